@@ -1,0 +1,27 @@
+# `make demo` and `make test` are all a newcomer needs: each makes .venv when it is missing, and does its work.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check cover clean
+
+demo: .venv/ready
+	$(BIN)/mrl-search demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+cover: .venv/ready
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch .venv/ready
+
+clean:
+	rm -rf .venv demo build *.egg-info

@@ -1,0 +1,1 @@
+"""Image search over Matryoshka embeddings."""

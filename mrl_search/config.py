@@ -1,0 +1,314 @@
+"""The values that steer everything: a search `Plan`, an `IndexSpec`, and a `TrainConfig`; frozen, printable, stored as used."""
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from mrl_search.errors import ConfigError
+
+__all__ = [
+    "AugmentConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage", "TrainConfig",
+    "from_mapping", "load_recipe", "recipe_names", "to_mapping", "to_toml",
+]  # fmt: skip
+
+T = TypeVar("T")
+DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Score by the cosine of the first `dims` numbers and keep the best `keep`."""
+
+    dims: int
+    keep: int
+
+    def __str__(self) -> str:
+        return f"{self.dims}:{self.keep}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to search: the first stage searches the index of its prefix, each later one re-scores the survivors on a longer prefix.
+
+    One stage is a plain search at that prefix (exact search at full length), two are adaptive retrieval, three or more funnel
+    retrieval (Matryoshka Representation Learning, arXiv 2205.13147, section 4.3).
+
+    Raises:
+        ConfigError: no stage, dims that do not grow, a shortlist that grows, or keeps nothing.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("A plan needs at least one stage.", "For example 64:10, or 8:200,1024:10.")
+        for stage in self.stages:
+            if stage.dims < 1 or stage.keep < 1:
+                raise ConfigError(f"Stage {stage} keeps nothing or reads nothing.", "Both numbers of a stage are at least 1.")
+        for a, b in zip(self.stages, self.stages[1:], strict=False):
+            if b.dims <= a.dims:
+                raise ConfigError(f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}.", "For example 8:200,64:50,1024.")
+            if b.keep > a.keep:
+                raise ConfigError(f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.")
+
+    @classmethod
+    def parse(cls, text: str, k: int) -> Self:
+        """Read `8:200,64:50,1024`; the last stage may leave its number out, and then keeps `k`.
+
+        Raises:
+            ConfigError: not of that form, or the last stage keeps fewer than `k`.
+        """
+        stages = []
+        parts = text.replace(" ", "").split(",")
+        for i, part in enumerate(parts):
+            dims, colon, keep = part.partition(":")
+            if not dims.isdecimal() or (colon and not keep.isdecimal()) or (not colon and i < len(parts) - 1):
+                raise ConfigError(f"{text!r} is not a plan: {part!r} should be DIMS:KEEP.", "For example 8:200,64:50,1024.")
+            stages.append(Stage(int(dims), int(keep) if colon else k))
+        plan = cls(tuple(stages))
+        if plan.keep < k:
+            raise ConfigError(f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for.", f"End it with :{k}, or ask for fewer with -k.")
+        return plan
+
+    @classmethod
+    def single(cls, dims: int, k: int) -> Self:
+        """The plan with one stage: search at one prefix."""
+        return cls((Stage(dims, k),))
+
+    @classmethod
+    def adaptive(cls, dims: int, shortlist: int, full: int, k: int) -> Self:
+        """A shortlist on a few dims, re-ranked at full length."""
+        return cls((Stage(dims, max(shortlist, k)), Stage(full, k)))
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(stage.dims for stage in self.stages)
+
+    @property
+    def keep(self) -> int:
+        """How many answers come out at the end."""
+        return self.stages[-1].keep
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.stages))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """Which indexes to build over the stored vectors.
+
+    Attributes:
+        dims: prefix lengths that get an index, ascending.
+        factory: FAISS factory string for every prefix (metric: inner product of unit vectors).
+        dtype: how the full-length vectors are stored, `float16` or `float32`.
+    """
+
+    dims: tuple[int, ...] = DIMS
+    factory: str = "Flat"
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float16", "float32"):
+            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The network: `backbone` is `compact`; `widths` are the channels of its four stages, `dims` the prefixes that get a head."""
+
+    backbone: str = "compact"
+    widths: tuple[int, ...] = (32, 64, 160, 320)
+    dims: tuple[int, ...] = DIMS
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Which images train and which validate. `min_side` drops images of which a side is not over that many pixels (0: none)."""
+
+    min_side: int = 0
+    validation: float = 0.1
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How a training view is drawn from an image: ranges of a random affine crop and of colour changes.
+
+    Attributes:
+        scale: share of the area that a crop keeps, from and to.
+        aspect: width over height of a crop, from and to.
+        rotate: at most so many degrees either way.
+        flip: probability of a horizontal flip.
+        jitter: brightness, contrast, saturation (factor 1 ± value) and hue (± value of a full turn).
+    """
+
+    scale: tuple[float, float] = (0.3, 1.0)
+    aspect: tuple[float, float] = (0.75, 1.333)
+    rotate: float = 5.0
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.04)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveConfig:
+    """What is minimised at every prefix: `label` x cross-entropy + `instance` x InfoNCE between two views of each image.
+
+    Attributes:
+        label: weight of classification by the prefix's linear head.
+        instance: weight of instance similarity; 0 trains on one view and labels alone.
+        temperature: of InfoNCE.
+        smoothing: label smoothing of the cross-entropy.
+        weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
+    """
+
+    label: float = 1.0
+    instance: float = 0.5
+    temperature: float = 0.1
+    smoothing: float = 0.0
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """How long and how fast. `sizes` maps a first epoch to the side of the training images in pixels, so that a run can start small.
+
+    Attributes:
+        batch: images a step and process (two views of each, when instance similarity is trained).
+        accumulate: steps whose gradients are added up before the weights move.
+        lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then cosine to zero.
+        precision: `auto` (bf16 on a GPU, else no), `no`, `bf16` or `fp16`.
+    """
+
+    epochs: int = 18
+    batch: int = 96
+    accumulate: int = 1
+    lr: float = 0.002
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    sizes: Mapping[str, int] = field(default_factory=lambda: {"0": 128})
+    precision: str = "auto"
+
+    def size(self, epoch: int) -> int:
+        """Side of the training images in `epoch`, in pixels."""
+        return self.sizes[max((e for e in self.sizes if int(e) <= epoch), key=int)]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A recipe: everything that decides what a training run does, besides the images themselves."""
+
+    name: str = "default"
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        s, o = self.schedule, self.objective
+        if not s.sizes or not all(e.isdecimal() and size > 0 for e, size in s.sizes.items()) or min(map(int, s.sizes)) != 0:
+            raise ConfigError(f"schedule.sizes must say the size from epoch 0 on, not {dict(s.sizes)}.", 'For example { "0" = 64, "8" = 128 }.')
+        if min(s.epochs, s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
+            raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
+        if s.precision not in ("auto", "no", "bf16", "fp16"):
+            raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
+        if o.weights and len(o.weights) != len(self.model.dims):
+            raise ConfigError(f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix.")
+        if not 0 < self.data.validation < 1:
+            raise ConfigError(f"data.validation is a share between 0 and 1, not {self.data.validation}.")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(f.name.removesuffix(".toml") for f in resources.files("mrl_search").joinpath("recipes").iterdir() if f.name.endswith(".toml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe by its name or as a TOML file, with `section.key=value` replacing single values (TOML syntax).
+
+    Raises:
+        ConfigError: unknown recipe, file that is not TOML, or a key or value that no recipe has.
+    """
+    names = recipe_names()
+    if name in names:
+        text, origin = resources.files("mrl_search").joinpath("recipes", f"{name}.toml").read_text(), f"recipe {name}"
+    elif Path(name).is_file():
+        text, origin = Path(name).read_text(), name
+    else:
+        raise ConfigError(f"There is no recipe {name!r}.", f"Recipes: {', '.join(names)}; or name a TOML file.")
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin} is not TOML: {error}.") from error
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        try:
+            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        if parsed is None:
+            raise ConfigError(f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=3.")
+        *sections, last = key.strip().split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{origin}: {section} is a value, it has no {last}.")
+        table[last] = parsed
+    return from_mapping(TrainConfig, values, origin)
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
+    """Build the dataclass `kind` from plain values, as TOML and JSON give them; `origin` names them in errors.
+
+    Raises:
+        ConfigError: a key that `kind` does not have, or a value of another type.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{origin} has no {unknown[0]!r}.", f"It has: {', '.join(hints)}.")
+    return kind(**{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return from_mapping(hint, value, origin)
+    elif typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        if isinstance(value, list | tuple) and (kinds[-1] is ... or len(kinds) == len(value)):
+            return tuple(_coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin) for i, v in enumerate(value))
+    elif isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), Mapping):
+        if isinstance(value, Mapping):
+            return {str(k): _coerce(typing.get_args(hint)[1], v, origin) for k, v in value.items()}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    raise ConfigError(f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}.")
+
+
+def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
+    """The plain form of a config value: what JSON and TOML can hold, and `from_mapping` reads back."""
+    return json.loads(json.dumps(dataclasses.asdict(value)))
+
+
+def to_toml(config: TrainConfig) -> str:
+    """`config` as a recipe file."""
+    values = to_mapping(config)
+    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    for section, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{section}]"]
+            for key, v in table.items():
+                inline = ", ".join(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in v.items()) if isinstance(v, dict) else ""
+                lines.append(f"{key} = {{ {inline} }}" if inline else f"{key} = {json.dumps(v)}")
+    return "\n".join(lines) + "\n"

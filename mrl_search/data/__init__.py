@@ -1,0 +1,1 @@
+"""Images in: sources, decoding, splits, augmentation, and the drawn animals of the demo."""

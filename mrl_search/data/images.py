@@ -1,0 +1,67 @@
+"""One image: bytes in, an upright RGB picture out, or `BrokenImage` with the reason."""
+
+import io
+import warnings
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mrl_search.errors import BrokenImage
+
+__all__ = ["SUFFIXES", "content_hash", "decode", "square"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MAX_PIXELS = 120_000_000  # a 12000 x 10000 scan still opens; above this is a decompression bomb or a mistake
+
+
+def content_hash(data: bytes) -> str:
+    """Hexadecimal XXH3-128 of the file's bytes: equal images have equal hashes."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode an image file (the first frame of an animation) to RGB, turned as its EXIF orientation says.
+
+    Args:
+        data: the file's bytes.
+        side: if given, the caller wants at most this many pixels a side; large JPEGs are then decoded at a fraction of their size.
+
+    Returns:
+        The picture, and the (width, height) it has at full size, in pixels, upright.
+
+    Raises:
+        BrokenImage: empty, truncated, not an image, or too large; the message is the reason.
+    """
+    if not data:
+        raise BrokenImage("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours decides
+            image = Image.open(io.BytesIO(data))
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BrokenImage(f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million")
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            if side is not None:
+                image.draft("RGB", (side, side))
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            image = image.convert("RGB")
+    except BrokenImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise BrokenImage("not an image that can be read") from error
+    except Exception as error:  # a decoder fed with garbage can raise anything; one bad file must not end a run
+        raise BrokenImage(f"cannot be decoded: {error}") from error
+    return image, (height, width) if turned else (width, height)
+
+
+def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The whole picture squashed to `side` x `side`: (side, side, 3) uint8. Nothing is cropped away: a search must see it all."""
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(image)

@@ -1,0 +1,45 @@
+"""Every error this library raises on purpose: a sentence for the user, and a hint that names the way out.
+
+    MrlSearchError
+     ├─ ConfigError      a recipe, a plan or an option that makes no sense
+     ├─ DataError        a source of images, or vectors, that cannot be used
+     │   └─ BrokenImage  one image that cannot be decoded (skipped and listed, never the end of a run)
+     ├─ ModelError       a model that is missing, damaged or of another kind
+     └─ IndexFolderError an index that is missing, damaged, newer, or of another model
+"""
+
+__all__ = ["BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError"]
+
+
+class MrlSearchError(Exception):
+    """Base of all errors of this library.
+
+    Args:
+        message: what happened, to which file, in one sentence.
+        hint: what to do about it; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(MrlSearchError):
+    """A recipe, a plan or an option that makes no sense."""
+
+
+class DataError(MrlSearchError):
+    """A source of images, or an array of vectors, that cannot be used."""
+
+
+class BrokenImage(DataError):
+    """One image that cannot be decoded; `message` is the reason."""
+
+
+class ModelError(MrlSearchError):
+    """A model that is missing, damaged or of another kind."""
+
+
+class IndexFolderError(MrlSearchError):
+    """An index folder that is missing, damaged, newer than this software, or of another model."""

@@ -1,0 +1,90 @@
+"""A model on disk: `model.safetensors` and `model.json`, written whole or not at all; data, never code."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mrl_search.config import ModelConfig, from_mapping, to_mapping
+from mrl_search.errors import ModelError
+from mrl_search.models.network import MatryoshkaNetwork
+
+__all__ = ["ModelFile", "load_model", "save_model"]
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A network in evaluation mode with what it needs to be used: picture side in pixels, class names, weights fingerprint."""
+
+    network: MatryoshkaNetwork
+    name: str
+    config: ModelConfig
+    classes: tuple[str, ...]
+    size: int
+    fingerprint: str
+    training: Mapping[str, Any]
+
+
+def save_model(
+    folder: Path, network: MatryoshkaNetwork, name: str, config: ModelConfig, classes: tuple[str, ...], size: int, training: Mapping[str, Any]
+) -> None:
+    """Write a model into `folder`: weights in float16, the description last. `training` is kept as it is: recipe, data, metrics."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    part = folder / (WEIGHTS + ".part")
+    save_file(state, part)
+    part.replace(folder / WEIGHTS)
+    description = {
+        "format": FORMAT, "name": name, "model": to_mapping(config), "classes": list(classes), "size": size,
+        "weights": xxhash.xxh3_128_hexdigest((folder / WEIGHTS).read_bytes()), "training": dict(training),
+    }  # fmt: skip
+    part = folder / (DESCRIPTION + ".part")
+    part.write_text(json.dumps(description, indent=2) + "\n")
+    part.replace(folder / DESCRIPTION)
+
+
+def load_model(folder: Path) -> ModelFile:
+    """Read the model in `folder`.
+
+    Raises:
+        ModelError: not there, unfinished, damaged, or of a newer format.
+    """
+    description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
+    if not description_file.is_file():
+        raise ModelError(f"There is no finished model in {folder}: {DESCRIPTION} is missing.", "Finish its training with mrl-search train, or name another model.")
+    try:
+        description = json.loads(description_file.read_text())
+        if description["format"] > FORMAT:
+            raise ModelError(f"{description_file} has format {description['format']}; this version reads up to {FORMAT}.", "Upgrade mrl-search.")
+        config = from_mapping(ModelConfig, description["model"], str(description_file))
+        data = weights_file.read_bytes()
+        fingerprint = xxhash.xxh3_128_hexdigest(data)
+        if fingerprint != description["weights"]:
+            raise ModelError(f"{weights_file} is damaged: it is not the file that {DESCRIPTION} describes.", "Copy or train the model again.")
+        network = MatryoshkaNetwork(config, len(description["classes"]))
+        state: dict[str, Tensor] = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights_file).items()}
+        problems = network.load_state_dict(state, strict=False)
+        missing = [k for k in problems.missing_keys if not k.endswith("num_batches_tracked")]
+        if missing or problems.unexpected_keys:
+            raise ModelError(f"{weights_file} does not fit {description_file}: {(missing + problems.unexpected_keys)[0]}.", "Train the model again.")
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read: {error.strerror}.", "Copy or train the model again.") from error
+    except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"The model in {folder} cannot be read: {error}.", "Copy or train the model again.") from error
+    network.eval().requires_grad_(False)
+    return ModelFile(
+        network.to(memory_format=torch.channels_last), description["name"], config, tuple(description["classes"]), int(description["size"]),
+        fingerprint, description["training"],
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""Training: the loop around a network, two losses and a schedule. It yields records of what it does and never prints.
+
+A run folder holds `recipe.toml`, `records.jsonl` (one line an epoch), `checkpoint.safetensors` (the last whole epoch, removed at the
+end) and, when the run is finished, the model. All chance follows from the seed, the epoch and the process, so a run that was stopped
+goes on from its last epoch as if nothing had happened.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+from accelerate.utils import set_seed
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
+from mrl_search.data.augment import shrink, to_network, views
+from mrl_search.data.pixels import Pixels
+from mrl_search.data.splits import stratified_split
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.losses import InfoNCE, MatryoshkaLoss
+from mrl_search.models.checkpoint import save_model
+from mrl_search.models.network import MatryoshkaNetwork
+
+__all__ = ["EpochRecord", "StepRecord", "pixel_side", "train"]
+
+CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """Progress inside an epoch: steps done and in all, and images a second so far in it."""
+
+    epoch: int
+    step: int
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One epoch: mean losses, images a second, and top-1 accuracy of each prefix's linear head on `n_validation` images."""
+
+    epoch: int
+    epochs: int
+    size: int
+    seconds: float
+    images_per_second: float
+    label_loss: float
+    instance_loss: float
+    n_train: int
+    n_validation: int
+    accuracy: dict[int, float]
+
+
+def pixel_side(config: TrainConfig) -> int:
+    """The side that images are decoded to, in pixels: a quarter over the largest that is trained on, so that crops stay sharp."""
+    return round(1.25 * max(config.schedule.sizes.values()))
+
+
+def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[StepRecord | EpochRecord]:
+    """Train the network that `config` describes on `pixels` (decoded at `pixel_side`) and leave the model in `out`.
+
+    A folder that holds an unfinished run of the same recipe is continued; a finished one is refused.
+
+    Raises:
+        ConfigError: another recipe's run lies in `out`, or neither part of the objective has a weight.
+        DataError: labels are missing where the objective needs them, or there are too few images.
+    """
+    accelerator = _accelerator(config.schedule, tracker, out)
+    objective, schedule = config.objective, config.schedule
+    classes = _classes(pixels, config)
+    rows_train, rows_validation = stratified_split(pixels.labels, pixels.hashes, config.data.validation, config.data.split_seed)
+    targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
+    if accelerator.is_main_process:
+        _claim(out, config)
+    accelerator.wait_for_everyone()
+
+    set_seed(config.seed)
+    network: nn.Module = MatryoshkaNetwork(config.model, len(classes)).to(memory_format=torch.channels_last)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer: Any = torch.optim.AdamW([{"params": decayed}, {"params": plain, "weight_decay": 0.0}], schedule.lr, weight_decay=schedule.weight_decay)
+    label_loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), config.model.dims, objective.weights)
+    instance_loss = MatryoshkaLoss(InfoNCE(objective.temperature), config.model.dims, objective.weights)
+
+    first = _resume(out, network, optimizer)
+    network, optimizer = accelerator.prepare(network, optimizer)
+    steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
+    if steps == 0:
+        raise DataError(f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16.")
+    images: Tensor | None = None
+    side = 0
+    for epoch in range(first, schedule.epochs):
+        start, size = time.perf_counter(), schedule.size(epoch)
+        if round(1.25 * size) != side or images is None:
+            side = round(1.25 * size)
+            images = torch.cat([shrink(part, side) for part in pixels.images.split(512)])
+        set_seed(config.seed * 1000 + epoch)
+        chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
+        data = TensorDataset(images[rows_train], targets[rows_train])
+        loader = accelerator.prepare(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+        network.train()
+        sums = torch.zeros(2, device=accelerator.device)
+        for step, (batch, target) in enumerate(loader):
+            with accelerator.accumulate(network):
+                _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
+                x = views(batch, size, config.augment, chance)
+                if objective.instance:
+                    x = torch.cat((x, views(batch, size, config.augment, chance)))
+                    target = torch.cat((target, target))
+                with accelerator.autocast():
+                    embedding, logits = network(x)
+                zero = embedding.sum() * 0
+                label = label_loss(logits, target) if objective.label else zero
+                instance = instance_loss(embedding) if objective.instance else zero
+                accelerator.backward(objective.label * label + objective.instance * instance)
+                optimizer.step()
+                optimizer.zero_grad()
+            sums += torch.stack((label.detach(), instance.detach()))
+            yield StepRecord(epoch, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start))
+        accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
+        label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
+        seconds = time.perf_counter() - start
+        record = EpochRecord(
+            epoch + 1, schedule.epochs, size, seconds, steps * schedule.batch * accelerator.num_processes / seconds, label_mean, instance_mean,
+            len(rows_train), len(rows_validation), accuracy,
+        )  # fmt: skip
+        if accelerator.is_main_process:
+            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1)
+            with (out / RECORDS).open("a") as file:
+                file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+        if tracker:
+            accelerator.log({"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1)
+        yield record
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        records = [json.loads(line) for line in (out / RECORDS).read_text().splitlines()]
+        training = {"source": source, "recipe": to_mapping(config), "last_epoch": records[-1], "torch": torch.__version__.split("+")[0]}
+        final = accelerator.unwrap_model(network)
+        save_model(out, final, config.name, config.model, classes, max(schedule.sizes.values()), training)
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    accelerator.end_training()
+
+
+def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> accelerate.Accelerator:
+    precision = schedule.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    try:
+        accelerator = accelerate.Accelerator(
+            mixed_precision=precision, gradient_accumulation_steps=schedule.accumulate, log_with=tracker, project_dir=out if tracker else None
+        )
+        if tracker:
+            accelerator.init_trackers("mrl-search")
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"Training cannot start: {error}", "Is the tracker installed, and does this machine know that precision?") from error
+    return accelerator
+
+
+def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
+    objective = config.objective
+    if not objective.label and not objective.instance:
+        raise ConfigError("objective.label and objective.instance are both 0: there is nothing to learn.")
+    if not objective.label:
+        return ()
+    missing = sum(label is None for label in pixels.labels)
+    if missing:
+        raise DataError(
+            f"{missing} of {len(pixels.labels)} images have no label, and the recipe learns labels.",
+            "Sort the images into one folder a class, or train with --set objective.label=0.",
+        )
+    return tuple(sorted({label for label in pixels.labels if label is not None}))
+
+
+def _claim(out: Path, config: TrainConfig) -> None:
+    if (out / "model.json").exists():
+        raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
+    recipe = out / RECIPE
+    if recipe.exists() and recipe.read_text() != to_toml(config):
+        raise ConfigError(f"The unfinished run in {out} has another recipe.", f"Choose another --out, or remove {recipe}.")
+    out.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(to_toml(config))
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: float) -> None:
+    """Set the learning rate for the moment when the share `done` of all steps is behind us: linear warm-up, then cosine to zero."""
+    warm = done / schedule.warmup if done < schedule.warmup else 1.0
+    cosine = 0.5 * (1 + math.cos(math.pi * max(0.0, done - schedule.warmup) / (1 - schedule.warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.lr * min(warm + 1e-3, 1.0) * cosine
+
+
+@torch.inference_mode()
+def _validate(accelerator: accelerate.Accelerator, network: nn.Module, images: Tensor, targets: Tensor, size: int, config: TrainConfig) -> dict[int, float]:
+    """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
+    network.eval()
+    loader = accelerator.prepare(DataLoader(TensorDataset(images, targets), 256))
+    right: list[Tensor] = []
+    for batch, target in loader:
+        with accelerator.autocast():
+            _, logits = network(to_network(shrink(batch, size)))
+        hits = torch.stack([part.argmax(1) == target for part in logits], 1) if logits else torch.zeros(len(batch), 0, dtype=torch.bool)
+        right.append(accelerator.gather_for_metrics(hits).cpu())
+    share = torch.cat(right).double().mean(0).tolist()
+    return dict(zip(config.model.dims, share, strict=False))
+
+
+def _save_checkpoint(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    """The state after `epoch` epochs as one safetensors file: tensors named `network.NAME` and `optimizer.PARAMETER.NAME`."""
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    part = out / (CHECKPOINT + ".part")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata={"epoch": str(epoch)})
+    part.replace(out / CHECKPOINT)
+
+
+def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; cut the records to those epochs."""
+    if not (out / CHECKPOINT).exists():
+        (out / RECORDS).unlink(missing_ok=True)
+        return 0
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
+    with safe_open(out / CHECKPOINT, "pt") as file:
+        epoch = int(file.metadata()["epoch"])
+        for key in file.keys():  # noqa: SIM118 - not a mapping
+            kind, _, name = key.partition(".")
+            if kind == "network":
+                weights[name] = file.get_tensor(key)
+            else:
+                parameter, _, field = name.partition(".")
+                state.setdefault(int(parameter), {})[field] = file.get_tensor(key)
+    network.load_state_dict(weights)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+    (out / RECORDS).write_text("".join(line + "\n" for line in lines[:epoch]))
+    return epoch

@@ -1,0 +1,75 @@
+"""What a Matryoshka vector is: rows of which every prefix, normalised again, is an embedding too.
+
+The one place that slices and normalises, for queries and for the corpus alike.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.errors import ConfigError, DataError
+
+__all__ = ["check_dims", "l2_normalize", "prefix", "rows_of"]
+
+
+
+
+def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
+    """Check `x` and return it as (n, dim) float32, C-contiguous; a single vector becomes one row.
+
+    Raises:
+        DataError: not numeric, not one- or two-dimensional, of another length than `dim`, or not finite.
+    """
+    x = np.asarray(x)
+    if x.ndim == 1:
+        x = x[None]
+    if x.ndim != 2 or x.dtype.kind not in "fiu":
+        raise DataError(f"Vectors must be an (n, dim) array of numbers, not {x.dtype} of shape {x.shape}.")
+    if dim is not None and x.shape[1] != dim:
+        raise DataError(f"These vectors have {x.shape[1]} dims; the index has {dim}.", "Embed the query with the index's model.")
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise DataError(f"Row {row} of the vectors is not finite.", "Remove rows with NaN or infinity.")
+    return x
+
+
+def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows of unit length, (n, dim) float32. A row of zeros stays zero: it has no direction."""
+    x = np.asarray(x, dtype=np.float32)
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+
+
+def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:
+    """The first `dims` numbers of each row of `x`, at unit length again: (n, dims) float32, C-contiguous.
+
+    The cosine of two prefixes is the inner product of what this returns; it is the only scoring rule here.
+    `prefix(prefix(x, 256), 64)` equals `prefix(x, 64)`.
+
+    Raises:
+        ConfigError: `dims` is not between 1 and the length of a row.
+    """
+    if not 1 <= dims <= x.shape[1]:
+        raise ConfigError(f"A prefix of {dims} dims cannot be taken from vectors of {x.shape[1]}.")
+    return l2_normalize(x[:, :dims])
+
+
+def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:
+    """Prefix lengths as an ascending tuple of distinct numbers, the last one `full` if that is given.
+
+    Raises:
+        ConfigError: empty, repeated, not positive, or longer than `full`.
+    """
+    result = tuple(sorted(int(d) for d in dims))
+    if not result or result[0] < 1 or len(set(result)) != len(result):
+        raise ConfigError(f"Dims must be distinct positive numbers, not {list(result)}.", "For example 8,16,32,64.")
+    if full is not None and result[-1] > full:
+        raise ConfigError(f"There is no prefix of {result[-1]} dims in vectors of {full}.", f"Use dims of at most {full}.")
+    return result
+
+
+def nearest(dims: Sequence[int], wanted: int) -> int:
+    """The member of `dims` nearest to `wanted`, for a hint."""
+    return min(dims, key=lambda d: (abs(d - wanted), d))
