@@ -8,7 +8,9 @@
      └─ IndexFolderError an index that is missing, damaged, newer, or of another model
 """
 
-__all__ = ["BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError"]
+from dataclasses import dataclass
+
+__all__ = ["BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError", "Skipped"]
 
 
 class MrlSearchError(Exception):
@@ -43,3 +45,11 @@ class ModelError(MrlSearchError):
 
 class IndexFolderError(MrlSearchError):
     """An index folder that is missing, damaged, newer than this software, or of another model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An image that was left out of a run, and why: what became of a `BrokenImage`."""
+
+    path: str
+    reason: str

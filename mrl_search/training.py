@@ -28,10 +28,10 @@ from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
-from mrl_search.models.checkpoint import save_model
+from mrl_search.models.checkpoint import DESCRIPTION, save_model
 from mrl_search.models.network import MatryoshkaNetwork
 
-__all__ = ["EpochRecord", "StepRecord", "pixel_side", "train"]
+__all__ = ["EpochRecord", "StepRecord", "check_run", "pixel_side", "train"]
 
 CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
 
@@ -81,9 +81,14 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     classes = _classes(pixels, config)
     rows_train, rows_validation = stratified_split(pixels.labels, pixels.hashes, config.data.validation, config.data.split_seed)
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
-    if accelerator.is_main_process:
-        _claim(out, config)
+    steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
+    if steps == 0:
+        raise DataError(f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16.")
+    check_run(out, config)
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECIPE).write_text(to_toml(config))
 
     set_seed(config.seed)
     network: nn.Module = MatryoshkaNetwork(config.model, len(classes)).to(memory_format=torch.channels_last)
@@ -95,9 +100,6 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
 
     first = _resume(out, network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
-    steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
-    if steps == 0:
-        raise DataError(f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16.")
     images: Tensor | None = None
     side = 0
     for epoch in range(first, schedule.epochs):
@@ -108,7 +110,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         set_seed(config.seed * 1000 + epoch)
         chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
         data = TensorDataset(images[rows_train], targets[rows_train])
-        loader = accelerator.prepare(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+        loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
         network.train()
         sums = torch.zeros(2, device=accelerator.device)
         for step, (batch, target) in enumerate(loader):
@@ -127,7 +129,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
-            yield StepRecord(epoch, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start))
+            yield StepRecord(epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start))
         accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
         label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
         seconds = time.perf_counter() - start
@@ -136,9 +138,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             len(rows_train), len(rows_validation), accuracy,
         )  # fmt: skip
         if accelerator.is_main_process:
-            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1)
-            with (out / RECORDS).open("a") as file:
+            with (out / RECORDS).open("a") as file:  # before the checkpoint: records that have none are cut off when the run goes on
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1)
         if tracker:
             accelerator.log({"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1)
         yield record
@@ -160,11 +162,20 @@ def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> ac
         accelerator = accelerate.Accelerator(
             mixed_precision=precision, gradient_accumulation_steps=schedule.accumulate, log_with=tracker, project_dir=out if tracker else None
         )
+        if tracker and not accelerator.log_with:
+            raise ImportError(f"the package of the tracker {tracker!r} is not installed")
         if tracker:
             accelerator.init_trackers("mrl-search")
     except (ValueError, ImportError) as error:
         raise ConfigError(f"Training cannot start: {error}", "Is the tracker installed, and does this machine know that precision?") from error
     return accelerator
+
+
+def _prepared(accelerator: accelerate.Accelerator, loader: DataLoader[Any]) -> DataLoader[Any]:
+    """`loader` made ready, and not kept: an accelerator remembers each one, and with it a copy of all images every epoch."""
+    prepared: DataLoader[Any] = accelerator.prepare(loader)
+    accelerator._dataloaders.remove(prepared)
+    return prepared
 
 
 def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
@@ -182,14 +193,13 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
     return tuple(sorted({label for label in pixels.labels if label is not None}))
 
 
-def _claim(out: Path, config: TrainConfig) -> None:
-    if (out / "model.json").exists():
+def check_run(out: Path, config: TrainConfig) -> None:
+    """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
+    if (out / DESCRIPTION).exists():
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     recipe = out / RECIPE
     if recipe.exists() and recipe.read_text() != to_toml(config):
         raise ConfigError(f"The unfinished run in {out} has another recipe.", f"Choose another --out, or remove {recipe}.")
-    out.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(to_toml(config))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: float) -> None:
@@ -204,7 +214,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: 
 def _validate(accelerator: accelerate.Accelerator, network: nn.Module, images: Tensor, targets: Tensor, size: int, config: TrainConfig) -> dict[int, float]:
     """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
     network.eval()
-    loader = accelerator.prepare(DataLoader(TensorDataset(images, targets), 256))
+    loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), 256))
     right: list[Tensor] = []
     for batch, target in loader:
         with accelerator.autocast():

@@ -1,7 +1,10 @@
 """One image: bytes in, an upright RGB picture out, or `BrokenImage` with the reason."""
 
+import contextlib
 import io
+import threading
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import xxhash
@@ -14,6 +17,26 @@ __all__ = ["SUFFIXES", "content_hash", "decode", "square"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 120_000_000  # a 12000 x 10000 scan still opens; above this is a decompression bomb or a mistake
+
+_lock, _decoding, _filters = threading.Lock(), 0, warnings.catch_warnings()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings from Pillow (its own size limit warns, ours decides). `catch_warnings` is not for threads: first in, last out."""
+    global _decoding, _filters
+    with _lock:
+        if not _decoding:
+            _filters = warnings.catch_warnings(action="ignore")
+            _filters.__enter__()
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding:
+                _filters.__exit__(None, None, None)
 
 
 def content_hash(data: bytes) -> str:
@@ -37,17 +60,21 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
     if not data:
         raise BrokenImage("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours decides
+        with _quiet():
             image = Image.open(io.BytesIO(data))
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenImage(f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million")
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            if side is not None:
-                image.draft("RGB", (side, side))
+            reduced = side is not None and image.draft("RGB", (side, side)) is not None
             image.load()
             image = ImageOps.exif_transpose(image)
+            if not reduced:  # Pillow turns a TIFF by itself, as early as when it opens it
+                width, height = image.size
+            elif turned:
+                width, height = height, width
+            if image.mode.startswith("I;16"):  # 16 bits a pixel; Pillow would clip them to white
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             image = image.convert("RGB")
@@ -57,7 +84,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
         raise BrokenImage("not an image that can be read") from error
     except Exception as error:  # a decoder fed with garbage can raise anything; one bad file must not end a run
         raise BrokenImage(f"cannot be decoded: {error}") from error
-    return image, (height, width) if turned else (width, height)
+    return image, (width, height)
 
 
 def square(image: Image.Image, side: int) -> NDArray[np.uint8]:

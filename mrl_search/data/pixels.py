@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl_search.data.reading import Skipped, read_pictures
+from mrl_search.data.reading import read_pictures
 from mrl_search.data.sources import Source
-from mrl_search.errors import DataError
+from mrl_search.errors import DataError, Skipped
 
 __all__ = ["Pixels", "load_pixels"]
 

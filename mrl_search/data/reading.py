@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.sources import Source
-from mrl_search.errors import BrokenImage
+from mrl_search.errors import BrokenImage, Skipped
 
-__all__ = ["Picture", "Skipped", "read_pictures"]
+__all__ = ["Picture", "read_pictures"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -29,15 +29,6 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """An image that was left out, and why."""
-
-    row: int
-    path: str
-    reason: str
-
-
 def read_pictures(source: Source, side: int, rows: Sequence[int] | None = None, min_side: int = 0) -> Iterator[Picture | Skipped]:
     """Decode the images of `source` at `rows` (default: all), squashed to `side` pixels, in that order.
 
@@ -50,9 +41,9 @@ def read_pictures(source: Source, side: int, rows: Sequence[int] | None = None, 
             data = source.read(row)
             image, (width, height) = decode(data, side)
         except BrokenImage as error:
-            return Skipped(row, path, error.message)
+            return Skipped(path, error.message)
         if min(width, height) <= min_side:
-            return Skipped(row, path, f"{width} x {height} pixels is not over {min_side} on both sides")
+            return Skipped(path, f"{width} x {height} pixels is not over {min_side} on both sides")
         return Picture(row, path, source.labels[row], content_hash(data), width, height, square(image, side))
 
     threads = os.cpu_count() or 1

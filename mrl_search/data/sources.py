@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from mrl_search.data.images import SUFFIXES
 from mrl_search.errors import BrokenImage, DataError
 
-__all__ = ["Source", "open_source", "read_path", "subset"]
+__all__ = ["ItemSource", "Source", "open_source", "read_path", "subset"]
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 LABEL_COLUMNS = ("label", "labels")
@@ -64,6 +64,18 @@ class DatasetSource:
     def read(self, i: int) -> bytes:
         split, _, row = self.paths[i].rpartition("#")[2].rpartition("/")
         return _row_bytes(self.splits[split], int(row), self.column, self.paths[i])
+
+
+@dataclass(frozen=True)
+class ItemSource:
+    """Images by the paths that other sources gave them, as an index remembers them."""
+
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+
+    def read(self, i: int) -> bytes:
+        return read_path(self.paths[i])
 
 
 @dataclass(frozen=True)
@@ -152,12 +164,16 @@ def _dataset_source(where: str) -> DatasetSource:
         hint = "Is the network there, and the name right?" if where.startswith(HUB) else "It should load with datasets.load_dataset(PATH)."
         raise DataError(f"{where} cannot be loaded as a data set: {str(error).splitlines()[0] if str(error) else type(error).__name__}.", hint) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    splits = {name: split.with_format(None) for name, split in splits.items()}
     first = next(iter(splits.values()))
     columns = first.column_names
     image = next((c for c, f in first.features.items() if isinstance(f, datasets.Image)), None)
     image = image or next((c for c in IMAGE_COLUMNS if c in columns), None)
     if image is None:
         raise DataError(f"{where} has no image column; it has {', '.join(columns)}.", f"Name the column {IMAGE_COLUMNS[0]!r}.")
+    bare = next((name for name, split in splits.items() if image not in split.column_names), None)
+    if bare is not None:
+        raise DataError(f"{where} has no image column {image!r} in its split {bare!r}.", "Every split needs it.")
     label = next((c for c in LABEL_COLUMNS if c in columns), None)
     paths: list[str] = []
     labels: list[str | None] = []
@@ -184,10 +200,10 @@ def _load(datasets: Any, where: str) -> Any:  # noqa: ANN401 - `datasets` has no
 
 
 def _label_names(split: Any, column: str | None) -> list[str | None]:  # noqa: ANN401
-    if column is None:
+    if column not in split.column_names:
         return [None] * len(split)
     names = getattr(split.features[column], "names", None)
-    values = split.with_format(None).select_columns([column])[column]
+    values = split.select_columns([column])[column]
     return [None if v is None or (names and v < 0) else names[v] if names else str(v) for v in values]
 
 

@@ -79,12 +79,10 @@ def load_model(folder: Path) -> ModelFile:
         missing = [k for k in problems.missing_keys if not k.endswith("num_batches_tracked")]
         if missing or problems.unexpected_keys:
             raise ModelError(f"{weights_file} does not fit {description_file}: {(missing + problems.unexpected_keys)[0]}.", "Train the model again.")
+        name, classes, size, training = description["name"], tuple(description["classes"]), int(description["size"]), description["training"]
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}.", "Copy or train the model again.") from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"The model in {folder} cannot be read: {error}.", "Copy or train the model again.") from error
     network.eval().requires_grad_(False)
-    return ModelFile(
-        network.to(memory_format=torch.channels_last), description["name"], config, tuple(description["classes"]), int(description["size"]),
-        fingerprint, description["training"],
-    )  # fmt: skip
+    return ModelFile(network.to(memory_format=torch.channels_last), name, config, classes, size, fingerprint, training)

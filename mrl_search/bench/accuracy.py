@@ -1,0 +1,99 @@
+"""How good each prefix is: linear heads, k-NN vote, and instance recall, each with n and a 95% interval."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.config import Plan
+from mrl_search.embeddings import EmbeddingSet
+from mrl_search.errors import DataError
+from mrl_search.index import Index
+from mrl_search.metrics import wilson_interval
+from mrl_search.search import search, search_others, vote
+
+__all__ = ["Copies", "PrefixAccuracy", "accuracy_per_prefix", "thumbnail_recall"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Copies:
+    """Changed copies of corpus images: `rows` (n, dim) float32 from the encoder, and the content hash of each one's original."""
+
+    rows: NDArray[np.float32]
+    originals: NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixAccuracy:
+    """One prefix: shares between 0 and 1, None where not asked for or not to be had.
+
+    Attributes:
+        dims: prefix length.
+        n: labelled queries behind the two accuracies.
+        linear_top1: the linear head of the prefix is right.
+        knn_top1: the vote of the nearest neighbours is right; an image is never its own neighbour.
+        instance_recall_at_1: a changed copy finds its original first among the whole corpus.
+        n_instance: copies behind it.
+        ci95: Wilson 95% interval of each share, by its name.
+    """
+
+    dims: int
+    n: int
+    linear_top1: float | None
+    knn_top1: float | None
+    instance_recall_at_1: float | None
+    n_instance: int
+    ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies: Copies | None = None) -> list[PrefixAccuracy]:
+    """Measure every prefix of `index` with the images of `queries`, which may be the corpus itself.
+
+    Raises:
+        DataError: the queries have no labels, and there are no copies: nothing can be measured.
+    """
+    labelled = np.flatnonzero([label is not None for label in queries.labels])
+    corpus_labelled = any(label is not None for label in index.embeddings.labels)
+    if not len(labelled) and copies is None:
+        raise DataError(f"The images of {queries.manifest.source} have no labels.", "Sort them into one folder a class, or add --instance.")
+    hashes = queries.hashes[labelled]
+    truth = queries.labels[labelled]
+    vectors = np.asarray(queries.vectors[labelled], dtype=np.float32)
+    results = []
+    for d in index.dims:
+        right: dict[str, NDArray[np.bool_]] = {}
+        if len(labelled) and d in queries.heads:
+            right["linear_top1"] = queries.linear_predictions(d)[labelled] == truth
+        if len(labelled) and corpus_labelled:
+            hits = search_others(index, vectors, hashes, Plan.single(d, k))
+            right["knn_top1"] = np.array([v.label for v in vote(hits, index.embeddings.labels)], dtype=object) == truth
+        if copies is not None and len(copies.rows):
+            first = search(index, copies.rows, Plan.single(d, 1)).ids[:, 0]
+            right["instance_recall_at_1"] = index.embeddings.hashes[first] == copies.originals
+        shares = {name: float(r.mean()) for name, r in right.items()}
+        results.append(
+            PrefixAccuracy(
+                d, len(labelled), shares.get("linear_top1"), shares.get("knn_top1"), shares.get("instance_recall_at_1"),
+                0 if copies is None else len(copies.rows), {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()},
+            )  # fmt: skip
+        )
+    return results
+
+
+def thumbnail_recall(corpus: NDArray[np.uint8], hashes: NDArray[np.object_], copies: NDArray[np.uint8], originals: NDArray[np.object_]) -> float:
+    """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance: what no training at all reaches.
+
+    Args:
+        corpus: (n, 8, 8, 3) thumbnails, `hashes` (n,) their content hashes.
+        hashes: see `corpus`.
+        copies: (m, 8, 8, 3) thumbnails of changed copies, `originals` (m,) the hashes of what they were made from.
+        originals: see `copies`.
+    """
+    flat = corpus.reshape(len(corpus), -1).astype(np.float32)
+    squares = (flat**2).sum(1)
+    found = []
+    for block in np.array_split(copies.reshape(len(copies), -1).astype(np.float32), max(1, len(copies) // 256)):
+        found.append((squares - 2 * block @ flat.T).argmin(axis=1))
+    return float(np.mean(hashes[np.concatenate(found)] == originals))
+

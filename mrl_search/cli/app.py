@@ -1,0 +1,58 @@
+"""The command `mrl-search`: its sub-commands, and the one place where an error of the library becomes two lines for the user."""
+
+import sys
+from importlib import metadata
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from mrl_search.cli.build_index import build_index
+from mrl_search.cli.classify import classify
+from mrl_search.cli.demo import demo
+from mrl_search.cli.evaluate import evaluate
+from mrl_search.cli.info import info
+from mrl_search.cli.query import query
+from mrl_search.cli.train import train
+from mrl_search.errors import MrlSearchError
+
+__all__ = ["app"]
+
+
+class Group(TyperGroup):
+    """Shows an `MrlSearchError` as `error:` and `hint:`, and ends with exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        try:
+            return super().invoke(ctx)
+        except MrlSearchError as error:
+            typer.echo(f"error: {error.message}", err=True)
+            if error.hint:
+                typer.echo(f"hint: {error.hint}", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("stopped; the same command goes on from here where it can.", err=True)
+            raise typer.Exit(130) from error
+        except BrokenPipeError as error:
+            sys.stderr.close()  # nobody reads on, and nothing is wrong
+            raise typer.Exit(0) from error
+
+
+app = typer.Typer(
+    name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
+)  # fmt: skip
+for command in (demo, train, build_index, query, classify, evaluate, info):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mrl-search {metadata.version('mrl-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False) -> None:
+    """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""

@@ -1,0 +1,59 @@
+"""`mrl-search train`: train a Matryoshka network by a recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrl_search.cli.options import Src
+
+if TYPE_CHECKING:
+    from mrl_search.training import EpochRecord
+
+__all__ = ["epoch_line", "train"]
+
+
+def train(
+    src: Src,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="A recipe of this package, or a TOML file.")] = "pets",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/NAME, after the recipe.")] = None,
+    min_side: Annotated[int | None, typer.Option("--min-side", min=0, help="Leave out images not over so many pixels on both sides.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and views.")] = None,
+    tracker: Annotated[str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, as in schedule.epochs=3.")] = None,
+) -> None:
+    """Train a Matryoshka network on SRC; a run that was stopped goes on from its last whole epoch."""
+    from accelerate import PartialState
+
+    from mrl_search.cli.render import note, progress_bars, show_skipped
+    from mrl_search.config import load_recipe, to_toml
+    from mrl_search.data.pixels import load_pixels
+    from mrl_search.data.sources import open_source
+    from mrl_search.training import StepRecord, check_run, pixel_side
+    from mrl_search.training import train as run
+
+    given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
+    config = load_recipe(recipe, [*given, *(setting or [])])
+    out = out or Path("runs") / config.name
+    check_run(out, config)
+    source = open_source(src)
+    main = PartialState().is_main_process  # under `accelerate launch`, one process speaks for all
+    if main:
+        note(f"# {len(source.paths):,} images of {source.name}, run folder {out}\n{to_toml(config)}")
+    with progress_bars(main) as progress:
+        pixels = load_pixels(source, pixel_side(config), config.data.min_side, lambda done, total: progress("decoding", done, total))
+        for record in run(pixels, config, out, source.name, tracker):
+            if isinstance(record, StepRecord):
+                progress(f"epoch {record.epoch}/{config.schedule.epochs}", record.step, record.steps)
+            elif main:
+                note(epoch_line(record))
+    if main:
+        show_skipped(pixels.skipped)
+        note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
+
+
+def epoch_line(r: "EpochRecord") -> str:
+    """One epoch in one line: time, rate, losses, and the validation accuracy of every prefix."""
+    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in r.accuracy.items())
+    losses = f"label loss {r.label_loss:.2f}, instance loss {r.instance_loss:.2f}"
+    return f"epoch {r.epoch}/{r.epochs}  {r.size} px  {r.seconds:.0f} s  {r.images_per_second:.0f} images/s  {losses}  validation {accuracy}"

@@ -1,0 +1,118 @@
+"""From stored vectors to FAISS indexes: one for each prefix length, its ids the rows of the vectors.
+
+An index is a FAISS factory string; the metric is the inner product of unit vectors, which is the cosine.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.config import IndexSpec
+from mrl_search.embeddings import blocks
+from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.manifest import MANIFEST, VECTORS, prefix_file, read_manifest, write_manifest
+from mrl_search.storage import write_atomically
+from mrl_search.vectors import check_dims, prefix
+
+__all__ = ["add_prefix_indexes", "build_prefix_index"]
+
+TRAINING_ROWS = 1 << 18  # enough for 4,096 clusters, of which each wants 39 to 64 rows
+
+Progress = Callable[[int, int, int], None]
+
+
+def build_prefix_index(x: NDArray[np.float32], factory: str) -> faiss.Index:
+    """Build a FAISS index of `x`, (n, dims) float32 rows of unit length; row i gets id i.
+
+    Raises:
+        ConfigError: FAISS does not know `factory`, or cannot use it at this length or with so few rows.
+    """
+    index = _untrained(x.shape[1], factory)
+    _train(index, x, factory)
+    _add(index, x, factory)
+    return index
+
+
+def add_prefix_indexes(folder: Path, spec: IndexSpec, progress: Progress | None = None) -> dict[str, str]:
+    """Derive the prefix indexes of `spec` from the stored vectors of `folder`, which may still be a building folder.
+
+    Where the folder is complete already, its manifest is written again to include them.
+
+    Args:
+        folder: holds `vectors.npy`.
+        spec: prefix lengths and factory string; its `dtype` plays no part here.
+        progress: is told (dims, rows indexed so far, rows in all).
+
+    Returns:
+        prefix length to factory string, as a manifest holds it.
+
+    Raises:
+        ConfigError: a prefix longer than the vectors, or a factory string that FAISS cannot use.
+        IndexFolderError: there are no vectors.
+        MrlSearchError: the disk is full.
+    """
+    try:
+        vectors = np.asarray(np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise IndexFolderError(f"{folder / VECTORS} cannot be read: {error}", "Build the index again.") from error
+    dims = check_dims(spec.dims, full=vectors.shape[1])
+    for d in dims:
+        index = _untrained(d, spec.factory)
+        if not index.is_trained:
+            _train(index, prefix(vectors[_sample(len(vectors)), :d], d), spec.factory)
+        for rows in blocks(len(vectors), d):
+            _add(index, prefix(vectors[rows, :d], d), spec.factory)
+            if progress:
+                progress(d, rows.stop, len(vectors))
+        _write(index, folder / prefix_file(d))
+    factory = {str(d): spec.factory for d in dims}
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        write_manifest(folder, replace(manifest, dims=check_dims({*manifest.dims, *dims}), factory={**manifest.factory, **factory}))
+    return factory
+
+
+def _sample(count: int) -> NDArray[np.int64] | slice:
+    """Rows to train with: all, or as many as are of use, drawn with a fixed seed."""
+    if count <= TRAINING_ROWS:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(count, TRAINING_ROWS, replace=False))
+
+
+def _untrained(dims: int, factory: str) -> faiss.Index:
+    try:
+        return faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"FAISS makes no index of {dims} dims from {factory!r}: {_reason(error)}.", "For example Flat, SQ8, HNSW32, or IVF1024,Flat."
+        ) from error
+
+
+def _train(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:
+    try:
+        index.train(x)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{len(x):,} vectors cannot train an index {factory!r}: {_reason(error)}.", "Use fewer clusters, or Flat."
+        ) from error
+
+
+def _add(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:
+    try:
+        index.add(x)
+    except RuntimeError as error:
+        raise ConfigError(f"FAISS cannot fill an index {factory!r}: {_reason(error)}.", "Leave IDMap out: ids are the rows.") from error
+
+
+def _write(index: faiss.Index, path: Path) -> None:
+    with write_atomically(path) as temporary:
+        faiss.write_index(index, str(temporary))
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last words of a FAISS exception, which begins with C++ signatures and paths."""
+    return str(error).rpartition(": ")[2].strip()

@@ -1,0 +1,117 @@
+"""Figures of merit, in numpy alone: what share was right, how sure that is, and whether two systems differ.
+
+Every function takes a whole batch and returns plain numbers. An id of -1 fills up a row and never counts as found.
+"""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrl_search.errors import DataError
+
+__all__ = ["mcnemar_exact", "mean_average_precision", "precision_at_k", "recall_at_k", "top1", "wilson_interval"]
+
+
+def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray[Any]) -> float:
+    """Share of `predicted` that equals `truth`, both (n,). A prediction of None is wrong.
+
+    Raises:
+        DataError: different lengths, or nothing to compare.
+    """
+    if len(predicted) != len(truth) or len(truth) == 0:
+        raise DataError(f"There are {len(predicted)} predictions for {len(truth)} labels.")
+    return sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True)) / len(truth)
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of a share of which `successes` of `n` were seen, at confidence `level` (Wilson's score interval).
+
+    Unlike share ± z x deviation it stays within 0 and 1, and says something at 0 and at n. Of n = 0 nothing is known: (0, 1).
+
+    Raises:
+        DataError: not 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise DataError(f"{successes} successes of {n} make no sense.")
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
+    """Mean share of the true neighbours `truth` (n, k) that are among `found` (n, m), in any order.
+
+    Ids within a row are distinct. Rows without a true neighbour (all -1) do not count.
+
+    Raises:
+        DataError: not one row of `found` for each of `truth`, or no true neighbour at all.
+    """
+    if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
+        raise DataError(f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}.")
+    known = truth >= 0
+    if not known.any():
+        raise DataError("There is no true neighbour to find.")
+    row = np.arange(len(truth), dtype=np.int64)[:, None] * (max(int(truth.max()), int(found.max(initial=-1))) + 1)
+    hit = np.isin(truth + row, (found + row)[found >= 0]) & known
+    per_query = hit.sum(axis=1)[known.any(axis=1)] / known.sum(axis=1)[known.any(axis=1)]
+    return float(per_query.mean())
+
+
+def precision_at_k(relevant: ArrayLike) -> float:
+    """Share of relevant answers among the first k, over all queries; `relevant` is (n, k) bool, best answer first.
+
+    Raises:
+        DataError: not two-dimensional, or empty.
+    """
+    return float(_relevance(relevant).mean())
+
+
+def mean_average_precision(relevant: ArrayLike) -> float:
+    """mAP@k as in the MRL paper (arXiv 2205.13147, section 4.3); `relevant` is (n, k) bool, best answer first.
+
+    Of each query, the precision at every rank up to k that holds a relevant answer is added up and divided by k, whatever the number
+    of relevant items in the corpus; the mean over queries is returned. k relevant answers give 1, none give 0, and one gives more
+    the further in front it stands.
+
+    Raises:
+        DataError: not two-dimensional, or empty.
+    """
+    hit = _relevance(relevant)
+    precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
+    return float((precision * hit).mean())
+
+
+def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
+    """Two-sided p of "a and b are right equally often", from the same n cases: (n,) bool each (McNemar's exact test).
+
+    Only cases on which one is right and the other wrong speak. With b cases for one system and c for the other, p is twice the
+    chance of at most min(b, c) heads in b + c throws of a coin, at most 1.
+
+    Raises:
+        DataError: different lengths.
+    """
+    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    if a.shape != b.shape:
+        raise DataError(f"Outcomes of shape {a.shape} cannot be paired with outcomes of shape {b.shape}.")
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    n = only_a + only_b
+    ways = total = 1  # exact integers: the number of ways to throw i heads, and their sum so far
+    for i in range(min(only_a, only_b)):
+        ways = ways * (n - i) // (i + 1)
+        total += ways
+    share: float = 2 * total / 2**n
+    return min(1.0, share)
+
+
+def _relevance(relevant: ArrayLike) -> NDArray[np.bool_]:
+    hit = np.asarray(relevant, dtype=bool)
+    if hit.ndim != 2 or hit.size == 0:
+        raise DataError(f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}.")
+    return hit

@@ -1,0 +1,49 @@
+"""The neighbours of images that are in the corpus themselves: every copy of the query is left out of its own answer."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.config import Plan, Stage
+from mrl_search.index import Index
+from mrl_search.results import BatchHits
+from mrl_search.search.run import search
+
+__all__ = ["leave_out", "search_others"]
+
+
+def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan) -> BatchHits:
+    """Search as `search` does, but leave every image with the query's own content out of its answer.
+
+    Each stage keeps more, by the largest number of copies that one query has in the corpus, so that `plan.keep` others remain. A
+    query that is not in the corpus gets what `search` gives.
+
+    Args:
+        index: what is searched.
+        queries: (n, dim) vectors.
+        hashes: (n,) str, content hash of each query's image, as in the `hash` column of the items.
+        plan: what each stage keeps of other images.
+    """
+    corpus = index.embeddings.hashes.astype(str)
+    own, copies = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
+    extra = int(copies.max(initial=0)) if len(own) else 0
+    wider = Plan(tuple(Stage(stage.dims, stage.keep + extra) for stage in plan.stages))
+    return leave_out(search(index, queries, wider), index.embeddings.hashes, hashes, plan.keep)
+
+
+def leave_out(hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_], k: int) -> BatchHits:
+    """The first `k` hits of each query that have other content than the query itself.
+
+    Args:
+        hits: (n, m) answers, best first; m should be k and as many more as a query has copies in the corpus.
+        corpus_hashes: (corpus,) content hash of each item.
+        query_hashes: (n,) content hash of each query.
+        k: how many to keep.
+
+    Returns:
+        (n, min(k, m)) answers in the same order; a row with fewer is filled up with id -1 and score -inf.
+    """
+    gone = (hits.ids < 0) | (corpus_hashes[hits.ids] == query_hashes[:, None])
+    order = gone.argsort(axis=1, kind="stable")[:, :k]
+    gone = np.take_along_axis(gone, order, axis=1)
+    ids, scores = np.take_along_axis(hits.ids, order, axis=1), np.take_along_axis(hits.scores, order, axis=1)
+    return BatchHits(np.where(gone, -1, ids), np.where(gone, np.float32(-np.inf), scores))

@@ -1,0 +1,215 @@
+"""The whole jobs, which join the torch side and the FAISS side: build an index, search it with images, evaluate it.
+
+The command line and the Python interface call these; nothing below knows both sides.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, thumbnail_recall
+from mrl_search.config import DataConfig, IndexSpec, Plan, from_mapping
+from mrl_search.data.copies import CopyProtocol, changed_copy
+from mrl_search.data.images import content_hash, decode, square
+from mrl_search.data.reading import Picture, read_pictures
+from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
+from mrl_search.data.splits import stratified_split
+from mrl_search.embed import clear_progress, embed, embed_pictures
+from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
+from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.manifest import Manifest, write_manifest
+from mrl_search.models.encoder import Encoder, NetworkEncoder
+from mrl_search.results import BatchHits
+from mrl_search.search import search
+from mrl_search.storage import building_folder, claim, publish
+from mrl_search.vectors import check_dims
+
+__all__ = ["Answers", "Evaluation", "build_index", "default_plan", "evaluate", "part_of", "search_images"]
+
+THUMBNAIL = 8  # pixels a side
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress is wanted."""
+
+
+def build_index(source: Source | str, encoder: Encoder, out: Path, spec: IndexSpec | None = None, progress: Progress = _silent) -> Index:
+    """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
+
+    An unfinished build of the same images by the same encoder is continued. `spec` defaults to flat indexes at the encoder's dims.
+
+    Raises:
+        IndexFolderError: `out` exists, or is being built by another process.
+        ConfigError: a dim that the encoder does not have.
+        DataError: there is nothing in `source` that can be read.
+    """
+    if isinstance(source, str):
+        source = open_source(source)
+    spec = spec or IndexSpec(dims=encoder.dims)
+    dim = encoder.dims[-1]
+    spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
+    building = building_folder(out)
+    with claim(building):
+        count = embed(source, encoder, building, spec.dtype, lambda done, total: progress("embedding", done, total))
+        factory = add_prefix_indexes(building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total))
+        clear_progress(building)
+        manifest = Manifest(
+            encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
+            source=source.name, model=encoder.model, classes=encoder.classes, factory=factory,
+        )  # fmt: skip
+        write_manifest(building, manifest)
+        publish(building, out)
+    return Index.open(out)
+
+
+def default_plan(index: Index, k: int) -> Plan:
+    """The index's tuned plan if it has one that keeps `k`; else exact search at full length."""
+    tuned = index.manifest.plans.get("default")
+    if isinstance(tuned, dict) and "plan" in tuned:
+        plan = Plan.parse(str(tuned["plan"]), 1)
+        if plan.keep >= k:
+            return plan
+    return Plan.single(index.dim, k)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answers:
+    """What a search with image files gave: `hits[i]` belongs to `paths[i]`; times in milliseconds for all of them together."""
+
+    paths: list[str]
+    hits: BatchHits
+    skipped: list[Skipped]
+    embed_ms: float
+    search_ms: float
+
+
+def search_images(index: Index, encoder: Encoder, paths: Sequence[str | Path], plan: Plan) -> Answers:
+    """Search `index` with image files; one that cannot be read is skipped.
+
+    Raises:
+        IndexFolderError: the index was built with another model.
+        ConfigError: the plan names a dim that the index does not have.
+    """
+    index.check_encoder(encoder.fingerprint)
+    for d in plan.dims:
+        index.check_dims(d)
+    start = time.perf_counter()
+    pictures, good, skipped = [], [], []
+    for path in map(str, paths):
+        try:
+            image, _ = decode(read_path(path), encoder.size)
+        except BrokenImage as error:
+            skipped.append(Skipped(path, error.message))
+            continue
+        pictures.append(square(image, encoder.size))
+        good.append(path)
+    if not good:
+        empty = BatchHits(np.empty((0, plan.keep), np.int64), np.empty((0, plan.keep), np.float32))
+        return Answers([], empty, skipped, 0.0, 0.0)
+    rows = embed_pictures(encoder, np.stack(pictures))
+    middle = time.perf_counter()
+    hits = search(index, rows, plan)
+    return Answers(good, hits, skipped, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
+
+
+def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = _silent) -> Source:
+    """The `train` or `validation` part of a source, as the training of `encoder` divides it; all of it for None.
+
+    Raises:
+        ConfigError: another part, or an encoder that was not trained by a recipe.
+    """
+    if part is None:
+        return source
+    if part not in ("train", "validation"):
+        raise ConfigError(f"There is no {part!r} part of a source.", "It is train or validation.")
+    if "recipe" not in encoder.training:
+        raise ConfigError(f"The model {encoder.name} does not say how its training data was divided.", "Leave --split out.")
+    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
+    kept, labels, hashes = [], [], []
+    for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=how.min_side), 1):
+        if isinstance(picture, Picture):
+            kept.append(picture.row)
+            labels.append(picture.label)
+            hashes.append(picture.hash)
+        progress("splitting", done, len(source.paths))
+    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
+    return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Accuracy of each prefix, and instance recall@1 of 8x8 thumbnails (None where not asked for)."""
+
+    prefixes: list[PrefixAccuracy]
+    thumbnail_recall_at_1: float | None
+
+
+def evaluate(
+    source: Source | str, encoder: Encoder, index: Index | None = None, *, k: int = 20, instance: CopyProtocol | None = None, progress: Progress = _silent
+) -> Evaluation:
+    """Accuracy per prefix of searching the images of `source` in `index`, or in themselves, each left out of its own answer.
+
+    With `instance`, changed copies of those images that are in the corpus are searched, too, and must find their original first.
+
+    Raises:
+        IndexFolderError: the index was built with another model.
+        DataError: no labels and no `instance`, or no image of `source` is in the corpus.
+    """
+    if isinstance(source, str):
+        source = open_source(source)
+    if index:
+        index.check_encoder(encoder.fingerprint)
+    with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
+        own = build_index(source, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],) if index else encoder.dims), progress)
+        corpus = index or own
+        if instance is None:
+            return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None)
+        known = set(corpus.embeddings.hashes)
+        wanted = [path for path, h in zip(own.embeddings.paths, own.embeddings.hashes, strict=True) if h in known]
+        if not wanted:
+            raise DataError(f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.", "Evaluate images that are in the index.")
+        copies, thumbnails = _copies(source, encoder, set(wanted), instance, progress)
+        prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
+        small, hashes = _thumbnails(corpus, progress)
+        return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
+
+
+def _copies(source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress) -> tuple[Copies, NDArray[np.uint8]]:
+    """One changed copy of each wanted image, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
+    rows, small, originals, pictures = [], [], [], []
+    todo = [i for i, path in enumerate(source.paths) if path in wanted]
+    for done, i in enumerate(todo, 1):
+        data = source.read(i)
+        image, _ = decode(data)
+        originals.append(content_hash(data))
+        copy = changed_copy(image, encoder.size, seed=i, protocol=protocol)
+        pictures.append(copy)
+        if len(pictures) == 256 or done == len(todo):
+            rows.append(embed_pictures(encoder, np.stack(pictures)))
+            small += [_thumbnail(p) for p in pictures]
+            pictures = []
+        progress("changed copies", done, len(todo))
+    return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
+
+
+def _thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
+    """8x8 thumbnails of the whole corpus, and the content hash of each; files that are gone are left out."""
+    items = ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+    small, hashes = [], []
+    for done, picture in enumerate(read_pictures(items, THUMBNAIL), 1):
+        if isinstance(picture, Picture):
+            small.append(picture.pixels)
+            hashes.append(picture.hash)
+        progress("thumbnails", done, len(index))
+    return np.stack(small), np.array(hashes, dtype=object)
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return square(Image.fromarray(picture), THUMBNAIL)

@@ -1,0 +1,235 @@
+"""Training views and changed copies: each option does what it says, all chance comes from the seed."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mrl_search.config import AugmentConfig
+from mrl_search.data.augment import GREY, shrink, to_network, views
+from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
+
+STILL = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+LUMA = torch.tensor(GREY)
+
+
+def _images(n: int = 6, side: int = 24, low: int = 70, high: int = 150) -> Tensor:
+    """Smooth random pictures in the middle of the range, so that no change of colour is clipped."""
+    noise = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * (high - low) + low
+    return torch.nn.functional.interpolate(noise, (side, side), mode="bilinear").round().to(torch.uint8)
+
+
+def _views(images: Tensor, config: AugmentConfig, seed: int = 0, size: int | None = None) -> Tensor:
+    """Views in (0, 1), as pictures are easier to think of."""
+    return (views(images, size or images.shape[-1], config, torch.Generator().manual_seed(seed)) + 1) / 2
+
+
+def test_without_any_change_a_view_is_the_image() -> None:
+    images = _images()
+    view = views(images, 24, STILL, torch.Generator())
+    assert (view.dtype, view.shape) == (torch.float32, (6, 3, 24, 24))
+    assert view.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(view, to_network(images), atol=1e-5)
+
+
+def test_flip_mirrors() -> None:
+    images = _images()
+    assert torch.allclose(_views(images, replace(STILL, flip=1.0)), images.flip(3) / 255, atol=1e-5)
+
+
+def test_flip_is_a_probability() -> None:
+    images = _images(400, 8)
+    view = _views(images, replace(STILL, flip=0.25))
+    flipped = (view - images.flip(3) / 255).abs().amax((1, 2, 3)) < 1e-4
+    kept = (view - images / 255).abs().amax((1, 2, 3)) < 1e-4
+    assert torch.all(flipped ^ kept)
+    assert 70 <= int(flipped.sum()) <= 130
+
+
+def _ramps(n: int, side: int = 64) -> Tensor:
+    """Red grows to the right and green downwards, from 0 at the one edge to 1 at the other: a pixel's colour says where it was."""
+    ramp = ((torch.arange(side) + 0.5) / side * 255).round().to(torch.uint8)
+    blank = torch.zeros(n, 1, side, side, dtype=torch.uint8)
+    return torch.cat((ramp.expand(n, 1, side, side), ramp[:, None].expand(n, 1, side, side), blank), 1)
+
+
+def _extent(view: Tensor) -> tuple[Tensor, Tensor]:
+    """Width and height of what a view shows of ramps, as shares of the image; (n,) each."""
+    size = view.shape[-1]
+    wide = (view[:, 0, :, -1] - view[:, 0, :, 0]).mean(1) * size / (size - 1)
+    high = (view[:, 1, -1] - view[:, 1, 0]).mean(1) * size / (size - 1)
+    return wide, high
+
+
+def test_a_crop_keeps_the_share_of_the_area_that_was_asked_for() -> None:
+    wide, high = _extent(_views(_ramps(200), replace(STILL, scale=(0.25, 0.25)), size=32))
+    assert torch.allclose(wide, torch.full_like(wide, 0.5), atol=0.01)
+    assert torch.allclose(high, torch.full_like(high, 0.5), atol=0.01)
+    wide, high = _extent(_views(_ramps(300), replace(STILL, scale=(0.2, 0.6)), size=32))
+    area = wide * high
+    assert area.min() > 0.19
+    assert area.max() < 0.61
+    assert abs(area.mean() - 0.4) < 0.02
+
+
+def test_a_crop_has_the_aspect_that_was_asked_for() -> None:
+    wide, high = _extent(_views(_ramps(4), replace(STILL, scale=(0.25, 0.25), aspect=(2.0, 2.0)), size=32))
+    assert torch.allclose(wide / high, torch.full_like(wide, 2.0), atol=0.05)
+    assert torch.allclose(wide * high, torch.full_like(wide, 0.25), atol=0.01)
+
+
+def test_crops_lie_all_over_the_image_and_never_outside() -> None:
+    view = _views(_ramps(500), replace(STILL, scale=(0.25, 0.25)), size=32)
+    left, top = view[:, 0, :, 0].mean(1), view[:, 1, 0].mean(1)
+    for edge in (left, top):
+        assert edge.min() >= 0
+        assert edge.max() < 0.53
+        assert abs(edge.mean() - 0.25) < 0.03
+    assert abs(torch.corrcoef(torch.stack((left, top)))[0, 1]) < 0.15
+
+
+def test_rotation_turns_about_the_centre_by_at_most_the_angle() -> None:
+    view = _views(_ramps(200), replace(STILL, rotate=20.0))
+    inner = view[:, :, 24:40, 24:40]
+    angle = torch.atan2((inner[:, 1, :, -1] - inner[:, 1, :, 0]).mean(1), (inner[:, 0, :, -1] - inner[:, 0, :, 0]).mean(1)).rad2deg()
+    assert 17 < angle.abs().max() <= 20.1
+    assert angle.min() < -17
+    assert torch.allclose(inner[:, :2].mean((2, 3)), torch.tensor(0.5), atol=0.01)
+
+
+def test_brightness_multiplies() -> None:
+    images = _images()
+    ratio = _views(images, replace(STILL, jitter=(0.4, 0, 0, 0))) / (images / 255)
+    factor = ratio.mean((1, 2, 3), keepdim=True)
+    assert torch.allclose(ratio, factor.expand_as(ratio), atol=1e-3)
+    assert 0.6 <= factor.min() < 0.9
+    assert 1.1 < factor.max() <= 1.4
+
+
+def test_contrast_spreads_around_the_mean_grey() -> None:
+    images = _images()
+    view, before = _views(images, replace(STILL, jitter=(0, 0.4, 0, 0))), images / 255
+    grey = torch.einsum("nchw,c->n", before, LUMA).view(-1, 1, 1, 1) / 24**2
+    ratio = (view - grey).flatten(1).norm(dim=1) / (before - grey).flatten(1).norm(dim=1)
+    assert torch.allclose(view - grey, (before - grey) * ratio.view(-1, 1, 1, 1), atol=1e-4)
+    assert ratio.min() < 0.9
+    assert ratio.max() > 1.1
+    assert torch.all((ratio > 0.6) & (ratio < 1.4))
+
+
+def test_saturation_moves_towards_grey_and_keeps_the_luma() -> None:
+    images = _images()
+    view, before = _views(images, replace(STILL, jitter=(0, 0, 0.4, 0))), images / 255
+    luma = torch.einsum("nchw,c->nhw", before, LUMA)[:, None]
+    ratio = (view - luma).flatten(1).norm(dim=1) / (before - luma).flatten(1).norm(dim=1)
+    assert torch.allclose(view - luma, (before - luma) * ratio.view(-1, 1, 1, 1), atol=1e-4)
+    assert ratio.min() < 0.9
+    assert ratio.max() > 1.1
+
+
+def test_hue_turns_the_colours_and_keeps_the_luma() -> None:
+    images = _images()
+    view, before = _views(images, replace(STILL, jitter=(0, 0, 0, 0.2))), images / 255
+    assert (view - before).abs().amax((1, 2, 3)).min() > 0.01
+    assert torch.allclose(torch.einsum("nchw,c->nhw", view, LUMA), torch.einsum("nchw,c->nhw", before, LUMA), atol=1e-3)
+
+
+def test_a_half_turn_of_hue_makes_red_cyan() -> None:
+    red = torch.tensor([160, 110, 110], dtype=torch.uint8).view(1, 3, 1, 1).expand(40, 3, 4, 4)
+    turned = _views(red, replace(STILL, jitter=(0, 0, 0, 0.5)))[:, :, 0, 0]  # (40, 3), turned by up to half a turn either way
+    assert torch.allclose((turned @ LUMA), torch.tensor([160.0, 110, 110]) @ LUMA / 255, atol=1e-3)
+    furthest = turned[(turned[:, 0] - 160 / 255).abs().argmax()]
+    assert furthest[0] < furthest[1]
+    assert furthest[0] < furthest[2]
+
+
+@pytest.mark.parametrize("jitter", [(0, 0, 0.4, 0), (0, 0, 0, 0.1), (0, 0, 0.4, 0.5)])
+def test_grey_stays_grey_and_the_same_whatever_the_colours_do(jitter: tuple[float, float, float, float]) -> None:
+    grey = _images()[:, :1].expand(6, 3, 24, 24)
+    assert torch.allclose(_views(grey, replace(STILL, jitter=jitter)), grey / 255, atol=1e-3)
+
+
+def test_all_changes_together_leave_grey_grey() -> None:
+    view = _views(_images()[:, :1].expand(6, 3, 24, 24), AugmentConfig())
+    assert torch.allclose(view[:, 0], view[:, 1], atol=1e-3)
+    assert torch.allclose(view[:, 0], view[:, 2], atol=1e-3)
+
+
+def test_values_stay_in_range() -> None:
+    images = torch.randint(0, 256, (32, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    view = views(images, 16, AugmentConfig(jitter=(0.9, 0.9, 0.9, 0.5)), torch.Generator().manual_seed(0))
+    assert view.shape == (32, 3, 16, 16)
+    assert (float(view.min()), float(view.max())) == (-1.0, 1.0)
+
+
+def test_the_generator_decides_and_the_global_one_is_left_alone() -> None:
+    images, before = _images(), torch.get_rng_state()
+    generator = torch.Generator().manual_seed(3)
+    first, second = (views(images, 16, AugmentConfig(), generator) for _ in range(2))
+    assert torch.equal(first, views(images, 16, AugmentConfig(), torch.Generator().manual_seed(3)))
+    assert not torch.allclose(first, second, atol=0.05)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_image_is_changed_in_its_own_way() -> None:
+    images = _images(1).expand(8, 3, 24, 24)
+    view = _views(images, AugmentConfig())
+    differences = (view[:, None] - view[None]).abs().mean((2, 3, 4)) + torch.eye(8)
+    assert differences.min() > 0.005
+
+
+def test_to_network_maps_bytes_to_minus_one_and_one() -> None:
+    values = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert torch.allclose(to_network(values).flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+
+
+def test_shrink_averages() -> None:
+    stripes = torch.tensor([0, 200], dtype=torch.uint8).repeat(8).expand(1, 3, 16, 16)
+    small = shrink(stripes, 4)
+    assert (small.dtype, small.shape) == (torch.uint8, (1, 3, 4, 4))
+    assert torch.all((small.float() - 100).abs() <= 8)  # without antialiasing it would be 0 or 200
+    assert shrink(stripes, 16) is stripes
+
+
+# Changed copies
+
+
+def _picture() -> Image.Image:
+    return Image.fromarray(_images(1, 64)[0].permute(1, 2, 0).numpy())
+
+
+def test_the_same_seed_gives_the_same_copy() -> None:
+    a, b, c = (changed_copy(_picture(), 32, seed) for seed in (1, 1, 2))
+    assert (a.shape, a.dtype) == ((32, 32, 3), np.uint8)
+    assert np.array_equal(a, b)
+    assert np.abs(a.astype(int) - c).mean() > 2
+
+
+def test_a_copy_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    changed_copy(_picture(), 16, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_protocol_that_changes_nothing_gives_the_picture() -> None:
+    nothing = CopyProtocol(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+    assert np.array_equal(changed_copy(_picture(), 64, 9, nothing), np.asarray(_picture()))
+    mirrored = changed_copy(_picture(), 64, 9, replace(nothing, flip=1.0))
+    assert np.array_equal(mirrored, np.asarray(_picture())[:, ::-1])
+
+
+def test_the_standard_copy_is_the_published_protocol() -> None:
+    assert STANDARD == CopyProtocol((0.5, 0.9), (0.8, 1.25), 0.5, (0.3, 0.3, 0.3, 0.02))
+    ramps = Image.fromarray(_ramps(1, 128)[0].permute(1, 2, 0).numpy())
+    still = replace(STANDARD, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+    copies = torch.from_numpy(np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])).permute(0, 3, 1, 2) / 255
+    wide, high = _extent(copies)
+    area, aspect = wide * high, wide / high
+    assert 0.47 < area.min() < 0.56
+    assert 0.84 < area.max() < 0.93
+    assert math.isclose(float(aspect.min()), 0.8, abs_tol=0.06)
+    assert math.isclose(float(aspect.max()), 1.25, abs_tol=0.08)

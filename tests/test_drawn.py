@@ -1,0 +1,118 @@
+"""The drawn animals: always the same pixels, never two alike, and a folder that is filled once."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrl_search.data.drawn import SPECIES, draw_animal, write_corpus
+from mrl_search.errors import ConfigError, DataError
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float32)
+
+
+def _stamps(paths: list[Path]) -> list[int]:
+    return [path.stat().st_mtime_ns for path in paths]
+
+
+@pytest.mark.parametrize("species", SPECIES)
+def test_the_same_arguments_give_the_same_pixels(species: str) -> None:
+    assert draw_animal(species, 7).tobytes() == draw_animal(species, 7).tobytes()
+    assert draw_animal(species, 7).tobytes() != draw_animal(species, 8).tobytes()
+
+
+def test_another_process_draws_the_same_pixels() -> None:
+    code = "import hashlib, mrl_search.data.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    there = subprocess.run(  # a str hashes differently in each process: nothing may depend on it
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "123"}, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == hashlib.sha256(draw_animal("dog", 3, 64).tobytes()).hexdigest()
+
+
+def test_every_picture_is_an_individual() -> None:
+    small = np.stack([_pixels(draw_animal(species, seed, 64).reduce(4)).ravel() for species in SPECIES for seed in range(40)])
+    differences = np.abs(small[:, None] - small[None]).mean(axis=2)  # (80, 80), in steps of 0 to 255
+    np.fill_diagonal(differences, np.inf)
+    assert differences.min() > 6
+
+
+@pytest.mark.parametrize("size", [48, 96, 160])
+def test_the_size_changes_the_resolution_and_not_the_scene(size: int) -> None:
+    image = draw_animal("cat", 11, size)
+    assert (image.mode, image.size) == ("RGB", (size, size))
+    reference = _pixels(draw_animal("cat", 11, 320).resize((16, 16), Image.Resampling.BOX))
+    assert np.abs(_pixels(image.resize((16, 16), Image.Resampling.BOX)) - reference).mean() < 6
+
+
+def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
+    differences = [np.abs(_pixels(draw_animal("cat", seed, 64)) - _pixels(draw_animal("dog", seed, 64))).mean() for seed in range(10)]
+    assert min(differences) > 10
+
+
+@pytest.mark.parametrize(
+    ("species", "seed", "size", "message", "hint"),
+    [
+        ("horse", 0, 160, "There is no drawing of a 'horse'.", "Choose one of: cat, dog."),
+        ("cat", -1, 160, "Seed -1 at size 160 cannot be drawn.", "Seeds start at 0, sizes at 16."),
+        ("dog", 0, 8, "Seed 0 at size 8 cannot be drawn.", "Seeds start at 0, sizes at 16."),
+    ],
+)
+def test_what_cannot_be_drawn_says_so(species: str, seed: int, size: int, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        draw_animal(species, seed, size)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_corpus_has_a_folder_for_each_species(tmp_path: Path) -> None:
+    paths = write_corpus(tmp_path, 3, size=48)
+    names = ["cat/cat-0000.jpg", "cat/cat-0001.jpg", "cat/cat-0002.jpg", "dog/dog-0000.jpg", "dog/dog-0001.jpg", "dog/dog-0002.jpg"]
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths  # and no temporary file
+    for path, (species, seed) in zip(paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True):
+        with Image.open(path) as stored:
+            assert stored.format == "JPEG"
+            assert np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12  # what JPEG loses
+
+
+def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
+    first, second = write_corpus(tmp_path / "a", 4, seed=0, size=32), write_corpus(tmp_path / "b", 4, seed=1, size=32)
+    assert len({path.read_bytes() for path in first + second}) == 16
+
+
+def test_a_second_call_writes_nothing_and_a_larger_one_only_what_is_missing(tmp_path: Path) -> None:
+    paths = write_corpus(tmp_path, 3, size=32)
+    before = _stamps(paths)
+    assert write_corpus(tmp_path, 3, size=32) == paths
+    assert _stamps(paths) == before
+    assert len(write_corpus(tmp_path, 5, size=32)) == 10
+    assert _stamps(paths) == before
+
+
+def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_path: Path) -> None:
+    cut, other, *untouched = write_corpus(tmp_path, 2, size=32)
+    whole, kept = cut.read_bytes(), _stamps(untouched)
+    cut.write_bytes(whole[:-40])
+    other.write_bytes(write_corpus(tmp_path / "elsewhere", 2, size=48)[1].read_bytes())
+    write_corpus(tmp_path, 2, size=32)
+    assert cut.read_bytes() == whole
+    with Image.open(other) as image:
+        assert image.size == (32, 32)
+    assert _stamps(untouched) == kept
+
+
+def test_a_photograph_is_never_overwritten(tmp_path: Path) -> None:
+    photograph = tmp_path / "dog" / "dog-0001.jpg"
+    photograph.parent.mkdir()
+    Image.new("RGB", (20, 20), "red").save(photograph)
+    before = photograph.read_bytes()
+    with pytest.raises(DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal") as caught:
+        write_corpus(tmp_path, 2, size=32)
+    assert caught.value.hint == "Choose an empty folder for the drawn animals."
+    assert photograph.read_bytes() == before

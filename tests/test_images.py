@@ -1,0 +1,227 @@
+"""Decoding: every kind of file comes out upright, whole and in RGB, and a bad one is a `BrokenImage` with its reason."""
+
+import io
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrl_search.data.images import SUFFIXES, content_hash, decode, square
+from mrl_search.errors import BrokenImage
+
+RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
+CORNERS = (RED, GREEN, BLUE, YELLOW)  # top left, top right, bottom left, bottom right
+FORMATS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+
+
+def _quarters(width: int = 48, height: int = 32) -> Image.Image:
+    """Four fields of one colour each; the sides are multiples of 16, so that JPEG keeps the fields apart."""
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(GREEN, (width // 2, 0, width, height))
+    image.paste(BLUE, (0, height // 2, width // 2, height))
+    image.paste(YELLOW, (width // 2, height // 2, width, height))
+    return image
+
+
+def _bytes(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    if kind == "WEBP":
+        options.setdefault("lossless", True)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _corners(image: Image.Image) -> list[tuple[int, ...]]:
+    width, height = image.size
+    return [image.getpixel((x, y)) for y in (3, height - 4) for x in (3, width - 4)]
+
+
+def _near(seen: list[tuple[int, ...]], wanted: tuple[tuple[int, ...], ...], tolerance: int = 12) -> bool:
+    return len(seen) == len(wanted) and all(abs(a - b) <= tolerance for p, q in zip(seen, wanted, strict=True) for a, b in zip(p, q, strict=True))
+
+
+def _png(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_every_suffix_has_a_format_here() -> None:
+    assert set(FORMATS) == SUFFIXES
+
+
+@pytest.mark.parametrize("kind", sorted(set(FORMATS.values())))
+@pytest.mark.parametrize("side", [None, 16])
+def test_every_format_decodes(kind: str, side: int | None) -> None:
+    image, size = decode(_bytes(_quarters(), kind), side)
+    assert (image.mode, size) == ("RGB", (48, 32))
+    assert _near(_corners(image), CORNERS)
+
+
+# What is stored as top left, top right, bottom left, bottom right is to be seen in this order (EXIF 2.32, tag Orientation).
+ORIENTATIONS = {
+    1: (RED, GREEN, BLUE, YELLOW), 2: (GREEN, RED, YELLOW, BLUE), 3: (YELLOW, BLUE, GREEN, RED), 4: (BLUE, YELLOW, RED, GREEN),
+    5: (RED, BLUE, GREEN, YELLOW), 6: (BLUE, RED, YELLOW, GREEN), 7: (YELLOW, GREEN, BLUE, RED), 8: (GREEN, YELLOW, RED, BLUE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("side", [None, 16])
+def test_orientation_is_honoured(kind: str, orientation: int, side: int | None) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, size = decode(_bytes(_quarters(96, 64), kind, exif=exif), side)
+    assert size == ((96, 64) if orientation < 5 else (64, 96))
+    assert (image.width > image.height) == (orientation < 5)
+    assert _near(_corners(image), ORIENTATIONS[orientation])
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
+    data = _bytes(_quarters(640, 480), "JPEG")
+    image, size = decode(data, side=100)
+    assert size == (640, 480)
+    assert image.size == (160, 120)  # the smallest fraction that is still over the side asked for
+    assert _near(_corners(image), CORNERS)
+    assert decode(data)[0].size == (640, 480)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_transparency_is_laid_over_white(kind: str) -> None:
+    image = Image.new("RGBA", (20, 10), (0, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 10, 10))
+    image.paste((0, 0, 0, 128), (15, 0, 20, 10))
+    decoded, _ = decode(_bytes(image, kind))
+    assert [decoded.getpixel((x, 5)) for x in (2, 12, 18)] == [(200, 0, 0), (255, 255, 255), (127, 127, 127)]
+
+
+@pytest.mark.parametrize(("mode", "clear", "ink"), [("P", 0, 1), ("L", 30, 200), ("RGB", (1, 2, 3), (200, 200, 200)), ("1", 0, 1)])
+def test_a_transparent_colour_is_laid_over_white(mode: str, clear, ink) -> None:
+    image = Image.new(mode, (20, 10), clear)
+    if mode == "P":
+        image.putpalette([9, 9, 9, 200, 200, 200] + [0] * 762)
+    image.paste(ink, (10, 0, 20, 10))
+    decoded, _ = decode(_bytes(image, "PNG", transparency=clear))
+    assert decoded.getpixel((2, 5)) == (255, 255, 255)
+    assert decoded.getpixel((15, 5)) == ((255, 255, 255) if mode == "1" else (200, 200, 200))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_an_animation_is_taken(kind: str) -> None:
+    first, second = Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), BLUE)
+    decoded, size = decode(_bytes(first, kind, save_all=True, append_images=[second]))
+    assert size == (16, 16)
+    assert _near([decoded.getpixel((8, 8))], (RED,), 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "kind", "seen"),
+    [
+        ("L", 90, "JPEG", (90, 90, 90)),
+        ("L", 90, "PNG", (90, 90, 90)),
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("LA", (90, 255), "PNG", (90, 90, 90)),
+        ("CMYK", (0, 255, 255, 0), "JPEG", (255, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
+        ("YCbCr", (90, 128, 128), "TIFF", (90, 90, 90)),
+    ],
+)
+def test_other_colour_spaces_become_rgb(mode: str, colour, kind: str, seen: tuple[int, int, int]) -> None:
+    decoded, _ = decode(_bytes(Image.new(mode, (16, 16), colour), kind))
+    assert decoded.mode == "RGB"
+    assert _near([decoded.getpixel((8, 8))], (seen,), 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_of_grey_are_scaled_not_clipped(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(8, 0)
+    decoded, size = decode(_bytes(Image.fromarray(ramp), kind))
+    assert size == (256, 8)
+    assert np.array_equal(np.asarray(decoded)[4], np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+
+
+def test_sixteen_bits_of_colour_are_scaled() -> None:
+    rows = b"".join(b"\0" + struct.pack(">3H", 65535, 32768, 256) * 4 for _ in range(4))
+    data = _png((b"IHDR", struct.pack(">2I5B", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    assert decode(data)[0].getpixel((1, 1)) == (255, 128, 1)
+
+
+BOMB = _png((b"IHDR", struct.pack(">2I5B", 60000, 60000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
+LARGE = _png((b"IHDR", struct.pack(">2I5B", 12001, 10000, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"this is a letter, not a picture", "not an image that can be read"),
+        (b"\xff\xd8\xff", "not an image that can be read"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image that can be read"),
+        (BOMB, "3600000000 pixels"),
+        (LARGE, "12001 x 10000 pixels is over the limit of 120 million"),
+    ],
+    ids=["empty", "text", "three-bytes", "svg", "bomb", "large"],
+)
+def test_what_is_not_a_picture_is_named(data: bytes, reason: str) -> None:
+    with pytest.raises(BrokenImage) as error:
+        decode(data, 128)
+    assert reason in error.value.message
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_file_cut_short_is_broken(kind: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = _bytes(noise, kind)
+    for share in (0.3, 0.6):
+        with pytest.raises(BrokenImage) as error:
+            decode(data[: int(share * len(data))], 32)
+        assert error.value.message.startswith(("cannot be decoded: ", "not an image"))
+    assert decode(data)[1] == (64, 64)
+
+
+def test_garbage_in_the_middle_never_raises_anything_else() -> None:
+    rng = np.random.default_rng(1)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF"):
+        for _ in range(20):
+            data = bytearray(_bytes(_quarters(), kind))
+            for at in rng.integers(4, len(data), 6):
+                data[at] = rng.integers(256)
+            try:
+                image, _ = decode(bytes(data), 16)
+            except BrokenImage as error:
+                assert error.message
+            else:
+                assert image.mode == "RGB"
+
+
+def test_decoding_on_threads_leaves_the_warning_filters_alone() -> None:
+    data, before = _bytes(_quarters(), "JPEG"), list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            list(pool.map(decode, [data] * 50))
+    assert list(warnings.filters) == before
+
+
+def test_square_squashes_the_whole_picture() -> None:
+    image = _quarters(96, 32)
+    small = square(image, 16)
+    assert (small.shape, small.dtype) == ((16, 16, 3), np.uint8)
+    assert _near([tuple(small[y, x].tolist()) for y in (1, -2) for x in (1, -2)], CORNERS, 2)
+    assert np.allclose(small.mean((0, 1)), np.asarray(image).mean((0, 1)), atol=1)  # all of it, in equal parts
+    assert np.array_equal(square(image.resize((16, 16)), 16), np.asarray(image.resize((16, 16))))
+
+
+def test_square_enlarges_too() -> None:
+    large = square(_quarters(8, 4), 64)
+    assert large.shape == (64, 64, 3)
+    assert _near([tuple(large[y, x].tolist()) for y in (1, -2) for x in (1, -2)], CORNERS, 2)
+
+
+def test_the_content_hash_is_of_the_bytes() -> None:
+    assert content_hash(b"") == "99aa06d3014798d86001c324468d497f"  # XXH3-128 of nothing, from the xxHash specification
+    assert content_hash(b"a") == content_hash(b"a") != content_hash(b"b")

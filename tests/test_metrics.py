@@ -1,0 +1,90 @@
+"""Figures of merit against values worked out by hand."""
+
+from math import comb
+
+import numpy as np
+import pytest
+
+from mrl_search.errors import DataError
+from mrl_search.metrics import mcnemar_exact, mean_average_precision, precision_at_k, recall_at_k, top1, wilson_interval
+
+
+def test_top1_counts_equal_labels() -> None:
+    assert top1(["cat", "dog", None, "dog"], ["cat", "cat", None, "dog"]) == 0.5
+    assert top1(np.array([1, 2, 3]), np.array([1, 2, 3])) == 1.0
+
+
+def test_top1_needs_pairs() -> None:
+    with pytest.raises(DataError, match=r"There are 1 predictions for 2 labels."):
+        top1(["cat"], ["cat", "dog"])
+    with pytest.raises(DataError):
+        top1([], [])
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (950, 1000, 0.9347, 0.9619), (0, 0, 0.0, 1.0)],
+)
+def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_interval_widens_with_its_level() -> None:
+    assert wilson_interval(5, 10, level=0.99)[0] < wilson_interval(5, 10, level=0.95)[0] < wilson_interval(5, 10, level=0.5)[0]
+    with pytest.raises(DataError, match=r"11 successes of 10"):
+        wilson_interval(11, 10)
+
+
+@pytest.mark.parametrize(
+    ("found", "recall"), [([[4, 3, 2, 1]], 1.0), ([[1, 9, 2, 8]], 0.5), ([[9, 8, 7, 6]], 0.0), ([[1, -1, -1, -1]], 0.25), ([[3]], 0.25)]
+)
+def test_recall_of_four(found: list[list[int]], recall: float) -> None:
+    assert recall_at_k(np.array(found), np.array([[1, 2, 3, 4]])) == recall
+
+
+def test_recall_is_the_mean_over_queries_and_keeps_them_apart() -> None:
+    assert recall_at_k(np.array([[1, 2], [1, 2]]), np.array([[1, 2], [3, 4]])) == 0.5
+    assert recall_at_k(np.array([[0], [5]]), np.array([[5, -1], [-1, -1]])) == 0.0
+    with pytest.raises(DataError, match=r"no true neighbour"):
+        recall_at_k(np.array([[1]]), np.array([[-1]]))
+    with pytest.raises(DataError, match=r"cannot be compared"):
+        recall_at_k(np.array([[1]]), np.array([[1], [2]]))
+
+
+def test_precision() -> None:
+    assert precision_at_k([[True, False], [True, True]]) == 0.75
+    with pytest.raises(DataError):
+        precision_at_k([])
+
+
+@pytest.mark.parametrize(
+    ("relevant", "value"),
+    [
+        ([[1, 1, 1]], 1.0),
+        ([[0, 0, 0]], 0.0),
+        ([[1, 0, 0]], 1 / 3),
+        ([[0, 0, 1]], 1 / 9),
+        ([[1, 0, 1]], (1 + 2 / 3) / 3),
+        ([[1, 0], [0, 1]], (1 / 2 + 1 / 4) / 2),
+    ],
+)
+def test_mean_average_precision(relevant: list[list[int]], value: float) -> None:
+    assert mean_average_precision(relevant) == pytest.approx(value)
+
+
+def test_mcnemar_by_hand() -> None:
+    a = [True] * 6 + [False] * 1 + [True] * 50
+    b = [False] * 6 + [True] * 1 + [True] * 50
+    assert mcnemar_exact(a, b) == 2 * (comb(7, 0) + comb(7, 1)) / 2**7 == 0.125
+    assert mcnemar_exact(b, a) == 0.125
+    assert mcnemar_exact(a, a) == 1.0
+    assert mcnemar_exact([True, False], [False, True]) == 1.0
+    with pytest.raises(DataError, match=r"cannot be paired"):
+        mcnemar_exact([True], [True, False])
+
+
+def test_mcnemar_of_many_cases() -> None:
+    a, b = np.arange(4000) < 1900, np.arange(4000) >= 1900
+    exact = sum(comb(4000, i) for i in range(1901)) * 2 / 2**4000
+    assert mcnemar_exact(a, b) == pytest.approx(exact, rel=1e-12)
+    assert 0.001 < exact < 0.002

@@ -1,0 +1,209 @@
+"""The page and its plots: every number is on it, nothing is fetched, nothing is taken for HTML."""
+
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrl_search.bench.page import Figure, Table, render_page, write_page
+from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
+
+ACCURACY = [AccuracyPoint(d, s, v, v - 0.02, v + 0.02) for s in ("linear head", "20-NN") for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))]
+LATENCY = [LatencyPoint("8 dims", 0.04, 0.07), LatencyPoint("8:200,1024:10", 0.2, 0.5), LatencyPoint("exact", 3.0, 120.0)]
+TABLE = Table(
+    "Accuracy",
+    ("dims", "20-NN", "plan"),
+    (("8", "0.913 ± 0.004", "8:200,1024"), ("64", "—", "64:10")),
+    note="n = 2300, ninety-five per cent",
+)
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class _Reader(HTMLParser):
+    """Reads a page as a browser would: its elements and words; a tag that is not closed is an error."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"] and data.strip():
+            self.words.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "sheet.png"
+    Image.new("RGB", (1500, 300), "red").save(path)
+    return path
+
+
+def _render(figures: list[Figure], tables: list[Table] | None = None, title: str = "A page") -> str:
+    tables = [TABLE] if tables is None else tables
+    commands = [("mrl-search query photo.jpg --plan 8:200,1024", "Finds what looks like it.")]
+    return render_page(title, ["First.", "Second."], tables, figures, commands, {"torch": "2.13.0", "seed": "17"})
+
+
+def test_everything_is_on_the_page_in_order(picture: Path) -> None:
+    page = _Reader(_render([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")]))
+    body = page.words[1:]  # without <title>
+    expected = ["A page", "First.", "Second.", "Answers", "Show at full size", "What was found.", "Accuracy", *TABLE.columns]
+    expected += [cell for row in TABLE.rows for cell in row] + [TABLE.note, "Again", "Show at full size", "More.", "Try it yourself"]
+    expected += ["mrl-search query photo.jpg --plan 8:200,1024", "Finds what looks like it."]
+    assert body == [*expected, "How this was made", "torch", "2.13.0", "seed", "17"]
+
+
+def test_what_is_not_given_is_not_there() -> None:
+    page = _Reader(render_page("Empty", [], [], [], [], {}))
+    assert page.words == ["Empty", "Empty"]
+    assert not page.all("section") and not page.all("img")
+
+
+def test_columns_of_numbers_are_aligned_right() -> None:
+    assert TABLE.numeric == (True, True, False)  # a plan is no number
+    cells = ("12 ms", "-0.5", "+3%", "<0.1", "1 200", "", "2025-11-24 10:00", "cat", "v2")
+    assert Table("", cells, (cells,)).numeric == (True,) * 6 + (False,) * 3
+    page = _Reader(_render([]))
+    assert [cell.get("class") for cell in page.all("td")] == ["number", None] * 2
+    assert [cell["scope"] for cell in page.all("th")] == ["col"] * 3 + ["row"] * 2
+
+
+def test_text_is_never_html(picture: Path) -> None:
+    bad = '<script>alert("1")</script> & \'"><img src=x onerror=y>'
+    page = render_page(
+        bad, [bad], [Table(bad, (bad,), ((bad,),), bad)], [Figure(bad, picture, bad)], [(bad, bad)], {bad: bad}
+    )  # fmt: skip
+    reader = _Reader(page)
+    assert "<script" not in page and len(reader.all("img")) == 1
+    assert reader.words.count(bad) == 13  # the title counts twice
+    assert reader.all("img")[0]["alt"] == bad and "onerror" not in reader.all("img")[0]
+
+
+def test_nothing_is_fetched(picture: Path) -> None:
+    page = _render([Figure("Answers", picture, "")])
+    assert "//" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # no other host
+    assert "url(" not in page and "@import" not in page and "<script" not in page
+    reader = _Reader(page)
+    assert [link["href"] for link in reader.all("link")] == ["data:,"]
+    policy = next(meta["content"] for meta in reader.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_images_are_inside_with_their_size(picture: Path, tmp_path: Path) -> None:
+    photo, plot = tmp_path / "photo.jpg", tmp_path / "plot.png"
+    Image.new("RGB", (200, 100), "blue").save(photo)
+    accuracy_plot(ACCURACY, plot)
+    page = _render([Figure(path.name, path, "") for path in (picture, photo, plot)])
+    images = _Reader(page).all("img")
+    for image, path, kind in zip(images, (picture, photo, plot), ("png", "jpeg", "png"), strict=True):
+        head, _, data = str(image["src"]).partition(",")
+        assert head == f"data:image/{kind};base64"
+        assert base64.b64decode(data) == path.read_bytes()
+    with Image.open(plot) as drawn:
+        half = (str(round(drawn.width / 2)), str(round(drawn.height / 2)))
+    assert [(image["width"], image["height"]) for image in images] == [("1500", "300"), ("200", "100"), half]
+    assert [figure.get("class") for figure in _Reader(page).all("figure")] == ["wide", None, None]
+    assert page.count("Show at full size") == 1  # only what is shown smaller than it is
+
+
+def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "page.html"
+    arguments = ("Ä page", ["Text."], [TABLE], [Figure("Answers", picture, "")], [("x", "y")], {"seed": "17"})
+    write_page(out, *arguments)
+    assert out.read_text(encoding="utf-8") == render_page(*arguments)
+    assert list(out.parent.iterdir()) == [out]
+    with pytest.raises(MrlSearchError, match="cannot be made"):
+        write_page(picture / "page.html", *arguments)
+
+
+def test_a_figure_that_cannot_be_shown_is_named(picture: Path, tmp_path: Path) -> None:
+    out, gone, text, scan = (tmp_path / name for name in ("page.html", "gone.png", "text.png", "scan.tiff"))
+    text.write_text("no image")
+    Image.open(picture).save(scan)
+    for path, why in ((gone, "cannot be read"), (text, "cannot be read"), (scan, "TIFF")):
+        with pytest.raises(DataError, match=f"{re.escape(str(path))}.*{why}"):
+            write_page(out, "A page", [], [], [Figure("", path, "")], [], {})
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="2 columns, and a row of 1"):
+        Table("Short", ("a", "b"), (("1",),))
+
+
+def _pixels(draw: Callable[..., None], points: list, out: Path) -> np.ndarray:
+    draw(points, out)
+    with Image.open(out) as image:
+        assert (image.format, image.mode) == ("PNG", "RGBA")
+        assert round(image.info["dpi"][0]) == 192
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    ("draw", "points", "change"),
+    [
+        (accuracy_plot, ACCURACY, {"value": 0.8}),
+        (accuracy_plot, ACCURACY, {"low": 0.5}),
+        (accuracy_plot, ACCURACY, {"high": 0.99}),
+        (accuracy_plot, ACCURACY, {"dims": 16}),
+        (accuracy_plot, ACCURACY, {"series": "instance recall@1"}),
+        (latency_plot, LATENCY, {"p50_ms": 0.05}),
+        (latency_plot, LATENCY, {"p99_ms": 0.08}),
+        (latency_plot, LATENCY, {"name": "16 dims"}),
+    ],
+)
+def test_a_plot_shows_every_value(draw: Callable[..., None], points: list, change: dict[str, object], tmp_path: Path) -> None:
+    before = _pixels(draw, points, tmp_path / "a.png")
+    after = _pixels(draw, [replace(points[0], **change), *points[1:]], tmp_path / "b.png")
+    assert before.shape != after.shape or (before != after).any()
+
+
+def test_series_have_colours_of_their_own_and_a_plot_repeats(tmp_path: Path) -> None:
+    pixels = _pixels(accuracy_plot, ACCURACY, tmp_path / "a.png")
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        assert (pixels == colour).all(axis=2).sum() > 200
+    assert not (pixels == (0x00, 0x9E, 0x73)).all(axis=2).any()  # no third series
+    accuracy_plot(ACCURACY, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
+    accuracy_plot([AccuracyPoint(8, "20-NN", 1.0, 1.0, 0.99)], tmp_path / "new" / "a.png")  # an interval rounded past its value
+    latency_plot([LatencyPoint("8 dims", 0.0, 0.0)], tmp_path / "new" / "b.png")
+    assert len(list((tmp_path / "new").iterdir())) == 2
+    for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY)):
+        with pytest.raises(ConfigError, match="nothing to plot"):
+            draw([], tmp_path / "a.png")
+        with pytest.raises(ConfigError, match="not a name for a plot"):
+            draw(points, tmp_path / "a.svg")
+        with pytest.raises(MrlSearchError, match="cannot be made"):
+            draw(points, tmp_path / "new" / "a.png" / "b.png")
+
+
+def test_plots_leave_the_state_of_pyplot_alone() -> None:
+    code = "import sys, mrl_search.bench.plots, mrl_search.bench.page; print([m for m in sys.argv[1:] if m in sys.modules])"
+    command = [sys.executable, "-c", code, "matplotlib.pyplot", "torch", "faiss"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,285 @@
+"""Sources: folders, data sets on disk and the hub give the same thing, paths, labels and bytes."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import pytest
+from PIL import Image
+
+from mrl_search.data import sources
+from mrl_search.data.reading import Picture, read_pictures
+from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
+from mrl_search.errors import BrokenImage, DataError
+
+
+@pytest.fixture(autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` writes what it reads into a cache; it shall not be the one of whoever runs the tests."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    sources._dataset_source.cache_clear()
+    datasets.disable_progress_bars()
+
+
+def _png(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (grey, grey, grey)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _dataset(greys: list[int], label: object = None, column: str = "label", image: str = "image", **more: list) -> datasets.Dataset:
+    """Rows of one grey picture each; `label` is a list of class names, a list of values, or None for no column."""
+    features = {image: datasets.Image()}
+    values: dict[str, list] = {image: [{"bytes": _png(grey), "path": None} for grey in greys]}
+    if isinstance(label, tuple):
+        features[column], values[column] = datasets.ClassLabel(names=list(label)), [i % len(label) for i in range(len(greys))]
+    elif isinstance(label, list):
+        features[column], values[column] = datasets.Value("string" if isinstance(label[0], str) else "int64"), label
+    for name, rows in more.items():
+        features[name], values[name] = datasets.Value("string"), rows
+    return datasets.Dataset.from_dict(values, features=datasets.Features(features))
+
+
+def _greys(source: Source) -> list[int]:
+    """The pictures' values, read through the source."""
+    return [Image.open(io.BytesIO(source.read(i))).getpixel((0, 0))[0] for i in range(len(source.paths))]
+
+
+def test_a_folder_is_scanned_recursively_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    for i, name in enumerate(["dog/b.JPG", "cat/z.png", "cat/a.webp", "top.gif", "cat/siamese/s.bmp", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif"]):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes([i]))
+    for name in ("cat/notes.txt", "dog/b.JPG.part", "dog/clip.mp4", "noextension"):
+        (tmp_path / name).write_bytes(b"no")
+    (tmp_path / "folder.jpg").mkdir()
+    source = open_source(str(tmp_path))
+    assert source.name == str(tmp_path)
+    names = ["cat/a.webp", "cat/siamese/s.bmp", "cat/z.png", "dog/b.JPG", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif", "top.gif"]
+    assert source.paths == [str(tmp_path / name) for name in names]
+    assert source.labels == ["cat", "siamese", "cat", "dog", "dog", "dog", "dog", None]
+    assert [source.read(i) for i in range(8)] == [bytes([i]) for i in (2, 4, 1, 0, 5, 6, 7, 3)]
+
+
+def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "a.png").write_bytes(b"a")
+    monkeypatch.chdir(tmp_path)
+    source = open_source("pics")
+    assert (source.name, list(source.paths)) == (str(tmp_path / "pics"), [str(tmp_path / "pics" / "a.png")])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_source("~/pics").paths == source.paths
+
+
+def test_one_file_is_a_source_of_one_image(tmp_path: Path) -> None:
+    (tmp_path / "one.PNG").write_bytes(_png(7))
+    source = open_source(str(tmp_path / "one.PNG"))
+    assert (list(source.paths), list(source.labels), _greys(source)) == ([str(tmp_path / "one.PNG")], [None], [7])
+
+
+def test_an_image_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    source = open_source(str(tmp_path))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(BrokenImage) as error:
+        source.read(0)
+    assert error.value.message == "cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("nowhere", "There is nothing at ", "hub:OWNER/NAME"),
+        ("empty", "There is no image in ", ".jpeg, .jpg, .png"),
+        ("letter.txt", "is neither an image nor a data set", "Parquet"),
+        ("broken.parquet", "cannot be loaded as a data set: ", "datasets.load_dataset"),
+        ("numbers.parquet", "has no image column; it has x, y", "'image'"),
+    ],
+)
+def test_what_is_no_source_is_a_sentence(tmp_path: Path, name: str, message: str, hint: str) -> None:
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    (tmp_path / "empty" / "readme.txt").write_text("no pictures")
+    (tmp_path / "letter.txt").write_text("Dear all")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 but no more")
+    datasets.Dataset.from_dict({"x": [1, 2], "y": ["a", "b"]}).to_parquet(tmp_path / "numbers.parquet")
+    with pytest.raises(DataError) as error:
+        open_source(str(tmp_path / name))
+    assert message in error.value.message
+    assert str(tmp_path / name) in error.value.message
+    assert hint in error.value.hint
+
+
+def test_a_parquet_file_with_class_names(tmp_path: Path) -> None:
+    file = tmp_path / "pets.parquet"
+    _dataset([10, 20, 30], ("cat", "dog")).to_parquet(file)
+    source = open_source(str(file))
+    assert source.name == str(file)
+    assert list(source.paths) == [f"{file}#train/{i}" for i in range(3)]
+    assert list(source.labels) == ["cat", "dog", "cat"]
+    assert _greys(source) == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("label", "column", "seen"),
+    [
+        (("newt", "auk"), "labels", ["newt", "auk"]),
+        (["a b", "c"], "label", ["a b", "c"]),
+        (["a b", "c"], "labels", ["a b", "c"]),
+        ([7, 3], "label", ["7", "3"]),
+        ([7, 3], "species", [None, None]),
+        (None, "", [None, None]),
+    ],
+)
+def test_labels_are_names_strings_numbers_or_unknown(tmp_path: Path, label: object, column: str, seen: list) -> None:
+    _dataset([1, 2], label, column).to_parquet(tmp_path / "x.parquet")
+    assert list(open_source(str(tmp_path / "x.parquet")).labels) == seen
+
+
+def test_a_missing_label_is_none(tmp_path: Path) -> None:
+    names = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = {"image": [{"bytes": _png(i), "path": None} for i in range(3)], "label": [1, -1, None]}
+    datasets.Dataset.from_dict(rows, features=names).save_to_disk(tmp_path / "x")
+    assert list(open_source(str(tmp_path / "x")).labels) == ["dog", None, None]
+
+
+def test_a_folder_of_parquet_files_is_one_data_set_with_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "data set"
+    (folder / "data").mkdir(parents=True)
+    _dataset([1, 2], ("cat", "dog")).to_parquet(folder / "data" / "train-00000-of-00002.parquet")
+    _dataset([3], ("cat", "dog")).to_parquet(folder / "data" / "train-00001-of-00002.parquet")
+    _dataset([4, 5], ("cat", "dog")).to_parquet(folder / "data" / "test-00000-of-00001.parquet")
+    source = open_source(str(folder))
+    assert list(source.paths) == [f"{folder}#{row}" for row in ("train/0", "train/1", "train/2", "test/0", "test/1")]
+    assert list(source.labels) == ["cat", "dog", "cat", "cat", "dog"]
+    assert _greys(source) == [1, 2, 3, 4, 5]
+
+
+def test_a_saved_dataset_and_a_saved_dict(tmp_path: Path) -> None:
+    _dataset([1, 2], ("cat", "dog")).save_to_disk(tmp_path / "one")
+    one = open_source(str(tmp_path / "one"))
+    assert (list(one.paths), list(one.labels)) == ([f"{tmp_path}/one#train/0", f"{tmp_path}/one#train/1"], ["cat", "dog"])
+    assert _greys(one) == [1, 2]
+    datasets.DatasetDict({"train": _dataset([3], ("cat",)), "validation": _dataset([4, 5], ("cat",))}).save_to_disk(tmp_path / "both")
+    both = open_source(str(tmp_path / "both"))
+    assert [path.rpartition("#")[2] for path in both.paths] == ["train/0", "validation/0", "validation/1"]
+    assert _greys(both) == [3, 4, 5]
+
+
+def test_a_split_without_labels_beside_one_with(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": _dataset([3], ("cat",)), "test": _dataset([4])}).save_to_disk(tmp_path / "both")
+    source = open_source(str(tmp_path / "both"))
+    assert list(source.labels) == ["cat", None]
+    assert _greys(source) == [3, 4]
+
+
+def test_a_split_without_images_is_a_sentence(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": _dataset([3]), "test": datasets.Dataset.from_dict({"x": [1]})}).save_to_disk(tmp_path / "both")
+    with pytest.raises(DataError, match="has no image column 'image' in its split 'test'"):
+        open_source(str(tmp_path / "both"))
+
+
+def test_the_format_a_data_set_was_saved_with_does_not_matter(tmp_path: Path) -> None:
+    _dataset([3, 4], ("cat", "dog")).with_format("numpy", columns=["label"]).save_to_disk(tmp_path / "x")
+    source = open_source(str(tmp_path / "x"))
+    assert list(source.labels) == ["cat", "dog"]
+    assert _greys(source) == [3, 4]
+
+
+@pytest.mark.parametrize("name", ["photo", "img"])
+def test_the_image_column_is_found_by_its_type_or_its_name(tmp_path: Path, name: str) -> None:
+    _dataset([9], image=name, caption=["a grey one"]).save_to_disk(tmp_path / "x")
+    assert _greys(open_source(str(tmp_path / "x"))) == [9]
+
+
+def test_a_column_of_file_names_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "far.png").write_bytes(_png(77))
+    rows = {"image": [str(tmp_path / "far.png"), str(tmp_path / "gone.png")], "label": ["a", "b"]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "x.parquet")
+    source = open_source(str(tmp_path / "x.parquet"))
+    assert source.read(0) == _png(77)
+    with pytest.raises(BrokenImage, match="cannot be read: No such file"):
+        source.read(1)
+
+
+def test_an_empty_row_and_a_broken_one_are_skipped(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": _png(1), "path": None}, None, {"bytes": b"junk", "path": None}, {"bytes": _png(2), "path": None}]}
+    datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()})).to_parquet(tmp_path / "x.parquet")
+    path = f"{tmp_path}/x.parquet"
+    pictures = list(read_pictures(open_source(path), 2))
+    assert [p.pixels[0, 0, 0] if isinstance(p, Picture) else p.reason for p in pictures] == [
+        1, f"{path}#train/1 holds no image", "not an image that can be read", 2,
+    ]  # fmt: skip
+
+
+def test_paths_lead_back_to_the_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "50% #1"  # a name that looks like a place in a data set
+    folder.mkdir()
+    (folder / "a#b.png").write_bytes(_png(1))
+    (folder / "c.png").write_bytes(_png(2))
+    _dataset([3, 4, 5]).to_parquet(tmp_path / "x#y.parquet")
+    for source in (open_source(str(folder)), open_source(str(tmp_path / "x#y.parquet"))):
+        for i, path in enumerate(source.paths):
+            assert read_path(path) == source.read(i)
+        items = ItemSource("an index", source.paths[::-1], source.labels[::-1])
+        assert _greys(items) == _greys(source)[::-1]
+
+
+@pytest.mark.parametrize("path", ["gone.png", "go#ne.png", "gone.parquet#train/0", "x.parquet#train/9", "x.parquet#test/0", "x.parquet#train/x"])
+def test_a_path_that_leads_nowhere_is_a_broken_image(tmp_path: Path, path: str) -> None:
+    _dataset([1]).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(BrokenImage) as error:
+        read_path(str(tmp_path / path))
+    assert "is gone" in error.value.message or "No such file" in error.value.message
+
+
+def test_a_subset_is_a_source(tmp_path: Path) -> None:
+    for i, name in enumerate("abcd"):
+        (tmp_path / f"{name}.png").write_bytes(_png(i))
+    part = subset(open_source(str(tmp_path)), [3, 1], "two")
+    assert part.name == f"{tmp_path} (two)"
+    assert [Path(p).name for p in part.paths] == ["d.png", "b.png"]
+    assert _greys(part) == [3, 1]
+
+
+def test_the_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_dataset(name: str) -> datasets.DatasetDict:
+        asked.append(name)
+        return datasets.DatasetDict({"train": _dataset([1, 2], ("cat", "dog")), "test": _dataset([3], ("cat", "dog"))})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = open_source("hub:zoo/pets")
+    assert list(source.paths) == ["hub:zoo/pets#train/0", "hub:zoo/pets#train/1", "hub:zoo/pets#test/0"]
+    assert (source.name, list(source.labels), _greys(source)) == ("hub:zoo/pets", ["cat", "dog", "cat"], [1, 2, 3])
+    assert read_path("hub:zoo/pets#test/0") == _png(3)
+    assert asked == ["zoo/pets"]  # once, and then remembered
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(ConnectionError("Couldn't reach 'zoo/pets' on the Hub\nmore"), "on the Hub."), (ValueError(), "ValueError.")]
+)
+def test_a_hub_that_does_not_answer_is_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def load_dataset(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError) as raised:
+        open_source("hub:zoo/pets")
+    assert raised.value.message.startswith("hub:zoo/pets cannot be loaded as a data set: ")
+    assert raised.value.message.endswith(words)
+    assert "\n" not in raised.value.message
+    assert "network" in raised.value.hint
+
+
+def test_a_data_set_without_rows_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: _dataset([1]).select([]))
+    with pytest.raises(DataError, match="hub:zoo/nothing has no rows"):
+        open_source("hub:zoo/nothing")
+
+
+def test_pictures_are_not_decoded_before_they_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _dataset([1, 2], ("cat", "dog")).to_parquet(tmp_path / "x.parquet")
+    monkeypatch.setattr(datasets.Image, "decode_example", SimpleNamespace())  # calling it would fail
+    assert _greys(open_source(str(tmp_path / "x.parquet"))) == [1, 2]
