@@ -22,7 +22,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: F822 - found by __getattr__
+__all__ = [
     "BatchHits", "EmbeddingSet", "Hit", "Hits", "Index", "IndexSpec", "MrlSearchError", "Plan", "Stage", "TrainConfig", "build_index",
     "contact_sheet", "evaluate", "load_encoder", "load_pixels", "load_recipe", "open_source", "pixel_side", "save_sheet",
     "search_images", "train", "vote",

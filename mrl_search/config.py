@@ -53,7 +53,9 @@ class Plan:
                 raise ConfigError(f"Stage {stage} keeps nothing or reads nothing.", "Both numbers of a stage are at least 1.")
         for a, b in zip(self.stages, self.stages[1:], strict=False):
             if b.dims <= a.dims:
-                raise ConfigError(f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}.", "For example 8:200,64:50,1024.")
+                raise ConfigError(
+                    f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}.", "For example 8:200,64:50,1024."
+                )
             if b.keep > a.keep:
                 raise ConfigError(f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.")
 
@@ -73,7 +75,9 @@ class Plan:
             stages.append(Stage(int(dims), int(keep) if colon else k))
         plan = cls(tuple(stages))
         if plan.keep < k:
-            raise ConfigError(f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for.", f"End it with :{k}, or ask for fewer with -k.")
+            raise ConfigError(
+                f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for.", f"End it with :{k}, or ask for fewer with -k."
+            )
         return plan
 
     @classmethod
@@ -201,10 +205,17 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """A recipe: everything that decides what a training run does, besides the images themselves."""
+    """A recipe: everything that decides what a training run does, besides the images themselves.
+
+    Attributes:
+        name: of the model.
+        seed: of weights, order and views.
+        init: run folder whose network the run starts from; empty: weights at random.
+    """
 
     name: str = "default"
     seed: int = 0
+    init: str = ""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -214,20 +225,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         s, o = self.schedule, self.objective
         if not s.sizes or not all(e.isdecimal() and size > 0 for e, size in s.sizes.items()) or min(map(int, s.sizes)) != 0:
-            raise ConfigError(f"schedule.sizes must say the size from epoch 0 on, not {dict(s.sizes)}.", 'For example { "0" = 64, "8" = 128 }.')
+            raise ConfigError(
+                f"schedule.sizes must say the size from epoch 0 on, not {dict(s.sizes)}.", 'For example { "0" = 64, "8" = 128 }.'
+            )
         if min(s.epochs, s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
             raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
         if s.precision not in ("auto", "no", "bf16", "fp16"):
             raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
         if o.weights and len(o.weights) != len(self.model.dims):
-            raise ConfigError(f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix.")
+            raise ConfigError(
+                f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."
+            )
         if not 0 < self.data.validation < 1:
             raise ConfigError(f"data.validation is a share between 0 and 1, not {self.data.validation}.")
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in resources.files("mrl_search").joinpath("recipes").iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in resources.files("mrl_search").joinpath("recipes").iterdir() if f.name.endswith(".toml")
+    )
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:

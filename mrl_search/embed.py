@@ -49,7 +49,9 @@ def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate([encoder.encode(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)])
 
 
-def embed(source: Source, encoder: Encoder, folder: Path, dtype: str = "float16", progress: Callable[[int, int], None] | None = None) -> int:
+def embed(
+    source: Source, encoder: Encoder, folder: Path, dtype: str = "float16", progress: Callable[[int, int], None] | None = None
+) -> int:
     """Embed all images of `source` into `folder`: vectors at unit length, items, heads. Returns how many could be.
 
     Args:
@@ -69,7 +71,10 @@ def embed(source: Source, encoder: Encoder, folder: Path, dtype: str = "float16"
     folder.mkdir(parents=True, exist_ok=True)
     row_bytes = dim * np.dtype(dtype).itemsize
     header = _header_bytes(dim, dtype)
-    with _open_at(folder / VECTORS, header + state.kept * row_bytes if state.read else 0) as vectors, _open_at(folder / LOG, state.log_bytes) as log:
+    with (
+        _open_at(folder / VECTORS, header + state.kept * row_bytes if state.read else 0) as vectors,
+        _open_at(folder / LOG, state.log_bytes) as log,
+    ):
         if not state.read:
             _write_header(vectors, 0, dim, dtype)
         pictures = read_pictures(source, encoder.size, rows=range(state.read, total))
@@ -90,7 +95,9 @@ def embed(source: Source, encoder: Encoder, folder: Path, dtype: str = "float16"
         skipped = [Skipped(**entry) for entry in entries if "reason" in entry]
         if not state.kept:
             clear_progress(folder)
-            raise DataError(f"No image of {source.name} can be read; the first: {skipped[0].path}: {skipped[0].reason}.", "Look at the files.")
+            raise DataError(
+                f"No image of {source.name} can be read; the first: {skipped[0].path}: {skipped[0].reason}.", "Look at the files."
+            )
         vectors.seek(0)
         _write_header(vectors, state.kept, dim, dtype)
     items = [{"id": i, **entry} for i, entry in enumerate(entry for entry in entries if "reason" not in entry)]
@@ -123,7 +130,9 @@ def _read_progress(folder: Path, job: str) -> Progress:
         return Progress(job)
     state = Progress(**json.loads(file.read_text()))
     if state.job != job:
-        raise IndexFolderError(f"{folder} holds an unfinished run of other images or another model.", f"Remove {folder}, or choose another --out.")
+        raise IndexFolderError(
+            f"{folder} holds an unfinished run of other images or another model.", f"Remove {folder}, or choose another --out."
+        )
     return state
 
 

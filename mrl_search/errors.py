@@ -1,11 +1,11 @@
 """Every error this library raises on purpose: a sentence for the user, and a hint that names the way out.
 
-    MrlSearchError
-     ├─ ConfigError      a recipe, a plan or an option that makes no sense
-     ├─ DataError        a source of images, or vectors, that cannot be used
-     │   └─ BrokenImage  one image that cannot be decoded (skipped and listed, never the end of a run)
-     ├─ ModelError       a model that is missing, damaged or of another kind
-     └─ IndexFolderError an index that is missing, damaged, newer, or of another model
+MrlSearchError
+├─ ConfigError      a recipe, a plan or an option that makes no sense
+├─ DataError        a source of images, or vectors, that cannot be used
+│   └─ BrokenImage  one image that cannot be decoded (skipped and listed, never the end of a run)
+├─ ModelError       a model that is missing, damaged or of another kind
+└─ IndexFolderError an index that is missing, damaged, newer, or of another model
 """
 
 from dataclasses import dataclass

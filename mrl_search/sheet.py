@@ -28,6 +28,7 @@ SIGNS = {"query": ((58, 56, 80, 80),), "right": ((22, 50, 42, 70, 76, 28),), "wr
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no font can draw
 INK, GREY, CELL, LINE = (28, 32, 38), (98, 106, 116), (243, 244, 246), (222, 225, 229)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_font = ImageFont.load_default  # by its size in pixels; it comes with Pillow
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,6 @@ def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int)
         draw.line(points, "white", max(2, size // 7))
     if mark == "query":
         draw.ellipse((x + 0.22 * size, y + 0.2 * size, x + 0.62 * size, y + 0.6 * size), outline="white", width=max(2, size // 9))
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size=size)
 
 
 def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:

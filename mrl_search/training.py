@@ -28,7 +28,7 @@ from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
-from mrl_search.models.checkpoint import DESCRIPTION, save_model
+from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
 
 __all__ = ["EpochRecord", "StepRecord", "check_run", "pixel_side", "train"]
@@ -83,7 +83,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
     if steps == 0:
-        raise DataError(f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16.")
+        raise DataError(
+            f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16."
+        )
     check_run(out, config)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -91,10 +93,12 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         (out / RECIPE).write_text(to_toml(config))
 
     set_seed(config.seed)
-    network: nn.Module = MatryoshkaNetwork(config.model, len(classes)).to(memory_format=torch.channels_last)
+    network: nn.Module = _network(config, classes).to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer: Any = torch.optim.AdamW([{"params": decayed}, {"params": plain, "weight_decay": 0.0}], schedule.lr, weight_decay=schedule.weight_decay)
+    optimizer: Any = torch.optim.AdamW(
+        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], schedule.lr, weight_decay=schedule.weight_decay
+    )
     label_loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), config.model.dims, objective.weights)
     instance_loss = MatryoshkaLoss(InfoNCE(objective.temperature), config.model.dims, objective.weights)
 
@@ -129,7 +133,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
-            yield StepRecord(epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start))
+            yield StepRecord(
+                epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start)
+            )
         accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
         label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
         seconds = time.perf_counter() - start
@@ -142,7 +148,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
             _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1)
         if tracker:
-            accelerator.log({"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1)
+            accelerator.log(
+                {"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1
+            )
         yield record
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -160,14 +168,19 @@ def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> ac
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     try:
         accelerator = accelerate.Accelerator(
-            mixed_precision=precision, gradient_accumulation_steps=schedule.accumulate, log_with=tracker, project_dir=out if tracker else None
+            mixed_precision=precision,
+            gradient_accumulation_steps=schedule.accumulate,
+            log_with=tracker,
+            project_dir=out if tracker else None,
         )
         if tracker and not accelerator.log_with:
             raise ImportError(f"the package of the tracker {tracker!r} is not installed")
         if tracker:
             accelerator.init_trackers("mrl-search")
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"Training cannot start: {error}", "Is the tracker installed, and does this machine know that precision?") from error
+        raise ConfigError(
+            f"Training cannot start: {error}", "Is the tracker installed, and does this machine know that precision?"
+        ) from error
     return accelerator
 
 
@@ -193,6 +206,17 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
     return tuple(sorted({label for label in pixels.labels if label is not None}))
 
 
+def _network(config: TrainConfig, classes: tuple[str, ...]) -> MatryoshkaNetwork:
+    if not config.init:
+        return MatryoshkaNetwork(config.model, len(classes))
+    start = load_model(Path(config.init))
+    if (start.config, start.classes) != (config.model, classes):
+        raise ConfigError(
+            f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
+        )
+    return start.network.requires_grad_(True)
+
+
 def check_run(out: Path, config: TrainConfig) -> None:
     """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
     if (out / DESCRIPTION).exists():
@@ -211,7 +235,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: 
 
 
 @torch.inference_mode()
-def _validate(accelerator: accelerate.Accelerator, network: nn.Module, images: Tensor, targets: Tensor, size: int, config: TrainConfig) -> dict[int, float]:
+def _validate(
+    accelerator: accelerate.Accelerator, network: nn.Module, images: Tensor, targets: Tensor, size: int, config: TrainConfig
+) -> dict[int, float]:
     """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
     network.eval()
     loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), 256))

@@ -13,8 +13,6 @@ from mrl_search.errors import ConfigError, DataError
 __all__ = ["check_dims", "l2_normalize", "prefix", "rows_of"]
 
 
-
-
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
     """Check `x` and return it as (n, dim) float32, C-contiguous; a single vector becomes one row.
 

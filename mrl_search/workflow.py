@@ -152,7 +152,13 @@ class Evaluation:
 
 
 def evaluate(
-    source: Source | str, encoder: Encoder, index: Index | None = None, *, k: int = 20, instance: CopyProtocol | None = None, progress: Progress = _silent
+    source: Source | str,
+    encoder: Encoder,
+    index: Index | None = None,
+    *,
+    k: int = 20,
+    instance: CopyProtocol | None = None,
+    progress: Progress = _silent,
 ) -> Evaluation:
     """Accuracy per prefix of searching the images of `source` in `index`, or in themselves, each left out of its own answer.
 
@@ -167,21 +173,28 @@ def evaluate(
     if index:
         index.check_encoder(encoder.fingerprint)
     with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
-        own = build_index(source, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],) if index else encoder.dims), progress)
+        own = build_index(
+            source, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],) if index else encoder.dims), progress
+        )
         corpus = index or own
         if instance is None:
             return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None)
         known = set(corpus.embeddings.hashes)
         wanted = [path for path, h in zip(own.embeddings.paths, own.embeddings.hashes, strict=True) if h in known]
         if not wanted:
-            raise DataError(f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.", "Evaluate images that are in the index.")
+            raise DataError(
+                f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.",
+                "Evaluate images that are in the index.",
+            )
         copies, thumbnails = _copies(source, encoder, set(wanted), instance, progress)
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
 
 
-def _copies(source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress) -> tuple[Copies, NDArray[np.uint8]]:
+def _copies(
+    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress
+) -> tuple[Copies, NDArray[np.uint8]]:
     """One changed copy of each wanted image, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
     rows, small, originals, pictures = [], [], [], []
     todo = [i for i, path in enumerate(source.paths) if path in wanted]

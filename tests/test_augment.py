@@ -223,7 +223,7 @@ def test_a_protocol_that_changes_nothing_gives_the_picture() -> None:
 
 
 def test_the_standard_copy_is_the_published_protocol() -> None:
-    assert STANDARD == CopyProtocol((0.5, 0.9), (0.8, 1.25), 0.5, (0.3, 0.3, 0.3, 0.02))
+    assert CopyProtocol((0.5, 0.9), (0.8, 1.25), 0.5, (0.3, 0.3, 0.3, 0.02)) == STANDARD
     ramps = Image.fromarray(_ramps(1, 128)[0].permute(1, 2, 0).numpy())
     still = replace(STANDARD, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
     copies = torch.from_numpy(np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])).permute(0, 3, 1, 2) / 255

@@ -43,7 +43,9 @@ def _corners(image: Image.Image) -> list[tuple[int, ...]]:
 
 
 def _near(seen: list[tuple[int, ...]], wanted: tuple[tuple[int, ...], ...], tolerance: int = 12) -> bool:
-    return len(seen) == len(wanted) and all(abs(a - b) <= tolerance for p, q in zip(seen, wanted, strict=True) for a, b in zip(p, q, strict=True))
+    return len(seen) == len(wanted) and all(
+        abs(a - b) <= tolerance for p, q in zip(seen, wanted, strict=True) for a, b in zip(p, q, strict=True)
+    )
 
 
 def _png(*chunks: tuple[bytes, bytes]) -> bytes:

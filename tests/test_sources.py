@@ -47,7 +47,9 @@ def _greys(source: Source) -> list[int]:
 
 
 def test_a_folder_is_scanned_recursively_in_the_order_of_its_paths(tmp_path: Path) -> None:
-    for i, name in enumerate(["dog/b.JPG", "cat/z.png", "cat/a.webp", "top.gif", "cat/siamese/s.bmp", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif"]):
+    for i, name in enumerate(
+        ["dog/b.JPG", "cat/z.png", "cat/a.webp", "top.gif", "cat/siamese/s.bmp", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif"]
+    ):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes([i]))
@@ -225,7 +227,9 @@ def test_paths_lead_back_to_the_bytes(tmp_path: Path) -> None:
         assert _greys(items) == _greys(source)[::-1]
 
 
-@pytest.mark.parametrize("path", ["gone.png", "go#ne.png", "gone.parquet#train/0", "x.parquet#train/9", "x.parquet#test/0", "x.parquet#train/x"])
+@pytest.mark.parametrize(
+    "path", ["gone.png", "go#ne.png", "gone.parquet#train/0", "x.parquet#train/9", "x.parquet#test/0", "x.parquet#train/x"]
+)
 def test_a_path_that_leads_nowhere_is_a_broken_image(tmp_path: Path, path: str) -> None:
     _dataset([1]).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(BrokenImage) as error:

@@ -74,14 +74,21 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
         shares = {name: float(r.mean()) for name, r in right.items()}
         results.append(
             PrefixAccuracy(
-                d, len(labelled), shares.get("linear_top1"), shares.get("knn_top1"), shares.get("instance_recall_at_1"),
-                0 if copies is None else len(copies.rows), {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()},
+                d,
+                len(labelled),
+                shares.get("linear_top1"),
+                shares.get("knn_top1"),
+                shares.get("instance_recall_at_1"),
+                0 if copies is None else len(copies.rows),
+                {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()},
             )  # fmt: skip
         )
     return results
 
 
-def thumbnail_recall(corpus: NDArray[np.uint8], hashes: NDArray[np.object_], copies: NDArray[np.uint8], originals: NDArray[np.object_]) -> float:
+def thumbnail_recall(
+    corpus: NDArray[np.uint8], hashes: NDArray[np.object_], copies: NDArray[np.uint8], originals: NDArray[np.object_]
+) -> float:
     """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance: what no training at all reaches.
 
     Args:
@@ -96,4 +103,3 @@ def thumbnail_recall(corpus: NDArray[np.uint8], hashes: NDArray[np.object_], cop
     for block in np.array_split(copies.reshape(len(copies), -1).astype(np.float32), max(1, len(copies) // 256)):
         found.append((squares - 2 * block @ flat.T).argmin(axis=1))
     return float(np.mean(hashes[np.concatenate(found)] == originals))
-

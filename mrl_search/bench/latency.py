@@ -30,7 +30,9 @@ class PlanLatency:
     recall: float
 
 
-def latency_per_plan(index: Index, queries: NDArray[np.float32], plans: Mapping[str, Plan], rounds: int = 3, threads: int = 1) -> list[PlanLatency]:
+def latency_per_plan(
+    index: Index, queries: NDArray[np.float32], plans: Mapping[str, Plan], rounds: int = 3, threads: int = 1
+) -> list[PlanLatency]:
     """Time every plan on every query, `rounds` times, plans in turn so that a slow moment of the machine meets all of them.
 
     Args:

@@ -124,7 +124,7 @@ def _picture(figure: Figure) -> _Picture:
     try:
         data = figure.image.read_bytes()
         with Image.open(figure.image) as image:
-            kind, (width, height), dpi = image.format, image.size, float(image.info.get("dpi", (SCREEN_DPI,))[0])
+            kind, (width, height), dpi = image.format, image.size, round(image.info.get("dpi", (SCREEN_DPI,))[0])
     except OSError as error:
         raise DataError(f"The figure {figure.image} cannot be read: {error}.", "Draw it before the page is written.") from error
     if kind not in ("PNG", "JPEG", "WEBP", "GIF"):

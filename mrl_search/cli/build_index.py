@@ -14,7 +14,9 @@ def build_index(
     src: Src,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="New index folder; default: indexes/NAME, after SRC.")] = None,
     model: Model = "bundled",
-    dims: Annotated[str | None, typer.Option("--dims", metavar="8,16,…", help="Prefix lengths to index; default: all that the model has.")] = None,
+    dims: Annotated[
+        str | None, typer.Option("--dims", metavar="8,16,…", help="Prefix lengths to index; default: all that the model has.")
+    ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="How the full-length vectors are stored: float16 or float32.")] = "float16",
     split: Annotated[
         str | None, typer.Option("--split", metavar="PART", help="Only the train or validation part, as the model's training divided SRC.")
@@ -34,7 +36,9 @@ def build_index(
     encoder = load_encoder(model)
     spec = IndexSpec(dims=dims_of(dims) if dims else encoder.dims, dtype=dtype)
     source = open_source(src)
-    note(f"{len(source.paths):,} images of {source.name}\nmodel {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {dtype}")
+    note(
+        f"{len(source.paths):,} images of {source.name}\nmodel {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {dtype}"
+    )
     with progress_bars() as progress:
         index = build(part_of(source, split, encoder, progress), encoder, out, spec, progress)
     show_skipped(index.embeddings.skipped, str(out / "skipped.json"))

@@ -17,7 +17,9 @@ def classify(
     plan: PlanText = None,
     k: K = 20,
     majority: Annotated[bool, typer.Option("--majority", help="One neighbour, one vote, instead of softmax weights.")] = False,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")] = 0.07,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")
+    ] = 0.07,
     as_json: Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""

@@ -35,7 +35,9 @@ def evaluate(
         opened.check_encoder(encoder.fingerprint)
     source = open_source(src)
     with progress_bars() as progress:
-        result = measure(part_of(source, split, encoder, progress), encoder, opened, k=k, instance=STANDARD if instance else None, progress=progress)
+        result = measure(
+            part_of(source, split, encoder, progress), encoder, opened, k=k, instance=STANDARD if instance else None, progress=progress
+        )
     if as_json:
         for p in result.prefixes:
             json_line(

@@ -30,7 +30,9 @@ def info(
         json_line({"index": str(index.folder), **to_mapping(m), "skipped": len(index.embeddings.skipped)})
         return
     labels = Counter(label for label in index.embeddings.labels if label is not None)
-    named = ", ".join(f"{label} {count:,}" for label, count in labels.most_common(8)) + (f", … ({len(labels)} in all)" if len(labels) > 8 else "")
+    named = ", ".join(f"{label} {count:,}" for label, count in labels.most_common(8)) + (
+        f", … ({len(labels)} in all)" if len(labels) > 8 else ""
+    )
     size = sum(f.bytes for f in m.files.values())
     rows = [
         ("index", str(index.folder)), ("images", f"{m.count:,}, skipped {len(index.embeddings.skipped)}"), ("labels", named or "none"),

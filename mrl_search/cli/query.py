@@ -41,13 +41,18 @@ def query(
         from mrl_search.sheet import Row, Tile, save_sheet
 
         tiles = [
-            Row(Path(path).name, [Tile(path, "query", "query"), *(Tile(paths[h.id], f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}") for h in hits)])
+            Row(
+                Path(path).name,
+                [Tile(path, "query", "query"), *(Tile(paths[h.id], f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}") for h in hits)],
+            )
             for path, hits in zip(answers.paths, found, strict=True)
         ]
         save_sheet(tiles, sheet, f"{opened.folder.name}, plan {chosen}")
     if found and not as_json:
         each = len(found)
-        note(f"{len(opened):,} pictures in {opened.folder}; embedded in {answers.embed_ms / each:.0f} ms, searched in {answers.search_ms / each:.1f} ms")
+        note(
+            f"{len(opened):,} pictures in {opened.folder}; embedded in {answers.embed_ms / each:.0f} ms, searched in {answers.search_ms / each:.1f} ms"
+        )
     if sheet and found:
         note(f"pictures of the hits: {sheet}")
     show_skipped(answers.skipped)

@@ -51,7 +51,13 @@ def percent(share: float | None, interval: tuple[float, float] | None = None) ->
 def progress_bars(shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on stderr: the function that is yielded is told what is being done, how much of it, and of how much."""
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
 
         def update(what: str, done: int, total: int) -> None:

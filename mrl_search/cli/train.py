@@ -17,10 +17,14 @@ def train(
     src: Src,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="A recipe of this package, or a TOML file.")] = "pets",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/NAME, after the recipe.")] = None,
-    min_side: Annotated[int | None, typer.Option("--min-side", min=0, help="Leave out images not over so many pixels on both sides.")] = None,
+    min_side: Annotated[
+        int | None, typer.Option("--min-side", min=0, help="Leave out images not over so many pixels on both sides.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and views.")] = None,
     tracker: Annotated[str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, as in schedule.epochs=3.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, as in schedule.epochs=3.")
+    ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC; a run that was stopped goes on from its last whole epoch."""
     from accelerate import PartialState
@@ -56,4 +60,6 @@ def epoch_line(r: "EpochRecord") -> str:
     """One epoch in one line: time, rate, losses, and the validation accuracy of every prefix."""
     accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in r.accuracy.items())
     losses = f"label loss {r.label_loss:.2f}, instance loss {r.instance_loss:.2f}"
-    return f"epoch {r.epoch}/{r.epochs}  {r.size} px  {r.seconds:.0f} s  {r.images_per_second:.0f} images/s  {losses}  validation {accuracy}"
+    return (
+        f"epoch {r.epoch}/{r.epochs}  {r.size} px  {r.seconds:.0f} s  {r.images_per_second:.0f} images/s  {losses}  validation {accuracy}"
+    )

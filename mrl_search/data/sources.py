@@ -114,7 +114,9 @@ def open_source(where: str) -> Source:
         return _dataset_source(str(path.resolve()))
     source = FolderSource.scan(path)
     if not source.paths:
-        raise DataError(f"There is no image in {where}.", f"Files ending in {', '.join(sorted(SUFFIXES))} are looked for, in sub-folders too.")
+        raise DataError(
+            f"There is no image in {where}.", f"Files ending in {', '.join(sorted(SUFFIXES))} are looked for, in sub-folders too."
+        )
     return source
 
 
@@ -162,7 +164,9 @@ def _dataset_source(where: str) -> DatasetSource:
         raise
     except Exception as error:  # `datasets` raises many kinds; every one means the same to a user
         hint = "Is the network there, and the name right?" if where.startswith(HUB) else "It should load with datasets.load_dataset(PATH)."
-        raise DataError(f"{where} cannot be loaded as a data set: {str(error).splitlines()[0] if str(error) else type(error).__name__}.", hint) from error
+        raise DataError(
+            f"{where} cannot be loaded as a data set: {str(error).splitlines()[0] if str(error) else type(error).__name__}.", hint
+        ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     splits = {name: split.with_format(None) for name, split in splits.items()}
     first = next(iter(splits.values()))

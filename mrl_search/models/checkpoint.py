@@ -36,7 +36,13 @@ class ModelFile:
 
 
 def save_model(
-    folder: Path, network: MatryoshkaNetwork, name: str, config: ModelConfig, classes: tuple[str, ...], size: int, training: Mapping[str, Any]
+    folder: Path,
+    network: MatryoshkaNetwork,
+    name: str,
+    config: ModelConfig,
+    classes: tuple[str, ...],
+    size: int,
+    training: Mapping[str, Any],
 ) -> None:
     """Write a model into `folder`: weights in float16, the description last. `training` is kept as it is: recipe, data, metrics."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,23 +69,37 @@ def load_model(folder: Path) -> ModelFile:
     """
     description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
     if not description_file.is_file():
-        raise ModelError(f"There is no finished model in {folder}: {DESCRIPTION} is missing.", "Finish its training with mrl-search train, or name another model.")
+        raise ModelError(
+            f"There is no finished model in {folder}: {DESCRIPTION} is missing.",
+            "Finish its training with mrl-search train, or name another model.",
+        )
     try:
         description = json.loads(description_file.read_text())
         if description["format"] > FORMAT:
-            raise ModelError(f"{description_file} has format {description['format']}; this version reads up to {FORMAT}.", "Upgrade mrl-search.")
+            raise ModelError(
+                f"{description_file} has format {description['format']}; this version reads up to {FORMAT}.", "Upgrade mrl-search."
+            )
         config = from_mapping(ModelConfig, description["model"], str(description_file))
         data = weights_file.read_bytes()
         fingerprint = xxhash.xxh3_128_hexdigest(data)
         if fingerprint != description["weights"]:
-            raise ModelError(f"{weights_file} is damaged: it is not the file that {DESCRIPTION} describes.", "Copy or train the model again.")
+            raise ModelError(
+                f"{weights_file} is damaged: it is not the file that {DESCRIPTION} describes.", "Copy or train the model again."
+            )
         network = MatryoshkaNetwork(config, len(description["classes"]))
         state: dict[str, Tensor] = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights_file).items()}
         problems = network.load_state_dict(state, strict=False)
         missing = [k for k in problems.missing_keys if not k.endswith("num_batches_tracked")]
         if missing or problems.unexpected_keys:
-            raise ModelError(f"{weights_file} does not fit {description_file}: {(missing + problems.unexpected_keys)[0]}.", "Train the model again.")
-        name, classes, size, training = description["name"], tuple(description["classes"]), int(description["size"]), description["training"]
+            raise ModelError(
+                f"{weights_file} does not fit {description_file}: {(missing + problems.unexpected_keys)[0]}.", "Train the model again."
+            )
+        name, classes, size, training = (
+            description["name"],
+            tuple(description["classes"]),
+            int(description["size"]),
+            description["training"],
+        )
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}.", "Copy or train the model again.") from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:

@@ -101,7 +101,9 @@ def load_encoder(model: str = BUNDLED) -> NetworkEncoder:
 
 def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
     file = load_model(folder)
-    heads = {d: (h.weight.numpy().copy(), h.bias.numpy().copy()) for d, h in zip(file.network.heads.dims, file.network.heads.heads, strict=True)}
+    heads = {
+        d: (h.weight.numpy().copy(), h.bias.numpy().copy()) for d, h in zip(file.network.heads.dims, file.network.heads.heads, strict=True)
+    }
     fingerprint = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
     return NetworkEncoder(
         model, file.name, fingerprint, file.size, file.config.dims, file.network.backbone, file.classes, heads, training=file.training
