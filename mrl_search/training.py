@@ -93,12 +93,10 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         (out / RECIPE).write_text(to_toml(config))
 
     set_seed(config.seed)
-    network: nn.Module = _network(config, classes).to(memory_format=torch.channels_last)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer: Any = torch.optim.AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], schedule.lr, weight_decay=schedule.weight_decay
-    )
+    network: nn.Module = _network(config, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
+    plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
+    optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
     label_loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), config.model.dims, objective.weights)
     instance_loss = MatryoshkaLoss(InfoNCE(objective.temperature), config.model.dims, objective.weights)
 
@@ -110,7 +108,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         start, size = time.perf_counter(), schedule.size(epoch)
         if round(1.25 * size) != side or images is None:
             side = round(1.25 * size)
-            images = torch.cat([shrink(part, side) for part in pixels.images.split(512)])
+            images = torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
         set_seed(config.seed * 1000 + epoch)
         chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
         data = TensorDataset(images[rows_train], targets[rows_train])
@@ -139,8 +137,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
         label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
         seconds = time.perf_counter() - start
+        rate = steps * schedule.batch * accelerator.num_processes / seconds
         record = EpochRecord(
-            epoch + 1, schedule.epochs, size, seconds, steps * schedule.batch * accelerator.num_processes / seconds, label_mean, instance_mean,
+            epoch + 1, schedule.epochs, size, seconds, rate, label_mean, instance_mean,
             len(rows_train), len(rows_validation), accuracy,
         )  # fmt: skip
         if accelerator.is_main_process:

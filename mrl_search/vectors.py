@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "l2_normalize", "prefix", "rows_of"]
+__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of"]
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
@@ -26,18 +26,20 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
         raise DataError(f"Vectors must be an (n, dim) array of numbers, not {x.dtype} of shape {x.shape}.")
     if dim is not None and x.shape[1] != dim:
         raise DataError(f"These vectors have {x.shape[1]} dims; the index has {dim}.", "Embed the query with the index's model.")
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    if not np.isfinite(x).all():
-        row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+    rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise DataError(f"Row {row} of the vectors is not finite.", "Remove rows with NaN or infinity.")
-    return x
+    return rows
 
 
 def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows of unit length, (n, dim) float32. A row of zeros stays zero: it has no direction."""
-    x = np.asarray(x, dtype=np.float32)
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+    rows: NDArray[np.float32] = np.asarray(x, dtype=np.float32)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    norm[norm == 0] = 1
+    unit: NDArray[np.float32] = rows / norm
+    return unit
 
 
 def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:

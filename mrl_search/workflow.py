@@ -59,13 +59,13 @@ def build_index(source: Source | str, encoder: Encoder, out: Path, spec: IndexSp
     with claim(building):
         count = embed(source, encoder, building, spec.dtype, lambda done, total: progress("embedding", done, total))
         factory = add_prefix_indexes(building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total))
-        clear_progress(building)
         manifest = Manifest(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
             source=source.name, model=encoder.model, classes=encoder.classes, factory=factory,
         )  # fmt: skip
         write_manifest(building, manifest)
         publish(building, out)
+        clear_progress(out)
     return Index.open(out)
 
 

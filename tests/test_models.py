@@ -19,7 +19,7 @@ from mrl_search.models.encoder import NetworkEncoder, load_encoder
 from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
 from mrl_search.models.torchvision_import import import_torchvision
 
-TINY = ModelConfig(widths=(4, 4, 8, 8), dims=(8, 16))
+TINY = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16))
 TRAINING = {"source": "nowhere", "recipe": {"name": "tiny"}, "last_epoch": {"epoch": 3}}
 
 
@@ -75,7 +75,7 @@ def test_embeddings_are_batch_normalised_while_training() -> None:
 
 
 def test_the_names_in_the_config_count() -> None:
-    assert build_backbone(ModelConfig(widths=(4, 6, 8, 10), dims=(8, 24))).project.weight.shape == (24, 10)
+    assert build_backbone(ModelConfig(widths=(8, 8, 16, 24), dims=(8, 24))).project.weight.shape == (24, 24)
     with pytest.raises(ConfigError, match="There is no backbone 'huge'"):
         build_backbone(ModelConfig(backbone="huge"))
 
@@ -124,7 +124,7 @@ def test_a_model_is_data_and_nothing_is_left_over(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     assert {v.dtype for v in weights.values()} == {torch.float16}
     assert json.loads((folder / "model.json").read_text()) == {
-        "format": 1, "name": "tiny", "model": {"backbone": "compact", "widths": [4, 4, 8, 8], "dims": [8, 16]}, "classes": ["cat", "dog"],
+        "format": 1, "name": "tiny", "model": {"backbone": "compact", "widths": [8, 8, 16, 16], "dims": [8, 16]}, "classes": ["cat", "dog"],
         "size": 32, "weights": xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes()), "training": TRAINING,
     }  # fmt: skip
 

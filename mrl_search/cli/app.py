@@ -4,7 +4,6 @@ import sys
 from importlib import metadata
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -23,7 +22,7 @@ __all__ = ["app"]
 class Group(TyperGroup):
     """Shows an `MrlSearchError` as `error:` and `hint:`, and ends with exit code 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
             return super().invoke(ctx)
         except MrlSearchError as error:

@@ -36,9 +36,8 @@ def build_index(
     encoder = load_encoder(model)
     spec = IndexSpec(dims=dims_of(dims) if dims else encoder.dims, dtype=dtype)
     source = open_source(src)
-    note(
-        f"{len(source.paths):,} images of {source.name}\nmodel {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {dtype}"
-    )
+    note(f"{len(source.paths):,} images of {source.name}")
+    note(f"model {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {dtype}")
     with progress_bars() as progress:
         index = build(part_of(source, split, encoder, progress), encoder, out, spec, progress)
     show_skipped(index.embeddings.skipped, str(out / "skipped.json"))

@@ -22,6 +22,7 @@ def evaluate(
 ) -> None:
     """Measure every prefix on the images of SRC: searched in the index, or in SRC itself, each left out of its own answer."""
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
+    from mrl_search.config import to_mapping
     from mrl_search.data.copies import STANDARD
     from mrl_search.data.sources import open_source
     from mrl_search.index import Index
@@ -40,10 +41,7 @@ def evaluate(
         )
     if as_json:
         for p in result.prefixes:
-            json_line(
-                {"dims": p.dims, "n": p.n, "linear_top1": p.linear_top1, "knn_top1": p.knn_top1, "ci95": {name: list(ci) for name, ci in p.ci95.items()},
-                 "instance_recall_at_1": p.instance_recall_at_1, "n_instance": p.n_instance, "thumbnail_recall_at_1": result.thumbnail_recall_at_1}
-            )  # fmt: skip
+            json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
         return
     shares = ("linear_top1", "knn_top1", "instance_recall_at_1")
     rows = [(str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares)) for p in result.prefixes]

@@ -49,10 +49,8 @@ def query(
         ]
         save_sheet(tiles, sheet, f"{opened.folder.name}, plan {chosen}")
     if found and not as_json:
-        each = len(found)
-        note(
-            f"{len(opened):,} pictures in {opened.folder}; embedded in {answers.embed_ms / each:.0f} ms, searched in {answers.search_ms / each:.1f} ms"
-        )
+        embedding, searching = answers.embed_ms / len(found), answers.search_ms / len(found)
+        note(f"{len(opened):,} pictures in {opened.folder}; embedded in {embedding:.0f} ms, searched in {searching:.1f} ms")
     if sheet and found:
         note(f"pictures of the hits: {sheet}")
     show_skipped(answers.skipped)

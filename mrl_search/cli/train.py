@@ -8,9 +8,10 @@ import typer
 from mrl_search.cli.options import Src
 
 if TYPE_CHECKING:
+    from mrl_search.config import TrainConfig
     from mrl_search.training import EpochRecord
 
-__all__ = ["epoch_line", "train"]
+__all__ = ["epoch_line", "run_training", "train"]
 
 
 def train(
@@ -27,21 +28,29 @@ def train(
     ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC; a run that was stopped goes on from its last whole epoch."""
+    from mrl_search.config import load_recipe
+
+    given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
+    config = load_recipe(recipe, [*given, *(setting or [])])
+    out = out or Path("runs") / config.name
+    if run_training(src, config, out, tracker):
+        typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)
+
+
+def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None = None) -> bool:
+    """Train and show it; true in the one process that speaks for all under `accelerate launch`."""
     from accelerate import PartialState
 
     from mrl_search.cli.render import note, progress_bars, show_skipped
-    from mrl_search.config import load_recipe, to_toml
+    from mrl_search.config import to_toml
     from mrl_search.data.pixels import load_pixels
     from mrl_search.data.sources import open_source
     from mrl_search.training import StepRecord, check_run, pixel_side
     from mrl_search.training import train as run
 
-    given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
-    config = load_recipe(recipe, [*given, *(setting or [])])
-    out = out or Path("runs") / config.name
     check_run(out, config)
     source = open_source(src)
-    main = PartialState().is_main_process  # under `accelerate launch`, one process speaks for all
+    main = bool(PartialState().is_main_process)
     if main:
         note(f"# {len(source.paths):,} images of {source.name}, run folder {out}\n{to_toml(config)}")
     with progress_bars(main) as progress:
@@ -53,7 +62,7 @@ def train(
                 note(epoch_line(record))
     if main:
         show_skipped(pixels.skipped)
-        note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
+    return main
 
 
 def epoch_line(r: "EpochRecord") -> str:

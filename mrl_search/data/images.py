@@ -61,7 +61,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
         raise BrokenImage("empty file")
     try:
         with _quiet():
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenImage(f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million")

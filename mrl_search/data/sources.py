@@ -23,13 +23,20 @@ HUB = "hub:"
 class Source(Protocol):
     """A sequence of images: `name` says where from, `paths` and `labels` (None where unknown) are aligned."""
 
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
+    @property
+    def name(self) -> str:
+        """Where the images come from."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The path of each image."""
+
+    @property
+    def labels(self) -> Sequence[str | None]:
+        """The label of each image."""
 
     def read(self, i: int) -> bytes:
         """The bytes of image `i`. Raises BrokenImage when they cannot be had."""
-        ...
 
 
 @dataclass(frozen=True)

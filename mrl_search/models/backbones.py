@@ -23,7 +23,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm1(self.conv1(x)))
-        return self.act(self.norm2(self.conv2(y)) + self.shortcut(x))
+        z: Tensor = self.act(self.norm2(self.conv2(y)) + self.shortcut(x))
+        return z
 
 
 class CompactBackbone(nn.Module):
@@ -50,15 +51,19 @@ class CompactBackbone(nn.Module):
         self.norm = nn.BatchNorm1d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.project(self.body(self.stem(x)).mean((2, 3))))
+        embedding: Tensor = self.norm(self.project(self.body(self.stem(x)).mean((2, 3))))
+        return embedding
 
 
 def build_backbone(config: ModelConfig) -> nn.Module:
     """The backbone that `config` describes, its weights at random.
 
     Raises:
-        ConfigError: there is no backbone of that name.
+        ConfigError: there is no backbone of that name, or it cannot have such widths.
     """
     if config.backbone != "compact":
         raise ConfigError(f"There is no backbone {config.backbone!r}.", "Backbones: compact.")
+    if len(config.widths) != 4 or any(w < 8 or w % 8 for w in config.widths):
+        # torch 2.13's CPU kernels corrupt memory in the backward pass of convolutions with two channels
+        raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [32, 64, 160, 320].")
     return CompactBackbone(config.dims[-1], config.widths)

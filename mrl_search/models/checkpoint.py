@@ -105,4 +105,4 @@ def load_model(folder: Path) -> ModelFile:
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"The model in {folder} cannot be read: {error}.", "Copy or train the model again.") from error
     network.eval().requires_grad_(False)
-    return ModelFile(network.to(memory_format=torch.channels_last), name, config, classes, size, fingerprint, training)
+    return ModelFile(network.to(memory_format=torch.channels_last), name, config, classes, size, fingerprint, training)  # type: ignore[call-overload]

@@ -71,7 +71,7 @@ class NetworkEncoder:
 
     def __post_init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = self.network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.network = self.network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2)
@@ -101,9 +101,8 @@ def load_encoder(model: str = BUNDLED) -> NetworkEncoder:
 
 def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
     file = load_model(folder)
-    heads = {
-        d: (h.weight.numpy().copy(), h.bias.numpy().copy()) for d, h in zip(file.network.heads.dims, file.network.heads.heads, strict=True)
-    }
+    state = {name: tensor.numpy() for name, tensor in file.network.heads.state_dict().items()}
+    heads = {d: (state[f"heads.{i}.weight"].copy(), state[f"heads.{i}.bias"].copy()) for i, d in enumerate(file.network.heads.dims)}
     fingerprint = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
     return NetworkEncoder(
         model, file.name, fingerprint, file.size, file.config.dims, file.network.backbone, file.classes, heads, training=file.training

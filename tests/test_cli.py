@@ -1,0 +1,224 @@
+"""The main job through the command line: a small network is trained on drawn animals once, and everything else runs on it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from mrl_search.cli.app import app
+from mrl_search.data.drawn import write_corpus
+
+TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def ok(*args: str | Path) -> Result:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def lines(result: Result) -> list[dict]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job")
+    write_corpus(folder / "pictures", 20, size=64)
+    (folder / "pictures" / "cat" / "broken.jpg").write_bytes(b"not a picture")
+    write_corpus(folder / "fresh", 2, seed=9, size=64)
+    ok("train", folder / "pictures", "--recipe", "drawn", *(x for s in TINY for x in ("--set", s)), "--out", folder / "run")
+    ok("build-index", folder / "pictures", "--out", folder / "index", "--model", folder / "run")
+    return folder
+
+
+def test_build_index_lists_the_broken_picture_and_info_tells_it(place: Path) -> None:
+    (told,) = lines(ok("info", place / "index", "--json"))
+    assert (told["count"], told["skipped"], told["dims"], told["dim"]) == (40, 1, [8, 16, 64], 64)
+    skipped = json.loads((place / "index" / "skipped.json").read_text())
+    assert [Path(s["path"]).name for s in skipped] == ["broken.jpg"] and "not an image" in skipped[0]["reason"]
+    assert "cat 20, dog 20" in ok("info", place / "index", "--verify").stdout
+    assert not list(place.glob(".*building"))
+
+
+@pytest.mark.parametrize("how", [["--dims", "8"], ["--dims", "64"], ["--plan", "8:40,64"], ["--plan", "8:40,16:20,64:5"], []])
+def test_query_finds_a_picture_of_the_corpus_first(place: Path, how: list[str]) -> None:
+    image = place / "pictures" / "dog" / "dog-0003.jpg"
+    (answer,) = lines(ok("query", image, "--index", place / "index", "-k", "5", "--json", *how))
+    assert answer["image"] == str(image) and [h["rank"] for h in answer["hits"]] == [1, 2, 3, 4, 5]
+    assert answer["hits"][0]["path"] == str(image) and answer["hits"][0]["label"] == "dog"
+    assert answer["hits"][0]["score"] == pytest.approx(1, abs=2e-3)
+    scores = [h["score"] for h in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_query_says_its_plan_and_the_last_dims_decide_the_scores(place: Path) -> None:
+    image = place / "fresh" / "cat" / "cat-0000.jpg"
+    answers = {
+        how: lines(ok("query", image, "--index", place / "index", "-k", "3", "--json", "--plan", how))[0] for how in ("8", "8:40,64", "64")
+    }
+    assert answers["8:40,64"]["plan"] == "8:40,64:3"
+    assert answers["8:40,64"]["hits"] == answers["64"]["hits"] != answers["8"]["hits"]
+
+
+def test_query_shows_a_table_and_saves_the_sheet(place: Path) -> None:
+    sheet = place / "sheet.png"
+    result = ok("query", place / "fresh" / "cat" / "cat-0001.jpg", "--index", place / "index", "-k", "4", "--sheet", sheet)
+    assert "rank" in result.stdout and result.stdout.count(".jpg") == 5
+    with Image.open(sheet) as image:
+        assert image.width > 4 * 144
+
+
+def test_query_goes_on_after_a_broken_picture_and_ends_in_an_error_if_all_are(place: Path) -> None:
+    good, bad = place / "fresh" / "cat" / "cat-0000.jpg", place / "pictures" / "cat" / "broken.jpg"
+    result = ok("query", bad, good, "--index", place / "index", "--json")
+    assert [a["image"] for a in lines(result)] == [str(good)] and "broken.jpg" in result.stderr
+    assert_error(run("query", bad, "--index", place / "index"), "None of the images could be read")
+
+
+def test_classify_votes_and_its_options_matter(place: Path) -> None:
+    image = place / "pictures" / "cat" / "cat-0004.jpg"
+    (soft,) = lines(ok("classify", image, "--index", place / "index", "--json", "-k", "10", "--temperature", "0.5"))
+    assert soft["confidence"] == max(soft["votes"].values()) and sum(soft["votes"].values()) == pytest.approx(1, abs=1e-5)
+    (nearest,) = lines(ok("classify", image, "--index", place / "index", "--json", "-k", "1"))
+    assert (nearest["label"], nearest["confidence"], nearest["plan"]) == ("cat", 1.0, "64:1")
+    (plain,) = lines(ok("classify", image, "--index", place / "index", "--json", "--majority", "-k", "10"))
+    assert set(plain["votes"].values()) <= {i / 10 for i in range(11)} and plain["votes"] != soft["votes"]
+    assert "confidence" in ok("classify", image, "--index", place / "index").stdout
+
+
+def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
+    rows = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--instance", "--json"))
+    assert [r["dims"] for r in rows] == [8, 16, 64]
+    for r in rows:
+        assert r["n"] == r["n_instance"] == 40
+        for name in ("linear_top1", "knn_top1", "instance_recall_at_1"):
+            low, high = r["ci95"][name]
+            assert 0 <= low <= r[name] <= high <= 1
+        assert 0 <= r["thumbnail_recall_at_1"] <= 1
+    alone = lines(ok("evaluate", place / "pictures", "--model", place / "run", "--json"))
+    assert [r["knn_top1"] for r in alone] == [r["knn_top1"] for r in rows] and alone[0]["instance_recall_at_1"] is None
+    held_out = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--split", "validation", "--json"))
+    assert held_out[0]["n"] == 4
+    assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
+
+
+def assert_error(result: Result, said: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr and "error: " in result.stderr and "Traceback" not in result.output
+
+
+def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None:
+    image, index = place / "fresh" / "cat" / "cat-0000.jpg", place / "index"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_bytes(b"")
+    table = [
+        (["build-index", tmp_path / "nowhere", "--model", place / "run", "--out", tmp_path / "i"], "There is nothing at"),
+        (["build-index", tmp_path / "empty", "--model", place / "run", "--out", tmp_path / "i"], "There is no image in"),
+        (["build-index", tmp_path / "broken", "--model", place / "run", "--out", tmp_path / "i"], "can be read"),
+        (["build-index", place / "fresh", "--model", place / "run", "--out", index], "exists already"),
+        (["build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "i", "--dims", "8,128"], "128"),
+        (["build-index", place / "fresh", "--model", tmp_path / "none", "--out", tmp_path / "i"], "There is no model"),
+        (["query", image, "--index", index, "--dims", "32"], "This index has dims 8, 16, 64; there is no 32."),
+        (["query", image, "--index", index, "--plan", "64:10,8"], "dims must grow"),
+        (["query", image, "--index", index, "--plan", "8:40,64:5"], "fewer than the 10 asked for"),
+        (["query", image, "--index", index, "--plan", "8:x"], "is not a plan"),
+        (["query", image, "--index", index, "--plan", "8:20,64", "--dims", "8"], "both given"),
+        (["query", image, "--index", tmp_path / "none"], "There is no"),
+        (["classify", image, "--index", index, "--temperature", "0"], "temperature"),
+        (["train", place / "fresh", "--recipe", "none", "--out", tmp_path / "r"], "There is no recipe"),
+        (["train", place / "fresh", "--recipe", "drawn", "--set", "schedule.sped=1", "--out", tmp_path / "r"], "has no 'sped'"),
+        (["train", place / "pictures", "--recipe", "drawn", "--out", place / "run"], "finished run"),
+    ]
+    for args, said in table:
+        assert_error(run(*args), said)
+    assert not (tmp_path / "i").exists()
+
+
+def test_damage_is_told_by_the_name_of_the_file(place: Path, tmp_path: Path) -> None:
+    image = place / "fresh" / "cat" / "cat-0000.jpg"
+    for name, damage, said in (
+        ("vectors.npy", lambda d: d[:-1], "cut short"),
+        ("prefix-0008.faiss", lambda d: d[:-1] + bytes([d[-1] ^ 1]), "altered"),
+        ("manifest.json", lambda d: d.replace(b'"format": 1', b'"format": 99'), "format 99"),
+    ):
+        copy = tmp_path / name
+        shutil.copytree(place / "index", copy)
+        (copy / name).write_bytes(damage((copy / name).read_bytes()))
+        assert_error(run("query", image, "--index", copy, "--dims", "8"), said)
+
+
+def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    ok("build-index", place / "fresh", "--model", tmp_path / "run", "--out", tmp_path / "index")
+    shutil.rmtree(tmp_path / "run")
+    more = [*TINY, "seed=5"]
+    ok("train", place / "pictures", "--recipe", "drawn", *(x for s in more for x in ("--set", s)), "--out", tmp_path / "run")
+    assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", tmp_path / "index"), "was built with the model")
+
+
+def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrl_search import embed as module
+    from mrl_search.models.encoder import NetworkEncoder
+
+    monkeypatch.setattr(module, "BATCH", 8)
+    monkeypatch.setattr(module, "COMMIT", 1)
+    encode, seen = NetworkEncoder.encode, []
+
+    def counting(self: NetworkEncoder, pictures: np.ndarray) -> np.ndarray:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(NetworkEncoder, "encode", counting)
+    out = tmp_path / "index"
+    args = ("build-index", place / "pictures", "--model", place / "run", "--out", out)
+    assert run(*args).exit_code == 130
+    assert not out.exists()
+    assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", out), "not finished yet")
+    other = ("build-index", place / "fresh", "--model", place / "run", "--out", out)
+    assert_error(run(*other), "unfinished run of other images")
+    monkeypatch.setattr(NetworkEncoder, "encode", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    ok(*args)
+    assert sum(seen) == 40
+    assert (out / "vectors.npy").read_bytes() == (place / "index" / "vectors.npy").read_bytes()
+    assert not (out / "progress.json").exists()
+
+
+def test_the_newest_index_is_the_default(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg"), "There is no index in indexes")
+    ok("build-index", place / "fresh", "--model", place / "run", "--dims", "8")
+    assert (tmp_path / "indexes" / "fresh" / "manifest.json").exists()
+    (answer,) = lines(ok("query", place / "fresh" / "cat" / "cat-0000.jpg", "--json"))
+    assert len(answer["hits"]) == 4 and answer["plan"] == "64:10"
+
+
+def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
+    result = ok("demo", "--out", tmp_path / "demo", "--pictures", "20", "--epochs", "1")
+    assert "adaptive" in result.stdout and "Accuracy and latency per prefix" in result.stdout
+    assert "mrl-search build-index PICTURES" in result.stderr
+    assert (tmp_path / "demo" / "hits.png").exists() and "<html" in (tmp_path / "demo" / "summary.html").read_text()
+
+
+def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
+    text = ok("--help").stdout
+    for command in ("demo", "train", "build-index", "query", "classify", "evaluate", "info"):
+        assert command in text
+        assert ok(command, "--help").stdout.splitlines()[2].split()[0] in {"Run", "Train", "Embed", "Find", "Classify", "Measure", "Show"}
+    environment = {**os.environ, "NO_COLOR": "1"}
+    told = subprocess.run([sys.executable, "-m", "mrl_search", "--version"], capture_output=True, text=True, env=environment, check=True)
+    assert told.stdout.startswith("mrl-search ")
