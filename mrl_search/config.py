@@ -186,6 +186,8 @@ class ScheduleConfig:
         batch: images a step and process (two views of each, when instance similarity is trained).
         accumulate: steps whose gradients are added up before the weights move.
         lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then cosine to zero.
+        embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
+            better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
         precision: `auto` (bf16 on a GPU, else no), `no`, `bf16` or `fp16`.
     """
 
@@ -196,6 +198,7 @@ class ScheduleConfig:
     weight_decay: float = 0.05
     warmup: float = 0.1
     sizes: Mapping[str, int] = field(default_factory=lambda: {"0": 128})
+    embed_size: int = 0
     precision: str = "auto"
 
     def size(self, epoch: int) -> int:

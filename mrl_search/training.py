@@ -156,7 +156,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         records = [json.loads(line) for line in (out / RECORDS).read_text().splitlines()]
         training = {"source": source, "recipe": to_mapping(config), "last_epoch": records[-1], "torch": torch.__version__.split("+")[0]}
         final = accelerator.unwrap_model(network)
-        save_model(out, final, config.name, config.model, classes, max(schedule.sizes.values()), training)
+        save_model(out, final, config.name, config.model, classes, schedule.embed_size or max(schedule.sizes.values()), training)
         (out / CHECKPOINT).unlink(missing_ok=True)
     accelerator.end_training()
 

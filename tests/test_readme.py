@@ -1,0 +1,29 @@
+"""What the README says is run: its Python, and every command that it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mrl_search.cli.app import app
+from mrl_search.data.drawn import write_corpus
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures = write_corpus(tmp_path / "pictures", 6)
+    (tmp_path / "photo.jpg").write_bytes(pictures[0].read_bytes())
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 12
+    exec(compile(code, "README.md", "exec"), {})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("1 ") and out[0].endswith(str(pictures[0]))
+    assert [line.split()[0] for line in out[-8:]] == ["8", "16", "32", "64", "128", "256", "512", "1024"]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    for command in set(re.findall(r"^mrl-search ([a-z-]+)", README, re.MULTILINE)):
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
