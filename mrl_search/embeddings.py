@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from mrl_search import vectors as matryoshka
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
@@ -206,7 +206,7 @@ def write_heads(folder: Path, heads: Heads) -> None:
             f"{kind}.{d:04d}": np.ascontiguousarray(part) for d, (w, b) in heads.items() for kind, part in (("weight", w), ("bias", b))
         }
         with write_atomically(folder / HEADS) as path:
-            save_file(tensors, path)
+            path.write_bytes(save(tensors))
 
 
 def write_skipped(folder: Path, skipped: tuple[Skipped, ...]) -> None:

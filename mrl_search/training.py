@@ -30,6 +30,7 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
 from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
+from mrl_search.storage import write_atomically
 
 __all__ = ["EpochRecord", "StepRecord", "check_run", "pixel_side", "train"]
 
@@ -255,9 +256,8 @@ def _save_checkpoint(out: Path, network: nn.Module, optimizer: torch.optim.Optim
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    part = out / (CHECKPOINT + ".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata={"epoch": str(epoch)})
-    part.replace(out / CHECKPOINT)
+    with write_atomically(out / CHECKPOINT) as part:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata={"epoch": str(epoch)})
 
 
 def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:

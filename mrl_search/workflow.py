@@ -40,7 +40,9 @@ def _silent(what: str, done: int, total: int) -> None:
     """No progress is wanted."""
 
 
-def build_index(source: Source | str, encoder: Encoder, out: Path, spec: IndexSpec | None = None, progress: Progress = _silent) -> Index:
+def build_index(
+    source: Source | str, encoder: Encoder, out: str | Path, spec: IndexSpec | None = None, progress: Progress = _silent
+) -> Index:
     """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
 
     An unfinished build of the same images by the same encoder is continued. `spec` defaults to flat indexes at the encoder's dims.
@@ -52,6 +54,7 @@ def build_index(source: Source | str, encoder: Encoder, out: Path, spec: IndexSp
     """
     if isinstance(source, str):
         source = open_source(source)
+    out = Path(out)
     spec = spec or IndexSpec(dims=encoder.dims)
     dim = encoder.dims[-1]
     spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mrl_search.config import ModelConfig, from_mapping, to_mapping
 from mrl_search.errors import ModelError
 from mrl_search.models.network import MatryoshkaNetwork
+from mrl_search.storage import write_atomically
 
 __all__ = ["ModelFile", "load_model", "save_model"]
 
@@ -49,16 +50,15 @@ def save_model(
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    part = folder / (WEIGHTS + ".part")
-    save_file(state, part)
-    part.replace(folder / WEIGHTS)
+    weights = save(state)
+    with write_atomically(folder / WEIGHTS) as part:
+        part.write_bytes(weights)
     description = {
         "format": FORMAT, "name": name, "model": to_mapping(config), "classes": list(classes), "size": size,
-        "weights": xxhash.xxh3_128_hexdigest((folder / WEIGHTS).read_bytes()), "training": dict(training),
+        "weights": xxhash.xxh3_128_hexdigest(weights), "training": dict(training),
     }  # fmt: skip
-    part = folder / (DESCRIPTION + ".part")
-    part.write_text(json.dumps(description, indent=2) + "\n")
-    part.replace(folder / DESCRIPTION)
+    with write_atomically(folder / DESCRIPTION) as part:
+        part.write_text(json.dumps(description, indent=2) + "\n")
 
 
 def load_model(folder: Path) -> ModelFile:
