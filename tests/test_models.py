@@ -11,7 +11,7 @@ import xxhash
 from safetensors.torch import load_file, save_file
 
 from mrl_search.config import ModelConfig
-from mrl_search.errors import ConfigError, ModelError
+from mrl_search.errors import ConfigError, ModelError, MrlSearchError
 from mrl_search.models import encoder as encoder_module
 from mrl_search.models.backbones import CompactBackbone, build_backbone
 from mrl_search.models.checkpoint import load_model, save_model
@@ -210,8 +210,8 @@ def test_a_save_that_fails_leaves_no_model_behind(folder: Path, monkeypatch: pyt
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mrl_search.models.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MrlSearchError, match="The disk is full"):
         save_model(folder, _network(), "tiny", TINY, ("cat", "dog"), 32, {})
     with pytest.raises(ModelError, match="There is no finished model"):
         load_model(folder)

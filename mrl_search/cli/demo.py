@@ -21,8 +21,8 @@ K = 6
 
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything the demo makes.")] = Path("demo"),
-    pictures: Annotated[int, typer.Option("--pictures", min=20, help="Drawn pictures of each species, to train on and to search.")] = 300,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")] = 24,
+    pictures: Annotated[int, typer.Option("--pictures", min=20, help="Drawn pictures of each species, to train on and to search.")] = 600,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")] = 14,
 ) -> None:
     """Run the whole job on drawn animals: train, embed, index, search, classify, measure; offline, in two minutes."""
     from mrl_search.bench.latency import latency_per_plan
