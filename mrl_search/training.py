@@ -17,7 +17,7 @@ from typing import Any
 import accelerate
 import torch
 from accelerate.utils import set_seed
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,7 +26,7 @@ from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network, views
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
 from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
@@ -261,23 +261,30 @@ def _save_checkpoint(out: Path, network: nn.Module, optimizer: torch.optim.Optim
 
 
 def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; cut the records to those epochs."""
+    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; cut the records to those epochs.
+
+    Raises:
+        ModelError: the checkpoint is damaged, or of another network.
+    """
     if not (out / CHECKPOINT).exists():
         (out / RECORDS).unlink(missing_ok=True)
         return 0
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(out / CHECKPOINT, "pt") as file:
-        epoch = int(file.metadata()["epoch"])
-        for key in file.keys():  # noqa: SIM118 - not a mapping
-            kind, _, name = key.partition(".")
-            if kind == "network":
-                weights[name] = file.get_tensor(key)
-            else:
-                parameter, _, field = name.partition(".")
-                state.setdefault(int(parameter), {})[field] = file.get_tensor(key)
-    network.load_state_dict(weights)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    try:
+        with safe_open(out / CHECKPOINT, "pt") as file:
+            epoch = int(file.metadata()["epoch"])
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                kind, _, name = key.partition(".")
+                if kind == "network":
+                    weights[name] = file.get_tensor(key)
+                else:
+                    parameter, _, field = name.partition(".")
+                    state.setdefault(int(parameter), {})[field] = file.get_tensor(key)
+        network.load_state_dict(weights)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{out / CHECKPOINT} cannot be read, or is of another network.", f"Remove {out} to start again.") from error
     lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
     (out / RECORDS).write_text("".join(line + "\n" for line in lines[:epoch]))
     return epoch

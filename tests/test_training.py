@@ -70,8 +70,10 @@ def test_a_killed_run_ends_as_an_unbroken_one(pixels: Pixels, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "change",
-    ["seed=1", "objective.instance=0", "objective.temperature=0.5", "objective.weights=[1,0]", "objective.smoothing=0.2", "schedule.accumulate=3",
-     "schedule.lr=0.001", "schedule.weight_decay=0.9", "schedule.warmup=0.5", "augment.flip=0", "augment.rotate=40", 'schedule.sizes={"0"=32,"1"=24}'],
+    ["seed=1", "objective.instance=0", "objective.temperature=0.5", "objective.weights=[1,0]", "objective.smoothing=0.2",
+     "schedule.accumulate=3", "schedule.lr=0.001", "schedule.weight_decay=0.9", "schedule.warmup=0.5", "augment.flip=0",
+     "augment.rotate=40",
+     'schedule.sizes={"0"=32,"1"=24}'],
 )  # fmt: skip
 def test_every_setting_changes_the_result(change: str, pixels: Pixels, tmp_path: Path) -> None:
     short = "schedule.epochs=2"
