@@ -67,3 +67,7 @@ class BatchHits:
     def __getitem__(self, i: int) -> Hits:
         proven = None if self.proven is None else self.proven[i]
         return Hits(self.ids[i], self.scores[i], proven, None if self.dims is None else int(self.dims[i]))
+
+    def first(self, k: int) -> "BatchHits":
+        """The best `k` answers of each query."""
+        return BatchHits(self.ids[:, :k], self.scores[:, :k], None if self.proven is None else self.proven[:, :k], self.dims)
