@@ -19,13 +19,13 @@ from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.storage import checksum, write_atomically
 
 __all__ = [
-    "FORMAT", "HEADS", "ITEMS", "MANIFEST", "SKIPPED", "SUFFIX", "VECTORS", "FileRecord", "Manifest",
+    "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord", "Manifest",
     "check_file", "package_versions", "prefix_file", "read_manifest", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = "manifest.json", "vectors.npy", "items.parquet", "heads.safetensors", "skipped.json"
-SUFFIX = "suffix-norms.npy"
+SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 CHECKED_AT_OPEN = 256 << 20  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
@@ -115,7 +115,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         IndexFolderError: vectors or items are not there.
         MrlSearchError: the disk is full.
     """
-    names = sorted(p.name for p in folder.iterdir() if p.name in (VECTORS, ITEMS, HEADS, SKIPPED, SUFFIX) or PREFIX_FILE.fullmatch(p.name))
+    names = sorted(
+        p.name
+        for p in folder.iterdir()
+        if p.name in (VECTORS, ITEMS, HEADS, SKIPPED, SUFFIX, CODES, STEPS) or PREFIX_FILE.fullmatch(p.name)
+    )
     for name in (VECTORS, ITEMS):
         if name not in names:
             raise IndexFolderError(f"{folder} has no {name} yet: it is not complete.", manifest.rebuild(folder))

@@ -1,16 +1,17 @@
 """An index folder, opened: vectors, items and manifest at once, the FAISS index of a prefix when it is first asked for."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import faiss
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from mrl_search.config import SCAN
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, IndexFolderError
-from mrl_search.manifest import MANIFEST, SUFFIX, Manifest, check_file, prefix_file, read_manifest
+from mrl_search.index.sieve import Sieve
+from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
 from mrl_search.vectors import nearest
 
 __all__ = ["Index", "newest_index"]
@@ -28,7 +29,6 @@ class Index:
         self.folder = folder
         self.embeddings = embeddings
         self._prefix_indexes: dict[int, faiss.Index] = {}
-        self._suffix_norms: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -57,41 +57,35 @@ class Index:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Prefix lengths that have a FAISS index, ascending."""
+        """Prefix lengths that can begin a plan, ascending."""
         return tuple(sorted(map(int, self.manifest.factory)))
 
     def prefix_index(self, dims: int) -> faiss.Index:
         """The FAISS index of a prefix, loaded once; flat ones are memory-mapped. Only search it: `add` on a mapped index aborts.
 
         Raises:
-            ConfigError: this index has no such prefix.
+            ConfigError: this index has no such prefix, or scans it.
             IndexFolderError: its file is missing, cut short, altered, or of another index.
         """
         if dims not in self._prefix_indexes:
-            self.check_dims(dims)
+            if self.scans(dims):
+                raise ConfigError(f"{self.folder} has no FAISS index at {dims} dims: it scans that prefix.")
             self._prefix_indexes[dims] = self._load(dims)
         return self._prefix_indexes[dims]
 
-    def suffix_norms(self, dims: int) -> NDArray[np.float32]:
-        """Length of what follows the first `dims` numbers of each vector, as its share of the whole: (n,) float32, memory-mapped.
+    @cached_property
+    def sieve(self) -> Sieve:
+        """What proofs and exact search know of every vector without reading it.
 
         Raises:
-            ConfigError: this index has no such prefix.
-            IndexFolderError: the file is missing, cut short, or altered.
+            IndexFolderError: a file is missing, cut short, or altered.
         """
-        self.check_dims(dims)
-        if self._suffix_norms is None:
-            self._suffix_norms = np.load(check_file(self.folder, self.manifest, SUFFIX), mmap_mode="r", allow_pickle=False)
-        norms: NDArray[np.float32] = self._suffix_norms[self.dims.index(dims)]
-        return norms
+        return Sieve.open(self.folder, self.manifest)
 
-    def unit_rows(self, dims: int, rows: slice) -> NDArray[np.float32]:
-        """`embeddings.prefix(dims, rows)`, from the FAISS index of the prefix where that holds them as they are and side by side."""
-        flat: Any = self.prefix_index(dims) if dims in self.dims else None
-        if type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP):
-            stored: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * dims).reshape(-1, dims)
-            return stored[rows]
-        return self.embeddings.prefix(dims, rows)
+    def scans(self, dims: int) -> bool:
+        """Whether a plan that begins at `dims` compares the stored vectors one after another: the prefix has no FAISS index."""
+        self.check_dims(dims)
+        return self.manifest.factory[str(dims)] == SCAN
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix length."""

@@ -17,6 +17,7 @@ from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
+from mrl_search.search.kernel import pair_cosines
 from mrl_search.search.ranking import best
 from mrl_search.vectors import prefix, rows_of
 
@@ -34,7 +35,6 @@ __all__ = [
     "stages",
 ]
 
-CACHED = 1 << 18  # numbers re-scored at once: small enough to stay in a processor's cache
 MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
 TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
 WIDEST = 1 << 16  # a tie among more candidates than this is cut as FAISS cut it
@@ -107,19 +107,28 @@ def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None 
     found = BatchHits(np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=np.float32))
     for rows in blocks(count_of(index, allowed), max(dims, 1024)):
         ids = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
-        corpus = index.embeddings.prefix(dims, rows if allowed is None else ids).astype(np.float64).T
+        corpus = directions(index, dims, rows if allowed is None else ids)
         parts = []
         for some in blocks(len(unit), len(ids)):
-            scores = (unit[some] @ corpus).astype(np.float32)
+            scores = (unit[some] @ corpus.T).astype(np.float32)
             both = np.concatenate([found.ids[some], np.broadcast_to(ids, scores.shape)], axis=1)
             parts.append(best(both, np.concatenate([found.scores[some], scores], axis=1), k))
         found = joined(parts, min(k, rows.stop))
     return found
 
 
+def directions(index: Index, dims: int, rows: Rows | slice) -> NDArray[np.float64]:
+    """The first `dims` numbers of the stored vectors at `rows`, at unit length: (rows, dims) float64."""
+    some = np.asarray(index.embeddings.vectors)[rows, :dims].astype(np.float64)
+    lengths = np.linalg.norm(some, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1
+    some /= lengths
+    return some
+
+
 def is_exact(index: Index, dims: int, allowed: Rows | None) -> bool:
     """Whether a first stage at `dims` finds the true nearest at its prefix: it does not where an approximate index is asked."""
-    return allowed is not None or isinstance(index.prefix_index(dims), faiss.IndexFlat)
+    return allowed is not None or index.scans(dims) or isinstance(index.prefix_index(dims), faiss.IndexFlat)
 
 
 def count_of(index: Index, allowed: Rows | None) -> int:
@@ -133,6 +142,8 @@ def propose(index: Index, queries: NDArray[np.float32], dims: int, keep: int, al
     Where the cut of a flat index falls among scores that it cannot tell apart, it is asked again for four times as many; an
     approximate index promises nothing at its cut.
     """
+    if index.scans(dims):
+        return exact(index, queries, keep, dims, allowed)
     coarse, count = index.prefix_index(dims), count_of(index, allowed)
     flat = isinstance(coarse, faiss.IndexFlat)
     if allowed is not None and (not flat or count * SELECTED < len(index)):
@@ -166,15 +177,7 @@ def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, ke
 
 def pair_scores(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int) -> NDArray[np.float32]:
     """Cosine of the prefix of each query (n, dim) and those of its own candidates `ids` (n, m): (n, m) float32; -inf for an id of -1."""
-    unit = prefix(queries, dims)[:, None]
-    scores = np.empty(ids.shape, dtype=np.float32)
-    for rows in blocks(len(ids), ids.shape[1] * dims, CACHED):
-        for columns in blocks(ids.shape[1], (rows.stop - rows.start) * dims, CACHED):
-            some = ids[rows, columns]
-            corpus = index.embeddings.prefix(dims, some.ravel()).reshape(*some.shape, dims)
-            scores[rows, columns] = np.vecdot(corpus, unit[rows], dtype=np.float64)
-    scores[ids < 0] = -np.inf
-    return scores
+    return pair_cosines(np.asarray(index.embeddings.vectors), prefix(queries, dims), ids)
 
 
 def joined(parts: list[BatchHits], keep: int) -> BatchHits:
