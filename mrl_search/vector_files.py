@@ -271,7 +271,8 @@ def _load(path: Path) -> NDArray[np.floating]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        said = "it is no array of numbers" if "allow_pickle" in str(error) or "pickled" in str(error) else f"{error}".rstrip(".")
+        objects = any(word in str(error) for word in ("pickle", "Python objects"))
+        said = "it is no array of numbers" if objects else f"{error}".rstrip(".")
         raise DataError(f"{path} cannot be read as .npy: {said}.", "Save the array again: np.save(PATH, x.astype('float32'))") from error
     if not isinstance(array, np.ndarray):
         array.close()

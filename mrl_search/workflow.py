@@ -118,7 +118,7 @@ def search_images(index: Index, encoder: Encoder, paths: Sequence[str | Path], p
         return Answers([], empty, skipped, 0.0, 0.0)
     rows = embed_pictures(encoder, np.stack(pictures))
     middle = time.perf_counter()
-    hits = search(index, rows, plan)
+    hits = search(index, index.to_space(rows), plan)
     return Answers(good, hits, skipped, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
 

@@ -1,5 +1,6 @@
 """The options that several commands share, and what they mean together."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from mrl_search.errors import ConfigError
 if TYPE_CHECKING:
     from mrl_search.index import Index
 
-__all__ = ["Dims", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "dims_of", "open_index", "plan_of"]
+__all__ = ["Dims", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "bytes_of", "dims_of", "open_index", "plan_of"]
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
 Model = Annotated[str, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME.")]
@@ -49,3 +50,11 @@ def dims_of(text: str) -> tuple[int, ...]:
         return check_dims(int(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a list of dims.", "For example --dims 8,16,64,1024.") from error
+
+
+def bytes_of(text: str) -> int:
+    """Read a size: `200MB`, `1.5GB`, `800kB`, or bytes; units are decimal."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ConfigError(f"{text!r} is not a size.", "For example 200MB, 1.5GB or 800kB.")
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
