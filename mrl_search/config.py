@@ -119,7 +119,7 @@ class IndexSpec:
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float16", "float32"):
-            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.")
+            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.", "float16 is enough for nearly all.")
 
 
 @dataclass(frozen=True, slots=True)

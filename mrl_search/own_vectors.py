@@ -78,7 +78,7 @@ def index_vectors(
         check_rotatable(dim)
     columns = item_columns(source, items)
     seen = _look(source, rotation is not None, progress)
-    table = columns.set_column(0, "id", pa.array(range(source.count), pa.int64()))
+    table = columns.set_column(0, "id", pa.array(np.arange(source.count)))
     table = table.set_column(table.schema.get_field_index("hash"), "hash", pa.array(seen.hashes, pa.string()))
     table = table.set_column(table.schema.get_field_index("norm"), "norm", pa.array(seen.norms, pa.float32()))
     with fresh_folder(out) as building:
