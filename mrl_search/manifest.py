@@ -154,7 +154,9 @@ def read_manifest(folder: Path) -> Manifest:
     build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
     if not path.is_file():
         if (folder.parent / f".{folder.name}.building").is_dir() and not folder.exists():
-            raise IndexFolderError(f"{folder} is not finished yet.", "Run its build-index command again: it goes on where it stopped.")
+            raise IndexFolderError(
+                f"{folder} is not finished yet.", "Run the command that makes it again; embedding goes on where it stopped."
+            )
         problem = f"{folder} is not an index, or not a finished one: it has no {MANIFEST}." if folder.exists() else f"There is no {folder}."
         raise IndexFolderError(problem, build)
     try:

@@ -102,7 +102,8 @@ ADVICE = [
      "8 dims keep 98% of the neighbours in a shortlist of 100. A PCA rotation would change little."),
     ((PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL), True, True,
      "8 dims keep 98% of the neighbours in a shortlist of 100. The vectors are rotated already."),
-    ((PrefixShare(8, 0.2, 0.9, None, None), FULL), True, False, "8 dims keep 90% of the neighbours in a shortlist of 100."),
+    ((PrefixShare(8, 0.2, 0.9, None, None), FULL), True, False,
+     "8 dims keep 90% of the neighbours in a shortlist of 100. Keep more in the shortlist, or index longer prefixes."),
     ((FULL,), True, False, "There is no shorter prefix: build again with --dims to compare some."),
 ]  # fmt: skip
 

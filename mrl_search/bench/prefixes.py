@@ -115,7 +115,8 @@ def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
     turned = next((p for p in short if (p.pca_recall or 0) >= GOOD), None) or best
     gain = (turned.pca_recall or 0) - turned.recall
     if gain < GAIN:
-        return f"{said}. A PCA rotation would change little." if turned.pca_recall is not None else f"{said}."
+        more = "" if best.recall >= GOOD else " Keep more in the shortlist, or index longer prefixes."
+        return f"{said}." + (" A PCA rotation would change little." if turned.pca_recall is not None else "") + more
     would = (
         f"PCA would make it {turned.pca_recall:.0%}"
         if turned is best
