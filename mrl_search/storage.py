@@ -19,7 +19,18 @@ from mrl_search.errors import IndexFolderError, MrlSearchError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["PROGRESS", "building_folder", "checksum", "claim", "fresh_folder", "publish", "refuse_existing", "write_atomically", "writing"]
+__all__ = [
+    "PROGRESS",
+    "building_folder",
+    "checksum",
+    "claim",
+    "empty_folder",
+    "fresh_folder",
+    "publish",
+    "refuse_existing",
+    "write_atomically",
+    "writing",
+]
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -147,13 +158,18 @@ def fresh_folder(out: Path) -> Iterator[Path]:
                 f"{building} holds an unfinished build of images.", f"Finish it, remove {building}, or choose another place with --out."
             )
         try:
-            for left in building.iterdir():
-                left.unlink()
+            empty_folder(building)
             yield building
             publish(building, out)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove the files of a folder: what a build that was killed left behind would count as part of the next."""
+    for left in folder.iterdir():
+        left.unlink()
 
 
 def refuse_existing(out: Path) -> None:

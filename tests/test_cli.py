@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.data.drawn import write_corpus
+from mrl_search.storage import building_folder
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
 
@@ -196,6 +197,13 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     assert sum(seen) == 40
     assert (out / "vectors.npy").read_bytes() == (place / "index" / "vectors.npy").read_bytes()
     assert not (out / "progress.json").exists()
+
+
+def test_what_another_killed_build_left_is_no_part_of_an_index(place: Path, tmp_path: Path) -> None:
+    left = building_folder(tmp_path / "index")
+    np.save(left / "rotation.npy", np.eye(64, dtype=np.float32))
+    ok("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index", "--dims", "8")
+    assert "rotation.npy" not in json.loads((tmp_path / "index" / "manifest.json").read_text())["files"]
 
 
 def test_the_newest_index_is_the_default(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
