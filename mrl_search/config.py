@@ -90,6 +90,12 @@ class Plan:
         """A shortlist on a few dims, re-ranked at full length."""
         return cls((Stage(dims, max(shortlist, k)), Stage(full, k)))
 
+    @classmethod
+    def ladder(cls, dims: Sequence[int], shortlist: int, k: int) -> Self:
+        """A stage at each of `dims`, ascending, that re-scores one shortlist; the last keeps `k`."""
+        *early, last = dims
+        return cls((*(Stage(d, max(shortlist, k)) for d in early), Stage(last, k)))
+
     @property
     def dims(self) -> tuple[int, ...]:
         return tuple(stage.dims for stage in self.stages)

@@ -19,13 +19,13 @@ from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.storage import checksum, write_atomically
 
 __all__ = [
-    "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "VECTORS", "FileRecord", "Manifest",
+    "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "SUFFIX", "VECTORS", "FileRecord", "Manifest",
     "check_file", "manifest_text", "package_versions", "prefix_file", "read_manifest", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = "manifest.json", "vectors.npy", "items.parquet", "heads.safetensors", "skipped.json"
-ROTATION = "rotation.npy"
+ROTATION, SUFFIX = "rotation.npy", "suffix-norms.npy"
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 CHECKED_AT_OPEN = 256 << 20  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
@@ -127,7 +127,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         IndexFolderError: vectors or items are not there.
         MrlSearchError: the disk is full.
     """
-    known = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION)
+    known = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX)
     names = sorted(p.name for p in folder.iterdir() if p.name in known or PREFIX_FILE.fullmatch(p.name))
     for name in (VECTORS, ITEMS):
         if name not in names:

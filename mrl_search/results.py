@@ -11,19 +11,25 @@ __all__ = ["BatchHits", "Hit", "Hits"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer: `rank` from 1, `id` the row in the corpus, `score` the cosine at the last stage's prefix."""
+    """One answer: `rank` from 1, `id` the row in the corpus, `score` the cosine at the last stage's prefix.
+
+    `proven` says whether exact search is known to answer it, too; None where nobody asked.
+    """
 
     rank: int
     id: int
     score: float
+    proven: bool | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Hits:
-    """The answers to one query, best first: `ids` (k,) int64 and `scores` (k,) float32."""
+    """The answers to one query, best first: `ids` (k,) int64 and `scores` (k,) float32; the rest as in `BatchHits`."""
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
+    proven: NDArray[np.bool_] | None = None
+    dims: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -32,15 +38,25 @@ class Hits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hit:
-        return Hit(range(1, len(self) + 1)[i], int(self.ids[i]), float(self.scores[i]))
+        proven = None if self.proven is None else bool(self.proven[i])
+        return Hit(range(1, len(self) + 1)[i], int(self.ids[i]), float(self.scores[i]), proven)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BatchHits:
-    """The answers to a batch of queries: `ids` (n, k) int64 and `scores` (n, k) float32, best first in each row."""
+    """The answers to a batch of queries: `ids` (n, k) int64 and `scores` (n, k) float32, best first in each row.
+
+    Attributes:
+        ids: see above; -1 where there are fewer than k answers.
+        scores: see above.
+        proven: (n, k) bool, the answers that are known to be among the true k at full length; None where nobody asked.
+        dims: (n,) int64, how many numbers of its candidates each query read, where the search decided that by itself; else None.
+    """
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
+    proven: NDArray[np.bool_] | None = None
+    dims: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,4 +65,9 @@ class BatchHits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hits:
-        return Hits(self.ids[i], self.scores[i])
+        proven = None if self.proven is None else self.proven[i]
+        return Hits(self.ids[i], self.scores[i], proven, None if self.dims is None else int(self.dims[i]))
+
+    def first(self, k: int) -> "BatchHits":
+        """The best `k` answers of each query."""
+        return BatchHits(self.ids[:, :k], self.scores[:, :k], None if self.proven is None else self.proven[:, :k], self.dims)

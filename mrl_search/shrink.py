@@ -19,7 +19,19 @@ from mrl_search.config import IndexSpec
 from mrl_search.embeddings import EmbeddingSet, blocks, heads_bytes, write_heads, write_items, write_rotation, write_rows, write_skipped
 from mrl_search.errors import ConfigError
 from mrl_search.index import Index, add_prefix_indexes
-from mrl_search.manifest import HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, FileRecord, Manifest, manifest_text, prefix_file, write_manifest
+from mrl_search.manifest import (
+    HEADS,
+    ITEMS,
+    ROTATION,
+    SKIPPED,
+    SUFFIX,
+    VECTORS,
+    FileRecord,
+    Manifest,
+    manifest_text,
+    prefix_file,
+    write_manifest,
+)
 from mrl_search.metrics import recall_at_k
 from mrl_search.storage import fresh_folder
 from mrl_search.vectors import check_dims, nearest, prefix
@@ -114,10 +126,11 @@ def shrink_index(index: Index, out: str | Path, dims: int, dtype: str | None = N
         write_heads(building, _heads(old, dims))
         write_skipped(building, old.skipped)
         write_rotation(building, _rotation(old, dims))
+        write_manifest(building, replace(_manifest(index, dims, spec.dtype), factory={}))
         factories = _factories(index, dims)
-        for d, factory in factories.items():
-            add_prefix_indexes(building, IndexSpec((d,), factory), lambda d, done, total: progress(f"indexing {d} dims", done, total))
-        write_manifest(building, _manifest(index, dims, spec.dtype))
+        for factory in dict.fromkeys(factories.values()):
+            alike = IndexSpec(tuple(d for d in factories if factories[d] == factory), factory)
+            add_prefix_indexes(building, alike, lambda d, done, total: progress(f"indexing {d} dims", done, total))
     return Index.open(Path(out))
 
 
@@ -175,7 +188,9 @@ def _bytes(index: Index, dims: int, dtype: str) -> int:
         sizes[SKIPPED] = files[SKIPPED].bytes
     if rotation is not None:
         sizes[ROTATION] = NPY_HEADER + rotation.nbytes
-    for d, factory in _factories(index, dims).items():
+    factories = _factories(index, dims)
+    sizes[SUFFIX] = NPY_HEADER + 4 * len(index) * len(factories)
+    for d, factory in factories.items():
         like = nearest(index.dims, d) if index.dims else d
         known = files.get(prefix_file(like))
         flat = FLAT_HEADER + 4 * len(index) * d

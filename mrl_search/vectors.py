@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of", "unit_rows"]
+__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of", "suffix_norms", "unit_rows"]
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
@@ -68,6 +68,14 @@ def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:
     if not 1 <= dims <= x.shape[1]:
         raise ConfigError(f"A prefix of {dims} dims cannot be taken from vectors of {x.shape[1]}.")
     return l2_normalize(x[:, :dims])
+
+
+def suffix_norms(x: NDArray[np.floating], dims: Sequence[int]) -> NDArray[np.float32]:
+    """Length of what follows the first d numbers of each row of `x`, (n, dim), once the row has unit length: (len(dims), n) float32."""
+    squares = l2_normalize(x).astype(np.float64) ** 2
+    tail = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # [:, d]: what begins at d
+    norms = [np.sqrt(tail[:, d]) if d < x.shape[1] else np.zeros(len(x)) for d in dims]
+    return np.array(norms, dtype=np.float32).reshape(len(dims), len(x))
 
 
 def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:

@@ -30,7 +30,9 @@ from mrl_search.search import search
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
-__all__ = ["Answers", "Evaluation", "build_index", "default_plan", "evaluate", "part_of", "search_images"]
+__all__ = [
+    "Answers", "Evaluation", "Queries", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
+]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
@@ -83,26 +85,22 @@ def default_plan(index: Index, k: int) -> Plan:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Answers:
-    """What a search with image files gave: `hits[i]` belongs to `paths[i]`; times in milliseconds for all of them together."""
+class Queries:
+    """Pictures to search with, embedded: `rows` (n, dim) float32 belong to `paths`; embedding all of them took `embed_ms`."""
 
     paths: list[str]
-    hits: BatchHits
+    rows: NDArray[np.float32]
     skipped: list[Skipped]
     embed_ms: float
-    search_ms: float
 
 
-def search_images(index: Index, encoder: Encoder, paths: Sequence[str | Path], plan: Plan) -> Answers:
-    """Search `index` with image files; one that cannot be read is skipped.
+def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -> Queries:
+    """Embed image files to search `index` with; one that cannot be read is skipped.
 
     Raises:
         IndexFolderError: the index was built with another model.
-        ConfigError: the plan names a dim that the index does not have.
     """
     index.check_encoder(encoder.fingerprint)
-    for d in plan.dims:
-        index.check_dims(d)
     start = time.perf_counter()
     pictures, good, skipped = [], [], []
     for path in map(str, paths):
@@ -113,13 +111,36 @@ def search_images(index: Index, encoder: Encoder, paths: Sequence[str | Path], p
             continue
         pictures.append(square(image, encoder.size))
         good.append(path)
-    if not good:
-        empty = BatchHits(np.empty((0, plan.keep), np.int64), np.empty((0, plan.keep), np.float32))
-        return Answers([], empty, skipped, 0.0, 0.0)
-    rows = embed_pictures(encoder, np.stack(pictures))
-    middle = time.perf_counter()
-    hits = search(index, index.to_space(rows), plan)
-    return Answers(good, hits, skipped, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
+    rows = index.to_space(embed_pictures(encoder, np.stack(pictures))) if good else np.empty((0, index.dim), dtype=np.float32)
+    return Queries(good, rows, skipped, (time.perf_counter() - start) * 1e3)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answers:
+    """What a search with image files gave: `hits[i]` belongs to `paths[i]`; times in milliseconds for all of them together."""
+
+    paths: list[str]
+    hits: BatchHits
+    skipped: list[Skipped]
+    embed_ms: float
+    search_ms: float
+
+
+def search_images(
+    index: Index, encoder: Encoder, paths: Sequence[str | Path], plan: Plan, allowed: NDArray[np.int64] | None = None
+) -> Answers:
+    """Search `index` with image files; one that cannot be read is skipped. Only the ids `allowed` may be answers, if they are given.
+
+    Raises:
+        IndexFolderError: the index was built with another model.
+        ConfigError: the plan names a dim that the index does not have.
+    """
+    for d in plan.dims:
+        index.check_dims(d)
+    queries = embed_queries(index, encoder, paths)
+    start = time.perf_counter()
+    hits = search(index, queries.rows, plan, allowed)
+    return Answers(queries.paths, hits, queries.skipped, queries.embed_ms, (time.perf_counter() - start) * 1e3)
 
 
 def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = _silent) -> Source:

@@ -53,6 +53,76 @@ def test_build_index_lists_the_broken_picture_and_info_tells_it(place: Path) -> 
     assert not list(place.glob(".*building"))
 
 
+def test_exact_search_is_the_plan_at_full_length_and_proves_it(place: Path) -> None:
+    image = place / "fresh" / "cat" / "cat-0000.jpg"
+    (exact,) = lines(ok("query", image, "--index", place / "index", "-k", "5", "--json", "--exact", "--certify"))
+    (full,) = lines(ok("query", image, "--index", place / "index", "-k", "5", "--json", "--dims", "64"))
+    assert exact["plan"] == "exact" and [h["id"] for h in exact["hits"]] == [h["id"] for h in full["hits"]]
+    assert all(h["proven"] is True for h in exact["hits"])
+    assert "proven" not in full["hits"][0]
+
+
+def test_certificates_are_shown(place: Path) -> None:
+    image = place / "pictures" / "dog" / "dog-0003.jpg"
+    (answer,) = lines(ok("query", image, "--index", place / "index", "-k", "5", "--json", "--plan", "8:40,64", "--certify"))
+    assert [h["proven"] for h in answer["hits"]] == [True] * 5  # the shortlist is the whole corpus
+    (answer,) = lines(ok("query", image, "--index", place / "index", "-k", "5", "--json", "--dims", "8", "--certify"))
+    assert not all(h["proven"] for h in answer["hits"])
+    shown = ok("query", image, "--index", place / "index", "--dims", "8", "--certify").stdout
+    assert "likely" in shown and "proven" in shown
+
+
+def test_explain_tells_rank_and_score_at_every_prefix(place: Path, tmp_path: Path) -> None:
+    image = place / "fresh" / "cat" / "cat-0000.jpg"
+    how = ["query", image, "--index", place / "index", "-k", "4", "--exact"]
+    (answer,) = lines(ok(*how, "--json", "--explain"))
+    for hit in answer["hits"]:
+        assert [e["dims"] for e in hit["explain"]] == [8, 16, 64]
+        assert hit["explain"][-1]["rank"] == hit["rank"] and hit["explain"][-1]["score"] == pytest.approx(hit["score"], abs=2e-6)
+    shown = ok(*how, "--explain", "--sheet", tmp_path / "ladder.png").stdout
+    assert "8 dims" in shown and "64 dims" in shown and f"1 ({answer['hits'][0]['score']:.2f})" in shown
+    one = ok(*how, "--sheet", tmp_path / "one.png")
+    assert "pictures of the hits" in one.stderr
+    with Image.open(tmp_path / "ladder.png") as ladder, Image.open(tmp_path / "one.png") as single:
+        assert ladder.width == single.width and ladder.height > 1.5 * single.height  # three rows; 8 and 64 are dims of this index
+
+
+def test_an_early_stop_says_how_much_was_read(place: Path) -> None:
+    image = place / "pictures" / "dog" / "dog-0003.jpg"
+    (answer,) = lines(ok("query", image, "--index", place / "index", "-k", "1", "--json", "--adaptive", "--plan", "8:40,16:40,64:40"))
+    assert answer["dims_read"] == 16 and len(answer["hits"]) == 1  # a picture of the corpus is its own nearest at every prefix
+    (answer,) = lines(ok("query", image, "--index", place / "index", "--json", "--adaptive"))
+    assert answer["plan"] == "16:200,64:10" and answer["dims_read"] in (16, 64)
+    assert "dims read" in ok("query", image, "--index", place / "index", "--adaptive").stdout
+
+
+def test_filters_choose_who_may_answer(place: Path, tmp_path: Path) -> None:
+    image = place / "pictures" / "dog" / "dog-0003.jpg"
+    for how in ([], ["--exact"], ["--certify"], ["--adaptive"], ["--dims", "8"]):
+        (answer,) = lines(ok("query", image, "--index", place / "index", "-k", "30", "--json", "--where", "label=cat", *how))
+        assert len(answer["hits"]) == 20 and {h["label"] for h in answer["hits"]} == {"cat"}
+    (tmp_path / "ids.txt").write_text("0\n25\n31\n")
+    result = ok("query", image, "--index", place / "index", "--ids", tmp_path / "ids.txt", "--json")
+    assert {h["id"] for h in lines(result)[0]["hits"]} == {0, 25, 31}
+    (vote,) = lines(ok("classify", image, "--index", place / "index", "--json", "--where", "label=cat"))
+    assert vote["votes"] == {"cat": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exact", "--dims", "8"], "--exact was given with another way to search"),
+        (["--adaptive", "--dims", "8"], "--adaptive needs more than one prefix"),
+        (["--where", "label=cow"], "No item of this index meets label=cow"),
+        (["--where", "colour=red"], "Items have no column 'colour'"),
+        (["--ids", "nowhere.txt"], "nowhere.txt cannot be read"),
+    ],
+)
+def test_ways_to_search_that_make_no_sense(place: Path, options: list[str], message: str) -> None:
+    result = run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", place / "index", *options)
+    assert result.exit_code == 1 and message in result.stderr and "hint:" in result.stderr
+
+
 @pytest.mark.parametrize("how", [["--dims", "8"], ["--dims", "64"], ["--plan", "8:40,64"], ["--plan", "8:40,16:20,64:5"], []])
 def test_query_finds_a_picture_of_the_corpus_first(place: Path, how: list[str]) -> None:
     image = place / "pictures" / "dog" / "dog-0003.jpg"

@@ -198,7 +198,7 @@ def test_a_failed_or_killed_build_leaves_nothing_that_counts(tmp_path: Path, vec
     np.save(left / "rotation.npy", np.eye(24, dtype=np.float32))
     (left / "prefix-0016.faiss").write_bytes(b"half")
     index = index_vectors(vectors, tmp_path / "i", IndexSpec((8,)))
-    assert sorted(index.manifest.files) == ["items.parquet", "prefix-0008.faiss", "prefix-0024.faiss", "vectors.npy"]
+    assert sorted(index.manifest.files) == ["items.parquet", "prefix-0008.faiss", "prefix-0024.faiss", "suffix-norms.npy", "vectors.npy"]
     with pytest.raises(IndexFolderError, match="exists already"):
         index_vectors(vectors, tmp_path / "i")
     (building_folder(tmp_path / "j") / PROGRESS).write_text("{}")

@@ -16,7 +16,7 @@ from mrl_search.cli.options import bytes_of
 from mrl_search.config import IndexSpec, Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, IndexFolderError, Skipped
-from mrl_search.index import Index
+from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.manifest import verify
 from mrl_search.own_vectors import index_vectors
 from mrl_search.search import exact, search
@@ -85,6 +85,18 @@ def test_a_length_without_an_index_gets_one_of_the_nearest_kind(
     assert small.manifest.factory == {"8": "SQ8", "16": "SQ8", "20": "SQ8"}
     assert small.prefix_index(20).ntotal == 500
     assert shrink_index(index, tmp_path / "same", 64, "float32").rows_dim == 64
+
+
+def test_every_prefix_keeps_its_own_kind(small_index: Index, tmp_path: Path) -> None:
+    add_prefix_indexes(small_index.folder, IndexSpec((16,), "SQ8"))
+    mixed = Index.open(small_index.folder)
+    (c,) = candidates(mixed, [20], ["float16"])
+    small = shrink_index(mixed, tmp_path / "cut", 20)
+    assert (small.manifest.factory, small.dims) == ({"8": "Flat", "16": "SQ8", "20": "SQ8"}, (8, 16, 20))
+    assert c.bytes == pytest.approx(size_of(small.folder), rel=0.01)
+    for d in small.dims:
+        tail = np.linalg.norm(small.embeddings.prefix(20)[:, d:], axis=1)
+        np.testing.assert_allclose(small.suffix_norms(d), tail, atol=1e-3)
 
 
 def test_a_rotated_index_stays_rotated(tmp_path: Path) -> None:

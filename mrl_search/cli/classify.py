@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import Dims, IndexFolder, Json, K, PlanText, open_index, plan_of
+from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, open_index, plan_of
 from mrl_search.errors import DataError
 
 __all__ = ["classify"]
@@ -20,18 +20,21 @@ def classify(
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")
     ] = 0.07,
+    where: Where = None,
+    ids: Ids = None,
     as_json: Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     opened = open_index(index)
     chosen = plan_of(opened, dims, plan, k)
+    allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.models.encoder import load_encoder
     from mrl_search.search import Weighting, vote
     from mrl_search.workflow import search_images
 
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
-    answers = search_images(opened, load_encoder(opened.manifest.model), images, chosen)
+    answers = search_images(opened, load_encoder(opened.manifest.model), images, chosen, allowed)
     votes = vote(answers.hits, opened.embeddings.labels, temperature, weighting)
     if as_json:
         for path, v in zip(answers.paths, votes, strict=True):
@@ -43,7 +46,8 @@ def classify(
             for path, v in zip(answers.paths, votes, strict=True)
         ]
         show_table(("label", "confidence", "votes", "image"), rows)
-        note(f"{k} neighbours among {len(opened):,} pictures in {opened.folder}, plan {chosen}")
+        among = len(opened) if allowed is None else len(allowed)
+        note(f"{k} neighbours among {among:,} pictures in {opened.folder}, plan {chosen}")
     show_skipped(answers.skipped)
     if not votes:
         raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")

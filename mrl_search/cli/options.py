@@ -10,9 +10,27 @@ from mrl_search.config import Plan
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mrl_search.index import Index
 
-__all__ = ["Dims", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "bytes_of", "dims_of", "open_index", "plan_of"]
+__all__ = [
+    "Dims",
+    "Ids",
+    "IndexFolder",
+    "Json",
+    "K",
+    "Model",
+    "PlanText",
+    "Src",
+    "Where",
+    "allowed_of",
+    "bytes_of",
+    "dims_of",
+    "open_index",
+    "plan_of",
+]
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
 Model = Annotated[str, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME.")]
@@ -20,6 +38,13 @@ IndexFolder = Annotated[Path | None, typer.Option("--index", metavar="DIR", help
 Dims = Annotated[int | None, typer.Option("--dims", min=1, help="Search at this prefix length alone.")]
 PlanText = Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Stages DIMS:KEEP, coarse to fine, as in 8:200,64:50,1024.")]
 K = Annotated[int, typer.Option("-k", min=1, help="Neighbours to find.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", metavar="CONDITION", help="Only pictures of which this is true, as in label=cat or width>=200; may be repeated."
+    ),
+]
+Ids = Annotated[Path | None, typer.Option("--ids", metavar="FILE", help="Only these rows of the index: one number a line, or a .npy file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 
@@ -40,6 +65,13 @@ def plan_of(index: "Index", dims: int | None, plan: str | None, k: int) -> Plan:
     for d in result.dims:
         index.check_dims(d)
     return result
+
+
+def allowed_of(index: "Index", where: list[str] | None, ids: Path | None) -> "NDArray[np.int64] | None":
+    """The rows that `--where` and `--ids` leave; None where neither is given."""
+    from mrl_search.search import allowed_rows, read_ids
+
+    return allowed_rows(index.items, where or (), read_ids(ids) if ids else None)
 
 
 def dims_of(text: str) -> tuple[int, ...]:

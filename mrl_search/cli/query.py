@@ -1,14 +1,22 @@
 """`mrl-search query`: find the pictures of an index that are most like one's own."""
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import Dims, IndexFolder, Json, K, PlanText, open_index, plan_of
-from mrl_search.errors import DataError
+from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, open_index, plan_of
+from mrl_search.config import Plan
+from mrl_search.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mrl_search.index import Index
+    from mrl_search.sheet import Row
 
 __all__ = ["query"]
+
+FIRST, SHORTLIST = 16, 200  # an early stop starts at so many dims, and re-scores so many or 20 times k
 
 
 def query(
@@ -17,42 +25,71 @@ def query(
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Find the true nearest at full length, reading as little as that takes.")] = False,
+    adaptive: Annotated[bool, typer.Option("--adaptive", help="Read longer prefixes only while the answers still change.")] = False,
+    certify: Annotated[bool, typer.Option("--certify", help="Say which hits are proven to be among the true nearest.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show rank and score of each hit at every prefix.")] = False,
+    where: Where = None,
+    ids: Ids = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", metavar="PNG", help="Also save the pictures of the hits, side by side.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the pictures of an index that are most like IMAGE."""
     opened = open_index(index)
-    chosen = plan_of(opened, dims, plan, k)
-    from mrl_search.cli.render import json_line, note, show_skipped, show_table
+    chosen = _plan(opened, dims, plan, k, exact, adaptive)
+    allowed = allowed_of(opened, where, ids)
+    from mrl_search import search
+    from mrl_search.cli.hits import hit_lines, ladder_rows, sheet_row, show_explanation, show_hits
+    from mrl_search.cli.render import json_line, note, show_skipped
     from mrl_search.models.encoder import load_encoder
-    from mrl_search.workflow import search_images
+    from mrl_search.workflow import embed_queries
 
-    answers = search_images(opened, load_encoder(opened.manifest.model), images, chosen)
-    labels, paths = opened.embeddings.labels, opened.embeddings.paths
-    found = [[hit for hit in hits if hit.id >= 0][:k] for hits in answers.hits]
-    for path, hits in zip(answers.paths, found, strict=True):
+    queries = embed_queries(opened, load_encoder(opened.manifest.model), images)
+    start = time.perf_counter()
+    if exact:
+        hits = search.exact_pruned(opened, queries.rows, k, allowed)
+    elif adaptive:
+        hits = search.search_adaptive(opened, queries.rows, chosen, k, allowed)
+    else:
+        hits = (search.certify if certify else search.search)(opened, queries.rows, chosen, allowed).first(k)
+    ms = (time.perf_counter() - start) * 1e3 / max(1, len(queries.paths))
+    told = search.explain(opened, queries.rows, hits.ids, allowed) if explain else None
+    named = "exact" if exact else str(chosen)
+    rows: list[Row] = []
+    for i, (path, found) in enumerate(zip(queries.paths, hits, strict=True)):
         if as_json:
-            lines = [{"rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": labels[h.id], "path": paths[h.id]} for h in hits]
-            json_line({"image": path, "plan": str(chosen), "ms": round(answers.search_ms / len(found), 3), "hits": lines})
+            read = {} if found.dims is None else {"dims_read": found.dims}
+            json_line({"image": path, "plan": named, "ms": round(ms, 3), **read, "hits": hit_lines(opened, found, told, i)})
         else:
-            rows = [(str(h.rank), f"{h.score:.4f}", labels[h.id] or "", paths[h.id]) for h in hits]
-            show_table(("rank", "score", "label", "path"), rows, f"{path}  ·  plan {chosen}")
-    if sheet and found:
-        from mrl_search.sheet import Row, Tile, save_sheet
+            read_up_to = "" if found.dims is None else f", {found.dims} dims read"
+            show_hits(opened, found, f"{path}  ·  plan {named}{read_up_to}", certify)
+            if told is not None:
+                show_explanation(opened, found, told, i)
+        if sheet and explain:
+            rows += ladder_rows(opened, path, queries.rows[i], k, allowed)
+        elif sheet:
+            rows.append(sheet_row(opened, Path(path).name, path, found))
+    if rows and sheet:
+        from mrl_search.sheet import save_sheet
 
-        tiles = [
-            Row(
-                Path(path).name,
-                [Tile(path, "query", "query"), *(Tile(paths[h.id], f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}") for h in hits)],
-            )
-            for path, hits in zip(answers.paths, found, strict=True)
-        ]
-        save_sheet(tiles, sheet, f"{opened.folder.name}, plan {chosen}")
-    if found and not as_json:
-        embedding, searching = answers.embed_ms / len(found), answers.search_ms / len(found)
-        note(f"{len(opened):,} pictures in {opened.folder}; embedded in {embedding:.0f} ms, searched in {searching:.1f} ms")
-    if sheet and found:
+        save_sheet(rows, sheet, f"{opened.folder.name}, plan {named}" if not explain else f"{opened.folder.name}, prefix by prefix")
+    if queries.paths and not as_json:
+        among = f"{len(opened):,} pictures" if allowed is None else f"{len(allowed):,} of {len(opened):,} pictures"
+        note(f"{among} in {opened.folder}; embedded in {queries.embed_ms / len(queries.paths):.0f} ms, searched in {ms:.1f} ms")
+    if rows:
         note(f"pictures of the hits: {sheet}")
-    show_skipped(answers.skipped)
-    if not found:
+    show_skipped(queries.skipped)
+    if not queries.paths:
         raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")
+
+
+def _plan(index: "Index", dims: int | None, plan: str | None, k: int, exact: bool, adaptive: bool) -> Plan:
+    """The plan to run; `--exact` needs none, and `--adaptive` climbs all prefixes from 16 dims on unless told otherwise."""
+    if exact and (adaptive or dims is not None or plan is not None):
+        raise ConfigError("--exact was given with another way to search.", "Leave out --dims, --plan and --adaptive.")
+    if adaptive and dims is not None:
+        raise ConfigError("--adaptive needs more than one prefix, and --dims names one.", "Leave --dims out, or give a --plan.")
+    if adaptive and plan is None:
+        steps = [d for d in index.dims if d >= FIRST] or list(index.dims)
+        return Plan.ladder(steps, max(SHORTLIST, 20 * k), k)
+    return plan_of(index, dims, plan, k)

@@ -1,7 +1,7 @@
 """An index folder, opened: vectors, items and manifest at once, the FAISS index of a prefix when it is first asked for."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
-from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
+from mrl_search.manifest import MANIFEST, SUFFIX, Manifest, check_file, prefix_file, read_manifest
 from mrl_search.rotation import rotate
 from mrl_search.vectors import nearest, rows_of
 
@@ -29,6 +29,7 @@ class Index:
         self.folder = folder
         self.embeddings = embeddings
         self._prefix_indexes: dict[int, faiss.Index] = {}
+        self._suffix_norms: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -76,6 +77,27 @@ class Index:
             self.check_dims(dims)
             self._prefix_indexes[dims] = self._load(dims)
         return self._prefix_indexes[dims]
+
+    def suffix_norms(self, dims: int) -> NDArray[np.float32]:
+        """Length of what follows the first `dims` numbers of each vector, as its share of the whole: (n,) float32, memory-mapped.
+
+        Raises:
+            ConfigError: this index has no such prefix.
+            IndexFolderError: the file is missing, cut short, or altered.
+        """
+        self.check_dims(dims)
+        if self._suffix_norms is None:
+            self._suffix_norms = np.load(check_file(self.folder, self.manifest, SUFFIX), mmap_mode="r", allow_pickle=False)
+        norms: NDArray[np.float32] = self._suffix_norms[self.dims.index(dims)]
+        return norms
+
+    def unit_rows(self, dims: int, rows: slice) -> NDArray[np.float32]:
+        """`embeddings.prefix(dims, rows)`, from the FAISS index of the prefix where that holds them as they are and side by side."""
+        flat: Any = self.prefix_index(dims) if dims in self.dims else None
+        if type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP):
+            stored: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * dims).reshape(-1, dims)
+            return stored[rows]
+        return self.embeddings.prefix(dims, rows)
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix length."""

@@ -1,7 +1,15 @@
-"""Searching an index: running a plan, the exact baseline, and voting for a label."""
+"""Searching an index: plans, exact search, proofs, early stops, explanations, filters, and voting for a label."""
 
+from mrl_search.search.adaptive import search_adaptive
+from mrl_search.search.certify import certify
+from mrl_search.search.explain import Explanation, explain
+from mrl_search.search.filters import allowed_rows, read_ids
 from mrl_search.search.others import leave_out, search_others
+from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.run import exact, search
 from mrl_search.search.vote import Vote, Weighting, vote
 
-__all__ = ["Vote", "Weighting", "exact", "leave_out", "search", "search_others", "vote"]
+__all__ = [
+    "Explanation", "Vote", "Weighting", "allowed_rows", "certify", "exact", "exact_pruned", "explain", "leave_out", "read_ids", "search",
+    "search_adaptive", "search_others", "vote",
+]  # fmt: skip

@@ -1,0 +1,90 @@
+"""Filters: which rows of a corpus may be answers, by comparisons on the columns of its items or by a list of ids."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mrl_search.errors import ConfigError, DataError
+
+__all__ = ["allowed_rows", "read_ids"]
+
+CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+}  # fmt: skip
+
+
+def allowed_rows(items: pa.Table, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
+    """The rows of `items` that meet every condition and are among `ids`: ascending int64; None where neither is given.
+
+    Args:
+        items: the items of a corpus, row i is item i.
+        where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=; a row whose value is not known meets none of them.
+        ids: rows of the corpus, in any order.
+
+    Raises:
+        ConfigError: not a condition, a column that the items do not have, or a value that its column cannot hold.
+        DataError: ids that the corpus does not have, or not one row is left.
+    """
+    if not where and ids is None:
+        return None
+    mask = np.ones(items.num_rows, dtype=bool)
+    for condition in where:
+        mask &= _meets(items, condition)
+    if ids is not None:
+        outside = ids[(ids < 0) | (ids >= items.num_rows)]
+        if len(outside):
+            raise DataError(f"There is no item {outside[0]} in this index of {items.num_rows:,}.", "Ids are the rows, from 0.")
+        listed = np.zeros(items.num_rows, dtype=bool)
+        listed[ids] = True
+        mask &= listed
+    rows = np.flatnonzero(mask)
+    if not len(rows):
+        asked = [*where, *(["the listed ids"] if ids is not None else [])]
+        raise DataError(f"No item of this index meets {' and '.join(asked)}.", "mrl-search info shows its labels and columns.")
+    return rows
+
+
+def _meets(items: pa.Table, condition: str) -> NDArray[np.bool_]:
+    match = CONDITION.fullmatch(condition)
+    if match is None:
+        raise ConfigError(f"{condition!r} is not a condition.", "For example label=cat, width>=200, or label!=dog.")
+    name, sign, text = match.groups()
+    if name not in items.column_names:
+        raise ConfigError(f"Items have no column {name!r}.", f"They have: {', '.join(items.column_names)}.")
+    column = items[name]
+    try:
+        value = pa.scalar(text).cast(column.type)
+        met = COMPARE[sign](column, value)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {column.type}.") from error
+    known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
+    return known
+
+
+def read_ids(path: Path) -> NDArray[np.int64]:
+    """Ids from a file, (n,) int64: a text file with one a line, or a .npy file of integers.
+
+    Raises:
+        DataError: the file is missing, or holds something else.
+    """
+    hint = "It should hold one row number a line, or be a .npy file of whole numbers."
+    try:
+        if path.suffix == ".npy":
+            ids = np.load(path, allow_pickle=False)
+        else:
+            ids = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", hint) from error
+    except (ValueError, EOFError, OverflowError) as error:
+        raise DataError(f"{path} is not a list of ids: {error}.", hint) from error
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise DataError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of ids.", hint)
+    rows: NDArray[np.int64] = ids.astype(np.int64)
+    return rows

@@ -1,0 +1,133 @@
+"""Filters: what a condition means, and that no kind of index leaks a row or loses one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import embedding_set, energy_first
+
+from mrl_search.config import Plan
+from mrl_search.embeddings import EmbeddingSet
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.index import Index
+from mrl_search.search import allowed_rows, certify, exact, exact_pruned, explain, read_ids, search, search_adaptive
+
+KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs")
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        (["label=cat"], [1, 4]),
+        (["label == cat"], [1, 4]),
+        (["label!=cat"], [0, 2, 3]),
+        (["norm>2"], [2, 3, 4]),
+        (["norm >= 2"], [1, 2, 3, 4]),
+        (["norm<2"], [0]),
+        (["norm<=2", "label=cat"], [1]),
+        (["id>2"], [3, 4]),
+        (["path=pictures/3.jpg"], [3]),
+        (["width=320"], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_conditions(where: list[str], wanted: list[int]) -> None:
+    raw = np.eye(5, 8, dtype=np.float32) * np.arange(1, 6, dtype=np.float32)[:, None]
+    items = embedding_set(raw, ["bird", "cat", "dog", "bird", "cat"]).items
+    rows = allowed_rows(items, where)
+    assert rows is not None
+    assert rows.tolist() == wanted
+
+
+def test_what_is_not_known_meets_no_condition() -> None:
+    items = embedding_set(np.eye(3, 8, dtype=np.float32), [None, "cat", None]).items
+    for where in ("label=cat", "label!=dog"):
+        rows = allowed_rows(items, [where])
+        assert rows is not None
+        assert rows.tolist() == [1]
+
+
+def test_ids_and_conditions_both_count() -> None:
+    items = embedding_set(np.eye(4, 8, dtype=np.float32), ["cat", "dog", "cat", None]).items
+    assert allowed_rows(items) is None
+    rows = allowed_rows(items, ["label=cat"], np.array([3, 2, 2, 1]))
+    assert rows is not None
+    assert rows.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("label", "'label' is not a condition"),
+        ("=cat", "'=cat' is not a condition"),
+        ("colour=red", "Items have no column 'colour'"),
+        ("width=wide", "'wide' cannot be compared with the column 'width', which holds int32"),
+    ],
+)
+def test_conditions_that_make_no_sense(small_set: EmbeddingSet, where: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        allowed_rows(small_set.items, [where])
+
+
+def test_a_filter_that_allows_nothing(small_set: EmbeddingSet) -> None:
+    with pytest.raises(DataError, match="No item of this index meets label=cow and width>200"):
+        allowed_rows(small_set.items, ["label=cow", "width>200"])
+    with pytest.raises(DataError, match="There is no item 500 in this index of 500"):
+        allowed_rows(small_set.items, ids=np.array([3, 500]))
+
+
+def test_reading_ids(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("3\n1\n\n2\n")
+    assert read_ids(tmp_path / "ids.txt").tolist() == [3, 1, 2]
+    np.save(tmp_path / "ids.npy", np.array([5, 4], dtype=np.int32))
+    assert read_ids(tmp_path / "ids.npy").tolist() == [5, 4]
+    np.save(tmp_path / "floats.npy", np.zeros(3))
+    (tmp_path / "words.txt").write_text("cat")
+    (tmp_path / "broken.npy").write_bytes(b"no")
+    for name in ("floats.npy", "words.txt", "broken.npy", "missing.txt"):
+        with pytest.raises(DataError, match=name) as error:
+            read_ids(tmp_path / name)
+        assert error.value.hint
+
+
+@pytest.mark.parametrize("factory", KINDS)
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 1e-4])
+def test_no_kind_leaks_or_loses(make_index: Callable[..., Index], factory: str, share: float) -> None:
+    """From every second vector down to one in ten thousand, on each kind: the answers are those of the allowed rows alone."""
+    rng = np.random.default_rng(0)
+    raw = energy_first(rng, 10_000, 16)
+    raw[5000:6000] = raw[:1000]  # ties, on both sides of any filter
+    index = make_index(embedding_set(raw, [None] * 10_000), dims=(8, 16), factory=factory)
+    allowed = np.sort(rng.choice(10_000, round(share * 10_000), replace=False))
+    queries = np.concatenate([energy_first(rng, 5, 16), raw[allowed[:3]], raw[:3]])
+    k = min(10, len(allowed))
+    for dims in (8, 16):
+        hits, true = search(index, queries, Plan.single(dims, 10), allowed), exact(index, queries, 10, dims, allowed)
+        assert hits.ids.shape == (len(queries), k)
+        np.testing.assert_array_equal(hits.ids, true.ids)
+    both = search(index, queries, Plan.parse("8:10000,16:10", 10), allowed)
+    np.testing.assert_array_equal(both.ids, exact(index, queries, 10, allowed=allowed).ids)
+
+
+def test_exact_search_among_some_rows_is_brute_force_among_them(small_index: Index, queries: np.ndarray) -> None:
+    allowed = np.arange(0, 500, 7)
+    true = exact(small_index, queries, 500)
+    wanted = [[i for i in row if i in set(allowed.tolist())][:10] for row in true.ids.tolist()]
+    assert exact(small_index, queries, 10, allowed=allowed).ids.tolist() == wanted
+    assert exact_pruned(small_index, queries, 10, allowed).ids.tolist() == wanted
+
+
+@pytest.mark.parametrize("count", [1, 6, 120, 400])
+def test_every_way_to_search_keeps_to_the_filter(small_index: Index, queries: np.ndarray, count: int) -> None:
+    allowed = np.sort(np.random.default_rng(1).choice(500, count, replace=False))
+    plan = Plan.parse("8:400,16:400,64:5", 5)
+    true = exact(small_index, queries, 5, allowed=allowed)
+    hits = certify(small_index, queries, plan, allowed)
+    np.testing.assert_array_equal(hits.ids, true.ids)
+    assert hits.proven is not None
+    assert hits.proven.all()
+    early = search_adaptive(small_index, queries, plan, 5, allowed)
+    assert np.isin(early.ids, allowed).all()
+    ranks = explain(small_index, queries, true.ids, allowed).ranks
+    assert ranks[:, :, -1].tolist() == [list(range(1, min(5, count) + 1))] * len(queries)
+    assert ranks.max() <= count
