@@ -144,7 +144,7 @@ class IndexSpec:
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float16", "float32"):
-            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.")
+            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.", "float16 is enough for nearly all.")
         unknown = sorted(set(self.factories) - set(map(str, self.dims)))
         if unknown:
             raise ConfigError(f"A factory is given for {unknown[0]} dims, which get no index.", f"Dims: {', '.join(map(str, self.dims))}.")

@@ -25,13 +25,13 @@ from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.manifest import Manifest, write_manifest
 from mrl_search.models.encoder import Encoder, NetworkEncoder
-from mrl_search.results import BatchHits
+from mrl_search.results import BatchHits, Queries
 from mrl_search.search import search
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "Queries", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
+    "Answers", "Evaluation", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -84,16 +84,6 @@ def default_plan(index: Index, k: int) -> Plan:
     return Plan.single(index.dim, k)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Queries:
-    """Pictures to search with, embedded: `rows` (n, dim) float32 belong to `paths`; embedding all of them took `embed_ms`."""
-
-    paths: list[str]
-    rows: NDArray[np.float32]
-    skipped: list[Skipped]
-    embed_ms: float
-
-
 def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -> Queries:
     """Embed image files to search `index` with; one that cannot be read is skipped.
 
@@ -111,8 +101,8 @@ def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -
             continue
         pictures.append(square(image, encoder.size))
         good.append(path)
-    rows = embed_pictures(encoder, np.stack(pictures)) if good else np.empty((0, index.dim), dtype=np.float32)
-    return Queries(good, rows, skipped, (time.perf_counter() - start) * 1e3)
+    rows = index.to_space(embed_pictures(encoder, np.stack(pictures))) if good else np.empty((0, index.dim), dtype=np.float32)
+    return Queries(good, rows, tuple(skipped), (time.perf_counter() - start) * 1e3)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,7 +111,7 @@ class Answers:
 
     paths: list[str]
     hits: BatchHits
-    skipped: list[Skipped]
+    skipped: Sequence[Skipped]
     embed_ms: float
     search_ms: float
 
@@ -140,7 +130,7 @@ def search_images(
     queries = embed_queries(index, encoder, paths)
     start = time.perf_counter()
     hits = search(index, queries.rows, plan, allowed)
-    return Answers(queries.paths, hits, queries.skipped, queries.embed_ms, (time.perf_counter() - start) * 1e3)
+    return Answers(queries.names, hits, queries.skipped, queries.embed_ms or 0.0, (time.perf_counter() - start) * 1e3)
 
 
 def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = _silent) -> Source:

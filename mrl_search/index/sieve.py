@@ -17,7 +17,7 @@ from mrl_search.manifest import CODES, STEPS, SUFFIX, Manifest, check_file
 from mrl_search.storage import write_atomically
 from mrl_search.vectors import l2_normalize, suffix_norms
 
-__all__ = ["Sieve", "write_sieve"]
+__all__ = ["Sieve", "coded_dims", "write_sieve"]
 
 LONGEST = 64  # dims that are coded at most: a longer prefix leaves less in the sieve, and takes longer to read
 

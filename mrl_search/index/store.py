@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Self
 
 import faiss
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mrl_search.config import SCAN
 from mrl_search.embeddings import EmbeddingSet
-from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index.sieve import Sieve
 from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
-from mrl_search.vectors import nearest
+from mrl_search.rotation import rotate
+from mrl_search.vectors import nearest, rows_of
 
 __all__ = ["Index", "newest_index"]
 
@@ -54,6 +57,11 @@ class Index:
     def dim(self) -> int:
         """Length of the stored vectors."""
         return self.manifest.dim
+
+    @property
+    def rows_dim(self) -> int:
+        """Length of the rows that queries come with, as the encoder or the user gives them; at least `dim`."""
+        return self.manifest.rows_dim or self.dim
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -98,12 +106,43 @@ class Index:
                 f"Search at {near}, or build an index with --dims {','.join(map(str, sorted({*self.dims, dims})))}.",
             )
 
+    def to_space(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring query rows as the encoder or the user gives them into the space of the stored vectors: rotated where those are, and cut.
+
+        Args:
+            rows: (n, rows_dim) numbers; a single vector becomes one row.
+
+        Returns:
+            (n, dim) float32, of any length: what `search` takes.
+
+        Raises:
+            DataError: rows of another length, or not finite.
+        """
+        rows = rows_of(rows)
+        if rows.shape[1] != self.rows_dim:
+            maker = (
+                "Queries must come from what made these vectors" if self.manifest.own_vectors else "Embed the query with the index's model"
+            )
+            raise DataError(f"The query has {rows.shape[1]} numbers; {self.folder} takes {self.rows_dim}.", f"{maker}.")
+        if self.embeddings.rotation is not None:
+            return rotate(rows, self.embeddings.rotation)
+        return np.ascontiguousarray(rows[:, : self.dim])
+
+    def check_takes_images(self) -> None:
+        """Raise IndexFolderError for an index of own vectors: no model here makes a query for it from an image."""
+        if self.manifest.own_vectors:
+            raise IndexFolderError(
+                f"{self.folder} holds vectors of your own: no model here can embed an image for it.",
+                "Search it with: mrl-search query --vector QUERY.npy",
+            )
+
     def check_encoder(self, fingerprint: str) -> None:
         """Refuse queries of another model: their vectors lie in another space, and every answer would be noise.
 
         Raises:
             IndexFolderError: `fingerprint` is not that of the model which built this index.
         """
+        self.check_takes_images()
         own = self.manifest
         if fingerprint != own.fingerprint:
             raise IndexFolderError(

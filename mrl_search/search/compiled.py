@@ -31,7 +31,11 @@ def _number_of(x: Any) -> Any:  # noqa: ANN401
             return np.float64(_as_float(np.uint32(bits)) * np.float32(2.0**112))
 
         return half
-    return lambda x: np.float64(x)
+
+    def single(x: Any) -> Any:  # noqa: ANN401
+        return np.float64(x)
+
+    return single
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)

@@ -119,7 +119,7 @@ def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None 
 
 def directions(index: Index, dims: int, rows: Rows | slice) -> NDArray[np.float64]:
     """The first `dims` numbers of the stored vectors at `rows`, at unit length: (rows, dims) float64."""
-    some = np.asarray(index.embeddings.vectors)[rows, :dims].astype(np.float64)
+    some = index.embeddings.stored(dims, rows).astype(np.float64)
     lengths = np.linalg.norm(some, axis=1, keepdims=True)
     lengths[lengths == 0] = 1
     some /= lengths
