@@ -52,10 +52,7 @@ def _climb(index: Index, queries: NDArray[np.float32], plan: Plan, k: int, allow
     before = np.empty((n, width), dtype=np.int64)
     for stage in plan.stages:
         some, candidates = queries[going], 0 if hits is None else hits.ids.shape[1]
-        if hits is None:
-            hits = propose(index, some, stage.dims, stage.keep, allowed)
-        else:
-            hits = rescore(index, some, hits.ids, stage.dims, stage.keep)
+        hits = propose(index, some, stage, allowed) if hits is None else rescore(index, some, hits.ids, stage.dims, stage.keep)
         if known:
             limit[going] = np.maximum(limit[going], outside(index, some, stage.dims, hits, candidates, allowed))
         top, proven = hits.ids[:, :width], proofs(index, some, stage.dims, hits, width, limit[going])

@@ -12,10 +12,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan
+from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index
+from mrl_search.index import Index, search_parameters
 from mrl_search.results import BatchHits
 from mrl_search.search.kernel import pair_cosines
 from mrl_search.search.ranking import best
@@ -89,7 +89,7 @@ def query_blocks(queries: NDArray[np.float32], plan: Plan) -> Iterator[slice]:
 def stages(index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None) -> Iterator[tuple[int, BatchHits]]:
     """Run `plan` stage by stage, for queries that were checked: the dims of each stage and what it keeps, best first."""
     first, *later = plan.stages
-    hits = propose(index, queries, first.dims, first.keep, allowed)
+    hits = propose(index, queries, first, allowed)
     yield first.dims, hits
     for stage in later:
         hits = rescore(index, queries, hits.ids, stage.dims, stage.keep)
@@ -136,38 +136,29 @@ def count_of(index: Index, allowed: Rows | None) -> int:
     return len(index) if allowed is None else len(allowed)
 
 
-def propose(index: Index, queries: NDArray[np.float32], dims: int, keep: int, allowed: Rows | None, margin: int = MARGIN) -> BatchHits:
-    """The first stage: the best `keep` of what FAISS finds.
+def propose(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None, margin: int = MARGIN) -> BatchHits:
+    """A first stage: the best `stage.keep` of what FAISS finds.
 
     Where the cut of a flat index falls among scores that it cannot tell apart, it is asked again for four times as many; an
     approximate index promises nothing at its cut.
     """
+    dims, count = stage.dims, count_of(index, allowed)
     if index.scans(dims):
-        return exact(index, queries, keep, dims, allowed)
-    coarse, count = index.prefix_index(dims), count_of(index, allowed)
+        return exact(index, queries, stage.keep, dims, allowed)
+    coarse = index.prefix_index(dims)
     flat = isinstance(coarse, faiss.IndexFlat)
     if allowed is not None and (not flat or count * SELECTED < len(index)):
-        return exact(index, queries, keep, dims, allowed)
-    keep = min(keep, count)
+        return exact(index, queries, stage.keep, dims, allowed)
+    keep = min(stage.keep, count)
     wide = min(keep + margin, count)
-    said, ids = _ask(coarse, prefix(queries, dims), wide, allowed)
+    said, ids = coarse.search(prefix(queries, dims), wide, params=search_parameters(coarse, wide, stage.effort, allowed))
     hits = rescore(index, queries, ids, dims, keep)
     if flat and keep < wide < min(count, WIDEST):
         torn = np.flatnonzero(said[:, keep - 1] - said[:, -1] <= TIE)
         for some in blocks(len(torn), 4 * 4 * wide):
-            deeper = propose(index, queries[torn[some]], dims, keep, allowed, 4 * wide - keep)
+            deeper = propose(index, queries[torn[some]], stage, allowed, 4 * wide - keep)
             hits.ids[torn[some]], hits.scores[torn[some]] = deeper.ids, deeper.scores
     return hits
-
-
-def _ask(coarse: Any, unit: NDArray[np.float32], k: int, allowed: Rows | None) -> tuple[NDArray[np.float32], Rows]:  # noqa: ANN401 - SWIG
-    if allowed is None:
-        return coarse.search(unit, k)  # type: ignore[no-any-return]
-    mask = np.zeros(coarse.ntotal, dtype=bool)
-    mask[allowed] = True
-    selector: Any = faiss.IDSelectorBitmap
-    chosen: Any = faiss.SearchParameters
-    return coarse.search(unit, k, params=chosen(sel=selector(np.packbits(mask, bitorder="little"))))  # type: ignore[no-any-return]
 
 
 def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, keep: int) -> BatchHits:
