@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import Source
-from mrl_search.embeddings import ITEMS_SCHEMA, write_heads, write_items, write_skipped
+from mrl_search.embeddings import write_heads, write_skipped
 from mrl_search.errors import DataError, IndexFolderError, Skipped
+from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import VECTORS
 from mrl_search.models.encoder import Encoder
 from mrl_search.storage import PROGRESS, empty_folder, write_atomically

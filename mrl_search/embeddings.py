@@ -14,25 +14,21 @@ from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mrl_search import vectors as matryoshka
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
+from mrl_search.items import ITEMS_SCHEMA, Items, ItemsFile, write_items
 from mrl_search.manifest import HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, Manifest, check_file, read_manifest, write_manifest
 from mrl_search.storage import building_folder, claim, publish, write_atomically
 
 __all__ = [
-    "ITEMS_SCHEMA", "EmbeddingSet", "Head", "Heads", "blocks", "heads_bytes", "write_heads", "write_items", "write_rotation", "write_rows",
-    "write_skipped", "write_vectors",
+    "EmbeddingSet", "Head", "Heads", "blocks", "heads_bytes", "write_heads", "write_rotation", "write_rows", "write_skipped",
+    "write_vectors",
 ]  # fmt: skip
 
-ITEMS_SCHEMA = pa.schema([
-    ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
-    ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
-])  # fmt: skip
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 BLOCK = 1 << 22  # numbers held at once as float32: 16 MB
 
@@ -47,9 +43,9 @@ class EmbeddingSet:
 
     Attributes:
         vectors: (n, dim) float16 or float32, rows of unit length; usually memory-mapped.
-        items: a table of n rows with the columns of `ITEMS_SCHEMA`: `id` (the row), `path`, `label` (null where unknown), `hash` (of
-            the image file), `width` and `height` in pixels, `norm` (length of the embedding before it was normalised). Own vectors
-            may leave `path`, `label`, `width` and `height` null. Further columns may follow; they are kept as they are.
+        items: a table of n rows, in memory or read from disk as it is needed, with the columns of `ITEMS_SCHEMA`: `id` (the row), `path`,
+            `label` (null where unknown), `hash` (of the image file), `width` and `height` in pixels, `norm` (length of the embedding
+            before it was normalised). Own vectors may leave `path`, `label`, `width` and `height` null. Further columns may follow.
         manifest: what made them.
         heads: linear head of each prefix that has one: weight (classes, dims) and bias (classes,), both float32.
         skipped: images of the source that could not be embedded.
@@ -60,7 +56,7 @@ class EmbeddingSet:
     """
 
     vectors: NDArray[np.floating]
-    items: pa.Table
+    items: Items
     manifest: Manifest
     heads: Heads = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
@@ -73,7 +69,7 @@ class EmbeddingSet:
             raise DataError(f"Vectors are {v.dtype} of shape {v.shape}; the manifest says {m.dtype} of shape {(m.count, m.dim)}.")
         if self.items.num_rows != m.count:
             raise DataError(f"There are {self.items.num_rows:,} items for {m.count:,} vectors.")
-        if not _standard(self.items).schema.equals(ITEMS_SCHEMA):
+        if not pa.schema(list(self.items.schema)[: len(ITEMS_SCHEMA)]).equals(ITEMS_SCHEMA):
             raise DataError(f"Items have columns {self.items.schema.names}; wanted are {ITEMS_SCHEMA.names}, each of its type.")
         for dims, (weight, bias) in self.heads.items():
             if weight.shape != (len(m.classes), dims) or bias.shape != (len(m.classes),):
@@ -182,7 +178,7 @@ class EmbeddingSet:
         """
         manifest = read_manifest(folder)
         vectors = _load(folder, manifest, VECTORS, _read_array)
-        items = _load(folder, manifest, ITEMS, _read_items)
+        items = _load(folder, manifest, ITEMS, ItemsFile)
         heads = _load(folder, manifest, HEADS, _read_heads) if HEADS in manifest.files else {}
         skipped = _load(folder, manifest, SKIPPED, _read_skipped) if SKIPPED in manifest.files else ()
         rotation = _load(folder, manifest, ROTATION, _read_array) if ROTATION in manifest.files else None
@@ -210,12 +206,6 @@ def write_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.floating],
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:
             file.write(part.astype(dtype, copy=False).tobytes())
-
-
-def write_items(folder: Path, items: pa.Table) -> None:
-    """Write `items.parquet`. Raises MrlSearchError when the disk is full."""
-    with write_atomically(folder / ITEMS) as path:
-        pq.write_table(_in_schema(items), path)
 
 
 def write_heads(folder: Path, heads: Heads) -> None:
@@ -254,21 +244,6 @@ def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]
 
 def _read_array(path: Path) -> NDArray[np.floating]:
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-
-
-def _read_items(path: Path) -> pa.Table:
-    return _in_schema(pq.ParquetFile(path).read())
-
-
-def _standard(items: pa.Table) -> pa.Table:
-    """The first columns, which should be those of `ITEMS_SCHEMA`."""
-    return items.select(range(min(items.num_columns, len(ITEMS_SCHEMA))))
-
-
-def _in_schema(items: pa.Table) -> pa.Table:
-    """The columns of `ITEMS_SCHEMA`, each of its type, then the others as they are."""
-    extra = [field for field in items.schema if field.name not in ITEMS_SCHEMA.names]
-    return items.select([*ITEMS_SCHEMA.names, *(field.name for field in extra)]).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
 
 
 def _read_heads(path: Path) -> Heads:

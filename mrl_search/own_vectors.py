@@ -15,9 +15,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.config import IndexSpec
-from mrl_search.embeddings import ITEMS_SCHEMA, write_items, write_rotation, write_rows
+from mrl_search.embeddings import write_rotation, write_rows
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import OWN_VECTORS, VECTORS, Manifest, write_manifest
 from mrl_search.rotation import check_rotatable, principal_axes, rotate, rows_to_fit
 from mrl_search.storage import fresh_folder, refuse_existing

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from mrl_search.bench.neighbours import Change, changed, drawn, neighbours
 from mrl_search.config import SCAN, IndexSpec
-from mrl_search.embeddings import EmbeddingSet, blocks, heads_bytes, write_heads, write_items, write_rotation, write_rows, write_skipped
+from mrl_search.embeddings import EmbeddingSet, blocks, heads_bytes, write_heads, write_rotation, write_rows, write_skipped
 from mrl_search.errors import ConfigError
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.index.sieve import coded_dims
+from mrl_search.items import as_table, write_items
 from mrl_search.manifest import (
     CODES,
     HEADS,
@@ -148,7 +149,7 @@ def _items(embeddings: EmbeddingSet, dims: int) -> pa.Table:
     norms = embeddings.norms.copy()
     for rows in blocks(len(embeddings), dims):
         norms[rows] *= np.linalg.norm(embeddings.vectors[rows, :dims].astype(np.float32), axis=1)
-    items = embeddings.items
+    items = as_table(embeddings.items)
     return items.set_column(items.schema.get_field_index("norm"), "norm", pa.array(norms, pa.float32()))
 
 

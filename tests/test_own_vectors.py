@@ -20,9 +20,10 @@ from mrl_search.cli.app import app
 from mrl_search.config import IndexSpec, Plan
 from mrl_search.data.drawn import write_corpus
 from mrl_search.data.sources import holds_vectors
-from mrl_search.embeddings import ITEMS_SCHEMA, EmbeddingSet
+from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index import Index
+from mrl_search.items import ITEMS_SCHEMA, as_table
 from mrl_search.own_vectors import default_dims, index_vectors
 from mrl_search.rotation import principal_axes, rotate
 from mrl_search.search import exact, search
@@ -110,11 +111,11 @@ def test_items_are_used_by_name_and_others_kept(tmp_path: Path, vectors: Path) -
     pq.write_table(own, tmp_path / "items.parquet")
     index = index_vectors(vectors, tmp_path / "i", items=tmp_path / "items.parquet")
     assert index.items.column_names == [*ITEMS_SCHEMA.names, "item_id", "price", "tags"]
-    row = index.items.slice(3, 1).to_pylist()[0]
+    row = as_table(index.items).slice(3, 1).to_pylist()[0]
     assert (row["id"], row["item_id"], row["path"], row["label"], row["width"], row["height"]) == (3, "sku3", "p3", "3", 7, None)
     assert row["price"] == pytest.approx(3 / 59) and row["tags"] == ["a", "b"]
     index.embeddings.save(tmp_path / "again")
-    assert EmbeddingSet.open(tmp_path / "again").items.equals(index.items)
+    assert as_table(EmbeddingSet.open(tmp_path / "again").items).equals(as_table(index.items))
 
 
 BAD_ITEMS = [

@@ -17,6 +17,7 @@ from mrl_search.config import IndexSpec, Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, IndexFolderError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.items import as_table
 from mrl_search.manifest import verify
 from mrl_search.own_vectors import index_vectors
 from mrl_search.search import exact, search
@@ -43,7 +44,7 @@ def test_a_shrunk_index_is_the_prefix_and_all_that_goes_with_it(rich_index: Inde
     old, new = rich_index.embeddings, small.embeddings
     assert (small.dim, small.dims, small.rows_dim, small.manifest.dtype) == (16, (8, 16), 64, "float16")
     np.testing.assert_array_equal(new.vectors, old.prefix(16).astype(np.float16))
-    assert new.items.drop(["norm"]).equals(old.items.drop(["norm"])) and new.items["price"][7].as_py() == 7
+    assert as_table(new.items).drop(["norm"]).equals(as_table(old.items).drop(["norm"])) and new.items["price"][7].as_py() == 7
     assert new.skipped == old.skipped and sorted(new.heads) == [8, 16]
     for name in ("fingerprint", "encoder", "model", "source", "classes"):
         assert getattr(small.manifest, name) == getattr(rich_index.manifest, name)

@@ -27,7 +27,7 @@ def info(
 
     from mrl_search.cli.render import json_line, note, show_table
     from mrl_search.config import to_mapping
-    from mrl_search.embeddings import ITEMS_SCHEMA
+    from mrl_search.items import ITEMS_SCHEMA
     from mrl_search.manifest import verify as verify_files
 
     if verify:

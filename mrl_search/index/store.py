@@ -6,13 +6,13 @@ from typing import Self
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.config import SCAN
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index.sieve import Sieve
+from mrl_search.items import Items
 from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
 from mrl_search.rotation import rotate
 from mrl_search.vectors import nearest, rows_of
@@ -50,7 +50,7 @@ class Index:
         return self.embeddings.manifest
 
     @property
-    def items(self) -> pa.Table:
+    def items(self) -> Items:
         return self.embeddings.items
 
     @property
