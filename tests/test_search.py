@@ -165,7 +165,7 @@ def test_a_long_shortlist_is_scored_in_pieces(small_index: Index, queries: np.nd
 
 
 def test_a_tie_too_wide_to_settle_still_gives_an_answer(make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrl_search.search.run.WIDEST", 30)
+    monkeypatch.setattr("mrl_search.search.stage.WIDEST", 30)
     index = make_index(embedding_set(np.ones((200, 8), dtype=np.float32), [None] * 200), dims=(8,))
     hits = search(index, np.ones(8), Plan.single(8, 3))
     assert len(set(hits.ids[0])) == 3

@@ -8,7 +8,8 @@ from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.certify import outside, proofs
-from mrl_search.search.run import Rows, check_queries, count_of, is_exact, joined, propose, query_blocks, rescore
+from mrl_search.search.run import check_queries, query_blocks
+from mrl_search.search.stage import Rows, count_of, is_exact, joined, propose, rescore
 
 __all__ = ["search_adaptive"]
 

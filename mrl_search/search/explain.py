@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
-from mrl_search.search.run import Rows, count_of, directions, pair_scores
+from mrl_search.search.stage import Rows, count_of, directions, pair_scores
 from mrl_search.vectors import prefix, rows_of
 
 __all__ = ["Explanation", "explain"]

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan, Stage
+from mrl_search.config import Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.bounds import SLACK, Bounds
 from mrl_search.search.kernel import sift
 from mrl_search.search.ranking import best
-from mrl_search.search.run import Rows, count_of, exact, joined, pair_scores, search
+from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, propose, rescore
 from mrl_search.vectors import prefix, rows_of
 
 __all__ = ["exact_pruned"]
@@ -34,7 +34,7 @@ def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: R
     parts = []
     for rows in blocks(len(queries), len(index)):
         some = queries[rows]
-        beat = None if start is None else search(index, some, start, allowed).scores[:, k - 1 :] - SLACK
+        beat = None if start is None else _beat(index, some, k, start, allowed)
         if beat is None or _left(index, some[:PROBED], beat[:PROBED]) > HOPELESS:
             found = exact(index, some, k, allowed=allowed)
         else:
@@ -43,12 +43,18 @@ def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: R
     return joined(parts, k)
 
 
-def _start(index: Index, k: int, allowed: Rows | None) -> Plan | None:
-    """The search that finds scores to beat; None where there is no quick one, or nothing to sift by."""
+def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
+    """The stage that finds scores to beat; None where there is no quick one, or nothing to sift by."""
     quick = [d for d in index.dims if d < index.dim and not index.scans(d)]
     if not quick or index.sieve.codes is None or (allowed is not None and len(allowed) * 2 < len(index)):
         return None
-    return Plan((Stage(quick[-1], max(SHORTLIST, 4 * k)), Stage(index.dim, k)))
+    return Stage(quick[-1], max(SHORTLIST, 4 * k))
+
+
+def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> NDArray[np.float32]:
+    """A score that the true k-th answer of each query has at least: (n, 1) float32; -inf where too few were found."""
+    found = rescore(index, queries, propose(index, queries, start, allowed).ids, index.dim, k)
+    return found.scores[:, k - 1 :] - SLACK
 
 
 def _left(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32]) -> float:
