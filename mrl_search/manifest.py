@@ -20,7 +20,7 @@ from mrl_search.storage import checksum, write_atomically
 
 __all__ = [
     "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "check_file", "manifest_text", "package_versions", "prefix_file", "read_manifest", "verify", "write_manifest",
+    "Manifest", "check_file", "manifest_text", "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -77,7 +77,7 @@ class Manifest:
         normalisation: `l2`: rows of unit length.
         created: ISO 8601, UTC.
         factory: prefix length to FAISS factory string.
-        plans: tuned plans by name.
+        plans: tuned plans by what they are for, `query` or `classify`: what `mrl-search tune` found and measured.
         rows_dim: length of the rows that queries come with, where it is not `dim`: an index that was shrunk has it. 0: `dim`.
         versions: of the packages that built it.
         files: every file of the folder, filled in by `write_manifest`.
@@ -134,9 +134,24 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
             raise IndexFolderError(f"{folder} has no {name} yet: it is not complete.", manifest.rebuild(folder))
     files = {name: FileRecord((folder / name).stat().st_size, checksum(folder / name)) for name in names}
     manifest = dataclasses.replace(manifest, files=files)
+    _write(folder, manifest)
+    return manifest
+
+
+def store_plan(folder: Path, name: str, plan: Mapping[str, object]) -> None:
+    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
+
+    Raises:
+        IndexFolderError: as `read_manifest`.
+        MrlSearchError: the manifest cannot be written.
+    """
+    manifest = read_manifest(folder)
+    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, name: dict(plan)}))
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
     with write_atomically(folder / MANIFEST) as path:
         path.write_bytes(manifest_text(manifest))
-    return manifest
 
 
 def manifest_text(manifest: Manifest) -> bytes:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, thumbnail_recall
 from mrl_search.config import DataConfig, IndexSpec, Plan, from_mapping
-from mrl_search.data.copies import CopyProtocol, changed_copy
+from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
@@ -24,14 +24,15 @@ from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.manifest import Manifest, write_manifest
-from mrl_search.models.encoder import Encoder, NetworkEncoder
+from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
 from mrl_search.results import BatchHits, Queries
 from mrl_search.search import search
+from mrl_search.search.tune import Goal
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
+    "Answers", "Evaluation", "build_index", "embed_queries", "evaluate", "instance_goal", "part_of", "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -72,16 +73,6 @@ def build_index(
         publish(building, out)
         clear_progress(out)
     return Index.open(out)
-
-
-def default_plan(index: Index, k: int) -> Plan:
-    """The index's tuned plan if it has one that keeps `k`; else exact search at full length."""
-    tuned = index.manifest.plans.get("default")
-    if isinstance(tuned, dict) and "plan" in tuned:
-        plan = Plan.parse(str(tuned["plan"]), 1)
-        if plan.keep >= k:
-            return plan
-    return Plan.single(index.dim, k)
 
 
 def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -> Queries:
@@ -206,6 +197,27 @@ def evaluate(
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
 
 
+def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = _silent) -> Goal:
+    """What `tune` works for where a changed copy of an image is to find its original first.
+
+    The images of the items at `rows` are read and embedded for that.
+
+    Raises:
+        IndexFolderError: an index of own vectors, or of another model than the one it names.
+    """
+    index.check_takes_images()
+    encoder = load_encoder(index.manifest.model)
+    index.check_encoder(encoder.fingerprint)
+    items = subset(_corpus(index), rows.tolist(), "sample")
+    copies, _ = _copies(items, encoder, set(items.paths), STANDARD, progress)
+    hashes = index.embeddings.hashes
+
+    def first(asked: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        return (hashes[ids[:, 0]] == copies.originals[asked]).astype(np.float64)
+
+    return Goal("instance", k, index.to_space(copies.rows), np.full(len(copies.rows), -1), first)
+
+
 def _copies(
     source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress
 ) -> tuple[Copies, NDArray[np.uint8]]:
@@ -226,9 +238,14 @@ def _copies(
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
+def _corpus(index: Index) -> ItemSource:
+    """The images of an index, by the paths it remembers."""
+    return ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+
+
 def _thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
     """8x8 thumbnails of the whole corpus, and the content hash of each; files that are gone are left out."""
-    items = ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+    items = _corpus(index)
     small, hashes = [], []
     for done, picture in enumerate(read_pictures(items, THUMBNAIL), 1):
         if isinstance(picture, Picture):

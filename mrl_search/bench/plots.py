@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.storage import write_atomically
 
-__all__ = ["AccuracyPoint", "LatencyPoint", "accuracy_plot", "latency_plot"]
+__all__ = ["AccuracyPoint", "LatencyPoint", "PlanPoint", "accuracy_plot", "latency_plot", "plans_plot"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -100,6 +100,47 @@ def latency_plot(points: Sequence[LatencyPoint], out: Path) -> None:
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.set_xlabel("milliseconds for one query (log scale)")
+    _save(figure, axes, out)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPoint:
+    """One plan that was tried: p50 of a single query in milliseconds, and its `value`, a share from 0 to 1; `best` if none beats it."""
+
+    name: str
+    ms: float
+    value: float
+    best: bool
+    chosen: bool
+
+
+def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
+    """Draw every plan by its time and what it is worth, those that none beats as a line, the chosen one by name, to the PNG file `out`.
+
+    Raises:
+        ConfigError: no point, or `out` is not a .png.
+        MrlSearchError: the place cannot be written.
+    """
+    figure, axes = _axes(out, len(points), (6.2, 3.8))
+    beaten = [p for p in points if not p.best]
+    axes.scatter([p.ms for p in beaten], [p.value for p in beaten], s=14, color=GREY, alpha=0.5, label="plans tried")
+    best = sorted((p for p in points if p.best), key=lambda p: p.ms)
+    axes.plot(
+        [p.ms for p in best],
+        [p.value for p in best],
+        color=COLOURS[0],
+        marker="s",
+        markersize=5,
+        linewidth=1.5,
+        label="no plan beats these",
+    )
+    for p in points:
+        if p.chosen:
+            axes.scatter([p.ms], [p.value], s=90, color=COLOURS[1], marker="D", label="chosen", zorder=5)
+            axes.annotate(p.name, (p.ms, p.value), (8, -12), textcoords="offset points", fontsize=8, color=INK)
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds for one query, one thread (log scale)")
+    axes.set_ylabel(f"{measure} on the queries that chose")
     _save(figure, axes, out)
 
 

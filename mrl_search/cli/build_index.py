@@ -1,8 +1,8 @@
 """`mrl-search build-index`: embed a corpus once, or take vectors as they are, and index it at every prefix."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -11,6 +11,8 @@ from mrl_search.config import IndexSpec
 from mrl_search.errors import ConfigError
 
 __all__ = ["build_index"]
+
+Kinds: TypeAlias = Callable[[tuple[int, ...]], IndexSpec]
 
 
 def build_index(
@@ -29,6 +31,15 @@ def build_index(
     dims: Annotated[
         str | None,
         typer.Option("--dims", metavar="8,16,…", help="Prefix lengths to index; default: all that the model has; of vectors, 8, 16, 32, …"),
+    ] = None,
+    factory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--factory",
+            metavar="[DIMS=]KIND",
+            help="Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, or Scan for none; "
+            "default: by the size of the corpus. May be repeated.",
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="How the full-length vectors are stored: float16 or float32.")] = "float16",
     split: Annotated[
@@ -55,12 +66,24 @@ def build_index(
     name = Path(src.removeprefix("hub:")).resolve().name.split(".")[0] + (f"-{split}" if split else "")
     out = out or Path("indexes") / name
     if vectors:
-        _from_vectors(src, out, dims, IndexSpec(dtype=dtype), items, rotate)
+        _from_vectors(src, out, dims, _kinds(factory, dtype), items, rotate)
     else:
-        _from_images(src, out, dims, IndexSpec(dtype=dtype), model or "bundled", split)
+        _from_images(src, out, dims, _kinds(factory, dtype), model or "bundled", split)
 
 
-def _from_images(src: str, out: Path, dims: str | None, spec: IndexSpec, model: str, split: str | None) -> None:
+def _kinds(factory: list[str] | None, dtype: str) -> Kinds:
+    """The spec that `--factory` and `--dtype` ask for, once the dims are known."""
+    every, single = "auto", {}
+    for kind in factory or ():
+        dims, equals, text = kind.partition("=")
+        if equals and dims.isdecimal():
+            single[dims] = text
+        else:
+            every = kind
+    return lambda dims: IndexSpec(dims, every, single, dtype)
+
+
+def _from_images(src: str, out: Path, dims: str | None, kinds: Kinds, model: str, split: str | None) -> None:
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.data.sources import open_source
     from mrl_search.models.encoder import load_encoder
@@ -70,7 +93,7 @@ def _from_images(src: str, out: Path, dims: str | None, spec: IndexSpec, model: 
 
     building_folder(out)
     encoder = load_encoder(model)
-    spec = replace(spec, dims=dims_of(dims) if dims else encoder.dims)
+    spec = kinds(dims_of(dims) if dims else encoder.dims)
     source = open_source(src)
     note(f"{len(source.paths):,} images of {source.name}")
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {spec.dtype}")
@@ -80,13 +103,13 @@ def _from_images(src: str, out: Path, dims: str | None, spec: IndexSpec, model: 
     note(f"{len(index):,} images in {out}\nnext: mrl-search query IMAGE --index {out}")
 
 
-def _from_vectors(src: str, out: Path, dims: str | None, spec: IndexSpec, items: Path | None, rotate: str | None) -> None:
+def _from_vectors(src: str, out: Path, dims: str | None, kinds: Kinds, items: Path | None, rotate: str | None) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.own_vectors import default_dims, index_vectors
     from mrl_search.vector_files import open_vectors
 
     source = open_vectors(src)
-    spec = replace(spec, dims=dims_of(dims) if dims else default_dims(source.dim))
+    spec = kinds(dims_of(dims) if dims else default_dims(source.dim))
     note(f"{source.count:,} vectors of {source.dim:,} numbers ({source.dtypes}) in {source.name}")
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}" + (f", rotated by {rotate}" if rotate else ""))
     with progress_bars() as progress:

@@ -40,7 +40,7 @@ def classify(
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     opened = open_index(index)
-    chosen = plan_of(opened, dims, plan, k)
+    chosen = plan_of(opened, dims, plan, k, "classify")
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search import Weighting, search, vote

@@ -49,13 +49,13 @@ def open_index(folder: Path | None) -> "Index":
     return Index.open(folder or newest_index())
 
 
-def plan_of(index: "Index", dims: int | None, plan: str | None, k: int) -> Plan:
+def plan_of(index: "Index", dims: int | None, plan: str | None, k: int, use: str = "query") -> Plan:
     """The plan that `--dims` or `--plan` asks for, or the index's own; every dim of it is one that the index has."""
-    from mrl_search.workflow import default_plan
+    from mrl_search.search.tune import default_plan
 
     if dims is not None and plan is not None:
         raise ConfigError("--dims and --plan were both given.", "--dims 64 is short for --plan 64; give one of them.")
-    result = Plan.single(dims, k) if dims is not None else Plan.parse(plan, k) if plan is not None else default_plan(index, k)
+    result = Plan.single(dims, k) if dims is not None else Plan.parse(plan, k) if plan is not None else default_plan(index, k, use)
     for d in result.dims:
         index.check_dims(d)
     return result

@@ -16,13 +16,15 @@ from mrl_search.config import Plan, Stage
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index, efforts
 from mrl_search.manifest import prefix_file
+from mrl_search.results import BatchHits
 from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.ranking import best
 from mrl_search.search.run import search
 from mrl_search.search.stage import Rows, pair_scores, propose
+from mrl_search.search.vote import vote
 
-__all__ = ["Goal", "Trial", "Tuned", "front", "tune"]
+__all__ = ["Goal", "Trial", "Tuned", "default_plan", "front", "sample", "tune"]
 
 DEEPEST = 2000  # candidates that are looked at, at most
 SHORTLISTS = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 200)  # times k
@@ -50,15 +52,36 @@ class Goal:
     score: Callable[[Rows, Rows], NDArray[np.float64]]
 
     @classmethod
-    def recall(cls, index: Index, queries: NDArray[np.float32], own: Rows, k: int) -> "Goal":
-        """Share of the true `k` neighbours that are found, as exact search at full length gives them."""
-        truth = leave_out_rows(exact_pruned(index, queries, k + 1), own, k).ids
+    def recall(cls, index: Index, rows: Rows, k: int = 10) -> "Goal":
+        """Share of the true `k` neighbours of the items at `rows` that are found, as exact search at full length gives them."""
+        k = min(k, len(index) - 1)
+        queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
+        truth = leave_out_rows(exact_pruned(index, queries, k + 1), rows, k).ids
 
-        def score(rows: Rows, ids: Rows) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = (ids[:, :, None] == truth[rows][:, None, :]).any(axis=2).sum(axis=1) / truth.shape[1]
+        def score(asked: Rows, ids: Rows) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = (ids[:, :, None] == truth[asked][:, None, :]).any(axis=2).sum(axis=1) / k
             return found
 
-        return cls("recall", k, queries, own, score)
+        return cls("recall", k, queries, rows, score)
+
+    @classmethod
+    def votes(cls, index: Index, rows: Rows, k: int = 20) -> "Goal":
+        """Whether the vote of the `k` neighbours gives the items at `rows` their own label; those without one are not asked.
+
+        Raises:
+            DataError: none has a label.
+        """
+        labels = index.embeddings.labels
+        rows = rows[[labels[row] is not None for row in rows]]
+        if not len(rows):
+            raise DataError(f"The items of {index.folder} have no labels to tune by.", "Tune for recall instead.")
+        queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
+
+        def score(asked: Rows, ids: Rows) -> NDArray[np.float64]:
+            voted = vote(BatchHits(ids, pair_scores(index, queries[asked], ids, index.dim)), labels)
+            return np.array([v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)], dtype=np.float64)
+
+        return cls("class", min(k, len(index) - 1), queries, rows, score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +143,15 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
     exact = exact_pruned(index, goal.queries, goal.k + 1)
     best_marks = goal.score(np.arange(len(goal.queries)), leave_out_rows(exact, goal.own, goal.k).ids)
     wanted = target * best_marks[choose].mean()
-    starts = [(d, e) for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram for e in _efforts(index, d)]
+    dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
+    dims = [d for d in dims if not index.scans(d)] or dims  # a scan is never the cheapest where something else is to be had
+    starts = [(d, e) for d in dims for e in _efforts(index, d)]
     if not starts:
         least = min(index.dims, key=lambda d: ram_of(index, d))
         raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", f"The smallest, {least} dims, takes {ram_of(index, least):,}.")
     trials: dict[str, Trial] = {}
-    for done, (dims, effort) in enumerate(starts, 1):
-        for trial in _trials(index, goal, choose, dims, effort, wanted):
+    for done, (d, effort) in enumerate(starts, 1):
+        for trial in _trials(index, goal, choose, d, effort, wanted):
             trials.setdefault(str(trial.plan), trial)
         if progress:
             progress("searching", done, len(starts))
@@ -139,6 +164,21 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
             break
     exact_ms = next(t.ms for t in timed if t.plan == full.plan) or 0.0
     return Tuned(trial, float(marks.mean()), len(check), float(best_marks.mean()), exact_ms, tuple(timed))
+
+
+def sample(index: Index, count: int) -> Rows:
+    """Rows of the index to ask with, `count` of them at most: (n,) int64, drawn with a fixed seed and in no order."""
+    return np.random.default_rng(0).permutation(len(index))[:count]
+
+
+def default_plan(index: Index, k: int, use: str = "query") -> Plan:
+    """The plan that was tuned for `use`, `query` or `classify`, if it was tuned for as many answers; else exact search at full length."""
+    tuned = index.manifest.plans.get(use)
+    if isinstance(tuned, dict) and "plan" in tuned:
+        *early, last = Plan.parse(str(tuned["plan"]), 1).stages
+        if last.keep >= k:
+            return Plan((*early, Stage(last.dims, k, last.effort)))
+    return Plan.single(index.dim, k)
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
