@@ -213,7 +213,8 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
     hashes = index.embeddings.hashes
 
     def first(asked: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        return (hashes[ids[:, 0]] == copies.originals[asked]).astype(np.float64)
+        right: NDArray[np.float64] = np.asarray(hashes[ids[:, 0]] == copies.originals[asked], dtype=np.float64)
+        return right
 
     return Goal("instance", k, index.to_space(copies.rows), np.full(len(copies.rows), -1), first)
 

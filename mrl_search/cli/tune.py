@@ -9,7 +9,7 @@ import typer
 from mrl_search.cli.options import Json, bytes_of, open_index
 
 if TYPE_CHECKING:
-    from mrl_search.search.tune import Trial, Tuned
+    from mrl_search.search.tune import Trial
 
 __all__ = ["tune"]
 
@@ -63,7 +63,8 @@ def tune(
         "plan": str(found.chosen.plan), "objective": str(objective), "target": recall, "k": goal.k, "value": found.held_out, "n": found.n,
         "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms, "ram_bytes": found.chosen.ram,
     }  # fmt: skip
-    store_plan(index.folder, "classify" if objective is Objective.CLASS else "query", kept)
+    use = "classify" if objective is Objective.CLASS else "query"
+    store_plan(index.folder, use, kept)
     best = tuning.front(found.trials)
     if plot:
         from mrl_search.bench.plots import PlanPoint, plans_plot
@@ -75,15 +76,11 @@ def tune(
         return
     table = [
         (
-            str(t.plan),
-            percent(t.value),
-            f"{t.ms:.3f}",
-            f"{found.exact_ms / (t.ms or 1):,.1f}",
-            f"{t.ram / len(index):,.0f}",
-            _mark(t, found),
+            str(t.plan), percent(t.value), f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}", f"{t.ram / len(index):,.0f}",
+            "chosen" if t.plan == found.chosen.plan else "",
         )
         for t in best
-    ]
+    ]  # fmt: skip
     show_table(("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", ""), table, f"{index.folder}: plans that no other beats")
     low, high = wilson_interval(round(found.held_out * found.n), found.n)
     note(f"{len(found.trials)} plans timed, single queries on one thread; exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms")
@@ -97,7 +94,3 @@ def tune(
 
 def _line(trial: "Trial") -> dict[str, object]:
     return {"plan": str(trial.plan), "value": trial.value, "p50_ms": trial.ms, "ram_bytes": trial.ram}
-
-
-def _mark(trial: "Trial", found: "Tuned") -> str:
-    return "chosen" if trial.plan == found.chosen.plan else ""
