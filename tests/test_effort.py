@@ -30,7 +30,7 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
     assert search_parameters(graph, 100).efSearch == 200
     assert search_parameters(graph, 100, 16).efSearch == 100  # it must hold what it gives back
     assert search_parameters(flat, 10, 7) is None
-    assert efforts(rotated) == (1, 2, 4, 8, 16)
+    assert efforts(rotated) == (1, 2, 4, 8, 16, 32, 64)
     assert efforts(graph)[0] == 16
     assert efforts(flat) == (0,)
 

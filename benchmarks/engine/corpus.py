@@ -29,11 +29,8 @@ def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
     with fresh_folder(out) as folder:
         start = time.perf_counter()
         write_rows(folder / VECTORS, (n, DIM), np.dtype(spec.dtype), blocks_of_rows(Tree.of(kind), n, SEED))
-        columns = [
-            pa.array(np.arange(n)),
-            *(pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]),
-            pa.array(np.ones(n, np.float32)),
-        ]
+        unknown = [pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]]
+        columns = [pa.array(np.arange(n)), *unknown, pa.array(np.ones(n, np.float32))]
         write_items(folder, pa.table(columns, schema=ITEMS_SCHEMA))
         written = time.perf_counter() - start
         seconds: dict[str, float] = {}

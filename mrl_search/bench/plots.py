@@ -125,8 +125,8 @@ def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
     beaten = [p for p in points if not p.best]
     axes.scatter([p.ms for p in beaten], [p.value for p in beaten], s=14, color=GREY, alpha=0.5, label="plans tried")
     best = sorted((p for p in points if p.best), key=lambda p: p.ms)
-    line = {"color": COLOURS[0], "marker": "s", "markersize": 5, "linewidth": 1.5}
-    axes.plot([p.ms for p in best], [p.value for p in best], label="no other beats these", **line)
+    times, values = [p.ms for p in best], [p.value for p in best]
+    axes.plot(times, values, color=COLOURS[0], marker="s", markersize=5, linewidth=1.5, label="no other beats these")
     for p in points:
         if p.chosen:
             axes.scatter([p.ms], [p.value], s=90, color=COLOURS[1], marker="D", label="chosen", zorder=5)

@@ -10,6 +10,7 @@ __all__ = ["efforts", "search_parameters"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 SHARE = 64  # an inverted file visits one in so many of its clusters, if nothing else is said
+ALL_UP_TO = 64  # of so few clusters all may be visited
 WALK = 64  # a graph holds at least so many candidates
 
 
@@ -41,7 +42,7 @@ def efforts(index: Any) -> tuple[int, ...]:  # noqa: ANN401
     if isinstance(index, faiss.IndexPreTransform):
         return efforts(faiss.downcast_index(index.index))
     if isinstance(index, faiss.IndexIVF):
-        return tuple(1 << i for i in range(max(1, index.nlist // 4).bit_length()))
+        return tuple(1 << i for i in range(max(index.nlist // 4, min(index.nlist, ALL_UP_TO)).bit_length()))
     if isinstance(index, faiss.IndexHNSW):
         return (16, 32, 64, 128, 256, 512, 1024)
     return (0,)

@@ -20,7 +20,7 @@ from mrl_search.search.kernel import pair_cosines
 from mrl_search.search.ranking import best
 from mrl_search.vectors import prefix, rows_of
 
-__all__ = ["Rows", "count_of", "directions", "exact", "is_exact", "joined", "pair_scores", "propose", "rescore"]
+__all__ = ["MARGIN", "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "pair_scores", "propose", "rescore"]
 
 MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
 TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
@@ -40,13 +40,12 @@ def propose(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: R
     dims, count = stage.dims, count_of(index, allowed)
     if index.scans(dims):
         return exact(index, queries, stage.keep, dims, allowed)
-    coarse = index.prefix_index(dims)
-    flat = isinstance(coarse, faiss.IndexFlat)
+    flat = isinstance(index.prefix_index(dims), faiss.IndexFlat)
     if allowed is not None and (not flat or count * SELECTED < len(index)):
         return exact(index, queries, stage.keep, dims, allowed)
     keep = min(stage.keep, count)
     wide = min(keep + margin, count)
-    said, ids = coarse.search(prefix(queries, dims), wide, params=search_parameters(coarse, wide, stage.effort, allowed))
+    said, ids = ask(index, queries, Stage(dims, wide, stage.effort), allowed)
     hits = rescore(index, queries, ids, dims, keep)
     if flat and keep < wide < min(count, WIDEST):
         torn = np.flatnonzero(said[:, keep - 1] - said[:, -1] <= TIE)
@@ -54,6 +53,13 @@ def propose(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: R
             deeper = propose(index, queries[torn[some]], stage, allowed, 4 * wide - keep)
             hits.ids[torn[some]], hits.scores[torn[some]] = deeper.ids, deeper.scores
     return hits
+
+
+def ask(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None) -> tuple[NDArray[np.float32], Rows]:
+    """What the FAISS index of a prefix says: its scores and ids, each (n, stage.keep), in its own order; `allowed` only if it is flat."""
+    coarse: Any = index.prefix_index(stage.dims)
+    parameters = search_parameters(coarse, stage.keep, stage.effort, allowed)
+    return coarse.search(prefix(queries, stage.dims), stage.keep, params=parameters)  # type: ignore[no-any-return]
 
 
 def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, keep: int) -> BatchHits:

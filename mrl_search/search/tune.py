@@ -6,7 +6,8 @@ by a `Goal`; what it costs is measured, one query at a time, on one thread.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import faiss
 import numpy as np
@@ -21,13 +22,14 @@ from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.ranking import best
 from mrl_search.search.run import search
-from mrl_search.search.stage import Rows, pair_scores, propose
+from mrl_search.search.stage import MARGIN, Rows, ask, pair_scores, propose
 from mrl_search.search.vote import vote
 
 __all__ = ["Goal", "Trial", "Tuned", "default_plan", "front", "sample", "tune"]
 
 DEEPEST = 2000  # candidates that are looked at, at most
 SHORTLISTS = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 200)  # times k
+TOLERANCE = 0.005  # what a plan may miss the target by on the queries that check it
 MIDDLE = 4  # times k: from this shortlist on a middle stage may pay
 TIMED, ROUNDS = 40, 3  # queries, and times that each is asked
 Progress = Callable[[str, int, int], None]
@@ -86,13 +88,19 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One plan that was tried: its mean mark on the queries it was chosen by, p50 of single queries in ms (None: not timed), and bytes.
+    """One plan that was tried.
 
-    `ram` is what its first stage keeps in memory: the FAISS index of the prefix, or the stored prefixes where it scans them.
+    Attributes:
+        plan: the plan.
+        value: its mean mark on the queries that choose.
+        reached: whether that is the target at least, by more than the standard error of the difference.
+        ram: bytes that its first stage keeps in memory: the FAISS index of the prefix, or the stored prefixes where it scans them.
+        ms: p50 of single queries; None where it was not timed.
     """
 
     plan: Plan
     value: float
+    reached: bool
     ram: int
     ms: float | None = None
 
@@ -106,8 +114,8 @@ class Tuned:
         held_out: its mean mark on queries that had no part in the choice, and `n` of them.
         n: see above.
         exact: mean mark of exact search on all queries.
-        exact_ms: p50 of exact search.
-        trials: all plans that were timed, exact search among them.
+        exact_ms: p50 of exact search, in the same run as the trials.
+        trials: all plans that were timed.
     """
 
     chosen: Trial
@@ -121,7 +129,8 @@ class Tuned:
 def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress | None = None) -> Tuned:
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    Half of the queries choose, the other half checks: a plan must reach the target on both, within half a point on the second.
+    Half of the queries choose, the other half checks: a plan must reach the target on the first by more than chance may give it, and
+    within half a point on the second.
 
     Args:
         index: what is searched.
@@ -142,7 +151,7 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
     choose, check = np.arange(half), np.arange(half, len(goal.queries))
     exact = exact_pruned(index, goal.queries, goal.k + 1)
     best_marks = goal.score(np.arange(len(goal.queries)), leave_out_rows(exact, goal.own, goal.k).ids)
-    wanted = target * best_marks[choose].mean()
+    judge = _Judge(goal, choose, target * best_marks[choose])
     dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
     dims = [d for d in dims if not index.scans(d)] or dims  # a scan is never the cheapest where something else is to be had
     starts = [(d, e) for d in dims for e in _efforts(index, d)]
@@ -151,19 +160,26 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
         raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", f"The smallest, {least} dims, takes {ram_of(index, least):,}.")
     trials: dict[str, Trial] = {}
     for done, (d, effort) in enumerate(starts, 1):
-        for trial in _trials(index, goal, choose, d, effort, wanted):
+        for trial in _trials(index, judge, d, effort):
             trials.setdefault(str(trial.plan), trial)
         if progress:
             progress("searching", done, len(starts))
-    full = Trial(Plan.single(index.dim, goal.k), float(best_marks[choose].mean()), ram_of(index, index.dim))
-    timed = _timed(index, goal, [*_promising(list(trials.values()), wanted), full], progress)
-    cheapest = sorted((t for t in timed if t.value >= wanted), key=lambda t: t.ms or 0.0)
-    for trial in cheapest:
-        marks = goal.score(check, _answers(index, goal, check, trial.plan))
-        if marks.mean() >= target * best_marks[check].mean() - 0.005 * target or trial is cheapest[-1]:
+    timed, exact_ms = _timed(index, goal, _promising(list(trials.values())), progress)
+    reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
+    if not reached:
+        closest = max(timed, key=lambda t: t.value)
+        raise ConfigError(
+            f"No plan that was tried on {index.folder} reaches {target:.1%} of exact search; {closest.plan} has {closest.value:.1%}.",
+            "Ask for less, allow more memory, or build the index with other kinds (--factory).",
+        )
+    checked: list[tuple[Trial, float]] = []
+    for trial in reached:
+        checked.append((trial, float(goal.score(check, _answers(index, goal, check, trial.plan)).mean())))
+        if checked[-1][1] >= target * best_marks[check].mean() - TOLERANCE:
             break
-    exact_ms = next(t.ms for t in timed if t.plan == full.plan) or 0.0
-    return Tuned(trial, float(marks.mean()), len(check), float(best_marks.mean()), exact_ms, tuple(timed))
+    else:
+        checked.append(max(checked, key=lambda pair: pair[1]))
+    return Tuned(*checked[-1], len(check), float(best_marks.mean()), exact_ms, tuple(timed))
 
 
 def sample(index: Index, count: int) -> Rows:
@@ -201,51 +217,60 @@ def _efforts(index: Index, dims: int) -> tuple[int, ...]:
     return (0,) if index.scans(dims) else efforts(index.prefix_index(dims))
 
 
-def _trials(index: Index, goal: Goal, rows: Rows, dims: int, effort: int, wanted: float) -> Iterator[Trial]:
-    """Plans that begin at `dims` with `effort`, of one to three stages, with their marks on the queries at `rows`."""
-    queries, own, k, ram = goal.queries[rows], goal.own[rows], goal.k, ram_of(index, dims)
-    depth = min(DEEPEST, len(index))
-    found = propose(index, queries, Stage(dims, depth, effort))
-    alone = leave_out_rows(found, own, k)
-    if dims == index.dim and not effort:
-        return  # exact search, which is tried anyway
-    yield Trial(Plan((Stage(dims, k, effort),)), _mark(goal, rows, alone.ids), ram)
+@dataclass(frozen=True, eq=False, slots=True)
+class _Judge:
+    """Marks plans by their answers to the queries at `rows`, and says whether they are as good as `needed`, a mark for each of them."""
+
+    goal: Goal
+    rows: Rows
+    needed: NDArray[np.float64]
+
+    def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
+        marks = self.goal.score(self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k).ids)
+        surplus = marks - self.needed
+        return Trial(plan, float(marks.mean()), bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))), ram)
+
+
+def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
+    """Plans that begin at `dims` with `effort`, of one to three stages."""
+    queries, k, ram = judge.goal.queries[judge.rows], judge.goal.k, ram_of(index, dims)
+    yield judge.trial(Plan((Stage(dims, k, effort),)), propose(index, queries, Stage(dims, k + 1, effort)), ram)
     if dims == index.dim:
         return
-    shortlists = sorted({min(depth, round(times * k)) for times in SHORTLISTS})
-    whole = pair_scores(index, queries, found.ids, index.dim)
-
-    def two_stages(ids: Rows, scores: NDArray[np.float32], keep: int) -> float:
-        return _mark(goal, rows, leave_out_rows(best(ids[:, :keep], scores[:, :keep], k + 1), own, k).ids)
-
+    depth = min(DEEPEST, len(index) - MARGIN)
+    shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
+    ids = ask(index, queries, Stage(dims, depth + MARGIN, effort))[1]
+    first, whole, last = pair_scores(index, queries, ids, dims), pair_scores(index, queries, ids, index.dim), Stage(index.dim, k)
+    reached = False
     for keep in shortlists:
-        value = two_stages(found.ids, whole, keep)
-        yield Trial(Plan((Stage(dims, keep, effort), Stage(index.dim, k))), value, ram)
-        if value < wanted or keep < MIDDLE * k:
+        kept = np.argsort(-first[:, : keep + MARGIN], axis=1, kind="stable")[:, :keep]  # as `propose` cuts it
+        shortlist, scores = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(whole, kept, axis=1)
+        two = judge.trial(Plan((Stage(dims, keep, effort), last)), best(shortlist, scores, k + 1), ram)
+        yield two
+        if reached:
+            return  # a longer shortlist costs more and is not needed; one more is tried, because those that check may ask for it
+        reached = two.reached
+        if not reached or keep < MIDDLE * k:
             continue
-        for middle in (d for d in index.dims if 2 * dims <= d < index.dim):  # an enough-long shortlist, cut before it is read whole
-            order = np.argsort(-pair_scores(index, queries, found.ids[:, :keep], middle), axis=1, kind="stable")
-            ids, scores = np.take_along_axis(found.ids, order, axis=1), np.take_along_axis(whole, order, axis=1)
+        for middle in (d for d in index.dims if 2 * dims <= d < index.dim):  # a long shortlist, cut before it is read whole
+            order = np.argsort(-pair_scores(index, queries, shortlist, middle), axis=1, kind="stable")
             for shorter in (n for n in shortlists if n < keep):
-                value = two_stages(ids, scores, shorter)
-                if value >= wanted:
-                    yield Trial(Plan((Stage(dims, keep, effort), Stage(middle, shorter), Stage(index.dim, k))), value, ram)
+                cut = order[:, :shorter]
+                hits = best(np.take_along_axis(shortlist, cut, axis=1), np.take_along_axis(scores, cut, axis=1), k + 1)
+                three = judge.trial(Plan((Stage(dims, keep, effort), Stage(middle, shorter), last)), hits, ram)
+                if three.reached:
+                    yield three
                     break
-        return  # a longer shortlist costs more and is not needed
 
 
-def _mark(goal: Goal, rows: Rows, ids: Rows) -> float:
-    return float(goal.score(rows, ids).mean())
-
-
-def _promising(trials: list[Trial], wanted: float) -> list[Trial]:
-    """What is worth timing: of every start and effort the plans that reach the goal, and the last one that falls short of it."""
-    short: dict[tuple[Stage, int], Trial] = {}
+def _promising(trials: list[Trial]) -> list[Trial]:
+    """What is worth timing: the plans that reach the goal, and of every start and effort the last one that falls short of it."""
+    short: dict[tuple[int, int, int], Trial] = {}
     for trial in trials:
-        if trial.value < wanted:
+        if not trial.reached:
             first = trial.plan.stages[0]
-            short[Stage(first.dims, 1, first.effort), len(trial.plan.stages)] = trial
-    return [t for t in trials if t.value >= wanted] + list(short.values())
+            short[first.dims, first.effort, len(trial.plan.stages)] = trial
+    return [t for t in trials if t.reached] + list(short.values())
 
 
 def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> Rows:
@@ -255,22 +280,27 @@ def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> Rows:
     return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k).ids
 
 
-def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress | None) -> list[Trial]:
-    """`trials` with their times: single queries on one thread, plans in turn, so that a slow moment meets all of them."""
+def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress | None) -> tuple[list[Trial], float]:
+    """`trials` with their times, and that of exact search: p50 of single queries in ms, on one thread.
+
+    Plans are asked in turn, so that a slow moment of the machine meets all of them.
+    """
     queries = goal.queries[np.linspace(0, len(goal.queries) - 1, TIMED).astype(int)]
+    jobs: list[Callable[[NDArray[np.float32]], object]] = [partial(search, index, plan=trial.plan) for trial in trials]
+    jobs.append(partial(exact_pruned, index, k=goal.k))
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    times = np.empty((len(trials), ROUNDS, len(queries)))
+    times = np.empty((ROUNDS, len(queries), len(jobs)))
     try:
-        for trial in trials:
-            search(index, queries[:2], trial.plan)
-        for number, round_, query in np.ndindex(times.shape[0], ROUNDS, len(queries)):
+        for job in jobs:
+            job(queries[:2])
+        for round_, query, number in np.ndindex(times.shape):
             start = time.perf_counter()
-            search(index, queries[query], trials[number].plan)
-            times[number, round_, query] = time.perf_counter() - start
-            if progress and query == 0:
-                progress("timing", number * ROUNDS + round_ + 1, len(trials) * ROUNDS)
+            jobs[number](queries[query])
+            times[round_, query, number] = time.perf_counter() - start
+            if progress and number == 0:
+                progress("timing", round_ * len(queries) + query + 1, ROUNDS * len(queries))
     finally:
         faiss.omp_set_num_threads(before)
-    p50 = np.median(np.median(times, axis=1), axis=1) * 1e3
-    return [Trial(t.plan, t.value, t.ram, float(ms)) for t, ms in zip(trials, p50, strict=True)]
+    *p50, exact_ms = (np.median(np.median(times, axis=0), axis=0) * 1e3).tolist()
+    return [replace(trial, ms=ms) for trial, ms in zip(trials, p50, strict=True)], exact_ms
