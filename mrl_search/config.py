@@ -130,11 +130,22 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The network: `backbone` is `compact`; `widths` are the channels of its four stages, `dims` the prefixes that get a head."""
+    """The network.
+
+    Attributes:
+        backbone: `compact`.
+        widths: channels of its four stages.
+        dims: prefixes that get a head.
+        heads: `linear`, or `cosine`: of unit prefixes and unit weights, so that classes lie apart by angle, which is what search
+            and neighbours go by (NormFace, arXiv 1704.06369).
+        scale: of the cosines before the softmax; the lower, the further apart a class must lie. Plays no part in linear heads.
+    """
 
     backbone: str = "compact"
-    widths: tuple[int, ...] = (32, 64, 160, 320)
+    widths: tuple[int, ...] = (48, 96, 192, 320)
     dims: tuple[int, ...] = DIMS
+    heads: str = "linear"
+    scale: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +183,7 @@ class ObjectiveConfig:
     Attributes:
         label: weight of classification by the prefix's linear head.
         instance: weight of instance similarity; 0 trains on one view and labels alone.
+        instance_from: first epoch, from 0, that trains instance similarity; those before it train on one view and labels alone.
         temperature: of InfoNCE.
         smoothing: label smoothing of the cross-entropy.
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
@@ -179,9 +191,14 @@ class ObjectiveConfig:
 
     label: float = 1.0
     instance: float = 0.5
+    instance_from: int = 0
     temperature: float = 0.1
     smoothing: float = 0.0
     weights: tuple[float, ...] = ()
+
+    def instance_in(self, epoch: int) -> float:
+        """Weight of instance similarity in `epoch`."""
+        return self.instance if epoch >= self.instance_from else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +211,7 @@ class ScheduleConfig:
         lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then cosine to zero.
         embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
             better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
-        precision: `auto` (bf16 on a GPU, else no), `no`, `bf16` or `fp16`.
+        precision: `auto` (bf16 where the GPU or processor has instructions for it, else no), `no`, `bf16` or `fp16`.
     """
 
     epochs: int = 18
@@ -245,6 +262,8 @@ class TrainConfig:
             raise ConfigError(
                 f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."
             )
+        if self.model.heads not in ("linear", "cosine") or self.model.scale <= 0:
+            raise ConfigError(f"model.heads is linear or cosine, not {self.model.heads!r}; model.scale is positive.")
         if not 0 < self.data.validation < 1:
             raise ConfigError(f"data.validation is a share between 0 and 1, not {self.data.validation}.")
 

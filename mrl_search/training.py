@@ -106,7 +106,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     images: Tensor | None = None
     side = 0
     for epoch in range(first, schedule.epochs):
-        start, size = time.perf_counter(), schedule.size(epoch)
+        start, size, similarity = time.perf_counter(), schedule.size(epoch), objective.instance_in(epoch)
         if round(1.25 * size) != side or images is None:
             side = round(1.25 * size)
             images = torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
@@ -120,15 +120,15 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             with accelerator.accumulate(network):
                 _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
                 x = views(batch, size, config.augment, chance)
-                if objective.instance:
+                if similarity:
                     x = torch.cat((x, views(batch, size, config.augment, chance)))
                     target = torch.cat((target, target))
                 with accelerator.autocast():
                     embedding, logits = network(x)
                 zero = embedding.sum() * 0
                 label = label_loss(logits, target) if objective.label else zero
-                instance = instance_loss(embedding) if objective.instance else zero
-                accelerator.backward(objective.label * label + objective.instance * instance)
+                instance = instance_loss(embedding) if similarity else zero
+                accelerator.backward(objective.label * label + similarity * instance)
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
@@ -165,7 +165,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
 def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> accelerate.Accelerator:
     precision = schedule.precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if native else "no"
     try:
         accelerator = accelerate.Accelerator(
             mixed_precision=precision,

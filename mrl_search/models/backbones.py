@@ -9,7 +9,10 @@ __all__ = ["CompactBackbone", "build_backbone"]
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet, arXiv 1512.03385, section 3.3)."""
+    """Two 3x3 convolutions around a shortcut (ResNet, arXiv 1512.03385, section 3.3).
+
+    A shortcut to fewer pixels averages them, where a strided convolution would drop three of four (ResNet-D, arXiv 1812.01187, section 4).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -19,7 +22,8 @@ class Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.act = nn.ReLU(inplace=True)
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        pool = nn.Identity() if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+        self.shortcut = nn.Identity() if same else nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm1(self.conv1(x)))
@@ -34,7 +38,7 @@ class CompactBackbone(nn.Module):
     dim carries weight in the cosine from the first step of training on.
     """
 
-    def __init__(self, dim: int, widths: tuple[int, ...] = (32, 64, 160, 320)) -> None:
+    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320)) -> None:
         super().__init__()
         first = widths[0]
         self.stem = nn.Sequential(
@@ -65,5 +69,5 @@ def build_backbone(config: ModelConfig) -> nn.Module:
         raise ConfigError(f"There is no backbone {config.backbone!r}.", "Backbones: compact.")
     if len(config.widths) != 4 or any(w < 8 or w % 8 for w in config.widths):
         # torch 2.13's CPU kernels corrupt memory in the backward pass of convolutions with two channels
-        raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [32, 64, 160, 320].")
+        raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [48, 96, 192, 320].")
     return CompactBackbone(config.dims[-1], config.widths)
