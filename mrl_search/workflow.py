@@ -19,7 +19,7 @@ from mrl_search.data.copies import CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
-from mrl_search.data.splits import stratified_split
+from mrl_search.data.splits import split_rows
 from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
@@ -163,7 +163,7 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
             labels.append(picture.label)
             hashes.append(picture.hash)
         progress("splitting", done, len(source.paths))
-    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
+    train, held_out = split_rows(labels, hashes, how)
     return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
 
 
