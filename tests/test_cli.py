@@ -177,6 +177,11 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
             low, high = r["ci95"][name]
             assert 0 <= low <= r[name] <= high <= 1
         assert 0 <= r["thumbnail_recall_at_1"] <= 1
+    hard = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--json", "--instance", "hard"))
+    assert [r["knn_top1"] for r in hard] == [r["knn_top1"] for r in rows]
+    assert sum(r["instance_recall_at_1"] for r in hard) < sum(r["instance_recall_at_1"] for r in rows)
+    standard = lines(ok("evaluate", "--instance", place / "pictures", "--index", place / "index", "--json"))
+    assert standard == rows == lines(ok("evaluate", place / "pictures", "--instance=standard", "--index", place / "index", "--json"))
     alone = lines(ok("evaluate", place / "pictures", "--model", place / "run", "--json"))
     assert [r["knn_top1"] for r in alone] == [r["knn_top1"] for r in rows] and alone[0]["instance_recall_at_1"] is None
     held_out = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--split", "validation", "--json"))
@@ -208,6 +213,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (["query", image, "--index", index, "--plan", "8:20,64", "--dims", "8"], "both given"),
         (["query", image, "--index", tmp_path / "none"], "There is no"),
         (["classify", image, "--index", index, "--temperature", "0"], "temperature"),
+        (["evaluate", place / "fresh", "--index", index, "--instance=wild"], "no protocol 'wild'"),
         (["train", place / "fresh", "--recipe", "none", "--out", tmp_path / "r"], "There is no recipe"),
         (["train", place / "fresh", "--recipe", "drawn", "--set", "schedule.sped=1", "--out", tmp_path / "r"], "has no 'sped'"),
         (["train", place / "pictures", "--recipe", "drawn", "--out", place / "run"], "finished run"),
@@ -264,7 +270,8 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     monkeypatch.setattr(NetworkEncoder, "encode", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
     ok(*args)
     assert sum(seen) == 40
-    assert (out / "vectors.npy").read_bytes() == (place / "index" / "vectors.npy").read_bytes()
+    vectors = [np.load(folder / "vectors.npy").astype(np.float32) for folder in (out, place / "index")]
+    assert np.allclose(*vectors, atol=1e-3)  # in batches of another size, so not to the last bit
     assert not (out / "progress.json").exists()
 
 
