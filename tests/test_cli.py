@@ -168,6 +168,20 @@ def test_classify_votes_and_its_options_matter(place: Path) -> None:
     assert "confidence" in ok("classify", image, "--index", place / "index").stdout
 
 
+def test_classify_reads_only_as_many_dims_as_it_needs(place: Path) -> None:
+    image = place / "pictures" / "cat" / "cat-0004.jpg"
+    how = ["classify", image, "--index", place / "index", "-k", "5"]
+    (answer,) = lines(ok(*how, "--json", "--adaptive"))
+    assert answer["plan"] == "8:200,16:200,64:5" and answer["dims_read"] in (8, 16, 64)
+    assert answer["confidence"] == max(answer["votes"].values())
+    (alone,) = lines(ok(*how, "--json", "--dims", str(answer["dims_read"])))
+    assert (answer["label"], answer["votes"]) == (alone["label"], alone["votes"]) and "dims_read" not in alone
+    told = ok(*how, "--adaptive", "--plan", "8:40,64")
+    assert "dims read" in told.stdout and "thresholds learnt from 40 pictures of the index" in told.stderr
+    assert_error(run(*how, "--adaptive", "--dims", "8"), "--adaptive needs more than one prefix")
+    assert_error(run(*how, "--adaptive", "--plan", "8:40"), "there is nothing to stop before")
+
+
 def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     rows = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--instance", "--json"))
     assert [r["dims"] for r in rows] == [8, 16, 64]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, open_index, plan_of
+from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, ladder_of, open_index, plan_of
 from mrl_search.errors import DataError
 
 __all__ = ["classify"]
@@ -20,34 +20,50 @@ def classify(
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")
     ] = 0.07,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Read longer prefixes only while the vote is not sure; thresholds are learnt from the index.")
+    ] = False,
     where: Where = None,
     ids: Ids = None,
     as_json: Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     opened = open_index(index)
-    chosen = plan_of(opened, dims, plan, k)
+    chosen = ladder_of(opened, dims, plan, k, 1) if adaptive else plan_of(opened, dims, plan, k)
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.models.encoder import load_encoder
-    from mrl_search.search import Weighting, vote
-    from mrl_search.workflow import search_images
+    from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, vote
+    from mrl_search.workflow import embed_queries
 
-    weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
-    answers = search_images(opened, load_encoder(opened.manifest.model), images, chosen, allowed)
-    votes = vote(answers.hits, opened.embeddings.labels, temperature, weighting)
+    ballot = Ballot(k, temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
+    queries = embed_queries(opened, load_encoder(opened.manifest.model), images)
+    read: list[dict[str, int]] = [{} for _ in queries.paths]
+    if adaptive:
+        learned = learn_thresholds(opened, chosen, ballot, allowed)
+        votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
+        read = [{"dims_read": int(d)} for d in dims_read]
+    else:
+        votes = vote(search(opened, queries.rows, chosen, allowed), opened.embeddings.labels, ballot.temperature, ballot.weighting)
     if as_json:
-        for path, v in zip(answers.paths, votes, strict=True):
+        for path, v, extra in zip(queries.paths, votes, read, strict=True):
             shares = {label: round(share, 6) for label, share in v.shares.items()}
-            json_line({"image": path, "plan": str(chosen), "label": v.label, "confidence": round(v.confidence, 6), "votes": shares})
+            sure = {"confidence": round(v.confidence, 6), **extra}
+            json_line({"image": path, "plan": str(chosen), "label": v.label, **sure, "votes": shares})
     elif votes:
-        rows = [
-            (v.label or "?", f"{v.confidence:.1%}", ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items()), path)
-            for path, v in zip(answers.paths, votes, strict=True)
-        ]
-        show_table(("label", "confidence", "votes", "image"), rows)
+        rows = []
+        for path, v, extra in zip(queries.paths, votes, read, strict=True):
+            shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
+            rows.append((v.label or "?", f"{v.confidence:.1%}", *map(str, extra.values()), shown, path))
+        show_table(("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image"), rows)
         among = len(opened) if allowed is None else len(allowed)
         note(f"{k} neighbours among {among:,} pictures in {opened.folder}, plan {chosen}")
-    show_skipped(answers.skipped)
+        if adaptive:
+            p = learned.point
+            note(
+                f"thresholds learnt from {p.n:,} pictures of the index, each without itself: {p.accuracy:.1%} right "
+                f"with {p.expected_dims:.0f} dims on average, {learned.full_accuracy:.1%} with {chosen.dims[-1]}"
+            )
+    show_skipped(queries.skipped)
     if not votes:
         raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")

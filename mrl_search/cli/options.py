@@ -14,7 +14,22 @@ if TYPE_CHECKING:
 
     from mrl_search.index import Index
 
-__all__ = ["Dims", "Ids", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "Where", "allowed_of", "dims_of", "open_index", "plan_of"]
+__all__ = [
+    "Dims",
+    "Ids",
+    "IndexFolder",
+    "Json",
+    "K",
+    "Model",
+    "PlanText",
+    "Src",
+    "Where",
+    "allowed_of",
+    "dims_of",
+    "ladder_of",
+    "open_index",
+    "plan_of",
+]
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
 Model = Annotated[str, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME.")]
@@ -30,6 +45,9 @@ Where = Annotated[
 ]
 Ids = Annotated[Path | None, typer.Option("--ids", metavar="FILE", help="Only these rows of the index: one number a line, or a .npy file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+
+SHORTLIST = 200  # what an early stop re-scores: so many, or 20 times k
 
 
 def open_index(folder: Path | None) -> "Index":
@@ -49,6 +67,16 @@ def plan_of(index: "Index", dims: int | None, plan: str | None, k: int) -> Plan:
     for d in result.dims:
         index.check_dims(d)
     return result
+
+
+def ladder_of(index: "Index", dims: int | None, plan: str | None, k: int, first: int) -> Plan:
+    """The plan that `--adaptive` climbs: the one given, or all prefixes of the index from `first` dims on."""
+    if dims is not None:
+        raise ConfigError("--adaptive needs more than one prefix, and --dims names one.", "Leave --dims out, or give a --plan.")
+    if plan is not None:
+        return plan_of(index, None, plan, k)
+    steps = [d for d in index.dims if d >= first] or list(index.dims)
+    return Plan.ladder(steps, max(SHORTLIST, 20 * k), k)
 
 
 def allowed_of(index: "Index", where: list[str] | None, ids: Path | None) -> "NDArray[np.int64] | None":
