@@ -31,7 +31,8 @@ from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "Queries", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
+    "Answers", "Evaluation", "Queries", "build_index", "changed_copies", "default_plan", "embed_queries", "evaluate", "part_of",
+    "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -210,16 +211,16 @@ def evaluate(
                 f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.",
                 "Evaluate images that are in the index.",
             )
-        copies, thumbnails = _copies(source, encoder, set(wanted), instance, progress)
+        copies, thumbnails = changed_copies(source, encoder, set(wanted), instance, progress)
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
 
 
-def _copies(
-    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress
+def changed_copies(
+    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress = _silent
 ) -> tuple[Copies, NDArray[np.uint8]]:
-    """One changed copy of each wanted image, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
+    """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
     rows, small, originals, pictures = [], [], [], []
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
     for done, i in enumerate(todo, 1):
