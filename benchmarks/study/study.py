@@ -87,7 +87,7 @@ def tables(
     from mrl_search.study.tables import part_tables
 
     loaded = _load(study)
-    parts = [part_tables(name, spec, read_part(records, name)) for name, spec in loaded.parts.items()]
+    parts = [part_tables(name, spec, read_part(records, name, [r.name for r in spec.runs])) for name, spec in loaded.parts.items()]
     text = "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n" + "\n".join(
         p for p in parts if p
     )
@@ -105,8 +105,8 @@ def figures(
     """Draw all figures from the records, as PNG and SVG."""
     from mrl_search.study.figures import draw_part
 
-    for name in _load(study).parts:
-        for file in draw_part(name, read_part(records, name), out):
+    for name, spec in _load(study).parts.items():
+        for file in draw_part(name, read_part(records, name, [r.name for r in spec.runs]), out):
             note(f"figure: {file}")
 
 

@@ -3,7 +3,9 @@
 Colours, markers and letters are those of `bench.plots`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from mrl_search.bench.plots import COLOURS, DPI, GREY, GRID, INK, MARKERS
 from mrl_search.storage import write_atomically
@@ -64,21 +67,19 @@ def _curves(jobs: Sequence[JobRecords]) -> Figure | None:
 
 
 def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
-    """Validation images on their principal plane: a row a system, a panel a prefix, a colour a label (the six that come first)."""
+    """Validation images on their principal plane: a panel a system and prefix, a colour a label or group, the six most frequent."""
     if not jobs:
         return None
-    columns = max(len(job.of("scatter")) for job in jobs)
-    figure, panels = _panels(len(jobs) * columns, columns, ticks=False)
-    for row, job in enumerate(jobs):
-        lines = job.of("scatter")
-        for axes in panels[row * columns + len(lines) : (row + 1) * columns]:
-            axes.set_visible(False)
-        for axes, line in zip(panels[row * columns :], lines, strict=False):
-            for i, label in enumerate(sorted(set(line["label"]))[: len(COLOURS)]):
-                points = [(x, y) for x, y, own in zip(line["x"], line["y"], line["label"], strict=True) if own == label]
-                x, y = zip(*points, strict=True)
-                axes.scatter(x, y, s=7, color=COLOURS[i], marker=MARKERS[i], linewidths=0, alpha=0.7, label=label)
-            axes.set_title(f"{job.job['run']}, {line['dims']} dims", color=INK, fontsize=9)
+    planes = [(job.job["run"], line) for job in jobs for line in job.of("scatter")]
+    often = Counter(label for _, line in planes for label in line["label"])
+    names = sorted(sorted(often, key=lambda label: (-often[label], label))[: len(COLOURS)])
+    figure, panels = _panels(len(planes), ticks=False)
+    for axes, (run, line) in zip(panels, planes, strict=True):
+        for i, label in enumerate(names):
+            here = [own == label for own in line["label"]]
+            x, y = (list(compress(line[axis], here)) for axis in "xy")
+            axes.scatter(x, y, s=7, color=COLOURS[i], marker=MARKERS[i], linewidths=0, alpha=0.7, label=label)
+        axes.set_title(f"{run}, {line['dims']} dims", color=INK, fontsize=9)
     _legend(figure, panels, "")
     return figure
 
@@ -93,7 +94,7 @@ def _spectra(jobs: Sequence[JobRecords]) -> Figure | None:
         values = [max(value, 1e-6) for value in line["values"]]
         style = {**_style(i), "marker": MARKERS[i % len(MARKERS)], "markevery": [2**k - 1 for k in range(11) if 2**k <= len(values)]}
         axes.plot(range(1, len(values) + 1), values, **style, markersize=3.5, label=job.job["run"])
-    axes.set_xscale("log", base=2)
+    _log2(axes)
     axes.set_yscale("log")
     axes.set_xlabel("axis (log scale)")
     axes.set_ylabel("singular value, relative to the first")
@@ -107,20 +108,26 @@ def _adaptive(jobs: Sequence[JobRecords]) -> Figure | None:
         return None
     figure, panels = _panels(len(jobs))
     for axes, job in zip(panels, jobs, strict=True):
-        for i, by in enumerate(sorted({line["by"] for line in job.of("cascade")})):
+        for i, (by, name) in enumerate((("head", "linear heads"), ("nn20", "20-NN"))):
             lines = [line for line in job.of("cascade") if line["by"] == by]
-            name = {"head": "linear heads", "nn20": "20-NN"}[by]
+            if not lines:
+                continue
             fixed = {int(d): share for d, share in lines[0]["fixed"].items()}
             axes.plot(list(fixed), list(fixed.values()), color=COLOURS[i], linestyle=":", marker="o", markersize=3, label=f"{name}, fixed")
             points = sorted((line["expected_dims"], line["accuracy"]) for line in lines)
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=COLOURS[i], marker=MARKERS[3], markersize=5, label=f"{name}, adaptive")
-        axes.set_xscale("log", base=2)
+        _log2(axes)
         axes.set_title(job.job["run"], color=INK, fontsize=9)
         axes.set_xlabel("expected dims (log scale)")
     panels[0].set_ylabel("accuracy")
     _legend(figure, panels, "")
     return figure
+
+
+def _log2(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
 def _style(i: int) -> dict[str, Any]:

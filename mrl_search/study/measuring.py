@@ -77,7 +77,8 @@ def measure(images: Images, encoder: NetworkEncoder, config: TrainConfig, part: 
             points = plane(validation.rows[:, :d])[some]
             points = points / np.abs(points).max()
             x, y = (np.round(points[:, i], 4).tolist() for i in (0, 1))
-            yield {"kind": "scatter", "dims": d, "x": x, "y": y, "label": validation.labels[some].tolist()}
+            names = validation.groups if len(validation.groups) else validation.labels
+            yield {"kind": "scatter", "dims": d, "x": x, "y": y, "label": names[some].tolist()}
 
 
 def _part(images: Images, encoder: NetworkEncoder, rows: NDArray[np.int64]) -> Part:

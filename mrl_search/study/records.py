@@ -2,7 +2,7 @@
 
 Every line has a `kind`: `job` (what was run, where, on how many images), `epoch` (one of the training), `prefix` (shares right at one
 prefix of one representation; `right` holds the outcomes, one bit an image, in hex), `cascade` (adaptive classification), `spectrum`
-(singular values), `scatter` (points of a principal plane).
+(singular values), `scatter` (points of a principal plane, each with its group or, where there are none, its label).
 """
 
 import json
@@ -44,8 +44,8 @@ def write_records(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         draft.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
-def read_part(records: Path, part: str) -> list[JobRecords]:
-    """The records of all jobs of a part that are done, by file name.
+def read_part(records: Path, part: str, order: Sequence[str] = ()) -> list[JobRecords]:
+    """The records of all jobs of a part that are done, in the order of their runs' names in `order`, then by file name.
 
     Raises:
         DataError: a file that is not the records of a job.
@@ -59,7 +59,8 @@ def read_part(records: Path, part: str) -> list[JobRecords]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file} does not hold the records of a job: {error}.", "Remove it, and run its part again.") from error
         found.append(JobRecords(job, lines))
-    return found
+    places = {name: i for i, name in enumerate(order)}
+    return sorted(found, key=lambda r: places.get(r.job.get("run", ""), len(places)))
 
 
 def bits_of(right: NDArray[np.bool_]) -> str:

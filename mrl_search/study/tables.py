@@ -63,8 +63,8 @@ def _rows(jobs: Sequence[JobRecords], share: str) -> dict[str, Cells]:
     rows: dict[str, Cells] = {}
     for job in jobs:
         for line in job.of("prefix"):
-            if share in line["shares"]:
-                of = line["of"]
+            of = line["of"]
+            if share in line["shares"] and (of == "own" or share != "head_train"):
                 row = job.job["row"] if of == "own" else f"{job.job['run']}, {'PCA' if of == 'pca' else 'random dims'}"
                 rows.setdefault(row, {}).setdefault(line["dims"], []).append(line["shares"][share])
     return rows
@@ -156,19 +156,23 @@ def _p(p: float) -> str:
 
 
 def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
-    """Accuracy against expected dims of adaptive classification, and of the fixed prefixes on the same images."""
-    body = []
+    """Accuracy against expected dims of adaptive classification, and of the shortest and the longest prefix on the same images."""
+    body, gives, ends = [], set(), ("", "")
     for job in jobs:
         if job.job["fold"] > 0 or job.job["repetition"] > 0:
             continue
-        for line in job.of("cascade"):
-            best = max(line["fixed"], key=int)
-            body.append((
-                job.job["key"], {"head": "linear heads", "nn20": "20-NN"}[line["by"]], f"{line['give']:.2%}", f"{line['accuracy']:.1%}",
-                f"{line['expected_dims']:.1f}", f"{line['fixed'][best]:.1%} at {best}, {line['fixed'][min(line['fixed'], key=int)]:.1%} at "
-                f"{min(line['fixed'], key=int)}",
-            ))  # fmt: skip
+        for by, name in (("head", "linear heads"), ("nn20", "20-NN")):
+            lines = [line for line in job.of("cascade") if line["by"] == by]
+            if lines:
+                fixed = lines[0]["fixed"]
+                ends = min(fixed, key=int), max(fixed, key=int)
+                gives |= {line["give"] for line in lines}
+                cells = (f"{line['accuracy']:.1%} at {line['expected_dims']:.1f}" for line in lines)
+                body.append((f"{job.job['key']}, {name}", *(f"{fixed[end]:.1%}" for end in ends), *cells))
     if not body:
         return []
-    title = "**Adaptive classification** (thresholds learnt on half of the validation images, measured on the other half)"
-    return [title, table(("run", "by", "may give up", "accuracy", "expected dims", "fixed"), body)]
+    title = (
+        "**Adaptive classification**: accuracy at expected dims, by how much accuracy may be given up "
+        "(thresholds learnt on half of the validation images, measured on the other half)"
+    )
+    return [title, table(("run", f"{ends[0]} dims", f"{ends[1]} dims", *(f"give {give:.2%}" for give in sorted(gives))), body)]
