@@ -18,6 +18,7 @@ from mrl_search.data.drawn import write_corpus
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import split_rows, stratified_split
 from mrl_search.errors import ConfigError
+from mrl_search.losses import MatryoshkaLoss
 from mrl_search.models.backbones import FourConvBackbone, build_backbone
 from mrl_search.models.checkpoint import load_model
 from mrl_search.models.encoder import load_encoder
@@ -30,6 +31,8 @@ DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -110,6 +113,16 @@ def test_a_loss_on_a_short_prefix_moves_only_the_columns_that_it_reads() -> None
     heads(torch.randn(5, 8))[1].square().sum().backward()
     (own,) = heads.heads
     assert torch.all(own.weight.grad[:, :4] != 0) and torch.all(own.weight.grad[:, 4:] == 0)
+
+
+def test_the_loss_of_tied_heads_by_hand() -> None:
+    """One image of the first of two classes. Logits at 1 dim: (2, 0), at 2 dims: (2 + 3, 0 - 1); importance 1 and 0.5."""
+    heads = MatryoshkaHeads(ModelConfig(dims=(1, 2), heads="tied"), 2)
+    with torch.no_grad():
+        heads.heads[0].weight.copy_(torch.tensor([[2.0, 3.0], [0.0, -1.0]]))
+        heads.heads[0].bias.zero_()
+    loss = MatryoshkaLoss(torch.nn.CrossEntropyLoss(), (1, 2), (1.0, 0.5))(heads(torch.ones(1, 2)), torch.tensor([0]))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-2)) + 0.5 * math.log1p(math.exp(-6)), rel=1e-5)
 
 
 # Training

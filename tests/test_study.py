@@ -92,10 +92,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "tiny.toml").write_text(TINY)
     (folder / "study.toml").write_text(DEFINITION.replace("PICTURES", str(folder / "animals.parquet")))
     study, places = load_study(folder / "study.toml"), Places(folder / "runs", folder / "records")
-    for part in study.parts:
-        for _ in run_part(study, part, places):
-            pass
-    yield folder
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+        for part in study.parts:
+            for _ in run_part(study, part, places):
+                pass
+        yield folder
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 

@@ -33,6 +33,8 @@ TINY = TrainConfig(
 @pytest.fixture(autouse=True)
 def _fresh_accelerate() -> Iterator[None]:
     """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

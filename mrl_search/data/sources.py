@@ -143,7 +143,7 @@ def read_path(path: str) -> bytes:
         where, _, position = path.rpartition("#")
         split, _, row = position.rpartition("/")
         try:
-            source = _dataset_source(where)
+            source = _dataset_source(where, None)
             return _row_bytes(source.splits[split], int(row), source.column, path)
         except (DataError, KeyError, ValueError, IndexError) as error:
             raise BrokenImage(f"{path} is gone: {error}") from error

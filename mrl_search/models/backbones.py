@@ -64,7 +64,8 @@ class FourConvBackbone(nn.Module):
 
     (n, 3, side, side) float32 in (-1, 1) to (n, dim) float32. With the widths 256, 512, 512, 512 and 256 pixels the shapes are those
     of the seed: 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. They follow from kernels of 12, 5, 3 and 3 pixels without padding
-    and pools of 3, 3, 2 and 2 (shared/seed, "Model Configuration"). The seed names no activation; a rectifier is taken.
+    and pools of 3, 3, 2 and 2 ("Matryoshka Representation Learning: Classifying Cats vs. Dogs (Part 1)", Model Configuration), where no
+    activation is named; a rectifier is taken.
 
     Raises:
         ConfigError: pictures so small that nothing is left of them.
