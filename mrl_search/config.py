@@ -164,20 +164,40 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The network: `backbone` is `compact`; `widths` are the channels of its four stages, `dims` the prefixes that get a head."""
+    """The network.
+
+    Attributes:
+        backbone: `compact`, or `four-conv`, the seed's.
+        widths: channels of its four stages.
+        dims: prefixes that get a head; the last one is the length of the embedding.
+        heads: `linear`; `tied`: one weight matrix, of which each prefix uses the first columns (MRL-E, arXiv 2205.13147, section 3);
+            or `cosine`: of unit prefixes and unit weights, so that classes lie apart by angle, which is what search and neighbours
+            go by (NormFace, arXiv 1704.06369).
+        scale: of the cosines before the softmax; the lower, the further apart a class must lie. Plays no part in linear heads.
+    """
 
     backbone: str = "compact"
-    widths: tuple[int, ...] = (32, 64, 160, 320)
+    widths: tuple[int, ...] = (48, 96, 192, 320)
     dims: tuple[int, ...] = DIMS
+    heads: str = "linear"
+    scale: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """Which images train and which validate. `min_side` drops images of which a side is not over that many pixels (0: none)."""
+    """Which images train and which validate.
+
+    Attributes:
+        min_side: images of which a side is not over so many pixels are left out (0: none).
+        validation: share that validates.
+        split_seed: of the division.
+        swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
+    """
 
     min_side: int = 0
     validation: float = 0.1
     split_seed: int = 0
+    swap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +210,7 @@ class AugmentConfig:
         rotate: at most so many degrees either way.
         flip: probability of a horizontal flip.
         jitter: brightness, contrast, saturation (factor 1 ± value) and hue (± value of a full turn).
+        blur: probability of a Gaussian blur, with a 3x3 kernel and a deviation of 0.1 to 2 pixels.
     """
 
     scale: tuple[float, float] = (0.3, 1.0)
@@ -197,6 +218,12 @@ class AugmentConfig:
     rotate: float = 5.0
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.04)
+    blur: float = 0.0
+
+    @property
+    def crops(self) -> bool:
+        """Whether a view may show less than the whole picture."""
+        return self.scale[0] < 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +233,7 @@ class ObjectiveConfig:
     Attributes:
         label: weight of classification by the prefix's linear head.
         instance: weight of instance similarity; 0 trains on one view and labels alone.
+        instance_from: first epoch, from 0, that trains instance similarity; those before it train on one view and labels alone.
         temperature: of InfoNCE.
         smoothing: label smoothing of the cross-entropy.
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
@@ -213,9 +241,14 @@ class ObjectiveConfig:
 
     label: float = 1.0
     instance: float = 0.5
+    instance_from: int = 0
     temperature: float = 0.1
     smoothing: float = 0.0
     weights: tuple[float, ...] = ()
+
+    def instance_in(self, epoch: int) -> float:
+        """Weight of instance similarity in `epoch`."""
+        return self.instance if epoch >= self.instance_from else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +258,13 @@ class ScheduleConfig:
     Attributes:
         batch: images a step and process (two views of each, when instance similarity is trained).
         accumulate: steps whose gradients are added up before the weights move.
-        lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then cosine to zero.
+        lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then it falls as `decay` says.
+        weight_decay: of AdamW, on weights alone: norms and biases are spared.
+        decay: `cosine`, to zero; or `exponential`, times `gamma` after every epoch.
+        gamma: see `decay`.
         embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
             better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
-        precision: `auto` (bf16 on a GPU, else no), `no`, `bf16` or `fp16`.
+        precision: `auto` (bf16 where the GPU or processor has instructions for it, else no), `no`, `bf16` or `fp16`.
     """
 
     epochs: int = 18
@@ -237,6 +273,8 @@ class ScheduleConfig:
     lr: float = 0.002
     weight_decay: float = 0.05
     warmup: float = 0.1
+    decay: str = "cosine"
+    gamma: float = 0.85
     sizes: Mapping[str, int] = field(default_factory=lambda: {"0": 128})
     embed_size: int = 0
     precision: str = "auto"
@@ -279,8 +317,25 @@ class TrainConfig:
             raise ConfigError(
                 f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."
             )
+        if s.decay not in ("cosine", "exponential") or not 0 < s.gamma <= 1:
+            raise ConfigError(f"schedule.decay is cosine or exponential, not {s.decay!r}; gamma is over 0 and at most 1.")
+        if self.model.heads not in ("linear", "tied", "cosine") or self.model.scale <= 0:
+            raise ConfigError(f"model.heads is linear, tied or cosine, not {self.model.heads!r}; model.scale is positive.")
+        if self.model.backbone == "four-conv" and {*s.sizes.values(), s.embed_size or s.size(0)} != {s.size(0)}:
+            raise ConfigError(
+                "The backbone four-conv is made for one size of pictures.", "Give schedule.sizes one value, and no embed_size."
+            )
         if not 0 < self.data.validation < 1:
             raise ConfigError(f"data.validation is a share between 0 and 1, not {self.data.validation}.")
+
+    def resized(self, width: int | None = None, size: int | None = None) -> Self:
+        """This recipe with a first stage of `width` channels, the others in proportion, and pictures of `size` pixels throughout."""
+        model, schedule = self.model, self.schedule
+        if width is not None:
+            model = dataclasses.replace(model, widths=tuple(round(w * width / model.widths[0]) for w in model.widths))
+        if size is not None:
+            schedule = dataclasses.replace(schedule, sizes={"0": size}, embed_size=0)
+        return dataclasses.replace(self, model=model, schedule=schedule)
 
 
 def recipe_names() -> list[str]:

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
+from mrl_search.config import ScheduleConfig, TrainConfig, load_recipe, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network, views
 from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import stratified_split
+from mrl_search.data.splits import split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
 from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
@@ -64,8 +64,12 @@ class EpochRecord:
 
 
 def pixel_side(config: TrainConfig) -> int:
-    """The side that images are decoded to, in pixels: a quarter over the largest that is trained on, so that crops stay sharp."""
-    return round(1.25 * max(config.schedule.sizes.values()))
+    """The side that images are decoded to, in pixels: that of the largest trained on, and a quarter more where crops should stay sharp."""
+    return _side(config, max(config.schedule.sizes.values()))
+
+
+def _side(config: TrainConfig, size: int) -> int:
+    return round(1.25 * size) if config.augment.crops else size
 
 
 def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[StepRecord | EpochRecord]:
@@ -80,7 +84,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     accelerator = _accelerator(config.schedule, tracker, out)
     objective, schedule = config.objective, config.schedule
     classes = _classes(pixels, config)
-    rows_train, rows_validation = stratified_split(pixels.labels, pixels.hashes, config.data.validation, config.data.split_seed)
+    rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data)
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
     if steps == 0:
@@ -106,10 +110,11 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     images: Tensor | None = None
     side = 0
     for epoch in range(first, schedule.epochs):
-        start, size = time.perf_counter(), schedule.size(epoch)
-        if round(1.25 * size) != side or images is None:
-            side = round(1.25 * size)
-            images = torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
+        start, size, similarity = time.perf_counter(), schedule.size(epoch), objective.instance_in(epoch)
+        if _side(config, size) != side or images is None:
+            side = _side(config, size)
+            whole = pixels.images.shape[-1] == side
+            images = pixels.images if whole else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
         set_seed(config.seed * 1000 + epoch)
         chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
         data = TensorDataset(images[rows_train], targets[rows_train])
@@ -120,15 +125,15 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             with accelerator.accumulate(network):
                 _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
                 x = views(batch, size, config.augment, chance)
-                if objective.instance:
+                if similarity:
                     x = torch.cat((x, views(batch, size, config.augment, chance)))
                     target = torch.cat((target, target))
                 with accelerator.autocast():
                     embedding, logits = network(x)
                 zero = embedding.sum() * 0
                 label = label_loss(logits, target) if objective.label else zero
-                instance = instance_loss(embedding) if objective.instance else zero
-                accelerator.backward(objective.label * label + objective.instance * instance)
+                instance = instance_loss(embedding) if similarity else zero
+                accelerator.backward(objective.label * label + similarity * instance)
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
@@ -165,7 +170,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
 def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> accelerate.Accelerator:
     precision = schedule.precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if native else "no"
     try:
         accelerator = accelerate.Accelerator(
             mixed_precision=precision,
@@ -207,10 +213,12 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
 
 
 def _network(config: TrainConfig, classes: tuple[str, ...]) -> MatryoshkaNetwork:
+    size = max(config.schedule.sizes.values())
     if not config.init:
-        return MatryoshkaNetwork(config.model, len(classes))
+        return MatryoshkaNetwork(config.model, len(classes), size)
     start = load_model(Path(config.init))
-    if (start.config, start.classes) != (config.model, classes):
+    fits = config.model.backbone == "compact" or start.size == size
+    if not fits or (start.config, start.classes) != (config.model, classes):
         raise ConfigError(
             f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
         )
@@ -222,16 +230,19 @@ def check_run(out: Path, config: TrainConfig) -> None:
     if (out / DESCRIPTION).exists():
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     recipe = out / RECIPE
-    if recipe.exists() and recipe.read_text() != to_toml(config):
+    if recipe.exists() and load_recipe(str(recipe)) != config:  # values, not text: an older version knew fewer settings
         raise ConfigError(f"The unfinished run in {out} has another recipe.", f"Choose another --out, or remove {recipe}.")
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: float) -> None:
-    """Set the learning rate for the moment when the share `done` of all steps is behind us: linear warm-up, then cosine to zero."""
+    """Set the learning rate for the moment when the share `done` of all steps is behind us: linear warm-up, then the schedule's decay."""
     warm = done / schedule.warmup if done < schedule.warmup else 1.0
-    cosine = 0.5 * (1 + math.cos(math.pi * max(0.0, done - schedule.warmup) / (1 - schedule.warmup)))
+    if schedule.decay == "exponential":
+        left = schedule.gamma ** math.floor(done * schedule.epochs + 1e-9)
+    else:
+        left = 0.5 * (1 + math.cos(math.pi * max(0.0, done - schedule.warmup) / (1 - schedule.warmup)))
     for group in optimizer.param_groups:
-        group["lr"] = schedule.lr * min(warm + 1e-3, 1.0) * cosine
+        group["lr"] = schedule.lr * min(warm + 1e-3, 1.0) * left
 
 
 @torch.inference_mode()
@@ -240,7 +251,8 @@ def _validate(
 ) -> dict[int, float]:
     """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
     network.eval()
-    loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), 256))
+    count = min(256, max(16, 256 * 128**2 // size**2))  # large pictures in smaller batches: their feature maps fill the memory
+    loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), count))
     right: list[Tensor] = []
     for batch, target in loader:
         with accelerator.autocast():

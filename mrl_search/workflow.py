@@ -19,7 +19,7 @@ from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
-from mrl_search.data.splits import stratified_split
+from mrl_search.data.splits import split_rows
 from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
@@ -32,7 +32,7 @@ from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "build_index", "embed_queries", "evaluate", "instance_goal", "part_of", "search_images",
+    "Answers", "Evaluation", "build_index", "changed_copies", "embed_queries", "evaluate", "instance_goal", "part_of", "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -144,7 +144,7 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
             labels.append(picture.label)
             hashes.append(picture.hash)
         progress("splitting", done, len(source.paths))
-    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
+    train, held_out = split_rows(labels, hashes, how)
     return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
 
 
@@ -191,7 +191,7 @@ def evaluate(
                 f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.",
                 "Evaluate images that are in the index.",
             )
-        copies, thumbnails = _copies(source, encoder, set(wanted), instance, progress)
+        copies, thumbnails = changed_copies(source, encoder, set(wanted), instance, progress)
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
@@ -209,7 +209,7 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
     encoder = load_encoder(index.manifest.model)
     index.check_encoder(encoder.fingerprint)
     items = subset(_corpus(index), rows.tolist(), "sample")
-    copies, _ = _copies(items, encoder, set(items.paths), STANDARD, progress)
+    copies, _ = changed_copies(items, encoder, set(items.paths), STANDARD, progress)
     hashes = index.embeddings.hashes
 
     def first(asked: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -219,10 +219,10 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
     return Goal("instance", k, index.to_space(copies.rows), np.full(len(copies.rows), -1), first)
 
 
-def _copies(
-    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress
+def changed_copies(
+    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress = _silent
 ) -> tuple[Copies, NDArray[np.uint8]]:
-    """One changed copy of each wanted image, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
+    """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
     rows, small, originals, pictures = [], [], [], []
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
     for done, i in enumerate(todo, 1):

@@ -1,5 +1,6 @@
 """Training views and changed copies: each option does what it says, all chance comes from the seed."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from mrl_search.config import AugmentConfig
 from mrl_search.data.augment import GREY, shrink, to_network, views
-from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
+from mrl_search.data.copies import HARD, PROTOCOLS, STANDARD, CopyProtocol, changed_copy
+from mrl_search.models.torchvision_import import import_torchvision
 
 STILL = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
 LUMA = torch.tensor(GREY)
@@ -233,3 +235,43 @@ def test_the_standard_copy_is_the_published_protocol() -> None:
     assert 0.84 < area.max() < 0.93
     assert math.isclose(float(aspect.min()), 0.8, abs_tol=0.06)
     assert math.isclose(float(aspect.max()), 1.25, abs_tol=0.08)
+
+
+NOTHING = CopyProtocol(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+
+
+def test_the_hard_protocol_is_the_one_that_was_asked_for() -> None:
+    assert PROTOCOLS == {"standard": STANDARD, "hard": HARD}
+    assert (HARD.area, HARD.rotate, HARD.jitter, HARD.blur, HARD.quality) == ((0.25, 0.5), 20.0, (0.5, 0.5, 0.5, 0.05), True, 30)
+    ramps = Image.fromarray(_ramps(1, 128)[0].permute(1, 2, 0).numpy())
+    still = replace(HARD, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0), rotate=0.0, blur=False, quality=0)
+    copies = torch.from_numpy(np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])).permute(0, 3, 1, 2) / 255
+    wide, high = _extent(copies)
+    assert 0.22 < (wide * high).min() < 0.3
+    assert 0.45 < (wide * high).max() < 0.54
+
+
+def test_a_copy_is_turned_by_at_most_the_angle() -> None:
+    white = Image.new("RGB", (64, 64), "white")
+    black = [float((changed_copy(white, 64, seed, replace(NOTHING, rotate=20.0)) < 128).mean()) for seed in range(40)]
+    assert min(black) < 0.02 < max(black) < 0.2
+
+
+def test_a_copy_is_blurred_and_saved_as_a_jpeg() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    blurred = [changed_copy(noise, 64, seed, replace(NOTHING, blur=True)).std() for seed in range(20)]
+    assert min(blurred) < 0.5 * np.asarray(noise).std() < max(blurred)
+    file = io.BytesIO()
+    noise.save(file, "JPEG", quality=30)
+    assert np.array_equal(changed_copy(noise, 64, 3, replace(NOTHING, quality=30)), np.asarray(Image.open(file)))
+
+
+def test_the_standard_copy_is_drawn_as_before_there_was_a_hard_one() -> None:
+    v2 = import_torchvision("torchvision.transforms.v2")
+    torch.manual_seed(11)
+    steps = [
+        v2.RandomResizedCrop(32, scale=(0.5, 0.9), ratio=(0.8, 1.25)),
+        v2.RandomHorizontalFlip(0.5),
+        v2.ColorJitter(0.3, 0.3, 0.3, 0.02),
+    ]
+    assert np.array_equal(changed_copy(_picture(), 32, 11), np.asarray(v2.Compose(steps)(_picture())))

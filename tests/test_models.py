@@ -10,7 +10,7 @@ import torch
 import xxhash
 from safetensors.torch import load_file, save_file
 
-from mrl_search.config import ModelConfig
+from mrl_search.config import ModelConfig, to_mapping
 from mrl_search.errors import ConfigError, ModelError, MrlSearchError
 from mrl_search.models import encoder as encoder_module
 from mrl_search.models.backbones import CompactBackbone, build_backbone
@@ -49,8 +49,8 @@ def _pictures(n: int, side: int = 32, seed: int = 0) -> np.ndarray:
 def test_the_default_network_is_small_enough_to_be_bundled() -> None:
     network = MatryoshkaNetwork(ModelConfig(), 2)
     count = sum(p.numel() for p in network.parameters())
-    assert sum(p.numel() for p in network.backbone.parameters()) == 4_578_896
-    assert count == 4_578_896 + 2 * sum(ModelConfig().dims) + 2 * len(ModelConfig().dims)
+    assert sum(p.numel() for p in network.backbone.parameters()) == 5_284_056
+    assert count == 5_284_056 + 2 * sum(ModelConfig().dims) + 2 * len(ModelConfig().dims)
     assert 2 * count < 12_000_000  # bytes, in half precision
 
 
@@ -82,7 +82,7 @@ def test_the_names_in_the_config_count() -> None:
 
 def test_each_head_sees_exactly_its_prefix() -> None:
     torch.manual_seed(0)
-    heads = MatryoshkaHeads((2, 4, 8), 3)
+    heads = MatryoshkaHeads(ModelConfig(dims=(2, 4, 8)), 3)
     embedding = torch.randn(5, 8)
     before = heads(embedding)
     for head, d, part in zip(heads.heads, (2, 4, 8), before, strict=True):
@@ -124,7 +124,7 @@ def test_a_model_is_data_and_nothing_is_left_over(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     assert {v.dtype for v in weights.values()} == {torch.float16}
     assert json.loads((folder / "model.json").read_text()) == {
-        "format": 1, "name": "tiny", "model": {"backbone": "compact", "widths": [8, 8, 16, 16], "dims": [8, 16]}, "classes": ["cat", "dog"],
+        "format": 1, "name": "tiny", "model": to_mapping(TINY), "classes": ["cat", "dog"],
         "size": 32, "weights": xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes()), "training": TRAINING,
     }  # fmt: skip
 

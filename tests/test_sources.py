@@ -287,3 +287,24 @@ def test_pictures_are_not_decoded_before_they_are_read(monkeypatch: pytest.Monke
     _dataset([1, 2], ("cat", "dog")).to_parquet(tmp_path / "x.parquet")
     monkeypatch.setattr(datasets.Image, "decode_example", SimpleNamespace())  # calling it would fail
     assert _greys(open_source(str(tmp_path / "x.parquet"))) == [1, 2]
+
+
+# Other label columns
+
+
+def test_another_column_may_hold_the_labels(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"]), "kind": datasets.Value("string")}
+    )
+    picture = Image.new("RGB", (4, 4), "red")
+    rows = {"image": [picture] * 3, "label": [0, 1, 0], "kind": ["x", "y", None]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "set.parquet"))
+    plain, other = open_source(str(tmp_path / "set.parquet")), open_source(str(tmp_path / "set.parquet"), "kind")
+    assert (plain.labels, other.labels) == (["a", "b", "a"], ["x", "y", None])
+    assert plain.paths == other.paths and plain.read(0) == other.read(0)
+    with pytest.raises(DataError, match="has no column 'colour'"):
+        open_source(str(tmp_path / "set.parquet"), "colour")
+    (tmp_path / "folder").mkdir()
+    picture.save(tmp_path / "folder" / "a.png")
+    with pytest.raises(DataError, match="which has no column 'kind'"):
+        open_source(str(tmp_path / "folder"), "kind")

@@ -33,6 +33,8 @@ TINY = TrainConfig(
 @pytest.fixture(autouse=True)
 def _fresh_accelerate() -> Iterator[None]:
     """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -320,15 +322,20 @@ SETTINGS = {
     "seed": {"seed": 1},
     "dims": {"model__dims": (4, 16)},
     "widths": {"model__widths": (8, 8, 16, 24)},
+    "heads": {"model__heads": "cosine"},
+    "scale of the cosines": {"model__heads": "cosine", "model__scale": 8.0},
     "validation": {"data__validation": 0.1},
     "split_seed": {"data__split_seed": 1},
+    "swap": {"data__swap": True},
     "scale": {"augment__scale": (0.8, 1.0)},
     "aspect": {"augment__aspect": (1.0, 1.0)},
     "rotate": {"augment__rotate": 0.0},
     "flip": {"augment__flip": 0.0},
     "jitter": {"augment__jitter": (0.4, 0.4, 0.4, 0.0)},
+    "blur": {"augment__blur": 1.0},
     "label": {"objective__label": 0.5},
     "instance": {"objective__instance": 0.1},
+    "instance_from": {"objective__instance_from": 1},
     "temperature": {"objective__temperature": 0.5},
     "smoothing": {"objective__smoothing": 0.1},
     "weights": {"objective__weights": (1.0, 0.5)},
@@ -338,6 +345,7 @@ SETTINGS = {
     "lr": {"schedule__lr": 0.02},
     "weight_decay": {"schedule__weight_decay": 0.5},
     "warmup": {"schedule__warmup": 0.5},
+    "decay": {"schedule__decay": "exponential"},
     "sizes": {"schedule__sizes": {"0": 40}},
     "precision": {"schedule__precision": "bf16"},
 }
@@ -359,10 +367,10 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
-    tested_elsewhere = {"name", "backbone", "min_side", "embed_size"}  # here and in test_training, test_models, test_reading
+    tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma"}  # in test_training, test_models, test_reading, test_seed
     config = to_mapping(TINY)
     names = {"seed", "name"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
-    assert names == set(SETTINGS) | tested_elsewhere
+    assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
 
 
 def _rate(schedule: ScheduleConfig, done: float) -> float:

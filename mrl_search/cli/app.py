@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from mrl_search.cli.build_index import build_index
 from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
-from mrl_search.cli.evaluate import evaluate
+from mrl_search.cli.evaluate import EvaluateCommand, evaluate
 from mrl_search.cli.info import info
 from mrl_search.cli.query import query
 from mrl_search.cli.shrink import shrink
@@ -45,7 +45,7 @@ app = typer.Typer(
     help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
 )  # fmt: skip
 for command in (demo, train, build_index, query, classify, tune, evaluate, info, shrink):
-    app.command()(command)
+    app.command(cls=EvaluateCommand if command is evaluate else None)(command)
 
 
 def _version(wanted: bool) -> None:

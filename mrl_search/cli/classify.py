@@ -15,6 +15,7 @@ from mrl_search.cli.options import (
     VectorFile,
     Where,
     allowed_of,
+    ladder_of,
     open_index,
     plan_of,
     queries_of,
@@ -34,30 +35,46 @@ def classify(
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")
     ] = 0.07,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Read longer prefixes only while the vote is not sure; thresholds are learnt from the index.")
+    ] = False,
     where: Where = None,
     ids: Ids = None,
     as_json: Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     opened = open_index(index)
-    chosen = plan_of(opened, dims, plan, k, "classify")
+    chosen = ladder_of(opened, dims, plan, k, 1) if adaptive else plan_of(opened, dims, plan, k, "classify")
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
-    from mrl_search.search import Weighting, search, vote
+    from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, vote
 
+    ballot = Ballot(k, temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
     queries = queries_of(opened, images, vector)
-    hits = search(opened, queries.rows, chosen, allowed)
-    votes = vote(hits, opened.embeddings.labels, temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
-    if as_json:
-        for name, v in zip(queries.names, votes, strict=True):
-            shares = {label: round(share, 6) for label, share in v.shares.items()}
-            json_line({"image": name, "plan": str(chosen), "label": v.label, "confidence": round(v.confidence, 6), "votes": shares})
+    read: list[dict[str, int]] = [{} for _ in queries.names]
+    if adaptive:
+        learned = learn_thresholds(opened, chosen, ballot, allowed)
+        votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
+        read = [{"dims_read": int(d)} for d in dims_read]
     else:
-        rows = [
-            (v.label or "?", f"{v.confidence:.1%}", ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items()), name)
-            for name, v in zip(queries.names, votes, strict=True)
-        ]
-        show_table(("label", "confidence", "votes", "image"), rows)
+        votes = vote(search(opened, queries.rows, chosen, allowed), opened.embeddings.labels, ballot.temperature, ballot.weighting)
+    rows = []
+    for name, v, extra in zip(queries.names, votes, read, strict=True):
+        if as_json:
+            shares = {label: round(share, 6) for label, share in v.shares.items()}
+            sure = {"confidence": round(v.confidence, 6), **extra}
+            json_line({"image": name, "plan": str(chosen), "label": v.label, **sure, "votes": shares})
+        else:
+            shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
+            rows.append((v.label or "?", f"{v.confidence:.1%}", *map(str, extra.values()), shown, name))
+    if not as_json:
+        show_table(("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image"), rows)
         among = len(opened) if allowed is None else len(allowed)
         note(f"{k} neighbours among {among:,} items of {opened.folder}, plan {chosen}")
+        if adaptive:
+            p = learned.point
+            note(
+                f"thresholds learnt from {p.n:,} items of the index, each without itself: {p.accuracy:.1%} right "
+                f"with {p.expected_dims:.0f} dims on average, {learned.full_accuracy:.1%} with {chosen.dims[-1]}"
+            )
     show_skipped(queries.skipped)

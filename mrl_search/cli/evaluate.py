@@ -1,12 +1,26 @@
 """`mrl-search evaluate`: accuracy of every prefix, by linear heads, by neighbours, and as search for changed copies."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mrl_search.cli.options import IndexFolder, Json, Model, Src
+from mrl_search.errors import ConfigError
 
-__all__ = ["evaluate"]
+__all__ = ["EvaluateCommand", "evaluate"]
+
+
+class EvaluateCommand(TyperCommand):
+    """Lets `--instance` stand without a value, for the standard protocol; typer itself has no options of that kind."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click has no public name
+        given = []
+        for i, arg in enumerate(args):
+            given.append(arg)
+            if arg == "--instance" and args[i + 1 : i + 2] not in (["standard"], ["hard"]):
+                given.append("standard")
+        return super().parse_args(ctx, given)
 
 
 def evaluate(
@@ -14,16 +28,22 @@ def evaluate(
     model: Model = "bundled",
     index: IndexFolder = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
-    instance: Annotated[bool, typer.Option("--instance", help="Also search with changed copies: is the original found first?")] = False,
+    instance: Annotated[
+        str | None,
+        typer.Option("--instance", metavar="[standard|hard]", help="Also search with changed copies: is the original found first?"),
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="PART", help="Only the train or validation part, as the model's training divided SRC.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure every prefix on the images of SRC: searched in the index, or in SRC itself, each left out of its own answer."""
+    from mrl_search.data.copies import PROTOCOLS
+
+    if instance is not None and instance not in PROTOCOLS:
+        raise ConfigError(f"There is no protocol {instance!r} for changed copies.", f"Protocols: {', '.join(PROTOCOLS)}.")
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.config import to_mapping
-    from mrl_search.data.copies import STANDARD
     from mrl_search.data.sources import open_source
     from mrl_search.index import Index
     from mrl_search.models.encoder import load_encoder
@@ -39,7 +59,12 @@ def evaluate(
     source = open_source(src)
     with progress_bars() as progress:
         result = measure(
-            part_of(source, split, encoder, progress), encoder, opened, k=k, instance=STANDARD if instance else None, progress=progress
+            part_of(source, split, encoder, progress),
+            encoder,
+            opened,
+            k=k,
+            instance=PROTOCOLS[instance] if instance else None,
+            progress=progress,
         )
     if as_json:
         for p in result.prefixes:
@@ -50,6 +75,6 @@ def evaluate(
     columns = ("dims", "linear head", f"{k}-NN", "instance recall@1")
     show_table(columns if instance else columns[:3], [row if instance else row[:3] for row in rows])
     p = result.prefixes[0]
-    note(f"n = {p.n:,}, top-1 accuracy with 95% Wilson interval" + (f"; {p.n_instance:,} changed copies" if instance else ""))
+    note(f"n = {p.n:,}, top-1 accuracy with 95% Wilson interval" + (f"; {p.n_instance:,} changed copies, {instance}" if instance else ""))
     if result.thumbnail_recall_at_1 is not None:
         note(f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}")

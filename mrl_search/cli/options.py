@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dims", "Ids", "Images", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "VectorFile", "Where",
-    "allowed_of", "bytes_of", "dims_of", "open_index", "plan_of", "queries_of",
+    "allowed_of", "bytes_of", "dims_of", "ladder_of", "open_index", "plan_of", "queries_of",
 ]  # fmt: skip
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
@@ -40,6 +40,9 @@ Where = Annotated[
 ]
 Ids = Annotated[Path | None, typer.Option("--ids", metavar="FILE", help="Only these rows of the index: one number a line, or a .npy file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+
+SHORTLIST = 200  # what an early stop re-scores: so many, or 20 times k
 
 
 def open_index(folder: Path | None) -> "Index":
@@ -82,6 +85,16 @@ def queries_of(index: "Index", images: list[str] | None, vector: str | None) -> 
         show_skipped(queries.skipped)
         raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")
     return queries
+
+
+def ladder_of(index: "Index", dims: int | None, plan: str | None, k: int, first: int) -> Plan:
+    """The plan that `--adaptive` climbs: the one given, or all prefixes of the index from `first` dims on."""
+    if dims is not None:
+        raise ConfigError("--adaptive needs more than one prefix, and --dims names one.", "Leave --dims out, or give a --plan.")
+    if plan is not None:
+        return plan_of(index, None, plan, k)
+    steps = [d for d in index.dims if d >= first] or list(index.dims)
+    return Plan.ladder(steps, max(SHORTLIST, 20 * k), k)
 
 
 def allowed_of(index: "Index", where: list[str] | None, ids: Path | None) -> "NDArray[np.int64] | None":

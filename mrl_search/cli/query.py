@@ -17,6 +17,7 @@ from mrl_search.cli.options import (
     VectorFile,
     Where,
     allowed_of,
+    ladder_of,
     open_index,
     plan_of,
     queries_of,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["query"]
 
-FIRST, SHORTLIST = 16, 200  # an early stop starts at so many dims, and re-scores so many or 20 times k
+FIRST = 16  # an early stop starts at so many dims
 
 
 def query(
@@ -100,9 +101,4 @@ def _plan(index: "Index", dims: int | None, plan: str | None, k: int, exact: boo
     """The plan to run; `--exact` needs none, and `--adaptive` climbs all prefixes from 16 dims on unless told otherwise."""
     if exact and (adaptive or dims is not None or plan is not None):
         raise ConfigError("--exact was given with another way to search.", "Leave out --dims, --plan and --adaptive.")
-    if adaptive and dims is not None:
-        raise ConfigError("--adaptive needs more than one prefix, and --dims names one.", "Leave --dims out, or give a --plan.")
-    if adaptive and plan is None:
-        steps = [d for d in index.dims if d >= FIRST] or list(index.dims)
-        return Plan.ladder(steps, max(SHORTLIST, 20 * k), k)
-    return plan_of(index, dims, plan, k)
+    return ladder_of(index, dims, plan, k, FIRST) if adaptive else plan_of(index, dims, plan, k)

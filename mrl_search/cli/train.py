@@ -21,6 +21,10 @@ def train(
     min_side: Annotated[
         int | None, typer.Option("--min-side", min=0, help="Leave out images not over so many pixels on both sides.")
     ] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", min=8, help="Channels of the network's first stage; the others follow in proportion.")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", min=32, help="Side of the pictures in pixels, in all epochs.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and views.")] = None,
     tracker: Annotated[str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed.")] = None,
     setting: Annotated[
@@ -31,7 +35,7 @@ def train(
     from mrl_search.config import load_recipe
 
     given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
-    config = load_recipe(recipe, [*given, *(setting or [])])
+    config = load_recipe(recipe, [*given, *(setting or [])]).resized(width, size)
     out = out or Path("runs") / config.name
     if run_training(src, config, out, tracker):
         typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from mrl_search.config import AugmentConfig
 
-__all__ = ["shrink", "to_network", "views"]
+__all__ = ["blurred", "shrink", "to_network", "views"]
 
+BLUR = (0.1, 2.0)  # deviations in pixels, those that torchvision's GaussianBlur draws from
 GREY = (0.299, 0.587, 0.114)
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
@@ -58,4 +59,17 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     mean = torch.einsum("nchw,c->n", view, grey) / (size * size)
     offset = ((1 - contrast) * brightness).view(n, 1, 1) * mean.view(n, 1, 1)
     view = torch.baddbmm(offset.expand(n, 3, 1), colour, view.flatten(2)).view(n, 3, size, size)
-    return (view.clamp(0, 1) * 2 - 1).contiguous(memory_format=torch.channels_last)
+    view = view.clamp(0, 1)
+    if config.blur:  # nothing is drawn without it: other recipes keep their views
+        sigma = uniform(*BLUR)
+        view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
+    return (view * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with a 3x3 kernel, edges reflected, as torchvision's: (n, c, h, w) float32, deviations (n,) in pixels, 0 for none."""
+    beside = torch.where(sigma > 0, torch.exp(-0.5 / sigma.clamp(min=1e-3) ** 2), 0.0).view(-1, 1, 1, 1)
+    centre, beside = 1 / (1 + 2 * beside), beside / (1 + 2 * beside)
+    wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    rows = centre * wide[:, :, 1:-1] + beside * (wide[:, :, :-2] + wide[:, :, 2:])
+    return centre * rows[..., 1:-1] + beside * (rows[..., :-2] + rows[..., 2:])

@@ -127,21 +127,27 @@ def holds_vectors(where: str) -> bool:
     return bool(vector_columns(path)) and not any(_may_hold_images(field) for field in pq.read_schema(path))
 
 
-def open_source(where: str) -> Source:
+def open_source(where: str, label: str | None = None) -> Source:
     """Open `where`: an image folder, a folder or file that `datasets` can load, or `hub:OWNER/NAME`.
 
+    Args:
+        where: see above.
+        label: column of a data set that holds the labels; by default `label` or `labels`, where there is one.
+
     Raises:
-        DataError: nothing there, no images in it, or a data set without an image column.
+        DataError: nothing there, no images in it, or a data set without an image column, or without that label column.
     """
     if where.startswith(HUB):
-        return _dataset_source(where)
+        return _dataset_source(where, label)
     path = Path(where).expanduser()
     if not path.exists():
         raise DataError(f"There is nothing at {where}.", "SRC is an image folder, a data set on disk, or hub:OWNER/NAME.")
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return FolderSource(str(path.resolve()), [str(path.resolve())], [None])
     if path.is_file() or _is_dataset(path):
-        return _dataset_source(str(path.resolve()))
+        return _dataset_source(str(path.resolve()), label)
+    if label is not None:
+        raise DataError(f"{where} is an image folder, which has no column {label!r}.", "Its labels are the names of its sub-folders.")
     source = FolderSource.scan(path)
     if not source.paths:
         raise DataError(
@@ -160,7 +166,7 @@ def read_path(path: str) -> bytes:
         where, _, position = path.rpartition("#")
         split, _, row = position.rpartition("/")
         try:
-            source = _dataset_source(where)
+            source = _dataset_source(where, None)
             return _row_bytes(source.splits[split], int(row), source.column, path)
         except (DataError, KeyError, ValueError, IndexError) as error:
             raise BrokenImage(f"{path} is gone: {error}") from error
@@ -191,7 +197,7 @@ def _tables(folder: Path) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=4)
-def _dataset_source(where: str) -> DatasetSource:
+def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
     import datasets  # heavy, and only this kind of source needs it
 
     try:
@@ -214,7 +220,9 @@ def _dataset_source(where: str) -> DatasetSource:
     bare = next((name for name, split in splits.items() if image not in split.column_names), None)
     if bare is not None:
         raise DataError(f"{where} has no image column {image!r} in its split {bare!r}.", "Every split needs it.")
-    label = next((c for c in LABEL_COLUMNS if c in columns), None)
+    if wanted is not None and wanted not in columns:
+        raise DataError(f"{where} has no column {wanted!r}.", f"It has: {', '.join(columns)}.")
+    label = wanted or next((c for c in LABEL_COLUMNS if c in columns), None)
     paths: list[str] = []
     labels: list[str | None] = []
     for name, split in splits.items():

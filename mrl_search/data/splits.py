@@ -5,9 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.config import DataConfig
 from mrl_search.errors import DataError
 
-__all__ = ["stratified_split"]
+__all__ = ["split_rows", "stratified_split"]
+
+
+def split_rows(labels: Sequence[str | None], hashes: Sequence[str], how: DataConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows for training and for validation as a recipe divides them: `stratified_split`, with the sides changed where `how` swaps them."""
+    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
+    return (held_out, train) if how.swap else (train, held_out)
 
 
 def stratified_split(

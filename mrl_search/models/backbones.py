@@ -5,11 +5,14 @@ from torch import Tensor, nn
 from mrl_search.config import ModelConfig
 from mrl_search.errors import ConfigError
 
-__all__ = ["CompactBackbone", "build_backbone"]
+__all__ = ["CompactBackbone", "FourConvBackbone", "build_backbone"]
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet, arXiv 1512.03385, section 3.3)."""
+    """Two 3x3 convolutions around a shortcut (ResNet, arXiv 1512.03385, section 3.3).
+
+    A shortcut to fewer pixels averages them, where a strided convolution would drop three of four (ResNet-D, arXiv 1812.01187, section 4).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -19,7 +22,8 @@ class Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.act = nn.ReLU(inplace=True)
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        pool = nn.Identity() if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+        self.shortcut = nn.Identity() if same else nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm1(self.conv1(x)))
@@ -34,7 +38,7 @@ class CompactBackbone(nn.Module):
     dim carries weight in the cosine from the first step of training on.
     """
 
-    def __init__(self, dim: int, widths: tuple[int, ...] = (32, 64, 160, 320)) -> None:
+    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320)) -> None:
         super().__init__()
         first = widths[0]
         self.stem = nn.Sequential(
@@ -55,15 +59,57 @@ class CompactBackbone(nn.Module):
         return embedding
 
 
-def build_backbone(config: ModelConfig) -> nn.Module:
-    """The backbone that `config` describes, its weights at random.
+class FourConvBackbone(nn.Module):
+    """The seed's network: four convolutions, each with a rectifier and max pooling, and one linear layer.
+
+    (n, 3, side, side) float32 in (-1, 1) to (n, dim) float32. With the widths 256, 512, 512, 512 and 256 pixels the shapes are those
+    of the seed: 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. They follow from kernels of 12, 5, 3 and 3 pixels without padding
+    and pools of 3, 3, 2 and 2 ("Matryoshka Representation Learning: Classifying Cats vs. Dogs (Part 1)", Model Configuration), where no
+    activation is named; a rectifier is taken.
 
     Raises:
-        ConfigError: there is no backbone of that name, or it cannot have such widths.
+        ConfigError: pictures so small that nothing is left of them.
     """
-    if config.backbone != "compact":
-        raise ConfigError(f"There is no backbone {config.backbone!r}.", "Backbones: compact.")
+
+    KERNELS, POOLS = (12, 5, 3, 3), (3, 3, 2, 2)
+
+    def __init__(self, dim: int, widths: tuple[int, ...] = (256, 512, 512, 512), side: int = 256) -> None:
+        super().__init__()
+        left = side
+        for kernel, pool in zip(self.KERNELS, self.POOLS, strict=True):
+            left = max(0, left - kernel + 1) // pool
+        if left < 1:
+            raise ConfigError(
+                f"The backbone four-conv cannot see pictures of {side} pixels.", "Its pictures have at least 113: --size 128."
+            )
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, outputs, kernel), nn.ReLU(inplace=True), nn.MaxPool2d(pool))
+            for inputs, outputs, kernel, pool in zip((3, *widths), widths, self.KERNELS, self.POOLS, strict=False)
+        )
+        self.project = nn.Linear(widths[-1] * left * left, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        embedding: Tensor = self.project(x.flatten(1))
+        return embedding
+
+
+def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
+    """The backbone that `config` describes, its weights at random.
+
+    Args:
+        config: of the network.
+        side: of its pictures, in pixels: what the linear layer of `four-conv` is made for. `compact` takes any.
+
+    Raises:
+        ConfigError: there is no backbone of that name, or it cannot have such widths or pictures.
+    """
+    if config.backbone not in ("compact", "four-conv"):
+        raise ConfigError(f"There is no backbone {config.backbone!r}.", "Backbones: compact, four-conv.")
     if len(config.widths) != 4 or any(w < 8 or w % 8 for w in config.widths):
         # torch 2.13's CPU kernels corrupt memory in the backward pass of convolutions with two channels
-        raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [32, 64, 160, 320].")
+        raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [48, 96, 192, 320].")
+    if config.backbone == "four-conv":
+        return FourConvBackbone(config.dims[-1], config.widths, side)
     return CompactBackbone(config.dims[-1], config.widths)

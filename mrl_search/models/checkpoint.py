@@ -86,7 +86,7 @@ def load_model(folder: Path) -> ModelFile:
             raise ModelError(
                 f"{weights_file} is damaged: it is not the file that {DESCRIPTION} describes.", "Copy or train the model again."
             )
-        network = MatryoshkaNetwork(config, len(description["classes"]))
+        network = MatryoshkaNetwork(config, len(description["classes"]), int(description["size"]))
         state: dict[str, Tensor] = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights_file).items()}
         problems = network.load_state_dict(state, strict=False)
         missing = [k for k in problems.missing_keys if not k.endswith("num_batches_tracked")]

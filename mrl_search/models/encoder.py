@@ -101,8 +101,8 @@ def load_encoder(model: str = BUNDLED) -> NetworkEncoder:
 
 def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
     file = load_model(folder)
-    state = {name: tensor.numpy() for name, tensor in file.network.heads.state_dict().items()}
-    heads = {d: (state[f"heads.{i}.weight"].copy(), state[f"heads.{i}.bias"].copy()) for i, d in enumerate(file.network.heads.dims)}
+    parts = {d: file.network.heads.weights(d) for d in file.network.heads.dims}
+    heads = {d: (weight.numpy().copy(), bias.numpy().copy()) for d, (weight, bias) in parts.items()}
     fingerprint = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
     return NetworkEncoder(
         model, file.name, fingerprint, file.size, file.config.dims, file.network.backbone, file.classes, heads, training=file.training

@@ -2,6 +2,7 @@
 
 from mrl_search.search.adaptive import search_adaptive
 from mrl_search.search.certify import certify
+from mrl_search.search.confident import Ballot, Learned, classify_adaptive, learn_thresholds
 from mrl_search.search.explain import Explanation, explain
 from mrl_search.search.filters import allowed_rows, read_ids
 from mrl_search.search.others import leave_out, search_others
@@ -11,6 +12,6 @@ from mrl_search.search.stage import exact
 from mrl_search.search.vote import Vote, Weighting, vote
 
 __all__ = [
-    "Explanation", "Vote", "Weighting", "allowed_rows", "certify", "exact", "exact_pruned", "explain", "leave_out", "read_ids", "search",
-    "search_adaptive", "search_others", "vote",
+    "Ballot", "Explanation", "Learned", "Vote", "Weighting", "allowed_rows", "certify", "classify_adaptive", "exact", "exact_pruned",
+    "explain", "learn_thresholds", "leave_out", "read_ids", "search", "search_adaptive", "search_others", "vote",
 ]  # fmt: skip

@@ -1,0 +1,114 @@
+"""The study: run its parts, and turn their records into tables and figures.
+
+    python benchmarks/study/study.py list
+    python benchmarks/study/study.py run significance
+    python benchmarks/study/study.py tables
+    python benchmarks/study/study.py figures
+
+`study.toml` defines what is run. A run that was stopped goes on where it was; what is recorded is not run again. Records come to
+`records/`, one file a training run; `tables.md` and `figures/` are made from them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrl_search.cli.app import Group
+from mrl_search.cli.render import note, progress_bars, show_table
+from mrl_search.cli.train import epoch_line
+from mrl_search.storage import write_atomically
+from mrl_search.study.definition import Job, Study, load_study
+from mrl_search.study.records import read_part
+
+HERE = Path(__file__).parent
+Definition = Annotated[Path, typer.Option("--study", metavar="TOML", help="Definition of the study.")]
+Records = Annotated[Path, typer.Option("--records", metavar="DIR", help="Where the records are.")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where training runs are left.")]
+Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME=PATH", help="A source elsewhere than the definition says.")]
+app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _load(definition: Path, sources: list[str] | None = None) -> Study:
+    from mrl_search.study.running import with_sources
+
+    return with_sources(load_study(definition), sources or [])
+
+
+@app.command("list")
+def list_jobs(study: Definition = HERE / "study.toml", records: Records = HERE / "records", runs: Runs = Path("runs/study")) -> None:
+    """Show every job, how far it is, and how long its training is."""
+    from mrl_search.study.running import Places, state_of
+
+    loaded = _load(study)
+    rows = []
+    for part in loaded.parts:
+        for s in state_of(loaded, part, Places(runs, records)):
+            c = s.job.config
+            sizes = "/".join(map(str, dict.fromkeys(c.schedule.sizes.values())))
+            rows.append((part, s.job.key, s.state, c.model.backbone, str(c.model.widths[0]), sizes, str(c.schedule.epochs)))
+    show_table(("part", "job", "state", "backbone", "width", "pixels", "epochs"), rows)
+
+
+@app.command()
+def run(
+    part: Annotated[str, typer.Argument(metavar="PART", help="Part of the study.")],
+    only: Annotated[str | None, typer.Option("--only", metavar="RUN", help="Only this run of the part.")] = None,
+    study: Definition = HERE / "study.toml",
+    records: Records = HERE / "records",
+    runs: Runs = Path("runs/study"),
+    source: Sources = None,
+) -> None:
+    """Train and measure what is not recorded yet; can be stopped and goes on."""
+    from mrl_search.study.running import Places, run_part
+    from mrl_search.training import EpochRecord, StepRecord
+
+    loaded = _load(study, source)
+    with progress_bars() as progress:
+
+        def told(job: Job, record: StepRecord | EpochRecord | str) -> None:
+            if isinstance(record, StepRecord):
+                progress(f"{job.key} {record.epoch}/{job.config.schedule.epochs}", record.step, record.steps)
+            else:
+                note(f"{job.key}  {record if isinstance(record, str) else epoch_line(record)}")
+
+        for job in run_part(loaded, part, Places(runs, records), only, told):
+            note(f"{job.key}  recorded in {records / part}")
+    note("next: python benchmarks/study/study.py tables")
+
+
+@app.command()
+def tables(
+    study: Definition = HERE / "study.toml",
+    records: Records = HERE / "records",
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Markdown file to write.")] = HERE / "tables.md",
+) -> None:
+    """Write all tables from the records."""
+    from mrl_search.study.tables import part_tables
+
+    loaded = _load(study)
+    parts = [part_tables(name, spec, read_part(records, name, [r.name for r in spec.runs])) for name, spec in loaded.parts.items()]
+    text = "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n" + "\n".join(
+        p for p in parts if p
+    )
+    with write_atomically(out) as draft:
+        draft.write_text(text, encoding="utf-8")
+    note(f"tables: {out}")
+
+
+@app.command()
+def figures(
+    study: Definition = HERE / "study.toml",
+    records: Records = HERE / "records",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")] = HERE / "figures",
+) -> None:
+    """Draw all figures from the records, as PNG and SVG."""
+    from mrl_search.study.figures import draw_part
+
+    for name, spec in _load(study).parts.items():
+        for file in draw_part(name, read_part(records, name, [r.name for r in spec.runs]), out):
+            note(f"figure: {file}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,136 @@
+"""Adaptive classification: thresholds by hand, what they promise, and votes that stop early on a real index."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrl_search.cascade import NEVER, Cascade, learn_cascade, run_cascade
+from mrl_search.config import Plan
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.index import Index
+from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, search_others, vote
+
+CONFIDENCE = np.array([[0.9, 1.0], [0.8, 0.9], [0.7, 0.6], [0.6, 0.8], [0.5, 0.7]])
+CORRECT = np.array([[1, 1], [1, 1], [0, 1], [1, 1], [0, 1]], dtype=bool)
+
+
+def test_the_lowest_threshold_that_costs_nothing() -> None:
+    """The two surest are right at 8 dims; the third is not, so they alone may stop there."""
+    cascade = learn_cascade(CONFIDENCE, CORRECT, (8, 64))
+    assert cascade == Cascade((8, 64), (0.8, 0.0))
+    point = run_cascade(cascade, CONFIDENCE, CORRECT)
+    assert (point.n, point.accuracy, point.expected_dims) == (5, 1.0, (8 * 2 + 64 * 3) / 5)
+    assert point.stopped == (0.4, 0.6)
+
+
+@pytest.mark.parametrize(("give", "threshold", "accuracy"), [(0.0, 0.8, 1.0), (0.2, 0.6, 0.8), (0.4, 0.5, 0.6), (0.19, 0.8, 1.0)])
+def test_what_may_be_given_up_is_spent(give: float, threshold: float, accuracy: float) -> None:
+    cascade = learn_cascade(CONFIDENCE, CORRECT, (8, 64), give)
+    assert cascade.thresholds == (threshold, 0.0)
+    assert run_cascade(cascade, CONFIDENCE, CORRECT).accuracy == accuracy
+
+
+def test_a_classifier_that_is_sure_and_wrong_never_stops() -> None:
+    wrong = np.array([[0, 1], [1, 1], [1, 1], [1, 1], [1, 1]], dtype=bool)
+    cascade = learn_cascade(CONFIDENCE, wrong, (8, 64))
+    assert cascade.thresholds == (NEVER, 0.0)
+    assert run_cascade(cascade, CONFIDENCE, wrong).expected_dims == 64
+
+
+def test_cases_of_equal_confidence_stop_together() -> None:
+    confidence = np.array([[0.9, 1], [0.9, 1], [0.5, 1]])
+    correct = np.array([[1, 1], [0, 1], [1, 1]], dtype=bool)
+    assert learn_cascade(confidence, correct, (8, 64)).thresholds == (NEVER, 0.0)
+
+
+def test_a_short_prefix_that_is_better_ends_everything_there() -> None:
+    correct = np.array([[1, 0], [1, 1], [0, 0]], dtype=bool)
+    cascade = learn_cascade(CONFIDENCE[:3], correct, (8, 64))
+    assert run_cascade(cascade, CONFIDENCE[:3], correct).expected_dims == 8
+
+
+def test_one_stage_and_bad_shapes() -> None:
+    assert learn_cascade(CONFIDENCE[:, :1], CORRECT[:, :1], (8,)) == Cascade((8,), (0.0,))
+    for confidence, correct, dims in (
+        (CONFIDENCE, CORRECT[:, :1], (8, 64)),
+        (CONFIDENCE, CORRECT, (8,)),
+        (CONFIDENCE[:0], CORRECT[:0], (8, 64)),
+    ):
+        with pytest.raises(DataError, match="do not fit"):
+            learn_cascade(confidence, correct, dims)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.0, 0.05, 0.2]))
+def test_on_the_cases_it_was_learnt_from_it_keeps_its_promise(seed: int, n: int, give: float) -> None:
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(0, 6, (n, 4)) / 5
+    correct = rng.random((n, 4)) < [0.5, 0.6, 0.7, 0.8]
+    point = run_cascade(learn_cascade(confidence, correct, (8, 16, 32, 64), give), confidence, correct)
+    assert point.accuracy >= correct[:, -1].mean() - give - 1e-9
+    assert 8 <= point.expected_dims <= 64 and sum(point.stopped) == pytest.approx(1)
+
+
+# Votes
+
+
+PLAN = Plan.parse("8:60,16:60,64:5", 5)
+
+
+def test_a_query_stops_where_its_vote_is_sure_enough(small_index: Index, queries: np.ndarray) -> None:
+    ballot = Ballot(5, 0.07)
+    cascade = Cascade((8, 16, 64), (0.9, 0.9, 0.0))
+    votes, read = classify_adaptive(small_index, queries, PLAN, cascade, ballot)
+    labels = small_index.embeddings.labels
+    stages = {8: Plan.parse("8:60", 5), 16: Plan.parse("8:60,16:60", 5), 64: PLAN}
+    each = {d: vote(search(small_index, queries, plan).first(5), labels) for d, plan in stages.items()}
+    assert set(read.tolist()) == {8, 16, 64} or len(set(read.tolist())) > 1
+    for i, (v, d) in enumerate(zip(votes, read.tolist(), strict=True)):
+        assert v == each[d][i]
+        assert all(each[shorter][i].confidence < 0.9 for shorter in stages if shorter < d)
+        assert d == 64 or v.confidence >= 0.9
+
+
+def test_thresholds_at_the_ends(small_index: Index, queries: np.ndarray) -> None:
+    for thresholds, dims in (((0.0, 0.0, 0.0), 8), ((NEVER, 0.0, 0.0), 16), ((NEVER, NEVER, 0.0), 64)):
+        _, read = classify_adaptive(small_index, queries, PLAN, Cascade((8, 16, 64), thresholds), Ballot(5))
+        assert set(read.tolist()) == {dims}
+    votes, read = classify_adaptive(small_index, queries[:0], PLAN, Cascade((8, 16, 64), (0.0, 0.0, 0.0)), Ballot(5))
+    assert votes == [] and len(read) == 0
+
+
+def test_thresholds_are_learnt_without_the_item_itself(small_index: Index) -> None:
+    """As if every item had been searched for among the others, at every stage by its own."""
+    plan, ballot = Plan.parse("8:500,64:20", 20), Ballot(20, 0.07, Weighting.MAJORITY)
+    learned = learn_thresholds(small_index, plan, ballot)
+    e = small_index.embeddings
+    confidence, correct = np.empty((500, 2)), np.empty((500, 2), dtype=bool)
+    for stage, d in enumerate((8, 64)):
+        hits = search_others(small_index, np.asarray(e.vectors, np.float32), e.hashes, Plan.single(d, 20))
+        votes = vote(hits, e.labels, 0.07, Weighting.MAJORITY)
+        confidence[:, stage] = [v.confidence for v in votes]
+        correct[:, stage] = [v.label == t for v, t in zip(votes, e.labels, strict=True)]
+    assert learned.cascade == learn_cascade(confidence, correct, (8, 64))
+    assert learned.point == run_cascade(learned.cascade, confidence, correct)
+    assert learned.full_accuracy == correct[:, 1].mean()
+    assert learned == learn_thresholds(small_index, plan, ballot)
+
+
+def test_only_what_is_allowed_votes_and_teaches(small_index: Index, queries: np.ndarray) -> None:
+    cats = np.flatnonzero(small_index.embeddings.labels == "cat")
+    learned = learn_thresholds(small_index, PLAN, Ballot(5), cats)
+    assert learned.point.n == len(cats) and learned.point.accuracy == 1
+    votes, read = classify_adaptive(small_index, queries, PLAN, learned.cascade, Ballot(5), cats)
+    assert {v.label for v in votes} == {"cat"} and set(read.tolist()) == {8}
+
+
+def test_what_cannot_be_climbed(small_index: Index, queries: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="has one stage"):
+        learn_thresholds(small_index, Plan.single(8, 5), Ballot(5))
+    with pytest.raises(ConfigError, match="fewer than the 20 that vote"):
+        learn_thresholds(small_index, PLAN, Ballot(20))
+    with pytest.raises(ConfigError, match="other dims than the thresholds"):
+        classify_adaptive(small_index, queries, PLAN, Cascade((8, 64), (0.5, 0.0)), Ballot(5))
+    with pytest.raises(DataError, match="too few"):
+        learn_thresholds(small_index, PLAN, Ballot(5), np.array([3]))
