@@ -1,25 +1,23 @@
 """The values that steer everything: a search `Plan`, an `IndexSpec`, and a `TrainConfig`; frozen, printable, stored as used."""
 
 import dataclasses
-import json
 import math
 import re
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from mrl_search.errors import ConfigError
+from mrl_search.mapping import from_mapping, to_mapping, to_toml
 
 __all__ = [
     "SCAN", "AugmentConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage", "TrainConfig",
     "from_mapping", "load_recipe", "recipe_names", "to_mapping", "to_toml",
 ]  # fmt: skip
 
-T = TypeVar("T")
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
 STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
 SCAN = "Scan"
@@ -378,52 +376,3 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
                 raise ConfigError(f"{origin}: {section} is a value, it has no {last}.")
         table[last] = parsed
     return from_mapping(TrainConfig, values, origin)
-
-
-def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
-    """Build the dataclass `kind` from plain values, as TOML and JSON give them; `origin` names them in errors.
-
-    Raises:
-        ConfigError: a key that `kind` does not have, or a value of another type.
-    """
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(f"{origin} has no {unknown[0]!r}.", f"It has: {', '.join(hints)}.")
-    return kind(**{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()})
-
-
-def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, Mapping):
-            return from_mapping(hint, value, origin)
-    elif typing.get_origin(hint) is tuple:
-        kinds = typing.get_args(hint)
-        if isinstance(value, list | tuple) and (kinds[-1] is ... or len(kinds) == len(value)):
-            return tuple(_coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin) for i, v in enumerate(value))
-    elif isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), Mapping):
-        if isinstance(value, Mapping):
-            return {str(k): _coerce(typing.get_args(hint)[1], v, origin) for k, v in value.items()}
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
-        return value
-    raise ConfigError(f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}.")
-
-
-def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
-    """The plain form of a config value: what JSON and TOML can hold, and `from_mapping` reads back."""
-    return json.loads(json.dumps(dataclasses.asdict(value)))
-
-
-def to_toml(config: TrainConfig) -> str:
-    """`config` as a recipe file."""
-    values = to_mapping(config)
-    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
-    for section, table in values.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{section}]"]
-            for key, v in table.items():
-                inline = ", ".join(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in v.items()) if isinstance(v, dict) else ""
-                lines.append(f"{key} = {{ {inline} }}" if inline else f"{key} = {json.dumps(v)}")
-    return "\n".join(lines) + "\n"

@@ -178,7 +178,7 @@ def test_classify_reads_only_as_many_dims_as_it_needs(place: Path) -> None:
     (alone,) = lines(ok(*how, "--json", "--dims", str(answer["dims_read"])))
     assert (answer["label"], answer["votes"]) == (alone["label"], alone["votes"]) and "dims_read" not in alone
     told = ok(*how, "--adaptive", "--plan", "8:40,64")
-    assert "dims read" in told.stdout and "thresholds learnt from 40 pictures of the index" in told.stderr
+    assert "dims read" in told.stdout and "thresholds learnt from 40 items of the index" in told.stderr
     assert_error(run(*how, "--adaptive", "--dims", "8"), "--adaptive needs more than one prefix")
     assert_error(run(*how, "--adaptive", "--plan", "8:40"), "there is nothing to stop before")
 

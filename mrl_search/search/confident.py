@@ -101,10 +101,7 @@ def classify_adaptive(
         ids: Rows | None = None
         for stage, threshold in zip(plan.stages, cascade.thresholds, strict=True):
             some = queries[going]
-            if ids is None:
-                hits = propose(index, some, stage, allowed)
-            else:
-                hits = rescore(index, some, ids, stage.dims, stage.keep)
+            hits = propose(index, some, stage, allowed) if ids is None else rescore(index, some, ids, stage.dims, stage.keep)
             given = vote(hits.first(ballot.k), index.embeddings.labels, ballot.temperature, ballot.weighting)
             votes |= dict(zip(going.tolist(), given, strict=True))
             read[going] = stage.dims

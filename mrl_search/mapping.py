@@ -1,0 +1,62 @@
+"""Config values as plain ones: what TOML and JSON can hold, and back, with every key and type checked."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mrl_search.errors import ConfigError
+
+__all__ = ["from_mapping", "to_mapping", "to_toml"]
+
+T = TypeVar("T")
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
+    """Build the dataclass `kind` from plain values, as TOML and JSON give them; `origin` names them in errors.
+
+    Raises:
+        ConfigError: a key that `kind` does not have, or a value of another type.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{origin} has no {unknown[0]!r}.", f"It has: {', '.join(hints)}.")
+    return kind(**{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return from_mapping(hint, value, origin)
+    elif typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        if isinstance(value, list | tuple) and (kinds[-1] is ... or len(kinds) == len(value)):
+            return tuple(_coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin) for i, v in enumerate(value))
+    elif isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), Mapping):
+        if isinstance(value, Mapping):
+            return {str(k): _coerce(typing.get_args(hint)[1], v, origin) for k, v in value.items()}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    raise ConfigError(f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}.")
+
+
+def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
+    """The plain form of a config value: what JSON and TOML can hold, and `from_mapping` reads back."""
+    return json.loads(json.dumps(dataclasses.asdict(value)))
+
+
+def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
+    """A config of sections as a TOML file."""
+    values = to_mapping(config)
+    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    for section, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{section}]"]
+            for key, v in table.items():
+                inline = ", ".join(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in v.items()) if isinstance(v, dict) else ""
+                lines.append(f"{key} = {{ {inline} }}" if inline else f"{key} = {json.dumps(v)}")
+    return "\n".join(lines) + "\n"
