@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.embeddings import blocks
 
-__all__ = ["available", "pair_cosines", "sift"]
+__all__ = ["available", "load", "pair_cosines", "sift"]
 
 LOAD = 1 << 27  # products that numpy does in the time that loading the kernels takes
 CACHED = 1 << 18  # numbers that numpy scores at once: few enough to stay in a processor's cache
@@ -27,6 +27,11 @@ _done = 0  # products that were left to numpy so far
 def available() -> bool:
     """Whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+def load() -> bool:
+    """Load the kernels now, as a server or a benchmark wants; false where there is no numba."""
+    return available() and bool(_compiled())
 
 
 def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
