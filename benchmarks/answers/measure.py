@@ -105,8 +105,8 @@ def main() -> None:
     queries = queries_of(index)
     energy = {d: float((1 - index.sieve.norms_at(d).astype(np.float64) ** 2).mean()) for d in index.dims}
     common = {
-        "kind": "answers", "corpus": index.manifest.source, "n": len(index), "factory": dict(index.manifest.factory), "queries": len(queries),
-        "k": K, "threads": 1, "energy": energy, "environment": environment(),
+        "kind": "answers", "corpus": index.manifest.source, "n": len(index), "factory": dict(index.manifest.factory),
+        "queries": len(queries), "k": K, "threads": 1, "energy": energy, "environment": environment(),
     }  # fmt: skip
     for part in (proofs, stops, costs):
         for record in part(index, queries):

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -77,17 +76,15 @@ def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[n
     """Graphs with 32 links on all dims, each with the smallest ef that reaches .99."""
     dim = x.shape[1]
     graph = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
-    made: list[tuple[str, Any, Callable[[int], Answer], float]] = []
+    made: list[tuple[str, Callable[[int], Answer], float]] = []
     start = time.perf_counter()
     graph.add(x)
-    made.append(
-        (
-            "faiss HNSW32",
-            graph,
-            lambda ef: lambda q: graph.search(q, K, params=faiss.SearchParametersHNSW(efSearch=ef))[1],
-            time.perf_counter() - start,
-        )
-    )
+    seconds = time.perf_counter() - start
+
+    def faiss_answer(ef: int) -> Answer:
+        return lambda q: graph.search(q, K, params=faiss.SearchParametersHNSW(efSearch=ef))[1]
+
+    made.append(("faiss HNSW32", faiss_answer, seconds))
     if importlib.util.find_spec("hnswlib"):
         import hnswlib
 
@@ -104,7 +101,7 @@ def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[n
 
             return answer
 
-        made.append(("hnswlib M16", own, hnswlib_answer, seconds))
+        made.append(("hnswlib M16", hnswlib_answer, seconds))
     if importlib.util.find_spec("usearch"):
         from usearch.index import Index as Usearch
 
@@ -120,9 +117,9 @@ def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[n
 
             return answer
 
-        made.append(("usearch f32 M16", there, usearch_answer, seconds))
+        made.append(("usearch f32 M16", usearch_answer, seconds))
     found = []
-    for name, _, make, seconds in made:
+    for name, make, seconds in made:
         ef = next((ef for ef in EF if recall_at_k(make(ef)(queries), truth) >= 0.99), EF[-1])
         links = 2 * 32 * 4 if name.startswith("faiss") else 2 * 16 * 4
         found.append(Contestant(name, make(ef), 4 * dim + links, seconds, f"ef {ef}"))
@@ -165,7 +162,7 @@ def main() -> None:
         contestants += exact_contestants(index, x)
         if args.peers:
             contestants += peers(x, queries, truth)
-    found = [c.answer(queries if not c.note == "exact" else queries[:100]) for c in contestants]
+    found = [c.answer(queries[:100] if c.note == "exact" else queries) for c in contestants]
     batch = {}
     for c in contestants[: len(TARGETS)]:
         seconds = []
@@ -180,13 +177,15 @@ def main() -> None:
         "kind": "contest", "vectors": str(kind), "n": len(index), "queries": QUERIES, "timed": TIMED, "rounds": ROUNDS, "threads": 1,
         "open_s": round(open_s, 4), "environment": environment(),
     }  # fmt: skip
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for c, ids, ms in zip(contestants, found, times, strict=True):
         known = ms[~np.isnan(ms)]
-        print(json.dumps({
-            **common, "contestant": c.name, "note": c.note, "recall": recall_at_k(ids, truth[: len(ids)]), "p50_ms": float(np.median(known)),
-            "p99_ms": float(np.percentile(known, 99)), "bytes_per_vector": c.bytes_per_vector, "build_s": c.build_s,
-            "batch_per_s_2_threads": batch.get(c.name), "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }), flush=True)  # fmt: skip
+        record = {
+            **common, "contestant": c.name, "note": c.note, "recall": recall_at_k(ids, truth[: len(ids)]),
+            "p50_ms": float(np.median(known)), "p99_ms": float(np.percentile(known, 99)), "bytes_per_vector": c.bytes_per_vector,
+            "build_s": c.build_s, "batch_per_s_2_threads": batch.get(c.name), "rss_bytes": rss,
+        }  # fmt: skip
+        print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":
