@@ -311,6 +311,8 @@ class TrainConfig:
             raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
         if s.precision not in ("auto", "no", "bf16", "fp16"):
             raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
+        if o.instance_from and not o.label:
+            raise ConfigError("objective.instance_from leaves the first epochs to the labels, and objective.label is 0.")
         if o.weights and len(o.weights) != len(self.model.dims):
             raise ConfigError(
                 f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."

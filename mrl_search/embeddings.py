@@ -125,7 +125,7 @@ class EmbeddingSet:
     def linear_scores(self, dims: int) -> NDArray[np.float32]:
         """What the linear head of a prefix says of every item: (n, classes) float32, before any softmax.
 
-        The head reads the raw prefix, which is the stored one times `norm`.
+        The head reads the raw prefix, which is the stored one times `norm`, or the prefix at unit length, as the manifest says.
 
         Raises:
             ConfigError: there is no head at `dims`.
@@ -139,8 +139,9 @@ class EmbeddingSet:
         weight, bias = self.heads[dims]
         scores = np.empty((len(self), len(bias)), dtype=np.float32)
         for rows in blocks(len(self), dims):
-            raw = self.vectors[rows, :dims].astype(np.float32) * self.norms[rows, None]
-            scores[rows] = raw @ weight.T + bias
+            unit = self.manifest.unit_heads
+            read = self.prefix(dims, rows) if unit else self.stored(dims, rows).astype(np.float32) * self.norms[rows, None]
+            scores[rows] = read @ weight.T + bias
         return scores
 
     def linear_predictions(self, dims: int) -> NDArray[np.object_]:

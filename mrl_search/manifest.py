@@ -74,6 +74,7 @@ class Manifest:
         source: where the images came from, as given to `build-index`.
         model: the --model argument that opens the encoder again; empty for own vectors.
         classes: class names in the order of the linear heads; may be empty.
+        unit_heads: whether the heads read prefixes of unit length; else they read the raw ones, of which `norm` is the length.
         normalisation: `l2`: rows of unit length.
         created: ISO 8601, UTC.
         factory: prefix length to FAISS factory string.
@@ -93,6 +94,7 @@ class Manifest:
     source: str
     model: str
     classes: tuple[str, ...] = ()
+    unit_heads: bool = False
     normalisation: str = "l2"
     created: str = field(default_factory=_now)
     factory: Mapping[str, str] = field(default_factory=dict)

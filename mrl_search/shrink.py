@@ -174,7 +174,8 @@ def _manifest(index: Index, dims: int, dtype: str) -> Manifest:
     rows_dim = index.rows_dim if index.rows_dim > dims else 0
     return Manifest(
         encoder=index.manifest.encoder, fingerprint=index.manifest.fingerprint, dim=dims, dims=(*shorter, dims), count=len(index),
-        dtype=dtype, source=index.manifest.source, model=index.manifest.model, classes=index.manifest.classes, factory=factory,
+        dtype=dtype, source=index.manifest.source, model=index.manifest.model, classes=index.manifest.classes,
+        unit_heads=index.manifest.unit_heads, factory=factory,
         rows_dim=rows_dim,
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def build_index(
         factory = add_prefix_indexes(building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total))
         manifest = Manifest(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
-            source=source.name, model=encoder.model, classes=encoder.classes, factory=factory,
+            source=source.name, model=encoder.model, classes=encoder.classes, unit_heads=encoder.unit_heads, factory=factory,
         )  # fmt: skip
         write_manifest(building, manifest)
         publish(building, out)

@@ -159,3 +159,8 @@ def test_a_recipe_can_be_written_and_read_back(config: TrainConfig, tmp_path: Pa
 def test_images_grow_with_the_epochs() -> None:
     schedule = ScheduleConfig(sizes={"0": 64, "8": 96, "12": 128})
     assert [schedule.size(e) for e in (0, 7, 8, 11, 12, 99)] == [64, 64, 96, 96, 128, 128]
+
+
+def test_epochs_without_any_objective_are_refused() -> None:
+    with pytest.raises(ConfigError, match="instance_from leaves the first epochs to the labels"):
+        load_recipe("drawn", ["objective.label=0", "objective.instance_from=2"])

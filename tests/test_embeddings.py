@@ -72,6 +72,13 @@ def test_linear_heads_read_the_raw_prefix(small_set: EmbeddingSet) -> None:
     assert set(shifted.linear_predictions(16)) == {"cat"}
 
 
+def test_cosine_heads_read_prefixes_of_unit_length(small_set: EmbeddingSet) -> None:
+    cosine = replace(small_set, manifest=replace(small_set.manifest, unit_heads=True))
+    weight, bias = small_set.heads[16]
+    np.testing.assert_allclose(cosine.linear_scores(16), small_set.prefix(16) @ weight.T + bias, rtol=1e-5, atol=1e-4)
+    assert not np.allclose(cosine.linear_scores(16), small_set.linear_scores(16))
+
+
 def test_heads_that_are_not_there(small_set: EmbeddingSet) -> None:
     with pytest.raises(ConfigError, match=r"There is no linear head at 32 dims.") as error:
         small_set.linear_scores(32)

@@ -94,6 +94,20 @@ def test_each_head_sees_exactly_its_prefix() -> None:
     assert not torch.allclose(after[2], before[2])
 
 
+def test_cosine_heads_score_by_angle() -> None:
+    torch.manual_seed(0)
+    heads = MatryoshkaHeads(ModelConfig(dims=(2, 4), heads="cosine", scale=5.0), 3)
+    embedding = torch.randn(6, 4)
+    for d, logits in zip((2, 4), heads(embedding), strict=True):
+        weight = heads.heads[(2, 4).index(d)].weight
+        expected = 5 * torch.nn.functional.cosine_similarity(embedding[:, None, :d], weight[None], dim=2)
+        assert torch.allclose(logits, expected, atol=1e-6)
+        w, b = heads.weights(d)
+        assert torch.allclose(w.norm(dim=1), torch.full((3,), 5.0))
+        assert not b.any()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(heads(embedding), heads(embedding * 7), strict=True))
+
+
 def test_without_classes_there_are_no_heads() -> None:
     network = MatryoshkaNetwork(TINY, 0).eval()
     embedding, logits = network(torch.zeros(2, 3, 32, 32))

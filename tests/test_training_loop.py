@@ -130,6 +130,15 @@ def test_the_instance_part_brings_the_views_of_an_image_together(tmp_path: Path)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
+def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> None:
+    late = _change(TINY, objective__instance_from=2)
+    records = _run(tmp_path / "late", late)
+    assert [r.instance_loss == 0 for r in records] == [True, True, False]
+    labels = _run(tmp_path / "labels", _change(TINY, objective__instance=0.0))
+    assert [r.label_loss for r in records[:2]] == [r.label_loss for r in labels[:2]]
+    assert records[2].label_loss != labels[2].label_loss
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int) -> None:
     whole = _run(tmp_path / "whole")
     _stop_after(tmp_path / "parts", epochs)

@@ -38,6 +38,7 @@ class Encoder(Protocol):
         dims: its prefix lengths, the last one the full length.
         classes: names in the order of the heads' rows; empty without heads.
         heads: weight (classes, d) and bias (classes,), float32, of the linear head of each prefix.
+        unit_heads: whether the heads read prefixes of unit length, as cosine heads do; else they read raw ones.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Encoder(Protocol):
     dims: tuple[int, ...]
     classes: tuple[str, ...]
     heads: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    unit_heads: bool
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, size, size, 3) uint8 to (n, dim) float32, not normalised: the length of a row is part of what a linear head sees."""
@@ -65,6 +67,7 @@ class NetworkEncoder:
     network: nn.Module
     classes: tuple[str, ...] = ()
     heads: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    unit_heads: bool = False
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -105,8 +108,9 @@ def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
     heads = {d: (weight.numpy().copy(), bias.numpy().copy()) for d, (weight, bias) in parts.items()}
     fingerprint = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
     return NetworkEncoder(
-        model, file.name, fingerprint, file.size, file.config.dims, file.network.backbone, file.classes, heads, training=file.training
-    )
+        model, file.name, fingerprint, file.size, file.config.dims, file.network.backbone, file.classes, heads,
+        unit_heads=file.config.heads == "cosine", training=file.training,
+    )  # fmt: skip
 
 
 def _torchvision_encoder(model: str) -> NetworkEncoder:
