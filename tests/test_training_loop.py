@@ -129,7 +129,6 @@ def test_the_instance_part_brings_the_views_of_an_image_together(tmp_path: Path)
 # Stopping and going on
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
 def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> None:
     late = _change(TINY, objective__instance_from=2)
     records = _run(tmp_path / "late", late)
@@ -139,6 +138,7 @@ def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> Non
     assert records[2].label_loss != labels[2].label_loss
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int) -> None:
     whole = _run(tmp_path / "whole")
     _stop_after(tmp_path / "parts", epochs)
