@@ -123,6 +123,37 @@ def test_ways_to_search_that_make_no_sense(place: Path, options: list[str], mess
     assert result.exit_code == 1 and message in result.stderr and "hint:" in result.stderr
 
 
+def test_tune_stores_a_plan_that_query_and_classify_use(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "index", tmp_path / "index")
+    (told,) = lines(ok("tune", tmp_path / "index", "--recall", "0.9", "-k", "3", "--json", "--plot", tmp_path / "tune.png"))
+    assert (told["objective"], told["target"], told["k"], told["n"]) == ("recall", 0.9, 3, 20)
+    assert told["value"] >= 0.85 and told["plan"] in [line["plan"] for line in told["front"]] + [told["plan"]]
+    with Image.open(tmp_path / "tune.png") as plot:
+        assert plot.width > 800
+    image = place / "fresh" / "cat" / "cat-0000.jpg"
+    (answer,) = lines(ok("query", image, "--index", tmp_path / "index", "-k", "3", "--json"))
+    assert answer["plan"] == told["plan"]
+    told = ok("tune", tmp_path / "index", "--objective", "class", "--recall", "0.5", "-k", "3")
+    chosen = json.loads((tmp_path / "index" / "manifest.json").read_text())["plans"]["classify"]["plan"]
+    assert f"chosen: {chosen}" in told.stderr and "next: mrl-search classify IMAGE" in told.stderr
+    (vote,) = lines(ok("classify", image, "--index", tmp_path / "index", "-k", "3", "--json"))
+    assert vote["plan"] == chosen
+    (told,) = lines(ok("tune", tmp_path / "index", "--objective", "instance", "--recall", "0.9", "--json"))
+    assert (told["objective"], told["k"]) == ("instance", 1)
+    shown = ok("info", tmp_path / "index").stdout
+    assert "tuned for instance 0.9" in shown and "tuned for class 0.5" in shown
+    refused = run("tune", tmp_path / "index", "--max-ram", "10")
+    assert refused.exit_code == 1 and "No prefix index fits in 10 bytes" in refused.stderr
+
+
+def test_kinds_of_index_can_be_chosen(place: Path, tmp_path: Path) -> None:
+    ok("build-index", place / "fresh", "--out", tmp_path / "index", "--model", place / "run", "--factory", "SQ8", "--factory", "8=Flat")
+    (told,) = lines(ok("info", tmp_path / "index", "--json"))
+    assert told["factory"] == {"8": "Flat", "16": "SQ8", "64": "SQ8"}
+    refused = run("build-index", place / "fresh", "--out", tmp_path / "other", "--model", place / "run", "--factory", "32=Flat")
+    assert refused.exit_code == 1 and "A factory is given for 32 dims" in refused.stderr
+
+
 @pytest.mark.parametrize("how", [["--dims", "8"], ["--dims", "64"], ["--plan", "8:40,64"], ["--plan", "8:40,16:20,64:5"], []])
 def test_query_finds_a_picture_of_the_corpus_first(place: Path, how: list[str]) -> None:
     image = place / "pictures" / "dog" / "dog-0003.jpg"

@@ -129,9 +129,11 @@ def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
     axes.plot(times, values, color=COLOURS[0], marker="s", markersize=5, linewidth=1.5, label="no other beats these")
     for p in points:
         if p.chosen:
-            axes.scatter([p.ms], [p.value], s=90, color=COLOURS[1], marker="D", label="chosen", zorder=5)
-            axes.annotate(p.name, (p.ms, p.value), (8, -12), textcoords="offset points", fontsize=8, color=INK)
+            axes.scatter([p.ms], [p.value], s=70, color=COLOURS[1], marker="D", label=f"chosen: {p.name}", zorder=5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("milliseconds for one query, one thread (log scale)")
     axes.set_ylabel(f"{measure} on the queries that chose")
     _save(figure, axes, out)

@@ -55,7 +55,7 @@ def info(
         ("source", m.source), ("model", f"{m.encoder} ({made_by}{m.fingerprint[:12]})"),
         ("vectors", ", ".join([f"{m.dim} dims", m.dtype, "unit length", *made])),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
-        ("plans", ", ".join(m.plans) or "none tuned: exact search at full length is the default"),
+        ("plans", ", ".join(f"{use} {_plan(p)}" for use, p in m.plans.items()) or "none tuned: exact search at full length is the default"),
         ("size", f"{size / 1e6:,.1f} MB in {len(m.files)} files"), ("created", m.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in m.versions.items())),
     ]  # fmt: skip
@@ -85,3 +85,8 @@ def _check(index: "Index", as_json: bool) -> None:
         f"{found.queries} of {found.corpus:,} rows asked"
     )
     note(advice(found, index.manifest.own_vectors, index.embeddings.rotation is not None))
+
+
+def _plan(tuned: object) -> str:
+    """The plan that was tuned and what it was for, in a few words."""
+    return f"{tuned.get('plan')} (tuned for {tuned.get('objective')} {tuned.get('target')})" if isinstance(tuned, dict) else "?"

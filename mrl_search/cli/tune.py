@@ -47,7 +47,6 @@ def tune(
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.manifest import store_plan
-    from mrl_search.metrics import wilson_interval
     from mrl_search.search import tune as tuning
 
     rows = tuning.sample(index, queries)
@@ -60,8 +59,9 @@ def tune(
             goal = (tuning.Goal.recall if objective is Objective.RECALL else tuning.Goal.votes)(index, rows, k or KS[objective])
         found = tuning.tune(index, goal, recall, bytes_of(max_ram) if max_ram else None, progress)
     kept = {
-        "plan": str(found.chosen.plan), "objective": str(objective), "target": recall, "k": goal.k, "value": found.held_out, "n": found.n,
-        "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms, "ram_bytes": found.chosen.ram,
+        "plan": str(found.chosen.plan), "objective": str(objective), "target": recall, "k": goal.k, "value": found.held_out,
+        "ci95": list(found.interval), "n": found.n, "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,
+        "ram_bytes": found.chosen.ram,
     }  # fmt: skip
     use = "classify" if objective is Objective.CLASS else "query"
     store_plan(index.folder, use, kept)
@@ -82,9 +82,8 @@ def tune(
         for t in best
     ]  # fmt: skip
     show_table(("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", ""), table, f"{index.folder}: plans that no other beats")
-    low, high = wilson_interval(round(found.held_out * found.n), found.n)
     note(f"{len(found.trials)} plans timed, single queries on one thread; exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms")
-    note(f"chosen: {found.chosen.plan}, {percent(found.held_out, (low, high))} on {found.n} queries that had no part in the choice")
+    note(f"chosen: {found.chosen.plan}, {percent(found.held_out, found.interval)} on {found.n} queries that had no part in the choice")
     if plot:
         note(f"plot: {plot}")
     note(

@@ -111,7 +111,8 @@ class Tuned:
 
     Attributes:
         chosen: the plan to use.
-        held_out: its mean mark on queries that had no part in the choice, and `n` of them.
+        held_out: its mean mark on queries that had no part in the choice, within `interval` with 95% confidence, and `n` of them.
+        interval: see above.
         n: see above.
         exact: mean mark of exact search on all queries.
         exact_ms: p50 of exact search, in the same run as the trials.
@@ -120,6 +121,7 @@ class Tuned:
 
     chosen: Trial
     held_out: float
+    interval: tuple[float, float]
     n: int
     exact: float
     exact_ms: float
@@ -172,14 +174,17 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
             f"No plan that was tried on {index.folder} reaches {target:.1%} of exact search; {closest.plan} has {closest.value:.1%}.",
             "Ask for less, allow more memory, or build the index with other kinds (--factory).",
         )
-    checked: list[tuple[Trial, float]] = []
+    checked: list[tuple[Trial, NDArray[np.float64]]] = []
     for trial in reached:
-        checked.append((trial, float(goal.score(check, _answers(index, goal, check, trial.plan)).mean())))
-        if checked[-1][1] >= target * best_marks[check].mean() - TOLERANCE:
+        checked.append((trial, goal.score(check, _answers(index, goal, check, trial.plan))))
+        if checked[-1][1].mean() >= target * best_marks[check].mean() - TOLERANCE:
             break
     else:
-        checked.append(max(checked, key=lambda pair: pair[1]))
-    return Tuned(*checked[-1], len(check), float(best_marks.mean()), exact_ms, tuple(timed))
+        checked.append(max(checked, key=lambda pair: float(pair[1].mean())))
+    chosen, marks = checked[-1]
+    doubt = 1.96 * float(marks.std()) / np.sqrt(len(marks))
+    interval = max(0.0, float(marks.mean()) - doubt), min(1.0, float(marks.mean()) + doubt)
+    return Tuned(chosen, float(marks.mean()), interval, len(check), float(best_marks.mean()), exact_ms, tuple(timed))
 
 
 def sample(index: Index, count: int) -> Rows:
