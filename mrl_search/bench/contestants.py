@@ -1,0 +1,124 @@
+"""Who takes part in a bench: exact search, every single prefix, adaptive and funnel retrieval, the tuned plan; and what each computes."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.config import Plan, Stage
+from mrl_search.index import Index
+from mrl_search.manifest import prefix_file
+from mrl_search.results import BatchHits
+from mrl_search.search import exact, leave_out, search, search_others
+
+__all__ = ["BRUTE", "EXACT", "Contestant", "contestants", "copies_of", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
+
+BRUTE, EXACT = "brute force", "exact"
+SHORTLIST = 200
+ADAPTIVE = (8, 16, 64)
+FUNNEL = ((8, 200), (16, 100), (32, 50), (64, 25), (128, 10))  # the MRL paper's, section 4.3.1: what each stage leaves for the next
+COMPARING_ALL = re.compile(r"(RR\d+,)?(Flat|Scan|SQ\w+|PQ\w+)")  # factory strings of indexes that compare with every vector
+CLUSTERED = re.compile(r"(?:RR\d+,)?IVF(\d+)(?:_HNSW\d+)?,.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way to search, by name: a `plan`, or, for None, brute force: a comparison with every stored vector, without FAISS."""
+
+    name: str
+    plan: Plan | None
+
+    @property
+    def single(self) -> int | None:
+        """The prefix that is searched alone; None for brute force, and for plans of several stages."""
+        return self.plan.dims[0] if self.plan and len(self.plan.stages) == 1 else None
+
+    def search(self, index: Index, queries: NDArray[np.float32], k: int) -> BatchHits:
+        """The best answers to `queries` (n, dim): as many as the plan keeps, or `k`."""
+        return exact(index, queries, k) if self.plan is None else search(index, queries, self.plan)
+
+    def others(self, index: Index, queries: NDArray[np.float32], hashes: NDArray[np.object_], k: int) -> BatchHits:
+        """The same, but each query's own picture is left out of its answer (see `search_others`)."""
+        if self.plan is not None:
+            return search_others(index, queries, hashes, self.plan)
+        found = exact(index, queries, k + copies_of(index, hashes))
+        return leave_out(found, index.embeddings.hashes, hashes, k)
+
+
+def prefix_name(index: Index, dims: int) -> str:
+    """The name of the contestant that searches one prefix: `64 dims`, or `exact` at full length where its index compares with all."""
+    whole = dims == index.dim and index.manifest.factory[str(dims)] in ("Flat", "Scan")
+    return EXACT if whole else f"{dims} dims"
+
+
+def contestants(index: Index, k: int) -> list[Contestant]:
+    """All that an index can be searched with, for `k` answers; exact search is always among them, and comes first.
+
+    Plans that begin at a prefix which the index does not have are left out, and stages at dims that its vectors do not have.
+    """
+    result = [Contestant(BRUTE, None)]
+    result += [Contestant(prefix_name(index, d), Plan.single(d, k)) for d in reversed(index.dims)]
+    result += [
+        Contestant(f"adaptive {d}→{index.dim}", Plan.adaptive(d, SHORTLIST, index.dim, k))
+        for d in ADAPTIVE
+        if d in index.dims and d < index.dim
+    ]
+    funnel = [Stage(d, max(keep, k)) for d, keep in FUNNEL if d < index.dim]
+    if len(funnel) > 1 and funnel[0].dims in index.dims:
+        result.append(Contestant("funnel", Plan((*funnel, Stage(index.dim, k)))))
+    tuned = index.manifest.plans.get("default")
+    if isinstance(tuned, dict) and "plan" in tuned:
+        plan = Plan.parse(str(tuned["plan"]), 1)
+        if plan.keep >= k:
+            result.append(Contestant("tuned", plan))
+    return result
+
+
+def copies_of(index: Index, hashes: NDArray[np.object_]) -> int:
+    """The largest number of items that one of the contents `hashes` (n,) has in the corpus."""
+    corpus = index.embeddings.hashes.astype(str)
+    _, counts = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
+    return int(counts.max(initial=0))
+
+
+def multiply_adds(index: Index, plan: Plan | None) -> float | None:
+    """Multiply-adds of one query: dims x vectors compared, summed over the stages; None where an index does not tell how many it compares.
+
+    As MFLOPs are counted in the MRL paper (arXiv 2205.13147, section 4.3 and appendix), a multiply-add is one operation: exact search
+    costs d·N, a re-rank of K candidates d·K. A first stage with n clusters, of which p are visited, costs d·(n + N·p/n).
+    """
+    if plan is None:
+        return float(index.dim * len(index))
+    first, *later = plan.stages
+    begin = _compared(index.manifest.factory[str(first.dims)], len(index), first)
+    if begin is None:
+        return None
+    return float(begin * first.dims + sum(before.keep * stage.dims for before, stage in zip(plan.stages, later, strict=False)))
+
+
+def _compared(factory: str, count: int, first: Stage) -> float | None:
+    if COMPARING_ALL.fullmatch(factory):
+        return count
+    if match := CLUSTERED.fullmatch(factory):
+        clusters = int(match[1])
+        visited: int = getattr(first, "effort", 0) or 1
+        return clusters + math.ceil(count * min(visited, clusters) / clusters)
+    return None
+
+
+def memory(index: Index, plan: Plan | None) -> int:
+    """Bytes that a search should find in RAM: the FAISS index of its first stage; the stored vectors where there is none.
+
+    Later stages read a few stored vectors of each query, which are memory-mapped.
+    """
+    files = index.manifest.files
+    name = prefix_file(plan.dims[0]) if plan else ""
+    return files[name].bytes if name in files else stored_bytes(index)
+
+
+def stored_bytes(index: Index) -> int:
+    """Bytes of the stored vectors, without the header of their file."""
+    vectors = index.embeddings.vectors
+    return int(vectors.shape[0] * vectors.shape[1] * vectors.dtype.itemsize)
