@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, thumbnail_recall
+from mrl_search.bench.measure import measure_instances
+from mrl_search.bench.queries import QuerySet
+from mrl_search.bench.records import Journal
+from mrl_search.bench.settings import BenchSettings, about
 from mrl_search.config import DataConfig, IndexSpec, Plan, from_mapping
-from mrl_search.data.copies import CopyProtocol, changed_copy
+from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
@@ -24,17 +28,19 @@ from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.manifest import Manifest, write_manifest
-from mrl_search.models.encoder import Encoder, NetworkEncoder
+from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
 from mrl_search.results import BatchHits
 from mrl_search.search import search
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "Queries", "build_index", "default_plan", "embed_queries", "evaluate", "part_of", "search_images",
+    "Answers", "Evaluation", "Queries", "bench_pictures", "build_index", "default_plan", "embed_queries", "evaluate", "part_of",
+    "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
+TIMED = 31  # query pictures that are embedded one by one, for their time
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
@@ -214,6 +220,54 @@ def evaluate(
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
+
+
+def bench_pictures(
+    index: Index, settings: BenchSettings, out: Path, source: Source | str | None, progress: Progress = _silent
+) -> tuple[QuerySet, Journal]:
+    """The part of a bench that needs the model: embed the pictures of `source` to search with, time that, and search changed copies.
+
+    Args:
+        index: what is measured.
+        settings: with `copies` over 0, so many changed copies of pictures that are in the corpus are searched.
+        out: file of records, begun or gone on with.
+        source: the pictures; None: the index's own, which need not be embedded again.
+        progress: is told what is being done.
+
+    Returns:
+        the queries, and the journal for `measure`.
+
+    Raises:
+        IndexFolderError: the index was built with another model than the one that opens now.
+        DataError: too few pictures; or copies are wanted, and no picture is in the corpus.
+    """
+    encoder = load_encoder(index.manifest.model)
+    index.check_encoder(encoder.fingerprint)
+    if source is None:
+        pictures: Source = ItemSource("corpus", [p or "" for p in index.embeddings.paths], list(index.embeddings.labels))
+        queries = QuerySet.of_index(index, settings.sample, settings.seed)
+    else:
+        pictures = open_source(source) if isinstance(source, str) else source
+        with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
+            own = build_index(pictures, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],)), progress).embeddings
+            own = replace(own, vectors=np.array(own.vectors))  # no longer a file, which is gone in a moment
+        queries = QuerySet.of_set(own, settings.sample, settings.seed, pictures.name)
+    journal = Journal.open(out, about(index, queries, settings))
+    rng = np.random.default_rng(settings.seed)
+    if not journal.has("embedding"):
+        some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]
+        times = [embed_queries(index, encoder, [path]).embed_ms for path in some if path]
+        journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
+    if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
+        known = set(index.embeddings.hashes)
+        rows = [i for i in queries.rows if queries.embeddings.hashes[i] in known]
+        wanted = {str(path) for path in queries.embeddings.paths[rng.permutation(rows)[: settings.copies]] if path} if rows else set()
+        if not wanted:
+            raise DataError(
+                f"No picture of {pictures.name} is in {index.folder}, so no copy can find its original.", "Leave --instance out."
+            )
+        measure_instances(index, _copies(pictures, encoder, wanted, STANDARD, progress)[0], journal)
+    return queries, journal
 
 
 def _copies(

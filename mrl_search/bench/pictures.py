@@ -29,7 +29,7 @@ __all__ = ["LADDERS", "SCATTERED", "ladder_record", "mislabel_record", "scatter_
 SCATTERED = (8, 64, 512, 1024)
 LADDER = (8, 64, 1024)
 LADDERS, RUNGS = 3, 8  # queries, and hits of each at a prefix
-POINTS = 1500
+POINTS = 1000
 NAMED = 6  # labels that get a colour of their own
 LISTED, SEEN = 200, 36  # likely mislabels in the record, and on the sheet
 THUMB = 112
@@ -49,9 +49,11 @@ def scatter_record(index: Index, dims: int, seed: int) -> dict[str, object]:
     total = float(((x - centre) ** 2).sum())
     labels = index.embeddings.labels
     common = [name for name, _ in Counter(label for label in labels if label is not None).most_common(NAMED)]
-    names = [label if label in common else "" if label is None else "other" for label in labels[rows]]
+    names = [*common, "other", ""]  # the last one: no label
+    of = [names.index(label) if label in common else -1 if label is None else -2 for label in labels[rows]]
     return {
-        "dims": dims, "x": flat[:, 0].round(3).tolist(), "y": flat[:, 1].round(3).tolist(), "labels": names,
+        "dims": dims, "x": flat[:, 0].round(3).tolist(), "y": flat[:, 1].round(3).tolist(),
+        "labels": [i % len(names) for i in of], "names": names,
         "variance": [float((flat[:, i] ** 2).sum() / total) if total else 0.0 for i in (0, 1)],
     }  # fmt: skip
 

@@ -45,7 +45,7 @@ REQUIRED = {
     "latency": ("run", "plan", "round", "warm_up", "ms"),
     "batch": ("run", "plan", "round", "queries", "seconds"),
     "embedding": ("run", "ms"),
-    "scatter": ("run", "dims", "x", "y", "labels", "variance"),
+    "scatter": ("run", "dims", "x", "y", "labels", "names", "variance"),
     "ladder": ("run", "number", "sheet", "why", "title"),
     "mislabels": ("run", "count", "shown", "sheet"),
     "done": ("run",),
