@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mrl_search.bench.canvas import DARK, LIGHT
@@ -38,18 +39,28 @@ class Sketchbook:
     stem: str = ""
 
     def accuracy(self) -> Figure | None:
-        """Each measure over the prefixes."""
-        run, k, neighbours = self.run, self.run.about["settings"]["k"], self.run.about["settings"]["neighbours"]
+        """Each accuracy over the prefixes."""
+        run, neighbours = self.run, self.run.about["settings"]["neighbours"]
         points = []
         for d in dims_of(run):
-            record, plan, copies = run.of("prefix", dims=d)[0], single_of(run, d), run.one("instance", dims=d)
+            record, plan = run.of("prefix", dims=d)[0], single_of(run, d)
             points += _points(d, "linear head", share_of(record["linear"]))
             points += _points(d, "1-NN", share_of(plan["nearest"]) if plan else None)
             points += _points(d, f"{neighbours}-NN", share_of(record["vote"]))
-            points += _points(d, "instance recall@1", share_of(copies["right"]) if copies else None)
-            points += _points(d, f"recall@{k} of exact", recall_of(plan["found"], k) if plan else None)
-        caption = "Share of queries, by the length of the prefix; bars are 95% intervals."
+        caption = "Share of queries that get their own label, by the length of the prefix; bars are 95% intervals."
         return self._draw("accuracy", "Accuracy of a prefix", caption, accuracy_plot, points)
+
+    def recall(self) -> Figure | None:
+        """What each prefix alone finds."""
+        run, k = self.run, self.run.about["settings"]["k"]
+        points = []
+        for d in dims_of(run):
+            plan, copies = single_of(run, d), run.one("instance", dims=d)
+            points += _points(d, f"recall@{k} of exact", recall_of(plan["found"], k) if plan else None)
+            points += _points(d, "instance recall@1", share_of(copies["right"]) if copies else None)
+        caption = f"What a prefix alone finds of the {k} nearest at full length"
+        caption += ", and of pictures by a changed copy." if run.of("instance") else "."
+        return self._draw("recall", "Recall of a prefix", caption, accuracy_plot, points)
 
     def prefixes(self) -> Figure | None:
         """The time of each prefix alone."""
@@ -71,9 +82,11 @@ class Sketchbook:
 
     def latency(self) -> Figure | None:
         """The times of every plan."""
-        timed = [(p, t) for p in self.run.of("plan") if (t := times_of(self.run, p["name"]))]
-        points = [LatencyPoint(p["name"], t.p50, t.p99 or t.p95 or t.p50) for p, t in timed]
-        return self._draw("latency", "Time of a plan", "Median and 99th percentile of single queries.", latency_plot, points)
+        timed = [(p["name"], t) for p in self.run.of("plan") if (t := times_of(self.run, p["name"]))]
+        tail = "99th percentile" if all(t.p99 is not None for _, t in timed) else "95th percentile"
+        points = [LatencyPoint(name, t.p50, t.p99 if tail.startswith("99") else t.p95) for name, t in timed]
+        caption = f"Median and {tail} of single queries, without embedding."
+        return self._draw("latency", "Time of a plan", caption, partial(latency_plot, tail=tail), points)
 
     def controls(self) -> Figure | None:
         """Prefixes beside PCA and random dims: the vote of the neighbours where there are labels, else recall."""

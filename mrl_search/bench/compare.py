@@ -64,7 +64,8 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
     notes = _missing(new, base)
     if not same_machine(a["environment"], b["environment"]):
         notes.append(
-            f"Times are not compared: the base was measured on another machine ({a['environment']['cpu']}, {a['environment']['cores']} cores)."
+            "Times are not compared: the base was measured on another machine "
+            f"({a['environment']['cpu']}, {a['environment']['cores']} cores, {a['environment']['os']})."
         )
     elif a["settings"]["threads"] != b["settings"]["threads"]:
         notes.append(f"Times are not compared: the base was measured on {a['settings']['threads']} threads.")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.bench.records import BRUTE, EXACT
 from mrl_search.config import Plan, Stage
 from mrl_search.index import Index
 from mrl_search.manifest import prefix_file
 from mrl_search.results import BatchHits
 from mrl_search.search import exact, leave_out, search, search_others
 
-__all__ = ["BRUTE", "EXACT", "Contestant", "contestants", "copies_of", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
+__all__ = ["Contestant", "contestants", "copies_of", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
 
-BRUTE, EXACT = "brute force", "exact"
 SHORTLIST = 200
 ADAPTIVE = (8, 16, 64)
 FUNNEL = ((8, 200), (16, 100), (32, 50), (64, 25), (128, 10))  # the MRL paper's, section 4.3.1: what each stage leaves for the next

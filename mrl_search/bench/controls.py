@@ -19,9 +19,10 @@ from mrl_search.results import BatchHits
 from mrl_search.search import leave_out
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["CONTROLS", "Projection", "control_answers", "projections"]
+__all__ = ["CONTROLS", "LARGEST", "Projection", "control_answers", "projections"]
 
 CONTROLS = ("pca", "random")
+LARGEST = 250_000  # vectors; larger corpora have no controls, which would hold another copy of them in memory
 FITTED = 50_000  # rows that principal axes are computed from
 
 Projection = tuple[NDArray[np.float32], NDArray[np.float32]]  # centre (dim,) and axes (dim, up to dim), most important first

@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 
 from mrl_search.bench.accuracy import Copies
-from mrl_search.bench.contestants import BRUTE, EXACT, Contestant, contestants, memory, multiply_adds
-from mrl_search.bench.controls import CONTROLS, control_answers, projections
+from mrl_search.bench.contestants import Contestant, contestants, memory, multiply_adds
+from mrl_search.bench.controls import CONTROLS, LARGEST, control_answers, projections
 from mrl_search.bench.latency import Answer, Round, batch_seconds, rehearse, threads_of, time_round
 from mrl_search.bench.outcomes import answers, judge, votes
 from mrl_search.bench.pictures import LADDERS, SCATTERED, ladder_record, mislabel_record, scatter_record, shown_dims
 from mrl_search.bench.queries import QuerySet
-from mrl_search.bench.records import Journal, Run, pack, unpack
+from mrl_search.bench.records import BRUTE, EXACT, Journal, Run, pack, unpack
 from mrl_search.bench.settings import BenchSettings
 from mrl_search.config import Plan
 from mrl_search.index import Index
@@ -104,7 +104,7 @@ class _Bench:
     def controls(self) -> None:
         """Records `control`: the same prefixes of other axes."""
         k, neighbours, dims = self.settings.k, self.settings.neighbours, self.index.dims
-        if all(self.journal.has("control", name=name, dims=d) for name in CONTROLS for d in dims):
+        if len(self.index) > LARGEST or all(self.journal.has("control", name=name, dims=d) for name in CONTROLS for d in dims):
             return
         for name, projection in projections(self.index, self.settings.seed).items():
             hits_at = control_answers(self.index, self.queries, projection, dims, max(k, neighbours))

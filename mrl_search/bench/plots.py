@@ -24,11 +24,11 @@ class AccuracyPoint:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPoint:
-    """One plan (or prefix) by its `name`: median and 99th percentile of a single query, in milliseconds."""
+    """One plan (or prefix) by its `name`: median and a high percentile (None: not known) of a single query, in milliseconds."""
 
     name: str
     p50_ms: float
-    p99_ms: float
+    tail_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +75,36 @@ def accuracy_plot(rows: Sequence[AccuracyPoint], out: Path, theme: Theme = LIGHT
     save(figure, axes, out, theme)
 
 
-def latency_plot(points: Sequence[LatencyPoint], out: Path, theme: Theme = LIGHT) -> None:
-    """Draw median and 99th percentile of each plan, in the order given from the top, and write it to the PNG file `out`.
+def latency_plot(points: Sequence[LatencyPoint], out: Path, theme: Theme = LIGHT, tail: str = "99th percentile") -> None:
+    """Draw the median of each plan and what is called `tail`, in the order given from the top, and write it to the PNG file `out`.
 
     Raises:
         ConfigError: no point, or `out` is not a .png.
         MrlSearchError: the place cannot be written.
     """
     figure, axes = blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)), theme)
-    rows = range(len(points))
-    p50, p99 = ([max(FASTEST, ms) for ms in values] for values in ([p.p50_ms for p in points], [p.p99_ms for p in points]))
-    axes.hlines(rows, p50, p99, color=theme.grid, linewidth=4, zorder=2)
-    axes.scatter(p50, rows, s=52, color=theme.series[0], marker=MARKERS[0], label="median", zorder=4)
-    axes.scatter(p99, rows, s=44, color=theme.series[1], marker=MARKERS[3], label="99th percentile", zorder=3)
-    for values, side, align, colour in ((p50, -8, "right", theme.ink), (p99, 8, "left", theme.soft)):
-        for row, ms in enumerate(values):
+    median = [(row, max(FASTEST, p.p50_ms)) for row, p in enumerate(points)]
+    high = [(row, max(FASTEST, p.tail_ms)) for row, p in enumerate(points) if p.tail_ms is not None]
+    axes.hlines(
+        [row for row, _ in high], [median[row][1] for row, _ in high], [ms for _, ms in high], color=theme.grid, linewidth=4, zorder=2
+    )
+    for series, size, number, name, side, align, colour in (
+        (median, 52, 0, "median", -8, "right", theme.ink),
+        (high, 44, 1, tail, 8, "left", theme.soft),
+    ):
+        marker, order = MARKERS[3 * number], 4 - number
+        if series:
+            axes.scatter(
+                [ms for _, ms in series], [row for row, _ in series], s=size, color=theme.series[number], marker=marker, label=name,
+                zorder=order,
+            )  # fmt: skip
+        for row, ms in series:
             axes.annotate(
                 two_digits(ms), (ms, row), (side, 0), textcoords="offset points", ha=align, va="center_baseline", fontsize=8, color=colour
             )
-    axes.set_xlim(min(p50) / 1.8, max(p99) * 1.8)
+    axes.set_xlim(min(ms for _, ms in median) / 1.8, max(ms for _, ms in median + high) * 1.8)
     time_axis(axes, "x", "milliseconds for one query (log scale)")
-    axes.set_yticks(rows, [p.name for p in points])
+    axes.set_yticks(range(len(points)), [p.name for p in points])
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(False, axis="y")
     save(figure, axes, out, theme)
@@ -137,17 +146,18 @@ def front_plot(points: Sequence[FrontPoint], out: Path, theme: Theme = LIGHT) ->
         drawstyle="steps-post",
     )  # fmt: skip
     for some, colour, marker, name in (
-        (front, theme.series[0], MARKERS[0], "none is both faster and better"),
+        (front, theme.series[0], MARKERS[0], "no other is as fast and as good"),
         ([p for p in points if p not in front], theme.series[1], MARKERS[3], "another is"),
     ):
         axes.scatter(
             [max(FASTEST, p.p50_ms) for p in some], [p.recall for p in some], s=50, color=colour, marker=marker, label=name, zorder=3
         )
     for number, p in enumerate(points, 1):
-        side = (0, 8) if number % 2 else (0, -8)
+        left = p in front and front.index(p) % 2 == 0
+        side, across, along = ((-7, 4), "right", "bottom") if left else ((7, -4), "left", "top")  # off the line
         axes.annotate(
-            str(number), (max(FASTEST, p.p50_ms), p.recall), side, textcoords="offset points", ha="center",
-            va="bottom" if side[1] > 0 else "top", fontsize=8, color=theme.ink,
+            str(number), (max(FASTEST, p.p50_ms), p.recall), side, textcoords="offset points", ha=across, va=along, fontsize=8,
+            color=theme.ink,
         )  # fmt: skip
     names = "\n".join(f"{number}  {p.name}  ({p.recall:.1%}, {two_digits(p.p50_ms)} ms)" for number, p in enumerate(points, 1))
     axes.annotate(names, (1.03, 1), xycoords="axes fraction", va="top", fontsize=8, color=theme.ink, linespacing=1.7)

@@ -33,9 +33,10 @@ from mrl_search.errors import DataError
 from mrl_search.manifest import package_versions
 from mrl_search.storage import write_atomically, writing
 
-__all__ = ["FORMAT", "Journal", "Record", "Run", "environment", "identity", "pack", "read_runs", "same_machine", "unpack"]
+__all__ = ["BRUTE", "EXACT", "FORMAT", "Journal", "Record", "Run", "environment", "identity", "pack", "read_runs", "same_machine", "unpack"]
 
 FORMAT = 1
+BRUTE, EXACT = "brute force", "exact"  # names of the two contestants that find the true neighbours
 REQUIRED = {
     "run": ("id", "name", "corpus", "queries", "settings", "environment", "when"),
     "prefix": ("run", "dims", "linear", "vote"),

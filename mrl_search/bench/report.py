@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrl_search.bench.charts import Sketchbook
-from mrl_search.bench.contestants import BRUTE
 from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, times
 from mrl_search.bench.page import Block, Figure, Figures, Heading, Page, Table, render_markdown, write_page
-from mrl_search.bench.records import Run, same_machine
-from mrl_search.bench.tables import accuracy_table, control_table, cost_table, full_plan, mislabel_table, plan_table
+from mrl_search.bench.records import BRUTE, Run, same_machine
+from mrl_search.bench.tables import accuracy_table, control_table, cost_table, full_plan, mislabel_table, plan_cost_table, plan_table
 from mrl_search.bench.values import dims_of, enough, recall_of, times_of
 from mrl_search.errors import DataError, MrlSearchError
 from mrl_search.storage import write_atomically
@@ -73,15 +72,16 @@ def introduction(run: Run) -> list[str]:
             shorter = max(d for d in dims_of(run) if d < e.dims)
             said.append(f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); {shorter} are significantly worse already.")
         else:
+            low, high = (f"{100 * x:+.1f}" for x in (e.difference.low, e.difference.high))
             said.append(
-                f"{e.measure}: {e.dims} dims are as good as all {max(dims_of(run))}, {e.share.value:.1%} beside {e.full.value:.1%}: "
-                "neither they nor a longer prefix are significantly worse "
-                f"(McNemar's exact test, p = {digits(e.p, 2)}, n = {count(e.share.n)})."
+                f"{e.measure}: {e.dims} dims are statistically as good as all {max(dims_of(run))}: {e.share.value:.1%} beside {e.full.value:.1%}, "
+                f"a difference of {100 * e.difference.value:+.1f} points with a 95% interval from {low} to {high} "
+                f"(McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). No longer prefix is significantly worse."
             )
     base = times_of(run, full_plan(run))
     plans = [(p, t, recall_of(p["found"], run.about["settings"]["k"])) for p in run.of("plan") if (t := times_of(run, p["name"]))]
     good = [(t.p50, p, r) for p, t, r in plans if r.value >= 0.99 and p["name"] not in (BRUTE, full_plan(run))]
-    if base and good:
+    if base and good and min(g[0] for g in good) < base.p50:
         p50, plan, recall = min(good, key=lambda g: g[0])
         said.append(
             f"The fastest plan that finds 99% of the exact answer is {plan['name']} ({plan['plan']}): {recall.value:.1%} in "
@@ -96,6 +96,8 @@ def introduction(run: Run) -> list[str]:
         said.append("There are no labels, so there is no accuracy: what is told is how much of the exact answer each search finds.")
     if any(r["sheet"] is None for r in run.of("ladder")):
         said.append(f"Some pictures cannot be shown: {next(r['why'] for r in run.of('ladder') if r['sheet'] is None)}.")
+    if run.done and not run.of("control"):
+        said.append("The corpus is too large for controls, which would be a second copy of it in memory.")
     if not run.done:
         said.append("This bench was not finished; the same command goes on with it.")
     return said
@@ -104,12 +106,14 @@ def introduction(run: Run) -> list[str]:
 def _blocks(run: Run, book: Sketchbook) -> list[Block]:
     """The tables of a run, each after the figures that show it; what has no records is left out."""
     blocks: list[Block | None] = [
-        _beside(book.accuracy(), book.prefixes()),
+        _beside(book.accuracy(), book.recall()),
         accuracy_table(run),
+        _beside(book.prefixes(), book.latency()),
         cost_table(run),
         _beside(book.front()),
         plan_table(run),
-        _beside(book.latency(), book.controls()),
+        plan_cost_table(run),
+        _beside(book.controls()),
         control_table(run),
         _beside(book.scatter()),
         *(_beside(ladder) for ladder in book.ladders()),

@@ -35,12 +35,13 @@ def scatter_plot(clouds: Sequence[Cloud], out: Path, theme: Theme = LIGHT) -> No
     present = {label for cloud in clouds for label in cloud.labels}
     for at, cloud in zip(axes, clouds, strict=False):
         plain = [name in ("other", "") for name in cloud.names]
-        for label in sorted(present, key=lambda label: not plain[label]):  # grey ones lie behind
+        for label in sorted(present, key=lambda label: (plain[label], label)):
             name, chosen = cloud.names[label], [i for i, own in enumerate(cloud.labels) if own == label]
             colour = theme.soft if plain[label] else theme.series[label % len(theme.series)]
             at.scatter(
                 [cloud.x[i] for i in chosen], [cloud.y[i] for i in chosen], s=9, linewidths=0, alpha=0.75,
                 color=colour, marker="." if plain[label] else MARKERS[label % len(MARKERS)], label=name or "no label",
+                zorder=1 if plain[label] else 2,  # grey ones lie behind
             )  # fmt: skip
         at.set_title(cloud.title, fontsize=9.5, color=theme.ink)
         at.set_xlabel("first principal axis")

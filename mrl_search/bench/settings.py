@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mrl_search.bench.contestants import BRUTE, contestants, copies_of, stored_bytes
+from mrl_search.bench.contestants import contestants, copies_of, stored_bytes
 from mrl_search.bench.queries import QuerySet
-from mrl_search.bench.records import Record, environment, identity
+from mrl_search.bench.records import BRUTE, Record, environment, identity
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 

@@ -1,19 +1,24 @@
 """The tables of a report, from the records of a run alone."""
 
-from mrl_search.bench.contestants import BRUTE, EXACT
 from mrl_search.bench.numerals import NOTHING, bytes_of, count, digits, milliseconds, share, times
 from mrl_search.bench.page import Table
-from mrl_search.bench.records import Record, Run
+from mrl_search.bench.records import BRUTE, EXACT, Record, Run
 from mrl_search.bench.values import dims_of, precision_of, rate_of, recall_of, share_of, single_of, times_of
 
-__all__ = ["accuracy_table", "control_table", "cost_table", "full_plan", "headline_table", "mislabel_table", "plan_table", "run_tables"]
+__all__ = [
+    "accuracy_table", "control_table", "cost_table", "full_plan", "headline_table", "mislabel_table", "plan_cost_table", "plan_table",
+    "run_tables",
+]  # fmt: skip
 
+LISTED = 20  # likely mislabels in a terminal
 Column = tuple[str, list[str]]
 
 
 def run_tables(run: Run) -> list[Table]:
-    """All tables of a run that have anything to say, in the order of a report."""
-    tables = [accuracy_table(run), cost_table(run), plan_table(run), control_table(run), mislabel_table(run)]
+    """All tables of a run that have anything to say, in the order of a report; of likely mislabels the first alone."""
+    tables = [
+        accuracy_table(run), cost_table(run), plan_table(run), plan_cost_table(run), control_table(run), mislabel_table(run, LISTED),
+    ]  # fmt: skip
     return [table for table in tables if table and table.rows]
 
 
@@ -63,23 +68,34 @@ def cost_table(run: Run) -> Table:
 
 
 def plan_table(run: Run) -> Table:
-    """All contestants: what they answer, and how fast."""
-    k = run.about["settings"]["k"]
-    plans = run.of("plan")
-    base = times_of(run, full_plan(run))
-    speed = [base.p50 / t.p50 if base and t else None for t in (times_of(run, p["name"]) for p in plans)]
+    """All contestants: what they answer."""
+    k, plans = run.about["settings"]["k"], run.of("plan")
     columns = [
         ("search", [p["name"] for p in plans]),
         ("plan", [p["plan"] if p["plan"] != BRUTE else "every stored vector" for p in plans]),
         ("1-NN", [share(share_of(p["nearest"])) for p in plans]),
         (f"{k}-NN", [share(share_of(p["vote"])) for p in plans]),
+        (f"mAP@{k}", [share(precision_of(p)) for p in plans]),
         (f"recall@{k} of exact", [share(recall_of(p["found"], k)) for p in plans]),
+    ]
+    note = "A plan is a list of stages DIMS:KEEP, each of which scores by its prefix and keeps the best. "
+    return _table("Answers of each plan", columns, note + "Recall is told against a comparison with every vector at full length.")
+
+
+def plan_cost_table(run: Run) -> Table:
+    """All contestants: what they cost."""
+    n, plans = run.about["corpus"]["n"], run.of("plan")
+    base = times_of(run, full_plan(run))
+    speed = [base.p50 / t.p50 if base and t else None for t in (times_of(run, p["name"]) for p in plans)]
+    columns = [
+        ("search", [p["name"] for p in plans]),
         ("speed-up", [times(s) for s in speed]),
         *_time_columns(run, plans),
+        ("RAM, bytes a vector", [digits(p["ram"] / n) for p in plans]),
     ]
     note = f"Speed-up: median time of the plan at full length ({full_plan(run)}) over that of the plan. " + _protocol(run)
     note += "MFLOPs: multiply-adds, dims x vectors compared, summed over the stages (arXiv 2205.13147, section 4.3). "
-    return _table("Plans", columns, note)
+    return _table("Cost of each plan", columns, note + "RAM: the index of the first stage; later ones read the stored vectors.")
 
 
 def control_table(run: Run) -> Table | None:
@@ -98,21 +114,20 @@ def control_table(run: Run) -> Table | None:
     return _table("Controls: other ways to make these vectors short", columns, note)
 
 
-def mislabel_table(run: Run) -> Table | None:
-    """The pictures that their neighbours contradict at every prefix."""
+def mislabel_table(run: Run, most: int | None = None) -> Table | None:
+    """The pictures that their neighbours contradict at every prefix; the first `most` of them, if that is given."""
     record = run.one("mislabels")
     if record is None or not record["shown"]:
         return None
+    shown = record["shown"][:most]
     columns = [
-        ("picture", [str(item["path"] or item["id"]) for item in record["shown"]]),
-        ("label", [item["label"] for item in record["shown"]]),
-        ("neighbours say", [item["says"] for item in record["shown"]]),
-        ("votes against its label", [f"{item['against']:.0%}" for item in record["shown"]]),
+        ("picture", [str(item["path"] or item["id"]) for item in shown]),
+        ("label", [item["label"] for item in shown]),
+        ("neighbours say", [item["says"] for item in shown]),
+        ("votes against its label", [f"{item['against']:.0%}" for item in shown]),
     ]
     note = f"{count(record['count'])} of {count(run.about['queries']['labelled'])} pictures have a label that the vote of their neighbours "
-    note += "contradicts at every prefix" + (
-        f"; the {len(record['shown'])} clearest are listed. " if len(record["shown"]) < record["count"] else ". "
-    )
+    note += "contradicts at every prefix" + (f"; the {len(shown)} clearest are listed." if len(shown) < record["count"] else ".")
     return _table("Likely mislabels", columns, note)
 
 

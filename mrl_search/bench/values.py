@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,8 @@ class Timing:
 class Enough:
     """The smallest prefix that is as good as the full length by one measure: neither it nor a longer one is significantly worse.
 
-    `p` is McNemar's, of its difference from the full length; `share` its accuracy, `full` that of the full length.
+    `p` is McNemar's, of its difference from the full length; `share` its accuracy, `full` that of the full length. `difference` is
+    the first less the second, with the 95% interval of paired differences: how much worse it may be though no test tells.
     """
 
     measure: str
@@ -51,6 +53,7 @@ class Enough:
     p: float
     share: Share
     full: Share
+    difference: Share
 
 
 def dims_of(run: Run) -> list[int]:
@@ -118,8 +121,15 @@ def enough(run: Run) -> list[Enough]:
             dims, p = _smallest(known)
             shares = share_of(outcomes[dims]), share_of(outcomes[max(known)])
             if shares[0] and shares[1]:
-                found.append(Enough(measure, dims, p, shares[0], shares[1]))
+                found.append(Enough(measure, dims, p, shares[0], shares[1], _difference(known[dims], known[max(known)])))
     return found
+
+
+def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Share:
+    """Mean of the paired differences of outcomes, with its normal 95% interval; from -1 to 1."""
+    each = a.astype(np.float64) - b
+    mean, half = float(each.mean()), float(NormalDist().inv_cdf(0.975) * each.std() / len(each) ** 0.5)
+    return Share(mean, mean - half, mean + half, len(each))
 
 
 def _smallest(outcomes: dict[int, NDArray[np.uint8]]) -> tuple[int, float]:
