@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_search.errors import DataError
 
 __all__ = [
-    "average_precision", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval", "precision_at_k", "recall_at_k", "top1",
+    "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval",
+    "precision_at_k", "recall_at_k", "top1",
     "wilson_interval",
 ]  # fmt: skip
 
@@ -46,6 +47,36 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def exact_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of a share of which `successes` of `n` were seen (Clopper and Pearson's), which contain 1/2 where a sign test tells nothing.
+
+    Of n = 0 nothing is known: (0, 1).
+
+    Raises:
+        DataError: not 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise DataError(f"{successes} successes of {n} make no sense.")
+    counts = np.arange(n + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
+    ways = factorials[n] - factorials - factorials[::-1]  # log of n over k
+
+    def chance(p: float, of: NDArray[np.int64]) -> float:
+        return float(np.exp(ways[of] + of * np.log(p) + (n - of) * np.log1p(-p)).sum())
+
+    bounds = []
+    for of, falls in ((counts[successes:], False), (counts[: successes + 1], True)):
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            if (chance(middle, of) > (1 - level) / 2) == falls:
+                low = middle
+            else:
+                high = middle
+        bounds.append((low + high) / 2)
+    return (0.0 if successes == 0 else bounds[0]), (1.0 if successes == n else bounds[1])
 
 
 def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:

@@ -74,9 +74,10 @@ def introduction(run: Run) -> list[str]:
         else:
             low, high = (f"{100 * x:+.1f}" for x in (e.difference.low, e.difference.high))
             said.append(
-                f"{e.measure}: {e.dims} dims are statistically as good as all {max(dims_of(run))}: {e.share.value:.1%} beside {e.full.value:.1%}, "
-                f"a difference of {100 * e.difference.value:+.1f} points with a 95% interval from {low} to {high} "
-                f"(McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). No longer prefix is significantly worse."
+                f"{e.measure}: {e.dims} dims are statistically as good as all {max(dims_of(run))}: "
+                f"{e.share.value:.1%} beside {e.full.value:.1%}, a difference of {100 * e.difference.value:+.1f} points with a 95% "
+                f"interval from {low} to {high} (McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). "
+                "No longer prefix is significantly worse."
             )
     base = times_of(run, full_plan(run))
     plans = [(p, t, recall_of(p["found"], run.about["settings"]["k"])) for p in run.of("plan") if (t := times_of(run, p["name"]))]

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.bench.records import Record, Run, unpack
-from mrl_search.metrics import mcnemar_exact, mean_interval, wilson_interval
+from mrl_search.metrics import exact_interval, mcnemar_exact, mean_interval, wilson_interval
 
 __all__ = [
     "ALPHA", "Enough", "Share", "Timing", "dims_of", "enough", "mean_of", "precision_of", "rate_of", "recall_of", "share_of", "single_of",
@@ -126,10 +125,14 @@ def enough(run: Run) -> list[Enough]:
 
 
 def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Share:
-    """Mean of the paired differences of outcomes, with its normal 95% interval; from -1 to 1."""
-    each = a.astype(np.float64) - b
-    mean, half = float(each.mean()), float(NormalDist().inv_cdf(0.975) * each.std() / len(each) ** 0.5)
-    return Share(mean, mean - half, mean + half, len(each))
+    """Mean of the paired differences of outcomes, from -1 to 1, with the 95% interval that belongs to McNemar's exact test.
+
+    Of the queries on which the two differ, the share that speaks for `a` has an exact interval; it is scaled to all queries.
+    """
+    for_a, for_b = int((a > b).sum()), int((a < b).sum())
+    differing, n = for_a + for_b, len(a)
+    low, high = exact_interval(for_a, differing)
+    return Share((for_a - for_b) / n, (2 * low - 1) * differing / n, (2 * high - 1) * differing / n, n)
 
 
 def _smallest(outcomes: dict[int, NDArray[np.uint8]]) -> tuple[int, float]:
