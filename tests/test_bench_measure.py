@@ -10,7 +10,7 @@ from conftest import embedding_set, energy_first
 
 from mrl_search.bench import measure as module
 from mrl_search.bench.accuracy import Copies, accuracy_per_prefix
-from mrl_search.bench.contestants import Contestant, contestants, copies_of, memory, multiply_adds
+from mrl_search.bench.contestants import Contestant, How, contestants, copies_of, memory, multiply_adds
 from mrl_search.bench.controls import control_answers, projections
 from mrl_search.bench.latency import BUDGET, FEWEST, rehearse
 from mrl_search.bench.measure import measure, measure_instances
@@ -87,20 +87,24 @@ def test_recall_is_told_against_brute_force_without_the_query_itself(small_index
         got = unpack(run.one("plan", name=name)["found"])
         assert (got == np.minimum(expected, 5)).mean() > 0.98  # the sixth hit plays a part where the query was not the first
     assert (unpack(run.one("plan", name="exact")["found"]) == 5).all()
+    assert (unpack(run.one("plan", name="pruned")["found"]) == 5).all()
     assert run.one("plan", name="adaptive 8→64")["plan"] == "8:200,64:5"
+    assert 16 < run.one("plan", name="early stop")["dims_read"] <= 64 and run.one("plan", name="funnel")["dims_read"] is None
 
 
 def test_everyone_takes_part(small_index: Index, tmp_path: Path) -> None:
-    named = {c.name: str(c.plan) for c in contestants(small_index, 10)}
+    named = {c.name: str(c) for c in contestants(small_index, 10)}
     assert named == {
-        "brute force": "None", "exact": "64:10", "16 dims": "16:10", "8 dims": "8:10", "adaptive 8→64": "8:200,64:10",
+        "brute force": "every stored vector", "pruned": "what may still be an answer", "exact": "64:10", "16 dims": "16:10",
+        "8 dims": "8:10", "adaptive 8→64": "8:200,64:10",
         "adaptive 16→64": "16:200,64:10", "funnel": "8:200,16:100,32:50,64:10",
+        "early stop": "16:200,64:10",
     }  # fmt: skip
     manifest = replace(small_index.manifest, plans={"default": {"plan": "8:50,64:10", "recall": 0.99}})
     write_manifest(small_index.folder, manifest)
     tuned = Index.open(small_index.folder)
     assert contestants(tuned, 10)[-1] == Contestant("tuned", Plan.parse("8:50,64", 10))
-    assert contestants(tuned, 11)[-1].name == "funnel"  # a plan that keeps ten has no eleventh answer
+    assert contestants(tuned, 11)[-1].name == "early stop"  # a plan that keeps ten has no eleventh answer
 
 
 def test_the_papers_funnel(make_index: Callable[..., Index]) -> None:
@@ -111,15 +115,17 @@ def test_the_papers_funnel(make_index: Callable[..., Index]) -> None:
 
 
 def test_multiply_adds_and_memory(small_index: Index, make_index: Callable[..., Index], small_set: EmbeddingSet) -> None:
-    assert multiply_adds(small_index, Plan.parse("8:20,16:10,64:5", 5)) == 500 * 8 + 20 * 16 + 10 * 64
-    assert multiply_adds(small_index, None) == 500 * 64
+    plan = Plan.parse("8:20,16:10,64:5", 5)
+    assert multiply_adds(small_index, Contestant("", plan)) == 500 * 8 + 20 * 16 + 10 * 64
+    assert multiply_adds(small_index, Contestant("", None, How.BRUTE)) == 500 * 64
+    assert multiply_adds(small_index, Contestant("", plan, How.EARLY)) is None
     clustered = make_index(small_set, factory="IVF4,Flat", name="ivf")
-    assert multiply_adds(clustered, Plan.single(8, 5)) == (4 + 125) * 8  # four centres, and the one cluster that is visited
+    assert multiply_adds(clustered, Contestant("", Plan.single(8, 5))) == (4 + 125) * 8  # four centres, and the one cluster that is visited
     graph = make_index(small_set, factory="HNSW8", name="hnsw")
-    assert multiply_adds(graph, Plan.parse("8:20,64:5", 5)) is None
+    assert multiply_adds(graph, Contestant("", Plan.parse("8:20,64:5", 5))) is None
     assert memory(small_index, Plan.parse("8:20,64", 5)) == small_index.manifest.files["prefix-0008.faiss"].bytes
     assert memory(small_index, None) == 500 * 64 * 2
-    assert [c.name for c in contestants(clustered, 5)][:2] == ["brute force", "64 dims"]  # clusters do not find the exact answer
+    assert [c.name for c in contestants(clustered, 5)][:3] == ["brute force", "pruned", "64 dims"]  # clusters do not find the exact answer
 
 
 def test_an_approximate_index_is_judged_by_brute_force(small_set: EmbeddingSet, make_index: Callable[..., Index], tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_an_approximate_index_is_judged_by_brute_force(small_set: EmbeddingSet, 
 def test_random_dims_at_full_length_are_exact_and_pca_turns_vectors(small_index: Index) -> None:
     queries = QuerySet.of_index(small_index, 100, 0)
     made = projections(small_index, 0)
-    truth = Contestant("exact", None).others(small_index, queries.vectors, queries.hashes, 5)
+    truth = Contestant("exact", None, How.BRUTE).others(small_index, queries.vectors, queries.hashes, 5)
     (_, short), (dims, hits) = control_answers(small_index, queries, made["random"], (8, 64), 5)
     assert dims == 64 and (hits.ids == truth.ids).mean() > 0.99
     assert (short.ids == truth.ids).mean() < 0.3
@@ -176,7 +182,7 @@ def test_a_bench_goes_on_where_it_was(small_index: Index, tmp_path: Path, monkey
 
     def stops(*args) -> object:
         seen.append(args[2].name)
-        if len(seen) == 6:
+        if len(seen) == 7:
             raise KeyboardInterrupt
         return real(*args)
 

@@ -16,6 +16,7 @@ from mrl_search.bench.tables import headline_table
 HERE = Path(__file__).parent
 RECORDS = HERE / "photographs.jsonl"
 README = HERE.parents[1] / "README.md"
+CARD = "mrl_search/models/bundled/MODEL_CARD.md"
 BEGIN, END = "<!-- from benchmarks/reports/readme.py -->", "<!-- until here -->"
 
 
@@ -24,6 +25,7 @@ def part(run: Run, folder: Path, where: str) -> str:
     table, corpus, environment = headline_table(run), run.about["corpus"], run.about["environment"]
     figure: Figure | None = Sketchbook(run, folder, "readme-").front()
     said = f"{corpus['n']:,} photographs, model {corpus['encoder']} {corpus['fingerprint'][:12]}, on {environment['cpu']}. {table.note}"
+    said += f"\n\nThe model was trained on nine in ten of these photographs; on others it reaches what `{CARD}` says."
     picture = f"{markdown_image(figure, where)}\n\n" if figure else ""
     return f"{BEGIN}\n\n{picture}{markdown_table(table)}\n\n{said}\n\n{END}"
 

@@ -5,7 +5,7 @@ is not measured again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -70,8 +70,8 @@ class _Bench:
     @cached_property
     def truth(self) -> BatchHits:
         """The true neighbours at full length of every query, itself left out: (n, k); brute force where no index compares with all."""
-        plan = next((c.plan for c in self.contestants if c.name == EXACT), None)
-        return self._answers(Contestant("exact neighbours", plan), self.settings.k)
+        chosen = next((c for c in self.contestants if c.name == EXACT), self.contestants[0])
+        return self._answers(replace(chosen, name="exact neighbours"), self.settings.k)
 
     def prefixes(self) -> None:
         """Records `prefix`: the linear head and the vote of the neighbours, where there are labels; the full length first."""
@@ -94,11 +94,12 @@ class _Bench:
         for c in self.contestants:
             if self.journal.has("plan", name=c.name):
                 continue
-            known = c.plan is None or c.name == EXACT  # the true neighbours, found already
+            known = c.name in (BRUTE, EXACT)  # the true neighbours, found already
             hits = self.truth if known else self._answers(c, self.settings.k)
+            read = None if hits.dims is None else float(hits.dims.mean())
             self.journal.add(
-                "plan", name=c.name, plan=str(c.plan or BRUTE), dims=c.single, multiply_adds=multiply_adds(self.index, c.plan),
-                ram=memory(self.index, c.plan), **judge(self.index, self.queries, hits, self.truth.ids).record(),
+                "plan", name=c.name, plan=str(c), dims=c.single, multiply_adds=multiply_adds(self.index, c), ram=memory(self.index, c.plan),
+                dims_read=read, **judge(self.index, self.queries, hits, self.truth.ids).record(),
             )  # fmt: skip
 
     def controls(self) -> None:

@@ -58,7 +58,8 @@ def answers(
         parts.append(contestant.others(index, queries.vectors[some], queries.hashes[some], k).first(k))
         if progress:
             progress(min(start + CHUNK, len(queries)), len(queries))
-    return BatchHits(np.concatenate([p.ids for p in parts]), np.concatenate([p.scores for p in parts]))
+    read = None if parts[0].dims is None else np.concatenate([p.dims for p in parts if p.dims is not None])
+    return BatchHits(np.concatenate([p.ids for p in parts]), np.concatenate([p.scores for p in parts]), dims=read)
 
 
 def votes(index: Index, queries: QuerySet, hits: BatchHits) -> NDArray[np.object_] | None:

@@ -40,7 +40,7 @@ BRUTE, EXACT = "brute force", "exact"  # names of the two contestants that find 
 REQUIRED = {
     "run": ("id", "name", "corpus", "queries", "settings", "environment", "when"),
     "prefix": ("run", "dims", "linear", "vote"),
-    "plan": ("run", "name", "plan", "dims", "multiply_adds", "ram", "nearest", "vote", "precision", "found"),
+    "plan": ("run", "name", "plan", "dims", "multiply_adds", "ram", "dims_read", "nearest", "vote", "precision", "found"),
     "control": ("run", "name", "dims", "vote", "found"),
     "instance": ("run", "dims", "right"),
     "latency": ("run", "plan", "round", "warm_up", "ms"),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from mrl_search.bench.contestants import contestants, copies_of, stored_bytes
 from mrl_search.bench.queries import QuerySet
-from mrl_search.bench.records import BRUTE, Record, environment, identity
+from mrl_search.bench.records import Record, environment, identity
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 
@@ -72,7 +72,7 @@ def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
             "source": queries.source, "n": len(queries), "labelled": len(queries.labelled), "own": queries.own,
             "fingerprint": queries.fingerprint,
         },
-        "contestants": {c.name: str(c.plan or BRUTE) for c in contestants(index, settings.k)},
+        "contestants": {c.name: str(c) for c in contestants(index, settings.k)},
         "settings": asdict(settings),
         "environment": environment(),
     }  # fmt: skip

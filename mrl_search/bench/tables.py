@@ -72,13 +72,16 @@ def plan_table(run: Run) -> Table:
     k, plans = run.about["settings"]["k"], run.of("plan")
     columns = [
         ("search", [p["name"] for p in plans]),
-        ("plan", [p["plan"] if p["plan"] != BRUTE else "every stored vector" for p in plans]),
+        ("plan", [p["plan"] for p in plans]),
         ("1-NN", [share(share_of(p["nearest"])) for p in plans]),
         (f"{k}-NN", [share(share_of(p["vote"])) for p in plans]),
         (f"mAP@{k}", [share(precision_of(p)) for p in plans]),
         (f"recall@{k} of exact", [share(recall_of(p["found"], k)) for p in plans]),
+        ("dims read", [digits(p["dims_read"]) if p["dims_read"] is not None else NOTHING for p in plans]),
     ]
     note = "A plan is a list of stages DIMS:KEEP, each of which scores by its prefix and keeps the best. "
+    if any(p["dims_read"] is not None for p in plans):
+        note += "An early stop reads longer prefixes only while the answers change; dims read is the mean over queries. "
     return _table("Answers of each plan", columns, note + "Recall is told against a comparison with every vector at full length.")
 
 
@@ -136,7 +139,7 @@ def headline_table(run: Run) -> Table:
     k, neighbours = run.about["settings"]["k"], run.about["settings"]["neighbours"]
     base = times_of(run, full_plan(run))
     rows = [(f"{r['dims']} dims", single_of(run, r["dims"]), r["vote"]) for r in _prefixes(run)]
-    rows += [(f"{p['name']}, {p['plan']}", p, None) for p in run.of("plan") if p["dims"] is None and p["name"] != BRUTE]
+    rows += [(f"{p['name']}, {p['plan']}", p, None) for p in run.of("plan") if p["dims"] is None and p["name"] not in (BRUTE, "pruned")]
     cells = []
     for name, plan, vote in rows:
         t = times_of(run, plan["name"]) if plan else None
