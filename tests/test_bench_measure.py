@@ -96,8 +96,7 @@ def test_everyone_takes_part(small_index: Index, tmp_path: Path) -> None:
     named = {c.name: str(c) for c in contestants(small_index, 10)}
     assert named == {
         "brute force": "every stored vector", "pruned": "what may still be an answer", "exact": "64:10", "16 dims": "16:10",
-        "8 dims": "8:10", "adaptive 8→64": "8:200,64:10",
-        "adaptive 16→64": "16:200,64:10", "funnel": "8:200,16:100,32:50,64:10",
+        "8 dims": "8:10", "adaptive 8→64": "8:200,64:10", "adaptive 16→64": "16:200,64:10", "funnel": "8:200,16:100,32:50,64:10",
         "early stop": "16:200,64:10",
     }  # fmt: skip
     manifest = replace(small_index.manifest, plans={"default": {"plan": "8:50,64:10", "recall": 0.99}})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mrl_search.bench.charts import Sketchbook
 from mrl_search.bench.compare import compare
 from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, share, times
 from mrl_search.bench.page import render_markdown, render_page
@@ -207,9 +208,9 @@ def test_figures_show_their_values(run: Run, tmp_path: Path) -> None:
         ("controls", change(run, "control", {"name": "pca", "dims": 8}, vote=right(90))),
         ("scatter", change(run, "scatter", {"dims": 8}, x=[0.0, 1.5, 2.0])),
     ):
-        report_page([run], tmp_path)
+        getattr(Sketchbook(run, tmp_path), part)()
         before = [(tmp_path / f"{part}{dark}.png").read_bytes() for dark in ("", "-dark")]
-        report_page([other], tmp_path)
+        getattr(Sketchbook(other, tmp_path), part)()
         assert all((tmp_path / f"{part}{dark}.png").read_bytes() != b for dark, b in zip(("", "-dark"), before, strict=True)), part
     with Image.open(tmp_path / "scatter-dark.png") as dark:
         assert dark.convert("RGB").getpixel((0, 0)) == (0x14, 0x17, 0x1B)
@@ -228,7 +229,7 @@ def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path: Path) -> None:
-    for some in (0, 1, 2, 3, 6, 12, 20):
+    for some in (0, 1, 4, 20):
         half = replace(run, records=run.records[:some])
         assert "was not finished" in render_page(report_page([half], tmp_path))
         headline_table(half)
