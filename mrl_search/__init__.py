@@ -17,6 +17,9 @@ _HOMES = {
     "models.encoder": ("load_encoder",),
     "index": ("Index",),
     "search": ("vote",),
+    "own_vectors": ("index_vectors",),
+    "vector_files": ("read_queries",),
+    "shrink": ("shrink_index",),
     "workflow": ("build_index", "evaluate", "search_images"),
     "sheet": ("contact_sheet", "save_sheet"),
 }
@@ -24,8 +27,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BatchHits", "EmbeddingSet", "Hit", "Hits", "Index", "IndexSpec", "MrlSearchError", "Plan", "Stage", "TrainConfig", "build_index",
-    "contact_sheet", "evaluate", "load_encoder", "load_pixels", "load_recipe", "open_source", "pixel_side", "save_sheet",
-    "search_images", "train", "vote",
+    "contact_sheet", "evaluate", "index_vectors", "load_encoder", "load_pixels", "load_recipe", "open_source", "pixel_side",
+    "read_queries", "save_sheet", "search_images", "shrink_index", "train", "vote",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,23 +15,31 @@ from typing import Any, Self, TypeVar
 from mrl_search.errors import ConfigError
 
 __all__ = [
-    "AugmentConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage", "TrainConfig",
+    "SCAN", "AugmentConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage", "TrainConfig",
     "from_mapping", "load_recipe", "recipe_names", "to_mapping", "to_toml",
 ]  # fmt: skip
 
 T = TypeVar("T")
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
+STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
+SCAN = "Scan"
+FLAT_UP_TO, LONGEST_CODED = 50_000, 128
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Score by the cosine of the first `dims` numbers and keep the best `keep`."""
+    """Score by the cosine of the first `dims` numbers and keep the best `keep`.
+
+    `effort` is how hard a first stage looks where its index is approximate: clusters that are visited (nprobe of IVF), or candidates
+    that a walk holds (ef of HNSW); 0 leaves it to the index. Written `DIMS:KEEP` or `DIMS:KEEP@EFFORT`.
+    """
 
     dims: int
     keep: int
+    effort: int = 0
 
     def __str__(self) -> str:
-        return f"{self.dims}:{self.keep}"
+        return f"{self.dims}:{self.keep}" + (f"@{self.effort}" if self.effort else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Plan:
         if not self.stages:
             raise ConfigError("A plan needs at least one stage.", "For example 64:10, or 8:200,1024:10.")
         for stage in self.stages:
-            if stage.dims < 1 or stage.keep < 1:
+            if stage.dims < 1 or stage.keep < 1 or stage.effort < 0:
                 raise ConfigError(f"Stage {stage} keeps nothing or reads nothing.", "Both numbers of a stage are at least 1.")
         for a, b in zip(self.stages, self.stages[1:], strict=False):
             if b.dims <= a.dims:
@@ -58,10 +68,12 @@ class Plan:
                 )
             if b.keep > a.keep:
                 raise ConfigError(f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.")
+            if b.effort:
+                raise ConfigError(f"Plan {self}: only the first stage asks an index, {b} cannot.", "Leave its @ out.")
 
     @classmethod
     def parse(cls, text: str, k: int) -> Self:
-        """Read `8:200,64:50,1024`; the last stage may leave its number out, and then keeps `k`.
+        """Read `8:200,64:50,1024` or `128:200@64,1024`; the last stage may leave its number out, and then keeps `k`.
 
         Raises:
             ConfigError: not of that form, or the last stage keeps fewer than `k`.
@@ -69,10 +81,10 @@ class Plan:
         stages = []
         parts = text.replace(" ", "").split(",")
         for i, part in enumerate(parts):
-            dims, colon, keep = part.partition(":")
-            if not dims.isdecimal() or (colon and not keep.isdecimal()) or (not colon and i < len(parts) - 1):
+            match = STAGE.fullmatch(part)
+            if match is None or (match[2] is None and i < len(parts) - 1):
                 raise ConfigError(f"{text!r} is not a plan: {part!r} should be DIMS:KEEP.", "For example 8:200,64:50,1024.")
-            stages.append(Stage(int(dims), int(keep) if colon else k))
+            stages.append(Stage(int(match[1]), int(match[2] or k), int(match[3] or 0)))
         plan = cls(tuple(stages))
         if plan.keep < k:
             raise ConfigError(
@@ -113,19 +125,41 @@ class Plan:
 class IndexSpec:
     """Which indexes to build over the stored vectors.
 
+    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096,PQ128x4fs`), or
+    `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up to
+    50,000 vectors; above that clusters of compressed prefixes up to 128 dims, and `Scan` for longer ones, whose indexes would
+    take more memory and time to build than they save.
+
     Attributes:
-        dims: prefix lengths that get an index, ascending.
-        factory: FAISS factory string for every prefix (metric: inner product of unit vectors).
+        dims: prefix lengths that can begin a plan, ascending.
+        factory: for every prefix, `auto` or a factory string.
+        factories: factory strings for single prefixes, by their length.
         dtype: how the full-length vectors are stored, `float16` or `float32`.
     """
 
     dims: tuple[int, ...] = DIMS
-    factory: str = "Flat"
+    factory: str = "auto"
+    factories: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float16", "float32"):
-            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.")
+            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.", "float16 is enough for nearly all.")
+        unknown = sorted(set(self.factories) - set(map(str, self.dims)))
+        if unknown:
+            raise ConfigError(f"A factory is given for {unknown[0]} dims, which get no index.", f"Dims: {', '.join(map(str, self.dims))}.")
+
+    def factory_of(self, dims: int, count: int) -> str:
+        """The factory string of one prefix in a corpus of `count` vectors."""
+        chosen = self.factories.get(str(dims), self.factory)
+        if chosen != "auto":
+            return chosen
+        if count <= FLAT_UP_TO:
+            return "Flat"
+        if dims > LONGEST_CODED:
+            return SCAN
+        lists = 1 << round(math.log2(4 * math.sqrt(count)))  # about 4·√n clusters: FAISS's guideline for inverted files
+        return f"RR{dims},IVF{lists},PQ{dims}x4fs" if dims >= 32 else f"IVF{lists},SQ8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import Source
-from mrl_search.embeddings import ITEMS_SCHEMA, write_heads, write_items, write_skipped
+from mrl_search.embeddings import write_heads, write_skipped
 from mrl_search.errors import DataError, IndexFolderError, Skipped
+from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import VECTORS
 from mrl_search.models.encoder import Encoder
-from mrl_search.storage import write_atomically
+from mrl_search.storage import PROGRESS, empty_folder, write_atomically
 from mrl_search.vectors import l2_normalize
 
 __all__ = ["embed", "embed_pictures"]
 
 BATCH = 64
 COMMIT = 16  # batches between two commits of the progress
-LOG, PROGRESS = "items.jsonl", "progress.json"
+LOG = "items.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def embed(
     job = xxhash.xxh3_128_hexdigest("\n".join([encoder.fingerprint, dtype, source.name, *source.paths]).encode())
     state = _read_progress(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
+    if not state.read:
+        empty_folder(folder)
     row_bytes = dim * np.dtype(dtype).itemsize
     header = _header_bytes(dim, dtype)
     with (

@@ -6,7 +6,7 @@ Neither torch nor FAISS is needed here, not even for the accuracy of the linear 
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +14,21 @@ from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mrl_search import vectors as matryoshka
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.manifest import HEADS, ITEMS, SKIPPED, VECTORS, Manifest, check_file, read_manifest, write_manifest
+from mrl_search.items import ITEMS_SCHEMA, Items, ItemsFile, write_items
+from mrl_search.manifest import HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, Manifest, check_file, read_manifest, write_manifest
 from mrl_search.storage import building_folder, claim, publish, write_atomically
 
-__all__ = ["ITEMS_SCHEMA", "EmbeddingSet", "Head", "Heads", "blocks", "write_heads", "write_items", "write_skipped", "write_vectors"]
+__all__ = [
+    "EmbeddingSet", "Head", "Heads", "blocks", "heads_bytes", "write_heads", "write_rotation", "write_rows", "write_skipped",
+    "write_vectors",
+]  # fmt: skip
 
-ITEMS_SCHEMA = pa.schema([
-    ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
-    ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
-])  # fmt: skip
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 BLOCK = 1 << 22  # numbers held at once as float32: 16 MB
 
@@ -44,21 +43,24 @@ class EmbeddingSet:
 
     Attributes:
         vectors: (n, dim) float16 or float32, rows of unit length; usually memory-mapped.
-        items: a table of n rows with the columns of `ITEMS_SCHEMA`: `id` (the row), `path`, `label` (null where unknown), `hash` (of
-            the image file), `width` and `height` in pixels, `norm` (length of the embedding before it was normalised).
+        items: a table of n rows, in memory or read from disk as it is needed, with the columns of `ITEMS_SCHEMA`: `id` (the row), `path`,
+            `label` (null where unknown), `hash` (of the image file), `width` and `height` in pixels, `norm` (length of the embedding
+            before it was normalised). Own vectors may leave `path`, `label`, `width` and `height` null. Further columns may follow.
         manifest: what made them.
         heads: linear head of each prefix that has one: weight (classes, dims) and bias (classes,), both float32.
         skipped: images of the source that could not be embedded.
+        rotation: (dim, rows_dim) float32, orthonormal rows: what a row was multiplied by before it was stored. None: nothing.
 
     Raises:
         DataError: vectors, items and manifest disagree.
     """
 
     vectors: NDArray[np.floating]
-    items: pa.Table
+    items: Items
     manifest: Manifest
     heads: Heads = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+    rotation: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         m = self.manifest
@@ -67,11 +69,13 @@ class EmbeddingSet:
             raise DataError(f"Vectors are {v.dtype} of shape {v.shape}; the manifest says {m.dtype} of shape {(m.count, m.dim)}.")
         if self.items.num_rows != m.count:
             raise DataError(f"There are {self.items.num_rows:,} items for {m.count:,} vectors.")
-        if not self.items.schema.equals(ITEMS_SCHEMA):
+        if not pa.schema(list(self.items.schema)[: len(ITEMS_SCHEMA)]).equals(ITEMS_SCHEMA):
             raise DataError(f"Items have columns {self.items.schema.names}; wanted are {ITEMS_SCHEMA.names}, each of its type.")
         for dims, (weight, bias) in self.heads.items():
             if weight.shape != (len(m.classes), dims) or bias.shape != (len(m.classes),):
                 raise DataError(f"The head at {dims} dims has shape {weight.shape}; wanted is {(len(m.classes), dims)}.")
+        if self.rotation is not None and self.rotation.shape != (m.dim, m.rows_dim or m.dim):
+            raise DataError(f"The rotation has shape {self.rotation.shape}; wanted is {(m.dim, m.rows_dim or m.dim)}.")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -88,7 +92,7 @@ class EmbeddingSet:
 
     @cached_property
     def paths(self) -> NDArray[np.object_]:
-        """Path of each item, (n,) str."""
+        """Path of each item, (n,) str, or None: own vectors need not have any."""
         return self._column("path")
 
     @cached_property
@@ -112,7 +116,11 @@ class EmbeddingSet:
         Raises:
             ConfigError: `dims` is not between 1 and the length of the vectors.
         """
-        return matryoshka.prefix(np.asarray(self.vectors)[rows, :dims], dims)
+        return matryoshka.prefix(self.stored(dims, rows), dims)
+
+    def stored(self, dims: int, rows: slice | NDArray[np.integer] = slice(None)) -> NDArray[np.floating]:
+        """The first `dims` numbers of the vectors at `rows` as they are stored: (rows, dims) float16 or float32, of any length."""
+        return np.asarray(self.vectors)[rows, :dims]
 
     def linear_scores(self, dims: int) -> NDArray[np.float32]:
         """What the linear head of a prefix says of every item: (n, classes) float32, before any softmax.
@@ -157,6 +165,7 @@ class EmbeddingSet:
             write_items(building, self.items)
             write_heads(building, self.heads)
             write_skipped(building, self.skipped)
+            write_rotation(building, self.rotation)
             write_manifest(building, self.manifest)
             publish(building, out)
 
@@ -168,12 +177,13 @@ class EmbeddingSet:
             IndexFolderError: not an index, unfinished, newer, or with a file missing, cut short or altered.
         """
         manifest = read_manifest(folder)
-        vectors = _load(folder, manifest, VECTORS, _read_vectors)
-        items = _load(folder, manifest, ITEMS, _read_items)
+        vectors = _load(folder, manifest, VECTORS, _read_array)
+        items = _load(folder, manifest, ITEMS, ItemsFile)
         heads = _load(folder, manifest, HEADS, _read_heads) if HEADS in manifest.files else {}
         skipped = _load(folder, manifest, SKIPPED, _read_skipped) if SKIPPED in manifest.files else ()
+        rotation = _load(folder, manifest, ROTATION, _read_array) if ROTATION in manifest.files else None
         try:
-            return cls(vectors, items, manifest, heads, skipped)
+            return cls(vectors, items, manifest, heads, skipped, rotation)
         except DataError as error:
             raise IndexFolderError(f"{folder} contradicts itself. {error.message}", manifest.rebuild(folder)) from error
 
@@ -186,27 +196,35 @@ def blocks(count: int, width: int, size: int | None = None) -> Iterator[slice]:
 
 def write_vectors(folder: Path, vectors: NDArray[np.floating]) -> None:
     """Write `vectors.npy`, (n, dim) float16 or float32. Raises MrlSearchError when the disk is full."""
-    with write_atomically(folder / VECTORS) as path, path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(vectors.dtype), "fortran_order": False, "shape": vectors.shape}
+    write_rows(folder / VECTORS, vectors.shape, vectors.dtype, (vectors[rows] for rows in blocks(*vectors.shape)))
+
+
+def write_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.floating], parts: Iterable[NDArray[np.floating]]) -> None:
+    """Write a .npy file of `shape` and `dtype` from its rows, a few at a time. Raises MrlSearchError when the disk is full."""
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for rows in blocks(*vectors.shape):
-            file.write(vectors[rows].tobytes())
-
-
-def write_items(folder: Path, items: pa.Table) -> None:
-    """Write `items.parquet`. Raises MrlSearchError when the disk is full."""
-    with write_atomically(folder / ITEMS) as path:
-        pq.write_table(items.cast(ITEMS_SCHEMA), path)
+        for part in parts:
+            file.write(part.astype(dtype, copy=False).tobytes())
 
 
 def write_heads(folder: Path, heads: Heads) -> None:
     """Write `heads.safetensors`, if there are any. Raises MrlSearchError when the disk is full."""
     if heads:
-        tensors = {
-            f"{kind}.{d:04d}": np.ascontiguousarray(part) for d, (w, b) in heads.items() for kind, part in (("weight", w), ("bias", b))
-        }
         with write_atomically(folder / HEADS) as path:
-            path.write_bytes(save(tensors))
+            path.write_bytes(heads_bytes(heads))
+
+
+def heads_bytes(heads: Heads) -> bytes:
+    """What `heads.safetensors` holds."""
+    parts = ((kind, d, part) for d, (w, b) in heads.items() for kind, part in (("weight", w), ("bias", b)))
+    return bytes(save({f"{kind}.{d:04d}": np.ascontiguousarray(part) for kind, d, part in parts}))
+
+
+def write_rotation(folder: Path, rotation: NDArray[np.float32] | None) -> None:
+    """Write `rotation.npy`, if the rows were rotated. Raises MrlSearchError when the disk is full."""
+    if rotation is not None:
+        write_rows(folder / ROTATION, rotation.shape, rotation.dtype, [rotation])
 
 
 def write_skipped(folder: Path, skipped: tuple[Skipped, ...]) -> None:
@@ -224,12 +242,8 @@ def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]
         raise IndexFolderError(f"{path} cannot be read: {error}", manifest.rebuild(folder)) from error
 
 
-def _read_vectors(path: Path) -> NDArray[np.floating]:
+def _read_array(path: Path) -> NDArray[np.floating]:
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-
-
-def _read_items(path: Path) -> pa.Table:
-    return pq.ParquetFile(path).read().select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
 
 
 def _read_heads(path: Path) -> Heads:

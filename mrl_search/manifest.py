@@ -19,13 +19,14 @@ from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.storage import checksum, write_atomically
 
 __all__ = [
-    "FORMAT", "HEADS", "ITEMS", "MANIFEST", "SKIPPED", "SUFFIX", "VECTORS", "FileRecord", "Manifest",
-    "check_file", "package_versions", "prefix_file", "read_manifest", "verify", "write_manifest",
+    "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
+    "Manifest", "check_file", "manifest_text", "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = "manifest.json", "vectors.npy", "items.parquet", "heads.safetensors", "skipped.json"
-SUFFIX = "suffix-norms.npy"
+ROTATION, SUFFIX, CODES, STEPS = "rotation.npy", "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
+OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 CHECKED_AT_OPEN = 256 << 20  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
@@ -64,19 +65,20 @@ class Manifest:
     """What an index folder is.
 
     Attributes:
-        encoder: name of the model that made the vectors.
-        fingerprint: of that model's weights and preprocessing; a query must come from the same.
+        encoder: name of the model that made the vectors; `own vectors` for those that a user brought.
+        fingerprint: of that model's weights and preprocessing; a query must come from the same. Of own vectors: of their content.
         dim: length of the stored vectors.
         dims: prefix lengths, ascending; those in `factory` have a FAISS index.
         count: number of items.
         dtype: of the stored vectors, `float16` or `float32`.
         source: where the images came from, as given to `build-index`.
-        model: the --model argument that opens the encoder again.
+        model: the --model argument that opens the encoder again; empty for own vectors.
         classes: class names in the order of the linear heads; may be empty.
         normalisation: `l2`: rows of unit length.
         created: ISO 8601, UTC.
         factory: prefix length to FAISS factory string.
-        plans: tuned plans by name.
+        plans: tuned plans by what they are for, `query` or `classify`: what `mrl-search tune` found and measured.
+        rows_dim: length of the rows that queries come with, where it is not `dim`: an index that was shrunk has it. 0: `dim`.
         versions: of the packages that built it.
         files: every file of the folder, filled in by `write_manifest`.
         format: of the folder.
@@ -95,13 +97,23 @@ class Manifest:
     created: str = field(default_factory=_now)
     factory: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, object] = field(default_factory=dict)
+    rows_dim: int = 0
     versions: Mapping[str, str] = field(default_factory=package_versions)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def own_vectors(self) -> bool:
+        """Whether a user brought the vectors: no model here can embed a query for them."""
+        return self.encoder == OWN_VECTORS
+
     def rebuild(self, folder: Path) -> str:
         """The hint that says how `folder` is made again."""
-        model = "" if self.model == "bundled" else f" --model {shlex.quote(self.model)}"
+        if self.rows_dim:
+            return (
+                f"Remove it and shrink the larger index again: mrl-search shrink INDEX --dims {self.dim} --out {shlex.quote(str(folder))}"
+            )
+        model = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
         return f"Remove it and rebuild with: mrl-search build-index {shlex.quote(self.source)} --out {shlex.quote(str(folder))}{model}"
 
 
@@ -115,15 +127,36 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         IndexFolderError: vectors or items are not there.
         MrlSearchError: the disk is full.
     """
-    names = sorted(p.name for p in folder.iterdir() if p.name in (VECTORS, ITEMS, HEADS, SKIPPED, SUFFIX) or PREFIX_FILE.fullmatch(p.name))
+    known = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
+    names = sorted(p.name for p in folder.iterdir() if p.name in known or PREFIX_FILE.fullmatch(p.name))
     for name in (VECTORS, ITEMS):
         if name not in names:
             raise IndexFolderError(f"{folder} has no {name} yet: it is not complete.", manifest.rebuild(folder))
     files = {name: FileRecord((folder / name).stat().st_size, checksum(folder / name)) for name in names}
     manifest = dataclasses.replace(manifest, files=files)
-    with write_atomically(folder / MANIFEST) as path:
-        path.write_text(json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(folder, manifest)
     return manifest
+
+
+def store_plan(folder: Path, name: str, plan: Mapping[str, object]) -> None:
+    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
+
+    Raises:
+        IndexFolderError: as `read_manifest`.
+        MrlSearchError: the manifest cannot be written.
+    """
+    manifest = read_manifest(folder)
+    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, name: dict(plan)}))
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    with write_atomically(folder / MANIFEST) as path:
+        path.write_bytes(manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """What `manifest.json` holds."""
+    return (json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -136,7 +169,9 @@ def read_manifest(folder: Path) -> Manifest:
     build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
     if not path.is_file():
         if (folder.parent / f".{folder.name}.building").is_dir() and not folder.exists():
-            raise IndexFolderError(f"{folder} is not finished yet.", "Run its build-index command again: it goes on where it stopped.")
+            raise IndexFolderError(
+                f"{folder} is not finished yet.", "Run the command that makes it again; embedding goes on where it stopped."
+            )
         problem = f"{folder} is not an index, or not a finished one: it has no {MANIFEST}." if folder.exists() else f"There is no {folder}."
         raise IndexFolderError(problem, build)
     try:

@@ -1,4 +1,4 @@
-"""What a search gives back: `BatchHits` for a batch of queries, `Hits` for one of them, `Hit` for one answer."""
+"""What goes into a search, `Queries`, and what comes out: `BatchHits` for all of them, `Hits` for one, `Hit` for one answer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BatchHits", "Hit", "Hits"]
+from mrl_search.errors import Skipped
+
+__all__ = ["BatchHits", "Hit", "Hits", "Queries"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Queries:
+    """What to search with: `rows` (n, dim) float32 in the space of an index, and the name of each.
+
+    Attributes:
+        names: paths of the pictures, or places in a file of vectors.
+        rows: see above.
+        skipped: pictures that could not be read.
+        embed_ms: milliseconds that embedding all of them took; None for vectors.
+    """
+
+    names: list[str]
+    rows: NDArray[np.float32]
+    skipped: tuple[Skipped, ...] = ()
+    embed_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

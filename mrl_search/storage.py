@@ -7,6 +7,7 @@ is complete; until then it is the place where an interrupted build is taken up a
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,20 @@ from mrl_search.errors import IndexFolderError, MrlSearchError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["building_folder", "checksum", "claim", "publish", "write_atomically", "writing"]
+__all__ = [
+    "PROGRESS",
+    "building_folder",
+    "checksum",
+    "claim",
+    "empty_folder",
+    "fresh_folder",
+    "publish",
+    "refuse_existing",
+    "write_atomically",
+    "writing",
+]
 
+PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -82,7 +95,7 @@ def building_folder(out: Path) -> Path:
         IndexFolderError: `out` exists already, or its place cannot be written.
     """
     out = out.expanduser().resolve()
-    _refuse_existing(out)
+    refuse_existing(out)
     building = out.with_name(f".{out.name}.building")
     try:
         building.mkdir(parents=True, exist_ok=True)
@@ -119,7 +132,7 @@ def publish(building: Path, out: Path) -> None:
         IndexFolderError: `out` exists already.
     """
     out = out.expanduser().resolve()
-    _refuse_existing(out)
+    refuse_existing(out)
     try:
         if out.exists():
             out.rmdir()
@@ -129,7 +142,38 @@ def publish(building: Path, out: Path) -> None:
         raise IndexFolderError(f"{building} cannot be moved to {out}: {error.strerror}.", "It is complete: move it by hand.") from error
 
 
-def _refuse_existing(out: Path) -> None:
+@contextlib.contextmanager
+def fresh_folder(out: Path) -> Iterator[Path]:
+    """Give an empty building folder; when the block ends well it becomes `out`, when it fails the folder is removed.
+
+    For builds that begin anew after a kill; what such a kill left behind is removed first.
+
+    Raises:
+        IndexFolderError: `out` exists, is being built by another process, or has an unfinished build that can be continued.
+    """
+    building = building_folder(out)
+    with claim(building):
+        if (building / PROGRESS).exists():
+            raise IndexFolderError(
+                f"{building} holds an unfinished build of images.", f"Finish it, remove {building}, or choose another place with --out."
+            )
+        try:
+            empty_folder(building)
+            yield building
+            publish(building, out)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove the files of a folder: what a build that was killed left behind would count as part of the next."""
+    for left in folder.iterdir():
+        left.unlink()
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise IndexFolderError if `out` exists already; an empty folder may be filled."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise IndexFolderError(f"{out} exists already.", "Choose another place with --out, or remove it first.")
 

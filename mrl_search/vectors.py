@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of", "suffix_norms"]
+__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of", "suffix_norms", "unit_rows"]
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
@@ -40,6 +40,20 @@ def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
     norm[norm == 0] = 1
     unit: NDArray[np.float32] = rows / norm
     return unit
+
+
+def unit_rows(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows at unit length and the lengths they had, (n, dim) and (n,) float64, from rows of any type and length but zero.
+
+    A row that is at unit length already, as well as its type can say, is left as it is, so that it is stored bit for bit.
+    """
+    rows = x.astype(np.float64)
+    _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True))
+    scaled = np.ldexp(rows, -exponent)  # by a power of two, which rounds nothing: no square overflows or vanishes
+    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    length = np.ldexp(norm, exponent)
+    is_unit = np.abs(length - 1) <= 4 * float(np.finfo(x.dtype).eps)
+    return np.where(is_unit, rows, scaled / norm), length[:, 0]
 
 
 def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:

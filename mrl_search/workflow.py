@@ -29,14 +29,14 @@ from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.manifest import Manifest, write_manifest
 from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
-from mrl_search.results import BatchHits
+from mrl_search.results import BatchHits, Queries
 from mrl_search.search import search
+from mrl_search.search.tune import Goal
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "Queries", "bench_pictures", "build_index", "default_plan", "embed_queries", "evaluate", "part_of",
-    "search_images",
+    "Answers", "Evaluation", "bench_pictures", "build_index", "embed_queries", "evaluate", "instance_goal", "part_of", "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -80,26 +80,6 @@ def build_index(
     return Index.open(out)
 
 
-def default_plan(index: Index, k: int) -> Plan:
-    """The index's tuned plan if it has one that keeps `k`; else exact search at full length."""
-    tuned = index.manifest.plans.get("default")
-    if isinstance(tuned, dict) and "plan" in tuned:
-        plan = Plan.parse(str(tuned["plan"]), 1)
-        if plan.keep >= k:
-            return plan
-    return Plan.single(index.dim, k)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Queries:
-    """Pictures to search with, embedded: `rows` (n, dim) float32 belong to `paths`; embedding all of them took `embed_ms`."""
-
-    paths: list[str]
-    rows: NDArray[np.float32]
-    skipped: list[Skipped]
-    embed_ms: float
-
-
 def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -> Queries:
     """Embed image files to search `index` with; one that cannot be read is skipped.
 
@@ -117,8 +97,8 @@ def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -
             continue
         pictures.append(square(image, encoder.size))
         good.append(path)
-    rows = embed_pictures(encoder, np.stack(pictures)) if good else np.empty((0, index.dim), dtype=np.float32)
-    return Queries(good, rows, skipped, (time.perf_counter() - start) * 1e3)
+    rows = index.to_space(embed_pictures(encoder, np.stack(pictures))) if good else np.empty((0, index.dim), dtype=np.float32)
+    return Queries(good, rows, tuple(skipped), (time.perf_counter() - start) * 1e3)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -127,7 +107,7 @@ class Answers:
 
     paths: list[str]
     hits: BatchHits
-    skipped: list[Skipped]
+    skipped: Sequence[Skipped]
     embed_ms: float
     search_ms: float
 
@@ -146,7 +126,7 @@ def search_images(
     queries = embed_queries(index, encoder, paths)
     start = time.perf_counter()
     hits = search(index, queries.rows, plan, allowed)
-    return Answers(queries.paths, hits, queries.skipped, queries.embed_ms, (time.perf_counter() - start) * 1e3)
+    return Answers(queries.names, hits, queries.skipped, queries.embed_ms or 0.0, (time.perf_counter() - start) * 1e3)
 
 
 def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = _silent) -> Source:
@@ -241,22 +221,23 @@ def bench_pictures(
         IndexFolderError: the index was built with another model than the one that opens now.
         DataError: too few pictures; or copies are wanted, and no picture is in the corpus.
     """
+    index.check_takes_images()
     encoder = load_encoder(index.manifest.model)
     index.check_encoder(encoder.fingerprint)
     if source is None:
-        pictures: Source = ItemSource("corpus", [p or "" for p in index.embeddings.paths], list(index.embeddings.labels))
+        pictures: Source = _corpus(index)
         queries = QuerySet.of_index(index, settings.sample, settings.seed)
     else:
         pictures = open_source(source) if isinstance(source, str) else source
         with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
             own = build_index(pictures, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],)), progress).embeddings
             own = replace(own, vectors=np.array(own.vectors))  # no longer a file, which is gone in a moment
-        queries = QuerySet.of_set(own, settings.sample, settings.seed, pictures.name)
+        queries = QuerySet.of_set(own, settings.sample, settings.seed, pictures.name, index=index)
     journal = Journal.open(out, about(index, queries, settings))
     rng = np.random.default_rng(settings.seed)
     if not journal.has("embedding"):
         some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]
-        times = [embed_queries(index, encoder, [path]).embed_ms for path in some if path]
+        times = [embed_queries(index, encoder, [path]).embed_ms or 0.0 for path in some if path]
         journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
     if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
         known = set(index.embeddings.hashes)
@@ -268,6 +249,28 @@ def bench_pictures(
             )
         measure_instances(index, _copies(pictures, encoder, wanted, STANDARD, progress)[0], journal)
     return queries, journal
+
+
+def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = _silent) -> Goal:
+    """What `tune` works for where a changed copy of an image is to find its original first.
+
+    The images of the items at `rows` are read and embedded for that.
+
+    Raises:
+        IndexFolderError: an index of own vectors, or of another model than the one it names.
+    """
+    index.check_takes_images()
+    encoder = load_encoder(index.manifest.model)
+    index.check_encoder(encoder.fingerprint)
+    items = subset(_corpus(index), rows.tolist(), "sample")
+    copies, _ = _copies(items, encoder, set(items.paths), STANDARD, progress)
+    hashes = index.embeddings.hashes
+
+    def first(asked: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        right: NDArray[np.float64] = np.asarray(hashes[ids[:, 0]] == copies.originals[asked], dtype=np.float64)
+        return right
+
+    return Goal("instance", k, index.to_space(copies.rows), np.full(len(copies.rows), -1), first)
 
 
 def _copies(
@@ -290,9 +293,14 @@ def _copies(
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
+def _corpus(index: Index) -> ItemSource:
+    """The images of an index, by the paths it remembers."""
+    return ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+
+
 def _thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
     """8x8 thumbnails of the whole corpus, and the content hash of each; files that are gone are left out."""
-    items = ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+    items = _corpus(index)
     small, hashes = [], []
     for done, picture in enumerate(read_pictures(items, THUMBNAIL), 1):
         if isinstance(picture, Picture):

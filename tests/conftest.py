@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from mrl_search.config import IndexSpec
-from mrl_search.embeddings import ITEMS_SCHEMA, EmbeddingSet
+from mrl_search.embeddings import EmbeddingSet
 from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.items import ITEMS_SCHEMA
 from mrl_search.manifest import Manifest
 from mrl_search.vectors import l2_normalize
 

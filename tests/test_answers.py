@@ -52,8 +52,8 @@ def near(index: Index, n: int, seed: int) -> np.ndarray:
 def test_bounds_by_hand(make_index: Callable[..., Index]) -> None:
     raw = np.array([[3, 0, 4, 0], [1, 0, 0, 0], [0, 1, 0, 1]], dtype=np.float32)
     index = make_index(embedding_set(raw, [None] * 3, dtype="float32"), dims=(2, 4))
-    np.testing.assert_allclose(index.suffix_norms(2), [0.8, 0, np.sqrt(0.5)], atol=1e-6)
-    np.testing.assert_array_equal(index.suffix_norms(4), [0, 0, 0])
+    np.testing.assert_allclose(index.sieve.norms_at(2), [0.8, 0, np.sqrt(0.5)], atol=1e-6)
+    np.testing.assert_array_equal(index.sieve.norms_at(4), [0, 0, 0])
     bounds = Bounds.of(index, np.array([[0.6, 0, 0, 0.8]], dtype=np.float32), 2)  # its head is .6 long, its tail .8
     cosines = np.array([[1, 1, 0]], dtype=np.float32)
     np.testing.assert_allclose(bounds.upper(cosines, bounds.norms), [[0.36 + 0.64, 0.6, 0.8 * np.sqrt(0.5)]], atol=1e-5)

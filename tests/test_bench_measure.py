@@ -1,7 +1,6 @@
 """The bench measures what it says: by hand on pairs of vectors, and against the functions that others call, on a small index."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from mrl_search.config import Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
-from mrl_search.manifest import write_manifest
+from mrl_search.manifest import store_plan
 from mrl_search.search import exact
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
@@ -99,11 +98,22 @@ def test_everyone_takes_part(small_index: Index, tmp_path: Path) -> None:
         "8 dims": "8:10", "adaptive 8→64": "8:200,64:10", "adaptive 16→64": "16:200,64:10", "funnel": "8:200,16:100,32:50,64:10",
         "early stop": "16:200,64:10",
     }  # fmt: skip
-    manifest = replace(small_index.manifest, plans={"default": {"plan": "8:50,64:10", "recall": 0.99}})
-    write_manifest(small_index.folder, manifest)
+    store_plan(small_index.folder, "query", {"plan": "8:50,64:10", "recall": 0.99})
     tuned = Index.open(small_index.folder)
-    assert contestants(tuned, 10)[-1] == Contestant("tuned", Plan.parse("8:50,64", 10))
+    assert contestants(tuned, 10)[-1] == Contestant("tuned for query", Plan.parse("8:50,64", 10))
     assert contestants(tuned, 11)[-1].name == "early stop"  # a plan that keeps ten has no eleventh answer
+
+
+def test_efforts_are_kept_where_a_query_is_left_out(small_set: EmbeddingSet, make_index: Callable[..., Index]) -> None:
+    index = make_index(small_set, factory="IVF16,Flat", name="ivf")
+    queries = QuerySet.of_index(index, 500, 0)
+    truth = Contestant("", None, How.BRUTE).others(index, queries.vectors, queries.hashes, 5).ids
+    every, one = (
+        Contestant("", Plan.parse(plan, 5)).others(index, queries.vectors, queries.hashes, 5).ids for plan in ("64:5@16", "64:5@1")
+    )
+    assert (every == truth).all() and (one != truth).any()
+    plan = Contestant("", Plan.parse("8:5@2", 5))
+    assert multiply_adds(index, plan) == (16 + 63) * 8  # sixteen centres, and two of the clusters
 
 
 def test_the_papers_funnel(make_index: Callable[..., Index]) -> None:

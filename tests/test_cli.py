@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.data.drawn import write_corpus
+from mrl_search.storage import building_folder
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
 
@@ -268,6 +269,13 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     assert not (out / "progress.json").exists()
 
 
+def test_what_another_killed_build_left_is_no_part_of_an_index(place: Path, tmp_path: Path) -> None:
+    left = building_folder(tmp_path / "index")
+    np.save(left / "rotation.npy", np.eye(64, dtype=np.float32))
+    ok("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index", "--dims", "8")
+    assert "rotation.npy" not in json.loads((tmp_path / "index" / "manifest.json").read_text())["files"]
+
+
 def test_the_newest_index_is_the_default(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg"), "There is no index in indexes")
@@ -286,9 +294,18 @@ def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
 
 def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
     text = ok("--help").stdout
-    for command in ("demo", "train", "build-index", "query", "classify", "evaluate", "bench", "report", "info"):
+    for command in ("demo", "train", "build-index", "query", "classify", "evaluate", "bench", "report", "info", "shrink"):
         assert command in text
-        assert ok(command, "--help").stdout.splitlines()[2].split()[0] in {"Run", "Train", "Embed", "Find", "Classify", "Measure", "Show"}
+        assert ok(command, "--help").stdout.splitlines()[2].split()[0] in {
+            "Run",
+            "Train",
+            "Embed",
+            "Find",
+            "Classify",
+            "Measure",
+            "Show",
+            "Make",
+        }
     environment = {**os.environ, "NO_COLOR": "1"}
     told = subprocess.run([sys.executable, "-m", "mrl_search", "--version"], capture_output=True, text=True, env=environment, check=True)
     assert told.stdout.startswith("mrl-search ")

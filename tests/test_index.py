@@ -60,7 +60,14 @@ def test_indexes_are_added_to_a_folder_that_is_still_built(small_set: EmbeddingS
     told: list[tuple[int, int, int]] = []
     assert add_prefix_indexes(tmp_path, IndexSpec((8, 16)), lambda *done: told.append(done)) == {"8": "Flat", "16": "Flat"}
     assert told == [(8, 500, 500), (16, 500, 500)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["prefix-0008.faiss", "prefix-0016.faiss", "suffix-norms.npy", "vectors.npy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "prefix-0008.faiss",
+        "prefix-0016.faiss",
+        "sieve-codes.npy",
+        "sieve-steps.npy",
+        "suffix-norms.npy",
+        "vectors.npy",
+    ]
 
 
 def test_indexes_are_filled_in_blocks(small_set: EmbeddingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

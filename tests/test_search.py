@@ -158,14 +158,14 @@ def test_a_cut_among_scores_that_faiss_cannot_tell_apart(make_index: Callable[..
 def test_a_long_shortlist_is_scored_in_pieces(small_index: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan.parse("8:100,64:10", 1)
     whole = search(small_index, queries, plan)
-    monkeypatch.setattr("mrl_search.search.run.CACHED", 64 * 7)
+    monkeypatch.setattr("mrl_search.search.kernel.CACHED", 64 * 7)
     pieces = search(small_index, queries, plan)
     np.testing.assert_array_equal(pieces.ids, whole.ids)
     np.testing.assert_array_equal(pieces.scores, whole.scores)
 
 
 def test_a_tie_too_wide_to_settle_still_gives_an_answer(make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrl_search.search.run.WIDEST", 30)
+    monkeypatch.setattr("mrl_search.search.stage.WIDEST", 30)
     index = make_index(embedding_set(np.ones((200, 8), dtype=np.float32), [None] * 200), dims=(8,))
     hits = search(index, np.ones(8), Plan.single(8, 3))
     assert len(set(hits.ids[0])) == 3

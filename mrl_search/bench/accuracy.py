@@ -48,7 +48,7 @@ class PrefixAccuracy:
 
 
 def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies: Copies | None = None) -> list[PrefixAccuracy]:
-    """Measure every prefix of `index` with the images of `queries`, which may be the corpus itself.
+    """Measure every prefix of `index` with the images of `queries`: the corpus itself, or full-length rows of the same encoder.
 
     Raises:
         DataError: the queries have no labels, and there are no copies: nothing can be measured.
@@ -60,6 +60,9 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
     hashes = queries.hashes[labelled]
     truth = queries.labels[labelled]
     vectors = np.asarray(queries.vectors[labelled], dtype=np.float32)
+    if queries is not index.embeddings:
+        vectors = index.to_space(vectors)
+    copied = None if copies is None else index.to_space(copies.rows)
     results = []
     for d in index.dims:
         right: dict[str, NDArray[np.bool_]] = {}
@@ -68,8 +71,8 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
         if len(labelled) and corpus_labelled:
             hits = search_others(index, vectors, hashes, Plan.single(d, k))
             right["knn_top1"] = np.array([v.label for v in vote(hits, index.embeddings.labels)], dtype=object) == truth
-        if copies is not None and len(copies.rows):
-            first = search(index, copies.rows, Plan.single(d, 1)).ids[:, 0]
+        if copies is not None and copied is not None and len(copied):
+            first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
             right["instance_recall_at_1"] = index.embeddings.hashes[first] == copies.originals
         shares = {name: float(r.mean()) for name, r in right.items()}
         results.append(

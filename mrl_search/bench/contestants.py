@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from mrl_search.bench.records import BRUTE, EXACT
 from mrl_search.config import Plan, Stage
 from mrl_search.index import Index
-from mrl_search.manifest import SUFFIX, prefix_file
+from mrl_search.index.effort import SHARE
+from mrl_search.manifest import SUFFIX
 from mrl_search.results import BatchHits
 from mrl_search.search import exact, exact_pruned, leave_out, search, search_adaptive, search_others
+from mrl_search.search.tune import default_plan, ram_of
 
 __all__ = ["Contestant", "How", "contestants", "copies_of", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
 
@@ -63,7 +65,7 @@ class Contestant:
         if self.plan is not None and self.how is How.PLAN:
             return search_others(index, queries, hashes, self.plan)
         extra = copies_of(index, hashes)
-        plan = self.plan and Plan(tuple(Stage(stage.dims, stage.keep + extra) for stage in self.plan.stages))
+        plan = self.plan and Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in self.plan.stages))
         found = Contestant(self.name, plan, self.how).search(index, queries, k + extra)
         return replace(leave_out(found, index.embeddings.hashes, hashes, k), dims=found.dims)
 
@@ -81,7 +83,8 @@ def contestants(index: Index, k: int) -> list[Contestant]:
     """
     result = [Contestant(BRUTE, None, How.BRUTE)]
     bounded = SUFFIX in index.manifest.files  # without it nothing is known of what a prefix leaves out
-    result += [Contestant(PRUNED, None, How.PRUNED)] if bounded else []
+    if bounded and not (index.dim in index.dims and index.scans(index.dim)):  # there it is the search at full length
+        result.append(Contestant(PRUNED, None, How.PRUNED))
     result += [Contestant(prefix_name(index, d), Plan.single(d, k)) for d in reversed(index.dims)]
     result += [
         Contestant(f"adaptive {d}→{index.dim}", Plan.adaptive(d, SHORTLIST, index.dim, k))
@@ -94,11 +97,10 @@ def contestants(index: Index, k: int) -> list[Contestant]:
     steps = [d for d in index.dims if d >= EARLIEST]
     if bounded and len(steps) > 1:
         result.append(Contestant("early stop", Plan.ladder(steps, max(SHORTLIST, 20 * k), k), How.EARLY))
-    tuned = index.manifest.plans.get("default")
-    if isinstance(tuned, dict) and "plan" in tuned:
-        plan = Plan.parse(str(tuned["plan"]), 1)
-        if plan.keep >= k:
-            result.append(Contestant("tuned", plan))
+    for use in sorted(index.manifest.plans):
+        plan = default_plan(index, k, use)
+        if len(plan.stages) > 1 or plan.dims != (index.dim,):
+            result.append(Contestant(f"tuned for {use}", plan))
     return result
 
 
@@ -119,6 +121,8 @@ def multiply_adds(index: Index, contestant: Contestant) -> float | None:
         return float(index.dim * len(index))
     if contestant.plan is None or contestant.how is How.EARLY:
         return None
+    if contestant.plan.dims == (index.dim,) and index.scans(index.dim):  # which reads as little as it can
+        return None
     first, *later = stages = contestant.plan.stages
     begin = _compared(index.manifest.factory[str(first.dims)], len(index), first)
     if begin is None:
@@ -131,19 +135,17 @@ def _compared(factory: str, count: int, first: Stage) -> float | None:
         return count
     if match := CLUSTERED.fullmatch(factory):
         clusters = int(match[1])
-        visited: int = getattr(first, "effort", 0) or 1
-        return clusters + math.ceil(count * min(visited, clusters) / clusters)
+        visited = min(first.effort or max(1, clusters // SHARE), clusters)
+        return clusters + math.ceil(count * visited / clusters)
     return None
 
 
 def memory(index: Index, plan: Plan | None) -> int:
-    """Bytes that a search should find in RAM: the FAISS index of its first stage; the stored vectors where there is none.
+    """Bytes that a search should find in RAM: what its first stage reads; for those without a plan, all stored vectors.
 
     Later stages read a few stored vectors of each query, which are memory-mapped.
     """
-    files = index.manifest.files
-    name = prefix_file(plan.dims[0]) if plan else ""
-    return files[name].bytes if name in files else stored_bytes(index)
+    return ram_of(index, plan.dims[0]) if plan else stored_bytes(index)
 
 
 def stored_bytes(index: Index) -> int:

@@ -51,7 +51,7 @@ def measure_instances(index: Index, copies: Copies, journal: Journal) -> None:
     """Search changed copies of pictures at every prefix: does each find its original first?"""
     for d in index.dims:
         if not journal.has("instance", dims=d):
-            first = search(index, copies.rows, Plan.single(d, 1)).ids[:, 0]
+            first = search(index, index.to_space(copies.rows), Plan.single(d, 1)).ids[:, 0]
             journal.add("instance", dims=d, right=pack(index.embeddings.hashes[first] == copies.originals))
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from mrl_search.bench.canvas import LIGHT, MARKERS, Theme, blank, dims_axis, save, time_axis, two_digits
 
-__all__ = ["AccuracyPoint", "FrontPoint", "LatencyPoint", "PrefixLatency", "accuracy_plot", "front_plot", "latency_plot", "prefix_plot"]
+__all__ = [
+    "AccuracyPoint", "FrontPoint", "LatencyPoint", "PlanPoint", "PrefixLatency", "accuracy_plot", "front_plot", "latency_plot",
+    "plans_plot", "prefix_plot",
+]  # fmt: skip
 
 FASTEST = 1e-4  # ms: what a clock without ticks shows as zero still has a place on a log axis
 
@@ -130,6 +133,41 @@ def prefix_plot(points: Sequence[PrefixLatency], out: Path, theme: Theme = LIGHT
     dims_axis(axes, [p.dims for p in points])
     time_axis(axes, "y", "milliseconds a query (log scale)")
     axes.margins(y=0.14)
+    save(figure, axes, out, theme)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPoint:
+    """One plan that was tried: p50 of a single query in milliseconds, and its `value`, a share from 0 to 1; `best` if none beats it."""
+
+    name: str
+    ms: float
+    value: float
+    best: bool
+    chosen: bool
+
+
+def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str, theme: Theme = LIGHT) -> None:
+    """Draw every plan by its time and what it is worth, those that none beats as a line, the chosen one by name, to the PNG file `out`.
+
+    Raises:
+        ConfigError: no point, or `out` is not a .png.
+        MrlSearchError: the place cannot be written.
+    """
+    figure, axes = blank(out, len(points), (6.2, 3.8), theme)
+    beaten = [p for p in points if not p.best]
+    axes.scatter([p.ms for p in beaten], [p.value for p in beaten], s=14, color=theme.soft, alpha=0.5, label="plans tried")
+    best = sorted((p for p in points if p.best), key=lambda p: p.ms)
+    axes.plot(
+        [p.ms for p in best], [p.value for p in best], label="no other beats these", color=theme.series[0], marker="s", markersize=5,
+        linewidth=1.5,
+    )  # fmt: skip
+    for p in points:
+        if p.chosen:
+            axes.scatter([p.ms], [p.value], s=90, color=theme.series[1], marker="D", label="chosen", zorder=5)
+            axes.annotate(p.name, (p.ms, p.value), (8, -12), textcoords="offset points", fontsize=8, color=theme.ink)
+    time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
+    axes.set_ylabel(f"{measure} on the queries that chose")
     save(figure, axes, out, theme)
 
 

@@ -25,12 +25,14 @@ class QuerySet:
         rows: (n,) int64, ascending.
         source: what a report calls them.
         own: whether they are items of the corpus that is searched.
+        index: what is searched, where the rows must be brought into its space; None where they are in it already.
     """
 
     embeddings: EmbeddingSet
     rows: NDArray[np.int64]
     source: str
     own: bool
+    index: Index | None = None
 
     @classmethod
     def of_index(cls, index: Index, sample: int, seed: int) -> "QuerySet":
@@ -42,8 +44,10 @@ class QuerySet:
         return cls.of_set(index.embeddings, sample, seed, "items of the index", own=True)
 
     @classmethod
-    def of_set(cls, embeddings: EmbeddingSet, sample: int, seed: int, source: str, own: bool = False) -> "QuerySet":
-        """At most `sample` of the rows of `embeddings`, drawn by `seed`.
+    def of_set(
+        cls, embeddings: EmbeddingSet, sample: int, seed: int, source: str, *, own: bool = False, index: Index | None = None
+    ) -> "QuerySet":
+        """At most `sample` of the rows of `embeddings`, drawn by `seed`; see the attributes for the rest.
 
         Raises:
             DataError: there are too few of them.
@@ -56,15 +60,16 @@ class QuerySet:
         rows = np.arange(len(embeddings))
         if sample < len(rows):
             rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
-        return cls(embeddings, rows, source, own)
+        return cls(embeddings, rows, source, own, index)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """(n, dim) float32, rows of unit length."""
-        return np.asarray(self.embeddings.vectors[self.rows], dtype=np.float32)
+        """(n, dim) float32, in the space of the index."""
+        rows = np.asarray(self.embeddings.vectors[self.rows], dtype=np.float32)
+        return rows if self.index is None else self.index.to_space(rows)
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:

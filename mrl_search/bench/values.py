@@ -88,7 +88,7 @@ def recall_of(found: str, k: int) -> Share:
 
 def single_of(run: Run, dims: int) -> Record | None:
     """The `plan` record of the search at one prefix alone."""
-    return next((r for r in run.of("plan", dims=dims) if r["name"] != "tuned"), None)
+    return next((r for r in run.of("plan", dims=dims) if not r["name"].startswith("tuned")), None)
 
 
 def times_of(run: Run, name: str) -> Timing | None:

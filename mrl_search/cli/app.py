@@ -15,7 +15,9 @@ from mrl_search.cli.evaluate import evaluate
 from mrl_search.cli.info import info
 from mrl_search.cli.query import query
 from mrl_search.cli.report import report
+from mrl_search.cli.shrink import shrink
 from mrl_search.cli.train import train
+from mrl_search.cli.tune import tune
 from mrl_search.errors import MrlSearchError
 
 __all__ = ["app"]
@@ -44,7 +46,7 @@ app = typer.Typer(
     name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
 )  # fmt: skip
-for command in (demo, train, build_index, query, classify, evaluate, bench, report, info):
+for command in (demo, train, build_index, query, classify, tune, evaluate, bench, report, info, shrink):
     app.command()(command)
 
 

@@ -4,15 +4,29 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, open_index, plan_of
-from mrl_search.errors import DataError
+from mrl_search.cli.options import (
+    Dims,
+    Ids,
+    Images,
+    IndexFolder,
+    Json,
+    K,
+    PlanText,
+    VectorFile,
+    Where,
+    allowed_of,
+    open_index,
+    plan_of,
+    queries_of,
+)  # fmt: skip
 
 __all__ = ["classify"]
 
 
 def classify(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Pictures to classify.")],
+    images: Images = None,
     index: IndexFolder = None,
+    vector: VectorFile = None,
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 20,
@@ -26,28 +40,24 @@ def classify(
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     opened = open_index(index)
-    chosen = plan_of(opened, dims, plan, k)
+    chosen = plan_of(opened, dims, plan, k, "classify")
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
-    from mrl_search.models.encoder import load_encoder
-    from mrl_search.search import Weighting, vote
-    from mrl_search.workflow import search_images
+    from mrl_search.search import Weighting, search, vote
 
-    weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
-    answers = search_images(opened, load_encoder(opened.manifest.model), images, chosen, allowed)
-    votes = vote(answers.hits, opened.embeddings.labels, temperature, weighting)
+    queries = queries_of(opened, images, vector)
+    hits = search(opened, queries.rows, chosen, allowed)
+    votes = vote(hits, opened.embeddings.labels, temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
     if as_json:
-        for path, v in zip(answers.paths, votes, strict=True):
+        for name, v in zip(queries.names, votes, strict=True):
             shares = {label: round(share, 6) for label, share in v.shares.items()}
-            json_line({"image": path, "plan": str(chosen), "label": v.label, "confidence": round(v.confidence, 6), "votes": shares})
-    elif votes:
+            json_line({"image": name, "plan": str(chosen), "label": v.label, "confidence": round(v.confidence, 6), "votes": shares})
+    else:
         rows = [
-            (v.label or "?", f"{v.confidence:.1%}", ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items()), path)
-            for path, v in zip(answers.paths, votes, strict=True)
+            (v.label or "?", f"{v.confidence:.1%}", ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items()), name)
+            for name, v in zip(queries.names, votes, strict=True)
         ]
         show_table(("label", "confidence", "votes", "image"), rows)
         among = len(opened) if allowed is None else len(allowed)
-        note(f"{k} neighbours among {among:,} pictures in {opened.folder}, plan {chosen}")
-    show_skipped(answers.skipped)
-    if not votes:
-        raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")
+        note(f"{k} neighbours among {among:,} items of {opened.folder}, plan {chosen}")
+    show_skipped(queries.skipped)

@@ -31,6 +31,8 @@ def evaluate(
     from mrl_search.workflow import part_of
 
     opened = Index.open(index) if index else None
+    if opened:
+        opened.check_takes_images()
     encoder = load_encoder(opened.manifest.model if opened and model == "bundled" else model)
     if opened:
         opened.check_encoder(encoder.fingerprint)

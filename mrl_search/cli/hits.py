@@ -45,7 +45,13 @@ def show_hits(index: "Index", hits: "Hits", title: str, proofs: bool) -> None:
     labels, paths = index.embeddings.labels, index.embeddings.paths
     columns = ("rank", "score", *(["proven"] if proofs else []), "label", "path")
     rows = [
-        (str(h.rank), f"{h.score:.4f}", *(["proven" if h.proven else "likely"] if proofs else []), labels[h.id] or "", paths[h.id] or "")
+        (
+            str(h.rank),
+            f"{h.score:.4f}",
+            *(["proven" if h.proven else "likely"] if proofs else []),
+            labels[h.id] or "",
+            paths[h.id] or f"item {h.id}",
+        )
         for h in hits
         if h.id >= 0
     ]
@@ -63,20 +69,22 @@ def show_explanation(index: "Index", hits: "Hits", told: "Explanation", query: i
     show_table(("rank", *(f"{d} dims" for d in told.dims), "path"), rows, "rank (score) of each hit at every prefix")
 
 
-def sheet_row(index: "Index", title: str, query: str, hits: "Hits") -> "Row":
-    """The query and its hits as one row of pictures."""
+def sheet_row(index: "Index", title: str, picture: str | None, hits: "Hits") -> "Row":
+    """The query, if it is a picture, and its hits as one row of pictures."""
     from mrl_search.sheet import Row, Tile
 
     labels, paths = index.embeddings.labels, index.embeddings.paths
-    found = [Tile(paths[h.id], f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}") for h in hits if h.id >= 0]
-    return Row(title, [Tile(query, "query", "query"), *found])
+    query = [Tile(picture, "query", "query")] if picture else []
+    found = [Tile(paths[h.id] or f"item {h.id}", f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}") for h in hits if h.id >= 0]
+    return Row(title, [*query, *found])
 
 
-def ladder_rows(index: "Index", path: str, query: "NDArray[np.float32]", k: int, allowed: "NDArray[np.int64] | None") -> "Sequence[Row]":
+def ladder_rows(
+    index: "Index", name: str, picture: str | None, query: "NDArray[np.float32]", k: int, allowed: "NDArray[np.int64] | None"
+) -> "Sequence[Row]":
     """One query with its hits at 8, at 64 and at all dims, or what the index has nearest to them: a row of pictures each."""
     from mrl_search.search import search
     from mrl_search.vectors import nearest
 
     dims = sorted({*(nearest(index.dims, d) for d in LADDER), index.dims[-1]})
-    plans = {d: Plan.single(d, k) for d in dims}
-    return [sheet_row(index, f"{Path(path).name}, {d} dims", path, search(index, query, plan, allowed)[0]) for d, plan in plans.items()]
+    return [sheet_row(index, f"{Path(name).name}, {d} dims", picture, search(index, query, Plan.single(d, k), allowed)[0]) for d in dims]

@@ -1,20 +1,25 @@
 """The options that several commands share, and what they mean together."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mrl_search.config import Plan
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from mrl_search.index import Index
+    from mrl_search.results import Queries
 
-__all__ = ["Dims", "Ids", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "Where", "allowed_of", "dims_of", "open_index", "plan_of"]
+__all__ = [
+    "Dims", "Ids", "Images", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "VectorFile", "Where",
+    "allowed_of", "bytes_of", "dims_of", "open_index", "plan_of", "queries_of",
+]  # fmt: skip
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
 Model = Annotated[str, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME.")]
@@ -22,6 +27,11 @@ IndexFolder = Annotated[Path | None, typer.Option("--index", metavar="DIR", help
 Dims = Annotated[int | None, typer.Option("--dims", min=1, help="Search at this prefix length alone.")]
 PlanText = Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Stages DIMS:KEEP, coarse to fine, as in 8:200,64:50,1024.")]
 K = Annotated[int, typer.Option("-k", min=1, help="Neighbours to find.")]
+Images = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE…]", help="Pictures to search with.")]
+VectorFile = Annotated[
+    str | None,
+    typer.Option("--vector", metavar="FILE", help="Search with the rows of a .npy file or a Parquet column instead of pictures."),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,16 +49,39 @@ def open_index(folder: Path | None) -> "Index":
     return Index.open(folder or newest_index())
 
 
-def plan_of(index: "Index", dims: int | None, plan: str | None, k: int) -> Plan:
+def plan_of(index: "Index", dims: int | None, plan: str | None, k: int, use: str = "query") -> Plan:
     """The plan that `--dims` or `--plan` asks for, or the index's own; every dim of it is one that the index has."""
-    from mrl_search.workflow import default_plan
+    from mrl_search.search.tune import default_plan
 
     if dims is not None and plan is not None:
         raise ConfigError("--dims and --plan were both given.", "--dims 64 is short for --plan 64; give one of them.")
-    result = Plan.single(dims, k) if dims is not None else Plan.parse(plan, k) if plan is not None else default_plan(index, k)
+    result = Plan.single(dims, k) if dims is not None else Plan.parse(plan, k) if plan is not None else default_plan(index, k, use)
     for d in result.dims:
         index.check_dims(d)
     return result
+
+
+def queries_of(index: "Index", images: list[str] | None, vector: str | None) -> "Queries":
+    """What to search `index` with: the pictures, embedded by its model, or the rows of `--vector`."""
+    if (not images) == (vector is None):
+        raise ConfigError("Give pictures to search with, or --vector FILE." if vector is None else "Pictures and --vector were both given.")
+    if vector is not None:
+        from mrl_search.results import Queries
+        from mrl_search.vector_files import read_queries
+
+        rows = index.to_space(read_queries(vector))
+        return Queries([vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))], rows)
+    index.check_takes_images()
+    from mrl_search.models.encoder import load_encoder
+    from mrl_search.workflow import embed_queries
+
+    queries = embed_queries(index, load_encoder(index.manifest.model), images or [])
+    if not queries.names:
+        from mrl_search.cli.render import show_skipped
+
+        show_skipped(queries.skipped)
+        raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")
+    return queries
 
 
 def allowed_of(index: "Index", where: list[str] | None, ids: Path | None) -> "NDArray[np.int64] | None":
@@ -66,3 +99,11 @@ def dims_of(text: str) -> tuple[int, ...]:
         return check_dims(int(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a list of dims.", "For example --dims 8,16,64,1024.") from error
+
+
+def bytes_of(text: str) -> int:
+    """Read a size: `200MB`, `1.5GB`, `800kB`, or bytes; units are decimal."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ConfigError(f"{text!r} is not a size.", "For example 200MB, 1.5GB or 800kB.")
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))

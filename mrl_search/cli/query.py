@@ -6,9 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import Dims, Ids, IndexFolder, Json, K, PlanText, Where, allowed_of, open_index, plan_of
+from mrl_search.cli.options import (
+    Dims,
+    Ids,
+    Images,
+    IndexFolder,
+    Json,
+    K,
+    PlanText,
+    VectorFile,
+    Where,
+    allowed_of,
+    open_index,
+    plan_of,
+    queries_of,
+)  # fmt: skip
 from mrl_search.config import Plan
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
     from mrl_search.index import Index
@@ -20,8 +34,9 @@ FIRST, SHORTLIST = 16, 200  # an early stop starts at so many dims, and re-score
 
 
 def query(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Pictures to search with.")],
+    images: Images = None,
     index: IndexFolder = None,
+    vector: VectorFile = None,
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 10,
@@ -34,17 +49,15 @@ def query(
     sheet: Annotated[Path | None, typer.Option("--sheet", metavar="PNG", help="Also save the pictures of the hits, side by side.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pictures of an index that are most like IMAGE."""
+    """Find the items of an index that are most like IMAGE."""
     opened = open_index(index)
     chosen = _plan(opened, dims, plan, k, exact, adaptive)
     allowed = allowed_of(opened, where, ids)
     from mrl_search import search
     from mrl_search.cli.hits import hit_lines, ladder_rows, sheet_row, show_explanation, show_hits
     from mrl_search.cli.render import json_line, note, show_skipped
-    from mrl_search.models.encoder import load_encoder
-    from mrl_search.workflow import embed_queries
 
-    queries = embed_queries(opened, load_encoder(opened.manifest.model), images)
+    queries = queries_of(opened, images, vector)
     start = time.perf_counter()
     if exact:
         hits = search.exact_pruned(opened, queries.rows, k, allowed)
@@ -52,35 +65,35 @@ def query(
         hits = search.search_adaptive(opened, queries.rows, chosen, k, allowed)
     else:
         hits = (search.certify if certify else search.search)(opened, queries.rows, chosen, allowed).first(k)
-    ms = (time.perf_counter() - start) * 1e3 / max(1, len(queries.paths))
+    ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
     told = search.explain(opened, queries.rows, hits.ids, allowed) if explain else None
     named = "exact" if exact else str(chosen)
     rows: list[Row] = []
-    for i, (path, found) in enumerate(zip(queries.paths, hits, strict=True)):
+    for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
             read = {} if found.dims is None else {"dims_read": found.dims}
-            json_line({"image": path, "plan": named, "ms": round(ms, 3), **read, "hits": hit_lines(opened, found, told, i)})
+            json_line({"image": name, "plan": named, "ms": round(ms, 3), **read, "hits": hit_lines(opened, found, told, i)})
         else:
             read_up_to = "" if found.dims is None else f", {found.dims} dims read"
-            show_hits(opened, found, f"{path}  ·  plan {named}{read_up_to}", certify)
+            show_hits(opened, found, f"{name}  ·  plan {named}{read_up_to}", certify)
             if told is not None:
                 show_explanation(opened, found, told, i)
+        picture = None if vector else name
         if sheet and explain:
-            rows += ladder_rows(opened, path, queries.rows[i], k, allowed)
+            rows += ladder_rows(opened, name, picture, queries.rows[i], k, allowed)
         elif sheet:
-            rows.append(sheet_row(opened, Path(path).name, path, found))
-    if rows and sheet:
+            rows.append(sheet_row(opened, Path(name).name, picture, found))
+    if sheet:
         from mrl_search.sheet import save_sheet
 
-        save_sheet(rows, sheet, f"{opened.folder.name}, plan {named}" if not explain else f"{opened.folder.name}, prefix by prefix")
-    if queries.paths and not as_json:
-        among = f"{len(opened):,} pictures" if allowed is None else f"{len(allowed):,} of {len(opened):,} pictures"
-        note(f"{among} in {opened.folder}; embedded in {queries.embed_ms / len(queries.paths):.0f} ms, searched in {ms:.1f} ms")
-    if rows:
+        save_sheet(rows, sheet, f"{opened.folder.name}, " + ("prefix by prefix" if explain else f"plan {named}"))
+    if not as_json:
+        among = f"{len(opened):,} items" if allowed is None else f"{len(allowed):,} of {len(opened):,} items"
+        embedded = "" if queries.embed_ms is None else f"embedded in {queries.embed_ms / len(queries.names):.0f} ms, "
+        note(f"{among} in {opened.folder}; {embedded}searched in {ms:.1f} ms")
+    if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
-    if not queries.paths:
-        raise DataError("None of the images could be read.", "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.")
 
 
 def _plan(index: "Index", dims: int | None, plan: str | None, k: int, exact: bool, adaptive: bool) -> Plan:

@@ -10,10 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from mrl_search.data.images import SUFFIXES
 from mrl_search.errors import BrokenImage, DataError
+from mrl_search.vector_files import in_parquet, vector_columns
 
-__all__ = ["ItemSource", "Source", "open_source", "read_path", "subset"]
+__all__ = ["ItemSource", "Source", "holds_vectors", "open_source", "read_path", "subset"]
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 LABEL_COLUMNS = ("label", "labels")
@@ -104,6 +108,25 @@ def subset(source: Source, rows: Sequence[int], what: str) -> Source:
     return Subset(f"{source.name} ({what})", [source.paths[i] for i in rows], [source.labels[i] for i in rows], source, rows)
 
 
+def holds_vectors(where: str) -> bool:
+    """Whether `where` is vectors that a user brings (see `open_vectors`) and no source of images.
+
+    That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a Parquet file without an image column
+    but with lists of numbers.
+
+    Raises:
+        DataError: a Parquet file that cannot be read.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return any(p.suffix == ".npy" for p in path.iterdir()) and not FolderSource.scan(path).paths
+    if not in_parquet(where):
+        return path.suffix in (".npy", ".npz")
+    if not path.is_file():
+        return not where.endswith(".parquet")
+    return bool(vector_columns(path)) and not any(_may_hold_images(field) for field in pq.read_schema(path))
+
+
 def open_source(where: str) -> Source:
     """Open `where`: an image folder, a folder or file that `datasets` can load, or `hub:OWNER/NAME`.
 
@@ -149,6 +172,12 @@ def _read_file(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise BrokenImage(f"cannot be read: {error.strerror}") from error
+
+
+def _may_hold_images(column: pa.Field) -> bool:
+    kind = column.type
+    packed = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return column.name in IMAGE_COLUMNS or packed or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_dataset(folder: Path) -> bool:

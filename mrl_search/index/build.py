@@ -11,12 +11,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import IndexSpec
+from mrl_search.config import SCAN, IndexSpec
 from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError, IndexFolderError
-from mrl_search.manifest import MANIFEST, SUFFIX, VECTORS, prefix_file, read_manifest, write_manifest
+from mrl_search.index.sieve import write_sieve
+from mrl_search.manifest import MANIFEST, VECTORS, prefix_file, read_manifest, write_manifest
 from mrl_search.storage import write_atomically
-from mrl_search.vectors import check_dims, prefix, suffix_norms
+from mrl_search.vectors import check_dims, prefix
 
 __all__ = ["add_prefix_indexes", "build_prefix_index"]
 
@@ -60,32 +61,25 @@ def add_prefix_indexes(folder: Path, spec: IndexSpec, progress: Progress | None 
     except (OSError, ValueError) as error:
         raise IndexFolderError(f"{folder / VECTORS} cannot be read: {error}", "Build the index again.") from error
     dims = check_dims(spec.dims, full=vectors.shape[1])
+    factory = {str(d): spec.factory_of(d, len(vectors)) for d in dims}
     for d in dims:
-        index = _untrained(d, spec.factory)
+        if (kind := factory[str(d)]) == SCAN:
+            continue
+        index = _untrained(d, kind)
         if not index.is_trained:
-            _train(index, prefix(vectors[_sample(len(vectors)), :d], d), spec.factory)
+            _train(index, prefix(vectors[_sample(len(vectors)), :d], d), kind)
         for rows in blocks(len(vectors), d):
-            _add(index, prefix(vectors[rows, :d], d), spec.factory)
+            _add(index, prefix(vectors[rows, :d], d), kind)
             if progress:
                 progress(d, rows.stop, len(vectors))
         _write(index, folder / prefix_file(d))
-    factory = {str(d): spec.factory for d in dims}
     if not (folder / MANIFEST).exists():
-        _write_suffix_norms(folder, vectors, dims)
+        write_sieve(folder, vectors, dims)
         return factory
     manifest = read_manifest(folder)
-    _write_suffix_norms(folder, vectors, check_dims({*map(int, manifest.factory), *dims}))
+    write_sieve(folder, vectors, check_dims({*map(int, manifest.factory), *dims}))
     write_manifest(folder, replace(manifest, dims=check_dims({*manifest.dims, *dims}), factory={**manifest.factory, **factory}))
     return factory
-
-
-def _write_suffix_norms(folder: Path, vectors: NDArray[np.floating], dims: tuple[int, ...]) -> None:
-    """Write what a prefix leaves out: (prefixes, n) float32, for bounds on the scores of vectors that were read in part."""
-    norms = np.empty((len(dims), len(vectors)), dtype=np.float32)
-    for rows in blocks(*vectors.shape):
-        norms[:, rows] = suffix_norms(vectors[rows], dims)
-    with write_atomically(folder / SUFFIX) as path, path.open("wb") as file:
-        np.save(file, norms, allow_pickle=False)
 
 
 def _sample(count: int) -> NDArray[np.int64] | slice:

@@ -1,17 +1,21 @@
 """An index folder, opened: vectors, items and manifest at once, the FAISS index of a prefix when it is first asked for."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from mrl_search.config import SCAN
 from mrl_search.embeddings import EmbeddingSet
-from mrl_search.errors import ConfigError, IndexFolderError
-from mrl_search.manifest import MANIFEST, SUFFIX, Manifest, check_file, prefix_file, read_manifest
-from mrl_search.vectors import nearest
+from mrl_search.errors import ConfigError, DataError, IndexFolderError
+from mrl_search.index.sieve import Sieve
+from mrl_search.items import Items
+from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
+from mrl_search.rotation import rotate
+from mrl_search.vectors import nearest, rows_of
 
 __all__ = ["Index", "newest_index"]
 
@@ -28,7 +32,6 @@ class Index:
         self.folder = folder
         self.embeddings = embeddings
         self._prefix_indexes: dict[int, faiss.Index] = {}
-        self._suffix_norms: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -47,7 +50,7 @@ class Index:
         return self.embeddings.manifest
 
     @property
-    def items(self) -> pa.Table:
+    def items(self) -> Items:
         return self.embeddings.items
 
     @property
@@ -56,42 +59,41 @@ class Index:
         return self.manifest.dim
 
     @property
+    def rows_dim(self) -> int:
+        """Length of the rows that queries come with, as the encoder or the user gives them; at least `dim`."""
+        return self.manifest.rows_dim or self.dim
+
+    @property
     def dims(self) -> tuple[int, ...]:
-        """Prefix lengths that have a FAISS index, ascending."""
+        """Prefix lengths that can begin a plan, ascending."""
         return tuple(sorted(map(int, self.manifest.factory)))
 
     def prefix_index(self, dims: int) -> faiss.Index:
         """The FAISS index of a prefix, loaded once; flat ones are memory-mapped. Only search it: `add` on a mapped index aborts.
 
         Raises:
-            ConfigError: this index has no such prefix.
+            ConfigError: this index has no such prefix, or scans it.
             IndexFolderError: its file is missing, cut short, altered, or of another index.
         """
         if dims not in self._prefix_indexes:
-            self.check_dims(dims)
+            if self.scans(dims):
+                raise ConfigError(f"{self.folder} has no FAISS index at {dims} dims: it scans that prefix.")
             self._prefix_indexes[dims] = self._load(dims)
         return self._prefix_indexes[dims]
 
-    def suffix_norms(self, dims: int) -> NDArray[np.float32]:
-        """Length of what follows the first `dims` numbers of each vector, as its share of the whole: (n,) float32, memory-mapped.
+    @cached_property
+    def sieve(self) -> Sieve:
+        """What proofs and exact search know of every vector without reading it.
 
         Raises:
-            ConfigError: this index has no such prefix.
-            IndexFolderError: the file is missing, cut short, or altered.
+            IndexFolderError: a file is missing, cut short, or altered.
         """
-        self.check_dims(dims)
-        if self._suffix_norms is None:
-            self._suffix_norms = np.load(check_file(self.folder, self.manifest, SUFFIX), mmap_mode="r", allow_pickle=False)
-        norms: NDArray[np.float32] = self._suffix_norms[self.dims.index(dims)]
-        return norms
+        return Sieve.open(self.folder, self.manifest)
 
-    def unit_rows(self, dims: int, rows: slice) -> NDArray[np.float32]:
-        """`embeddings.prefix(dims, rows)`, from the FAISS index of the prefix where that holds them as they are and side by side."""
-        flat: Any = self.prefix_index(dims) if dims in self.dims else None
-        if type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP):
-            stored: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * dims).reshape(-1, dims)
-            return stored[rows]
-        return self.embeddings.prefix(dims, rows)
+    def scans(self, dims: int) -> bool:
+        """Whether a plan that begins at `dims` compares the stored vectors one after another: the prefix has no FAISS index."""
+        self.check_dims(dims)
+        return self.manifest.factory[str(dims)] == SCAN
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix length."""
@@ -104,12 +106,43 @@ class Index:
                 f"Search at {near}, or build an index with --dims {','.join(map(str, sorted({*self.dims, dims})))}.",
             )
 
+    def to_space(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring query rows as the encoder or the user gives them into the space of the stored vectors: rotated where those are, and cut.
+
+        Args:
+            rows: (n, rows_dim) numbers; a single vector becomes one row.
+
+        Returns:
+            (n, dim) float32, of any length: what `search` takes.
+
+        Raises:
+            DataError: rows of another length, or not finite.
+        """
+        rows = rows_of(rows)
+        if rows.shape[1] != self.rows_dim:
+            maker = (
+                "Queries must come from what made these vectors" if self.manifest.own_vectors else "Embed the query with the index's model"
+            )
+            raise DataError(f"The query has {rows.shape[1]} numbers; {self.folder} takes {self.rows_dim}.", f"{maker}.")
+        if self.embeddings.rotation is not None:
+            return rotate(rows, self.embeddings.rotation)
+        return np.ascontiguousarray(rows[:, : self.dim])
+
+    def check_takes_images(self) -> None:
+        """Raise IndexFolderError for an index of own vectors: no model here makes a query for it from an image."""
+        if self.manifest.own_vectors:
+            raise IndexFolderError(
+                f"{self.folder} holds vectors of your own: no model here can embed an image for it.",
+                "Search it with: mrl-search query --vector QUERY.npy",
+            )
+
     def check_encoder(self, fingerprint: str) -> None:
         """Refuse queries of another model: their vectors lie in another space, and every answer would be noise.
 
         Raises:
             IndexFolderError: `fingerprint` is not that of the model which built this index.
         """
+        self.check_takes_images()
         own = self.manifest
         if fingerprint != own.fingerprint:
             raise IndexFolderError(

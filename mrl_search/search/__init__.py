@@ -6,7 +6,8 @@ from mrl_search.search.explain import Explanation, explain
 from mrl_search.search.filters import allowed_rows, read_ids
 from mrl_search.search.others import leave_out, search_others
 from mrl_search.search.pruned import exact_pruned
-from mrl_search.search.run import exact, search
+from mrl_search.search.run import search
+from mrl_search.search.stage import exact
 from mrl_search.search.vote import Vote, Weighting, vote
 
 __all__ = [

@@ -37,7 +37,7 @@ class Bounds:
         """For the prefix of `dims` numbers; an index has them at its own dims, and at full length, where nothing is left out."""
         unit = prefix(queries, index.dim)
         tail = suffix_norms(unit, (dims,))[0][:, None]
-        norms = index.suffix_norms(dims) if dims < index.dim else np.zeros(len(index), dtype=np.float32)
+        norms = index.sieve.norms_at(dims) if dims < index.dim else np.zeros(len(index), dtype=np.float32)
         return cls(np.linalg.norm(unit[:, :dims], axis=1, keepdims=True), tail, norms)
 
     def of_queries(self, rows: NDArray[np.int64]) -> "Bounds":

@@ -7,7 +7,8 @@ from mrl_search.config import Plan, Stage
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.bounds import SLACK, Bounds
-from mrl_search.search.run import Rows, check_queries, count_of, exact, is_exact, joined, query_blocks, stages
+from mrl_search.search.run import check_queries, query_blocks, stages
+from mrl_search.search.stage import Rows, count_of, exact, is_exact, joined
 
 __all__ = ["certify", "outside", "proofs"]
 

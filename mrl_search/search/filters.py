@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
+from mrl_search.items import Items
 
 __all__ = ["allowed_rows", "read_ids"]
 
@@ -20,7 +21,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-def allowed_rows(items: pa.Table, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
+def allowed_rows(items: Items, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
     """The rows of `items` that meet every condition and are among `ids`: ascending int64; None where neither is given.
 
     Args:
@@ -51,7 +52,7 @@ def allowed_rows(items: pa.Table, where: Sequence[str] = (), ids: NDArray[np.int
     return rows
 
 
-def _meets(items: pa.Table, condition: str) -> NDArray[np.bool_]:
+def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     match = CONDITION.fullmatch(condition)
     if match is None:
         raise ConfigError(f"{condition!r} is not a condition.", "For example label=cat, width>=200, or label!=dog.")

@@ -1,14 +1,16 @@
 """The neighbours of images that are in the corpus themselves: every copy of the query is left out of its own answer."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan, Stage
+from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.run import search
 
-__all__ = ["leave_out", "search_others"]
+__all__ = ["leave_out", "leave_out_rows", "search_others"]
 
 
 def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan) -> BatchHits:
@@ -26,7 +28,7 @@ def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[n
     corpus = index.embeddings.hashes.astype(str)
     own, copies = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
     extra = int(copies.max(initial=0)) if len(own) else 0
-    wider = Plan(tuple(Stage(stage.dims, stage.keep + extra) for stage in plan.stages))
+    wider = Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
     return leave_out(search(index, queries, wider), index.embeddings.hashes, hashes, plan.keep)
 
 
@@ -42,7 +44,16 @@ def leave_out(hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes:
     Returns:
         (n, min(k, m)) answers in the same order; a row with fewer is filled up with id -1 and score -inf.
     """
-    gone = (hits.ids < 0) | (corpus_hashes[hits.ids] == query_hashes[:, None])
+    return _without(hits, corpus_hashes[hits.ids] == query_hashes[:, None], k)
+
+
+def leave_out_rows(hits: BatchHits, own: NDArray[np.int64], k: int) -> BatchHits:
+    """The first `k` hits of each query but the row `own` (n,), the query itself in the corpus; -1 leaves out none. As `leave_out`."""
+    return _without(hits, hits.ids == own[:, None], k)
+
+
+def _without(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
+    gone = (hits.ids < 0) | unwanted
     order = gone.argsort(axis=1, kind="stable")[:, :k]
     gone = np.take_along_axis(gone, order, axis=1)
     ids, scores = np.take_along_axis(hits.ids, order, axis=1), np.take_along_axis(hits.scores, order, axis=1)

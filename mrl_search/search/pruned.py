@@ -1,70 +1,94 @@
-"""Exact search that reads as little as it can: prefixes first, and of those vectors alone that may still be answers the rest."""
+"""Exact search that reads as little as it can: a sieve first, and then, of the vectors that it keeps, ever longer prefixes."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.config import Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.bounds import SLACK, Bounds
+from mrl_search.search.kernel import sift
 from mrl_search.search.ranking import best
-from mrl_search.search.run import Rows, count_of, exact, joined, pair_scores, rescore
+from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, propose, rescore
 from mrl_search.vectors import prefix, rows_of
 
 __all__ = ["exact_pruned"]
 
-SAMPLE, PROBED = 1024, 16  # rows and queries that tell which prefix to scan
-READ = 4  # one number costs `exact`, which sums in float64, as much as so many of a scan
-GATHER = 8  # the same for a vector that survived the scan
-PROBES = 4  # times k: how many of the best by their prefix set the score to beat
+SHORTLIST = 100  # the search that sets the score to beat re-scores so many, or four times k
+SAMPLE, PROBED = 1024, 8  # rows and queries that tell whether to sift at all
+HOPELESS = 0.2  # share of the corpus left in the sieve from which on reading everything is cheaper
 
 
 def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: Rows | None = None) -> BatchHits:
     """The true `k` nearest at full length, as `exact` gives them, mostly without reading whole vectors.
 
-    Every allowed vector is scored at one prefix. The best of them, scored at full length, give a score to beat; a vector whose upper
-    bound lies below it is left, and the others are read further, prefix by prefix, until few remain. Which prefix is scanned follows
-    from a sample of the corpus. Where the first numbers hold little of a vector's length, this costs as much as reading everything.
+    A short search gives k scores to beat. A vector whose upper bound, from a byte for each of its first numbers and the length of its
+    rest, lies below them is left out; of the others ever longer prefixes are read, until few remain. Where the first numbers hold
+    too little of a vector's length, everything is compared after all.
 
     Arguments, result and errors are as those of `exact`; every hit of the result is `proven`.
     """
-    queries, count = rows_of(queries, index.dim), count_of(index, allowed)
-    k = min(k, count)
+    queries, k = rows_of(queries, index.dim), min(k, count_of(index, allowed))
+    start = _start(index, k, allowed)
     parts = []
-    for rows in blocks(len(queries), 4 * count):
+    for rows in blocks(len(queries), len(index)):
         some = queries[rows]
-        dims = _scan_dims(index, some, k, allowed)
-        found = exact(index, some, k, allowed=allowed) if dims is None else _pruned(index, some, k, dims, allowed)
+        beat = None if start is None else _beat(index, some, k, start, allowed)
+        if beat is None or _left(index, some[:PROBED], beat[:PROBED]) > HOPELESS:
+            found = exact(index, some, k, allowed=allowed)
+        else:
+            found = _sifted(index, some, k, beat, allowed)
         parts.append(BatchHits(found.ids, found.scores, np.ones(found.ids.shape, dtype=bool)))
     return joined(parts, k)
 
 
-def _pruned(index: Index, queries: NDArray[np.float32], k: int, dims: int, allowed: Rows | None) -> BatchHits:
-    cosines, upper = _scan(index, queries, dims, allowed)
-    probes = min(PROBES * k, cosines.shape[1])
-    near = np.argpartition(cosines, -probes, axis=1)[:, -probes:]
-    beat = rescore(index, queries, near if allowed is None else allowed[near], index.dim, k).scores[:, -1:] - SLACK
-    query, column = np.nonzero(upper >= beat)
-    row = column if allowed is None else allowed[column]
-    for d in (d for d in index.dims if dims < d < index.dim):
+def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
+    """The stage that finds scores to beat; None where there is no quick one, or nothing to sift by."""
+    quick = [d for d in index.dims if d < index.dim and not index.scans(d)]
+    if not quick or index.sieve.codes is None or (allowed is not None and len(allowed) * 2 < len(index)):
+        return None
+    return Stage(quick[-1], max(SHORTLIST, 4 * k))
+
+
+def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> NDArray[np.float32]:
+    """A score that the true k-th answer of each query has at least: (n, 1) float32; -inf where too few were found."""
+    found = rescore(index, queries, propose(index, queries, start, allowed).ids, index.dim, k)
+    return found.scores[:, k - 1 :] - SLACK
+
+
+def _left(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32]) -> float:
+    """The share of a sample of the corpus that the sieve keeps."""
+    rows = np.sort(np.random.default_rng(0).choice(len(index), min(SAMPLE, len(index)), replace=False))
+    return float(np.mean([len(kept) for kept in _sieve(index, queries, beat, rows)]) / len(rows)) if len(queries) else 0.0
+
+
+def _sieve(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32], rows: Rows | slice = slice(None)) -> list[Rows]:
+    """For each query the places, among `rows`, of the vectors whose upper bound reaches its score to beat."""
+    sieve = index.sieve
+    if sieve.codes is None:
+        raise ValueError("an index without codes has nothing to sift by")
+    dims = len(sieve.steps)
+    bounds, unit = Bounds.of(index, queries, dims), prefix(queries, index.dim)[:, :dims]
+    least = beat - SLACK - bounds.head * np.float32(sieve.error)
+    codes, norms = sieve.codes[rows], bounds.norms[rows]
+    return [sift(codes, unit[i] * sieve.steps, norms, float(bounds.tail[i, 0]), float(least[i, 0])) for i in range(len(queries))]
+
+
+def _sifted(index: Index, queries: NDArray[np.float32], k: int, beat: NDArray[np.float32], allowed: Rows | None) -> BatchHits:
+    kept = _sieve(index, queries, beat)
+    if allowed is not None:
+        kept = [rows[np.isin(rows, allowed, assume_unique=True)] for rows in kept]
+    query, row = np.repeat(np.arange(len(queries)), [len(rows) for rows in kept]), np.concatenate(kept)
+    for d in (d for d in index.dims if len(index.sieve.steps) < d < index.dim):
         bounds = Bounds.of(index, queries, d).of_queries(query)
         left = bounds.upper(_cosines(index, queries, query, row, d), bounds.norms[row, None]) >= beat[query]
         query, row = query[left[:, 0]], row[left[:, 0]]
-    scores = _cosines(index, queries, query, row, index.dim)[:, 0]
     place = np.arange(len(query)) - np.searchsorted(query, query)
-    found = BatchHits(np.full((len(queries), place.max() + 1), -1, np.int64), np.full((len(queries), place.max() + 1), -np.inf, np.float32))
-    found.ids[query, place], found.scores[query, place] = row, scores
-    return best(found.ids, found.scores, k)
-
-
-def _scan(index: Index, queries: NDArray[np.float32], dims: int, allowed: Rows | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosine of every query's prefix and every allowed vector's, and the most each pair can score: two (n, allowed) float32."""
-    bounds, unit = Bounds.of(index, queries, dims), prefix(queries, dims)
-    cosines = np.empty((len(queries), count_of(index, allowed)), dtype=np.float32)
-    for rows in blocks(cosines.shape[1], dims):
-        corpus = index.unit_rows(dims, rows) if allowed is None else index.embeddings.prefix(dims, allowed[rows])
-        np.matmul(unit, corpus.T, out=cosines[:, rows])
-    return cosines, bounds.upper(cosines, bounds.norms if allowed is None else bounds.norms[allowed])
+    shape = len(queries), place.max() + 1
+    ids, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
+    ids[query, place], scores[query, place] = row, _cosines(index, queries, query, row, index.dim)[:, 0]
+    return best(ids, scores, k)
 
 
 def _cosines(index: Index, queries: NDArray[np.float32], query: Rows, row: Rows, dims: int) -> NDArray[np.float32]:
@@ -73,18 +97,3 @@ def _cosines(index: Index, queries: NDArray[np.float32], query: Rows, row: Rows,
     for some in blocks(len(row), index.dim):
         scores[some] = pair_scores(index, queries[query[some]], row[some, None], dims)
     return scores
-
-
-def _scan_dims(index: Index, queries: NDArray[np.float32], k: int, allowed: Rows | None) -> int | None:
-    """The prefix that is cheapest to scan first, judged by a sample of rows; None where reading everything is cheaper."""
-    rng, count = np.random.default_rng(0), count_of(index, allowed)
-    rows = np.arange(len(index)) if allowed is None else allowed
-    rows = np.sort(rng.choice(rows, min(SAMPLE, count), replace=False))
-    some, place = queries[:PROBED], max(1, round(k * len(rows) / count))  # the k-th best of all is about the place-th best of the sample
-    whole = prefix(some, index.dim) @ index.embeddings.prefix(index.dim, rows).T
-    beat = np.partition(whole, -place, axis=1)[:, -place, None]
-    costs: dict[int | None, float] = {None: READ * index.dim}
-    for d in (d for d in index.dims if d < index.dim):
-        upper = _scan(index, some, d, rows)[1]
-        costs[d] = d + GATHER * (index.dim - d) * float((upper >= beat).mean())
-    return min(costs, key=lambda d: costs[d])

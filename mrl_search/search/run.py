@@ -1,14 +1,10 @@
 """Running a plan: the FAISS index of the first stage's prefix proposes, every stage scores and keeps its best.
 
-All searches of this package are `search`, or follow its `stages`. A stage scores by the cosine of its own prefix, of the query's and
-of the stored vectors', both normalised again; so scores and order depend neither on the kind of FAISS index nor on the size of the
-batch. Where only some rows are allowed, no kind of index loses one of them: rows that FAISS cannot be trusted to find are scored here.
+All searches of this package are `search`, or follow its `stages`.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,30 +13,13 @@ from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
-from mrl_search.search.ranking import best
-from mrl_search.vectors import prefix, rows_of
+from mrl_search.search.pruned import exact_pruned
+from mrl_search.search.stage import Rows, count_of, joined, propose, rescore
+from mrl_search.vectors import rows_of
 
-__all__ = [
-    "check_queries",
-    "count_of",
-    "exact",
-    "is_exact",
-    "joined",
-    "pair_scores",
-    "propose",
-    "query_blocks",
-    "rescore",
-    "search",
-    "stages",
-]
+__all__ = ["check_queries", "query_blocks", "search", "stages"]
 
-CACHED = 1 << 18  # numbers re-scored at once: small enough to stay in a processor's cache
-MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
-TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
-WIDEST = 1 << 16  # a tie among more candidates than this is cut as FAISS cut it
-SELECTED = 8  # scoring one allowed row here costs as much as passing over so many in a flat index
-
-Rows = NDArray[np.int64]
+CANDIDATE = 4  # numbers that a candidate of a query takes while it is ranked: ids and sorting keys are eight bytes wide
 
 
 def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None) -> BatchHits:
@@ -64,6 +43,9 @@ def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Row
         DataError: queries that are not finite, or of another length than the vectors.
     """
     queries = check_queries(index, queries, plan)
+    if plan.dims == (index.dim,) and index.scans(index.dim):
+        found = exact_pruned(index, queries, plan.keep, allowed)
+        return BatchHits(found.ids, found.scores)
     parts = []
     for rows in query_blocks(queries, plan):
         *_, (_, hits) = stages(index, queries[rows], plan, allowed)
@@ -83,104 +65,14 @@ def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> ND
 
 def query_blocks(queries: NDArray[np.float32], plan: Plan) -> Iterator[slice]:
     """Slices of queries few enough that the candidates of `plan` for them fit in memory."""
-    return blocks(len(queries), 4 * (plan.stages[0].keep + MARGIN))  # ids and sorting keys are eight bytes wide
+    return blocks(len(queries), CANDIDATE * plan.stages[0].keep)
 
 
 def stages(index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None) -> Iterator[tuple[int, BatchHits]]:
     """Run `plan` stage by stage, for queries that were checked: the dims of each stage and what it keeps, best first."""
     first, *later = plan.stages
-    hits = propose(index, queries, first.dims, first.keep, allowed)
+    hits = propose(index, queries, first, allowed)
     yield first.dims, hits
     for stage in later:
         hits = rescore(index, queries, hits.ids, stage.dims, stage.keep)
         yield stage.dims, hits
-
-
-def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None = None, allowed: Rows | None = None) -> BatchHits:
-    """The true `k` nearest by the cosine of the first `dims` numbers (all by default), by comparing with every allowed vector.
-
-    Needs no FAISS index: the baseline that plans are measured against. Products are summed in float64, so that rounding decides no
-    order. Arguments, result and errors are as those of `search`.
-    """
-    dims = index.dim if dims is None else dims
-    unit = prefix(rows_of(queries, index.dim), dims).astype(np.float64)
-    found = BatchHits(np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=np.float32))
-    for rows in blocks(count_of(index, allowed), max(dims, 1024)):
-        ids = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
-        corpus = index.embeddings.prefix(dims, rows if allowed is None else ids).astype(np.float64).T
-        parts = []
-        for some in blocks(len(unit), len(ids)):
-            scores = (unit[some] @ corpus).astype(np.float32)
-            both = np.concatenate([found.ids[some], np.broadcast_to(ids, scores.shape)], axis=1)
-            parts.append(best(both, np.concatenate([found.scores[some], scores], axis=1), k))
-        found = joined(parts, min(k, rows.stop))
-    return found
-
-
-def is_exact(index: Index, dims: int, allowed: Rows | None) -> bool:
-    """Whether a first stage at `dims` finds the true nearest at its prefix: it does not where an approximate index is asked."""
-    return allowed is not None or isinstance(index.prefix_index(dims), faiss.IndexFlat)
-
-
-def count_of(index: Index, allowed: Rows | None) -> int:
-    """How many rows may be answers."""
-    return len(index) if allowed is None else len(allowed)
-
-
-def propose(index: Index, queries: NDArray[np.float32], dims: int, keep: int, allowed: Rows | None, margin: int = MARGIN) -> BatchHits:
-    """The first stage: the best `keep` of what FAISS finds.
-
-    Where the cut of a flat index falls among scores that it cannot tell apart, it is asked again for four times as many; an
-    approximate index promises nothing at its cut.
-    """
-    coarse, count = index.prefix_index(dims), count_of(index, allowed)
-    flat = isinstance(coarse, faiss.IndexFlat)
-    if allowed is not None and (not flat or count * SELECTED < len(index)):
-        return exact(index, queries, keep, dims, allowed)
-    keep = min(keep, count)
-    wide = min(keep + margin, count)
-    said, ids = _ask(coarse, prefix(queries, dims), wide, allowed)
-    hits = rescore(index, queries, ids, dims, keep)
-    if flat and keep < wide < min(count, WIDEST):
-        torn = np.flatnonzero(said[:, keep - 1] - said[:, -1] <= TIE)
-        for some in blocks(len(torn), 4 * 4 * wide):
-            deeper = propose(index, queries[torn[some]], dims, keep, allowed, 4 * wide - keep)
-            hits.ids[torn[some]], hits.scores[torn[some]] = deeper.ids, deeper.scores
-    return hits
-
-
-def _ask(coarse: Any, unit: NDArray[np.float32], k: int, allowed: Rows | None) -> tuple[NDArray[np.float32], Rows]:  # noqa: ANN401 - SWIG
-    if allowed is None:
-        return coarse.search(unit, k)  # type: ignore[no-any-return]
-    mask = np.zeros(coarse.ntotal, dtype=bool)
-    mask[allowed] = True
-    selector: Any = faiss.IDSelectorBitmap
-    chosen: Any = faiss.SearchParameters
-    return coarse.search(unit, k, params=chosen(sel=selector(np.packbits(mask, bitorder="little"))))  # type: ignore[no-any-return]
-
-
-def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, keep: int) -> BatchHits:
-    """The best `keep` of the candidates `ids` (n, m) of each query, by the cosine of their prefixes."""
-    return best(ids, pair_scores(index, queries, ids, dims), keep)
-
-
-def pair_scores(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int) -> NDArray[np.float32]:
-    """Cosine of the prefix of each query (n, dim) and those of its own candidates `ids` (n, m): (n, m) float32; -inf for an id of -1."""
-    unit = prefix(queries, dims)[:, None]
-    scores = np.empty(ids.shape, dtype=np.float32)
-    for rows in blocks(len(ids), ids.shape[1] * dims, CACHED):
-        for columns in blocks(ids.shape[1], (rows.stop - rows.start) * dims, CACHED):
-            some = ids[rows, columns]
-            corpus = index.embeddings.prefix(dims, some.ravel()).reshape(*some.shape, dims)
-            scores[rows, columns] = np.vecdot(corpus, unit[rows], dtype=np.float64)
-    scores[ids < 0] = -np.inf
-    return scores
-
-
-def joined(parts: list[BatchHits], keep: int) -> BatchHits:
-    """Answers to some queries and then to others, as one; no answers at all have `keep` columns."""
-    if not parts:
-        return BatchHits(np.empty((0, keep), dtype=np.int64), np.empty((0, keep), dtype=np.float32))
-    columns = {name: [getattr(part, name) for part in parts] for name in ("ids", "scores", "proven", "dims")}
-    whole: dict[str, Any] = {name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()}
-    return BatchHits(**whole)

@@ -1,0 +1,117 @@
+"""Scoring in compiled code, straight from the rows on disk: cosines of candidates, and the sieve of exact search.
+
+Compiled by numba where that is installed (the extra `fast`); numpy does the same sums, also in float64, where it is not. Importing
+numba and loading what it compiled takes about half a second, so the first jobs are left to numpy until they have cost as much.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.embeddings import blocks
+
+__all__ = ["available", "pair_cosines", "sift"]
+
+LOAD = 1 << 27  # products that numpy does in the time that loading the kernels takes
+CACHED = 1 << 18  # numbers that numpy scores at once: few enough to stay in a processor's cache
+
+_done = 0  # products that were left to numpy so far
+
+
+def available() -> bool:
+    """Whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Cosine of each query's prefix and those of its own candidates.
+
+    Args:
+        vectors: (corpus, dim) float16 or float32, rows of any length but zero.
+        unit: (n, d) queries of unit length, d at most dim: the first d numbers of the rows are compared.
+        ids: (n, m) rows of `vectors`; a negative one scores -inf.
+
+    Returns:
+        (n, m) float32. Products are summed in float64.
+    """
+    scores = np.empty(ids.shape, dtype=np.float32)
+    if _worth_it(ids.size * unit.shape[1]):
+        bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors
+        kernel, wide = _compiled()["pairs"], unit.astype(np.float64)
+        _spread(len(ids), lambda rows: kernel(bits, wide[rows], ids[rows], scores[rows]))
+        return scores
+    for rows in blocks(len(ids), ids.shape[1] * unit.shape[1], CACHED):
+        for columns in blocks(ids.shape[1], (rows.stop - rows.start) * unit.shape[1], CACHED):
+            some = vectors[ids[rows, columns], : unit.shape[1]].astype(np.float32)
+            lengths = np.sqrt(np.vecdot(some, some, dtype=np.float64))
+            lengths[lengths == 0] = 1
+            scores[rows, columns] = np.vecdot(some, unit[rows, None], dtype=np.float64) / lengths
+    scores[ids < 0] = -np.inf
+    return scores
+
+
+def sift(codes: NDArray[np.int8], weights: NDArray[np.float32], tails: NDArray[np.float32], tail: float, least: float) -> NDArray[np.int64]:
+    """The rows whose upper bound, `codes @ weights + tail * tails`, reaches `least`: ascending int64.
+
+    Args:
+        codes: (n, d) int8.
+        weights: (d,) float32, the query times the step of each code.
+        tails: (n,) float32, `tail` is the query's.
+        tail: see `tails`.
+        least: the score to beat.
+    """
+    if _worth_it(codes.size):
+        kernel, parts = _compiled()["sift"], list(blocks(len(codes), 1, -(-len(codes) // _threads())))
+        found: list[Any] = [None] * len(parts)
+
+        def one(rows: slice) -> None:
+            for i in range(rows.start, rows.stop):
+                out = np.empty(parts[i].stop - parts[i].start, dtype=np.int64)
+                found[i] = (
+                    parts[i].start + out[: kernel(codes[parts[i]], weights, tails[parts[i]], np.float32(tail), np.float32(least), out)]
+                )
+
+        _spread(len(parts), one)
+        return np.concatenate(found)
+    upper = np.empty(len(codes), dtype=np.float32)
+    for rows in blocks(len(codes), codes.shape[1]):
+        upper[rows] = codes[rows].astype(np.float32) @ weights
+    return np.flatnonzero(upper + np.float32(tail) * tails >= np.float32(least))
+
+
+def _worth_it(products: int) -> bool:
+    """Whether to use the kernels: always, once they are loaded; until then, numpy works for as long as loading takes."""
+    global _done
+    if not available():
+        return False
+    _done += products
+    return _compiled.cache_info().currsize > 0 or _done >= LOAD
+
+
+def _threads() -> int:
+    count: int = faiss.omp_get_max_threads()
+    return count
+
+
+def _spread(n: int, job: Callable[[slice], object]) -> None:
+    """Run `job` on slices of n, one a thread of FAISS's."""
+    parts = list(blocks(n, 1, -(-n // _threads()) if n else 1))
+    if len(parts) < 2:
+        for rows in parts:
+            job(rows)
+        return
+    with ThreadPoolExecutor(len(parts), thread_name_prefix="score") as pool:
+        list(pool.map(job, parts))
+
+
+@cache
+def _compiled() -> dict[str, Callable[..., Any]]:
+    from mrl_search.search import compiled
+
+    return {"pairs": compiled.pairs, "sift": compiled.sift}

@@ -1,0 +1,124 @@
+"""One stage of a search: what a prefix proposes, how candidates are scored again, and what every answer is measured against.
+
+A stage scores by the cosine of its own prefix, of the query's and of the stored vectors', both normalised; so scores and order depend
+neither on the kind of FAISS index nor on the size of the batch. Where only some rows are allowed, no kind of index loses one of
+them: rows that FAISS cannot be trusted to find are scored here.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.config import Stage
+from mrl_search.embeddings import blocks
+from mrl_search.index import Index, search_parameters
+from mrl_search.results import BatchHits
+from mrl_search.search.kernel import pair_cosines
+from mrl_search.search.ranking import best
+from mrl_search.vectors import prefix, rows_of
+
+__all__ = ["Rows", "count_of", "directions", "exact", "is_exact", "joined", "pair_scores", "propose", "rescore"]
+
+MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
+TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
+WIDEST = 1 << 16  # a tie among more candidates than this is cut as FAISS cut it
+SELECTED = 8  # scoring one allowed row here costs as much as passing over so many in a flat index
+FEW = 8  # queries that are compared with everything one by one; more are worth a matrix product
+
+Rows = NDArray[np.int64]
+
+
+def propose(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None, margin: int = MARGIN) -> BatchHits:
+    """A first stage: the best `stage.keep` of what FAISS finds.
+
+    Where the cut of a flat index falls among scores that it cannot tell apart, it is asked again for four times as many; an
+    approximate index promises nothing at its cut.
+    """
+    dims, count = stage.dims, count_of(index, allowed)
+    if index.scans(dims):
+        return exact(index, queries, stage.keep, dims, allowed)
+    coarse = index.prefix_index(dims)
+    flat = isinstance(coarse, faiss.IndexFlat)
+    if allowed is not None and (not flat or count * SELECTED < len(index)):
+        return exact(index, queries, stage.keep, dims, allowed)
+    keep = min(stage.keep, count)
+    wide = min(keep + margin, count)
+    said, ids = coarse.search(prefix(queries, dims), wide, params=search_parameters(coarse, wide, stage.effort, allowed))
+    hits = rescore(index, queries, ids, dims, keep)
+    if flat and keep < wide < min(count, WIDEST):
+        torn = np.flatnonzero(said[:, keep - 1] - said[:, -1] <= TIE)
+        for some in blocks(len(torn), 4 * 4 * wide):
+            deeper = propose(index, queries[torn[some]], stage, allowed, 4 * wide - keep)
+            hits.ids[torn[some]], hits.scores[torn[some]] = deeper.ids, deeper.scores
+    return hits
+
+
+def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, keep: int) -> BatchHits:
+    """The best `keep` of the candidates `ids` (n, m) of each query, by the cosine of their prefixes."""
+    return best(ids, pair_scores(index, queries, ids, dims), keep)
+
+
+def pair_scores(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int) -> NDArray[np.float32]:
+    """Cosine of the prefix of each query (n, dim) and those of its own candidates `ids` (n, m): (n, m) float32; -inf for an id of -1."""
+    return pair_cosines(np.asarray(index.embeddings.vectors), prefix(queries, dims), ids)
+
+
+def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None = None, allowed: Rows | None = None) -> BatchHits:
+    """The true `k` nearest by the cosine of the first `dims` numbers (all by default), by comparing with every allowed vector.
+
+    Needs no FAISS index: the baseline that plans are measured against. Products are summed in float64, so that rounding decides no
+    order. Arguments, result and errors are as those of `search`.
+    """
+    dims = index.dim if dims is None else dims
+    unit = prefix(rows_of(queries, index.dim), dims)
+    found = BatchHits(np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=np.float32))
+    for rows in blocks(count_of(index, allowed), max(dims, 1024)):
+        ids = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
+        parts = []
+        for some, scores in _compared(index, unit, rows if allowed is None else ids):
+            both = np.concatenate([found.ids[some], np.broadcast_to(ids, scores.shape)], axis=1)
+            parts.append(best(both, np.concatenate([found.scores[some], scores], axis=1), k))
+        found = joined(parts, min(k, rows.stop))
+    return found
+
+
+def _compared(index: Index, unit: NDArray[np.float32], rows: Rows | slice) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Cosines of queries `unit` (n, dims) and all vectors at `rows`, some queries at a time: (some, rows) float32."""
+    if len(unit) < FEW:
+        whole = index.embeddings.stored(index.dim, rows)
+        yield slice(0, len(unit)), pair_cosines(whole, unit, np.broadcast_to(np.arange(len(whole)), (len(unit), len(whole))))
+        return
+    corpus = directions(index, unit.shape[1], rows).T
+    for some in blocks(len(unit), corpus.shape[1]):
+        yield some, (unit[some].astype(np.float64) @ corpus).astype(np.float32)
+
+
+def directions(index: Index, dims: int, rows: Rows | slice) -> NDArray[np.float64]:
+    """The first `dims` numbers of the stored vectors at `rows`, at unit length: (rows, dims) float64."""
+    some = index.embeddings.stored(dims, rows).astype(np.float64)
+    lengths = np.linalg.norm(some, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1
+    some /= lengths
+    return some
+
+
+def is_exact(index: Index, dims: int, allowed: Rows | None) -> bool:
+    """Whether a first stage at `dims` finds the true nearest at its prefix: it does not where an approximate index is asked."""
+    return allowed is not None or index.scans(dims) or isinstance(index.prefix_index(dims), faiss.IndexFlat)
+
+
+def count_of(index: Index, allowed: Rows | None) -> int:
+    """How many rows may be answers."""
+    return len(index) if allowed is None else len(allowed)
+
+
+def joined(parts: list[BatchHits], keep: int) -> BatchHits:
+    """Answers to some queries and then to others, as one; no answers at all have `keep` columns."""
+    if not parts:
+        return BatchHits(np.empty((0, keep), dtype=np.int64), np.empty((0, keep), dtype=np.float32))
+    columns = {name: [getattr(part, name) for part in parts] for name in ("ids", "scores", "proven", "dims")}
+    whole: dict[str, Any] = {name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()}
+    return BatchHits(**whole)

@@ -1,0 +1,92 @@
+"""The compiled kernels and their numpy twins: the same scores, for every type, and numpy alone where numba is not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from mrl_search.search import kernel
+from mrl_search.vectors import l2_normalize
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each test runs on both."""
+    monkeypatch.setattr(kernel, "_worth_it", lambda products: request.param == "numba")
+    yield request.param
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("dims", [1, 7, 64])
+def test_cosines(engine: str, dtype: type, dims: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((200, 64)) * rng.uniform(1e-4, 3, (200, 1))).astype(dtype)
+    rows[3] = 0
+    unit = l2_normalize(rng.standard_normal((5, dims)))
+    ids = rng.integers(0, 200, (5, 40))
+    ids[2, 7] = -1
+    ids[1, 0] = 3
+    scores = kernel.pair_cosines(rows, unit, ids)
+    assert scores.dtype == np.float32
+    for i, j in np.ndindex(5, 40):
+        x = rows[ids[i, j], :dims].astype(np.float64)
+        expected = -np.inf if ids[i, j] < 0 else 0.0 if not x.any() else x @ unit[i].astype(np.float64) / np.linalg.norm(x)
+        assert scores[i, j] == pytest.approx(expected, abs=1e-7)
+
+
+def test_every_half_is_read_as_it_is(engine: str) -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    halves = bits.view(np.float16)
+    halves = halves[np.isfinite(halves) & (halves != 0)][:, None]  # subnormals, too
+    signs = kernel.pair_cosines(
+        np.repeat(halves, 2, axis=1) * np.array([1, 0], np.float16), np.ones((1, 1), np.float32), np.arange(len(halves))[None]
+    )
+    np.testing.assert_array_equal(signs[0], np.sign(halves[:, 0]).astype(np.float32))
+    pair = np.concatenate([halves, np.ones_like(halves)], axis=1)  # the tangent of the angle is the number itself
+    cosines = kernel.pair_cosines(pair, np.array([[1, 0]], np.float32), np.arange(len(pair))[None])[0]
+    wide = halves[:, 0].astype(np.float64)
+    np.testing.assert_allclose(cosines, wide / np.hypot(wide, 1), rtol=2e-7)
+
+
+def test_what_is_left_in_the_sieve(engine: str) -> None:
+    codes = np.array([[127, 0], [0, 127], [-127, 50], [10, 10]], dtype=np.int8)
+    weights, tails = np.array([0.01, 0.002], dtype=np.float32), np.array([0.0, 1.0, 1.0, 0.5], dtype=np.float32)
+    # upper bounds: 1.27, .254 + .5, -1.27 + .1 + .5, .12 + .25
+    assert kernel.sift(codes, weights, tails, 0.5, 0.754 - 1e-4).tolist() == [0, 1]
+    assert kernel.sift(codes, weights, tails, 0.5, 0.36).tolist() == [0, 1, 3]
+    assert kernel.sift(codes, weights, tails, 0.5, -9).tolist() == [0, 1, 2, 3]
+    assert kernel.sift(codes, weights, tails, 0.5, 9).tolist() == []
+
+
+def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    codes, tails = rng.integers(-127, 128, (1000, 8)).astype(np.int8), rng.random(1000).astype(np.float32)
+    weights = rng.standard_normal(8).astype(np.float32)
+    whole = kernel.sift(codes, weights, tails, 0.3, 100)
+    assert 0 < len(whole) < 1000
+    monkeypatch.setattr(kernel, "_threads", lambda: 7)
+    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 24)
+    np.testing.assert_array_equal(kernel.sift(codes, weights, tails, 0.3, 100), whole)
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_worth_it", lambda products: True)
+    rng = np.random.default_rng(2)
+    rows, unit, ids = (
+        rng.standard_normal((50, 16)).astype(np.float16),
+        l2_normalize(rng.standard_normal((9, 16))),
+        rng.integers(0, 50, (9, 6)),
+    )
+    one = kernel.pair_cosines(rows, unit, ids)
+    monkeypatch.setattr(kernel, "_threads", lambda: 4)
+    np.testing.assert_array_equal(kernel.pair_cosines(rows, unit, ids), one)
+
+
+def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel._compiled.cache_clear()
+    monkeypatch.setattr(kernel, "_done", 0)
+    monkeypatch.setattr(kernel, "LOAD", 1000)
+    assert not kernel._worth_it(600)
+    assert kernel._worth_it(600)
+    monkeypatch.setattr(kernel, "available", lambda: False)
+    assert not kernel._worth_it(10**9)

@@ -1,0 +1,219 @@
+"""Vectors that a user brings: read as they are from every kind of file, and every fault named with its row and file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mrl_search.errors import DataError
+from mrl_search.vector_files import VectorSource, open_vectors, read_queries
+from mrl_search.vectors import unit_rows
+
+DTYPES = ["float16", "float32", "float64"]
+
+
+def rows(n: int = 20, dim: int = 6, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim)).astype(dtype)
+
+
+def table(x: np.ndarray, kind: str, name: str = "emb") -> pa.Table:
+    flat = pa.array(x.reshape(-1))
+    if kind == "fixed":
+        return pa.table({name: pa.FixedSizeListArray.from_arrays(flat, x.shape[1])})
+    offsets = pa.array(np.arange(len(x) + 1) * x.shape[1], pa.int32() if kind == "list" else pa.int64())
+    return pa.table({name: (pa.ListArray if kind == "list" else pa.LargeListArray).from_arrays(offsets, flat)})
+
+
+def all_rows(source: VectorSource) -> np.ndarray:
+    return np.concatenate(list(source.read()))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    n=st.integers(1, 40), dim=st.integers(1, 17), dtype=st.sampled_from(DTYPES),
+    kind=st.sampled_from(["npy", "shards", "list", "large", "fixed"]), order=st.sampled_from("CF"), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_rows_come_back_as_they_were(tmp_path: Path, n: int, dim: int, dtype: str, kind: str, order: str, seed: int) -> None:
+    x = rows(n, dim, dtype, seed) + np.asarray(0.01, dtype)
+    x[x == 0] = 1
+    if kind == "npy":
+        where = tmp_path / "x.npy"
+        np.save(where, np.asarray(x, order=order))
+    elif kind == "shards":
+        where = tmp_path / f"shards-{n}-{dim}-{dtype}-{seed}"
+        where.mkdir(exist_ok=True)
+        for i, part in enumerate(np.array_split(x, 3)):  # some may be empty
+            np.save(where / f"{i}.npy", part)
+    else:
+        where = tmp_path / "x.parquet"
+        pq.write_table(table(x, kind), where, row_group_size=7)
+    source = open_vectors(where)
+    assert (source.count, source.dim, source.dtypes) == (n, dim, dtype)
+    back = all_rows(source)
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parametrize("kind", ["list", "fixed"])
+def test_small_batches_and_slices_keep_the_rows_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 18)
+    pq.write_table(table(rows(), kind), tmp_path / "x.parquet")
+    np.save(tmp_path / "x.npy", rows())
+    for name in ("x.parquet", "x.npy"):
+        parts = list(open_vectors(tmp_path / name).read())
+        assert [len(p) for p in parts] == [3] * 6 + [2]
+        np.testing.assert_array_equal(np.concatenate(parts), rows())
+    bad = rows().tolist()
+    bad[10] = bad[10][:5]
+    pq.write_table(pa.table({"emb": bad}), tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=r"Row 10 of .*bad.parquet#emb has 5 numbers; the first has 6"):
+        all_rows(open_vectors(tmp_path / "bad.parquet"))
+    broken = rows()
+    broken[11, 2] = np.nan
+    np.save(tmp_path / "bad.npy", broken)
+    with pytest.raises(DataError, match=r"Row 11 of .*bad.npy is not finite"):
+        all_rows(open_vectors(tmp_path / "bad.npy"))
+
+
+def test_a_column_is_named_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"title": ["a"] * 20, "one": list(rows()), "two": list(rows(dim=4, seed=1))}), path)
+    np.testing.assert_array_equal(all_rows(open_vectors(f"{path}#two")), rows(dim=4, seed=1))
+    with pytest.raises(DataError, match="several columns of vectors: one, two") as error:
+        open_vectors(path)
+    assert error.value.hint == f"Name one: {path}#one"
+
+
+def save(x: np.ndarray) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        np.save(folder / "x.npy", x)
+        return folder / "x.npy"
+
+    return write
+
+
+def shards(*parts: np.ndarray) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / "s").mkdir()
+        for i, part in enumerate(parts):
+            np.save(folder / "s" / f"{i}.npy", part)
+        return folder / "s"
+
+    return write
+
+
+def column(values: list, name: str = "emb", ask: str = "", kind: pa.DataType | None = None) -> Callable[[Path], str]:
+    def write(folder: Path) -> str:
+        pq.write_table(pa.table({name: pa.array(values, kind)}), folder / "x.parquet")
+        return f"{folder / 'x.parquet'}{ask}"
+
+    return write
+
+
+def raw(name: str, data: bytes) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return write
+
+
+def archive(folder: Path) -> Path:
+    np.savez(folder / "x.npz", a=rows())
+    return folder / "x.npz"
+
+
+def cut_short(folder: Path) -> Path:
+    np.save(folder / "x.npy", rows())
+    (folder / "x.npy").write_bytes((folder / "x.npy").read_bytes()[:-9])
+    return folder / "x.npy"
+
+
+def changed(row: int, value: float, dtype: str = "float32") -> np.ndarray:
+    x = rows(dtype=dtype)
+    x[row, :] = value
+    return x
+
+
+BAD = [
+    (save(changed(7, np.nan)), "Row 7 of .*x.npy is not finite", "Leave such rows out"),
+    (save(changed(3, np.inf, "float16")), "Row 3 of .*x.npy is not finite", "Leave such rows out"),
+    (save(changed(4, 0)), "Row 4 of .*x.npy is zero: it has no direction", "Leave such rows out"),
+    (save(changed(5, 1e200, "float64")), r"Row 5 of .*x.npy has numbers of up to 1e\+200", "Multiply all rows"),
+    (save(changed(6, 1e-60, "float64")), r"Row 6 of .*x.npy has numbers of up to 1e-60", "Multiply all rows"),
+    (shards(rows(), changed(2, np.nan)), "Row 2 of .*1.npy is not finite", "Leave"),
+    (shards(rows(), rows(dim=7)), "1.npy has rows of 7 numbers; 0.npy has 6", "one model"),
+    (shards(), "There is no .npy file in", "Shards"),
+    (save(rows().astype(">f4")), "byte order of another machine", "astype"),
+    (save(np.ones((4, 3), dtype=np.int8)), "x.npy holds int8; vectors are float16", "astype"),
+    (save(np.ones((4, 3), dtype=np.longdouble)), "vectors are float16, float32 or float64", "astype"),
+    (save(np.ones((4, 3), dtype=complex)), "holds complex128", "astype"),
+    (save(np.ones(4, dtype=np.float32)), r"has shape \(4,\)", "one row a vector"),
+    (save(np.ones((4, 0), dtype=np.float32)), r"has shape \(4, 0\)", "one row a vector"),
+    (save(np.ones((0, 4), dtype=np.float32)), "is empty", ""),
+    (save(np.array([[{}]], dtype=object)), "x.npy cannot be read as .npy: it is no array of numbers", "np.save"),
+    (raw("x.npy", b"no array"), "x.npy cannot be read as .npy", "np.save"),
+    (raw("x.npy", b""), "x.npy cannot be read as .npy", "np.save"),
+    (cut_short, "x.npy cannot be read as .npy", "np.save"),
+    (archive, "x.npz is an archive of arrays", "np.save"),
+    (lambda folder: folder / "none.npy", "There is nothing at .*none.npy", "Name a"),
+    (lambda folder: f"{folder}/none.parquet#emb", "There is no file .*none.parquet", "Name a"),
+    (raw("x.parquet", b"no table"), "x.parquet cannot be read as Parquet", "again"),
+    (column(["a"]), "x.parquet has no column of vectors", "It has: emb"),
+    (column([[1.0]], ask="#nix"), "has no column 'nix'", "It has: emb"),
+    (column(["a"], ask="#emb"), "Column 'emb' of .* holds string", "It has: emb"),
+    (column([[1, 2]]), "Column 'emb' of .* holds int64; vectors are", "float32"),
+    (column([[1.0, 2.0], [1.0]]), "Row 1 of .*#emb has 1 numbers; the first has 2", "one length"),
+    (column([[1.0, 2.0], None]), "Row 1 of .*#emb has no vector", "one length"),
+    (column([None, [1.0, 2.0]]), "Row 0 of .*#emb has no numbers", "one length"),
+    (column([[1.0, 2.0], [1.0, None]]), "Row 1 of .*#emb holds a null", "fill the gap"),
+    (column([[1.0, 2.0], [0.0, 0.0]]), "Row 1 of .*x.parquet is zero", "Leave"),
+    (column([[1.0, 2.0], None], kind=pa.list_(pa.float32(), 2)), "Row 1 of .*#emb has no vector", "one length"),
+    (column([], kind=pa.list_(pa.float32())), "x.parquet is empty", ""),
+]
+
+
+@pytest.mark.parametrize(("write", "said", "hint"), BAD)
+def test_what_cannot_be_used_is_named(tmp_path: Path, write: Callable[[Path], Path | str], said: str, hint: str) -> None:
+    where = write(tmp_path)
+    with pytest.raises(DataError, match=said) as error:
+        all_rows(open_vectors(where))
+    assert hint in error.value.hint
+
+
+def test_queries_are_one_or_many_at_unit_length(tmp_path: Path) -> None:
+    x = rows(3, 4, "float64") * 1e30
+    unit = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    np.save(tmp_path / "one.npy", x[1])
+    np.save(tmp_path / "many.npy", x)
+    pq.write_table(pa.table({"emb": list(x)}), tmp_path / "x.parquet")
+    assert read_queries(tmp_path / "one.npy").dtype == np.float32
+    np.testing.assert_array_equal(read_queries(tmp_path / "one.npy"), unit[1:2])
+    np.testing.assert_array_equal(read_queries(tmp_path / "many.npy"), unit)
+    np.testing.assert_array_equal(read_queries(f"{tmp_path / 'x.parquet'}#emb"), unit)
+    for bad, said in (
+        (np.zeros(4), "Row 0 of .* is zero"),
+        (np.array(["a"]), "holds <U1"),
+        (np.ones((2, 2, 2)), "has shape"),
+        (np.empty(0), "shape"),
+    ):
+        np.save(tmp_path / "bad.npy", bad)
+        with pytest.raises(DataError, match=said):
+            read_queries(tmp_path / "bad.npy")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_unit_length_stay_as_they_are_bit_for_bit(dtype: str) -> None:
+    x = rows(50, 300, "float64")
+    unit = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(dtype)
+    kept, lengths = unit_rows(unit)
+    np.testing.assert_array_equal(kept.astype(dtype), unit)
+    np.testing.assert_allclose(lengths, 1, atol=4 * np.finfo(dtype).eps)
+    halved, lengths = unit_rows(unit / 2)
+    np.testing.assert_allclose(np.linalg.norm(halved, axis=1), 1, atol=1e-15)
+    np.testing.assert_allclose(lengths, 0.5, atol=2 * np.finfo(dtype).eps)
