@@ -99,7 +99,7 @@ def contestants(index: Index, k: int) -> list[Contestant]:
         result.append(Contestant("early stop", Plan.ladder(steps, max(SHORTLIST, 20 * k), k), How.EARLY))
     for use in sorted(index.manifest.plans):
         plan = default_plan(index, k, use)
-        if len(plan.stages) > 1 or plan.dims != (index.dim,):
+        if plan != Plan.single(index.dim, k):  # what stands for a plan that was tuned for fewer answers
             result.append(Contestant(f"tuned for {use}", plan))
     return result
 

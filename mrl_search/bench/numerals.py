@@ -2,7 +2,7 @@
 
 from mrl_search.bench.values import Share
 
-__all__ = ["NOTHING", "bytes_of", "count", "digits", "milliseconds", "share", "times"]
+__all__ = ["NOTHING", "bytes_of", "count", "digits", "milliseconds", "plural", "share", "times"]
 
 NOTHING = "–"
 
@@ -31,6 +31,11 @@ def times(ratio: float | None) -> str:
 def count(n: float | None) -> str:
     """`1,234`; a dash for None."""
     return NOTHING if n is None else f"{n:,.0f}"
+
+
+def plural(n: int, what: str) -> str:
+    """`1 round`, `3 rounds`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def bytes_of(n: float) -> str:

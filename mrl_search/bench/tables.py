@@ -1,6 +1,6 @@
 """The tables of a report, from the records of a run alone."""
 
-from mrl_search.bench.numerals import NOTHING, bytes_of, count, digits, milliseconds, share, times
+from mrl_search.bench.numerals import NOTHING, bytes_of, count, digits, milliseconds, plural, share, times
 from mrl_search.bench.page import Table
 from mrl_search.bench.records import BRUTE, EXACT, Record, Run
 from mrl_search.bench.values import dims_of, precision_of, rate_of, recall_of, share_of, single_of, times_of
@@ -173,7 +173,7 @@ def _protocol(run: Run) -> str:
     fewest, most = min(t.n for t in timings), max(t.n for t in timings)
     n = f"{most}" if fewest == most else f"{fewest} to {most}"
     threads = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
-    text = f"Times: {n} single queries on {threads}, without embedding, median of {max(t.rounds for t in timings)} rounds "
+    text = f"Times: {n} single queries on {threads}, without embedding, median of {plural(max(t.rounds for t in timings), 'round')} "
     text += f"after {max(t.warm_up for t in timings)} to warm up; queries/s: batches of {settings['batch']}. "
     return text + ("p95 from 20 queries on, p99 from 100 on. " if fewest < 100 else "")
 
