@@ -12,7 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrl_search.errors import DataError
 
-__all__ = ["mcnemar_exact", "mean_average_precision", "precision_at_k", "recall_at_k", "top1", "wilson_interval"]
+__all__ = [
+    "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval",
+    "precision_at_k", "recall_at_k", "top1",
+    "wilson_interval",
+]  # fmt: skip
 
 
 def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray[Any]) -> float:
@@ -45,6 +49,36 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def exact_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of a share of which `successes` of `n` were seen (Clopper and Pearson's), which contain 1/2 where a sign test tells nothing.
+
+    Of n = 0 nothing is known: (0, 1).
+
+    Raises:
+        DataError: not 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise DataError(f"{successes} successes of {n} make no sense.")
+    counts = np.arange(n + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
+    ways = factorials[n] - factorials - factorials[::-1]  # log of n over k
+
+    def chance(p: float, of: NDArray[np.int64]) -> float:
+        return float(np.exp(ways[of] + of * np.log(p) + (n - of) * np.log1p(-p)).sum())
+
+    bounds = []
+    for of, falls in ((counts[successes:], False), (counts[: successes + 1], True)):
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            if (chance(middle, of) > (1 - level) / 2) == falls:
+                low = middle
+            else:
+                high = middle
+        bounds.append((low + high) / 2)
+    return (0.0 if successes == 0 else bounds[0]), (1.0 if successes == n else bounds[1])
+
+
 def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
     """Mean share of the true neighbours `truth` (n, k) that are among `found` (n, m), in any order.
 
@@ -53,15 +87,26 @@ def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float
     Raises:
         DataError: not one row of `found` for each of `truth`, or no true neighbour at all.
     """
-    if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
-        raise DataError(f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}.")
-    known = truth >= 0
+    hits, known = found_at_k(found, truth), (truth >= 0).sum(axis=1)
     if not known.any():
         raise DataError("There is no true neighbour to find.")
-    row = np.arange(len(truth), dtype=np.int64)[:, None] * (max(int(truth.max()), int(found.max(initial=-1))) + 1)
-    hit = np.isin(truth + row, (found + row)[found >= 0]) & known
-    per_query = hit.sum(axis=1)[known.any(axis=1)] / known.sum(axis=1)[known.any(axis=1)]
-    return float(per_query.mean())
+    return float((hits[known > 0] / known[known > 0]).mean())
+
+
+def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many of the true neighbours `truth` (n, k) of each query are among `found` (n, m), in any order: (n,) int64.
+
+    Ids within a row are distinct; -1 is no neighbour.
+
+    Raises:
+        DataError: not one row of `found` for each of `truth`.
+    """
+    if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
+        raise DataError(f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}.")
+    row = np.arange(len(truth), dtype=np.int64)[:, None] * (max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1)
+    hit: NDArray[np.bool_] = np.isin(truth + row, (found + row)[found >= 0]) & (truth >= 0)
+    counts: NDArray[np.int64] = hit.sum(axis=1)
+    return counts
 
 
 def precision_at_k(relevant: ArrayLike) -> float:
@@ -83,9 +128,31 @@ def mean_average_precision(relevant: ArrayLike) -> float:
     Raises:
         DataError: not two-dimensional, or empty.
     """
+    return float(average_precision(relevant).mean())
+
+
+def average_precision(relevant: ArrayLike) -> NDArray[np.float64]:
+    """What `mean_average_precision` takes the mean of: (n,) float64, one number for each query.
+
+    Raises:
+        DataError: not two-dimensional, or empty.
+    """
     hit = _relevance(relevant)
     precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
-    return float((precision * hit).mean())
+    average: NDArray[np.float64] = (precision * hit).mean(axis=1)
+    return average
+
+
+def mean_interval(mean: float, deviation: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Bounds of the mean of `n` shares with this standard deviation, at confidence `level`: normal approximation, within 0 and 1.
+
+    Raises:
+        DataError: n is not positive.
+    """
+    if n < 1:
+        raise DataError("The mean of no numbers has no interval.")
+    half = NormalDist().inv_cdf((1 + level) / 2) * deviation / n**0.5
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:

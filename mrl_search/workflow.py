@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, thumbnail_recall
+from mrl_search.bench.measure import measure_instances
+from mrl_search.bench.queries import QuerySet
+from mrl_search.bench.records import Journal
+from mrl_search.bench.settings import BenchSettings, about
 from mrl_search.config import DataConfig, IndexSpec, Plan, from_mapping
 from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
@@ -32,10 +36,12 @@ from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "build_index", "changed_copies", "embed_queries", "evaluate", "instance_goal", "part_of", "search_images",
+    "Answers", "Evaluation", "bench_pictures", "build_index", "changed_copies", "embed_queries", "evaluate", "instance_goal", "part_of",
+    "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
+TIMED = 31  # query pictures that are embedded one by one, for their time
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
@@ -195,6 +201,55 @@ def evaluate(
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
+
+
+def bench_pictures(
+    index: Index, settings: BenchSettings, out: Path, source: Source | str | None, progress: Progress = _silent
+) -> tuple[QuerySet, Journal]:
+    """The part of a bench that needs the model: embed the pictures of `source` to search with, time that, and search changed copies.
+
+    Args:
+        index: what is measured.
+        settings: with `copies` over 0, so many changed copies of pictures that are in the corpus are searched.
+        out: file of records, begun or gone on with.
+        source: the pictures; None: the index's own, which need not be embedded again.
+        progress: is told what is being done.
+
+    Returns:
+        the queries, and the journal for `measure`.
+
+    Raises:
+        IndexFolderError: the index was built with another model than the one that opens now.
+        DataError: too few pictures; or copies are wanted, and no picture is in the corpus.
+    """
+    index.check_takes_images()
+    encoder = load_encoder(index.manifest.model)
+    index.check_encoder(encoder.fingerprint)
+    if source is None:
+        pictures: Source = _corpus(index)
+        queries = QuerySet.of_index(index, settings.sample, settings.seed)
+    else:
+        pictures = open_source(source) if isinstance(source, str) else source
+        with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
+            own = build_index(pictures, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],)), progress).embeddings
+            own = replace(own, vectors=np.array(own.vectors))  # no longer a file, which is gone in a moment
+        queries = QuerySet.of_set(own, settings.sample, settings.seed, pictures.name, index=index)
+    journal = Journal.open(out, about(index, queries, settings))
+    rng = np.random.default_rng(settings.seed)
+    if not journal.has("embedding"):
+        some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]
+        times = [embed_queries(index, encoder, [path]).embed_ms or 0.0 for path in some if path]
+        journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
+    if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
+        known = set(index.embeddings.hashes)
+        rows = [i for i in queries.rows if queries.embeddings.hashes[i] in known]
+        wanted = {str(path) for path in queries.embeddings.paths[rng.permutation(rows)[: settings.copies]] if path} if rows else set()
+        if not wanted:
+            raise DataError(
+                f"No picture of {pictures.name} is in {index.folder}, so no copy can find its original.", "Leave --instance out."
+            )
+        measure_instances(index, changed_copies(pictures, encoder, wanted, STANDARD, progress)[0], journal)
+    return queries, journal
 
 
 def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = _silent) -> Goal:

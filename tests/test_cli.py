@@ -346,7 +346,7 @@ def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
 
 def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
     text = ok("--help").stdout
-    for command in ("demo", "train", "build-index", "query", "classify", "evaluate", "info", "shrink"):
+    for command in ("demo", "train", "build-index", "query", "classify", "evaluate", "bench", "report", "info", "shrink"):
         assert command in text
         assert ok(command, "--help").stdout.splitlines()[2].split()[0] in {
             "Run",

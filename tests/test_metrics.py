@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from mrl_search.errors import DataError
-from mrl_search.metrics import mcnemar_exact, mean_average_precision, precision_at_k, recall_at_k, top1, wilson_interval
+from mrl_search.metrics import (
+    average_precision,
+    exact_interval,
+    found_at_k,
+    mcnemar_exact,
+    mean_average_precision,
+    mean_interval,
+    precision_at_k,
+    recall_at_k,
+    top1,
+    wilson_interval,
+)
 
 
 def test_top1_counts_equal_labels() -> None:
@@ -27,6 +38,37 @@ def test_top1_needs_pairs() -> None:
 )
 def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (0, 10, 0.0, 0.3085),
+        (5, 10, 0.1871, 0.8129),
+        (10, 10, 0.6915, 1.0),
+        (0, 5, 0.0, 0.5218),
+        (950, 1000, 0.9346, 0.9627),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_exact_interval(successes: int, n: int, low: float, high: float) -> None:
+    assert exact_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
+    with pytest.raises(DataError):
+        exact_interval(n + 1, n)
+
+
+def test_mean_interval_is_normal_and_stays_within_0_and_1() -> None:
+    assert mean_interval(0.5, 0.2, 100) == pytest.approx((0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02))
+    assert mean_interval(0.99, 0.2, 4)[1] == 1.0
+    with pytest.raises(DataError):
+        mean_interval(0.5, 0.1, 0)
+
+
+def test_neighbours_are_counted_for_each_query() -> None:
+    found, truth = np.array([[3, 1, 2], [7, -1, -1], [5, 6, 8]]), np.array([[1, 2], [7, -1], [9, 4]])
+    assert found_at_k(found, truth).tolist() == [2, 1, 0]
+    assert recall_at_k(found, truth) == pytest.approx(2 / 3)
+    assert average_precision([[True, False], [False, True], [True, True]]).tolist() == [0.5, 0.25, 1.0]
 
 
 def test_wilson_interval_widens_with_its_level() -> None:

@@ -11,14 +11,14 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from typer.testing import CliRunner
 
-from mrl_search.bench.controls import plane, principal, shuffled, spectrum
-from mrl_search.bench.quality import Part, Representation, head_answers, neighbours, probe_answers, quality
 from mrl_search.config import recipe_names
 from mrl_search.data.drawn import SPECIES, draw_animal
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
+from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import jobs_of, load_study
 from mrl_search.study.figures import draw_part
+from mrl_search.study.quality import Part, Representation, head_answers, neighbours, probe_answers, quality
 from mrl_search.study.records import bits_of, outcomes_of, read_part, write_records
 from mrl_search.study.running import Places, run_part, state_of, with_sources
 from mrl_search.study.tables import part_tables

@@ -7,8 +7,6 @@ Embedding, decoding included, against the bare forward rate of the same network;
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,9 +18,9 @@ import numpy as np
 import torch
 
 from mrl_search import load_encoder, open_source
+from mrl_search.bench.records import environment
 from mrl_search.data.sources import subset
 from mrl_search.embed import embed
-from mrl_search.manifest import package_versions
 
 IMAGES, ROUNDS, COLD = 1536, 3, 5
 IMPORT = (
@@ -67,6 +65,5 @@ def cold_query() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
-    print(json.dumps({"embedding": embedding(), "cold_query": cold_query(), **machine, "commit": commit, "versions": package_versions()}))
+    where = {**environment(), "torch_threads": torch.get_num_threads()}
+    print(json.dumps({"embedding": embedding(), "cold_query": cold_query(), "environment": where}))

@@ -1,72 +1,69 @@
-"""What a representation without Matryoshka training is worth when it is cut short, and the shape of a representation: no training here.
+"""Controls: what Matryoshka training bought, beside other ways to make the same vectors as short.
 
-The controls of the paper (arXiv 2205.13147, section 4.1): dims chosen at random, and the first principal components. Both keep the
-network's own head: its matrix is cut, or turned, as the rows are.
+`pca` keeps the first d principal axes of the corpus, which a prefix must compete with though it has seen the corpus; `random` keeps d
+of the numbers, drawn with a fixed seed, as if no prefix were special.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
+from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.bench.quality import Part, Representation
+from mrl_search.bench.contestants import copies_of
+from mrl_search.bench.queries import QuerySet
+from mrl_search.embeddings import blocks
+from mrl_search.index import Index
+from mrl_search.results import BatchHits
+from mrl_search.search import leave_out
+from mrl_search.vectors import l2_normalize
 
-__all__ = ["plane", "principal", "shuffled", "spectrum"]
+__all__ = ["CONTROLS", "LARGEST", "Projection", "control_answers", "projections"]
 
+CONTROLS = ("pca", "random")
+LARGEST = 250_000  # vectors; larger corpora have no controls, which would hold another copy of them in memory
+FITTED = 50_000  # rows that principal axes are computed from
 
-def principal(representation: Representation, dims: tuple[int, ...]) -> Representation:
-    """The rows on their principal axes, those of the training part, the widest first: cutting them is the best linear cut there is.
-
-    The head at each of `dims` is the network's own at full length, for rows of which only the first axes are kept.
-    """
-    full = representation.train.rows.shape[1]
-    mean, axes = _axes(representation.train.rows)
-
-    def turned(part: Part) -> Part:
-        return replace(part, rows=((part.rows - mean) @ axes).astype(np.float32))
-
-    heads = {}
-    if full in representation.heads:
-        weight, bias = representation.heads[full]
-        heads = {d: ((weight @ axes[:, :d]).astype(np.float32), (weight @ mean + bias).astype(np.float32)) for d in dims}
-    return Representation("pca", turned(representation.train), turned(representation.validation), heads, representation.classes)
+Projection = tuple[NDArray[np.float32], NDArray[np.float32]]  # centre (dim,) and axes (dim, up to dim), most important first
 
 
-def shuffled(representation: Representation, dims: tuple[int, ...], seed: int) -> Representation:
-    """The rows with their dims in an order drawn from `seed`: a prefix is a random choice of dims, and of the columns of the head."""
-    full = representation.train.rows.shape[1]
-    order = np.random.default_rng(seed).permutation(full)
-
-    def cut(part: Part) -> Part:
-        return replace(part, rows=np.ascontiguousarray(part.rows[:, order]))
-
-    heads = {}
-    if full in representation.heads:
-        weight, bias = representation.heads[full]
-        heads = {d: (np.ascontiguousarray(weight[:, order[:d]]), bias) for d in dims}
-    return Representation(f"random {seed}", cut(representation.train), cut(representation.validation), heads, representation.classes)
+def projections(index: Index, seed: int) -> dict[str, Projection]:
+    """The controls by name: a vector x becomes (x - centre) @ axes, of which the first d numbers are kept."""
+    rows = np.arange(len(index))
+    if len(rows) > FITTED:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, FITTED, replace=False))
+    centre, axes = principal_axes(index.embeddings.prefix(index.dim, rows))
+    order = np.random.default_rng(seed).permutation(index.dim)
+    chosen = np.zeros((index.dim, index.dim), dtype=np.float32)
+    chosen[order, np.arange(index.dim)] = 1
+    return {"pca": (centre, axes), "random": (np.zeros(index.dim, dtype=np.float32), chosen)}
 
 
-def spectrum(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Singular values of the centred `rows` (n, dim), largest first, relative to the largest: (dim,) float64. How few axes carry them?"""
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    values = np.sqrt(np.clip(np.linalg.eigvalsh(centred.T @ centred)[::-1], 0, None))
-    relative: NDArray[np.float64] = values / values[0] if values[0] > 0 else values
-    return relative
+def principal_axes(x: NDArray[np.float32]) -> Projection:
+    """Mean and principal axes of the rows of `x`, (n, dim), the largest variance first; the largest number of each axis is positive."""
+    centre = x.mean(axis=0, dtype=np.float64)
+    moment = np.zeros((x.shape[1], x.shape[1]))
+    for rows in blocks(*x.shape):
+        part = x[rows] - centre
+        moment += part.T @ part
+    axes = np.linalg.eigh(moment)[1][:, ::-1]
+    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return centre.astype(np.float32), np.ascontiguousarray(axes * sign, dtype=np.float32)
 
 
-def plane(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The `rows` (n, d) on their two widest principal axes: (n, 2) float64, each axis turned so that its longest point is positive."""
-    mean, axes = _axes(rows)
-    points = (rows.astype(np.float64) - mean) @ axes[:, :2]
-    longest = points[np.abs(points).argmax(axis=0), range(points.shape[1])]
-    turned: NDArray[np.float64] = points * np.where(longest < 0, -1.0, 1.0)
-    return turned
-
-
-def _axes(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (d,) and principal axes (d, d) of the rows, an axis a column, the widest first."""
-    mean = rows.mean(axis=0, dtype=np.float64)
-    centred = rows.astype(np.float64) - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    return mean, vectors[:, ::-1]
+def control_answers(
+    index: Index, queries: QuerySet, projection: Projection, dims: tuple[int, ...], k: int
+) -> Iterator[tuple[int, BatchHits]]:
+    """The nearest (n, k) by the cosine of the first d projected numbers, for each d of `dims`; each query's own picture is left out."""
+    centre, axes = projection
+    wide = min(len(index), k + copies_of(index, queries.hashes))
+    asked = (queries.vectors - centre) @ axes[:, : max(dims)]
+    corpus = np.empty((len(index), max(dims)), dtype=np.float32)
+    for rows in blocks(len(index), index.dim):
+        corpus[rows] = (index.embeddings.prefix(index.dim, rows) - centre) @ axes[:, : max(dims)]
+    for d in dims:
+        flat: Any = faiss.IndexFlatIP(d)
+        flat.add(l2_normalize(corpus[:, :d]))
+        scores, ids = flat.search(l2_normalize(asked[:, :d]), wide)
+        yield d, leave_out(BatchHits(ids, scores), index.embeddings.hashes, queries.hashes, k)

@@ -1,26 +1,16 @@
-"""Figures of a report: accuracy per prefix, and latency per plan, as PNG files at two pixels a point of the page.
-
-Colours are those of Okabe and Ito, and every series has a marker of its own: it reads in grey, too. No state is kept in pyplot.
-"""
+"""Plots of a report: accuracy and latency per prefix, latency per plan, recall against latency, as PNG files at two pixels a point."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from mrl_search.bench.canvas import LIGHT, MARKERS, Theme, blank, dims_axis, save, time_axis, two_digits
 
-from mrl_search.errors import ConfigError, MrlSearchError
-from mrl_search.storage import write_atomically
+__all__ = [
+    "AccuracyPoint", "FrontPoint", "LatencyPoint", "PlanPoint", "PrefixLatency", "accuracy_plot", "front_plot", "latency_plot",
+    "plans_plot", "prefix_plot",
+]  # fmt: skip
 
-__all__ = ["AccuracyPoint", "LatencyPoint", "PlanPoint", "accuracy_plot", "latency_plot", "plans_plot"]
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-INK, GREY, GRID = "#1c2026", "#626a74", "#e3e6ea"
-DPI = 192  # twice the 96 of a page
 FASTEST = 1e-4  # ms: what a clock without ticks shows as zero still has a place on a log axis
 
 
@@ -37,70 +27,113 @@ class AccuracyPoint:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPoint:
-    """One plan (or prefix) by its `name`: median and 99th percentile of a single query, in milliseconds."""
+    """One plan (or prefix) by its `name`: median and a high percentile (None: not known) of a single query, in milliseconds."""
 
     name: str
     p50_ms: float
-    p99_ms: float
+    tail_ms: float | None
 
 
-def accuracy_plot(rows: Sequence[AccuracyPoint], out: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class PrefixLatency:
+    """One prefix: median of a single query, and time per query in a batch, in milliseconds; None where it was not measured."""
+
+    dims: int
+    p50_ms: float
+    batch_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """One plan by its `name`: how much of the exact answer it finds, and the median of a single query in milliseconds."""
+
+    name: str
+    recall: float
+    p50_ms: float
+
+
+def accuracy_plot(rows: Sequence[AccuracyPoint], out: Path, theme: Theme = LIGHT) -> None:
     """Draw a line for each series over the prefixes, with its 95% intervals, and write it to the PNG file `out`.
 
     Raises:
         ConfigError: no point, or `out` is not a .png.
         MrlSearchError: the place cannot be written.
     """
-    dims, names = sorted({row.dims for row in rows}), list(dict.fromkeys(row.series for row in rows))
-    figure, axes = _axes(out, len(rows), (5.8, 3.6))
+    names = list(dict.fromkeys(row.series for row in rows))
+    figure, axes = blank(out, len(rows), (5.8, 3.6), theme)
     for i, name in enumerate(names):
         points = sorted((row for row in rows if row.series == name), key=lambda row: row.dims)
         apart = 2 ** (0.12 * (i - (len(names) - 1) / 2))  # side by side: intervals of equal values stay visible
         errors = ([max(0.0, p.value - p.low) for p in points], [max(0.0, p.high - p.value) for p in points])
         axes.errorbar(
             [p.dims * apart for p in points], [p.value for p in points], errors,
-            label=name, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)],
-            linewidth=1.5, markersize=5.5, elinewidth=1.2, capsize=3, markeredgecolor="white", markeredgewidth=0.8,
+            label=name, color=theme.series[i % len(theme.series)], marker=MARKERS[i % len(MARKERS)],
+            linewidth=1.5, markersize=5.5, elinewidth=1.2, capsize=3, markeredgecolor=theme.paper, markeredgewidth=0.8,
         )  # fmt: skip
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(dims[0] / 1.4, dims[-1] * 1.4)
-    axes.xaxis.set_major_locator(FixedLocator(dims))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    dims_axis(axes, sorted({row.dims for row in rows}))
     low, high = min(min(row.low, row.value) for row in rows), max(max(row.high, row.value) for row in rows)
-    axes.set_ylim(max(-0.02, low - 0.05), min(1.02, high + 0.05))
-    axes.set_xlabel("dims of the prefix (log scale)")
+    room = max(0.02, (high - low) * 0.08)
+    axes.set_ylim(max(-0.02, low - room), min(1.02, high + room))
     axes.set_ylabel("share right (bars: 95% interval)")
-    _save(figure, axes, out)
+    save(figure, axes, out, theme)
 
 
-def latency_plot(points: Sequence[LatencyPoint], out: Path) -> None:
-    """Draw median and 99th percentile of each plan, in the order given from the top, and write it to the PNG file `out`.
+def latency_plot(points: Sequence[LatencyPoint], out: Path, theme: Theme = LIGHT, tail: str = "99th percentile") -> None:
+    """Draw the median of each plan and what is called `tail`, in the order given from the top, and write it to the PNG file `out`.
 
     Raises:
         ConfigError: no point, or `out` is not a .png.
         MrlSearchError: the place cannot be written.
     """
-    figure, axes = _axes(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
-    rows = range(len(points))
-    p50, p99 = ([max(FASTEST, ms) for ms in values] for values in ([p.p50_ms for p in points], [p.p99_ms for p in points]))
-    axes.hlines(rows, p50, p99, color=GRID, linewidth=4, zorder=2)
-    axes.scatter(p50, rows, s=52, color=COLOURS[0], marker=MARKERS[0], label="median", zorder=4)
-    axes.scatter(p99, rows, s=44, color=COLOURS[1], marker=MARKERS[3], label="99th percentile", zorder=3)
-    for values, side, align, colour in ((p50, -8, "right", INK), (p99, 8, "left", GREY)):
-        for row, ms in enumerate(values):
-            text = f"{float(f'{ms:.2g}'):g}"  # two digits, and never 1.2e+02
-            axes.annotate(text, (ms, row), (side, 0), textcoords="offset points", ha=align, va="center_baseline", fontsize=8, color=colour)
-    axes.set_xscale("log")
-    axes.set_xlim(min(p50) / 1.8, max(p99) * 1.8)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_yticks(rows, [p.name for p in points])
+    figure, axes = blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)), theme)
+    median = [(row, max(FASTEST, p.p50_ms)) for row, p in enumerate(points)]
+    high = [(row, max(FASTEST, p.tail_ms)) for row, p in enumerate(points) if p.tail_ms is not None]
+    axes.hlines(
+        [row for row, _ in high], [median[row][1] for row, _ in high], [ms for _, ms in high], color=theme.grid, linewidth=4, zorder=2
+    )
+    for series, size, number, name, side, align, colour in (
+        (median, 52, 0, "median", -8, "right", theme.ink),
+        (high, 44, 1, tail, 8, "left", theme.soft),
+    ):
+        marker, order = MARKERS[3 * number], 4 - number
+        if series:
+            axes.scatter(
+                [ms for _, ms in series], [row for row, _ in series], s=size, color=theme.series[number], marker=marker, label=name,
+                zorder=order,
+            )  # fmt: skip
+        for row, ms in series:
+            axes.annotate(
+                two_digits(ms), (ms, row), (side, 0), textcoords="offset points", ha=align, va="center_baseline", fontsize=8, color=colour
+            )
+    axes.set_xlim(min(ms for _, ms in median) / 1.8, max(ms for _, ms in median + high) * 1.8)
+    time_axis(axes, "x", "milliseconds for one query (log scale)")
+    axes.set_yticks(range(len(points)), [p.name for p in points])
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(False, axis="y")
-    axes.set_xlabel("milliseconds for one query (log scale)")
-    _save(figure, axes, out)
+    save(figure, axes, out, theme)
+
+
+def prefix_plot(points: Sequence[PrefixLatency], out: Path, theme: Theme = LIGHT) -> None:
+    """Draw the time of one query over the prefixes, asked alone and in a batch, and write it to the PNG file `out`; raises as above."""
+    figure, axes = blank(out, len(points), (5.8, 3.6), theme)
+    points = sorted(points, key=lambda p: p.dims)
+    for i, (name, series) in enumerate((
+        ("one query (median)", [(p.dims, p.p50_ms) for p in points]),
+        ("each of a batch", [(p.dims, p.batch_ms) for p in points if p.batch_ms is not None]),
+    )):  # fmt: skip
+        times = [max(FASTEST, ms or 0.0) for _, ms in series]
+        axes.plot(
+            [d for d, _ in series], times, label=name, color=theme.series[i], marker=MARKERS[i], linewidth=1.5, markersize=5.5,
+            markeredgecolor=theme.paper, markeredgewidth=0.8,
+        )  # fmt: skip
+        for (d, _), ms in zip(series, times, strict=True):
+            axes.annotate(
+                two_digits(ms), (d, ms), (0, 7), textcoords="offset points", ha="center", va="bottom", fontsize=8, color=theme.ink
+            )
+    dims_axis(axes, [p.dims for p in points])
+    time_axis(axes, "y", "milliseconds a query (log scale)")
+    axes.margins(y=0.14)
+    save(figure, axes, out, theme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,55 +147,58 @@ class PlanPoint:
     chosen: bool
 
 
-def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
+def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str, theme: Theme = LIGHT) -> None:
     """Draw every plan by its time and what it is worth, those that none beats as a line, the chosen one by name, to the PNG file `out`.
 
     Raises:
         ConfigError: no point, or `out` is not a .png.
         MrlSearchError: the place cannot be written.
     """
-    figure, axes = _axes(out, len(points), (6.2, 3.8))
+    figure, axes = blank(out, len(points), (6.2, 3.8), theme)
     beaten = [p for p in points if not p.best]
-    axes.scatter([p.ms for p in beaten], [p.value for p in beaten], s=14, color=GREY, alpha=0.5, label="plans tried")
+    axes.scatter([p.ms for p in beaten], [p.value for p in beaten], s=14, color=theme.soft, alpha=0.5, label="plans tried")
     best = sorted((p for p in points if p.best), key=lambda p: p.ms)
-    times, values = [p.ms for p in best], [p.value for p in best]
-    axes.plot(times, values, color=COLOURS[0], marker="s", markersize=5, linewidth=1.5, label="no other beats these")
+    axes.plot(
+        [p.ms for p in best], [p.value for p in best], label="no other beats these", color=theme.series[0], marker="s", markersize=5,
+        linewidth=1.5,
+    )  # fmt: skip
     for p in points:
         if p.chosen:
-            axes.scatter([p.ms], [p.value], s=70, color=COLOURS[1], marker="D", label=f"chosen: {p.name}", zorder=5)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("milliseconds for one query, one thread (log scale)")
+            axes.scatter([p.ms], [p.value], s=70, color=theme.series[1], marker="D", label=f"chosen: {p.name}", zorder=5)
+    time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
     axes.set_ylabel(f"{measure} on the queries that chose")
-    _save(figure, axes, out)
+    save(figure, axes, out, theme)
 
 
-def _axes(out: Path, count: int, inches: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty plot on white, with light lines; refuses what cannot be drawn before anything is."""
-    if not count:
-        raise ConfigError(f"There is nothing to plot in {out}.", "Measure at least one prefix.")
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"{out} is not a name for a plot.", "End it with .png.")
-    figure = Figure(inches, DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="white")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GREY)
-    axes.tick_params(length=0, colors=GREY, labelcolor=INK, labelsize=9)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=GREY, fontsize=9)
-    return figure, axes
+def front_plot(points: Sequence[FrontPoint], out: Path, theme: Theme = LIGHT) -> None:
+    """Draw every plan by its recall and its time, those that none beats in both as a front, and write it to the PNG file `out`.
 
-
-def _save(figure: Figure, axes: Axes, out: Path) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), frameon=False, labelcolor=INK, fontsize=9, loc="outside upper right", ncols=3)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MrlSearchError(f"{out.parent} cannot be made: {error.strerror}.", "Choose another place for the plot.") from error
-    with write_atomically(out) as draft:
-        figure.savefig(draft, format="png", dpi=DPI)
+    Points are numbered from the fastest on, and named in a list beside the plot; raises as above.
+    """
+    figure, axes = blank(out, len(points), (8.6, 4.2), theme)
+    points = sorted(points, key=lambda p: (p.p50_ms, -p.recall))
+    front = [p for i, p in enumerate(points) if all(p.recall > q.recall for q in points[:i])]
+    axes.plot(
+        [max(FASTEST, p.p50_ms) for p in front], [p.recall for p in front], color=theme.series[0], linewidth=1.5, zorder=2,
+        drawstyle="steps-post",
+    )  # fmt: skip
+    for some, colour, marker, name in (
+        (front, theme.series[0], MARKERS[0], "no other is as fast and as good"),
+        ([p for p in points if p not in front], theme.series[1], MARKERS[3], "another is"),
+    ):
+        axes.scatter(
+            [max(FASTEST, p.p50_ms) for p in some], [p.recall for p in some], s=50, color=colour, marker=marker, label=name, zorder=3
+        )
+    for number, p in enumerate(points, 1):
+        left = p in front and front.index(p) % 2 == 0
+        side, across, along = ((-7, 4), "right", "bottom") if left else ((7, -4), "left", "top")  # off the line
+        axes.annotate(
+            str(number), (max(FASTEST, p.p50_ms), p.recall), side, textcoords="offset points", ha=across, va=along, fontsize=8,
+            color=theme.ink,
+        )  # fmt: skip
+    names = "\n".join(f"{number}  {p.name}  ({p.recall:.1%}, {two_digits(p.p50_ms)} ms)" for number, p in enumerate(points, 1))
+    axes.annotate(names, (1.03, 1), xycoords="axes fraction", va="top", fontsize=8, color=theme.ink, linespacing=1.7)
+    time_axis(axes, "x", "milliseconds for one query, median (log scale)")
+    axes.set_ylabel("recall of the exact answer")
+    axes.margins(0.1)
+    save(figure, axes, out, theme)

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mrl_search.cli.bench import bench
 from mrl_search.cli.build_index import build_index
 from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
 from mrl_search.cli.evaluate import EvaluateCommand, evaluate
 from mrl_search.cli.info import info
 from mrl_search.cli.query import query
+from mrl_search.cli.report import report
 from mrl_search.cli.shrink import shrink
 from mrl_search.cli.train import train
 from mrl_search.cli.tune import tune
@@ -44,7 +46,7 @@ app = typer.Typer(
     name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
 )  # fmt: skip
-for command in (demo, train, build_index, query, classify, tune, evaluate, info, shrink):
+for command in (demo, train, build_index, query, classify, tune, evaluate, bench, report, info, shrink):
     app.command(cls=EvaluateCommand if command is evaluate else None)(command)
 
 

@@ -104,7 +104,7 @@ def _show(out: Path, sheet: Path, result: "Evaluation", times: "list[PlanLatency
     """The table of accuracy and latency in the terminal, and the summary page with its plots."""
     import platform
 
-    from mrl_search.bench.page import Figure, Table, write_page
+    from mrl_search.bench.page import Block, Figure, Figures, Page, Table, write_page
     from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
     from mrl_search.cli.render import percent, show_table
 
@@ -132,13 +132,13 @@ def _show(out: Path, sheet: Path, result: "Evaluation", times: "list[PlanLatency
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}", **index.manifest.versions,
         "made": index.manifest.created,
     }  # fmt: skip
-    write_page(
-        out / "summary.html", "mrl-search: the demo",
-        ["A small network was trained on drawn cats and dogs so that every prefix of its 1024 numbers is an embedding too. "
-         "It had not seen these pictures before."],
-        [Table("Accuracy and latency per prefix", columns, tuple(rows), table_note)],
-        [Figure("Hits", sheet, "One query and its nearest pictures at 8 dims, at 64 dims, and coarse to fine."),
-         Figure("Accuracy", out / "accuracy.png", "Top-1 accuracy and instance recall by prefix length."),
-         Figure("Latency", out / "latency.png", "Median and 99th percentile of single queries.")],
-        COMMANDS, facts,
-    )  # fmt: skip
+    accuracy = Figure("Accuracy", out / "accuracy.png", "Top-1 accuracy and instance recall by prefix length.")
+    latency = Figure("Latency", out / "latency.png", "Median and 99th percentile of single queries.")
+    hits = Figure("Hits", sheet, "One query and its nearest pictures at 8 dims, at 64 dims, and coarse to fine.")
+    table = Table("Accuracy and latency per prefix", columns, tuple(rows), table_note)
+    intro = (
+        "A small network was trained on drawn cats and dogs so that every prefix of its 1024 numbers is an embedding too. "
+        "It had not seen these pictures before."
+    )
+    blocks: list[Block] = [Figures((hits,)), table, Figures((accuracy, latency))]
+    write_page(out / "summary.html", Page("mrl-search: the demo", [intro], blocks, COMMANDS, facts))

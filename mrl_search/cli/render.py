@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -11,7 +12,10 @@ from rich.table import Table
 
 from mrl_search.errors import Skipped
 
-__all__ = ["json_line", "note", "percent", "progress_bars", "show_skipped", "show_table"]
+__all__ = ["json_line", "note", "percent", "progress_bars", "show_skipped", "show_table", "show_tables"]
+
+if TYPE_CHECKING:
+    from mrl_search.bench.page import Table as ReportTable
 
 SHOWN = 5  # skipped images that are listed one by one
 
@@ -38,6 +42,17 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     if not console.is_terminal:
         console.width = 240  # a file or a pipe has no width to fit into
     console.print(table)
+
+
+def show_tables(tables: "Sequence[ReportTable]", words: Sequence[str] = ()) -> None:
+    """Tables of a report on stdout, each with its note, after some words."""
+    for text in words:
+        typer.echo(text)
+    for table in tables:
+        typer.echo()
+        show_table(table.columns, table.rows, table.title)
+        if table.note:
+            typer.echo(table.note)
 
 
 def percent(share: float | None, interval: tuple[float, float] | None = None) -> str:

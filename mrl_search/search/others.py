@@ -1,9 +1,11 @@
 """The neighbours of images that are in the corpus themselves: every copy of the query is left out of its own answer."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan, Stage
+from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.run import search
@@ -26,7 +28,7 @@ def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[n
     corpus = index.embeddings.hashes.astype(str)
     own, copies = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
     extra = int(copies.max(initial=0)) if len(own) else 0
-    wider = Plan(tuple(Stage(stage.dims, stage.keep + extra) for stage in plan.stages))
+    wider = Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
     return leave_out(search(index, queries, wider), index.embeddings.hashes, hashes, plan.keep)
 
 

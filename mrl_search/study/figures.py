@@ -1,6 +1,6 @@
 """The figures of a study, as PNG and SVG, from its records alone: curves, planes, spectra, adaptive classification. Byte for byte the same.
 
-Colours, markers and letters are those of `bench.plots`.
+Colours, markers and letters are those of `bench.canvas`.
 """
 
 from collections import Counter
@@ -15,12 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mrl_search.bench.plots import COLOURS, DPI, GREY, GRID, INK, MARKERS
+from mrl_search.bench.canvas import DPI, LIGHT, MARKERS, soften
 from mrl_search.storage import write_atomically
 from mrl_search.study.records import JobRecords
 
 __all__ = ["draw_part"]
 
+COLOURS, INK = LIGHT.series, LIGHT.ink
 PANEL = (3.3, 2.9)  # inches
 STABLE: Any = {"svg.hashsalt": "mrl-search", "svg.fonttype": "path"}  # ids in an SVG are drawn from the salt, not from chance
 
@@ -131,7 +132,12 @@ def _log2(axes: Axes) -> None:
 
 
 def _style(i: int) -> dict[str, Any]:
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.2, "linestyle": "-" if i < 6 else "--"}
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linewidth": 1.2,
+        "linestyle": "-" if i < 6 else "--",
+    }
 
 
 def _panels(
@@ -140,17 +146,11 @@ def _panels(
     """A figure of `count` panels, at most `columns` side by side."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure((inches[0] * columns, inches[1] * rows + 0.5), DPI, facecolor="white", layout="constrained")
+    figure = Figure((inches[0] * columns, inches[1] * rows + 0.5), DPI, facecolor=LIGHT.paper, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
     for axes in grid:
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(GREY)
-        axes.tick_params(length=0, colors=GREY, labelcolor=INK, labelsize=8)
-        axes.grid(color=GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set(color=GREY, fontsize=9)
+        soften(axes, LIGHT)
         if not ticks:
             axes.tick_params(labelleft=False, labelbottom=False)
     for axes in grid[count:]:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.bench.controls import plane, principal, shuffled, spectrum
-from mrl_search.bench.quality import Answers, Part, Representation, neighbours, probe_answers, quality
 from mrl_search.cascade import learn_cascade, run_cascade
 from mrl_search.config import TrainConfig
 from mrl_search.data.copies import PROTOCOLS
@@ -18,7 +16,9 @@ from mrl_search.data.splits import split_rows
 from mrl_search.embed import embed_pictures
 from mrl_search.embeddings import Heads
 from mrl_search.models.encoder import NetworkEncoder
+from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import PartSpec, RunSpec, SourceSpec
+from mrl_search.study.quality import Answers, Part, Representation, neighbours, probe_answers, quality
 from mrl_search.study.records import bits_of
 from mrl_search.workflow import changed_copies
 

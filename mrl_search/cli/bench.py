@@ -1,0 +1,87 @@
+"""`mrl-search bench`: measure an index, and compare with an earlier measurement."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mrl_search.bench.compare import Comparison
+
+__all__ = ["bench"]
+
+COPIES = 2_000  # changed copies that --instance searches with
+
+
+def bench(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index to measure.")],
+    queries: Annotated[
+        str | None, typer.Option("--queries", metavar="SRC", help="Pictures to search with; default: the index's own, each left out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Records, JSON Lines; default: bench-NAME.jsonl.")] = None,
+    instance: Annotated[bool, typer.Option("--instance", help="Also search with changed copies: is the original found first?")] = False,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Search with at most so many, drawn with a fixed seed.")] = 25_000,
+    k: Annotated[int, typer.Option("-k", min=1, help="Answers of a plan.")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each single query is timed.")] = 3,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads while times are taken.")] = 1,
+    base: Annotated[
+        Path | None, typer.Option("--compare", metavar="BASE", help="Earlier records: exit with 1 where something became worse.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="With --compare: a time may be longer by this share; 0.5 is half.")
+    ] = 0.5,
+) -> None:
+    """Measure an index: accuracy, recall, time and size of every prefix and plan; a bench that was stopped goes on where it was."""
+    from mrl_search.bench.measure import measure
+    from mrl_search.bench.queries import QuerySet
+    from mrl_search.bench.records import Journal, read_runs
+    from mrl_search.bench.settings import BenchSettings, about
+    from mrl_search.cli.render import note, progress_bars, show_tables
+    from mrl_search.index import Index
+
+    before = read_runs([base])[0] if base else None
+    index = Index.open(folder)
+    settings = BenchSettings(k=k, sample=sample, rounds=rounds, threads=threads, copies=COPIES if instance else 0)
+    out = out or Path(f"bench-{index.folder.resolve().name}.jsonl")
+    with progress_bars() as progress:
+        if queries is None and not instance:
+            asked = QuerySet.of_index(index, sample, settings.seed)
+            journal = Journal.open(out, about(index, asked, settings))
+        else:
+            from mrl_search.workflow import bench_pictures
+
+            asked, journal = bench_pictures(index, settings, out, queries, progress)
+        note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")
+        run = measure(index, asked, settings, journal, progress)
+    from mrl_search.bench.report import introduction
+    from mrl_search.bench.tables import run_tables
+
+    show_tables(run_tables(run), introduction(run))
+    note(f"next: mrl-search report {out}")
+    if before is not None:
+        from mrl_search.bench.compare import compare
+
+        _show_comparison(compare(run, before, tolerance))
+
+
+def _show_comparison(found: "Comparison") -> None:
+    """What changed, as a table; the worse ends the command with exit code 1."""
+    from mrl_search.cli.render import note, show_table
+
+    rows = [
+        (
+            d.what,
+            d.measure,
+            *(f"{x:.4g}" if d.p is None else f"{x:.2%}" for x in (d.base, d.new)),
+            "" if d.p is None else f"{d.p:.3g}",
+            "worse" if d.worse else "",
+        )
+        for d in found.differences
+        if d.worse or d.base != d.new
+    ]
+    show_table(("what", "measure", "base", "now", "p", ""), rows, "Compared with the base")
+    for text in found.notes:
+        note(text)
+    note(f"{len(found.differences)} measures compared, {len(found.worse)} significantly worse")
+    if found.worse:
+        raise typer.Exit(1)

@@ -1,0 +1,119 @@
+"""Records: written line by line, gone on with, and refused where they are not what they should be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrl_search.bench.records import FORMAT, Journal, environment, identity, pack, read_runs, same_machine, unpack
+from mrl_search.errors import DataError, MrlSearchError
+
+ABOUT = {
+    "id": "a1", "name": "made", "corpus": {"n": 3}, "queries": {"n": 2}, "settings": {"k": 1}, "environment": {"cpu": "x"}, "when": "now",
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with a run and two records."""
+    journal = Journal.open(tmp_path / "new" / "records.jsonl", ABOUT)
+    journal.add("scatter", dims=8, x=[1.0], y=[2.0], labels=[0], names=["ä"], variance=[1.0, 0.0])
+    journal.add("embedding", ms=[1.5, 2.5])
+    return journal.path
+
+
+def test_outcomes_survive_packing() -> None:
+    for values in (np.array([True, False, True]), np.array([0, 10, 255]), np.array([], dtype=np.uint8)):
+        assert unpack(pack(values)).tolist() == values.astype(int).tolist()
+    assert len(pack(np.ones(20_000, dtype=bool))) < 100
+    for bad in ("no base64!", "AAAA"):
+        with pytest.raises(DataError, match="cannot be read"):
+            unpack(bad)
+
+
+def test_a_record_is_a_line_with_format_and_kind(file: Path) -> None:
+    first, second, third = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    assert first == {"format": FORMAT, "kind": "run", **ABOUT}
+    assert (second["format"], second["kind"], second["run"], second["names"]) == (1, "scatter", "a1", ["ä"])
+    assert third == {"format": 1, "kind": "embedding", "run": "a1", "ms": [1.5, 2.5]}
+    (run,) = read_runs([file])
+    assert run.name == "made" and not run.done and run.about["corpus"] == {"n": 3}
+    assert [r["kind"] for r in run.records] == ["scatter", "embedding"]
+    assert run.one("scatter", dims=8) == second and run.one("scatter", dims=16) is None
+
+
+def test_a_journal_goes_on_after_half_a_line(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"format":1,"kind":"lat')
+    assert len(read_runs([file])[0].records) == 2
+    journal = Journal.open(file, {**ABOUT, "when": "later"})
+    assert file.read_bytes() == whole
+    assert journal.has("embedding") and not journal.has("done")
+    journal.add("done")
+    (run,) = read_runs([file])
+    assert run.done and run.about["when"] == "now" and len(run.records) == 3
+
+
+def test_an_empty_file_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    assert Journal.open(tmp_path / "empty.jsonl", ABOUT).run.about["id"] == "a1"
+
+
+def test_another_bench_is_never_mixed_in(file: Path) -> None:
+    before = file.read_bytes()
+    for change, said in (
+        ({"environment": {"cpu": "y"}}, "another machine"),
+        ({"corpus": {"n": 4}}, "another index"),
+        ({"queries": {"n": 3}}, "other queries"),
+        ({"settings": {"k": 2}}, "other settings"),
+    ):
+        with pytest.raises(DataError, match=said) as error:
+            Journal.open(file, {**ABOUT, "id": "b2", **change})
+        assert "--out" in error.value.hint
+    assert file.read_bytes() == before
+
+
+def test_files_are_read_together_and_a_bench_only_once(file: Path, tmp_path: Path) -> None:
+    other = Journal.open(tmp_path / "other.jsonl", {**ABOUT, "id": "b2", "name": "other"})
+    other.add("done")
+    runs = read_runs([file, other.path, file])
+    assert [(run.name, len(run.records)) for run in runs] == [("made", 2), ("other", 1)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda line: b"", "holds no record"),
+        (lambda line: b"half", "holds no record"),
+        (lambda line: b"\x89PNG\n\x1a\n", "line 1 is not a record"),
+        (lambda line: b"[1]\n", "not a record of mrl-search"),
+        (lambda line: b'{"dims": 8}\n', "not a record of mrl-search"),
+        (lambda line: line.replace(b'"format":1', b'"format":2'), "has format 2"),
+        (lambda line: line.replace(b'"when"', b'"then"'), "does not say 'when'"),
+        (lambda line: line + b'{"format":1,"kind":"done","run":"zz"}\n', "record 2 belongs to a bench that is not in the file"),
+        (lambda line: line + b'{"format":1,"kind":"done"}\n', "line 2: the done record does not say 'run'"),
+    ],
+)
+def test_what_is_no_record_is_refused(damage, said: str, tmp_path: Path) -> None:
+    path = Journal.open(tmp_path / "x.jsonl", ABOUT).path
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=said) as error:
+        read_runs([path])
+    assert error.value.hint
+
+
+def test_a_file_that_is_not_there_and_a_place_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_runs([tmp_path / "none.jsonl"])
+    (tmp_path / "file").touch()
+    with pytest.raises(MrlSearchError, match="cannot be written"):
+        Journal.open(tmp_path / "file" / "x.jsonl", ABOUT)
+
+
+def test_the_environment_names_the_machine() -> None:
+    here = environment()
+    assert here["cores"] >= 1 and here["cpu"] and here["versions"]["numpy"] == np.__version__
+    assert same_machine(here, {**here, "versions": {}, "commit": None})
+    assert not same_machine(here, {**here, "cores": here["cores"] + 1})
+    assert identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1}) != identity({"a": 2, "b": 2})

@@ -1,0 +1,323 @@
+"""What is made of records: values by hand, every number on the page, the same bytes again, and drops that are told from chance."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrl_search.bench.charts import Sketchbook
+from mrl_search.bench.compare import compare
+from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, share, times
+from mrl_search.bench.page import render_markdown, render_page
+from mrl_search.bench.records import Run, pack
+from mrl_search.bench.report import introduction, report_page, write_report
+from mrl_search.bench.tables import headline_table, run_tables
+from mrl_search.bench.values import Share, enough, mean_of, rate_of, recall_of, share_of, times_of
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
+
+N = 200
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+def right(wrong: int, n: int = N) -> str:
+    """Outcomes of which the first `wrong` are wrong."""
+    return pack(np.arange(n) >= wrong)
+
+
+def webp() -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 30), "red").save(buffer, "WEBP")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture
+def run() -> Run:
+    """A bench of two prefixes as a file would hold it; every number of it is its own."""
+    plans = (
+        ("brute force", "every stored vector", None, 64_000.0, 8_000, 11, 12, 0.91, 0, 8.0),
+        ("exact", "64:10", 64, 63_999.0, 256_000, 13, 14, 0.92, 0, 4.0),
+        ("8 dims", "8:10", 8, 8_001.0, 32_000, 31, 32, 0.71, 90, 0.5),
+        ("adaptive 8→64", "8:200,64:10", None, 20_805.0, 32_000, 15, 16, 0.88, 1, 1.0),
+    )
+    records = [
+        {"kind": "prefix", "dims": 64, "linear": right(10), "vote": right(12)},
+        {"kind": "prefix", "dims": 8, "linear": right(30), "vote": right(17)},
+        *({"kind": "plan", "name": name, "plan": plan, "dims": dims, "multiply_adds": adds, "ram": ram,
+           "dims_read": 20.5 if name[0] == "a" else None, "nearest": right(near),
+           "vote": right(vote), "precision": {"mean": mean, "sd": 0.1, "n": N}, "found": pack(np.where(np.arange(N) < few, 4, 10))}
+          for name, plan, dims, adds, ram, near, vote, mean, few, _ in plans),
+        *({"kind": "control", "name": name, "dims": d, "vote": right(w), "found": pack(np.full(N, f))}
+          for name, d, w, f in (("pca", 8, 23, 6), ("pca", 64, 21, 9), ("random", 8, 101, 1), ("random", 64, 19, 10))),
+        *({"kind": "instance", "dims": d, "right": right(w, 50)} for d, w in ((8, 9), (64, 1))),
+        *({"kind": "latency", "plan": name, "round": r, "warm_up": 10, "ms": [round(ms * (1 + i / 1000 + (r == 2)), 4) for i in range(120)]}
+          for name, *_, ms in plans for r in (1, 2, 3)),
+        *({"kind": "batch", "plan": name, "round": 1, "queries": 256, "seconds": ms / 16} for name, *_, ms in plans),
+        {"kind": "embedding", "ms": [7.0, 9.5, 8.25]},
+        *({"kind": "scatter", "dims": d, "x": [0.0, 1.0, 2.0], "y": [1.0, 0.0, 1.0], "labels": [0, 1, 2],
+           "names": ["cat", "other", ""], "variance": [0.5, 0.25]} for d in (8, 64)),
+        {"kind": "ladder", "number": 1, "title": "cat-7.jpg", "sheet": webp(), "why": ""},
+        {"kind": "mislabels", "count": 3, "sheet": webp(), "shown": [
+            {"id": 5, "path": "pets/<5>.jpg", "label": "cat", "says": "dog", "against": 0.97},
+            {"id": 6, "path": None, "label": "dog", "says": "cat", "against": 0.83}]},
+        {"kind": "done"},
+    ]  # fmt: skip
+    about = {
+        "id": "a1", "name": "pets", "when": "2026-01-02T03:04:05+00:00",
+        "corpus": {"n": 1000, "dim": 64, "dims": [8, 64], "dtype": "float16", "source": "pets", "encoder": "drawn",
+                   "fingerprint": "f00d" * 8, "factory": {"8": "Flat", "64": "Flat"}, "classes": 2, "vectors": 128_000, "content": "c0",
+                   "files": {"vectors.npy": 128_128, "prefix-0008.faiss": 32_045, "prefix-0064.faiss": 256_045}},
+        "queries": {"source": "items of the index", "n": N, "labelled": N, "own": True, "fingerprint": "q0"},
+        "contestants": {},
+        "settings": {"k": 10, "neighbours": 20, "sample": N, "timed": 120, "rounds": 3, "batch": 256, "threads": 1, "copies": 50},
+        "environment": {"machine": "x86_64", "cpu": "A <fast> one", "cores": 2, "os": "Linux 6", "python": "3.11.2",
+                        "versions": {"numpy": "2.4.6"}, "commit": "abc123"},
+    }  # fmt: skip
+    return Run(about, [{"format": 1, "run": "a1", **r} for r in records])
+
+
+def change(run: Run, kind: str, where: dict[str, object], **values: object) -> Run:
+    """The run with other values in some of its records."""
+    return replace(
+        run, records=[{**r, **values} if r["kind"] == kind and where.items() <= r.items() else r for r in run.records]
+    )  # fmt: skip
+
+
+def about(run: Run, part: str, **values: object) -> Run:
+    return replace(run, about={**run.about, part: {**run.about[part], **values}})
+
+
+def test_shares_and_their_intervals() -> None:
+    found = share_of(right(20, 200))
+    assert (found.value, found.n) == (0.9, 200) and (round(found.low, 4), round(found.high, 4)) == (0.8506, 0.9343)
+    assert share_of(None) is None
+    recall = recall_of(pack(np.array([10, 5, 10, 5])), 10)
+    assert (
+        recall.value == 0.75 and recall.low == pytest.approx(0.75 - 1.959964 * 0.25 / 2) and recall.high == pytest.approx(0.995, abs=1e-4)
+    )
+    assert mean_of(0.5, 0.0, 9) == Share(0.5, 0.5, 0.5, 9)
+
+
+def test_a_query_counts_with_its_median_over_the_rounds(run: Run) -> None:
+    rounds = [
+        {"kind": "latency", "plan": "x", "round": r, "warm_up": 2, "ms": ms}
+        for r, ms in enumerate(([1.0, 9.0, 3.0], [2.0, 4.0, 90.0], [3.0, 5.0, 6.0]))
+    ]
+    some = replace(run, records=[*rounds, {"kind": "batch", "plan": "x", "round": 1, "queries": 100, "seconds": 0.5}])
+    t = times_of(some, "x")
+    assert (t.p50, t.p95, t.p99, t.n, t.rounds, t.warm_up) == (5.0, None, None, 3, 3, 2)  # medians 2, 5, 6; too few for more
+    assert rate_of(some, "x") == 200.0
+    assert times_of(some, "y") is None and rate_of(some, "y") is None
+    many = times_of(run, "exact")
+    assert many.p50 == pytest.approx(4 * 1.0595) and many.p95 == pytest.approx(4 * 1.11305) and many.p99 == pytest.approx(4 * 1.11781)
+
+
+def test_the_smallest_prefix_that_is_good_enough(run: Run) -> None:
+    vote, linear, copies = enough(run)
+    assert (vote.measure, vote.dims, vote.p) == ("20-NN", 8, 0.0625)  # five queries that only the full length has: 2 · 2⁻⁵
+    assert vote.difference.value == pytest.approx(-0.025)
+    assert (linear.dims, linear.p) == (64, 1.0)  # twenty that only the full length has
+    assert (copies.measure, copies.dims) == ("instance recall@1", 64)  # eight: 2 · 2⁻⁸
+    said = "\n".join(introduction(run))
+    assert "20-NN: 8 dims are statistically as good as all 64: 91.5% beside 94.0%, a difference of -2.5 points" in said
+    assert "from -2.5 to +0.1 (McNemar's exact test: p = 0.062, n = 200)" in said
+    assert "linear head: all 64 dims are needed (95.0%); 8 are significantly worse already." in said
+    assert "The fastest plan that finds 99% of the exact answer is adaptive 8→64 (8:200,64:10): 99.7% in 1.06 ms, 4× as fast" in said
+    assert "takes 8.25 ms (median of 3)" in said
+
+
+def test_a_longer_prefix_that_is_worse_counts_against_a_shorter(run: Run) -> None:
+    longer = replace(
+        run, records=[*run.records, {"kind": "prefix", "run": "a1", "format": 1, "dims": 32, "linear": None, "vote": right(40)}]
+    )
+    assert enough(longer)[0].dims == 64
+
+
+def test_numbers_are_written_as_they_deserve() -> None:
+    assert [digits(x) for x in (0.012345, 1.2345, 12.0, 123.4, 1234.5, 1_234_567, 0)] == [
+        "0.0123", "1.23", "12", "123", "1,230", "1,230,000", "0",
+    ]  # fmt: skip
+    assert (share(None), milliseconds(None), times(None), count(None)) == ("–",) * 4
+    assert share(Share(0.9413, 0.9381, 0.9442, 5)) == "94.1% [93.8, 94.4]"
+    assert (times(11.8), times(0.061), count(22998.0), bytes_of(12_288_045), bytes_of(9_600)) == (
+        "12×",
+        "0.061×",
+        "22,998",
+        "12.3 MB",
+        "9.6 kB",
+    )
+
+
+def expected(run: Run) -> list[str]:
+    """Every number of the records, as a page must show it."""
+    cells = []
+    for r in run.records:
+        for key in ("linear", "vote", "nearest", "right"):
+            cells += [share(share_of(r[key]))] if key in r else []
+        cells += [share(recall_of(r["found"], 10))] if "found" in r else []
+        if r["kind"] == "plan":
+            t = times_of(run, r["name"])
+            cells += [share(mean_of(**{"mean": r["precision"]["mean"], "deviation": 0.1, "n": N})), digits(r["multiply_adds"] / 1e6)]
+            cells += [r["plan"], digits(r["ram"] / 1000)]
+            cells += [*map(milliseconds, (t.p50, t.p95, t.p99)), digits(rate_of(run, r["name"]))]
+            cells += [times(times_of(run, "exact").p50 / t.p50)]
+        if r["kind"] == "mislabels":
+            cells += ["97%", "83%", "3 of 200", "20.5"]
+    return cells + ["256 kB", "160", "384", "x86_64", "abc123", "2.4.6", "2026-01-02T03:04:05+00:00"]
+
+
+def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> None:
+    page = report_page([run], tmp_path)
+    html, markdown = render_page(page), render_markdown(page)
+    told = "\n".join("\n".join([t.title, *t.columns, *(cell for row in t.rows for cell in row), t.note]) for t in run_tables(run))
+    for cell in expected(run):
+        assert cell in html and cell in markdown.replace("\\", ""), cell
+    for cell in expected(run)[:-4]:
+        assert cell in told, cell
+    assert "A &lt;fast&gt; one" in html and "pets/&lt;5&gt;.jpg" in html
+    assert "200 queries (items of the index)" in told and "120 single queries on one thread" in told
+    assert "median of 3 rounds after 10 to warm up" in told and "n = 50" in told
+
+
+def test_the_same_records_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_report([run], tmp_path / name)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    drawn = ("accuracy", "controls", "front", "latency", "prefixes", "recall", "scatter")
+    assert names == sorted(
+        [*(f"{n}{dark}.png" for n in drawn for dark in ("", "-dark")), "ladder-1.webp", "mislabels.webp", "report.html", "report.md"]
+    )
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_figures_show_their_values(run: Run, tmp_path: Path) -> None:
+    for part, other in (
+        ("accuracy", change(run, "prefix", {"dims": 8}, vote=right(60))),
+        ("recall", change(run, "instance", {"dims": 8}, right=right(20, 50))),
+        ("prefixes", change(run, "latency", {"plan": "8 dims"}, ms=[0.8] * 120)),
+        ("front", change(run, "plan", {"name": "adaptive 8→64"}, found=right(0))),
+        ("latency", change(run, "latency", {"plan": "adaptive 8→64"}, ms=[2.5] * 120)),
+        ("controls", change(run, "control", {"name": "pca", "dims": 8}, vote=right(90))),
+        ("scatter", change(run, "scatter", {"dims": 8}, x=[0.0, 1.5, 2.0])),
+    ):
+        getattr(Sketchbook(run, tmp_path), part)()
+        before = [(tmp_path / f"{part}{dark}.png").read_bytes() for dark in ("", "-dark")]
+        getattr(Sketchbook(other, tmp_path), part)()
+        assert all((tmp_path / f"{part}{dark}.png").read_bytes() != b for dark, b in zip(("", "-dark"), before, strict=True)), part
+    with Image.open(tmp_path / "scatter-dark.png") as dark:
+        assert dark.convert("RGB").getpixel((0, 0)) == (0x14, 0x17, 0x1B)
+
+
+def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
+    bare = about(about(run, "queries", labelled=0), "corpus", classes=0)
+    bare = change(change(bare, "prefix", {}, linear=None, vote=None), "plan", {}, nearest=None, vote=None, precision=None)
+    bare = change(change(bare, "control", {}, vote=None), "ladder", {}, sheet=None, why="the index does not say where its pictures are")
+    bare = replace(bare, records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance")])
+    page = re.sub('base64,[^"]*', "", render_page(report_page([bare], tmp_path)))
+    assert page.count("There are no labels") == 1 and page.count("the index does not say where its pictures are") == 1
+    for gone in ("linear head", "20-NN", "1-NN", "mAP", "mislabel", "Accuracy:"):
+        assert gone not in page, gone
+    assert share(recall_of(bare.one("plan", name="8 dims")["found"], 10)) in page and not (tmp_path / "accuracy.png").exists()
+
+
+def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path: Path) -> None:
+    for some in (0, 1, 4, 20):
+        half = replace(run, records=run.records[:some])
+        assert "was not finished" in render_page(report_page([half], tmp_path))
+        headline_table(half)
+
+
+def test_machines_are_never_mixed_without_a_word(run: Run, tmp_path: Path) -> None:
+    other = about(replace(run, about={**run.about, "name": "others", "id": "b2"}), "environment", cpu="Another")
+    page = render_page(report_page([run, other], tmp_path))
+    assert "measured on different machines" in page and "A &lt;fast&gt; one" in page and "Another" in page
+    assert "different machines" not in render_page(
+        report_page([run, replace(other, about={**other.about, "environment": run.about["environment"]})], tmp_path)
+    )
+    with pytest.raises(DataError, match="nothing to report"):
+        report_page([], tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(MrlSearchError, match="cannot be made"):
+        write_report([run], tmp_path / "file" / "report")
+
+
+def test_the_headline_fits_a_readme(run: Run) -> None:
+    table = headline_table(run)
+    assert table.columns == ("search", "1-NN", "20-NN", "recall@10 of exact", "p50 ms", "speed-up")
+    assert table.rows == (
+        ("8 dims", "84.5%", "91.5%", "73.0%", "0.53", "8×"),
+        ("64 dims", "93.5%", "94.0%", "100.0%", "4.24", "1×"),
+        ("adaptive 8→64, 8:200,64:10", "92.5%", "–", "99.7%", "1.06", "4×"),
+    )
+
+
+def test_equal_benches_differ_in_nothing(run: Run) -> None:
+    found = compare(run, run)
+    assert not found.worse and not found.notes and all(d.base == d.new for d in found.differences)
+    assert len(found.differences) == 2 * 3 + 4 * 2 + 4  # prefixes, plans, times
+
+
+def test_a_drop_counts_where_chance_does_not_explain_it(run: Run) -> None:
+    few, many = (change(run, "prefix", {"dims": 8}, vote=right(17 + n)) for n in (7, 11))
+    assert not compare(few, run).worse  # 2 · 2⁻⁷ is over 5% of 14 tests
+    (drop,) = compare(many, run).worse  # 2 · 2⁻¹¹ is not
+    assert (drop.what, drop.measure, drop.base, drop.new, drop.p) == ("8 dims", "20-NN", 0.915, 0.86, 2**-10)
+    assert not compare(run, many).worse  # better is not worse
+    (lost,) = compare(change(run, "plan", {"name": "adaptive 8→64"}, found=pack(np.where(np.arange(N) < 20, 8, 10))), run).worse
+    assert (lost.what, lost.measure) == ("adaptive 8→64", "recall@10") and lost.new == pytest.approx(0.98)
+
+
+def test_a_time_counts_beyond_the_tolerance(run: Run) -> None:
+    slow = change(run, "latency", {"plan": "exact"}, ms=[6.0] * 120)
+    assert not compare(slow, run, 0.5).worse
+    (drop,) = compare(slow, run, 0.4).worse
+    assert (drop.what, drop.measure, drop.new, drop.p) == ("exact", "p50 ms", 6.0, None)
+    with pytest.raises(ConfigError, match="tolerance"):
+        compare(slow, run, -1)
+
+
+def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
+    slow = change(run, "latency", {}, ms=[600.0] * 120)
+    for other, said in (
+        (about(slow, "environment", cpu="Another"), "another machine"),
+        (about(slow, "settings", threads=2), "on 1 threads"),
+    ):
+        found = compare(other, run)
+        assert not found.worse and said in found.notes[0] and not any(d.p is None for d in found.differences)
+    with pytest.raises(DataError, match="other queries"):
+        compare(about(run, "queries", fingerprint="q1"), run)
+    with pytest.raises(DataError, match="with k = 10, this one with 5"):
+        compare(about(run, "settings", k=5), run)
+    fewer = replace(run, records=[r for r in run.records if r.get("name") != "8 dims"])
+    assert compare(fewer, run).notes == ("8 dims is in the base alone.",)
+    other = change(run, "plan", {"name": "adaptive 8→64"}, plan="8:100,64:10")
+    assert compare(other, run).notes == ("adaptive 8→64 was 8:200,64:10 in the base, and is 8:100,64:10.",)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page with")
+def test_the_page_opens_in_a_browser_without_network_or_errors(run: Run, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "report")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+        "--log-level=0", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000", "--dump-dom",
+        (tmp_path / "report" / "report.html").as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in shown.stderr, shown.stderr
+    assert "<h1>pets: what each prefix is worth</h1>" in shown.stdout and "adaptive 8→64" in shown.stdout
+    probe = tmp_path / "probe.html"  # an error would be seen
+    probe.write_text((tmp_path / "report" / "report.html").read_text().replace("</main>", "<img src='https://example.org/x.png'></main>"))
+    told = subprocess.run([*command[:-1], probe.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" in told.stderr and "Content Security Policy" in told.stderr
+
+
+def test_a_run_is_what_a_file_can_hold(run: Run) -> None:
+    assert json.loads(json.dumps(run.records)) == run.records
