@@ -15,9 +15,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-from mrl_search.bench.records import environment
 from numpy.typing import NDArray
 
+from mrl_search.bench.records import environment
 from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from mrl_search.bench.records import environment
 from numpy.typing import NDArray
 
+from mrl_search.bench.records import environment
 from mrl_search.bench.vectors import Kind, Tree
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
