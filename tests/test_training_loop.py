@@ -106,7 +106,7 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:
-    config = _change(TINY, schedule__epochs=8, objective__instance=0.1)
+    config = _change(TINY, schedule__epochs=16, objective__instance=0.1)
     records = _run(tmp_path, config)
     assert records[-1].label_loss < 0.5 * records[0].label_loss
     encoder, pixels = load_encoder(str(tmp_path)), _pixels()
