@@ -1,4 +1,4 @@
-"""Put the table of what can be proven, from records.jsonl, into README.md between its markers:  python benchmarks/answers/table.py"""
+"""Put the tables of records.jsonl into README.md, between its markers."""
 
 import json
 from pathlib import Path

@@ -25,7 +25,7 @@ __all__ = ["MARGIN", "Rows", "ask", "count_of", "directions", "exact", "is_exact
 MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
 TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
 WIDEST = 1 << 16  # a tie among more candidates than this is cut as FAISS cut it
-SELECTED = 8  # scoring one allowed row here costs as much as passing over so many in a flat index
+SELECTED = 32  # reading one allowed row from the store costs as much as passing over so many in a flat index
 FEW = 8  # queries that are compared with everything one by one; more are worth a matrix product
 
 Rows = NDArray[np.int64]
