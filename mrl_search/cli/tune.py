@@ -83,7 +83,7 @@ def tune(
     ]  # fmt: skip
     show_table(("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", ""), table, f"{index.folder}: plans that no other beats")
     note(f"{len(found.trials)} plans timed, single queries on one thread; exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms")
-    note(f"chosen: {found.chosen.plan}, {percent(found.held_out, found.interval)} on {found.n} queries that had no part in the choice")
+    note(f"chosen: {found.chosen.plan}, {percent(found.held_out, found.interval)} on {found.n} other queries, which check it")
     if plot:
         note(f"plot: {plot}")
     note(

@@ -111,7 +111,8 @@ class Tuned:
 
     Attributes:
         chosen: the plan to use.
-        held_out: its mean mark on queries that had no part in the choice, within `interval` with 95% confidence, and `n` of them.
+        held_out: its mean mark on the `n` queries that check, within `interval` with 95% confidence; a little flattering where they turned
+            cheaper plans down.
         interval: see above.
         n: see above.
         exact: mean mark of exact search on all queries.
