@@ -209,6 +209,8 @@ class AugmentConfig:
         flip: probability of a horizontal flip.
         jitter: brightness, contrast, saturation (factor 1 ± value) and hue (± value of a full turn).
         blur: probability of a Gaussian blur, with a 3x3 kernel and a deviation of 0.1 to 2 pixels.
+        jpeg: lowest quality of the JPEG file that a view is saved as in the end, the highest is 95; 0: it is not.
+        outside: what is seen beyond the edges of the picture: `reflection` of it, or `zeros`, black.
     """
 
     scale: tuple[float, float] = (0.3, 1.0)
@@ -217,6 +219,8 @@ class AugmentConfig:
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.04)
     blur: float = 0.0
+    jpeg: int = 0
+    outside: str = "reflection"
 
     @property
     def crops(self) -> bool:
@@ -233,6 +237,7 @@ class ObjectiveConfig:
         instance: weight of instance similarity; 0 trains on one view and labels alone.
         instance_from: first epoch, from 0, that trains instance similarity; those before it train on one view and labels alone.
         temperature: of InfoNCE.
+        memory: so many embeddings of earlier steps repel, too (cross-batch memory, arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
     """
@@ -241,6 +246,7 @@ class ObjectiveConfig:
     instance: float = 0.5
     instance_from: int = 0
     temperature: float = 0.1
+    memory: int = 0
     smoothing: float = 0.0
     weights: tuple[float, ...] = ()
 
@@ -290,6 +296,7 @@ class TrainConfig:
         name: of the model.
         seed: of weights, order and views.
         init: run folder whose network the run starts from; empty: weights at random.
+        weak: how one of two views is drawn, where that is not as `augment` says: nearer to the whole picture, as a corpus holds it.
     """
 
     name: str = "default"
@@ -298,6 +305,7 @@ class TrainConfig:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
+    weak: AugmentConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
@@ -309,6 +317,9 @@ class TrainConfig:
             )
         if min(s.epochs, s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
             raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
+        for view in (self.augment, self.weak or self.augment):
+            if view.outside not in ("reflection", "zeros") or not 0 <= view.jpeg <= 95:
+                raise ConfigError(f"A view's outside is reflection or zeros, not {view.outside!r}; its jpeg is 0 to 95.")
         if s.precision not in ("auto", "no", "bf16", "fp16"):
             raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
         if o.instance_from and not o.label:

@@ -14,20 +14,20 @@ __all__ = ["InfoNCE", "MatryoshkaLoss"]
 class InfoNCE(nn.Module):
     """Two views of an image attract, all other images of the batch repel (NT-Xent; SimCLR, arXiv 2002.05709, section 2.1).
 
-    Takes (2n, d) rows, of any length: row i and row n + i are the two views of image i. The second argument is not used; it is
-    there so that any criterion can stand here.
+    Takes (2n, d) rows, of any length: row i and row n + i are the two views of image i. With a second argument n, any rows beyond 2n are
+    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2).
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, rows: Tensor, target: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy of finding the other view among the 2n - 1 other rows."""
-        n = len(rows) // 2
+    def forward(self, rows: Tensor, pairs: int | None = None) -> Tensor:
+        """Mean cross-entropy of finding the other view among all other rows."""
+        n = len(rows) // 2 if pairs is None else pairs
         unit = F.normalize(rows.float(), dim=1)
-        similarity = unit @ unit.T / self.temperature
-        similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=rows.device), -torch.inf)
+        similarity = unit[: 2 * n] @ unit.T / self.temperature
+        similarity = similarity.masked_fill(torch.eye(2 * n, len(rows), dtype=torch.bool, device=rows.device), -torch.inf)
         other = torch.arange(2 * n, device=rows.device).roll(n)
         return F.cross_entropy(similarity, other)
 
@@ -49,7 +49,7 @@ class MatryoshkaLoss(nn.Module):
         self.dims = tuple(dims)
         self.weights = tuple(weights) or (1.0,) * len(self.dims)
 
-    def forward(self, parts: Sequence[Tensor] | Tensor, target: Tensor | None = None) -> Tensor:
+    def forward(self, parts: Sequence[Tensor] | Tensor, target: Tensor | int | None = None) -> Tensor:
         """`parts`: one tensor a prefix (the logits of its head, say), or an embedding (n, dim) to be cut into prefixes here."""
         if isinstance(parts, Tensor):
             parts = [parts[:, :d] for d in self.dims]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
+    if typing.get_origin(hint) is types.UnionType:  # of a kind and None
+        return None if value is None else _coerce(typing.get_args(hint)[0], value, origin)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return from_mapping(hint, value, origin)
@@ -50,8 +53,8 @@ def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
 
 
 def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
-    """A config of sections as a TOML file."""
-    values = to_mapping(config)
+    """A config of sections as a TOML file, without the keys that hold None."""
+    values = {k: v for k, v in to_mapping(config).items() if v is not None}
     lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
     for section, table in values.items():
         if isinstance(table, dict):

@@ -121,22 +121,25 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
         network.train()
         sums = torch.zeros(2, device=accelerator.device)
+        memory = torch.empty(0, config.model.dims[-1], device=accelerator.device)  # anew every epoch: no image repels itself
         for step, (batch, target) in enumerate(loader):
             with accelerator.accumulate(network):
                 _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
                 x = views(batch, size, config.augment, chance)
                 if similarity:
-                    x = torch.cat((x, views(batch, size, config.augment, chance)))
+                    x = torch.cat((x, views(batch, size, config.weak or config.augment, chance)))
                     target = torch.cat((target, target))
                 with accelerator.autocast():
                     embedding, logits = network(x)
                 zero = embedding.sum() * 0
                 label = label_loss(logits, target) if objective.label else zero
-                instance = instance_loss(embedding) if similarity else zero
+                instance = instance_loss(torch.cat((embedding.float(), memory)), len(batch)) if similarity else zero
                 accelerator.backward(objective.label * label + similarity * instance)
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
+            if similarity and objective.memory:
+                memory = torch.cat((memory, embedding[len(batch) :].detach().float()))[-objective.memory :]
             yield StepRecord(
                 epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start)
             )

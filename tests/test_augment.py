@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mrl_search.config import AugmentConfig
-from mrl_search.data.augment import GREY, shrink, to_network, views
+from mrl_search.data.augment import GREY, compressed, shrink, to_network, views
 from mrl_search.data.copies import HARD, PROTOCOLS, STANDARD, CopyProtocol, changed_copy
 from mrl_search.models.torchvision_import import import_torchvision
 
@@ -275,3 +275,24 @@ def test_the_standard_copy_is_drawn_as_before_there_was_a_hard_one() -> None:
         v2.ColorJitter(0.3, 0.3, 0.3, 0.02),
     ]
     assert np.array_equal(changed_copy(_picture(), 32, 11), np.asarray(v2.Compose(steps)(_picture())))
+
+
+def test_beyond_the_edges_is_black_or_a_reflection() -> None:
+    images = torch.full((50, 3, 32, 32), 200, dtype=torch.uint8)
+    turned = replace(STILL, rotate=45.0)
+    assert _views(images, turned).min() > 0.7
+    black = _views(images, replace(turned, outside="zeros"))[:, 0]
+    assert black[:, [0, 0, -1, -1], [0, -1, 0, -1]].min(dim=1).values.lt(0.1).sum() > 40
+    assert torch.allclose(black[:, 12:20, 12:20], torch.tensor(200 / 255))
+
+
+def test_jpeg_is_that_of_a_file() -> None:
+    images = _images(20, low=0, high=255)
+    assert torch.equal(_views(images, replace(STILL, jpeg=95)), _views(images, replace(STILL, jpeg=95)))
+    best, worst = ((_views(images, replace(STILL, jpeg=q)) - images / 255).abs().mean((1, 2, 3)) for q in (95, 1))
+    assert 0 < best.max() < 0.02 < worst.max()
+    for quality in (5, 50):
+        file = io.BytesIO()
+        Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+        saved = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+        assert torch.equal(compressed(images[:1] / 255, torch.tensor([float(quality)]))[0], saved / 255)

@@ -35,6 +35,13 @@ def test_info_nce_by_hand() -> None:
     assert InfoNCE(1.0)(rows[[0, 1, 3, 2]]).item() == pytest.approx(np.log(np.e + 2), rel=1e-6)  # the views swapped: the worst
 
 
+def test_rows_beyond_the_pairs_only_repel() -> None:
+    """The two images of above and one more of an earlier step, half way between them: each row finds its like among one more."""
+    rows = torch.tensor([[2.0, 0], [0, 3], [5, 0], [0, 7], [4, 4]])
+    assert InfoNCE(1.0)(rows, 2).item() == pytest.approx(np.log((np.e + 2 + np.exp(0.5**0.5)) / np.e), rel=1e-6)
+    assert MatryoshkaLoss(InfoNCE(1.0), (1, 2))(rows[:4] + 1, 2) == MatryoshkaLoss(InfoNCE(1.0), (1, 2))(rows[:4] + 1)
+
+
 def test_info_nce_does_not_see_lengths_and_is_fine_with_low_precision() -> None:
     rows = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
     value = InfoNCE(0.2)(rows)

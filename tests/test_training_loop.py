@@ -342,10 +342,14 @@ SETTINGS = {
     "flip": {"augment__flip": 0.0},
     "jitter": {"augment__jitter": (0.4, 0.4, 0.4, 0.0)},
     "blur": {"augment__blur": 1.0},
+    "jpeg": {"augment__jpeg": 20},
+    "outside": {"augment__outside": "zeros"},
+    "weak": {"weak": AugmentConfig(rotate=1.0)},
     "label": {"objective__label": 0.5},
     "instance": {"objective__instance": 0.1},
     "instance_from": {"objective__instance_from": 1},
     "temperature": {"objective__temperature": 0.5},
+    "memory": {"objective__memory": 24},
     "smoothing": {"objective__smoothing": 0.1},
     "weights": {"objective__weights": (1.0, 0.5)},
     "epochs": {"schedule__epochs": 2},
@@ -378,7 +382,7 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma"}  # in test_training, test_models, test_reading, test_seed
     config = to_mapping(TINY)
-    names = {"seed", "name"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
+    names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
 
 

@@ -1,14 +1,17 @@
 """Training views, drawn for a whole batch at once on the device: one affine crop and one linear colour change an image."""
 
+import io
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from mrl_search.config import AugmentConfig
 
-__all__ = ["blurred", "shrink", "to_network", "views"]
+__all__ = ["blurred", "compressed", "shrink", "to_network", "views"]
 
 BLUR = (0.1, 2.0)  # deviations in pixels, those that torchvision's GaussianBlur draws from
 GREY = (0.299, 0.587, 0.114)
@@ -45,7 +48,7 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.stack((torch.stack((w * cos * mirror, -w * sin, x), 1), torch.stack((h * sin * mirror, h * cos, y), 1)), 1)
     grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
-    view = F.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
+    view = F.grid_sample(images.float() / 255, grid, padding_mode=config.outside, align_corners=False)
 
     brightness, contrast, saturation = (uniform(1 - j, 1 + j).view(n, 1, 1) for j in config.jitter[:3])
     turn = uniform(-1, 1) * 2 * math.pi * config.jitter[3]
@@ -63,7 +66,19 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     if config.blur:  # nothing is drawn without it: other recipes keep their views
         sigma = uniform(*BLUR)
         view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
+    if config.jpeg:
+        view = compressed(view, uniform(config.jpeg, 95))
     return (view * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def compressed(images: Tensor, quality: Tensor) -> Tensor:
+    """Saved as JPEG files and read again: (n, 3, h, w) float32 from 0 to 1, qualities (n,) from 1 to 95."""
+    read = []
+    for pixels, q in zip((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), quality.tolist(), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=round(q))
+        read.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).to(images.device).float() / 255
 
 
 def blurred(images: Tensor, sigma: Tensor) -> Tensor:

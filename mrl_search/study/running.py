@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrl_search.config import to_mapping
+from mrl_search.config import TrainConfig
 from mrl_search.data.pixels import Pixels, load_pixels
 from mrl_search.data.sources import Source, open_source
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.manifest import package_versions
+from mrl_search.mapping import from_mapping, to_mapping
 from mrl_search.models.checkpoint import DESCRIPTION
 from mrl_search.models.encoder import load_encoder
 from mrl_search.study.definition import Job, Study, jobs_of
@@ -73,8 +74,8 @@ def state_of(study: Study, part: str, places: Places) -> list[State]:
     states = []
     for job in jobs_of(study, part):
         known = told.get((job.run.name, job.key))
-        if known is not None and known["recipe"] != to_mapping(job.config):
-            file = record_file(places.records, part, job.key)
+        file = record_file(places.records, part, job.key)
+        if known is not None and from_mapping(TrainConfig, known["recipe"], str(file)) != job.config:
             raise DataError(
                 f"{file} was made by another recipe than the study has now.", "Remove it, and its folder in the runs, to redo it."
             )
