@@ -9,7 +9,7 @@ from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.certify import outside, proofs
 from mrl_search.search.run import check_queries, query_blocks
-from mrl_search.search.stage import Rows, count_of, is_exact, joined, propose, rescore
+from mrl_search.search.stage import Rows, count_of, is_exact, joined, opening, rescore
 
 __all__ = ["search_adaptive"]
 
@@ -53,7 +53,7 @@ def _climb(index: Index, queries: NDArray[np.float32], plan: Plan, k: int, allow
     before = np.empty((n, width), dtype=np.int64)
     for stage in plan.stages:
         some, candidates = queries[going], 0 if hits is None else hits.ids.shape[1]
-        hits = propose(index, some, stage, allowed) if hits is None else rescore(index, some, hits.ids, stage.dims, stage.keep)
+        hits = opening(index, some, plan, allowed) if hits is None else rescore(index, some, hits.ids, stage.dims, stage.keep)
         if known:
             limit[going] = np.maximum(limit[going], outside(index, some, stage.dims, hits, candidates, allowed))
         top, proven = hits.ids[:, :width], proofs(index, some, stage.dims, hits, width, limit[going])

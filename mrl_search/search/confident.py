@@ -6,18 +6,18 @@ the call asks for, and the same index gives the same thresholds. Where the model
 surer than they are for others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.cascade import Cascade, CascadePoint, learn_cascade, run_cascade
-from mrl_search.config import Plan, Stage
+from mrl_search.config import Plan
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.search.others import leave_out
 from mrl_search.search.run import check_queries, query_blocks, stages
-from mrl_search.search.stage import Rows, propose, rescore
+from mrl_search.search.stage import Rows, opening, rescore
 from mrl_search.search.vote import Vote, Weighting, vote
 
 __all__ = ["Ballot", "Learned", "classify_adaptive", "learn_thresholds"]
@@ -67,7 +67,7 @@ def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | N
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
     sampled = np.isin(hashes.astype(str), hashes[rows].astype(str))
     extra = int(np.unique(hashes[sampled].astype(str), return_counts=True)[1].max())
-    wider = Plan(tuple(Stage(stage.dims, stage.keep + extra) for stage in plan.stages))
+    wider = Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
     queries = check_queries(index, index.embeddings.vectors[rows], wider)
     confidence, correct = np.empty((len(rows), len(plan.stages))), np.empty((len(rows), len(plan.stages)), dtype=bool)
     for some in query_blocks(queries, wider):
@@ -101,7 +101,7 @@ def classify_adaptive(
         ids: Rows | None = None
         for stage, threshold in zip(plan.stages, cascade.thresholds, strict=True):
             some = queries[going]
-            hits = propose(index, some, stage, allowed) if ids is None else rescore(index, some, ids, stage.dims, stage.keep)
+            hits = opening(index, some, plan, allowed) if ids is None else rescore(index, some, ids, stage.dims, stage.keep)
             given = vote(hits.first(ballot.k), index.embeddings.labels, ballot.temperature, ballot.weighting)
             votes |= dict(zip(going.tolist(), given, strict=True))
             read[going] = stage.dims

@@ -74,13 +74,15 @@ def sift(codes: NDArray[np.int8], weights: NDArray[np.float32], tails: NDArray[n
     if _worth_it(codes.size):
         kernel, parts = _compiled()["sift"], list(blocks(len(codes), 1, -(-len(codes) // _threads())))
         found: list[Any] = [None] * len(parts)
+        unit = np.abs(weights).max(initial=np.float32(1e-30)) / np.float32(32767)
+        whole = np.rint(weights / unit).astype(np.int16)
+        doubt = unit * 64 * codes.shape[1]  # half a unit for each code, which is 127 at most, and a little for rounding
+        numbers = np.float32(tail), np.float32(least - doubt)
 
         def one(rows: slice) -> None:
             for i in range(rows.start, rows.stop):
                 out = np.empty(parts[i].stop - parts[i].start, dtype=np.int64)
-                found[i] = (
-                    parts[i].start + out[: kernel(codes[parts[i]], weights, tails[parts[i]], np.float32(tail), np.float32(least), out)]
-                )
+                found[i] = parts[i].start + out[: kernel(codes[parts[i]], whole, unit, tails[parts[i]], *numbers, out)]
 
         _spread(len(parts), one)
         return np.concatenate(found)

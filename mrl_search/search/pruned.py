@@ -10,7 +10,7 @@ from mrl_search.results import BatchHits
 from mrl_search.search.bounds import SLACK, Bounds
 from mrl_search.search.kernel import sift
 from mrl_search.search.ranking import best
-from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, propose, rescore
+from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, rescore, shortlist
 from mrl_search.vectors import prefix, rows_of
 
 __all__ = ["exact_pruned"]
@@ -53,7 +53,7 @@ def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
 
 def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> NDArray[np.float32]:
     """A score that the true k-th answer of each query has at least: (n, 1) float32; -inf where too few were found."""
-    found = rescore(index, queries, propose(index, queries, start, allowed).ids, index.dim, k)
+    found = rescore(index, queries, shortlist(index, queries, start, allowed), index.dim, k)
     return found.scores[:, k - 1 :] - SLACK
 
 

@@ -14,7 +14,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.pruned import exact_pruned
-from mrl_search.search.stage import Rows, count_of, joined, propose, rescore
+from mrl_search.search.stage import Rows, count_of, joined, opening, propose, rescore, shortlist
 from mrl_search.vectors import rows_of
 
 __all__ = ["check_queries", "query_blocks", "search", "stages"]
@@ -47,8 +47,16 @@ def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Row
         found = exact_pruned(index, queries, plan.keep, allowed)
         return BatchHits(found.ids, found.scores)
     parts = []
+    first, *later = plan.stages
     for rows in query_blocks(queries, plan):
-        *_, (_, hits) = stages(index, queries[rows], plan, allowed)
+        some = queries[rows]
+        if not later:
+            parts.append(propose(index, some, first, allowed))
+            continue
+        ids = shortlist(index, some, first, allowed)
+        for stage in later:
+            hits = rescore(index, some, ids, stage.dims, stage.keep)
+            ids = hits.ids
         parts.append(hits)
     return joined(parts, min(plan.keep, count_of(index, allowed)))
 
@@ -71,7 +79,7 @@ def query_blocks(queries: NDArray[np.float32], plan: Plan) -> Iterator[slice]:
 def stages(index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None) -> Iterator[tuple[int, BatchHits]]:
     """Run `plan` stage by stage, for queries that were checked: the dims of each stage and what it keeps, best first."""
     first, *later = plan.stages
-    hits = propose(index, queries, first, allowed)
+    hits = opening(index, queries, plan, allowed)
     yield first.dims, hits
     for stage in later:
         hits = rescore(index, queries, hits.ids, stage.dims, stage.keep)

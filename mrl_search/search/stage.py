@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Stage
+from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index, search_parameters
 from mrl_search.results import BatchHits
@@ -20,7 +20,7 @@ from mrl_search.search.kernel import pair_cosines
 from mrl_search.search.ranking import best
 from mrl_search.vectors import prefix, rows_of
 
-__all__ = ["MARGIN", "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "pair_scores", "propose", "rescore"]
+__all__ = ["MARGIN", "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "opening", "pair_scores", "propose", "rescore", "shortlist"]
 
 MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
 TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
@@ -53,6 +53,33 @@ def propose(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: R
             deeper = propose(index, queries[torn[some]], stage, allowed, 4 * wide - keep)
             hits.ids[torn[some]], hits.scores[torn[some]] = deeper.ids, deeper.scores
     return hits
+
+
+def opening(index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None) -> BatchHits:
+    """What the first stage of `plan` keeps, scored, and in order."""
+    first = plan.stages[0]
+    if len(plan.stages) == 1:
+        return propose(index, queries, first, allowed)
+    return rescore(index, queries, shortlist(index, queries, first, allowed), first.dims, first.keep)
+
+
+def shortlist(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None) -> Rows:
+    """Ids (n, stage.keep) of a first stage that others follow, in no order: the cut is FAISS's, and no prefix is read again to make it.
+
+    Equal scores at the cut of an approximate index go by id. Where a flat index cannot tell the scores at its cut apart, or there
+    is no index to ask, the cut is that of `propose`.
+    """
+    dims, count = stage.dims, count_of(index, allowed)
+    if index.scans(dims) or allowed is not None or stage.keep >= count:
+        return propose(index, queries, stage, allowed).ids
+    flat = isinstance(index.prefix_index(dims), faiss.IndexFlat)
+    said, ids = ask(index, queries, Stage(dims, min(stage.keep + (1 if flat else MARGIN), count), stage.effort))
+    torn = np.flatnonzero(said[:, stage.keep - 1] <= said[:, stage.keep] + (TIE if flat else 0))
+    if len(torn) and flat:
+        ids[torn, : stage.keep] = propose(index, queries[torn], stage).ids
+    elif len(torn):
+        ids[torn] = np.take_along_axis(ids[torn], np.lexsort((ids[torn], -said[torn])), axis=1)
+    return ids[:, : stage.keep]
 
 
 def ask(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None) -> tuple[NDArray[np.float32], Rows]:

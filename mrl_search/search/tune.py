@@ -22,13 +22,13 @@ from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.ranking import best
 from mrl_search.search.run import search
-from mrl_search.search.stage import MARGIN, Rows, ask, pair_scores, propose
+from mrl_search.search.stage import Rows, ask, pair_scores, propose
 from mrl_search.search.vote import vote
 
 __all__ = ["Goal", "Trial", "Tuned", "default_plan", "front", "sample", "tune"]
 
 DEEPEST = 2000  # candidates that are looked at, at most
-SHORTLISTS = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 200)  # times k
+SHORTLISTS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130, 160, 200)  # times k
 TOLERANCE = 0.005  # what a plan may miss the target by on the queries that check it
 MIDDLE = 4  # times k: from this shortlist on a middle stage may pay
 TIMED, ROUNDS = 40, 3  # queries, and times that each is asked
@@ -243,14 +243,13 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
     yield judge.trial(Plan((Stage(dims, k, effort),)), propose(index, queries, Stage(dims, k + 1, effort)), ram)
     if dims == index.dim:
         return
-    depth = min(DEEPEST, len(index) - MARGIN)
+    depth = min(DEEPEST, len(index))
     shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
-    ids = ask(index, queries, Stage(dims, depth + MARGIN, effort))[1]
-    first, whole, last = pair_scores(index, queries, ids, dims), pair_scores(index, queries, ids, index.dim), Stage(index.dim, k)
+    ids = ask(index, queries, Stage(dims, depth, effort))[1]
+    whole, last = pair_scores(index, queries, ids, index.dim), Stage(index.dim, k)
     reached = False
     for keep in shortlists:
-        kept = np.argsort(-first[:, : keep + MARGIN], axis=1, kind="stable")[:, :keep]  # as `propose` cuts it
-        shortlist, scores = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(whole, kept, axis=1)
+        shortlist, scores = ids[:, :keep], whole[:, :keep]
         two = judge.trial(Plan((Stage(dims, keep, effort), last)), best(shortlist, scores, k + 1), ram)
         yield two
         if reached:
