@@ -143,7 +143,8 @@ CONFIGS = [
     TrainConfig(),
     TrainConfig(
         name='quo"ted', seed=3, model=ModelConfig(widths=(1, 2), dims=(4, 8)), augment=AugmentConfig(jitter=(0, 0.5, 0.1, 0.0)),
-        weak=AugmentConfig(jpeg=30, outside="zeros"), objective=ObjectiveConfig(weights=(1.0, 0.5)), schedule=ScheduleConfig(sizes={"0": 32, "3": 64}, precision="bf16"),
+        weak=AugmentConfig(jpeg=30, outside="zeros"), objective=ObjectiveConfig(weights=(1.0, 0.5)),
+        schedule=ScheduleConfig(sizes={"0": 32, "3": 64}, precision="bf16"),
     ),
 ]  # fmt: skip
 

@@ -20,7 +20,9 @@ from mrl_search.search.kernel import pair_cosines
 from mrl_search.search.ranking import best
 from mrl_search.vectors import prefix, rows_of
 
-__all__ = ["MARGIN", "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "opening", "pair_scores", "propose", "rescore", "shortlist"]
+__all__ = [
+    "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "opening", "pair_scores", "propose", "rescore", "shortlist",
+]  # fmt: skip
 
 MARGIN = 8  # candidates that FAISS is asked for beyond those a first stage keeps
 TIE = 1e-6  # scores this close are one to a flat index: its sums of up to 1,024 products in float32 are no surer
