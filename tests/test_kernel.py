@@ -90,3 +90,17 @@ def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
     assert kernel._worth_it(600)
     monkeypatch.setattr(kernel, "available", lambda: False)
     assert not kernel._worth_it(10**9)
+
+
+@pytest.mark.parametrize("keep", [1, 10, 32, 33, 500])
+def test_the_best_come_in_order_and_ties_go_by_id(engine: str, keep: int) -> None:
+    rng = np.random.default_rng(keep)
+    ids = np.stack([rng.permutation(1000)[:200] for _ in range(30)])
+    scores = rng.integers(-3, 4, ids.shape).astype(np.float32) / 4
+    ids[::3, 5:9], scores[::3, 5:9] = -1, -np.inf
+    scores[4, :7] = np.float32(-0.0)
+    found = kernel.best(ids, scores, keep)
+    assert (found.ids.shape, found.ids.dtype, found.scores.dtype) == ((30, min(keep, 200)), np.int64, np.float32)
+    for i in range(30):
+        order = sorted(zip(-scores[i] + 0.0, ids[i], strict=True))[:keep]
+        assert [(-s, row) for s, row in order] == list(zip(found.scores[i], found.ids[i], strict=True))

@@ -14,7 +14,7 @@ from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.results import BatchHits
 from mrl_search.search import exact, leave_out, search, search_others
-from mrl_search.search.ranking import best
+from mrl_search.search.kernel import best
 
 
 def naive(index: Index, query: np.ndarray, plan: Plan) -> list[tuple[int, float]]:

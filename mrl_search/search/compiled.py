@@ -9,7 +9,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-__all__ = ["pairs", "sift"]
+__all__ = ["pairs", "select", "sift"]
 
 SUMS = {"reassoc", "contract"}  # sums may be taken in any order, which lets a processor add many at once
 AHEAD = 4  # candidates whose rows are fetched before they are needed: they lie anywhere, and memory is slow to answer
@@ -109,6 +109,23 @@ def pairs(vectors: Any, unit: Any, ids: Any, scores: Any) -> None:  # noqa: ANN4
                 product += x * unit[i, k]
                 square += x * x
             scores[i, j] = product / np.sqrt(square) if square > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def select(ids: Any, scores: Any, best_ids: Any, best_scores: Any) -> None:  # noqa: ANN401
+    """Fill `best_ids` and `best_scores` (n, k) with the best of each row, higher score first, then lower id; k is at most m, and small."""
+    last = best_ids.shape[1] - 1
+    for i in range(ids.shape[0]):
+        held, marks = best_ids[i], best_scores[i]
+        for j in range(ids.shape[1]):
+            row, score = ids[i, j], scores[i, j]
+            if j > last and (marks[last] > score or (marks[last] == score and held[last] < row)):
+                continue
+            place = min(j, last)
+            while place > 0 and (marks[place - 1] < score or (marks[place - 1] == score and held[place - 1] > row)):
+                held[place], marks[place] = held[place - 1], marks[place - 1]
+                place -= 1
+            held[place], marks[place] = row, score
 
 
 @njit(cache=True, nogil=True)

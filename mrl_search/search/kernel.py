@@ -1,4 +1,4 @@
-"""Scoring in compiled code, straight from the rows on disk: cosines of candidates, and the sieve of exact search.
+"""Scoring in compiled code, straight from the rows on disk: cosines of candidates, their order, and the sieve of exact search.
 
 Compiled by numba where that is installed (the extra `fast`); numpy does the same sums, also in float64, where it is not. Importing
 numba and loading what it compiled takes about half a second, so the first jobs are left to numpy until they have cost as much.
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.embeddings import blocks
+from mrl_search.results import BatchHits
 
-__all__ = ["available", "load", "pair_cosines", "sift"]
+__all__ = ["available", "best", "load", "pair_cosines", "sift"]
 
 LOAD = 1 << 27  # products that numpy does in the time that loading the kernels takes
+FEW = 32  # answers up to which keeping them in order beats sorting
 CACHED = 1 << 18  # numbers that numpy scores at once: few enough to stay in a processor's cache
 
 _done = 0  # products that were left to numpy so far
@@ -59,6 +61,30 @@ def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: 
             scores[rows, columns] = np.vecdot(some, unit[rows, None], dtype=np.float64) / lengths
     scores[ids < 0] = -np.inf
     return scores
+
+
+def best(ids: NDArray[np.int64], scores: NDArray[np.float32], keep: int) -> BatchHits:
+    """The best `keep` of each row, or all m: higher score first, and of equal scores the lower id, in whatever order they were found.
+
+    Args:
+        ids: (n, m) int64, below 2**32 and distinct within a row, or -1 where a row holds fewer than m.
+        scores: (n, m) float32, aligned; -inf where the id is -1.
+        keep: how many of each row.
+    """
+    keep = min(keep, ids.shape[1])
+    if keep <= FEW and _worth_it(ids.size):
+        found = BatchHits(np.empty((len(ids), keep), dtype=np.int64), np.empty((len(ids), keep), dtype=np.float32))
+        _compiled()["select"](ids, scores, found.ids, found.scores)
+        return found
+    bits = (scores + np.float32(0)).view(np.int32)  # adding 0 turns -0 into 0
+    ascending = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)  # as integers in the order of the floats
+    key = (-ascending.astype(np.int64) << 32) + ids
+    if keep < key.shape[1]:
+        rows = np.argpartition(key, keep, axis=1)[:, :keep]
+        rows = np.take_along_axis(rows, np.take_along_axis(key, rows, axis=1).argsort(axis=1), axis=1)
+    else:
+        rows = key.argsort(axis=1)
+    return BatchHits(np.take_along_axis(ids, rows, axis=1), np.take_along_axis(scores, rows, axis=1))
 
 
 def sift(codes: NDArray[np.int8], weights: NDArray[np.float32], tails: NDArray[np.float32], tail: float, least: float) -> NDArray[np.int64]:
@@ -121,4 +147,4 @@ def _spread(n: int, job: Callable[[slice], object]) -> None:
 def _compiled() -> dict[str, Callable[..., Any]]:
     from mrl_search.search import compiled
 
-    return {"pairs": compiled.pairs, "sift": compiled.sift}
+    return {"pairs": compiled.pairs, "select": compiled.select, "sift": compiled.sift}

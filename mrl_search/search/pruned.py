@@ -8,8 +8,7 @@ from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.bounds import SLACK, Bounds
-from mrl_search.search.kernel import sift
-from mrl_search.search.ranking import best
+from mrl_search.search.kernel import best, sift
 from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, rescore, shortlist
 from mrl_search.vectors import prefix, rows_of
 

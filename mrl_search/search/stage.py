@@ -16,8 +16,7 @@ from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index, search_parameters
 from mrl_search.results import BatchHits
-from mrl_search.search.kernel import pair_cosines
-from mrl_search.search.ranking import best
+from mrl_search.search.kernel import best, pair_cosines
 from mrl_search.vectors import prefix, rows_of
 
 __all__ = [

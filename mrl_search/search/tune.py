@@ -18,9 +18,9 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index, efforts
 from mrl_search.manifest import prefix_file
 from mrl_search.results import BatchHits
+from mrl_search.search.kernel import best
 from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
-from mrl_search.search.ranking import best
 from mrl_search.search.run import search
 from mrl_search.search.stage import Rows, ask, pair_scores, propose
 from mrl_search.search.vote import vote

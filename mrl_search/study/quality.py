@@ -14,7 +14,7 @@ from mrl_search.embeddings import Heads
 from mrl_search.metrics import mean_average_precision, top1
 from mrl_search.results import BatchHits
 from mrl_search.search import vote
-from mrl_search.search.ranking import best
+from mrl_search.search.kernel import best
 from mrl_search.vectors import l2_normalize, prefix
 
 __all__ = ["Answers", "Part", "Representation", "head_answers", "neighbour_answers", "neighbours", "probe_answers", "quality"]
