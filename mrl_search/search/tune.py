@@ -288,24 +288,25 @@ def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> Rows:
 def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress | None) -> tuple[list[Trial], float]:
     """`trials` with their times, and that of exact search: p50 of single queries in ms, on one thread.
 
-    Plans are asked in turn, so that a slow moment of the machine meets all of them.
+    A plan answers all queries in a row, as one in use does; a round is every plan's turn, so that a slow moment of the machine is not
+    one plan's bad luck.
     """
     queries = goal.queries[np.linspace(0, len(goal.queries) - 1, TIMED).astype(int)]
     jobs: list[Callable[[NDArray[np.float32]], object]] = [partial(search, index, plan=trial.plan) for trial in trials]
     jobs.append(partial(exact_pruned, index, k=goal.k))
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
-    times = np.empty((ROUNDS, len(queries), len(jobs)))
+    times = np.empty((ROUNDS, len(jobs), len(queries)))
     try:
         for job in jobs:
             job(queries[:2])
-        for round_, query, number in np.ndindex(times.shape):
+        for round_, number, query in np.ndindex(times.shape):
             start = time.perf_counter()
             jobs[number](queries[query])
-            times[round_, query, number] = time.perf_counter() - start
-            if progress and number == 0:
-                progress("timing", round_ * len(queries) + query + 1, ROUNDS * len(queries))
+            times[round_, number, query] = time.perf_counter() - start
+            if progress and query == 0:
+                progress("timing", round_ * len(jobs) + number + 1, ROUNDS * len(jobs))
     finally:
         faiss.omp_set_num_threads(before)
-    *p50, exact_ms = (np.median(np.median(times, axis=0), axis=0) * 1e3).tolist()
+    *p50, exact_ms = (np.median(np.median(times, axis=0), axis=1) * 1e3).tolist()
     return [replace(trial, ms=ms) for trial, ms in zip(trials, p50, strict=True)], exact_ms
