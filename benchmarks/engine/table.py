@@ -55,7 +55,7 @@ def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]
     versions = ", ".join(f"{name} {e['versions'][name]}" for name in ("faiss-cpu", "numpy"))
     lines += [
         "",
-        f"{e['cpu']}, {e['cores']} cores, one thread (batches: 256 queries on two), {first['timed']} queries timed {first['rounds']} times, "
+        f"{e['cpu']}, {e['cores']} cores, one thread (batches: 256 queries on two), {first['timed']} queries {first['rounds']} times, "
         f"recall of {first['queries']:,}; opened in {first['open_s']:.3f} s; {versions}; commit {e['commit']}.",
         "",
     ]
