@@ -1,4 +1,4 @@
-"""How long a search takes, in one run, on a stated number of threads: single queries and batches, contestants in turn."""
+"""How long a search takes, in one run, on a stated number of threads: single queries and batches, each contestant by itself."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,20 +67,20 @@ def time_round(
     plan: Mapping[str, Round],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Time single queries, contestants in turn, so that a slow moment of the machine meets all of them: milliseconds by name."""
+    """Time single queries: milliseconds by name.
+
+    A contestant answers all of them in a row, as in ann-benchmarks and in use: what one reads is not what another finds cached.
+    """
     times: dict[str, list[float]] = {name: [] for name in answers}
-    longest = max(plan[name].count for name in answers)
-    for i in range(-max(plan[name].warm_up for name in answers), longest):
-        row = queries[i % len(queries)][None]
-        for name, answer in answers.items():
-            if not -plan[name].warm_up <= i < plan[name].count:
-                continue
+    for done, (name, answer) in enumerate(answers.items(), 1):
+        for i in range(-plan[name].warm_up, plan[name].count):
+            row = queries[i % len(queries)][None]
             start = time.perf_counter()
             answer(row)
             if i >= 0:
                 times[name].append((time.perf_counter() - start) * 1e3)
-        if progress and i >= 0:
-            progress(i + 1, longest)
+        if progress:
+            progress(done, len(answers))
     return times
 
 
