@@ -123,10 +123,10 @@ class Plan:
 class IndexSpec:
     """Which indexes to build over the stored vectors.
 
-    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096,PQ128x4fs`), or
-    `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up to
-    50,000 vectors; above that clusters of compressed prefixes up to 128 dims, and `Scan` for longer ones, whose indexes would
-    take more memory and time to build than they save.
+    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096_HNSW16,PQ128x4fs`),
+    or `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up
+    to 50,000 vectors; above that clusters of compressed prefixes up to 128 dims, and `Scan` for longer ones, whose indexes would take
+    more memory and time to build than they save.
 
     Attributes:
         dims: prefix lengths that can begin a plan, ascending.
@@ -157,7 +157,7 @@ class IndexSpec:
         if dims > LONGEST_CODED:
             return SCAN
         lists = 1 << round(math.log2(4 * math.sqrt(count)))  # about 4·√n clusters: FAISS's guideline for inverted files
-        return f"RR{dims},IVF{lists},PQ{dims}x4fs" if dims >= 32 else f"IVF{lists},SQ8"
+        return f"RR{dims},IVF{lists}_HNSW16,PQ{dims}x4fs" if dims >= 32 else f"IVF{lists}_HNSW16,SQ8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from conftest import embedding_set, energy_first
 from mrl_search.config import IndexSpec
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
-from mrl_search.index import Index, add_prefix_indexes, build_prefix_index, newest_index
+from mrl_search.index import Index, add_prefix_indexes, build, build_prefix_index, newest_index, search_parameters
+from mrl_search.index.clusters import allot, find_centroids, inverted_file
 from mrl_search.manifest import verify
 
 
@@ -72,7 +73,7 @@ def test_indexes_are_added_to_a_folder_that_is_still_built(small_set: EmbeddingS
 
 def test_indexes_are_filled_in_blocks(small_set: EmbeddingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mrl_search.embeddings.BLOCK", 8 * 150)
-    monkeypatch.setattr("mrl_search.index.build.TRAINING_ROWS", 200)
+    monkeypatch.setattr("mrl_search.index.build.FEWEST", 200)
     small_set.save(tmp_path / "it")
     told: list[tuple[int, int, int]] = []
     add_prefix_indexes(tmp_path / "it", IndexSpec((8,), "IVF4,Flat"), lambda *done: told.append(done))
@@ -184,3 +185,36 @@ def test_the_newest_index_is_the_one_created_last(tmp_path: Path, make_index: Ca
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "manifest.json").write_text("{")
     assert newest_index(tmp_path) == tmp_path / "a"
+
+
+def test_clusters_are_shared_out_by_size() -> None:
+    assert allot(10, np.array([50, 30, 20])).tolist() == [5, 3, 2]
+    assert allot(7, np.array([1, 1, 5, 0])).tolist() == [1, 1, 5, 0]
+    assert allot(4, np.array([34, 33, 33])).tolist() == [2, 1, 1]
+    sizes = np.random.default_rng(0).integers(0, 90, 300)
+    parts = allot(999, sizes)
+    assert parts.sum() == 999
+    assert (parts <= sizes).all()
+    assert np.abs(parts - 999 * sizes / sizes.sum()).max() < 1
+
+
+def test_many_clusters_are_found_in_two_levels_and_serve_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = energy_first(np.random.default_rng(0), 20_000, 16)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    queries = energy_first(np.random.default_rng(1), 300, 16)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    truth = (queries @ x.T).argmax(axis=1)
+
+    def recall(factory: str) -> float:
+        index = build_prefix_index(x, factory)
+        assert inverted_file(index).nlist == inverted_file(index).quantizer.ntotal == 1024
+        ids = index.search(queries, 1, params=search_parameters(index, 1, 16))[1][:, 0]
+        return float((ids == truth).mean())
+
+    two_levels = {f: recall(f) for f in ("IVF1024,Flat", "IVF1024_HNSW16,Flat", "RR16,IVF1024_HNSW16,Flat")}
+    centroids = find_centroids(x, 1024)
+    assert (centroids.shape, centroids.dtype) == ((1024, 16), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+    monkeypatch.setattr(build, "MANY", 1 << 30)
+    plain = recall("IVF1024,Flat")
+    assert min(two_levels.values()) > plain - 0.03

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mrl_search.config import SCAN, IndexSpec
 from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.index.clusters import find_centroids, inverted_file
 from mrl_search.index.sieve import write_sieve
 from mrl_search.manifest import MANIFEST, VECTORS, prefix_file, read_manifest, write_manifest
 from mrl_search.storage import write_atomically
@@ -21,7 +22,8 @@ from mrl_search.vectors import check_dims, prefix
 
 __all__ = ["add_prefix_indexes", "build_prefix_index"]
 
-TRAINING_ROWS = 1 << 18  # enough for 4,096 clusters, of which each wants 39 to 64 rows
+FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with at least, and for each cluster: FAISS wants 39
+MANY = 1024  # clusters from which on they are found in two levels
 
 Progress = Callable[[int, int, int], None]
 
@@ -67,7 +69,7 @@ def add_prefix_indexes(folder: Path, spec: IndexSpec, progress: Progress | None 
             continue
         index = _untrained(d, kind)
         if not index.is_trained:
-            _train(index, prefix(vectors[_sample(len(vectors)), :d], d), kind)
+            _train(index, prefix(vectors[_sample(index, len(vectors)), :d], d), kind)
         for rows in blocks(len(vectors), d):
             _add(index, prefix(vectors[rows, :d], d), kind)
             if progress:
@@ -82,11 +84,13 @@ def add_prefix_indexes(folder: Path, spec: IndexSpec, progress: Progress | None 
     return factory
 
 
-def _sample(count: int) -> NDArray[np.int64] | slice:
+def _sample(index: faiss.Index, count: int) -> NDArray[np.int64] | slice:
     """Rows to train with: all, or as many as are of use, drawn with a fixed seed."""
-    if count <= TRAINING_ROWS:
+    clustered = inverted_file(index)
+    wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
+    if count <= wanted:
         return slice(None)
-    return np.sort(np.random.default_rng(0).choice(count, TRAINING_ROWS, replace=False))
+    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
 
 
 def _untrained(dims: int, factory: str) -> faiss.Index:
@@ -100,11 +104,29 @@ def _untrained(dims: int, factory: str) -> faiss.Index:
 
 def _train(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:
     try:
+        _place_clusters(index, x)
         index.train(x)
     except RuntimeError as error:
         raise ConfigError(
             f"{len(x):,} vectors cannot train an index {factory!r}: {_reason(error)}.", "Use fewer clusters, or Flat."
         ) from error
+
+
+def _place_clusters(index: faiss.Index, x: NDArray[np.float32]) -> None:
+    """Give an inverted file of many clusters its centroids; FAISS trains the rest, and few clusters, or other quantizers, altogether."""
+    clustered = inverted_file(index)
+    if clustered is None or not MANY <= clustered.nlist <= len(x) // 8:
+        return
+    quantizer = faiss.downcast_index(clustered.quantizer)
+    if not isinstance(quantizer, faiss.IndexFlat | faiss.IndexHNSWFlat):
+        return
+    if isinstance(index, faiss.IndexPreTransform):
+        for i in range(index.chain.size()):
+            step = faiss.downcast_VectorTransform(index.chain.at(i))
+            if not step.is_trained:
+                step.train(x)
+            x = step.apply(x)
+    quantizer.add(find_centroids(x, clustered.nlist))
 
 
 def _add(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:

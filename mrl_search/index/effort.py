@@ -12,6 +12,7 @@ FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 SHARE = 64  # an inverted file visits one in so many of its clusters, if nothing else is said
 ALL_UP_TO = 64  # of so few clusters all may be visited
 WALK = 64  # a graph holds at least so many candidates
+LOOK = 32  # and one that finds clusters so many
 
 
 def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.int64] | None = None) -> Any:  # noqa: ANN401 - SWIG
@@ -27,7 +28,11 @@ def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.i
         inner = search_parameters(faiss.downcast_index(index.index), k, effort, allowed)
         return None if inner is None else FAISS.SearchParametersPreTransform(index_params=inner)
     if isinstance(index, faiss.IndexIVF):
-        return FAISS.SearchParametersIVF(nprobe=min(effort or max(1, index.nlist // SHARE), index.nlist))
+        visited = min(effort or max(1, index.nlist // SHARE), index.nlist)
+        if not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
+            return FAISS.SearchParametersIVF(nprobe=visited)
+        graph = FAISS.SearchParametersHNSW(efSearch=max(LOOK, visited + visited // 4))
+        return FAISS.SearchParametersIVF(nprobe=visited, quantizer_params=graph)
     if isinstance(index, faiss.IndexHNSW):
         return FAISS.SearchParametersHNSW(efSearch=max(effort or max(WALK, 2 * k), k))
     if allowed is None:
@@ -42,7 +47,8 @@ def efforts(index: Any) -> tuple[int, ...]:  # noqa: ANN401
     if isinstance(index, faiss.IndexPreTransform):
         return efforts(faiss.downcast_index(index.index))
     if isinstance(index, faiss.IndexIVF):
-        return tuple(1 << i for i in range(max(index.nlist // 4, min(index.nlist, ALL_UP_TO)).bit_length()))
+        most = max(index.nlist // 4, min(index.nlist, ALL_UP_TO))
+        return tuple(sorted({step << i >> 1 for i in range(most.bit_length()) for step in (2, 3) if 0 < step << i >> 1 <= most}))
     if isinstance(index, faiss.IndexHNSW):
         return (16, 32, 64, 128, 256, 512, 1024)
     return (0,)

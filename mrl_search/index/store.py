@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mrl_search.config import SCAN
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
+from mrl_search.index.clusters import inverted_file
 from mrl_search.index.sieve import Sieve
 from mrl_search.items import Items
 from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
@@ -18,6 +19,8 @@ from mrl_search.rotation import rotate
 from mrl_search.vectors import nearest, rows_of
 
 __all__ = ["Index", "newest_index"]
+
+RESERVOIR = 11  # FAISS's way to keep a shortlist that single queries are answered fastest with
 
 
 class Index:
@@ -160,6 +163,9 @@ class Index:
             raise IndexFolderError(
                 f"{path} holds {index.ntotal:,} vectors of {index.d} dims, not {len(self):,} of {dims}.", self.manifest.rebuild(self.folder)
             )
+        clustered = inverted_file(index)
+        if isinstance(clustered, faiss.IndexIVFFastScan):
+            clustered.implem = RESERVOIR
         return index
 
 

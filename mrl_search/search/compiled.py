@@ -12,8 +12,8 @@ from numba.extending import intrinsic, overload
 __all__ = ["pairs", "select", "sift"]
 
 SUMS = {"reassoc", "contract"}  # sums may be taken in any order, which lets a processor add many at once
-AHEAD = 4  # candidates whose rows are fetched before they are needed: they lie anywhere, and memory is slow to answer
 LINE = 64  # bytes that memory gives at once
+AHEAD = 128  # lines that are fetched before they are needed: candidates lie anywhere, and memory is slow to answer
 USUAL = 64  # codes of a row, for which the compiler unrolls the sum
 NATIVE = platform.machine() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c"))
 
@@ -92,11 +92,12 @@ def _number_of(x: Any) -> Any:  # noqa: ANN401
 def pairs(vectors: Any, unit: Any, ids: Any, scores: Any) -> None:  # noqa: ANN401
     """Fill `scores` (n, m) float32 with the cosines of `unit` (n, d) float64 and the rows `ids` (n, m) of `vectors` (corpus, dim)."""
     d, m, step = unit.shape[1], ids.shape[1], LINE // vectors.itemsize
+    ahead = max(1, AHEAD * step // d)
     for i in range(ids.shape[0]):
-        for j in range(-AHEAD, m):
-            if j + AHEAD < m and ids[i, j + AHEAD] >= 0:
+        for j in range(-ahead, m):
+            if j + ahead < m and ids[i, j + ahead] >= 0:
                 for k in range(0, d, step):
-                    _fetch(vectors, ids[i, j + AHEAD], k)
+                    _fetch(vectors, ids[i, j + ahead], k)
             if j < 0:
                 continue
             row = ids[i, j]

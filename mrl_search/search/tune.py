@@ -257,7 +257,7 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
         reached = two.reached
         if not reached or keep < MIDDLE * k:
             continue
-        for middle in (d for d in index.dims if 2 * dims <= d < index.dim):  # a long shortlist, cut before it is read whole
+        for middle in _between(dims, index.dim):  # a long shortlist, cut before it is read whole
             order = np.argsort(-pair_scores(index, queries, shortlist, middle), axis=1, kind="stable")
             for shorter in (n for n in shortlists if n < keep):
                 cut = order[:, :shorter]
@@ -266,6 +266,11 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
                 if three.reached:
                     yield three
                     break
+
+
+def _between(first: int, last: int) -> list[int]:
+    """Prefixes for a middle stage, which needs no index: `first` doubled as often as it stays below `last`."""
+    return [first << i for i in range(1, (last // first).bit_length()) if first << i < last]
 
 
 def _promising(trials: list[Trial]) -> list[Trial]:
