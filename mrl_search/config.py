@@ -22,6 +22,7 @@ DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
 STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
 SCAN = "Scan"
 FLAT_UP_TO, LONGEST_CODED = 50_000, 128
+GRAPH_FROM = 16_384  # clusters from which on a graph finds the nearest faster than comparing with all
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class Plan:
 class IndexSpec:
     """Which indexes to build over the stored vectors.
 
-    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096_HNSW16,PQ128x4fs`),
-    or `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up
+    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096,PQ128x4fsr`), or
+    `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up
     to 50,000 vectors; above that clusters of compressed prefixes up to 128 dims, and `Scan` for longer ones, whose indexes would take
     more memory and time to build than they save.
 
@@ -157,7 +158,8 @@ class IndexSpec:
         if dims > LONGEST_CODED:
             return SCAN
         lists = 1 << round(math.log2(4 * math.sqrt(count)))  # about 4·√n clusters: FAISS's guideline for inverted files
-        return f"RR{dims},IVF{lists}_HNSW16,PQ{dims}x4fs" if dims >= 32 else f"IVF{lists}_HNSW16,SQ8"
+        clusters = f"IVF{lists}" if lists < GRAPH_FROM else f"IVF{lists}_HNSW16"
+        return f"RR{dims},{clusters},PQ{dims}x4fsr" if dims >= 32 else f"{clusters},SQ8"
 
 
 @dataclass(frozen=True, slots=True)

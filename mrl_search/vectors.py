@@ -36,7 +36,7 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
 def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows of unit length, (n, dim) float32. A row of zeros stays zero: it has no direction."""
     rows: NDArray[np.float32] = np.asarray(x, dtype=np.float32)
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    norm = np.sqrt(np.vecdot(rows, rows))[:, None]
     norm[norm == 0] = 1
     unit: NDArray[np.float32] = rows / norm
     return unit

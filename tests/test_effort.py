@@ -26,7 +26,8 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
     assert search_parameters(ivf, 10).nprobe == 1  # a 64th
     assert search_parameters(ivf, 10, 1000).nprobe == 64  # there are no more
     wide = search_parameters(build_prefix_index(rows, "IVF64_HNSW8,Flat"), 10, 40)
-    assert (wide.nprobe, wide.quantizer_params.efSearch) == (40, 50)  # the graph that finds clusters looks at a few more
+    assert wide.nprobe == 40
+    assert wide.quantizer_params is not None  # else the graph that finds clusters would look at 16
     assert search_parameters(graph, 10, 300).efSearch == 300
     assert search_parameters(graph, 10).efSearch == 64
     assert search_parameters(graph, 100).efSearch == 200
@@ -60,9 +61,9 @@ def test_plans_are_written_with_their_effort() -> None:
 def test_kinds_follow_from_the_size_of_the_corpus() -> None:
     spec = IndexSpec()
     assert {spec.factory_of(d, 50_000) for d in spec.dims} == {"Flat"}
-    assert spec.factory_of(64, 1_000_000) == "RR64,IVF4096_HNSW16,PQ64x4fs"
-    assert spec.factory_of(8, 1_000_000) == "IVF4096_HNSW16,SQ8"
-    assert spec.factory_of(128, 10_000_000) == "RR128,IVF16384_HNSW16,PQ128x4fs"
+    assert spec.factory_of(64, 1_000_000) == "RR64,IVF4096,PQ64x4fsr"
+    assert spec.factory_of(8, 1_000_000) == "IVF4096,SQ8"
+    assert spec.factory_of(128, 10_000_000) == "RR128,IVF16384_HNSW16,PQ128x4fsr"
     assert spec.factory_of(1024, 1_000_000) == "Scan"
     mixed = IndexSpec((8, 64), "Flat", {"64": "HNSW16,SQ8"})
     assert (mixed.factory_of(8, 10**6), mixed.factory_of(64, 10**6)) == ("Flat", "HNSW16,SQ8")

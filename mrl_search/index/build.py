@@ -23,6 +23,7 @@ from mrl_search.vectors import check_dims, prefix
 __all__ = ["add_prefix_indexes", "build_prefix_index"]
 
 FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with at least, and for each cluster: FAISS wants 39
+CAREFUL = 64  # centroids that a graph of them looks at: a vector in the wrong cluster is hard to find
 MANY = 1024  # clusters from which on they are found in two levels
 
 Progress = Callable[[int, int, int], None]
@@ -126,6 +127,8 @@ def _place_clusters(index: faiss.Index, x: NDArray[np.float32]) -> None:
             if not step.is_trained:
                 step.train(x)
             x = step.apply(x)
+    if isinstance(quantizer, faiss.IndexHNSW):
+        quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = CAREFUL, CAREFUL
     quantizer.add(find_centroids(x, clustered.nlist))
 
 

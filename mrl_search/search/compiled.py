@@ -56,7 +56,7 @@ def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: AN
         pointer = builder.bitcast(cgutils.get_item_pointer(context, builder, array, view, args[1:]), byte)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, soon needed, data
+        builder.call(function, [pointer, number(0), number(2), number(1)])  # to read, into the second cache: the first is too small; data
         return context.get_dummy_value()
 
     return signature, generate

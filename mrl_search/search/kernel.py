@@ -63,16 +63,17 @@ def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: 
     return scores
 
 
-def best(ids: NDArray[np.int64], scores: NDArray[np.float32], keep: int) -> BatchHits:
+def best(ids: NDArray[np.int64], scores: NDArray[np.float32], keep: int, nearly: bool = False) -> BatchHits:
     """The best `keep` of each row, or all m: higher score first, and of equal scores the lower id, in whatever order they were found.
 
     Args:
         ids: (n, m) int64, below 2**32 and distinct within a row, or -1 where a row holds fewer than m.
         scores: (n, m) float32, aligned; -inf where the id is -1.
         keep: how many of each row.
+        nearly: whether they come nearly in order, as from FAISS, which saves time.
     """
     keep = min(keep, ids.shape[1])
-    if keep <= FEW and _worth_it(ids.size):
+    if (nearly or keep <= FEW) and _worth_it(ids.size):
         found = BatchHits(np.empty((len(ids), keep), dtype=np.int64), np.empty((len(ids), keep), dtype=np.float32))
         _compiled()["select"](ids, scores, found.ids, found.scores)
         return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
-from mrl_search.index import Index, search_parameters
+from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.kernel import best, pair_cosines
 from mrl_search.vectors import prefix, rows_of
@@ -73,20 +73,19 @@ def shortlist(index: Index, queries: NDArray[np.float32], stage: Stage, allowed:
     dims, count = stage.dims, count_of(index, allowed)
     if index.scans(dims) or allowed is not None or stage.keep >= count:
         return propose(index, queries, stage, allowed).ids
-    flat = isinstance(index.prefix_index(dims), faiss.IndexFlat)
-    said, ids = ask(index, queries, Stage(dims, min(stage.keep + (1 if flat else MARGIN), count), stage.effort))
-    torn = np.flatnonzero(said[:, stage.keep - 1] <= said[:, stage.keep] + (TIE if flat else 0))
-    if len(torn) and flat:
+    said, ids = ask(index, queries, Stage(dims, min(stage.keep + MARGIN, count), stage.effort))
+    if not isinstance(index.prefix_index(dims), faiss.IndexFlat):
+        return best(ids, said, stage.keep, nearly=True).ids
+    torn = np.flatnonzero(said[:, stage.keep - 1] <= said[:, stage.keep] + TIE)
+    if len(torn):
         ids[torn, : stage.keep] = propose(index, queries[torn], stage).ids
-    elif len(torn):
-        ids[torn] = np.take_along_axis(ids[torn], np.lexsort((ids[torn], -said[torn])), axis=1)
     return ids[:, : stage.keep]
 
 
 def ask(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None) -> tuple[NDArray[np.float32], Rows]:
     """What the FAISS index of a prefix says: its scores and ids, each (n, stage.keep), in its own order; `allowed` only if it is flat."""
     coarse: Any = index.prefix_index(stage.dims)
-    parameters = search_parameters(coarse, stage.keep, stage.effort, allowed)
+    parameters = index.parameters(stage.dims, stage.keep, stage.effort, allowed)
     return coarse.search(prefix(queries, stage.dims), stage.keep, params=parameters)  # type: ignore[no-any-return]
 
 
