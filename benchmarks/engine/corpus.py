@@ -1,4 +1,4 @@
-"""Write an index of generated vectors, without ever holding all of them in memory.
+"""Write an index of generated vectors, without ever holding all of them in memory; one that is there gets new prefix indexes.
 
     python benchmarks/engine/corpus.py easy 1000000 /big/disk/easy-1m [--dims 64,128,1024] [--factory 64=HNSW16,SQ8]
 
@@ -13,44 +13,49 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mrl_search.bench.records import environment
 from mrl_search.bench.vectors import DIM, Kind, Tree, blocks_of_rows
 from mrl_search.config import DIMS, IndexSpec
 from mrl_search.embeddings import write_rows
 from mrl_search.index import add_prefix_indexes
 from mrl_search.items import ITEMS_SCHEMA, write_items
-from mrl_search.manifest import OWN_VECTORS, VECTORS, Manifest, write_manifest
+from mrl_search.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, write_manifest
 from mrl_search.storage import fresh_folder
 
 SEED = 100  # queries are rows of seed 1
 
 
-def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
-    """Build the index `out` of `n` vectors; returns its record."""
+def write(kind: Kind, n: int, out: Path, spec: IndexSpec) -> float:
+    """Write `n` vectors into the index `out`, which has no prefix indexes yet; returns how many seconds it took."""
+    start = time.perf_counter()
     with fresh_folder(out) as folder:
-        start = time.perf_counter()
         write_rows(folder / VECTORS, (n, DIM), np.dtype(spec.dtype), blocks_of_rows(Tree.of(kind), n, SEED))
         unknown = [pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]]
         columns = [pa.array(np.arange(n)), *unknown, pa.array(np.ones(n, np.float32))]
         write_items(folder, pa.table(columns, schema=ITEMS_SCHEMA))
-        written = time.perf_counter() - start
-        seconds: dict[str, float] = {}
-        last = time.perf_counter()
-
-        def tell(dims: int, done: int, total: int) -> None:
-            nonlocal last
-            if done == total:
-                seconds[str(dims)], last = round(time.perf_counter() - last, 2), time.perf_counter()
-
-        factory = add_prefix_indexes(folder, spec, tell)
-        sieve = time.perf_counter() - last
         manifest = Manifest(
             encoder=OWN_VECTORS, fingerprint=f"{kind}-{n}", dim=DIM, dims=spec.dims, count=n, dtype=spec.dtype,
-            source=f"generated: {kind}, {n} rows, seed {SEED}", model="", factory=factory,
+            source=f"generated: {kind}, {n} rows, seed {SEED}", model="", factory={},
         )  # fmt: skip
         write_manifest(folder, manifest)
+    return time.perf_counter() - start
+
+
+def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
+    """Build the index `out` of `n` vectors, or only its prefix indexes where it is there already; returns the record."""
+    written = None if (out / MANIFEST).exists() else round(write(kind, n, out, spec), 1)
+    seconds: dict[str, float] = {}
+    last = time.perf_counter()
+
+    def tell(dims: int, done: int, total: int) -> None:
+        nonlocal last
+        if done == total:
+            seconds[str(dims)], last = round(time.perf_counter() - last, 2), time.perf_counter()
+
+    factory = add_prefix_indexes(out, spec, tell)
     return {
-        "kind": "corpus", "vectors": str(kind), "n": n, "factory": factory, "write_s": round(written, 1), "build_s": seconds,
-        "sieve_s": round(sieve, 1),
+        "kind": "corpus", "vectors": str(kind), "n": n, "factory": factory, "write_s": written, "build_s": seconds,
+        "sieve_s": round(time.perf_counter() - last, 1), "environment": environment(),
     }  # fmt: skip
 
 
