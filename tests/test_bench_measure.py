@@ -23,6 +23,7 @@ from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.manifest import store_plan
+from mrl_search.metrics import mean_average_precision
 from mrl_search.search import exact
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
@@ -74,6 +75,18 @@ def test_prefixes_are_as_good_as_evaluate_says(small_index: Index, tmp_path: Pat
         assert share_of(record["vote"]).value == told.knn_top1
         assert share_of(record["linear"]).value == told.linear_top1
         assert (share_of(record["vote"]).low, share_of(record["vote"]).high) == told.ci95["knn_top1"]
+
+
+def test_average_precision_is_that_of_the_ten_nearest_others_however_few_vote(small_index: Index) -> None:
+    labels = small_index.embeddings.labels
+    for told in accuracy_per_prefix(small_index, small_index.embeddings, k=3):
+        unit = small_index.embeddings.prefix(told.dims).astype(np.float64)
+        cosines = unit @ unit.T
+        np.fill_diagonal(cosines, -2)
+        relevant = labels[np.argsort(-cosines, axis=1)[:, :10]] == labels[:, None]
+        assert told.map_at_10 == pytest.approx(mean_average_precision(relevant), abs=1e-6)
+        low, high = told.ci95["map_at_10"]
+        assert low < told.map_at_10 < high
 
 
 def test_recall_is_told_against_brute_force_without_the_query_itself(small_index: Index, tmp_path: Path) -> None:

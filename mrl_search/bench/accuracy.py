@@ -1,4 +1,4 @@
-"""How good each prefix is: linear heads, k-NN vote, and instance recall, each with n and a 95% interval."""
+"""How good each prefix is: linear heads, k-NN vote, average precision, and instance recall, each with n and a 95% interval."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,12 @@ from mrl_search.config import Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import DataError
 from mrl_search.index import Index
-from mrl_search.metrics import wilson_interval
+from mrl_search.metrics import average_precision, mean_interval, wilson_interval
 from mrl_search.search import search, search_others, vote
 
 __all__ = ["Copies", "PrefixAccuracy", "accuracy_per_prefix", "thumbnail_recall"]
+
+RANKS = 10  # that average precision looks at
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,15 +35,17 @@ class PrefixAccuracy:
         n: labelled queries behind the two accuracies.
         linear_top1: the linear head of the prefix is right.
         knn_top1: the vote of the nearest neighbours is right; an image is never its own neighbour.
+        map_at_10: how many of the ten nearest have the query's label, and how far in front (`mean_average_precision`).
         instance_recall_at_1: a changed copy finds its original first among the whole corpus.
         n_instance: copies behind it.
-        ci95: Wilson 95% interval of each share, by its name.
+        ci95: 95% interval of each share, by its name: Wilson's, for `map_at_10` that of a mean.
     """
 
     dims: int
     n: int
     linear_top1: float | None
     knn_top1: float | None
+    map_at_10: float | None
     instance_recall_at_1: float | None
     n_instance: int
     ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -66,24 +70,32 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
     results = []
     for d in index.dims:
         right: dict[str, NDArray[np.bool_]] = {}
+        precision: NDArray[np.float64] | None = None
         if len(labelled) and d in queries.heads:
             right["linear_top1"] = queries.linear_predictions(d)[labelled] == truth
         if len(labelled) and corpus_labelled:
-            hits = search_others(index, vectors, hashes, Plan.single(d, k))
-            right["knn_top1"] = np.array([v.label for v in vote(hits, index.embeddings.labels)], dtype=object) == truth
+            hits = search_others(index, vectors, hashes, Plan.single(d, max(k, RANKS)))
+            right["knn_top1"] = np.array([v.label for v in vote(hits.first(k), index.embeddings.labels)], dtype=object) == truth
+            ids = hits.ids[:, :RANKS]
+            precision = average_precision((index.embeddings.labels[ids] == truth[:, None]) & (ids >= 0))
         if copies is not None and copied is not None and len(copied):
             first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
             right["instance_recall_at_1"] = index.embeddings.hashes[first] == copies.originals
         shares = {name: float(r.mean()) for name, r in right.items()}
+        intervals = {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()}
+        if precision is not None:
+            shares["map_at_10"] = float(precision.mean())
+            intervals["map_at_10"] = mean_interval(shares["map_at_10"], float(precision.std()), len(precision))
         results.append(
             PrefixAccuracy(
                 d,
                 len(labelled),
                 shares.get("linear_top1"),
                 shares.get("knn_top1"),
+                shares.get("map_at_10"),
                 shares.get("instance_recall_at_1"),
                 0 if copies is None else len(copies.rows),
-                {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()},
+                intervals,
             )  # fmt: skip
         )
     return results

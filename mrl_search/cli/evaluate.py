@@ -70,11 +70,11 @@ def evaluate(
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
         return
-    shares = ("linear_top1", "knn_top1", "instance_recall_at_1")
+    shares = ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
     rows = [(str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares)) for p in result.prefixes]
-    columns = ("dims", "linear head", f"{k}-NN", "instance recall@1")
-    show_table(columns if instance else columns[:3], [row if instance else row[:3] for row in rows])
+    columns = ("dims", "linear head", f"{k}-NN", "mAP@10", "instance recall@1")
+    show_table(columns if instance else columns[:4], [row if instance else row[:4] for row in rows])
     p = result.prefixes[0]
-    note(f"n = {p.n:,}, top-1 accuracy with 95% Wilson interval" + (f"; {p.n_instance:,} changed copies, {instance}" if instance else ""))
+    note(f"n = {p.n:,}, with 95% intervals" + (f"; {p.n_instance:,} changed copies, {instance}" if instance else ""))
     if result.thumbnail_recall_at_1 is not None:
         note(f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}")
