@@ -5,7 +5,7 @@
 INDEX is what `corpus.py` wrote, or any other index. Each contestant answers the same fresh queries; a record tells recall@10
 against exact cosine at 1024 dims, p50 and p99 in ms, bytes of memory a vector for its coarse part, seconds to build, and the
 environment. Queries of generated vectors are rows of another seed; of real ones, items with some noise, so that none is its own answer.
-`--peers` adds graphs on all dims: faiss HNSW32, and hnswlib and usearch where they are installed.
+`--peers` adds graphs on all dims: faiss HNSW32, and hnswlib and usearch where they are installed (the extra `peers`).
 """
 
 import argparse
