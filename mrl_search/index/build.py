@@ -6,6 +6,7 @@ An index is a FAISS factory string; the metric is the inner product of unit vect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -122,8 +123,9 @@ def _place_clusters(index: faiss.Index, x: NDArray[np.float32]) -> None:
     if not isinstance(quantizer, faiss.IndexFlat | faiss.IndexHNSWFlat):
         return
     if isinstance(index, faiss.IndexPreTransform):
-        for i in range(index.chain.size()):
-            step = faiss.downcast_VectorTransform(index.chain.at(i))
+        chain: Any = index.chain
+        for i in range(chain.size()):
+            step = faiss.downcast_VectorTransform(chain.at(i))
             if not step.is_trained:
                 step.train(x)
             x = step.apply(x)

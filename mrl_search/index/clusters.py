@@ -29,8 +29,7 @@ def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     group = top.index.search(x, 1)[1][:, 0]
     sizes = np.bincount(group, minlength=groups)
     start = np.concatenate([_kmeans(x[group == i], int(k)).centroids for i, k in enumerate(allot(count, sizes)) if k])
-    found: NDArray[np.float32] = _kmeans(x, count, REFINE, start).centroids
-    return found
+    return np.asarray(_kmeans(x, count, REFINE, start).centroids)
 
 
 def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -38,7 +37,7 @@ def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     shares = sizes * count / sizes.sum()
     parts = np.floor(shares).astype(np.int64)
     parts[np.argsort(parts - shares, kind="stable")[: count - parts.sum()]] += 1
-    return parts
+    return np.asarray(parts)
 
 
 def _kmeans(x: NDArray[np.float32], k: int, rounds: int = ROUNDS, start: NDArray[np.float32] | None = None) -> faiss.Kmeans:
