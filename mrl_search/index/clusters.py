@@ -21,8 +21,8 @@ def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Centres of `count` clusters of `x`, (n, dims) float32 rows of unit length: (count, dims) float32, of unit length.
 
     Spherical k-means into √count groups, then each group into clusters, as many as its share of the rows (hierarchical k-means;
-    Nistér and Stewénius, CVPR 2006, section 3), then two rounds of k-means with all of them. That finds as much as ten rounds from random
-    centres do, in a sixth of the time. `n` is several times `count`.
+    Nistér and Stewénius, CVPR 2006, section 3), then two rounds of k-means with all of them: fewer comparisons than ten rounds from random
+    centres take. `n` is several times `count`.
     """
     groups = round(count**0.5)
     top = _kmeans(x, groups)
