@@ -8,7 +8,8 @@ from typing import Any
 
 _HOMES = {
     "errors": ("MrlSearchError",),
-    "config": ("IndexSpec", "Plan", "Stage", "TrainConfig", "load_recipe"),
+    "config": ("IndexSpec", "Plan", "Stage", "TrainConfig"),
+    "recipes": ("load_recipe",),
     "results": ("BatchHits", "Hit", "Hits"),
     "embeddings": ("EmbeddingSet",),
     "data.sources": ("open_source",),

@@ -3,19 +3,16 @@
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from mrl_search.errors import ConfigError
 from mrl_search.mapping import from_mapping, to_mapping, to_toml
 
 __all__ = [
-    "SCAN", "AugmentConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage", "TrainConfig",
-    "from_mapping", "load_recipe", "recipe_names", "to_mapping", "to_toml",
+    "SCAN", "AugmentConfig", "AxesConfig", "DataConfig", "IndexSpec", "ModelConfig", "ObjectiveConfig", "Plan", "ScheduleConfig", "Stage",
+    "TrainConfig", "from_mapping", "to_mapping", "to_toml",
 ]  # fmt: skip
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -174,6 +171,8 @@ class ModelConfig:
             or `cosine`: of unit prefixes and unit weights, so that classes lie apart by angle, which is what search and neighbours
             go by (NormFace, arXiv 1704.06369).
         scale: of the cosines before the softmax; the lower, the further apart a class must lie. Plays no part in linear heads.
+        pool: what `compact` projects: `last`, the means of its last stage's maps; or `stages`, the means of the maps of all its stages
+            and the deviations of all but the last's, standardised: what tells photographs apart is in the earlier stages, too.
     """
 
     backbone: str = "compact"
@@ -181,6 +180,7 @@ class ModelConfig:
     dims: tuple[int, ...] = DIMS
     heads: str = "linear"
     scale: float = 4.0
+    pool: str = "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +228,19 @@ class AugmentConfig:
     def crops(self) -> bool:
         """Whether a view may show less than the whole picture."""
         return self.scale[0] < 1
+
+
+@dataclass(frozen=True, slots=True)
+class AxesConfig:
+    """How the axes of the embedding are set in closed form when training is over (`mrl_search/axes.py`).
+
+    Attributes:
+        share: of the squared length of every prefix that goes to the classes, on average; the rest tells images apart.
+        views: changed views of each training image, what an embedding should not mind.
+    """
+
+    share: float = 0.2
+    views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +312,7 @@ class TrainConfig:
         seed: of weights, order and views.
         init: run folder whose network the run starts from; empty: weights at random.
         weak: how one of two views is drawn, where that is not as `augment` says: nearer to the whole picture, as a corpus holds it.
+        axes: how the axes of the embedding are set in the end; None leaves them as they were trained. Wants `model.pool` to be `stages`.
     """
 
     name: str = "default"
@@ -310,6 +324,7 @@ class TrainConfig:
     weak: AugmentConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    axes: AxesConfig | None = None
 
     def __post_init__(self) -> None:
         s, o = self.schedule, self.objective
@@ -317,9 +332,9 @@ class TrainConfig:
             raise ConfigError(
                 f"schedule.sizes must say the size from epoch 0 on, not {dict(s.sizes)}.", 'For example { "0" = 64, "8" = 128 }.'
             )
-        if min(s.epochs, s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
+        if min(s.epochs + bool(self.axes and self.init), s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
             raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
-        for view in (self.augment, self.weak or self.augment):
+        for view in (self.augment, *([self.weak] if self.weak else []), *(self.axes.views if self.axes else ())):
             if view.outside not in ("reflection", "zeros") or not 0 <= view.jpeg <= 95:
                 raise ConfigError(f"A view's outside is reflection or zeros, not {view.outside!r}; its jpeg is 0 to 95.")
         if s.precision not in ("auto", "no", "bf16", "fp16"):
@@ -330,6 +345,10 @@ class TrainConfig:
             raise ConfigError(
                 f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."
             )
+        if self.model.pool not in ("last", "stages") or (self.model.pool != "last" and self.model.backbone != "compact"):
+            raise ConfigError(f"model.pool is last, or with the backbone compact stages, not {self.model.pool!r}.")
+        if self.axes and (self.model.pool != "stages" or not self.axes.views or not 0 <= self.axes.share < 1):
+            raise ConfigError("axes: share is from 0 to below 1, there is at least one view, and model.pool is stages.")
         if s.decay not in ("cosine", "exponential") or not 0 < s.gamma <= 1:
             raise ConfigError(f"schedule.decay is cosine or exponential, not {s.decay!r}; gamma is over 0 and at most 1.")
         if self.model.heads not in ("linear", "tied", "cosine") or self.model.scale <= 0:
@@ -349,45 +368,3 @@ class TrainConfig:
         if size is not None:
             schedule = dataclasses.replace(schedule, sizes={"0": size}, embed_size=0)
         return dataclasses.replace(self, model=model, schedule=schedule)
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(
-        f.name.removesuffix(".toml") for f in resources.files("mrl_search").joinpath("recipes").iterdir() if f.name.endswith(".toml")
-    )
-
-
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a recipe by its name or as a TOML file, with `section.key=value` replacing single values (TOML syntax).
-
-    Raises:
-        ConfigError: unknown recipe, file that is not TOML, or a key or value that no recipe has.
-    """
-    names = recipe_names()
-    if name in names:
-        text, origin = resources.files("mrl_search").joinpath("recipes", f"{name}.toml").read_text(), f"recipe {name}"
-    elif Path(name).is_file():
-        text, origin = Path(name).read_text(), name
-    else:
-        raise ConfigError(f"There is no recipe {name!r}.", f"Recipes: {', '.join(names)}; or name a TOML file.")
-    try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin} is not TOML: {error}.") from error
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        try:
-            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        if parsed is None:
-            raise ConfigError(f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=3.")
-        *sections, last = key.strip().split(".")
-        table = values
-        for section in sections:
-            table = table.setdefault(section, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"{origin}: {section} is a value, it has no {last}.")
-        table[last] = parsed
-    return from_mapping(TrainConfig, values, origin)

@@ -58,8 +58,11 @@ def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
     lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
     for section, table in values.items():
         if isinstance(table, dict):
-            lines += ["", f"[{section}]"]
-            for key, v in table.items():
-                inline = ", ".join(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in v.items()) if isinstance(v, dict) else ""
-                lines.append(f"{key} = {{ {inline} }}" if inline else f"{key} = {json.dumps(v)}")
+            lines += ["", f"[{section}]", *(f"{key} = {_inline(v)}" for key, v in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:  # noqa: ANN401 - any plain value
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_inline(v)}" for key, v in value.items()) + " }"
+    return "[" + ", ".join(map(_inline, value)) + "]" if isinstance(value, list) else json.dumps(value)

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mrl_search.config import ScheduleConfig, TrainConfig, load_recipe, to_mapping, to_toml
+from mrl_search.axes import set_axes
+from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network, views
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import split_rows
@@ -30,9 +31,10 @@ from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
 from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
+from mrl_search.recipes import load_recipe
 from mrl_search.storage import write_atomically
 
-__all__ = ["EpochRecord", "StepRecord", "check_run", "pixel_side", "train"]
+__all__ = ["AxesRecord", "EpochRecord", "Record", "StepRecord", "check_run", "pixel_side", "train"]
 
 CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
 
@@ -63,6 +65,19 @@ class EpochRecord:
     accuracy: dict[int, float]
 
 
+@dataclass(frozen=True, slots=True)
+class AxesRecord:
+    """Setting the axes in the end: images read and in all; when it is done, seconds, and validation accuracy as in an epoch."""
+
+    step: int
+    steps: int
+    seconds: float
+    accuracy: dict[int, float]
+
+
+Record = StepRecord | EpochRecord | AxesRecord
+
+
 def pixel_side(config: TrainConfig) -> int:
     """The side that images are decoded to, in pixels: that of the largest trained on, and a quarter more where crops should stay sharp."""
     return _side(config, max(config.schedule.sizes.values()))
@@ -72,7 +87,7 @@ def _side(config: TrainConfig, size: int) -> int:
     return round(1.25 * size) if config.augment.crops else size
 
 
-def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[StepRecord | EpochRecord]:
+def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[Record]:
     """Train the network that `config` describes on `pixels` (decoded at `pixel_side`) and leave the model in `out`.
 
     A folder that holds an unfinished run of the same recipe is continued; a finished one is refused.
@@ -161,11 +176,24 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             )
         yield record
     accelerator.wait_for_everyone()
+    final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
+    training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
+    if config.axes:  # every process computes the same ones
+        start, count = time.perf_counter(), len(rows_train)
+        setting = set_axes(
+            final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes, label_loss,
+            config.seed, accelerator.autocast,
+        )  # fmt: skip
+        for done in setting:
+            yield AxesRecord(done, count, time.perf_counter() - start, {})
+        accuracy = _validate(accelerator, network, pixels.images[rows_validation], targets[rows_validation], size, config)
+        axes = AxesRecord(count, count, time.perf_counter() - start, accuracy)
+        training["axes"] = dataclasses.asdict(axes)
+        yield axes
     if accelerator.is_main_process:
-        records = [json.loads(line) for line in (out / RECORDS).read_text().splitlines()]
-        training = {"source": source, "recipe": to_mapping(config), "last_epoch": records[-1], "torch": torch.__version__.split("+")[0]}
-        final = accelerator.unwrap_model(network)
-        save_model(out, final, config.name, config.model, classes, schedule.embed_size or max(schedule.sizes.values()), training)
+        if schedule.epochs:
+            training["last_epoch"] = json.loads((out / RECORDS).read_text().splitlines()[-1])
+        save_model(out, final, config.name, config.model, classes, size, training)
         (out / CHECKPOINT).unlink(missing_ok=True)
     accelerator.end_training()
 
@@ -221,11 +249,16 @@ def _network(config: TrainConfig, classes: tuple[str, ...]) -> MatryoshkaNetwork
         return MatryoshkaNetwork(config.model, len(classes), size)
     start = load_model(Path(config.init))
     fits = config.model.backbone == "compact" or start.size == size
-    if not fits or (start.config, start.classes) != (config.model, classes):
+    model = dataclasses.replace(start.config, pool=config.model.pool) if config.axes else start.config  # axes make the projection anew
+    if not fits or (model, start.classes) != (config.model, classes):
         raise ConfigError(
             f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
         )
-    return start.network.requires_grad_(True)
+    if start.config == config.model:
+        return start.network.requires_grad_(True)
+    network = MatryoshkaNetwork(config.model, len(classes), size)
+    network.backbone.stem, network.backbone.body = start.network.backbone.stem, start.network.backbone.body
+    return network.requires_grad_(True)
 
 
 def check_run(out: Path, config: TrainConfig) -> None:

@@ -18,12 +18,11 @@ from mrl_search.config import (
     Stage,
     TrainConfig,
     from_mapping,
-    load_recipe,
-    recipe_names,
     to_mapping,
     to_toml,
 )
 from mrl_search.errors import ConfigError
+from mrl_search.recipes import load_recipe, recipe_names
 
 
 def test_a_plan_is_read_as_it_is_written() -> None:

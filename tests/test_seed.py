@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mrl_search import training
 from mrl_search.cli.app import app
-from mrl_search.config import AugmentConfig, DataConfig, ModelConfig, ScheduleConfig, load_recipe, to_toml
+from mrl_search.config import AugmentConfig, DataConfig, ModelConfig, ScheduleConfig, to_toml
 from mrl_search.data.augment import blurred, views
 from mrl_search.data.drawn import write_corpus
 from mrl_search.data.pixels import Pixels
@@ -23,6 +23,7 @@ from mrl_search.models.backbones import FourConvBackbone, build_backbone
 from mrl_search.models.checkpoint import load_model
 from mrl_search.models.encoder import load_encoder
 from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.recipes import load_recipe
 from mrl_search.training import EpochRecord, train
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")

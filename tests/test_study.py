@@ -11,10 +11,10 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from typer.testing import CliRunner
 
-from mrl_search.config import recipe_names
 from mrl_search.data.drawn import SPECIES, draw_animal
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
+from mrl_search.recipes import recipe_names
 from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import jobs_of, load_study
 from mrl_search.study.figures import draw_part

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mrl_search.config import TrainConfig, load_recipe
+from mrl_search.config import TrainConfig
 from mrl_search.data.drawn import SPECIES, draw_animal
 from mrl_search.data.pixels import Pixels
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.models.checkpoint import load_model
+from mrl_search.recipes import load_recipe
 from mrl_search.training import EpochRecord, StepRecord, pixel_side, train
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16]", "schedule.epochs=3", "schedule.batch=8", 'schedule.sizes={"0"=32}']

@@ -16,7 +16,7 @@ import typer
 
 from mrl_search.cli.app import Group
 from mrl_search.cli.render import note, progress_bars, show_table
-from mrl_search.cli.train import epoch_line
+from mrl_search.cli.train import show_record
 from mrl_search.storage import write_atomically
 from mrl_search.study.definition import Job, Study, load_study
 from mrl_search.study.records import read_part
@@ -61,16 +61,16 @@ def run(
 ) -> None:
     """Train and measure what is not recorded yet; can be stopped and goes on."""
     from mrl_search.study.running import Places, run_part
-    from mrl_search.training import EpochRecord, StepRecord
+    from mrl_search.training import Record
 
     loaded = _load(study, source)
     with progress_bars() as progress:
 
-        def told(job: Job, record: StepRecord | EpochRecord | str) -> None:
-            if isinstance(record, StepRecord):
-                progress(f"{job.key} {record.epoch}/{job.config.schedule.epochs}", record.step, record.steps)
+        def told(job: Job, record: Record | str) -> None:
+            if isinstance(record, str):
+                note(f"{job.key}  {record}")
             else:
-                note(f"{job.key}  {record if isinstance(record, str) else epoch_line(record)}")
+                show_record(record, job.config.schedule.epochs, progress, f"{job.key}  ")
 
         for job in run_part(loaded, part, Places(runs, records), only, told):
             note(f"{job.key}  recorded in {records / part}")

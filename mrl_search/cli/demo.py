@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.config import Plan, load_recipe
+from mrl_search.config import Plan
+from mrl_search.recipes import load_recipe
 
 if TYPE_CHECKING:
     from mrl_search.bench.latency import PlanLatency

@@ -8,10 +8,12 @@ import typer
 from mrl_search.cli.options import Src
 
 if TYPE_CHECKING:
-    from mrl_search.config import TrainConfig
-    from mrl_search.training import EpochRecord
+    from collections.abc import Callable
 
-__all__ = ["epoch_line", "run_training", "train"]
+    from mrl_search.config import TrainConfig
+    from mrl_search.training import Record
+
+__all__ = ["run_training", "show_record", "train"]
 
 
 def train(
@@ -32,7 +34,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC; a run that was stopped goes on from its last whole epoch."""
-    from mrl_search.config import load_recipe
+    from mrl_search.recipes import load_recipe
 
     given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
     config = load_recipe(recipe, [*given, *(setting or [])]).resized(width, size)
@@ -49,7 +51,7 @@ def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None
     from mrl_search.config import to_toml
     from mrl_search.data.pixels import load_pixels
     from mrl_search.data.sources import open_source
-    from mrl_search.training import StepRecord, check_run, pixel_side
+    from mrl_search.training import check_run, pixel_side
     from mrl_search.training import train as run
 
     check_run(out, config)
@@ -60,19 +62,28 @@ def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None
     with progress_bars(main) as progress:
         pixels = load_pixels(source, pixel_side(config), config.data.min_side, lambda done, total: progress("decoding", done, total))
         for record in run(pixels, config, out, source.name, tracker):
-            if isinstance(record, StepRecord):
-                progress(f"epoch {record.epoch}/{config.schedule.epochs}", record.step, record.steps)
-            elif main:
-                note(epoch_line(record))
+            if main:
+                show_record(record, config.schedule.epochs, progress)
     if main:
         show_skipped(pixels.skipped)
     return main
 
 
-def epoch_line(r: "EpochRecord") -> str:
-    """One epoch in one line: time, rate, losses, and the validation accuracy of every prefix."""
-    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in r.accuracy.items())
-    losses = f"label loss {r.label_loss:.2f}, instance loss {r.instance_loss:.2f}"
-    return (
-        f"epoch {r.epoch}/{r.epochs}  {r.size} px  {r.seconds:.0f} s  {r.images_per_second:.0f} images/s  {losses}  validation {accuracy}"
-    )
+def show_record(record: "Record", epochs: int, progress: "Callable[[str, int, int], None]", run: str = "") -> None:
+    """Move a bar on, or print a line: time, rate, losses, and the validation accuracy of every prefix. `run` says of which run."""
+    from mrl_search.cli.render import note
+    from mrl_search.training import AxesRecord, EpochRecord, StepRecord
+
+    if isinstance(record, StepRecord):
+        progress(f"{run}epoch {record.epoch}/{epochs}", record.step, record.steps)
+        return
+    if isinstance(record, AxesRecord) and not record.accuracy:
+        progress(f"{run}axes", record.step, record.steps)
+        return
+    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in record.accuracy.items())
+    what = f"axes  {record.seconds:.0f} s"
+    if isinstance(record, EpochRecord):
+        losses = f"label loss {record.label_loss:.2f}, instance loss {record.instance_loss:.2f}"
+        rate = f"{record.images_per_second:.0f} images/s"
+        what = f"epoch {record.epoch}/{epochs}  {record.size} px  {record.seconds:.0f} s  {rate}  {losses}"
+    note(f"{run}{what}  validation {accuracy}")

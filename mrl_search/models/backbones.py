@@ -1,5 +1,6 @@
 """Backbones: pictures in, one embedding each out."""
 
+import torch
 from torch import Tensor, nn
 
 from mrl_search.config import ModelConfig
@@ -35,11 +36,12 @@ class CompactBackbone(nn.Module):
     """A narrow 18-layer residual network, made for processors without a GPU.
 
     (n, 3, s, s) float32 in (-1, 1) to (n, dim) float32, for any s from 32 up. The embedding is batch-normalised, so that every
-    dim carries weight in the cosine from the first step of training on.
+    dim carries weight in the cosine from the first step of training on. It is a projection of what `pooled` gives.
     """
 
-    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320)) -> None:
+    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320), pool: str = "last") -> None:
         super().__init__()
+        self.pool = pool
         first = widths[0]
         self.stem = nn.Sequential(
             nn.Conv2d(3, first // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(first // 2), nn.ReLU(inplace=True),
@@ -51,11 +53,24 @@ class CompactBackbone(nn.Module):
             blocks += [Residual(inputs, outputs, stride=1 if i == 0 else 2), Residual(outputs, outputs, stride=1)]
             inputs = outputs
         self.body = nn.Sequential(*blocks)
-        self.project = nn.Linear(inputs, dim, bias=False)
+        features = inputs if pool == "last" else sum(widths) + sum(widths[:-1])
+        self.standard: nn.Module = nn.Identity() if pool == "last" else nn.BatchNorm1d(features, affine=False)
+        self.project = nn.Linear(features, dim, bias=False)
         self.norm = nn.BatchNorm1d(dim)
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """(n, 3, s, s) to (n, features): means, and deviations, of maps over the picture, as `ModelConfig.pool` says."""
+        if self.pool == "last":
+            last: Tensor = self.body(self.stem(x))
+            return last.mean((2, 3))
+        maps = [self.stem(x)]
+        for block in self.body:
+            maps.append(block(maps[-1]))
+        stages = [m.float() for m in maps[2::2]]
+        return torch.cat([m.mean((2, 3)) for m in stages] + [m.std((2, 3), correction=0) for m in stages[:-1]], 1)
+
     def forward(self, x: Tensor) -> Tensor:
-        embedding: Tensor = self.norm(self.project(self.body(self.stem(x)).mean((2, 3))))
+        embedding: Tensor = self.norm(self.project(self.standard(self.pooled(x))))
         return embedding
 
 
@@ -112,4 +127,4 @@ def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
         raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [48, 96, 192, 320].")
     if config.backbone == "four-conv":
         return FourConvBackbone(config.dims[-1], config.widths, side)
-    return CompactBackbone(config.dims[-1], config.widths)
+    return CompactBackbone(config.dims[-1], config.widths, config.pool)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mrl_search.config import DIMS, TrainConfig, from_mapping, load_recipe
+from mrl_search.config import DIMS, TrainConfig, from_mapping
 from mrl_search.errors import ConfigError
+from mrl_search.recipes import load_recipe
 
 __all__ = ["Job", "PartSpec", "RunSpec", "SourceSpec", "Study", "jobs_of", "load_study"]
 

@@ -20,11 +20,11 @@ from mrl_search.models.encoder import load_encoder
 from mrl_search.study.definition import Job, Study, jobs_of
 from mrl_search.study.measuring import images_of, measure
 from mrl_search.study.records import read_part, record_file, write_records
-from mrl_search.training import RECORDS, EpochRecord, StepRecord, pixel_side, train
+from mrl_search.training import RECORDS, Record, pixel_side, train
 
 __all__ = ["Places", "State", "run_part", "state_of", "with_sources"]
 
-Told = Callable[[Job, StepRecord | EpochRecord | str], None]
+Told = Callable[[Job, Record | str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) 
     write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])
 
 
-def _silent(job: Job, record: StepRecord | EpochRecord | str) -> None:
+def _silent(job: Job, record: Record | str) -> None:
     """Nobody wants to know."""
 
 

@@ -1,0 +1,52 @@
+"""Recipes: the TOML files beside this one, and any other, read as a `TrainConfig`."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mrl_search.config import TrainConfig, from_mapping
+from mrl_search.errors import ConfigError
+
+__all__ = ["load_recipe", "recipe_names"]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(f.name.removesuffix(".toml") for f in resources.files(__name__).iterdir() if f.name.endswith(".toml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe by its name or as a TOML file, with `section.key=value` replacing single values (TOML syntax).
+
+    Raises:
+        ConfigError: unknown recipe, file that is not TOML, or a key or value that no recipe has.
+    """
+    names = recipe_names()
+    if name in names:
+        text, origin = resources.files(__name__).joinpath(f"{name}.toml").read_text(), f"recipe {name}"
+    elif Path(name).is_file():
+        text, origin = Path(name).read_text(), name
+    else:
+        raise ConfigError(f"There is no recipe {name!r}.", f"Recipes: {', '.join(names)}; or name a TOML file.")
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin} is not TOML: {error}.") from error
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        try:
+            parsed = tomllib.loads(f"v = {value}")["v"] if equals else None
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        if parsed is None:
+            raise ConfigError(f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=3.")
+        *sections, last = key.strip().split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{origin}: {section} is a value, it has no {last}.")
+        table[last] = parsed
+    return from_mapping(TrainConfig, values, origin)

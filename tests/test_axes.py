@@ -1,0 +1,240 @@
+"""Axes in closed form: what each kind is, what share of every prefix it gets, and what they do to a network that was trained."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_training_loop import TINY, _change, _fresh_accelerate, _pixels, _same, _weights  # noqa: F401 - a fixture, too
+from torch import Tensor, nn
+
+from mrl_search.axes import arrange, class_axes, fit_heads, image_axes, set_axes
+from mrl_search.config import AugmentConfig, AxesConfig, ModelConfig, to_mapping, to_toml
+from mrl_search.data.augment import to_network, views
+from mrl_search.errors import ConfigError
+from mrl_search.losses import MatryoshkaLoss
+from mrl_search.models.checkpoint import load_model
+from mrl_search.models.encoder import load_encoder
+from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.recipes import load_recipe
+from mrl_search.training import AxesRecord, EpochRecord, train
+
+AXES = replace(_change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes=AxesConfig())
+
+
+def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows whose class shows in their first features, labels, and a covariance within images that is largest in the last features."""
+    generator = torch.Generator().manual_seed(0)
+    labels = F.one_hot(torch.arange(n) % classes, classes).double()
+    x = torch.randn(n, features, dtype=torch.float64, generator=generator)
+    x[:, :classes] += 3 * labels
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    return x, labels, torch.diag(torch.linspace(0.1, 2, features, dtype=torch.float64))
+
+
+# The two kinds
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
+    x, labels, within = _standard(classes=classes)
+    scores = x @ class_axes(x, labels, within).T
+    assert scores.shape == (400, classes - 1)
+    assert torch.allclose(scores.var(0, correction=0), torch.ones(classes - 1, dtype=torch.float64))
+    means = labels.T @ scores / labels.sum(0)[:, None]
+    nearest = torch.cdist(scores, means).argmin(1)
+    assert (nearest == labels.argmax(1)).double().mean() > 0.9
+
+
+def test_without_classes_there_are_no_class_axes() -> None:
+    x, labels, within = _standard()
+    assert class_axes(x, labels[:, :0], within).shape == (0, 12)
+    assert class_axes(x, labels[:, :1], within).shape == (0, 12)
+
+
+def test_along_image_axes_views_vary_by_one_and_images_of_a_class_as_told() -> None:
+    x, labels, within = _standard()
+    values, axes = image_axes(x, labels, within)
+    assert torch.allclose(axes @ within @ axes.T, torch.eye(12, dtype=torch.float64), atol=1e-9)
+    scores = x @ axes.T
+    inside = scores - labels @ (labels.T @ scores / labels.sum(0)[:, None])
+    assert torch.allclose(inside.T @ inside / len(x), torch.diag(values), atol=1e-9)
+    assert (values.diff() <= 0).all()
+    assert axes[0].abs().argmax() < 4 and axes[-1].abs().argmax() > 7  # what views change least comes first
+
+
+def test_what_sets_classes_apart_is_no_variance_between_images_of_one() -> None:
+    x, labels, within = _standard()
+    together, apart = image_axes(x, labels[:, :0], within)[0], image_axes(x, labels, within)[0]
+    assert together.sum() > 1.1 * apart.sum() and together[0] > 1.5 * apart[0]
+
+
+# Their order
+
+
+@pytest.mark.parametrize(("classes", "share"), [(2, 0.2), (2, 0.5), (5, 0.3), (5, 0.0)])
+def test_every_prefix_gives_the_classes_their_share(classes: int, share: float) -> None:
+    x, labels, within = _standard(n=2000, features=64, classes=classes)
+    own, (values, images), dims = class_axes(x, labels, within), image_axes(x, labels, within), (4, 8, 16, 32)
+    axes = arrange(own, values, images, dims, share)
+    assert axes.shape == (32, 64)
+    is_class = torch.stack([F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes])
+    for start, end in pairwise((0, *dims)):
+        count = min(classes - 1, (end - start) // 2) if share else 0
+        assert is_class[start : start + count].all() and not is_class[start + count : end].any()
+        weights = axes[:end][is_class[:end]].norm(dim=1) / own.norm(dim=1).mean()
+        told = values[: int((~is_class[:end]).sum())].sum()
+        scores = x @ axes[:end].T
+        spent = scores[:, is_class[:end]].square().sum(1).mean()
+        assert float(spent / (spent + told)) == pytest.approx(share, abs=1e-6)
+        assert not share or weights.max() > 0
+    assert torch.equal(axes[~is_class], images[: int((~is_class).sum())])
+
+
+def test_too_few_axes_fill_the_last_band_and_keep_all_angles() -> None:
+    x, labels, within = _standard(features=12)
+    values, images = image_axes(x, labels, within)
+    axes = arrange(x[:0], values, images, (4, 8, 24), 0.0)
+    assert axes.shape == (24, 12) and (axes.norm(dim=1) > 0).all()
+    assert torch.equal(axes[:8], images[:8])
+    assert torch.allclose(x @ axes.T @ axes @ x.T, x @ images.T @ images @ x.T)
+    with pytest.raises(ConfigError, match="There are 12 axes for 48 dims"):
+        arrange(x[:0], values, images, (4, 8, 16, 48), 0.0)
+
+
+# On a network
+
+
+def _network(heads: str = "cosine", classes: int = 2) -> tuple[MatryoshkaNetwork, ModelConfig]:
+    torch.manual_seed(0)
+    config = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16, 32), heads=heads, pool="stages")
+    return MatryoshkaNetwork(config, classes), config
+
+
+def test_pooled_are_means_of_all_stages_and_deviations_of_all_but_the_last() -> None:
+    network, _ = _network()
+    backbone = network.backbone.eval()
+    x = torch.randn(3, 3, 64, 64)
+    pooled = backbone.pooled(x)
+    assert pooled.shape == (3, 8 + 8 + 16 + 16 + 8 + 8 + 16)
+    first = backbone.body[1](backbone.body[0](backbone.stem(x)))
+    last = backbone.body(backbone.stem(x))
+    assert torch.allclose(pooled[:, :8], first.mean((2, 3)), atol=1e-6)
+    assert torch.allclose(pooled[:, 48:56], first.std((2, 3), correction=0), atol=1e-6)
+    assert torch.allclose(pooled[:, 32:48], last.mean((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("heads", ["cosine", "linear", "tied"])
+def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: str) -> None:
+    network, config = _network(heads)
+    images = F.interpolate(_pixels(200, side=5).images.float(), (40, 40), mode="bicubic").clamp(0, 255).byte()
+    targets = torch.arange(200) % 2
+    view = AugmentConfig(scale=(0.8, 1.0), jitter=(0.3, 0.3, 0.3, 0.02))
+    copies = views(images, 32, view, torch.Generator().manual_seed(9))
+    whole = to_network(_shrunk(images))
+
+    def found() -> list[float]:
+        network.eval()
+        with torch.no_grad():
+            rows, asked = network.backbone(whole), network.backbone(copies)
+        sims = [F.normalize(asked[:, :d]) @ F.normalize(rows[:, :d]).T for d in config.dims]
+        return [(s.argmax(1) == torch.arange(200)).double().mean().item() for s in sims]
+
+    before = found()
+    loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), config.dims)
+    done = list(set_axes(network, config.dims, images, targets, 2, 32, AxesConfig(0.2, (view,)), loss, 0))
+    assert done == [128, 200]
+    after = found()
+    assert all(b > 1.5 * a for a, b in zip(before, after, strict=True)), (before, after)
+    _, logits = network(whole)
+    assert all((part.argmax(1) == targets).double().mean() > 0.95 for part in logits)
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    return F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+
+
+def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
+    x, labels, _ = _standard(n=300, features=8, classes=3)
+    embeddings, targets = x.float(), labels.argmax(1)
+    for kind in ("linear", "cosine"):
+        heads = MatryoshkaHeads(ModelConfig(dims=(4, 8), heads=kind), 3)
+        fit_heads(heads, embeddings, targets, MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), (4, 8)))
+        for logits in heads(embeddings):
+            assert (logits.argmax(1) == targets).double().mean() > 0.85
+            gradient = torch.autograd.grad(F.cross_entropy(logits, targets, label_smoothing=0.1), heads.parameters(), allow_unused=True)
+            assert max(float(g.abs().max()) for g in gradient if g is not None) < 0.01
+    fit_heads(MatryoshkaHeads(ModelConfig(), 0), embeddings, targets, nn.Identity())  # none: nothing to do
+
+
+# In training
+
+
+def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_path: Path) -> None:
+    records = list(train(_pixels(), AXES, tmp_path / "run", "a list"))
+    assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
+    last = records[-1]
+    assert isinstance(last, AxesRecord)
+    assert (last.step, last.steps, list(last.accuracy)) == (32, 32, [8, 16, 32])
+    encoder = load_encoder(str(tmp_path / "run"))
+    assert encoder.training["axes"]["accuracy"] == json.loads(json.dumps(last.accuracy))
+    assert encoder.training["last_epoch"]["epoch"] == 3
+    rows = encoder.encode(_shrunk(_pixels().images).permute(0, 2, 3, 1).numpy())
+    assert rows.shape == (40, 32) and np.isfinite(rows).all()
+
+
+def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    list(train(_pixels(), AXES, tmp_path / "whole", "a list"))
+    run = train(_pixels(), AXES, tmp_path / "stopped", "a list")
+    for record in run:
+        if isinstance(record, AxesRecord):
+            run.close()
+    assert not (tmp_path / "stopped" / "model.json").exists()
+    list(train(_pixels(), AXES, tmp_path / "stopped", "a list"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "stopped"))
+
+
+def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
+    plain = _change(TINY, model__dims=(8, 16, 32))
+    list(train(_pixels(), plain, tmp_path / "plain", "a list"))
+    config = _change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0)
+    list(train(_pixels(), config, tmp_path / "axes", "a list"))
+    old, new = _weights(tmp_path / "plain"), _weights(tmp_path / "axes")
+    assert all(torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body")))
+    assert new["backbone.project.weight"].shape == (32, 80)
+    assert load_model(tmp_path / "axes").training.get("last_epoch") is None
+    other = _change(config, model__widths=(8, 8, 16, 24))
+    with pytest.raises(ConfigError, match="has other layers"):
+        list(train(_pixels(), other, tmp_path / "other", "a list"))
+
+
+# In recipes
+
+
+def test_axes_survive_toml_with_their_views(tmp_path: Path) -> None:
+    config = load_recipe("pets-axes")
+    assert config.axes is not None and len(config.axes.views) == 2
+    (tmp_path / "recipe.toml").write_text(to_toml(config))
+    assert load_recipe(str(tmp_path / "recipe.toml")) == config
+    assert to_mapping(config)["axes"]["views"][1]["outside"] == "zeros"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pets-axes", ["model.pool=last"], "model.pool is stages"),
+        ("pets-axes", ["axes.share=1"], "share is from 0"),
+        ("pets-axes", ["axes.views=[]"], "at least one view"),
+        ("pets-axes", ["init="], "epochs, batch and accumulate are at least 1"),
+        ("pets-classes", ["schedule.epochs=0"], "epochs, batch and accumulate are at least 1"),
+        ("pets", ["model.pool=all"], "model.pool is last"),
+        ("seed-matryoshka", ["model.pool=stages"], "model.pool is last"),
+    ],
+)
+def test_what_axes_cannot_be(name: str, changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(name, changes)
