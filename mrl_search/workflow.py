@@ -31,7 +31,7 @@ from mrl_search.manifest import Manifest, write_manifest
 from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
 from mrl_search.results import BatchHits, Queries
 from mrl_search.search import search
-from mrl_search.search.tune import Goal
+from mrl_search.search.tune import Goal, exact_others
 from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
@@ -271,7 +271,8 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
         right: NDArray[np.float64] = np.asarray(hashes[ids[:, 0]] == copies.originals[asked], dtype=np.float64)
         return right
 
-    return Goal("instance", k, index.to_space(copies.rows), np.full(len(copies.rows), -1), first)
+    queries, own = index.to_space(copies.rows), np.full(len(copies.rows), -1)
+    return Goal("instance", k, queries, own, exact_others(index, queries, own, k), first)
 
 
 def changed_copies(

@@ -25,7 +25,7 @@ from mrl_search.search.run import search
 from mrl_search.search.stage import Rows, ask, pair_scores, propose
 from mrl_search.search.vote import vote
 
-__all__ = ["Goal", "Trial", "Tuned", "default_plan", "front", "sample", "tune"]
+__all__ = ["Goal", "Trial", "Tuned", "default_plan", "exact_others", "front", "sample", "tune"]
 
 DEEPEST = 2000  # candidates that are looked at, at most
 SHORTLISTS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130, 160, 200)  # times k
@@ -44,6 +44,7 @@ class Goal:
         k: answers a query gets.
         queries: (n, dim) float32, in the space of the index.
         own: (n,) row of each query in the index itself, left out of its answer; -1 where it has none.
+        exact: (n, k) ids that exact search at full length gives.
         score: (rows of the queries, ids (rows, k)) to marks (rows,).
     """
 
@@ -51,6 +52,7 @@ class Goal:
     k: int
     queries: NDArray[np.float32]
     own: Rows
+    exact: Rows
     score: Callable[[Rows, Rows], NDArray[np.float64]]
 
     @classmethod
@@ -58,13 +60,13 @@ class Goal:
         """Share of the true `k` neighbours of the items at `rows` that are found, as exact search at full length gives them."""
         k = min(k, len(index) - 1)
         queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
-        truth = leave_out_rows(exact_pruned(index, queries, k + 1), rows, k).ids
+        truth = exact_others(index, queries, rows, k)
 
         def score(asked: Rows, ids: Rows) -> NDArray[np.float64]:
             found: NDArray[np.float64] = (ids[:, :, None] == truth[asked][:, None, :]).any(axis=2).sum(axis=1) / k
             return found
 
-        return cls("recall", k, queries, rows, score)
+        return cls("recall", k, queries, rows, truth, score)
 
     @classmethod
     def votes(cls, index: Index, rows: Rows, k: int = 20) -> "Goal":
@@ -83,7 +85,8 @@ class Goal:
             voted = vote(BatchHits(ids, pair_scores(index, queries[asked], ids, index.dim)), labels)
             return np.array([v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)], dtype=np.float64)
 
-        return cls("class", min(k, len(index) - 1), queries, rows, score)
+        k = min(k, len(index) - 1)
+        return cls("class", k, queries, rows, exact_others(index, queries, rows, k), score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,7 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
         raise DataError(f"{len(goal.queries)} queries are too few to tune by.", "Use a larger index, or more queries.")
     half = len(goal.queries) // 2
     choose, check = np.arange(half), np.arange(half, len(goal.queries))
-    exact = exact_pruned(index, goal.queries, goal.k + 1)
-    best_marks = goal.score(np.arange(len(goal.queries)), leave_out_rows(exact, goal.own, goal.k).ids)
+    best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
     judge = _Judge(goal, choose, target * best_marks[choose])
     dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
     dims = [d for d in dims if not index.scans(d)] or dims  # a scan is never the cheapest where something else is to be had
@@ -191,6 +193,11 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
 def sample(index: Index, count: int) -> Rows:
     """Rows of the index to ask with, `count` of them at most: (n,) int64, drawn with a fixed seed and in no order."""
     return np.random.default_rng(0).permutation(len(index))[:count]
+
+
+def exact_others(index: Index, queries: NDArray[np.float32], own: Rows, k: int) -> Rows:
+    """The true `k` nearest of each query but its own row, -1 for none: (n, k) ids."""
+    return leave_out_rows(exact_pruned(index, queries, k + 1), own, k).ids
 
 
 def default_plan(index: Index, k: int, use: str = "query") -> Plan:
