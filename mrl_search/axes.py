@@ -28,7 +28,7 @@ from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
 __all__ = ["arrange", "class_axes", "fit_heads", "image_axes", "set_axes"]
 
 BATCH = 128
-RIDGE = 1e-3  # of the mean variance within an image, added to that of every feature
+RIDGE = 1e-2  # of the mean variance within an image, added to that of every feature
 HEAD_STEPS = 100
 
 
@@ -79,9 +79,17 @@ def set_axes(
         within += RIDGE * within.diagonal().mean() * torch.eye(features, device=device)
         labels = F.one_hot(targets, classes).double() if classes else x[:, :0]
         axes = arrange(class_axes(x, labels, within), *image_axes(x, labels, within), dims, config.share)
+        embeddings = (x @ axes.T).float()
         backbone.project.weight.copy_(axes)
-        backbone.norm.reset_parameters()
-    fit_heads(network.heads, (x @ axes.T).float(), targets, loss)
+        _pass(backbone.norm, embeddings)
+    fit_heads(network.heads, embeddings, targets, loss)
+
+
+def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
+    """Make `norm` let `rows` pass as they are, in evaluation and, for a batch like them, in training."""
+    norm.reset_parameters()
+    norm.running_var = rows.var(0, correction=0)
+    norm.weight.copy_((norm.running_var + norm.eps).sqrt())
 
 
 def class_axes(x: Tensor, labels: Tensor, within: Tensor) -> Tensor:
@@ -103,9 +111,10 @@ def class_axes(x: Tensor, labels: Tensor, within: Tensor) -> Tensor:
 
 
 def image_axes(x: Tensor, labels: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
-    """Discriminant axes of single images: variances (features,), falling, and axes (features, features), one a row.
+    """Discriminant axes of single images: (features,) variances between images of one class, and (features, features) axes, one a row.
 
-    Along each axis the views of an image have a variance of 1, and images of one class the one that is told.
+    The most telling come first. An axis along which views vary by 1 and images by v is scaled by v / (1 + v), the share of what is seen
+    along it that is the image's.
     """
     between = x.T @ x / len(x)
     counts = labels.sum(0)
@@ -113,7 +122,9 @@ def image_axes(x: Tensor, labels: Tensor, within: Tensor) -> tuple[Tensor, Tenso
     between -= means.T @ (means * (counts / len(x))[:, None])
     inverse = torch.linalg.inv(torch.linalg.cholesky(within))
     values, turn = torch.linalg.eigh(inverse @ between @ inverse.T)
-    return values.clamp(min=0).flip(0), (inverse.T @ turn).flip(1).T
+    values = values.clamp(min=0).flip(0)
+    own = values / (1 + values)
+    return values * own**2, (inverse.T @ turn).flip(1).T * own[:, None]
 
 
 def arrange(classes: Tensor, values: Tensor, images: Tensor, dims: Sequence[int], share: float) -> Tensor:
