@@ -40,7 +40,7 @@ class Bounds:
         norms = index.sieve.norms_at(dims) if dims < index.dim else np.zeros(len(index), dtype=np.float32)
         return cls(np.linalg.norm(unit[:, :dims], axis=1, keepdims=True), tail, norms)
 
-    def of_queries(self, rows: NDArray[np.int64]) -> "Bounds":
+    def of_queries(self, rows: NDArray[np.int64] | slice) -> "Bounds":
         """The same for the queries at `rows`, which may repeat."""
         return Bounds(self.head[rows], self.tail[rows], self.norms)
 

@@ -75,24 +75,13 @@ def _sieve(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32]
 
 
 def _sifted(index: Index, queries: NDArray[np.float32], k: int, beat: NDArray[np.float32], allowed: Rows | None) -> BatchHits:
-    kept = _sieve(index, queries, beat)
-    if allowed is not None:
-        kept = [rows[np.isin(rows, allowed, assume_unique=True)] for rows in kept]
-    query, row = np.repeat(np.arange(len(queries)), [len(rows) for rows in kept]), np.concatenate(kept)
-    for d in (d for d in index.dims if len(index.sieve.steps) < d < index.dim):
-        bounds = Bounds.of(index, queries, d).of_queries(query)
-        left = bounds.upper(_cosines(index, queries, query, row, d), bounds.norms[row, None]) >= beat[query]
-        query, row = query[left[:, 0]], row[left[:, 0]]
-    place = np.arange(len(query)) - np.searchsorted(query, query)
-    shape = len(queries), place.max() + 1
-    ids, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
-    ids[query, place], scores[query, place] = row, _cosines(index, queries, query, row, index.dim)[:, 0]
-    return best(ids, scores, k)
-
-
-def _cosines(index: Index, queries: NDArray[np.float32], query: Rows, row: Rows, dims: int) -> NDArray[np.float32]:
-    """Cosine of the prefixes of pairs, `query[i]` and `row[i]`: (pairs, 1) float32."""
-    scores = np.empty((len(row), 1), dtype=np.float32)
-    for some in blocks(len(row), index.dim):
-        scores[some] = pair_scores(index, queries[query[some]], row[some, None], dims)
-    return scores
+    finer = [(d, Bounds.of(index, queries, d)) for d in index.dims if len(index.sieve.steps) < d < index.dim]
+    parts = []
+    for i, rows in enumerate(_sieve(index, queries, beat)):
+        kept = rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
+        one = slice(i, i + 1)
+        for d, bounds in finer:
+            upper = bounds.of_queries(one).upper(pair_scores(index, queries[one], kept[None], d), bounds.norms[kept])
+            kept = kept[upper[0] >= beat[i]]
+        parts.append(best(kept[None], pair_scores(index, queries[one], kept[None], index.dim), k))
+    return joined(parts, k)
