@@ -75,7 +75,7 @@ def exact_contestants(index: Index, x: NDArray[np.float32]) -> list[Contestant]:
 
 
 def tuned_contestants(index: Index) -> list[Contestant]:
-    goal = Goal.recall(index, sample(index, 1000), K)
+    goal = Goal.recall(index, sample(index, 2000), K)
     found = []
     for target in TARGETS:
         chosen = tune(index, goal, target).chosen
