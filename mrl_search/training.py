@@ -67,12 +67,12 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class AxesRecord:
-    """Setting the axes in the end: images read and in all; when it is done, seconds, and validation accuracy as in an epoch."""
+    """Setting the axes in the end: images read and in all, and seconds; when it is done, validation accuracy as in an epoch."""
 
     step: int
     steps: int
     seconds: float
-    accuracy: dict[int, float]
+    accuracy: dict[int, float] | None = None
 
 
 Record = StepRecord | EpochRecord | AxesRecord
@@ -185,7 +185,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             config.seed, accelerator.autocast,
         )  # fmt: skip
         for done in setting:
-            yield AxesRecord(done, count, time.perf_counter() - start, {})
+            yield AxesRecord(done, count, time.perf_counter() - start)
         accuracy = _validate(accelerator, network, pixels.images[rows_validation], targets[rows_validation], size, config)
         axes = AxesRecord(count, count, time.perf_counter() - start, accuracy)
         training["axes"] = dataclasses.asdict(axes)

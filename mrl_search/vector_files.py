@@ -271,8 +271,7 @@ def _load(path: Path) -> NDArray[np.floating]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        objects = any(word in str(error) for word in ("pickle", "Python objects"))
-        said = "it is no array of numbers" if objects else f"{error}".rstrip(".")
+        said = "it is no array of numbers, or not a whole one" if isinstance(error, ValueError) else f"{error}".rstrip(".")
         raise DataError(f"{path} cannot be read as .npy: {said}.", "Save the array again: np.save(PATH, x.astype('float32'))") from error
     if not isinstance(array, np.ndarray):
         array.close()

@@ -187,6 +187,7 @@ def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_p
     assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
     last = records[-1]
     assert isinstance(last, AxesRecord)
+    assert last.accuracy is not None
     assert (last.step, last.steps, list(last.accuracy)) == (32, 32, [8, 16, 32])
     encoder = load_encoder(str(tmp_path / "run"))
     assert encoder.training["axes"]["accuracy"] == json.loads(json.dumps(last.accuracy))

@@ -77,10 +77,10 @@ def show_record(record: "Record", epochs: int, progress: "Callable[[str, int, in
     if isinstance(record, StepRecord):
         progress(f"{run}epoch {record.epoch}/{epochs}", record.step, record.steps)
         return
-    if isinstance(record, AxesRecord) and not record.accuracy:
+    if isinstance(record, AxesRecord) and record.accuracy is None:
         progress(f"{run}axes", record.step, record.steps)
         return
-    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in record.accuracy.items())
+    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in (record.accuracy or {}).items())
     what = f"axes  {record.seconds:.0f} s"
     if isinstance(record, EpochRecord):
         losses = f"label loss {record.label_loss:.2f}, instance loss {record.instance_loss:.2f}"
