@@ -102,7 +102,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data)
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
-    if steps == 0:
+    if steps == 0 and schedule.epochs:
         raise DataError(
             f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16."
         )

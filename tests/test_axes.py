@@ -210,7 +210,7 @@ def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path:
 def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
     plain = _change(TINY, model__dims=(8, 16, 32))
     list(train(_pixels(), plain, tmp_path / "plain", "a list"))
-    config = _change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0)
+    config = _change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999)  # no batch to fill
     list(train(_pixels(), config, tmp_path / "axes", "a list"))
     old, new = _weights(tmp_path / "plain"), _weights(tmp_path / "axes")
     assert all(torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body")))
