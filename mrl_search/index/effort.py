@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["efforts", "search_parameters"]
+__all__ = ["clusters_visited", "efforts", "search_parameters"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 SHARE = 64  # an inverted file visits one in so many of its clusters, if nothing else is said
@@ -28,7 +28,7 @@ def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.i
         inner = search_parameters(faiss.downcast_index(index.index), k, effort, allowed)
         return None if inner is None else FAISS.SearchParametersPreTransform(index_params=inner)
     if isinstance(index, faiss.IndexIVF):
-        visited = min(effort or max(1, index.nlist // SHARE), index.nlist)
+        visited = clusters_visited(index, effort)
         if not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
             return FAISS.SearchParametersIVF(nprobe=visited)
         graph = FAISS.SearchParametersHNSW(efSearch=max(LOOK, visited + visited // 4))
@@ -40,6 +40,11 @@ def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.i
     mask = np.zeros(index.ntotal, dtype=bool)
     mask[allowed] = True
     return FAISS.SearchParameters(sel=FAISS.IDSelectorBitmap(np.packbits(mask, bitorder="little")))
+
+
+def clusters_visited(index: faiss.IndexIVF, effort: int) -> int:
+    """How many clusters of an inverted file a search with `effort` visits."""
+    return min(effort or max(1, index.nlist // SHARE), index.nlist)
 
 
 def efforts(index: Any) -> tuple[int, ...]:  # noqa: ANN401

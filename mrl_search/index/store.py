@@ -13,6 +13,7 @@ from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index.clusters import inverted_file
 from mrl_search.index.effort import search_parameters
+from mrl_search.index.probe import SAMPLE, Probe
 from mrl_search.index.sieve import Sieve
 from mrl_search.items import Items
 from mrl_search.manifest import MANIFEST, Manifest, check_file, prefix_file, read_manifest
@@ -36,6 +37,7 @@ class Index:
         self.folder = folder
         self.embeddings = embeddings
         self._prefix_indexes: dict[int, faiss.Index] = {}
+        self._probes: dict[int, Probe] = {}
         self._parameters: dict[tuple[int, int, int], Any] = {}
 
     @classmethod
@@ -83,17 +85,33 @@ class Index:
         if dims not in self._prefix_indexes:
             if self.scans(dims):
                 raise ConfigError(f"{self.folder} has no FAISS index at {dims} dims: it scans that prefix.")
-            self._prefix_indexes[dims] = self._load(dims)
+            self._prefix_indexes[dims] = index = self._load(dims)
+            if Probe.fits(index):
+                some = np.unique(np.linspace(0, len(self) - 1, SAMPLE).astype(np.int64))
+                self._probes[dims] = Probe(index, self.embeddings.prefix(dims, some))
         return self._prefix_indexes[dims]
 
-    def parameters(self, dims: int, k: int, effort: int, allowed: NDArray[np.int64] | None = None) -> Any:  # noqa: ANN401 - SWIG
-        """What to ask the FAISS index of a prefix with, as `search_parameters` says; kept, as making it takes a tenth of a search."""
+    def ask(
+        self, x: NDArray[np.float32], k: int, effort: int = 0, allowed: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What the FAISS index of a prefix says: scores and ids, each (n, k), in its own order.
+
+        Args:
+            x: (n, dims) float32 rows of unit length; `dims` is a prefix that has an index.
+            k: how many answers; a row ends with id -1 where there are fewer.
+            effort: how hard an approximate index looks, as a `Stage` has it; 0: as hard as is usual.
+            allowed: ids that may be answers; for flat indexes.
+        """
+        dims = x.shape[1]
+        coarse: Any = self.prefix_index(dims)
+        if dims in self._probes:
+            return self._probes[dims].search(x, k, effort)
         if allowed is not None:
-            return search_parameters(self.prefix_index(dims), k, effort, allowed)
+            return coarse.search(x, k, params=search_parameters(coarse, k, effort, allowed))  # type: ignore[no-any-return]
         key = (dims, k, effort)
-        if key not in self._parameters:
-            self._parameters[key] = search_parameters(self.prefix_index(dims), k, effort)
-        return self._parameters[key]
+        if key not in self._parameters:  # making them takes a tenth of a search
+            self._parameters[key] = search_parameters(coarse, k, effort)
+        return coarse.search(x, k, params=self._parameters[key])  # type: ignore[no-any-return]
 
     @cached_property
     def sieve(self) -> Sieve:

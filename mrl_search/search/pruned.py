@@ -16,7 +16,7 @@ __all__ = ["exact_pruned"]
 
 SHORTLIST = 100  # the search that sets the score to beat re-scores so many, or four times k
 SAMPLE, PROBED = 1024, 8  # rows and queries that tell whether to sift at all
-HOPELESS = 0.2  # share of the corpus left in the sieve from which on reading everything is cheaper
+HOPELESS = 0.5  # share of the corpus left in the sieve from which on reading everything is cheaper
 
 
 def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: Rows | None = None) -> BatchHits:

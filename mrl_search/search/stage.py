@@ -84,9 +84,7 @@ def shortlist(index: Index, queries: NDArray[np.float32], stage: Stage, allowed:
 
 def ask(index: Index, queries: NDArray[np.float32], stage: Stage, allowed: Rows | None = None) -> tuple[NDArray[np.float32], Rows]:
     """What the FAISS index of a prefix says: its scores and ids, each (n, stage.keep), in its own order; `allowed` only if it is flat."""
-    coarse: Any = index.prefix_index(stage.dims)
-    parameters = index.parameters(stage.dims, stage.keep, stage.effort, allowed)
-    return coarse.search(prefix(queries, stage.dims), stage.keep, params=parameters)  # type: ignore[no-any-return]
+    return index.ask(prefix(queries, stage.dims), stage.keep, stage.effort, allowed)
 
 
 def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, keep: int) -> BatchHits:
