@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mrl_search.search import kernel
-from mrl_search.vectors import l2_normalize
+from mrl_search.vectors import l2_normalize, suffix_norms
 
 
 @pytest.fixture(params=["numpy", "numba"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each test runs on both."""
-    monkeypatch.setattr(kernel, "_worth_it", lambda products: request.param == "numba")
+    monkeypatch.setattr(kernel, "compiled", lambda products: request.param == "numba")
     yield request.param
 
 
@@ -69,8 +69,28 @@ def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_array_equal(kernel.sift(codes, weights, tails, 0.3, 100), whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_longer_prefixes_rule_out_what_cannot_be_near(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((500, 64)) / np.arange(1, 65)).astype(dtype)
+    rows[7] = 0
+    unit = l2_normalize(rng.standard_normal((1, 64)) / np.arange(1, 65))
+    dims = (8, 16, 32)
+    norms, tails = suffix_norms(rows, dims), suffix_norms(unit, dims)[:, 0]
+    some = np.arange(0, 500, 2)
+    cosines = kernel.pair_cosines(rows, unit, some[None])[0]
+    least = float(np.sort(cosines)[-10])
+    kept = kernel.narrow(rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6)
+    assert set(some[cosines >= least]) <= set(kept.tolist())
+    assert len(kept) < 40
+    heads = np.stack([(l2_normalize(rows[some])[:, :d] @ unit[0, :d]) for d in dims])  # the bound as it is written in books
+    possible = (heads + tails[:, None] * norms[:, some] >= least - 1e-6).all(axis=0)
+    assert kept.tolist() == some[possible].tolist()
+    assert kernel.narrow(rows, unit[0], some[:0], dims, tails, norms, 4e-7, least).tolist() == []
+
+
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "_worth_it", lambda products: True)
+    monkeypatch.setattr(kernel, "compiled", lambda products: True)
     rng = np.random.default_rng(2)
     rows, unit, ids = (
         rng.standard_normal((50, 16)).astype(np.float16),
@@ -86,10 +106,10 @@ def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
     kernel._compiled.cache_clear()
     monkeypatch.setattr(kernel, "_done", 0)
     monkeypatch.setattr(kernel, "LOAD", 1000)
-    assert not kernel._worth_it(600)
-    assert kernel._worth_it(600)
+    assert not kernel.compiled(600)
+    assert kernel.compiled(600)
     monkeypatch.setattr(kernel, "available", lambda: False)
-    assert not kernel._worth_it(10**9)
+    assert not kernel.compiled(10**9)
 
 
 @pytest.mark.parametrize("keep", [1, 10, 32, 33, 500])

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mrl_search.index import Index
 from mrl_search.vectors import prefix, suffix_norms
 
-__all__ = ["SLACK", "Bounds"]
+__all__ = ["DOUBT", "SLACK", "Bounds"]
 
 SLACK = np.float32(4e-6)  # more than the roundings of two float32 cosines and a norm can come to
+DOUBT = 4e-7  # and more than the square of a float32 norm is wrong by
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,11 @@ class Bounds:
 
     def upper(self, cosines: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
         """The most that vectors with these `cosines` (n, m) at the prefix and tails of these `norms` (m,) or (n, m) can score."""
-        return self._heads(cosines, norms, np.float32(4e-7)) + self.tail * norms
+        return self._heads(cosines, norms, np.float32(DOUBT)) + self.tail * norms
 
     def lower(self, cosines: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
         """The least that they can score."""
-        return self._heads(cosines, norms, np.float32(-4e-7)) - self.tail * norms
+        return self._heads(cosines, norms, np.float32(-DOUBT)) - self.tail * norms
 
     def beyond(self, cut: NDArray[np.float32]) -> NDArray[np.float32]:
         """The most that any vector can score whose cosine at the prefix is at most `cut` (n, 1): (n, 1) float32.

@@ -9,7 +9,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-__all__ = ["pairs", "select", "sift"]
+__all__ = ["narrow", "pairs", "select", "sift"]
 
 SUMS = {"reassoc", "contract"}  # sums may be taken in any order, which lets a processor add many at once
 LINE = 64  # bytes that memory gives at once
@@ -148,5 +148,42 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
         total = _sum(codes, i, weights, USUAL) if codes.shape[1] == USUAL else _sum(codes, i, weights, codes.shape[1])
         if np.float32(total) * unit + tail * tails[i] >= least:
             out[found] = i
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True, fastmath=SUMS)
+def narrow(vectors: Any, unit: Any, rows: Any, dims: Any, tails: Any, norms: Any, doubt: Any, least: Any, out: Any) -> int:  # noqa: ANN401
+    """Fill `out` with those of `rows` (m,) whose cosine with `unit` (dim,) float64 may reach `least`, and return how many there are.
+
+    Of a row of `vectors` (corpus, dim) ever longer prefixes are read, `dims` (l,) one after another, until one shows that it cannot.
+    `tails` (l,) float64 are the lengths of what follows each of `unit`, and `norms` (l, corpus) float32 of the vectors at unit length,
+    whose squares are known within `doubt`.
+    """
+    found, step = 0, LINE // vectors.itemsize
+    ahead = max(1, AHEAD * step // dims[0])
+    for j in range(-ahead, len(rows)):
+        if j + ahead < len(rows):
+            for k in range(0, dims[0], step):
+                _fetch(vectors, rows[j + ahead], k)
+        if j < 0:
+            continue
+        row = rows[j]
+        product, square, start, possible = 0.0, 0.0, 0, True
+        for level in range(len(dims)):
+            part, weights = vectors[row, start : dims[level]], unit[start : dims[level]]
+            for k in range(len(part)):
+                x = _number(part[k])
+                product += x * weights[k]
+                square += x * x
+            start = dims[level]
+            norm = np.float64(norms[level, row])
+            cosine = product / np.sqrt(square) if square > 0 else 0.0
+            head = np.sqrt(max(1 - norm * norm + (doubt if cosine > 0 else -doubt), 0.0))
+            if head * cosine + tails[level] * norm < least:
+                possible = False
+                break
+        if possible:
+            out[found] = row
             found += 1
     return found

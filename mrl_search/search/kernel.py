@@ -5,7 +5,7 @@ numba and loading what it compiled takes about half a second, so the first jobs 
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrl_search.embeddings import blocks
 from mrl_search.results import BatchHits
 
-__all__ = ["available", "best", "load", "pair_cosines", "sift"]
+__all__ = ["available", "best", "compiled", "load", "narrow", "pair_cosines", "sift"]
 
 LOAD = 1 << 27  # products that numpy does in the time that loading the kernels takes
 FEW = 32  # answers up to which keeping them in order beats sorting
@@ -36,6 +36,15 @@ def load() -> bool:
     return available() and bool(_compiled())
 
 
+def compiled(products: int) -> bool:
+    """Whether to use the kernels: always, once they are loaded; until then, numpy works for so many products as loading is worth."""
+    global _done
+    if not available():
+        return False
+    _done += products
+    return _compiled.cache_info().currsize > 0 or _done >= LOAD
+
+
 def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Cosine of each query's prefix and those of its own candidates.
 
@@ -48,7 +57,7 @@ def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: 
         (n, m) float32. Products are summed in float64.
     """
     scores = np.empty(ids.shape, dtype=np.float32)
-    if _worth_it(ids.size * unit.shape[1]):
+    if compiled(ids.size * unit.shape[1]):
         bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors
         kernel, wide = _compiled()["pairs"], unit.astype(np.float64)
         _spread(len(ids), lambda rows: kernel(bits, wide[rows], ids[rows], scores[rows]))
@@ -73,7 +82,7 @@ def best(ids: NDArray[np.int64], scores: NDArray[np.float32], keep: int, nearly:
         nearly: whether they come nearly in order, as from FAISS, which saves time.
     """
     keep = min(keep, ids.shape[1])
-    if (nearly or keep <= FEW) and _worth_it(ids.size):
+    if (nearly or keep <= FEW) and compiled(ids.size):
         found = BatchHits(np.empty((len(ids), keep), dtype=np.int64), np.empty((len(ids), keep), dtype=np.float32))
         _compiled()["select"](ids, scores, found.ids, found.scores)
         return found
@@ -98,34 +107,50 @@ def sift(codes: NDArray[np.int8], weights: NDArray[np.float32], tails: NDArray[n
         tail: see `tails`.
         least: the score to beat.
     """
-    if _worth_it(codes.size):
-        kernel, parts = _compiled()["sift"], list(blocks(len(codes), 1, -(-len(codes) // _threads())))
-        found: list[Any] = [None] * len(parts)
+    if compiled(codes.size):
+        kernel = _compiled()["sift"]
         unit = np.abs(weights).max(initial=np.float32(1e-30)) / np.float32(32767)
         whole = np.rint(weights / unit).astype(np.int16)
         doubt = unit * 64 * codes.shape[1]  # half a unit for each code, which is 127 at most, and a little for rounding
         numbers = np.float32(tail), np.float32(least - doubt)
 
-        def one(rows: slice) -> None:
-            for i in range(rows.start, rows.stop):
-                out = np.empty(parts[i].stop - parts[i].start, dtype=np.int64)
-                found[i] = parts[i].start + out[: kernel(codes[parts[i]], whole, unit, tails[parts[i]], *numbers, out)]
+        def sifted(rows: slice) -> NDArray[np.int64]:
+            out = np.empty(rows.stop - rows.start, dtype=np.int64)
+            found: NDArray[np.int64] = out[: kernel(codes[rows], whole, unit, tails[rows], *numbers, out)] + rows.start
+            return found
 
-        _spread(len(parts), one)
-        return np.concatenate(found)
+        return _gathered(len(codes), sifted)
     upper = np.empty(len(codes), dtype=np.float32)
     for rows in blocks(len(codes), codes.shape[1]):
         upper[rows] = codes[rows].astype(np.float32) @ weights
     return np.flatnonzero(upper + np.float32(tail) * tails >= np.float32(least))
 
 
-def _worth_it(products: int) -> bool:
-    """Whether to use the kernels: always, once they are loaded; until then, numpy works for as long as loading takes."""
-    global _done
-    if not available():
-        return False
-    _done += products
-    return _compiled.cache_info().currsize > 0 or _done >= LOAD
+def narrow(
+    vectors: NDArray[np.floating], unit: NDArray[np.float32], rows: NDArray[np.int64], dims: Sequence[int],
+    tails: NDArray[np.float32], norms: NDArray[np.float32], doubt: float, least: float,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Those of `rows` whose cosine with one query may reach `least`, as ever longer prefixes show: (m,) int64. Compiled only.
+
+    Args:
+        vectors: (corpus, dim) float16 or float32, rows of any length but zero.
+        unit: (dim,), the query at unit length.
+        rows: (m,) of `vectors`.
+        dims: l lengths of prefixes, ascending and shorter than `dim`.
+        tails: (l,), what follows each of `unit` has this length.
+        norms: (l, corpus), and of each vector at unit length this one.
+        doubt: what the square of a norm may be wrong by.
+        least: the score to beat.
+    """
+    bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors
+    kernel, lengths = _compiled()["narrow"], np.array(dims)
+    wide, far = unit.astype(np.float64), tails.astype(np.float64)
+
+    def narrowed(part: slice) -> NDArray[np.int64]:
+        out = np.empty(part.stop - part.start, dtype=np.int64)
+        return out[: kernel(bits, wide, rows[part], lengths, far, norms, doubt, least, out)]
+
+    return _gathered(len(rows), narrowed)
 
 
 def _threads() -> int:
@@ -133,19 +158,23 @@ def _threads() -> int:
     return count
 
 
-def _spread(n: int, job: Callable[[slice], object]) -> None:
-    """Run `job` on slices of n, one a thread of FAISS's."""
+def _spread(n: int, job: Callable[[slice], object]) -> list[Any]:
+    """What `job` gives for slices of n, one a thread of FAISS's, in order."""
     parts = list(blocks(n, 1, -(-n // _threads()) if n else 1))
     if len(parts) < 2:
-        for rows in parts:
-            job(rows)
-        return
+        return [job(rows) for rows in parts]
     with ThreadPoolExecutor(len(parts), thread_name_prefix="score") as pool:
-        list(pool.map(job, parts))
+        return list(pool.map(job, parts))
+
+
+def _gathered(n: int, job: Callable[[slice], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The rows that `job` finds in slices of n, together."""
+    found: NDArray[np.int64] = np.concatenate([np.empty(0, dtype=np.int64), *_spread(n, job)])
+    return found
 
 
 @cache
 def _compiled() -> dict[str, Callable[..., Any]]:
     from mrl_search.search import compiled
 
-    return {"pairs": compiled.pairs, "select": compiled.select, "sift": compiled.sift}
+    return {name: getattr(compiled, name) for name in compiled.__all__}

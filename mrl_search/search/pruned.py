@@ -7,15 +7,14 @@ from mrl_search.config import Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
-from mrl_search.search.bounds import SLACK, Bounds
-from mrl_search.search.kernel import best, sift
+from mrl_search.search.bounds import DOUBT, SLACK, Bounds
+from mrl_search.search.kernel import best, compiled, narrow, sift
 from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, rescore, shortlist
-from mrl_search.vectors import prefix, rows_of
+from mrl_search.vectors import prefix, rows_of, suffix_norms
 
 __all__ = ["exact_pruned"]
 
 SHORTLIST = 100  # the search that sets the score to beat re-scores so many, or four times k
-SAMPLE, PROBED = 1024, 8  # rows and queries that tell whether to sift at all
 HOPELESS = 0.5  # share of the corpus left in the sieve from which on reading everything is cheaper
 
 
@@ -33,21 +32,19 @@ def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: R
     parts = []
     for rows in blocks(len(queries), len(index)):
         some = queries[rows]
-        beat = None if start is None else _beat(index, some, k, start, allowed)
-        if beat is None or _left(index, some[:PROBED], beat[:PROBED]) > HOPELESS:
-            found = exact(index, some, k, allowed=allowed)
-        else:
-            found = _sifted(index, some, k, beat, allowed)
+        found = exact(index, some, k, allowed=allowed) if start is None else _sifted(index, some, k, start, allowed)
         parts.append(BatchHits(found.ids, found.scores, np.ones(found.ids.shape, dtype=bool)))
     return joined(parts, k)
 
 
 def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
     """The stage that finds scores to beat; None where there is no quick one, or nothing to sift by."""
-    quick = [d for d in index.dims if d < index.dim and not index.scans(d)]
-    if not quick or index.sieve.codes is None or (allowed is not None and len(allowed) * 2 < len(index)):
+    codes = index.sieve.codes
+    if codes is None or (allowed is not None and len(allowed) * 2 < len(index)):
         return None
-    return Stage(quick[-1], max(SHORTLIST, 4 * k))
+    longest = 2 * codes.shape[1]  # a flat index takes as long as its prefix is
+    quick = [d for d in index.dims if d <= longest and d < index.dim and not index.scans(d)]
+    return Stage(quick[-1], max(SHORTLIST, 4 * k)) if quick else None
 
 
 def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> NDArray[np.float32]:
@@ -56,32 +53,45 @@ def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allo
     return found.scores[:, k - 1 :] - SLACK
 
 
-def _left(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32]) -> float:
-    """The share of a sample of the corpus that the sieve keeps."""
-    rows = np.sort(np.random.default_rng(0).choice(len(index), min(SAMPLE, len(index)), replace=False))
-    return float(np.mean([len(kept) for kept in _sieve(index, queries, beat, rows)]) / len(rows)) if len(queries) else 0.0
-
-
-def _sieve(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32], rows: Rows | slice = slice(None)) -> list[Rows]:
-    """For each query the places, among `rows`, of the vectors whose upper bound reaches its score to beat."""
+def _sieve(index: Index, queries: NDArray[np.float32], beat: NDArray[np.float32]) -> list[Rows]:
+    """For each query the rows of the vectors whose upper bound reaches its score to beat."""
     sieve = index.sieve
     if sieve.codes is None:
         raise ValueError("an index without codes has nothing to sift by")
     dims = len(sieve.steps)
     bounds, unit = Bounds.of(index, queries, dims), prefix(queries, index.dim)[:, :dims]
     least = beat - SLACK - bounds.head * np.float32(sieve.error)
-    codes, norms = sieve.codes[rows], bounds.norms[rows]
-    return [sift(codes, unit[i] * sieve.steps, norms, float(bounds.tail[i, 0]), float(least[i, 0])) for i in range(len(queries))]
+    codes = sieve.codes
+    return [sift(codes, unit[i] * sieve.steps, bounds.norms, float(bounds.tail[i, 0]), float(least[i, 0])) for i in range(len(queries))]
 
 
-def _sifted(index: Index, queries: NDArray[np.float32], k: int, beat: NDArray[np.float32], allowed: Rows | None) -> BatchHits:
-    finer = [(d, Bounds.of(index, queries, d)) for d in index.dims if len(index.sieve.steps) < d < index.dim]
-    parts = []
-    for i, rows in enumerate(_sieve(index, queries, beat)):
-        kept = rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
-        one = slice(i, i + 1)
-        for d, bounds in finer:
-            upper = bounds.of_queries(one).upper(pair_scores(index, queries[one], kept[None], d), bounds.norms[kept])
-            kept = kept[upper[0] >= beat[i]]
-        parts.append(best(kept[None], pair_scores(index, queries[one], kept[None], index.dim), k))
-    return joined(parts, k)
+def _sifted(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> BatchHits:
+    beat = _beat(index, queries, k, start, allowed)
+    kept = _sieve(index, queries, beat)
+    hopeless = np.array([len(rows) > HOPELESS * len(index) for rows in kept])
+    found = BatchHits(np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32))
+    if hopeless.any():
+        everything = exact(index, queries[hopeless], k, allowed=allowed)
+        found.ids[hopeless], found.scores[hopeless] = everything.ids, everything.scores
+    for i in np.flatnonzero(~hopeless):
+        rows = kept[i] if allowed is None else kept[i][np.isin(kept[i], allowed, assume_unique=True)]
+        query = queries[i : i + 1]
+        rows = _narrowed(index, query, rows, float(beat[i, 0]))
+        one = best(rows[None], pair_scores(index, query, rows[None], index.dim), k)
+        found.ids[i], found.scores[i] = one.ids[0], one.scores[0]
+    return found
+
+
+def _narrowed(index: Index, query: NDArray[np.float32], rows: Rows, beat: float) -> Rows:
+    """Those of `rows` that longer prefixes do not rule out for a `query`, (1, dim)."""
+    finer = [d for d in index.dims if len(index.sieve.steps) < d < index.dim]
+    if not finer:
+        return rows
+    if compiled(len(rows) * finer[0]):
+        unit, first = prefix(query, index.dim), index.sieve.dims.index(finer[0])
+        norms = index.sieve.norms[first : first + len(finer)]
+        return narrow(np.asarray(index.embeddings.vectors), unit[0], rows, finer, suffix_norms(unit, finer)[:, 0], norms, DOUBT, beat)
+    for d in finer:
+        bounds = Bounds.of(index, query, d)
+        rows = rows[bounds.upper(pair_scores(index, query, rows[None], d), bounds.norms[rows])[0] >= beat]
+    return rows
