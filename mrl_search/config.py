@@ -26,8 +26,9 @@ GRAPH_FROM = 16_384  # clusters from which on a graph finds the nearest faster t
 class Stage:
     """Score by the cosine of the first `dims` numbers and keep the best `keep`.
 
-    `effort` is how hard a first stage looks where its index is approximate: clusters that are visited (nprobe of IVF), or candidates
-    that a walk holds (ef of HNSW); 0 leaves it to the index. Written `DIMS:KEEP` or `DIMS:KEEP@EFFORT`.
+    `effort` is how hard a first stage looks where its index is approximate: clusters that are visited (nprobe of IVF; on average, where
+    clusters are found exactly: each query visits what it needs), or candidates that a walk holds (ef of HNSW); 0 leaves it to the index.
+    Written `DIMS:KEEP` or `DIMS:KEEP@EFFORT`.
     """
 
     dims: int
