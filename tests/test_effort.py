@@ -33,7 +33,7 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
     assert search_parameters(graph, 100).efSearch == 200
     assert search_parameters(graph, 100, 16).efSearch == 100  # it must hold what it gives back
     assert search_parameters(flat, 10, 7) is None
-    assert efforts(rotated) == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+    assert efforts(rotated) == (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
     assert efforts(graph)[0] == 16
     assert efforts(flat) == (0,)
 

@@ -3,15 +3,16 @@
     python benchmarks/engine/contest.py INDEX [--peers] [--exact-up-to 1000000] >> benchmarks/engine/records.jsonl
 
 INDEX is what `corpus.py` wrote, or any other index. Each contestant answers the same fresh queries; a record tells recall@10
-against exact cosine at 1024 dims, p50 and p99 in ms, bytes of memory a vector for its coarse part, seconds to build, and the
-environment. Queries of generated vectors are rows of another seed; of real ones, items with some noise, so that none is its own answer.
+against exact cosine at 1024 dims, p50 and p99 in ms, bytes of memory a vector for its coarse part, seconds to build, what a process
+of its own has in memory after answering all queries by a tuned plan, and the environment. Queries of generated vectors are rows of
+another seed; of real ones, items with some noise, so that none is its own answer.
 `--peers` adds graphs on all dims: faiss HNSW32, and hnswlib and usearch where they are installed (the extra `peers`).
 """
 
 import argparse
 import importlib.util
 import json
-import resource
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from mrl_search.bench.records import environment
 from mrl_search.bench.vectors import Kind, Tree
+from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.search import exact_pruned, kernel, search
@@ -43,6 +45,7 @@ class Contestant:
     bytes_per_vector: float
     build_s: float | None = None
     note: str = ""
+    plan: Plan | None = None
 
 
 def queries_of(index: Index) -> tuple[str, NDArray[np.float32]]:
@@ -81,7 +84,8 @@ def tuned_contestants(index: Index) -> list[Contestant]:
         chosen = tune(index, goal, target).chosen
         note = f"{chosen.plan}; {index.manifest.factory[str(chosen.plan.dims[0])]}"
         ids = lambda q, plan=chosen.plan: search(index, q, plan).ids  # noqa: E731
-        found.append(Contestant(f"mrl-search tuned {target}", ids, ram_of(index, chosen.plan.dims[0]) / len(index), None, note))
+        per_vector = ram_of(index, chosen.plan.dims[0]) / len(index)
+        found.append(Contestant(f"mrl-search tuned {target}", ids, per_vector, None, note, chosen.plan))
     return found
 
 
@@ -139,6 +143,18 @@ def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[n
     return found
 
 
+def serve(folder: Path, plan: Plan, queries: NDArray[np.float32]) -> dict[str, int]:
+    """Answer `queries` one by one; bytes in memory at the most, and without what is mapped from files in the end, as Linux counts them."""
+    index = Index.open(folder)
+    kernel.load()
+    faiss.omp_set_num_threads(1)
+    for query in queries:
+        search(index, query[None], plan)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return {key: 1024 * int(status[name][0]) for key, name in (("rss_bytes", "VmHWM"), ("anonymous_bytes", "RssAnon"))}
+
+
 def timed(contestants: list[Contestant], queries: NDArray[np.float32]) -> NDArray[np.float64]:
     """(contestants, queries) ms, the median of the rounds; the slowest contestant gets fewer queries (the rest is NaN).
 
@@ -190,13 +206,16 @@ def main() -> None:
         "kind": "contest", "vectors": vectors, "n": len(index), "queries": QUERIES, "timed": TIMED, "rounds": ROUNDS, "threads": 1,
         "open_s": round(open_s, 4), "environment": environment(),
     }  # fmt: skip
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for c, ids, ms in zip(contestants, found, times, strict=True):
         known = ms[~np.isnan(ms)]
+        memory = {}
+        if c.plan:
+            with multiprocessing.get_context("spawn").Pool(1) as alone:
+                memory = alone.apply(serve, (args.index, c.plan, queries))
         record = {
             **common, "contestant": c.name, "note": c.note, "recall": recall_at_k(ids, truth[: len(ids)]),
             "p50_ms": float(np.median(known)), "p99_ms": float(np.percentile(known, 99)), "bytes_per_vector": c.bytes_per_vector,
-            "build_s": c.build_s, "batch_per_s_2_threads": batch.get(c.name), "rss_bytes": rss,
+            "build_s": c.build_s, "batch_per_s_2_threads": batch.get(c.name), **memory,
         }  # fmt: skip
         print(json.dumps(record), flush=True)
 

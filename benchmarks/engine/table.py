@@ -37,8 +37,9 @@ def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]
     lines = [
         f"### {first['n']:,} vectors, {first['vectors']}",
         "",
-        "| contestant | plan or setting | recall@10 | p50 ms | p99 ms | times faster | must | B/vector | build s | batch, queries/s |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| contestant | plan or setting | recall@10 | p50 ms | p99 ms | times faster | must | B/vector | build s | batch, queries/s "
+        "| process MB |",
+        "| --- | --- |" + " ---: |" * 9,
     ]
     for r in contest:
         build = r["build_s"]
@@ -49,6 +50,7 @@ def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]
             r["contestant"], f"`{r['note']}`", f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}", f"{r['p99_ms']:.3f}",
             f"{exact / r['p50_ms']:.1f}x" if exact else "", must(r), f"{r['bytes_per_vector']:.0f}",
             "" if build is None else f"{build:.1f}", f"{batch:,.0f}" if batch else "",
+            f"{r['rss_bytes'] / 1e6:,.0f}" if "anonymous_bytes" in r else "",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     e = first["environment"]
@@ -56,7 +58,8 @@ def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]
     lines += [
         "",
         f"{e['cpu']}, {e['cores']} cores, one thread (batches: 256 queries on two), {first['timed']} queries {first['rounds']} times, "
-        f"recall of {first['queries']:,}; opened in {first['open_s']:.3f} s; {versions}; commit {e['commit']}.",
+        f"recall of {first['queries']:,}; opened in {first['open_s']:.3f} s; {versions}; commit {e['commit']}. "
+        "Process: what one that answered all of them by this plan had in memory at the most, mapped pages of files among it.",
         "",
     ]
     return lines

@@ -53,7 +53,7 @@ def efforts(index: Any) -> tuple[int, ...]:  # noqa: ANN401
         return efforts(faiss.downcast_index(index.index))
     if isinstance(index, faiss.IndexIVF):
         most = max(index.nlist // 4, min(index.nlist, ALL_UP_TO))
-        return tuple(sorted({step << i >> 1 for i in range(most.bit_length()) for step in (2, 3) if 0 < step << i >> 1 <= most}))
+        return tuple(sorted({step << i >> 2 for i in range(most.bit_length()) for step in (4, 5, 6, 7) if step << i >> 2 <= most}))
     if isinstance(index, faiss.IndexHNSW):
         return (16, 32, 64, 128, 256, 512, 1024)
     return (0,)
