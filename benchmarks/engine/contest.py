@@ -1,6 +1,6 @@
 """The engine against exact search and against graphs on all dims: single queries on one core, all contestants in one run.
 
-    python benchmarks/engine/contest.py INDEX [--peers] [--exact-up-to 1000000] >> benchmarks/engine/records.jsonl
+    python benchmarks/engine/contest.py INDEX [--peers] >> benchmarks/engine/records.jsonl
 
 INDEX is what `corpus.py` wrote, or any other index. Each contestant answers the same fresh queries; a record tells recall@10
 against exact cosine at 1024 dims, p50 and p99 in ms, bytes of memory a vector for its coarse part, seconds to build, what a process
@@ -31,7 +31,6 @@ from mrl_search.search import exact_pruned, kernel, search
 from mrl_search.search.tune import Goal, ram_of, sample, tune
 
 K, QUERIES, TIMED, ROUNDS, BATCH = 10, 1000, 100, 3, 256
-TARGETS = (0.95, 0.99, 0.999)
 EF = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 Answer = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # (n, dim) queries to (n, k) ids
 
@@ -77,10 +76,10 @@ def exact_contestants(index: Index, x: NDArray[np.float32]) -> list[Contestant]:
     return found
 
 
-def tuned_contestants(index: Index) -> list[Contestant]:
-    goal = Goal.recall(index, sample(index, 2000), K)
+def tuned_contestants(index: Index, targets: list[float], items: int) -> list[Contestant]:
+    goal = Goal.recall(index, sample(index, items), K)
     found = []
-    for target in TARGETS:
+    for target in targets:
         chosen = tune(index, goal, target).chosen
         note = f"{chosen.plan}; {index.manifest.factory[str(chosen.plan.dims[0])]}"
         ids = lambda q, plan=chosen.plan: search(index, q, plan).ids  # noqa: E731
@@ -177,7 +176,10 @@ def main() -> None:
     parser.add_argument("index", type=Path)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--exact-up-to", type=int, default=2_000_000, help="vectors up to which exact indexes of FAISS are built in memory")
+    parser.add_argument("--targets", default="0.95,0.99,0.999", help="what plans are tuned for")
+    parser.add_argument("--tuning", type=int, default=2000, help="items that plans are tuned with")
     args = parser.parse_args()
+    targets = [float(text) for text in args.targets.split(",")]
     start = time.perf_counter()
     index = Index.open(args.index)
     open_s = time.perf_counter() - start
@@ -185,7 +187,7 @@ def main() -> None:
     kernel.load()
     faiss.omp_set_num_threads(2)
     truth = exact_pruned(index, queries, K).ids
-    contestants = tuned_contestants(index)
+    contestants = tuned_contestants(index, targets, args.tuning)
     if len(index) <= args.exact_up_to:
         x = full(index)
         contestants += exact_contestants(index, x)
@@ -193,7 +195,7 @@ def main() -> None:
             contestants += peers(x, queries, truth)
     found = [c.answer(queries[:100] if c.note == "exact" else queries) for c in contestants]
     batch = {}
-    for c in contestants[: len(TARGETS)]:
+    for c in contestants[: len(targets)]:
         seconds = []
         for part in range(3):
             start = time.perf_counter()
@@ -203,8 +205,8 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     times = timed(contestants, queries[:TIMED])
     common = {
-        "kind": "contest", "vectors": vectors, "n": len(index), "queries": QUERIES, "timed": TIMED, "rounds": ROUNDS, "threads": 1,
-        "open_s": round(open_s, 4), "environment": environment(),
+        "kind": "contest", "vectors": vectors, "n": len(index), "queries": QUERIES, "tuning": args.tuning, "timed": TIMED,
+        "rounds": ROUNDS, "threads": 1, "open_s": round(open_s, 4), "environment": environment(),
     }  # fmt: skip
     for c, ids, ms in zip(contestants, found, times, strict=True):
         known = ms[~np.isnan(ms)]

@@ -1,7 +1,7 @@
 """Tuning: the cheapest plan that keeps the share asked for of what exact search would give, on the user's own vectors.
 
-Every start dim and effort is searched once, deep; shorter shortlists and middle stages are slices of that. What a plan is worth is told
-by a `Goal`; what it costs is measured, one query at a time, on one thread.
+Every start dim and effort that may pay is searched once, deep; shorter shortlists and middle stages are slices of that. What a plan is
+worth is told by a `Goal`; what it costs is measured, one query at a time, on one thread.
 """
 
 import time
@@ -159,16 +159,20 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
     judge = _Judge(goal, choose, target * best_marks[choose])
     dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
     dims = [d for d in dims if not index.scans(d)] or dims  # a scan is never the cheapest where something else is to be had
-    starts = [(d, e) for d in dims for e in _efforts(index, d)]
-    if not starts:
+    if not dims:
         least = min(index.dims, key=lambda d: ram_of(index, d))
         raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", f"The smallest, {least} dims, takes {ram_of(index, least):,}.")
     trials: dict[str, Trial] = {}
-    for done, (d, effort) in enumerate(starts, 1):
-        for trial in _trials(index, judge, d, effort):
-            trials.setdefault(str(trial.plan), trial)
-        if progress:
-            progress("searching", done, len(starts))
+    done, total = 0, sum(len(_efforts(index, d)) for d in dims)
+    for d in dims:
+        for looked, found in enumerate(_looks(index, judge, d), 1):
+            for trial in found:
+                trials.setdefault(str(trial.plan), trial)
+            if progress:
+                progress("searching", done + looked, total)
+        done += len(_efforts(index, d))
+    if progress:
+        progress("searching", total, total)
     timed, exact_ms = _timed(index, goal, _promising(list(trials.values())), progress)
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
@@ -242,6 +246,28 @@ class _Judge:
         marks = self.goal.score(self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k).ids)
         surplus = marks - self.needed
         return Trial(plan, float(marks.mean()), bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))), ram)
+
+
+def _looks(index: Index, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
+    """The plans that begin at `dims`, of one effort after another, as far as these may pay.
+
+    The hardest look comes first. Where that falls short, no other is tried; the others follow from the least on, up to one that
+    makes do with as short a shortlist as the hardest.
+    """
+    *lesser, hardest = _efforts(index, dims)
+    found = list(_trials(index, judge, dims, hardest))
+    yield found
+    shortest = _shortest(found)
+    for effort in lesser if shortest else ():
+        found = list(_trials(index, judge, dims, effort))
+        yield found
+        if 0 < _shortest(found) <= shortest:
+            return
+
+
+def _shortest(trials: list[Trial]) -> int:
+    """The shortest shortlist that reaches the goal; 0 where none does."""
+    return min((trial.plan.stages[0].keep for trial in trials if trial.reached), default=0)
 
 
 def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
