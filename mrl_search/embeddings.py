@@ -22,6 +22,7 @@ from mrl_search import vectors as matryoshka
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.items import ITEMS_SCHEMA, Items, ItemsFile, write_items
 from mrl_search.manifest import HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, Manifest, check_file, read_manifest, write_manifest
+from mrl_search.mapped_rows import MappedRows
 from mrl_search.storage import building_folder, claim, publish, write_atomically
 
 __all__ = [
@@ -104,6 +105,11 @@ class EmbeddingSet:
     def norms(self) -> NDArray[np.float32]:
         """Length of each embedding before it was normalised, (n,) float32."""
         return np.asarray(self.items["norm"].to_numpy(), dtype=np.float32)
+
+    @cached_property
+    def mapped(self) -> MappedRows:
+        """Through this, rows of `vectors` that lie anywhere are read in turn."""
+        return MappedRows(self.vectors)
 
     def _column(self, name: str) -> NDArray[np.object_]:
         column = np.empty(len(self), dtype=object)

@@ -90,7 +90,9 @@ def _narrowed(index: Index, query: NDArray[np.float32], rows: Rows, beat: float)
     if compiled(len(rows) * finer[0]):
         unit, first = prefix(query, index.dim), index.sieve.dims.index(finer[0])
         norms = index.sieve.norms[first : first + len(finer)]
-        return narrow(np.asarray(index.embeddings.vectors), unit[0], rows, finer, suffix_norms(unit, finer)[:, 0], norms, DOUBT, beat)
+        vectors, tails = np.asarray(index.embeddings.vectors), suffix_norms(unit, finer)[:, 0]
+        turns = index.embeddings.mapped.in_turn(len(rows), 1)
+        return np.concatenate([narrow(vectors, unit[0], rows[some], finer, tails, norms, DOUBT, beat) for some in turns])
     for d in finer:
         bounds = Bounds.of(index, query, d)
         rows = rows[bounds.upper(pair_scores(index, query, rows[None], d), bounds.norms[rows])[0] >= beat]

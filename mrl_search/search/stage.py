@@ -94,7 +94,9 @@ def rescore(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int, ke
 
 def pair_scores(index: Index, queries: NDArray[np.float32], ids: Rows, dims: int) -> NDArray[np.float32]:
     """Cosine of the prefix of each query (n, dim) and those of its own candidates `ids` (n, m): (n, m) float32; -inf for an id of -1."""
-    return pair_cosines(np.asarray(index.embeddings.vectors), prefix(queries, dims), ids)
+    vectors, unit = np.asarray(index.embeddings.vectors), prefix(queries, dims)
+    parts = [pair_cosines(vectors, unit[some], ids[some]) for some in index.embeddings.mapped.in_turn(*ids.shape)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None = None, allowed: Rows | None = None) -> BatchHits:
@@ -108,6 +110,7 @@ def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None 
     found = BatchHits(np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=np.float32))
     for rows in blocks(count_of(index, allowed), max(dims, 1024)):
         ids = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
+        index.embeddings.mapped.read(len(ids))
         parts = []
         for some, scores in _compared(index, unit, rows if allowed is None else ids):
             both = np.concatenate([found.ids[some], np.broadcast_to(ids, scores.shape)], axis=1)
