@@ -9,12 +9,13 @@ from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.bounds import DOUBT, SLACK, Bounds
 from mrl_search.search.kernel import best, compiled, narrow, sift
-from mrl_search.search.stage import Rows, count_of, exact, joined, pair_scores, rescore, shortlist
+from mrl_search.search.stage import Rows, count_of, exact, is_exact, joined, pair_scores, rescore, shortlist
 from mrl_search.vectors import prefix, rows_of, suffix_norms
 
 __all__ = ["exact_pruned"]
 
 SHORTLIST = 100  # the search that sets the score to beat re-scores so many, or four times k
+SHORTEST, LONGEST = 32, 128  # dims of that search
 HOPELESS = 0.5  # share of the corpus left in the sieve from which on reading everything is cheaper
 
 
@@ -42,9 +43,9 @@ def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
     codes = index.sieve.codes
     if codes is None or (allowed is not None and len(allowed) * 2 < len(index)):
         return None
-    longest = 2 * codes.shape[1]  # a flat index takes as long as its prefix is
-    quick = [d for d in index.dims if d <= longest and d < index.dim and not index.scans(d)]
-    return Stage(quick[-1], max(SHORTLIST, 4 * k)) if quick else None
+    quick = [d for d in index.dims if d <= LONGEST and d < index.dim and not index.scans(d)]
+    flat = [d for d in quick if d >= SHORTEST and is_exact(index, d, None)]  # of these the shorter is the quicker
+    return Stage(flat[0] if flat else quick[-1], max(SHORTLIST, 4 * k)) if quick else None
 
 
 def _beat(index: Index, queries: NDArray[np.float32], k: int, start: Stage, allowed: Rows | None) -> NDArray[np.float32]:
