@@ -1,8 +1,8 @@
 """Which clusters of an inverted file a query visits: as many as it needs, and not as many as every other.
 
 Most queries have their neighbours in a few clusters, some lie between hundreds. So a query visits those clusters that are hardly further
-from it than the nearest ones are: query-aware pruning (SPANN, Chen et al., NeurIPS 2021, section 3.3). Measured on a million vectors,
-that finds .999 of the neighbours behind 128 dims while it reads a fifth of the codes that a fixed number of clusters takes.
+from it than the nearest ones are: query-aware pruning (SPANN, Chen et al., NeurIPS 2021, section 3.3). On a million
+generated vectors 192 clusters on average found what 512 for every query did, .9995 of the neighbours, in half the time.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -61,18 +61,17 @@ class Probe:
         counts = (away <= self._reach_of(effort) * away[:, _anchor(effort), None]).sum(axis=1).tolist()
         scores, ids = np.empty((len(x), k), dtype=np.float32), np.empty((len(x), k), dtype=np.int64)
 
-        def one(row: int) -> None:  # the rows of a batch visit different numbers of clusters, which FAISS cannot be told at once
-            some = slice(row, row + 1)
-            given = [faiss.swig_ptr(array[some]) for array in (x, clusters, near, scores, ids)]
-            self._file.search_preassigned_c(1, given[0], k, *given[1:], False, self._visiting(counts[row]))
+        def visit(rows: range) -> None:  # rows visit different numbers of clusters, which FAISS cannot be told of a whole batch
+            for row in rows:
+                given = [faiss.swig_ptr(array[row]) for array in (x, clusters, near, scores, ids)]
+                self._file.search_preassigned_c(1, given[0], k, *given[1:], False, self._visiting(counts[row]))
 
         threads = min(len(x), FAISS.omp_get_max_threads())
         if threads < 2:
-            for row in range(len(x)):
-                one(row)
+            visit(range(len(x)))
         else:
             with ThreadPoolExecutor(threads, thread_name_prefix="probe") as pool:
-                list(pool.map(one, range(len(x))))
+                list(pool.map(visit, [range(i, len(x), threads) for i in range(threads)]))
         return scores, ids
 
     def _turned(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
