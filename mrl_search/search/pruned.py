@@ -30,12 +30,11 @@ def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: R
     """
     queries, k = rows_of(queries, index.dim), min(k, count_of(index, allowed))
     start = _start(index, k, allowed)
-    parts = []
-    for rows in blocks(len(queries), len(index)):
-        some = queries[rows]
-        found = exact(index, some, k, allowed=allowed) if start is None else _sifted(index, some, k, start, allowed)
-        parts.append(BatchHits(found.ids, found.scores, np.ones(found.ids.shape, dtype=bool)))
-    return joined(parts, k)
+    if start is None:
+        found = exact(index, queries, k, allowed=allowed)
+    else:
+        found = joined([_sifted(index, queries[rows], k, start, allowed) for rows in blocks(len(queries), len(index))], k)
+    return BatchHits(found.ids, found.scores, np.ones(found.ids.shape, dtype=bool))
 
 
 def _start(index: Index, k: int, allowed: Rows | None) -> Stage | None:
