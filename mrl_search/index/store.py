@@ -22,6 +22,7 @@ from mrl_search.vectors import nearest, rows_of
 
 __all__ = ["Index", "newest_index"]
 
+COPIED = "x4fs"  # in the factory of what FAISS copies into memory anyway: mapped, too, it would take twice its size
 RESERVOIR = 11  # FAISS's way to keep a shortlist that single queries are answered fastest with
 
 
@@ -185,7 +186,7 @@ class Index:
     def _load(self, dims: int) -> faiss.Index:
         path = check_file(self.folder, self.manifest, prefix_file(dims))
         try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            index = faiss.read_index(str(path), 0 if COPIED in self.manifest.factory[str(dims)] else faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise IndexFolderError(f"{path} is not a FAISS index that can be read here.", self.manifest.rebuild(self.folder)) from error
         if (index.d, index.ntotal) != (dims, len(self)):
