@@ -50,7 +50,8 @@ class Probe:
         """Scores and ids, each (n, k), of the best in the clusters that each row of `x` (n, dims) visits: `effort` of them on average.
 
         That is the average over the corpus, and no query visits more than four times as many; an effort of 0 is the usual one. Rows end
-        with id -1 where there were fewer vectors than `k`. A batch gives what its rows give singly.
+        with id -1 where there were fewer vectors than `k`. A batch gives what its rows give singly, up to the rounding of FAISS's products
+        for a cluster that lies just within reach.
         """
         effort = clusters_visited(self._file, effort)
         if effort == self._file.nlist:
