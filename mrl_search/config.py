@@ -255,6 +255,8 @@ class ObjectiveConfig:
         temperature: of InfoNCE.
         memory: so many embeddings of earlier steps repel, too (cross-batch memory, arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
+        distil: share of every label that is what the model in `init` says of the same view, at full length: classes that it knows are
+            not forgotten while similarity is learnt (arXiv 1503.02531, section 2; arXiv 1606.09282).
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
     """
 
@@ -264,6 +266,7 @@ class ObjectiveConfig:
     temperature: float = 0.1
     memory: int = 0
     smoothing: float = 0.0
+    distil: float = 0.0
     weights: tuple[float, ...] = ()
 
     def instance_in(self, epoch: int) -> float:
@@ -342,6 +345,8 @@ class TrainConfig:
             raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
         if o.instance_from and not o.label:
             raise ConfigError("objective.instance_from leaves the first epochs to the labels, and objective.label is 0.")
+        if not 0 <= o.distil <= 1 or (o.distil and not (self.init and o.label)):
+            raise ConfigError("objective.distil is a share of 1, and wants a model to learn from in init, and objective.label.")
         if o.weights and len(o.weights) != len(self.model.dims):
             raise ConfigError(
                 f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."

@@ -16,6 +16,7 @@ from typing import Any
 
 import accelerate
 import torch
+import torch.nn.functional as F
 from accelerate.utils import set_seed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -120,6 +121,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     label_loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), config.model.dims, objective.weights)
     instance_loss = MatryoshkaLoss(InfoNCE(objective.temperature), config.model.dims, objective.weights)
 
+    teacher = load_model(Path(config.init)).network.eval().to(accelerator.device) if objective.distil else None
     first = _resume(out, network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
     images: Tensor | None = None
@@ -144,6 +146,10 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 if similarity:
                     x = torch.cat((x, views(batch, size, config.weak or config.augment, chance)))
                     target = torch.cat((target, target))
+                if teacher:
+                    with torch.no_grad(), accelerator.autocast():
+                        told = teacher(x)[1][-1].float().softmax(1)
+                    target = torch.lerp(F.one_hot(target, len(classes)).float(), told, objective.distil)
                 with accelerator.autocast():
                     embedding, logits = network(x)
                 zero = embedding.sum() * 0

@@ -380,7 +380,8 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
-    tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma", "pool"}  # test_training, _models, _reading, _seed, _axes
+    # test_training, _models, _reading, _seed and _axes; and below
+    tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma", "pool", "distil"}
     config = to_mapping(TINY)
     names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
@@ -443,3 +444,45 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
     assert not torch.equal(a["heads.heads.0.weight"], b["heads.heads.0.weight"])
     assert torch.equal(a["backbone.project.weight"][8:], b["backbone.project.weight"][8:])
     assert not torch.equal(a["backbone.project.weight"][:8], b["backbone.project.weight"][:8])
+
+
+# What another model knows
+
+
+def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "split_rows", lambda *_: (np.arange(32), np.arange(32, 40)))
+    _run(tmp_path / "teacher")
+    right = _pixels()
+    wrong = replace(right, labels=right.labels[::-1])  # every cat a dog
+    weights = {}
+    for distil, pixels, name in ((1.0, right, "a"), (1.0, wrong, "b"), (0.5, right, "c"), (0.5, wrong, "d")):
+        _run(tmp_path / name, _change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil), pixels)
+        weights[name] = _weights(tmp_path / name)
+    assert _same(weights["a"], weights["b"])
+    assert not _same(weights["a"], weights["c"])
+    assert not _same(weights["c"], weights["d"])
+
+
+def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(tmp_path: Path) -> None:
+    _run(tmp_path / "teacher", _change(TINY, schedule__epochs=12))  # until it is sure of its answers
+    wrong = replace(_pixels(), labels=_pixels().labels[::-1])
+    config = _change(TINY, init=str(tmp_path / "teacher"))
+    forgot = _run(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
+    kept = _run(tmp_path / "kept", _change(config, objective__distil=0.9), wrong)[-1].accuracy[16]
+    assert forgot >= 0.75  # has learnt that cats are dogs
+    assert kept <= 0.25
+
+
+def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: Path) -> None:
+    _run(tmp_path / "teacher")
+    config = _change(TINY, init=str(tmp_path / "teacher"), objective__distil=0.9)
+    _run(tmp_path / "whole", config)
+    _stop_after(tmp_path / "stopped", 1, config)
+    _run(tmp_path / "stopped", config)
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "stopped"))
+
+
+@pytest.mark.parametrize("changes", [{"objective__distil": 0.5}, {"init": "a", "objective__distil": 1.5}])
+def test_what_cannot_be_distilled_is_a_sentence(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="wants a model to learn from in init"):
+        _change(TINY, **changes)
