@@ -1,6 +1,6 @@
 """Small corpora with vectors that can be checked by hand, built by the real functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,18 @@ def embedding_set(raw: np.ndarray, labels: list[str | None], hashes: list[str] |
         classes=CLASSES if heads else (),
     )  # fmt: skip
     return EmbeddingSet(l2_normalize(raw).astype(dtype), items, manifest, heads)
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_training_loop import TINY, _change, _fresh_accelerate, _pixels, _same, _weights  # noqa: F401 - a fixture, too
+from tiny_runs import TINY, change, noise_pixels, same, weights_of
 from torch import Tensor, nn
 
 from mrl_search.axes import arrange, class_axes, fit_heads, image_axes, set_axes
@@ -23,7 +23,8 @@ from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
 from mrl_search.recipes import load_recipe
 from mrl_search.training import AxesRecord, EpochRecord, train
 
-AXES = replace(_change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes=AxesConfig())
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+AXES = replace(change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes=AxesConfig())
 
 
 def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,7 +135,7 @@ def test_pooled_are_means_of_all_stages_and_deviations_of_all_but_the_last() -> 
 @pytest.mark.parametrize("heads", ["cosine", "linear", "tied"])
 def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: str) -> None:
     network, config = _network(heads)
-    images = F.interpolate(_pixels(200, side=5).images.float(), (40, 40), mode="bicubic").clamp(0, 255).byte()
+    images = F.interpolate(noise_pixels(200, side=5).images.float(), (40, 40), mode="bicubic").clamp(0, 255).byte()
     targets = torch.arange(200) % 2
     view = AugmentConfig(scale=(0.8, 1.0), jitter=(0.3, 0.3, 0.3, 0.02))
     copies = views(images, 32, view, torch.Generator().manual_seed(9))
@@ -183,7 +184,7 @@ def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
 
 
 def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_path: Path) -> None:
-    records = list(train(_pixels(), AXES, tmp_path / "run", "a list"))
+    records = list(train(noise_pixels(), AXES, tmp_path / "run", "a list"))
     assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
     last = records[-1]
     assert isinstance(last, AxesRecord)
@@ -192,33 +193,33 @@ def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_p
     encoder = load_encoder(str(tmp_path / "run"))
     assert encoder.training["axes"]["accuracy"] == json.loads(json.dumps(last.accuracy))
     assert encoder.training["last_epoch"]["epoch"] == 3
-    rows = encoder.encode(_shrunk(_pixels().images).permute(0, 2, 3, 1).numpy())
+    rows = encoder.encode(_shrunk(noise_pixels().images).permute(0, 2, 3, 1).numpy())
     assert rows.shape == (40, 32) and np.isfinite(rows).all()
 
 
 def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    list(train(_pixels(), AXES, tmp_path / "whole", "a list"))
-    run = train(_pixels(), AXES, tmp_path / "stopped", "a list")
+    list(train(noise_pixels(), AXES, tmp_path / "whole", "a list"))
+    run = train(noise_pixels(), AXES, tmp_path / "stopped", "a list")
     for record in run:
         if isinstance(record, AxesRecord):
             run.close()
     assert not (tmp_path / "stopped" / "model.json").exists()
-    list(train(_pixels(), AXES, tmp_path / "stopped", "a list"))
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "stopped"))
+    list(train(noise_pixels(), AXES, tmp_path / "stopped", "a list"))
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
 
 
 def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
-    plain = _change(TINY, model__dims=(8, 16, 32))
-    list(train(_pixels(), plain, tmp_path / "plain", "a list"))
-    config = _change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999)  # no batch to fill
-    list(train(_pixels(), config, tmp_path / "axes", "a list"))
-    old, new = _weights(tmp_path / "plain"), _weights(tmp_path / "axes")
+    plain = change(TINY, model__dims=(8, 16, 32))
+    list(train(noise_pixels(), plain, tmp_path / "plain", "a list"))
+    config = change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999)  # no batch to fill
+    list(train(noise_pixels(), config, tmp_path / "axes", "a list"))
+    old, new = weights_of(tmp_path / "plain"), weights_of(tmp_path / "axes")
     assert all(torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body")))
     assert new["backbone.project.weight"].shape == (32, 80)
     assert load_model(tmp_path / "axes").training.get("last_epoch") is None
-    other = _change(config, model__widths=(8, 8, 16, 24))
+    other = change(config, model__widths=(8, 8, 16, 24))
     with pytest.raises(ConfigError, match="has other layers"):
-        list(train(_pixels(), other, tmp_path / "other", "a list"))
+        list(train(noise_pixels(), other, tmp_path / "other", "a list"))
 
 
 # In recipes

@@ -2,79 +2,26 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
-from safetensors.torch import load_file
+from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 from torch import Tensor
 
 from mrl_search import training
-from mrl_search.config import AugmentConfig, DataConfig, ModelConfig, ScheduleConfig, TrainConfig, to_mapping, to_toml
+from mrl_search.config import AugmentConfig, ScheduleConfig, to_mapping, to_toml
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.models.encoder import load_encoder
 from mrl_search.training import EpochRecord, StepRecord, train
 
-TINY = TrainConfig(
-    name="tiny",
-    model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16)),
-    data=DataConfig(validation=0.2),
-    schedule=ScheduleConfig(epochs=3, batch=8, lr=0.01, sizes={"0": 32}, precision="no"),
-)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-def _pixels(n: int = 40, labels: bool = True, side: int = 40) -> Pixels:
-    """Noise, reddish for a cat and bluish for a dog: a class can be learned in a few steps."""
-    images = np.random.default_rng(0).integers(0, 160, (n, 3, side, side), dtype=np.uint8)
-    images[::2, 0] += 90
-    images[1::2, 2] += 90
-    names: list[str | None] = [("cat", "dog")[i % 2] if labels else None for i in range(n)]
-    return Pixels(torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [])
-
-
-def _change(config: TrainConfig, **changes: object) -> TrainConfig:
-    """`config` with `section__key=value` changed."""
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        config = replace(config, **{section: replace(getattr(config, section), **{name: value}) if name else value})
-    return config
-
-
-def _run(out: Path, config: TrainConfig = TINY, pixels: Pixels | None = None) -> list[EpochRecord]:
-    return [r for r in train(pixels or _pixels(), config, out, "a list") if isinstance(r, EpochRecord)]
-
-
-def _stop_after(out: Path, epochs: int, config: TrainConfig = TINY) -> None:
-    """A run that is killed as soon as so many epochs are reported."""
-    run = train(_pixels(), config, out, "a list")
-    for record in run:
-        if isinstance(record, EpochRecord) and record.epoch == epochs:
-            run.close()
-
-
-def _weights(out: Path) -> dict[str, Tensor]:
-    return load_file(out / "model.safetensors")
-
-
-def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 # A whole run
@@ -82,7 +29,7 @@ def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
-    records = list(train(_pixels(), TINY, out, "a list"))
+    records = list(train(noise_pixels(), TINY, out, "a list"))
     assert [type(r) for r in records] == [StepRecord, StepRecord, StepRecord, StepRecord, EpochRecord] * 3
     assert [(r.epoch, r.step, r.steps) for r in records if isinstance(r, StepRecord)] == [
         (e, s, 4) for e in (1, 2, 3) for s in (1, 2, 3, 4)
@@ -106,10 +53,10 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:
-    config = _change(TINY, schedule__epochs=16, objective__instance=0.1)
-    records = _run(tmp_path, config)
+    config = change(TINY, schedule__epochs=16, objective__instance=0.1)
+    records = train_tiny(tmp_path, config)
     assert records[-1].label_loss < 0.5 * records[0].label_loss
-    encoder, pixels = load_encoder(str(tmp_path)), _pixels()
+    encoder, pixels = load_encoder(str(tmp_path)), noise_pixels()
     _, held_out = stratified_split(pixels.labels, pixels.hashes, 0.2, 0)
     rows = encoder.encode(training.shrink(pixels.images[held_out], 32).permute(0, 2, 3, 1).numpy())
     truth = np.array([encoder.classes.index(pixels.labels[i]) for i in held_out])
@@ -120,8 +67,8 @@ def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Pa
 
 
 def test_the_instance_part_brings_the_views_of_an_image_together(tmp_path: Path) -> None:
-    config = _change(TINY, schedule__epochs=8, objective__label=0.0)
-    records = _run(tmp_path, config, _pixels(labels=False))
+    config = change(TINY, schedule__epochs=8, objective__label=0.0)
+    records = train_tiny(tmp_path, config, noise_pixels(labels=False))
     assert records[-1].instance_loss < records[0].instance_loss - 0.2
     assert all(r.label_loss == 0 for r in records)
 
@@ -130,24 +77,24 @@ def test_the_instance_part_brings_the_views_of_an_image_together(tmp_path: Path)
 
 
 def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> None:
-    late = _change(TINY, objective__instance_from=2)
-    records = _run(tmp_path / "late", late)
+    late = change(TINY, objective__instance_from=2)
+    records = train_tiny(tmp_path / "late", late)
     assert [r.instance_loss == 0 for r in records] == [True, True, False]
-    labels = _run(tmp_path / "labels", _change(TINY, objective__instance=0.0))
+    labels = train_tiny(tmp_path / "labels", change(TINY, objective__instance=0.0))
     assert [r.label_loss for r in records[:2]] == [r.label_loss for r in labels[:2]]
     assert records[2].label_loss != labels[2].label_loss
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int) -> None:
-    whole = _run(tmp_path / "whole")
-    _stop_after(tmp_path / "parts", epochs)
+    whole = train_tiny(tmp_path / "whole")
+    stop_after(tmp_path / "parts", epochs)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["checkpoint.safetensors", "recipe.toml", "records.jsonl"]
     with pytest.raises(ModelError, match="There is no finished model"):
         load_encoder(str(tmp_path / "parts"))
-    rest = _run(tmp_path / "parts")
+    rest = train_tiny(tmp_path / "parts")
     assert [r.epoch for r in rest] == list(range(epochs + 1, 4))
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     for a, b in zip(whole[epochs:], rest, strict=True):
         assert (a.label_loss, a.instance_loss, a.accuracy) == (b.label_loss, b.instance_loss, b.accuracy)
     lines = (tmp_path / "parts" / "records.jsonl").read_text().splitlines()
@@ -155,30 +102,30 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Pat
 
 
 def test_a_run_that_was_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Path) -> None:
-    _run(tmp_path / "whole")
-    run = train(_pixels(), TINY, tmp_path / "parts", "a list")
+    train_tiny(tmp_path / "whole")
+    run = train(noise_pixels(), TINY, tmp_path / "parts", "a list")
     for record in run:
         if isinstance(record, StepRecord) and (record.epoch, record.step) == (2, 3):
             run.close()
-    assert [r.epoch for r in _run(tmp_path / "parts")] == [2, 3]
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [2, 3]
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
 
 def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_the_model(tmp_path: Path) -> None:
-    _run(tmp_path / "whole")
-    _stop_after(tmp_path / "parts", 3)
-    assert _run(tmp_path / "parts") == []
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    train_tiny(tmp_path / "whole")
+    stop_after(tmp_path / "parts", 3)
+    assert train_tiny(tmp_path / "parts") == []
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     assert load_encoder(str(tmp_path / "parts")).training["last_epoch"]["epoch"] == 3
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
-    _run(tmp_path / "whole")
-    run = train(_pixels(), TINY, tmp_path / "parts", "a list")
+    train_tiny(tmp_path / "whole")
+    run = train(noise_pixels(), TINY, tmp_path / "parts", "a list")
     next(run)
     run.close()
-    assert [r.epoch for r in _run(tmp_path / "parts")] == [1, 2, 3]
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [1, 2, 3]
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
 
 def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,14 +139,14 @@ def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(tmp_path: 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
-            _run(tmp_path)
-    _run(tmp_path)
+            train_tiny(tmp_path)
+    train_tiny(tmp_path)
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
 def test_a_checkpoint_holds_the_epoch_the_weights_and_the_optimizer(tmp_path: Path) -> None:
-    _stop_after(tmp_path, 2)
+    stop_after(tmp_path, 2)
     with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
         assert file.metadata() == {"epoch": "2"}
         keys = set(file.keys())
@@ -208,36 +155,36 @@ def test_a_checkpoint_holds_the_epoch_the_weights_and_the_optimizer(tmp_path: Pa
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
-    _stop_after(tmp_path, 1)
+    stop_after(tmp_path, 1)
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelError) as error:
-        _run(tmp_path)
+        train_tiny(tmp_path)
     assert str(file) in error.value.message
     assert error.value.hint
 
 
 def test_a_checkpoint_of_another_network_is_a_sentence(tmp_path: Path) -> None:
-    _stop_after(tmp_path, 1)
+    stop_after(tmp_path, 1)
     (tmp_path / "recipe.toml").unlink()
     with pytest.raises(ModelError, match="of another network"):
-        _run(tmp_path, _change(TINY, model__widths=(8, 8, 16, 24)))
+        train_tiny(tmp_path, change(TINY, model__widths=(8, 8, 16, 24)))
 
 
 # What is refused
 
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path: Path) -> None:
-    _stop_after(tmp_path, 1)
+    stop_after(tmp_path, 1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ConfigError) as error:
-        _run(tmp_path, _change(TINY, schedule__lr=0.02))
+        train_tiny(tmp_path, change(TINY, schedule__lr=0.02))
     assert error.value.message == f"The unfinished run in {tmp_path} has another recipe."
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def _some_without_labels() -> Pixels:
-    pixels = _pixels()
+    pixels = noise_pixels()
     pixels.labels[3] = pixels.labels[5] = None
     return pixels
 
@@ -246,17 +193,17 @@ def _some_without_labels() -> Pixels:
     ("changes", "pixels", "kind", "words"),
     [
         ({}, _some_without_labels(), DataError, "2 of 40 images have no label"),
-        ({}, _pixels(labels=False), DataError, "40 of 40 images have no label"),
-        ({"objective__label": 0.0, "objective__instance": 0.0}, _pixels(), ConfigError, "there is nothing to learn"),
-        ({"schedule__batch": 33}, _pixels(), DataError, "32 training images do not fill one batch of 33"),
-        ({}, _pixels(2), DataError, "2 images cannot be split"),
+        ({}, noise_pixels(labels=False), DataError, "40 of 40 images have no label"),
+        ({"objective__label": 0.0, "objective__instance": 0.0}, noise_pixels(), ConfigError, "there is nothing to learn"),
+        ({"schedule__batch": 33}, noise_pixels(), DataError, "32 training images do not fill one batch of 33"),
+        ({}, noise_pixels(2), DataError, "2 images cannot be split"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence_and_leaves_nothing(
     tmp_path: Path, changes: dict, pixels: Pixels, kind: type[MrlSearchError], words: str
 ) -> None:
     with pytest.raises(kind) as error:
-        _run(tmp_path / "out", _change(TINY, **changes), pixels)
+        train_tiny(tmp_path / "out", change(TINY, **changes), pixels)
     assert words in error.value.message
     assert not (tmp_path / "out").exists()
 
@@ -266,7 +213,7 @@ def test_what_cannot_be_trained_is_a_sentence_and_leaves_nothing(
 def test_a_tracker_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, words: str) -> None:
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(ConfigError) as error:
-        next(train(_pixels(), TINY, tmp_path / "out", "a list", tracker))
+        next(train(noise_pixels(), TINY, tmp_path / "out", "a list", tracker))
     assert words in error.value.message
     assert "tracker" in error.value.hint
 
@@ -289,31 +236,31 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 
 
 def test_instance_similarity_takes_two_views_and_labels_alone_take_one(tmp_path: Path, drawn: list[tuple[int, int, int]]) -> None:
-    _run(tmp_path / "two", _change(TINY, schedule__epochs=1))
+    train_tiny(tmp_path / "two", change(TINY, schedule__epochs=1))
     assert drawn == [(8, 40, 32)] * 8
     drawn.clear()
-    (record,) = _run(tmp_path / "one", _change(TINY, schedule__epochs=1, objective__instance=0.0))
+    (record,) = train_tiny(tmp_path / "one", change(TINY, schedule__epochs=1, objective__instance=0.0))
     assert drawn == [(8, 40, 32)] * 4
     assert record.instance_loss == 0
     assert record.label_loss > 0
 
 
 def test_sizes_grow_from_epoch_to_epoch(tmp_path: Path, drawn: list[tuple[int, int, int]]) -> None:
-    config = _change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
-    records = _run(tmp_path, config, _pixels(side=50))
+    config = change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
+    records = train_tiny(tmp_path, config, noise_pixels(side=50))
     assert [r.size for r in records] == [32, 40, 40]
     assert drawn == [(8, 40, 32)] * 4 + [(8, 50, 40)] * 8
     assert load_encoder(str(tmp_path)).size == 40
 
 
 def test_a_run_with_sizes_goes_on_at_the_right_size(tmp_path: Path, drawn: list[tuple[int, int, int]]) -> None:
-    config = _change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
-    run = train(_pixels(side=50), config, tmp_path, "a list")
+    config = change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
+    run = train(noise_pixels(side=50), config, tmp_path, "a list")
     for record in run:
         if isinstance(record, EpochRecord):
             run.close()
     drawn.clear()
-    _run(tmp_path, config, _pixels(side=50))
+    train_tiny(tmp_path, config, noise_pixels(side=50))
     assert drawn == [(8, 50, 40)] * 8
 
 
@@ -321,7 +268,7 @@ def test_gradients_are_added_up_before_the_weights_move(tmp_path: Path) -> None:
     moved = {}
     for accumulate in (1, 2):
         out = tmp_path / str(accumulate)
-        _stop_after(out, 1, _change(TINY, schedule__accumulate=accumulate))
+        stop_after(out, 1, change(TINY, schedule__accumulate=accumulate))
         with safe_open(out / "checkpoint.safetensors", "pt") as file:
             moved[accumulate] = file.get_tensor("optimizer.0.step").item()
     assert moved == {1: 4, 2: 2}
@@ -368,15 +315,15 @@ SETTINGS = {
 def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """The weights of one epoch with nothing changed."""
     out = tmp_path_factory.mktemp("base")
-    _run(out, _change(TINY, schedule__epochs=1))
+    train_tiny(out, change(TINY, schedule__epochs=1))
     AcceleratorState._reset_state(reset_partial_state=True)
-    return _weights(out)
+    return weights_of(out)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor], setting: str) -> None:
-    _run(tmp_path, _change(_change(TINY, schedule__epochs=1), **SETTINGS[setting]))
-    assert not _same(_weights(tmp_path), base)
+    train_tiny(tmp_path, change(change(TINY, schedule__epochs=1), **SETTINGS[setting]))
+    assert not same(weights_of(tmp_path), base)
 
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
@@ -420,7 +367,7 @@ def test_the_rate_is_set_at_every_step_and_weight_decay_spares_norms_and_biases(
         groups.append([(g["weight_decay"], {p.ndim for p in g["params"]}) for g in optimizer.param_groups])
 
     monkeypatch.setattr(training, "_set_rate", spy)
-    _run(tmp_path)
+    train_tiny(tmp_path)
     assert done == pytest.approx([i / 12 for i in range(12)])
     assert groups[0] == [(0.05, {2, 4}), (0.0, {1})]
 
@@ -430,16 +377,16 @@ def test_the_pixels_of_an_epoch_are_not_kept(tmp_path: Path, monkeypatch: pytest
     made: list[training.accelerate.Accelerator] = []
     accelerator = training._accelerator
     monkeypatch.setattr(training, "_accelerator", lambda *args: made.append(accelerator(*args)) or made[-1])
-    run = train(_pixels(), TINY, tmp_path, "a list")
+    run = train(noise_pixels(), TINY, tmp_path, "a list")
     assert [len(made[0]._dataloaders) for r in run if isinstance(r, EpochRecord)] == [0, 0, 0]
 
 
 def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
     """With the first prefix alone in the loss, the head of the second never moves (nor decays: its gradient is nought)."""
-    config = _change(TINY, schedule__epochs=1, schedule__weight_decay=0.0, objective__weights=(1.0, 0.0))
-    _run(tmp_path / "a", config)
-    _run(tmp_path / "b", _change(config, schedule__lr=0.02))
-    a, b = _weights(tmp_path / "a"), _weights(tmp_path / "b")
+    config = change(TINY, schedule__epochs=1, schedule__weight_decay=0.0, objective__weights=(1.0, 0.0))
+    train_tiny(tmp_path / "a", config)
+    train_tiny(tmp_path / "b", change(config, schedule__lr=0.02))
+    a, b = weights_of(tmp_path / "a"), weights_of(tmp_path / "b")
     assert torch.equal(a["heads.heads.1.weight"], b["heads.heads.1.weight"])
     assert not torch.equal(a["heads.heads.0.weight"], b["heads.heads.0.weight"])
     assert torch.equal(a["backbone.project.weight"][8:], b["backbone.project.weight"][8:])
@@ -451,38 +398,38 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
 
 def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "split_rows", lambda *_: (np.arange(32), np.arange(32, 40)))
-    _run(tmp_path / "teacher")
-    right = _pixels()
+    train_tiny(tmp_path / "teacher")
+    right = noise_pixels()
     wrong = replace(right, labels=right.labels[::-1])  # every cat a dog
     weights = {}
     for distil, pixels, name in ((1.0, right, "a"), (1.0, wrong, "b"), (0.5, right, "c"), (0.5, wrong, "d")):
-        _run(tmp_path / name, _change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil), pixels)
-        weights[name] = _weights(tmp_path / name)
-    assert _same(weights["a"], weights["b"])
-    assert not _same(weights["a"], weights["c"])
-    assert not _same(weights["c"], weights["d"])
+        train_tiny(tmp_path / name, change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil), pixels)
+        weights[name] = weights_of(tmp_path / name)
+    assert same(weights["a"], weights["b"])
+    assert not same(weights["a"], weights["c"])
+    assert not same(weights["c"], weights["d"])
 
 
 def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(tmp_path: Path) -> None:
-    _run(tmp_path / "teacher", _change(TINY, schedule__epochs=12))  # until it is sure of its answers
-    wrong = replace(_pixels(), labels=_pixels().labels[::-1])
-    config = _change(TINY, init=str(tmp_path / "teacher"))
-    forgot = _run(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
-    kept = _run(tmp_path / "kept", _change(config, objective__distil=0.9), wrong)[-1].accuracy[16]
+    train_tiny(tmp_path / "teacher", change(TINY, schedule__epochs=12))  # until it is sure of its answers
+    wrong = replace(noise_pixels(), labels=noise_pixels().labels[::-1])
+    config = change(TINY, init=str(tmp_path / "teacher"))
+    forgot = train_tiny(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
+    kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[16]
     assert forgot >= 0.75  # has learnt that cats are dogs
     assert kept <= 0.25
 
 
 def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: Path) -> None:
-    _run(tmp_path / "teacher")
-    config = _change(TINY, init=str(tmp_path / "teacher"), objective__distil=0.9)
-    _run(tmp_path / "whole", config)
-    _stop_after(tmp_path / "stopped", 1, config)
-    _run(tmp_path / "stopped", config)
-    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "stopped"))
+    train_tiny(tmp_path / "teacher")
+    config = change(TINY, init=str(tmp_path / "teacher"), objective__distil=0.9)
+    train_tiny(tmp_path / "whole", config)
+    stop_after(tmp_path / "stopped", 1, config)
+    train_tiny(tmp_path / "stopped", config)
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
 
 
 @pytest.mark.parametrize("changes", [{"objective__distil": 0.5}, {"init": "a", "objective__distil": 1.5}])
 def test_what_cannot_be_distilled_is_a_sentence(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="wants a model to learn from in init"):
-        _change(TINY, **changes)
+        change(TINY, **changes)

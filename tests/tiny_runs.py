@@ -1,0 +1,57 @@
+"""Training runs of a second, on noise that has a class, for the tests of what training does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mrl_search.config import DataConfig, ModelConfig, ScheduleConfig, TrainConfig
+from mrl_search.data.pixels import Pixels
+from mrl_search.training import EpochRecord, train
+
+TINY = TrainConfig(
+    name="tiny",
+    model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16)),
+    data=DataConfig(validation=0.2),
+    schedule=ScheduleConfig(epochs=3, batch=8, lr=0.01, sizes={"0": 32}, precision="no"),
+)
+
+
+def noise_pixels(n: int = 40, labels: bool = True, side: int = 40) -> Pixels:
+    """Noise, reddish for a cat and bluish for a dog: a class can be learned in a few steps."""
+    images = np.random.default_rng(0).integers(0, 160, (n, 3, side, side), dtype=np.uint8)
+    images[::2, 0] += 90
+    images[1::2, 2] += 90
+    names: list[str | None] = [("cat", "dog")[i % 2] if labels else None for i in range(n)]
+    return Pixels(torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [])
+
+
+def change(config: TrainConfig, **changes: object) -> TrainConfig:
+    """`config` with `section__key=value` changed."""
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value}) if name else value})
+    return config
+
+
+def train_tiny(out: Path, config: TrainConfig = TINY, pixels: Pixels | None = None) -> list[EpochRecord]:
+    return [r for r in train(pixels or noise_pixels(), config, out, "a list") if isinstance(r, EpochRecord)]
+
+
+def stop_after(out: Path, epochs: int, config: TrainConfig = TINY) -> None:
+    """A run that is killed as soon as so many epochs are reported."""
+    run = train(noise_pixels(), config, out, "a list")
+    for record in run:
+        if isinstance(record, EpochRecord) and record.epoch == epochs:
+            run.close()
+
+
+def weights_of(out: Path) -> dict[str, Tensor]:
+    return load_file(out / "model.safetensors")
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
