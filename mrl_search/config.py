@@ -174,6 +174,8 @@ class ModelConfig:
         scale: of the cosines before the softmax; the lower, the further apart a class must lie. Plays no part in linear heads.
         pool: what `compact` projects: `last`, the means of its last stage's maps; or `stages`, the means of the maps of all its stages
             and the deviations of all but the last's, standardised: what tells photographs apart is in the earlier stages, too.
+        mirror: of `compact`: once trained, it embeds the mean of a picture and its mirror image, in twice the time, so that mirrored
+            copies are found as the picture itself.
     """
 
     backbone: str = "compact"
@@ -182,6 +184,7 @@ class ModelConfig:
     heads: str = "linear"
     scale: float = 4.0
     pool: str = "last"
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +290,8 @@ class ScheduleConfig:
         gamma: see `decay`.
         embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
             better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
+        keep: share of the weights in `init` in the mean of both that the run ends with; what it learnt and what it knew before are both
+            in that mean (WiSE-FT, arXiv 2109.01903, section 3). The rest of training does not see it.
         precision: `auto` (bf16 where the GPU or processor has instructions for it, else no), `no`, `bf16` or `fp16`.
     """
 
@@ -300,6 +305,7 @@ class ScheduleConfig:
     gamma: float = 0.85
     sizes: Mapping[str, int] = field(default_factory=lambda: {"0": 128})
     embed_size: int = 0
+    keep: float = 0.0
     precision: str = "auto"
 
     def size(self, epoch: int) -> int:
@@ -353,6 +359,10 @@ class TrainConfig:
             )
         if self.model.pool not in ("last", "stages") or (self.model.pool != "last" and self.model.backbone != "compact"):
             raise ConfigError(f"model.pool is last, or with the backbone compact stages, not {self.model.pool!r}.")
+        if self.model.mirror and self.model.backbone != "compact":
+            raise ConfigError("model.mirror is for the backbone compact.")
+        if not 0 <= s.keep < 1 or (s.keep and not (self.init and self.axes)):
+            raise ConfigError("schedule.keep is a share below 1 of the weights in init, and wants axes, which fit the mean.")
         if self.axes and (self.model.pool != "stages" or not self.axes.views or not 0 <= self.axes.share < 1):
             raise ConfigError("axes: share is from 0 to below 1, there is at least one view, and model.pool is stages.")
         if s.decay not in ("cosine", "exponential") or not 0 < s.gamma <= 1:

@@ -185,6 +185,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
     training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
     if config.axes:  # every process computes the same ones
+        _keep(final, config)
         start, count = time.perf_counter(), len(rows_train)
         setting = set_axes(
             final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes, label_loss,
@@ -255,16 +256,28 @@ def _network(config: TrainConfig, classes: tuple[str, ...]) -> MatryoshkaNetwork
         return MatryoshkaNetwork(config.model, len(classes), size)
     start = load_model(Path(config.init))
     fits = config.model.backbone == "compact" or start.size == size
-    model = dataclasses.replace(start.config, pool=config.model.pool) if config.axes else start.config  # axes make the projection anew
+    model = start.config
+    if config.axes:  # which make the projection anew
+        model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
     if not fits or (model, start.classes) != (config.model, classes):
         raise ConfigError(
             f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
         )
-    if start.config == config.model:
-        return start.network.requires_grad_(True)
     network = MatryoshkaNetwork(config.model, len(classes), size)
+    if start.config.pool == config.model.pool:
+        network.load_state_dict(start.network.state_dict())
+        return network
     network.backbone.stem, network.backbone.body = start.network.backbone.stem, start.network.backbone.body
     return network.requires_grad_(True)
+
+
+def _keep(network: MatryoshkaNetwork, config: TrainConfig) -> None:
+    """Move the layers below the projection towards those of the model that the run began with."""
+    if config.schedule.keep:
+        begun = load_model(Path(config.init)).network.state_dict()
+        for name, value in network.state_dict().items():
+            if name.startswith(("backbone.stem", "backbone.body")) and value.is_floating_point():
+                value.lerp_(begun[name].to(value), config.schedule.keep)  # in place: the network's own tensor
 
 
 def check_run(out: Path, config: TrainConfig) -> None:

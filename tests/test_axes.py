@@ -222,6 +222,52 @@ def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) 
         list(train(noise_pixels(), other, tmp_path / "other", "a list"))
 
 
+def test_what_a_run_keeps_of_its_start_is_in_the_mean_that_it_ends_with(tmp_path: Path) -> None:
+    list(train(noise_pixels(), change(TINY, model__dims=(8, 16, 32)), tmp_path / "start", "a list"))
+    config = change(AXES, init=str(tmp_path / "start"))
+    list(train(noise_pixels(), config, tmp_path / "end", "a list"))
+    list(train(noise_pixels(), change(config, schedule__keep=0.25), tmp_path / "mean", "a list"))
+    start, end, mean = (weights_of(tmp_path / name) for name in ("start", "end", "mean"))
+    below = [k for k in start if k.startswith(("backbone.stem", "backbone.body")) and start[k].is_floating_point()]
+    assert any("running_var" in k for k in below)
+    for k in below:
+        assert torch.allclose(mean[k].float(), 0.75 * end[k].float() + 0.25 * start[k].float(), atol=2e-3), k
+    assert any(not torch.allclose(mean[k].float(), end[k].float(), atol=2e-3) for k in below)
+
+
+def test_a_mirrored_picture_is_embedded_as_the_picture_itself(tmp_path: Path) -> None:
+    pixels = noise_pixels()
+    list(train(pixels, change(AXES, model__mirror=True), tmp_path / "mirror", "a list"))
+    list(train(pixels, AXES, tmp_path / "plain", "a list"))
+    rows = _shrunk(pixels.images).permute(0, 2, 3, 1).numpy()
+    mirror, plain = load_encoder(str(tmp_path / "mirror")), load_encoder(str(tmp_path / "plain"))
+    np.testing.assert_allclose(mirror.encode(rows), mirror.encode(rows[:, :, ::-1].copy()), atol=1e-5)
+    assert np.abs(plain.encode(rows) - plain.encode(rows[:, :, ::-1].copy())).max() > 0.1
+
+
+def test_pooled_of_mirror_images_are_a_mean_and_training_sees_one_picture() -> None:
+    network, _ = _network()
+    x = torch.randn(3, 3, 32, 32)
+    backbone = network.backbone.eval()
+    one, other = backbone.pooled(x), backbone.pooled(x.flip(3))
+    backbone.mirror = True
+    assert torch.equal(backbone.pooled(x), (one + other) / 2)
+    backbone.train()
+    trained = backbone.pooled(x)
+    backbone.mirror = False
+    assert torch.equal(trained, backbone.pooled(x))
+
+
+def test_a_run_that_only_adds_the_mirror_goes_on_from_the_projection_it_began_with(tmp_path: Path) -> None:
+    list(train(noise_pixels(), AXES, tmp_path / "start", "a list"))
+    config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=1)
+    losses = [
+        next(r for r in train(noise_pixels(), c, tmp_path / name, "a list") if isinstance(r, EpochRecord)).label_loss
+        for name, c in (("plain", config), ("mirror", change(config, model__mirror=True)))
+    ]
+    assert losses[0] == losses[1]
+
+
 # In recipes
 
 
@@ -243,6 +289,10 @@ def test_axes_survive_toml_with_their_views(tmp_path: Path) -> None:
         ("pets-classes", ["schedule.epochs=0"], "epochs, batch and accumulate are at least 1"),
         ("pets", ["model.pool=all"], "model.pool is last"),
         ("seed-matryoshka", ["model.pool=stages"], "model.pool is last"),
+        ("seed-matryoshka", ["model.mirror=true"], "mirror is for the backbone compact"),
+        ("pets-joint", ["schedule.keep=1"], "keep is a share below 1"),
+        ("pets-classes", ["schedule.keep=0.5"], "wants axes"),
+        ("pets-joint", ["init=", "objective.distil=0"], "keep is a share below 1 of the weights in init"),
     ],
 )
 def test_what_axes_cannot_be(name: str, changes: list[str], message: str) -> None:

@@ -328,7 +328,7 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     # test_training, _models, _reading, _seed and _axes; and below
-    tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma", "pool", "distil"}
+    tested_elsewhere = {"name", "backbone", "min_side", "embed_size", "gamma", "pool", "mirror", "keep", "distil"}
     config = to_mapping(TINY)
     names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere

@@ -39,9 +39,10 @@ class CompactBackbone(nn.Module):
     dim carries weight in the cosine from the first step of training on. It is a projection of what `pooled` gives.
     """
 
-    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320), pool: str = "last") -> None:
+    def __init__(self, dim: int, widths: tuple[int, ...] = (48, 96, 192, 320), pool: str = "last", mirror: bool = False) -> None:
         super().__init__()
         self.pool = pool
+        self.mirror = mirror
         first = widths[0]
         self.stem = nn.Sequential(
             nn.Conv2d(3, first // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(first // 2), nn.ReLU(inplace=True),
@@ -59,7 +60,15 @@ class CompactBackbone(nn.Module):
         self.norm = nn.BatchNorm1d(dim)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(n, 3, s, s) to (n, features): means, and deviations, of maps over the picture, as `ModelConfig.pool` says."""
+        """(n, 3, s, s) to (n, features): means, and deviations, of maps over the picture, as `ModelConfig.pool` says.
+
+        With `mirror`, outside of training, the mean of what the picture and its mirror image give.
+        """
+        if self.mirror and not self.training:
+            return (self._pooled(x) + self._pooled(x.flip(3))) / 2
+        return self._pooled(x)
+
+    def _pooled(self, x: Tensor) -> Tensor:
         if self.pool == "last":
             last: Tensor = self.body(self.stem(x))
             return last.mean((2, 3))
@@ -127,4 +136,4 @@ def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
         raise ConfigError(f"model.widths must be four multiples of 8, not {list(config.widths)}.", "For example [48, 96, 192, 320].")
     if config.backbone == "four-conv":
         return FourConvBackbone(config.dims[-1], config.widths, side)
-    return CompactBackbone(config.dims[-1], config.widths, config.pool)
+    return CompactBackbone(config.dims[-1], config.widths, config.pool, config.mirror)
