@@ -16,7 +16,6 @@ from typing import Any
 
 import accelerate
 import torch
-import torch.nn.functional as F
 from accelerate.utils import set_seed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,13 +24,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mrl_search.axes import set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
-from mrl_search.data.augment import shrink, to_network, views
+from mrl_search.data.augment import shrink, to_network
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
-from mrl_search.losses import InfoNCE, MatryoshkaLoss
 from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
+from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
 from mrl_search.storage import write_atomically
 
@@ -98,7 +97,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         DataError: labels are missing where the objective needs them, or there are too few images.
     """
     accelerator = _accelerator(config.schedule, tracker, out)
-    objective, schedule = config.objective, config.schedule
+    schedule = config.schedule
     classes = _classes(pixels, config)
     rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data)
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
@@ -118,16 +117,13 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
     plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
     optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
-    label_loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), config.model.dims, objective.weights)
-    instance_loss = MatryoshkaLoss(InfoNCE(objective.temperature), config.model.dims, objective.weights)
-
-    teacher = load_model(Path(config.init)).network.eval().to(accelerator.device) if objective.distil else None
     first = _resume(out, network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
+    objective = Objective(config, len(classes), accelerator)
     images: Tensor | None = None
     side = 0
     for epoch in range(first, schedule.epochs):
-        start, size, similarity = time.perf_counter(), schedule.size(epoch), objective.instance_in(epoch)
+        start, size = time.perf_counter(), schedule.size(epoch)
         if _side(config, size) != side or images is None:
             side = _side(config, size)
             whole = pixels.images.shape[-1] == side
@@ -137,30 +133,16 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         data = TensorDataset(images[rows_train], targets[rows_train])
         loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
         network.train()
+        objective.begin(epoch)
         sums = torch.zeros(2, device=accelerator.device)
-        memory = torch.empty(0, config.model.dims[-1], device=accelerator.device)  # anew every epoch: no image repels itself
         for step, (batch, target) in enumerate(loader):
             with accelerator.accumulate(network):
                 _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
-                x = views(batch, size, config.augment, chance)
-                if similarity:
-                    x = torch.cat((x, views(batch, size, config.weak or config.augment, chance)))
-                    target = torch.cat((target, target))
-                if teacher:
-                    with torch.no_grad(), accelerator.autocast():
-                        told = teacher(x)[1][-1].float().softmax(1)
-                    target = torch.lerp(F.one_hot(target, len(classes)).float(), told, objective.distil)
-                with accelerator.autocast():
-                    embedding, logits = network(x)
-                zero = embedding.sum() * 0
-                label = label_loss(logits, target) if objective.label else zero
-                instance = instance_loss(torch.cat((embedding.float(), memory)), len(batch)) if similarity else zero
-                accelerator.backward(objective.label * label + similarity * instance)
+                total, label, instance = objective(network, batch, target, chance)
+                accelerator.backward(total)
                 optimizer.step()
                 optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
-            if similarity and objective.memory:
-                memory = torch.cat((memory, embedding[len(batch) :].detach().float()))[-objective.memory :]
             yield StepRecord(
                 epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start)
             )
@@ -188,8 +170,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         _keep(final, config)
         start, count = time.perf_counter(), len(rows_train)
         setting = set_axes(
-            final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes, label_loss,
-            config.seed, accelerator.autocast,
+            final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
+            objective.labels, config.seed, accelerator.autocast,
         )  # fmt: skip
         for done in setting:
             yield AxesRecord(done, count, time.perf_counter() - start)

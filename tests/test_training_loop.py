@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 from torch import Tensor
 
-from mrl_search import training
+from mrl_search import objective, training
 from mrl_search.config import AugmentConfig, ScheduleConfig, to_mapping, to_toml
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
@@ -230,8 +230,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
         calls.append((len(images), images.shape[-1], size))
         return real(images, size, config, generator)
 
-    real = training.views
-    monkeypatch.setattr(training, "views", views)
+    real = objective.views
+    monkeypatch.setattr(objective, "views", views)
     return calls
 
 
