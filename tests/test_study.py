@@ -1,6 +1,7 @@
 """A study from its definition to tables and figures, on a handful of drawn animals; and what it is made of, by hand."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ runs = [
   { name = "many", row = "MRL", recipe = "tiny.toml" },
   { name = "tied", row = "MRL-E", recipe = "tiny.toml", set = ["model.heads=tied"] },
   { name = "single", row = "FF", recipe = "tiny.toml", prefixes = false, controls = true, set = ["model.dims=[16]"] },
-  { name = "eight", row = "FF", recipe = "tiny.toml", prefixes = false, set = ["model.dims=[8]"] },
+  { name = "eight", row = "FF", recipe = "tiny.toml", prefixes = false, controls = true, set = ["model.dims=[8]"] },
   { name = "similarity", recipe = "tiny.toml", set = ["objective.label=0", "objective.instance=1"] },
 ]
 
@@ -139,6 +140,7 @@ def test_the_definition_of_the_study_is_whole() -> None:
         (('compare = [["single", "many"]]', 'compare = [["single", "none"]]'), "compares 'none'"),
         (('name = "tied"', 'name = "many"'), "need names, each its own"),
         (('recipe = "tiny.toml"', 'recipe = "none.toml"'), "There is no recipe"),
+        (('instance = ["standard"]', 'instance = ["harder"]'), "has other protocols than standard, hard: harder"),
         (("[sources", "[[sources"), "is not TOML"),
     ],
 )
@@ -173,6 +175,7 @@ def test_every_job_leaves_its_records(place: Path) -> None:
     assert (job["images"], job["skipped"], job["recipe"]["name"], job["row"]) == (48, 0, "all-many", "MRL")
     epochs = lines(place, "many-seed0", "epoch")
     assert [e["epoch"] for e in epochs] == [1, 2] and list(epochs[0]["accuracy"]) == ["8", "16"]
+    assert job["seconds"] > sum(e["seconds"] for e in epochs)
     prefixes = lines(place, "many-seed0", "prefix")
     assert [(p["of"], p["dims"], p["n"], p["n_train"]) for p in prefixes] == [("own", d, 12, 36) for d in (8, 12, 16)]
     common = {"probe", "nn1", "nn20", "map10", "group_nn20", "instance_standard"}
@@ -188,6 +191,7 @@ def test_every_job_leaves_its_records(place: Path) -> None:
     controls = [(p["of"], p["dims"]) for p in lines(place, "single-seed0", "prefix")]
     wanted = ["pca", "random 0", "random 1", "random 2"]
     assert controls == [("own", 16)] + [(of, d) for of in wanted for d in (8, 12, 16)]
+    assert {p["dims"] for p in lines(place, "eight-seed0", "prefix")} == {8}  # it cannot be cut to more than it has
     assert [set(p["shares"]) for p in lines(place, "similarity-seed0", "prefix")] == [common] * 3
     (line,) = lines(place, "many-seed0", "spectrum")
     assert len(line["values"]) == 16 and line["values"][0] == 1 and line["values"] == sorted(line["values"], reverse=True)
@@ -231,6 +235,37 @@ def test_records_of_another_recipe_are_refused(place: Path, tmp_path: Path) -> N
     (tmp_path / "study.toml").write_text((place / "study.toml").read_text())
     with pytest.raises(DataError, match=r"many-seed0.jsonl was made by another recipe"):
         state_of(load_study(tmp_path / "study.toml"), "all", Places(place / "runs", place / "records"))
+    (tmp_path / "study.toml").write_text((place / "study.toml").read_text().replace('name = "tied"', 'name = "bound"'))
+    (tmp_path / "tiny.toml").write_text(TINY)
+    with pytest.raises(DataError, match=r"tied-seed0.jsonl is of no run that the study has"):
+        state_of(load_study(tmp_path / "study.toml"), "all", Places(place / "runs", place / "records"))
+
+
+def test_a_model_of_another_recipe_or_source_is_not_measured(place: Path, tmp_path: Path) -> None:
+    """A job that was stopped while it was measured, and that is defined in another way since then."""
+    (tmp_path / "tiny.toml").write_text(TINY.replace("lr = 0.01", "lr = 0.02"))
+    (tmp_path / "study.toml").write_text((place / "study.toml").read_text())
+    other_source = with_sources(load_study(place / "study.toml"), [f"drawn={place}/./animals.parquet"])
+    for study in (load_study(tmp_path / "study.toml"), other_source):
+        with pytest.raises(DataError, match="was trained by another recipe or on another source"):
+            list(run_part(study, "all", Places(place / "runs", tmp_path / "records"), only="many"))
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_run_of_axes_alone_is_measured(place: Path, tmp_path: Path) -> None:
+    axes = TINY.replace("epochs = 2", "epochs = 0").replace("dims = [8, 16]", 'dims = [8, 16]\npool = "stages"')
+    (tmp_path / "axes.toml").write_text(f'init = "{place / "runs" / "all" / "many-seed0"}"\n{axes}[axes]\nshare = 0.3\n')
+    (tmp_path / "tiny.toml").write_text(TINY)
+    text = (place / "study.toml").read_text().split("[parts.folds]")[0]
+    text = text.replace(
+        'name = "tied", row = "MRL-E", recipe = "tiny.toml", set = ["model.heads=tied"]', 'name = "axes", recipe = "axes.toml"'
+    )
+    (tmp_path / "study.toml").write_text(text)
+    study, places = load_study(tmp_path / "study.toml"), Places(tmp_path / "runs", tmp_path / "records")
+    assert [job.key for job in run_part(study, "all", places, only="axes")] == ["axes-seed0"]
+    (record,) = read_part(places.records, "all")
+    assert record.of("epoch") == [] and record.job["seconds"] > 0
+    assert [p["dims"] for p in record.of("prefix")] == [8, 12, 16]
 
 
 # Tables and figures
@@ -249,6 +284,13 @@ def test_tables_are_made_from_records_alone(place: Path) -> None:
     assert cells["MRL"] == [f"{own[8]:.1%}", "", f"{own[16]:.1%}"]
     assert cells["FF"][1] == "" and "" not in (cells["FF"][0], cells["FF"][2])  # two networks in one row
     assert {"MRL-E", "single, PCA", "single, random dims"} <= set(cells)
+    assert "(one seed; random dims: mean of 3 shuffles ± half their range)" in text
+    assert "| many-seed0, linear heads | " in text and " at 16 | " in text
+    slow = [type(jobs[0])(jobs[0].job, [dict(line, seconds=7200) if line["kind"] == "epoch" else line for line in jobs[0].lines])]
+    assert "; 4.0 hours on " in part_tables("all", study.part("all"), slow)  # of a job that was stopped, and only knows its last hour
+    again = type(jobs[0])({**jobs[0].job, "seed": 1}, jobs[0].lines)
+    both = part_tables("all", study.part("all"), [jobs[0], again, jobs[1]])
+    assert f"(mean of 2 seeds ± half their range; {jobs[1].job['run']}: one seed" in both
     for title in ("20-NN, top-1", "mAP@10", "Group by 20-NN", "Instance recall@1, standard copies", "Adaptive classification"):
         assert title in text
     many, single = (next(p for p in lines(place, key, "prefix") if p["dims"] == 16) for key in ("many-seed0", "single-seed0"))
@@ -294,8 +336,11 @@ def test_the_script_does_it_all(place: Path, tmp_path: Path, monkeypatch: pytest
     run = CliRunner().invoke
     listed = run(script.app, ["list", *here, "--runs", str(place / "runs")])
     assert listed.exit_code == 0 and listed.output.count("done") == 25 and "open" not in listed.output
+    (place / "records" / "all" / "many-seed0.jsonl").unlink()
+    shutil.rmtree(place / "runs" / "all" / "many-seed0")
     ran = run(script.app, ["run", "all", *here, "--runs", str(place / "runs")])
     assert ran.exit_code == 0 and "next:" in ran.output
+    assert "many-seed0  epoch 2/2" in ran.output and "many-seed0  measuring" in ran.output and "many-seed0  recorded in" in ran.output
     assert run(script.app, ["tables", *here, "--out", str(tmp_path / "tables.md")]).exit_code == 0
     assert "## folds" in (tmp_path / "tables.md").read_text()
     assert run(script.app, ["figures", *here, "--out", str(tmp_path / "figures")]).exit_code == 0

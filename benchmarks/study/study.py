@@ -19,7 +19,7 @@ from mrl_search.cli.render import note, progress_bars, show_table
 from mrl_search.cli.train import show_record
 from mrl_search.storage import write_atomically
 from mrl_search.study.definition import Job, Study, load_study
-from mrl_search.study.records import read_part
+from mrl_search.study.records import JobRecords, read_part
 
 HERE = Path(__file__).parent
 Definition = Annotated[Path, typer.Option("--study", metavar="TOML", help="Definition of the study.")]
@@ -33,6 +33,14 @@ def _load(definition: Path, sources: list[str] | None = None) -> Study:
     from mrl_search.study.running import with_sources
 
     return with_sources(load_study(definition), sources or [])
+
+
+def _read(study: Study, part: str, records: Path) -> list[JobRecords]:
+    """The records of a part, all of them of runs as the study defines them."""
+    from mrl_search.study.running import Places, state_of
+
+    state_of(study, part, Places(records=records))
+    return read_part(records, part, [run.name for run in study.part(part).runs])
 
 
 @app.command("list")
@@ -87,7 +95,7 @@ def tables(
     from mrl_search.study.tables import part_tables
 
     loaded = _load(study)
-    parts = [part_tables(name, spec, read_part(records, name, [r.name for r in spec.runs])) for name, spec in loaded.parts.items()]
+    parts = [part_tables(name, spec, _read(loaded, name, records)) for name, spec in loaded.parts.items()]
     text = "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n" + "\n".join(
         p for p in parts if p
     )
@@ -105,8 +113,9 @@ def figures(
     """Draw all figures from the records, as PNG and SVG."""
     from mrl_search.study.figures import draw_part
 
-    for name, spec in _load(study).parts.items():
-        for file in draw_part(name, read_part(records, name, [r.name for r in spec.runs]), out):
+    loaded = _load(study)
+    for name in loaded.parts:
+        for file in draw_part(name, _read(loaded, name, records), out):
             note(f"figure: {file}")
 
 

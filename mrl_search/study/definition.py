@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mrl_search.config import DIMS, TrainConfig, from_mapping
+from mrl_search.data.copies import PROTOCOLS
 from mrl_search.errors import ConfigError
 from mrl_search.recipes import load_recipe
 
@@ -127,6 +128,8 @@ def load_study(path: Path) -> Study:
         unknown = [run for pair in part.compare for run in pair if run not in names]
         if unknown:
             raise ConfigError(f"{path}: part {name} compares {unknown[0]!r}.", f"Its runs: {', '.join(names)}.")
+        if set(part.instance) - set(PROTOCOLS):
+            raise ConfigError(f"{path}: part {name} has other protocols than {', '.join(PROTOCOLS)}: {', '.join(part.instance)}.")
         jobs_of(study, name)
     return study
 
@@ -154,5 +157,4 @@ def jobs_of(study: Study, part: str) -> list[Job]:
 
 
 def _config(part: str, run: RunSpec, more: list[str]) -> TrainConfig:
-    config = load_recipe(run.recipe, [*run.set, *more, f"name={part}-{run.name}"])
-    return config.resized(run.width or None, run.size or None)
+    return load_recipe(run.recipe, [*run.set, *more, f"name={part}-{run.name}"], run.width or None, run.size or None)

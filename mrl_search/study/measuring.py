@@ -67,9 +67,10 @@ def measure(images: Images, encoder: NetworkEncoder, config: TrainConfig, part: 
     }
     yield from _prefixes(own, dims, instance)
     if run.controls:
-        yield from _prefixes(principal(own, part.dims), part.dims, {})
+        cuts = tuple(d for d in part.dims if d <= full)
+        yield from _prefixes(principal(own, cuts), cuts, {})
         for seed in range(SHUFFLES):
-            yield from _prefixes(shuffled(own, part.dims, seed), part.dims, {})
+            yield from _prefixes(shuffled(own, cuts, seed), cuts, {})
     yield {"kind": "spectrum", "values": [round(v, 6) for v in spectrum(train.rows).tolist()]}
     for d in part.scatter:
         if d <= full and (run.prefixes or d == full):

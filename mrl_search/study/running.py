@@ -68,11 +68,14 @@ def state_of(study: Study, part: str, places: Places) -> list[State]:
     """How far each job of a part is.
 
     Raises:
-        DataError: records of a job that was run by another recipe than the definition has now.
+        DataError: records of a job that was run by another recipe than the definition has now, or by none that it has.
     """
     told = {(r.job["run"], r.job["key"]): r.job for r in read_part(places.records, part)}
+    jobs = jobs_of(study, part)
+    for _, key in told.keys() - {(job.run.name, job.key) for job in jobs}:
+        raise DataError(f"{record_file(places.records, part, key)} is of no run that the study has.", "Remove it, or define its run.")
     states = []
-    for job in jobs_of(study, part):
+    for job in jobs:
         known = told.get((job.run.name, job.key))
         file = record_file(places.records, part, job.key)
         if known is not None and from_mapping(TrainConfig, known["recipe"], str(file)) != job.config:
@@ -111,22 +114,27 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) 
     spec = study.part(job.part)
     source = study.sources[spec.source]
     out = places.runs / job.part / job.key
-    start = time.perf_counter()
     if not (out / DESCRIPTION).exists():
         pixels = decoded.load(source.path, pixel_side(job.config), job.config.data.min_side)
         for record in train(pixels, job.config, out, source.path):
             told(job, record)
     told(job, "measuring")
+    start = time.perf_counter()
     encoder = load_encoder(str(out))
+    trained = from_mapping(TrainConfig, encoder.training["recipe"], str(out)), encoder.training["source"]
+    if trained != (job.config, source.path):
+        raise DataError(f"The model in {out} was trained by another recipe or on another source.", "Remove it, to train it again.")
     pixels = decoded.load(source.path, encoder.size, job.config.data.min_side)
     images = images_of(source, decoded.source(source.path), pixels)
     measured = list(measure(images, encoder, job.config, spec, job.run))
-    epochs = [{"kind": "epoch", **json.loads(line)} for line in (out / RECORDS).read_text().splitlines()]
+    lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []  # axes alone have no epochs
+    epochs = [{"kind": "epoch", **json.loads(line)} for line in lines]
+    training = sum(epoch["seconds"] for epoch in epochs) + encoder.training.get("axes", {}).get("seconds", 0)
     head: dict[str, Any] = {
         "kind": "job", "part": job.part, "run": job.run.name, "row": job.run.row or job.run.name, "key": job.key, "seed": job.config.seed,
         "repetition": job.repetition, "fold": job.fold, "source": source.path, "images": len(pixels.labels),
         "skipped": len(pixels.skipped), "recipe": to_mapping(job.config), "fingerprint": encoder.fingerprint,
-        "seconds": round(time.perf_counter() - start, 1), "device": str(encoder.device), "machine": platform.machine(),
+        "seconds": round(training + time.perf_counter() - start, 1), "device": str(encoder.device), "machine": platform.machine(),
         "cores": os.cpu_count(), "versions": package_versions(),
     }  # fmt: skip
     write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])

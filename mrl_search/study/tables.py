@@ -1,5 +1,6 @@
 """The tables of a study, as Markdown, from its records alone."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ def part_tables(name: str, part: PartSpec, jobs: Sequence[JobRecords]) -> str:
     for share, title in SHARES.items():
         rows = _rows(jobs, share)
         if rows:
-            blocks += [f"**{title}** ({_seeds(jobs)})", _grid(rows)]
+            blocks += [f"**{title}** ({_cells_are(jobs)})", _grid(rows)]
     if part.cross_validate:
         blocks += _cross_validation(part, jobs)
     else:
@@ -43,19 +44,24 @@ def _facts(jobs: Sequence[JobRecords]) -> str:
     n = sorted({line["n"] for job in jobs for line in job.of("prefix")})
     devices = sorted({f"{job.job['device']} ({job.job['machine']}, {job.job['cores']} cores)" for job in jobs})
     low, high = wilson_interval(round(0.95 * n[0]), n[0])
-    hours = sum(job.job["seconds"] for job in jobs) / 3600
+    trained = [sum(line["seconds"] for line in job.of("epoch")) for job in jobs]
+    hours = sum(max(job.job["seconds"], seconds) for job, seconds in zip(jobs, trained, strict=True)) / 3600  # it may have been stopped
     return (
         f"{len(jobs)} runs on {jobs[0].job['images']:,} images, {', '.join(f'{k:,}' for k in n)} of them for validation "
         f"(a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); {hours:.1f} hours on {', '.join(devices)}."
     )
 
 
-def _seeds(jobs: Sequence[JobRecords]) -> str:
-    """What a cell is the mean of."""
+def _cells_are(jobs: Sequence[JobRecords]) -> str:
+    """What the cells of a part are means of."""
     if any(job.job["fold"] >= 0 for job in jobs):
         return "mean of the folds ± half their range"
-    seeds = len({job.job["seed"] for job in jobs})
-    return "one seed" if seeds == 1 else f"mean of {seeds} seeds ± half their range"
+    runs = Counter(job.job["run"] for job in jobs)
+    most = max(runs.values())
+    few = [name for name, count in runs.items() if count == 1 < most]
+    seeds = "one seed" if most == 1 else f"mean of {most} seeds ± half their range" + (f"; {', '.join(few)}: one seed" if few else "")
+    shuffles = {line["of"] for job in jobs for line in job.of("prefix") if line["of"].startswith("random")}
+    return seeds + (f"; random dims: mean of {len(shuffles)} shuffles ± half their range" if shuffles else "")
 
 
 def _rows(jobs: Sequence[JobRecords], share: str) -> dict[str, Cells]:
@@ -157,7 +163,7 @@ def _p(p: float) -> str:
 
 def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
     """Accuracy against expected dims of adaptive classification, and of the shortest and the longest prefix on the same images."""
-    body, gives, ends = [], set(), ("", "")
+    body, gives = [], set()
     for job in jobs:
         if job.job["fold"] > 0 or job.job["repetition"] > 0:
             continue
@@ -168,11 +174,11 @@ def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
                 ends = min(fixed, key=int), max(fixed, key=int)
                 gives |= {line["give"] for line in lines}
                 cells = (f"{line['accuracy']:.1%} at {line['expected_dims']:.1f}" for line in lines)
-                body.append((f"{job.job['key']}, {name}", *(f"{fixed[end]:.1%}" for end in ends), *cells))
+                body.append((f"{job.job['key']}, {name}", *(f"{fixed[end]:.1%} at {end}" for end in ends), *cells))
     if not body:
         return []
     title = (
         "**Adaptive classification**: accuracy at expected dims, by how much accuracy may be given up "
         "(thresholds learnt on half of the validation images, measured on the other half)"
     )
-    return [title, table(("run", f"{ends[0]} dims", f"{ends[1]} dims", *(f"give {give:.2%}" for give in sorted(gives))), body)]
+    return [title, table(("run", "shortest", "longest", *(f"give {give:.2%}" for give in sorted(gives))), body)]
