@@ -25,7 +25,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.models.backbones import CompactBackbone
 from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
 
-__all__ = ["arrange", "class_axes", "fit_heads", "image_axes", "set_axes"]
+__all__ = ["arrange", "bands", "class_axes", "fit_heads", "image_axes", "set_axes"]
 
 BATCH = 128
 RIDGE = 1e-2  # of the mean variance within an image, added to that of every feature
@@ -58,31 +58,30 @@ def set_axes(
     assert isinstance(backbone, CompactBackbone) and isinstance(backbone.standard, nn.BatchNorm1d)
     device, features = backbone.project.weight.device, backbone.project.in_features
     chance = torch.Generator().manual_seed(seed)
-    within = torch.zeros(features, features, dtype=torch.float64, device=device)
+    within = torch.zeros(features, features, dtype=torch.float64)  # on the processor: not every device has float64
     read: list[Tensor] = []
     for part in torch.split(images, BATCH):
         batch = part.to(device)
         with torch.no_grad(), precision():
-            read.append(backbone.pooled(to_network(shrink(batch, size))).float())
+            read.append(backbone.pooled(to_network(shrink(batch, size))).float().cpu())
             for view in config.views:
-                change = (backbone.pooled(views(batch, size, view, chance)).float() - read[-1]).double()
+                change = (backbone.pooled(views(batch, size, view, chance)).float().cpu() - read[-1]).double()
                 within += change.T @ change
         yield sum(map(len, read))
     x = torch.cat(read)
-    variance, backbone.standard.running_mean = torch.var_mean(x, 0, correction=0)
-    backbone.standard.running_var = variance
-    targets = targets.to(device)
+    variance, mean = torch.var_mean(x, 0, correction=0)
+    deviation = (variance.double() + backbone.standard.eps).sqrt()
+    x = (x.double() - mean.double()) / deviation
+    within /= len(x) * len(config.views) * torch.outer(deviation, deviation)
+    within += RIDGE * within.diagonal().mean() * torch.eye(features)
+    labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
+    axes = arrange(class_axes(x, labels, within), *image_axes(x, labels, within), dims, config.share)
+    embeddings = (x @ axes.T).float().to(device)
     with torch.no_grad():
-        x = backbone.standard(x).double()
-        deviation = (variance.double() + backbone.standard.eps).sqrt()
-        within /= len(x) * len(config.views) * torch.outer(deviation, deviation)
-        within += RIDGE * within.diagonal().mean() * torch.eye(features, device=device)
-        labels = F.one_hot(targets, classes).double() if classes else x[:, :0]
-        axes = arrange(class_axes(x, labels, within), *image_axes(x, labels, within), dims, config.share)
-        embeddings = (x @ axes.T).float()
+        backbone.standard.running_mean, backbone.standard.running_var = mean.to(device), variance.to(device)
         backbone.project.weight.copy_(axes)
         _pass(backbone.norm, embeddings)
-    fit_heads(network.heads, embeddings, targets, loss)
+    fit_heads(network.heads, embeddings, targets.to(device), loss)
 
 
 def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
@@ -90,6 +89,32 @@ def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
     norm.reset_parameters()
     norm.running_var = rows.var(0, correction=0)
     norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+
+
+def bands(dims: Sequence[int], classes: int, features: int, share: float) -> list[tuple[int, int, int]]:
+    """What each of `dims` adds to the prefix before: how many class axes, how many image axes, and numbers to hold those.
+
+    Args:
+        dims: prefix lengths, ascending.
+        classes: how many class axes there are at most.
+        features: how many image axes there are.
+        share: that of the class axes; 0: there are none.
+
+    Raises:
+        ConfigError: the last band is left without an image axis.
+    """
+    result = []
+    start = used = 0
+    for d in dims:
+        count = min(classes, (d - start) // 2) if share else 0
+        free = d - start - count
+        images = min(free, features - used)
+        if images < 1:
+            raise ConfigError(f"There are {features} axes for {dims[-1]} dims.", "Make model.dims shorter, or model.widths larger.")
+        result.append((count, images, free))
+        used += images
+        start = d
+    return result
 
 
 def class_axes(x: Tensor, labels: Tensor, within: Tensor) -> Tensor:
@@ -146,24 +171,19 @@ def arrange(classes: Tensor, values: Tensor, images: Tensor, dims: Sequence[int]
     """
     rows: list[Tensor] = []
     turns = cycle(range(len(classes)))
-    start = used = 0
+    used = 0
     spent = 0.0  # squared length of the class axes so far
-    for d in dims:
-        count = min(len(classes), (d - start) // 2) if share else 0
-        free = d - start - count
-        band = images[used : used + free]
-        if not len(band):
-            raise ConfigError(f"There are {len(images)} axes for {dims[-1]} dims.", "Make model.dims shorter, or model.widths larger.")
-        used += len(band)
-        if len(band) < free:
+    for count, some, free in bands(dims, len(classes), len(images), share):
+        band = images[used : used + some]
+        used += some
+        if some < free:
             generator = torch.Generator().manual_seed(0)
-            turn = torch.linalg.qr(torch.randn(free, len(band), dtype=band.dtype, generator=generator))[0].to(band.device)
-            band = turn @ band
-        wanted = max(0.0, share / (1 - share) * float(values[:used].sum()) - spent)
-        spent += wanted
-        chosen = classes[list(islice(turns, count))] if count else classes[:0]
-        rows += [chosen * (wanted / max(count, 1)) ** 0.5, band]
-        start = d
+            band = torch.linalg.qr(torch.randn(free, some, dtype=band.dtype, generator=generator))[0] @ band
+        if count:
+            wanted = max(0.0, share / (1 - share) * float(values[:used].sum()) - spent)
+            spent += wanted
+            rows.append(classes[list(islice(turns, count))] * (wanted / count) ** 0.5)
+        rows.append(band)
     return torch.cat(rows)
 
 

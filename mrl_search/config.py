@@ -1,10 +1,10 @@
 """The values that steer everything: a search `Plan`, an `IndexSpec`, and a `TrainConfig`; frozen, printable, stored as used."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Self
 
 from mrl_search.errors import ConfigError
@@ -20,6 +20,11 @@ STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
 SCAN = "Scan"
 FLAT_UP_TO, LONGEST_CODED = 50_000, 128
 GRAPH_FROM = 16_384  # clusters from which on a graph finds the nearest faster than comparing with all
+
+
+def _check(right: bool, message: str, hint: str = "") -> None:
+    if not right:
+        raise ConfigError(message, hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +58,15 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
-        if not self.stages:
-            raise ConfigError("A plan needs at least one stage.", "For example 64:10, or 8:200,1024:10.")
+        _check(bool(self.stages), "A plan needs at least one stage.", "For example 64:10, or 8:200,1024:10.")
         for stage in self.stages:
-            if stage.dims < 1 or stage.keep < 1 or stage.effort < 0:
-                raise ConfigError(f"Stage {stage} keeps nothing or reads nothing.", "Both numbers of a stage are at least 1.")
-        for a, b in zip(self.stages, self.stages[1:], strict=False):
-            if b.dims <= a.dims:
-                raise ConfigError(
-                    f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}.", "For example 8:200,64:50,1024."
-                )
-            if b.keep > a.keep:
-                raise ConfigError(f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.")
-            if b.effort:
-                raise ConfigError(f"Plan {self}: only the first stage asks an index, {b} cannot.", "Leave its @ out.")
+            reads = min(stage.dims, stage.keep) >= 1 and stage.effort >= 0
+            _check(reads, f"Stage {stage} keeps nothing or reads nothing.", "Both numbers of a stage are at least 1.")
+        for a, b in pairwise(self.stages):
+            grow = f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}."
+            _check(b.dims > a.dims, grow, "For example 8:200,64:50,1024.")
+            _check(b.keep <= a.keep, f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.")
+            _check(not b.effort, f"Plan {self}: only the first stage asks an index, {b} cannot.", "Leave its @ out.")
 
     @classmethod
     def parse(cls, text: str, k: int) -> Self:
@@ -140,11 +140,10 @@ class IndexSpec:
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float16", "float32"):
-            raise ConfigError(f"Vectors are stored as float16 or float32, not {self.dtype!r}.", "float16 is enough for nearly all.")
-        unknown = sorted(set(self.factories) - set(map(str, self.dims)))
-        if unknown:
-            raise ConfigError(f"A factory is given for {unknown[0]} dims, which get no index.", f"Dims: {', '.join(map(str, self.dims))}.")
+        known = self.dtype in ("float16", "float32")
+        _check(known, f"Vectors are stored as float16 or float32, not {self.dtype!r}.", "float16 is enough for nearly all.")
+        lost = sorted(set(self.factories) - set(map(str, self.dims)))
+        _check(not lost, f"A factory is given for {', '.join(lost)} dims, which get no index.", f"Dims: {', '.join(map(str, self.dims))}.")
 
     def factory_of(self, dims: int, count: int) -> str:
         """The factory string of one prefix in a corpus of `count` vectors."""
@@ -186,6 +185,20 @@ class ModelConfig:
     pool: str = "last"
     mirror: bool = False
 
+    def __post_init__(self) -> None:
+        compact, dims = self.backbone == "compact", list(self.dims)
+        _check(compact or self.backbone == "four-conv", f"There is no backbone {self.backbone!r}.", "Backbones: compact, four-conv.")
+        # torch 2.13's CPU kernels corrupt memory in the backward pass of convolutions with two channels
+        fit = len(self.widths) == 4 and all(w >= 8 and w % 8 == 0 for w in self.widths)
+        _check(fit, f"model.widths must be four multiples of 8, not {list(self.widths)}.", "For example [48, 96, 192, 320].")
+        ascending = bool(dims) and dims[0] > 0 and dims == sorted(set(dims))
+        _check(ascending, f"model.dims must be lengths that grow, not {dims}.", "For example [8, 64, 1024].")
+        known = self.heads in ("linear", "tied", "cosine") and self.scale > 0
+        _check(known, f"model.heads is linear, tied or cosine, not {self.heads!r}; model.scale is positive.")
+        known = self.pool == "last" or (compact and self.pool == "stages")
+        _check(known, f"model.pool is last, or with the backbone compact stages, not {self.pool!r}.")
+        _check(compact or not self.mirror, "model.mirror is for the backbone compact.")
+
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
@@ -202,6 +215,9 @@ class DataConfig:
     validation: float = 0.1
     split_seed: int = 0
     swap: bool = False
+
+    def __post_init__(self) -> None:
+        _check(0 < self.validation < 1, f"data.validation is a share between 0 and 1, not {self.validation}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +244,19 @@ class AugmentConfig:
     jpeg: int = 0
     outside: str = "reflection"
 
+    def __post_init__(self) -> None:
+        (low, high), (narrow, wide) = self.scale, self.aspect
+        _check(0 < low <= high <= 1, f"A view's scale is shares of the area, from and to, not {list(self.scale)}.")
+        _check(0 < narrow <= wide, f"A view's aspect is width over height, from and to, not {list(self.aspect)}.")
+        shares = all(0 <= x <= 1 for x in (self.flip, self.blur, *self.jitter))
+        _check(shares and self.rotate >= 0, "A view's flip, blur and jitter are from 0 to 1, and its rotate is not negative.")
+        known = self.outside in ("reflection", "zeros") and 0 <= self.jpeg <= 95
+        _check(known, f"A view's outside is reflection or zeros, not {self.outside!r}; its jpeg is 0 to 95.")
+
     @property
     def crops(self) -> bool:
         """Whether a view may show less than the whole picture."""
-        return self.scale[0] < 1
+        return self.scale[0] < 1 or self.aspect != (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +270,9 @@ class AxesConfig:
 
     share: float = 0.2
     views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.share < 1 and bool(self.views), "axes.share is from 0 to below 1, and there is at least one view.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +299,11 @@ class ObjectiveConfig:
     smoothing: float = 0.0
     distil: float = 0.0
     weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        least = min(self.label, self.instance, self.instance_from, self.memory, self.smoothing, self.distil, *self.weights)
+        right = least >= 0 and self.temperature > 0 and self.smoothing < 1 and self.distil <= 1
+        _check(right, "objective: nothing is below 0, temperature is positive, smoothing below 1, and distil a share of 1.")
 
     def instance_in(self, epoch: int) -> float:
         """Weight of instance similarity in `epoch`."""
@@ -308,6 +341,16 @@ class ScheduleConfig:
     keep: float = 0.0
     precision: str = "auto"
 
+    def __post_init__(self) -> None:
+        known = "0" in self.sizes and all(e.isdecimal() and size > 0 for e, size in self.sizes.items())
+        _check(known, f"schedule.sizes must say the size from epoch 0 on, not {dict(self.sizes)}.", 'For example { "0" = 64, "8" = 128 }.')
+        least = min(self.epochs, self.accumulate - 1, self.batch - 2, self.weight_decay, self.embed_size, self.warmup, self.keep)
+        right = least >= 0 and self.lr > 0 and max(self.warmup, self.keep) < 1
+        _check(right, "schedule: accumulate is at least 1, batch 2, nothing else below 0, lr positive, warmup and keep shares below 1.")
+        known = self.decay in ("cosine", "exponential") and 0 < self.gamma <= 1
+        _check(known, f"schedule.decay is cosine or exponential, not {self.decay!r}; gamma is over 0 and at most 1.")
+        _check(self.precision in ("auto", "no", "bf16", "fp16"), f"schedule.precision is auto, no, bf16 or fp16, not {self.precision!r}.")
+
     def size(self, epoch: int) -> int:
         """Side of the training images in `epoch`, in pixels."""
         return self.sizes[max((e for e in self.sizes if int(e) <= epoch), key=int)]
@@ -337,50 +380,20 @@ class TrainConfig:
     axes: AxesConfig | None = None
 
     def __post_init__(self) -> None:
-        s, o = self.schedule, self.objective
-        if not s.sizes or not all(e.isdecimal() and size > 0 for e, size in s.sizes.items()) or min(map(int, s.sizes)) != 0:
-            raise ConfigError(
-                f"schedule.sizes must say the size from epoch 0 on, not {dict(s.sizes)}.", 'For example { "0" = 64, "8" = 128 }.'
-            )
-        if min(s.epochs + bool(self.axes and self.init), s.batch, s.accumulate) < 1 or s.lr <= 0 or not 0 <= s.warmup < 1:
-            raise ConfigError("schedule: epochs, batch and accumulate are at least 1, lr is positive, and warmup is a share below 1.")
-        for view in (self.augment, *([self.weak] if self.weak else []), *(self.axes.views if self.axes else ())):
-            if view.outside not in ("reflection", "zeros") or not 0 <= view.jpeg <= 95:
-                raise ConfigError(f"A view's outside is reflection or zeros, not {view.outside!r}; its jpeg is 0 to 95.")
-        if s.precision not in ("auto", "no", "bf16", "fp16"):
-            raise ConfigError(f"schedule.precision is auto, no, bf16 or fp16, not {s.precision!r}.")
-        if o.instance_from and not o.label:
-            raise ConfigError("objective.instance_from leaves the first epochs to the labels, and objective.label is 0.")
-        if not 0 <= o.distil <= 1 or (o.distil and not (self.init and o.label)):
-            raise ConfigError("objective.distil is a share of 1, and wants a model to learn from in init, and objective.label.")
-        if o.weights and len(o.weights) != len(self.model.dims):
-            raise ConfigError(
-                f"objective.weights has {len(o.weights)} numbers for {len(self.model.dims)} dims.", "Give one weight for each prefix."
-            )
-        if self.model.pool not in ("last", "stages") or (self.model.pool != "last" and self.model.backbone != "compact"):
-            raise ConfigError(f"model.pool is last, or with the backbone compact stages, not {self.model.pool!r}.")
-        if self.model.mirror and self.model.backbone != "compact":
-            raise ConfigError("model.mirror is for the backbone compact.")
-        if not 0 <= s.keep < 1 or (s.keep and not (self.init and self.axes)):
-            raise ConfigError("schedule.keep is a share below 1 of the weights in init, and wants axes, which fit the mean.")
-        if self.axes and (self.model.pool != "stages" or not self.axes.views or not 0 <= self.axes.share < 1):
-            raise ConfigError("axes: share is from 0 to below 1, there is at least one view, and model.pool is stages.")
-        if s.decay not in ("cosine", "exponential") or not 0 < s.gamma <= 1:
-            raise ConfigError(f"schedule.decay is cosine or exponential, not {s.decay!r}; gamma is over 0 and at most 1.")
-        if self.model.heads not in ("linear", "tied", "cosine") or self.model.scale <= 0:
-            raise ConfigError(f"model.heads is linear, tied or cosine, not {self.model.heads!r}; model.scale is positive.")
-        if self.model.backbone == "four-conv" and {*s.sizes.values(), s.embed_size or s.size(0)} != {s.size(0)}:
-            raise ConfigError(
-                "The backbone four-conv is made for one size of pictures.", "Give schedule.sizes one value, and no embed_size."
-            )
-        if not 0 < self.data.validation < 1:
-            raise ConfigError(f"data.validation is a share between 0 and 1, not {self.data.validation}.")
-
-    def resized(self, width: int | None = None, size: int | None = None) -> Self:
-        """This recipe with a first stage of `width` channels, the others in proportion, and pictures of `size` pixels throughout."""
-        model, schedule = self.model, self.schedule
-        if width is not None:
-            model = dataclasses.replace(model, widths=tuple(round(w * width / model.widths[0]) for w in model.widths))
-        if size is not None:
-            schedule = dataclasses.replace(schedule, sizes={"0": size}, embed_size=0)
-        return dataclasses.replace(self, model=model, schedule=schedule)
+        s, o, d = self.schedule, self.objective, len(self.model.dims)
+        _check(s.epochs > 0 or bool(self.axes and self.init), "schedule.epochs is at least 1, but where axes are set in a model in init.")
+        learns = bool(o.label or o.instance or not s.epochs)
+        _check(learns, "objective.label and objective.instance are both 0: there is nothing to learn.")
+        begins = bool(o.label or not o.instance_from)
+        _check(begins, "objective.instance_from leaves the first epochs to the labels, and objective.label is 0.", "Make it 0, too.")
+        begins = not (s.epochs and o.instance) or o.instance_from < s.epochs
+        _check(begins, f"Similarity is learnt from epoch {o.instance_from} on, the last is {s.epochs - 1}.", "Set objective.instance_from.")
+        taught = not o.distil or bool(self.init and o.label)
+        _check(taught, "objective.distil wants a model to learn from in init, and objective.label.", "Without them, make it 0.")
+        weighed = len(o.weights) in (0, d)
+        _check(weighed, f"objective.weights has {len(o.weights)} numbers for {d} dims.", "Give one weight for each prefix.")
+        fits = bool(self.init and self.axes) or not s.keep
+        _check(fits, "schedule.keep is a share of the weights in init, and wants axes, which fit the mean.", "Without them, make it 0.")
+        _check(self.axes is None or self.model.pool == "stages", "axes want model.pool to be stages.")
+        one = self.model.backbone == "compact" or {*s.sizes.values(), s.embed_size or s.size(0)} == {s.size(0)}
+        _check(one, "The backbone four-conv is made for pictures of one size.", "Give schedule.sizes one value, and no embed_size.")

@@ -1,7 +1,5 @@
 """What a training step minimises: views of its pictures, what they are compared with, and the two losses of that, weighed."""
 
-from pathlib import Path
-
 import accelerate
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,6 @@ from torch import Tensor, nn
 from mrl_search.config import TrainConfig
 from mrl_search.data.augment import views
 from mrl_search.losses import InfoNCE, MatryoshkaLoss
-from mrl_search.models.checkpoint import load_model
 
 __all__ = ["Objective"]
 
@@ -22,14 +19,15 @@ class Objective:
         config: the recipe.
         classes: how many there are.
         accelerator: that of the network, for its device and precision.
+        begun: the network that the run began with, in evaluation; `objective.distil` learns from it.
     """
 
-    def __init__(self, config: TrainConfig, classes: int, accelerator: accelerate.Accelerator) -> None:
+    def __init__(self, config: TrainConfig, classes: int, accelerator: accelerate.Accelerator, begun: nn.Module | None = None) -> None:
         objective, dims = config.objective, config.model.dims
         self.config, self.classes, self.accelerator = config, classes, accelerator
         self.labels = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), dims, objective.weights)
         self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.weights)
-        self.teacher = load_model(Path(config.init)).network.eval().to(accelerator.device) if objective.distil else None
+        self.teacher = begun.to(accelerator.device) if begun and objective.distil else None
 
     def begin(self, epoch: int) -> None:
         """Make ready for `epoch`, from 0: the size of its pictures, what similarity weighs in it, and nothing to remember."""

@@ -2,33 +2,36 @@
 
 A run folder holds `recipe.toml`, `records.jsonl` (one line an epoch), `checkpoint.safetensors` (the last whole epoch, removed at the
 end) and, when the run is finished, the model. All chance follows from the seed, the epoch and the process, so a run that was stopped
-goes on from its last epoch as if nothing had happened.
+goes on from its last epoch as if nothing had happened (with `precision` fp16 the scale of the loss begins anew). It goes on only with the
+pictures and the model that it began with.
 """
 
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
+import xxhash
 from accelerate.utils import set_seed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mrl_search.axes import set_axes
+from mrl_search.axes import bands, set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
-from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
+from mrl_search.models.backbones import CompactBackbone
+from mrl_search.models.checkpoint import DESCRIPTION, ModelFile, load_model, save_model
 from mrl_search.models.network import MatryoshkaNetwork
 from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
@@ -80,11 +83,13 @@ Record = StepRecord | EpochRecord | AxesRecord
 
 def pixel_side(config: TrainConfig) -> int:
     """The side that images are decoded to, in pixels: that of the largest trained on, and a quarter more where crops should stay sharp."""
-    return _side(config, max(config.schedule.sizes.values()))
+    side = _side(config, max(config.schedule.sizes.values()))
+    return max(side, config.schedule.embed_size) if config.axes else side  # axes are set at the size at which the model embeds
 
 
 def _side(config: TrainConfig, size: int) -> int:
-    return round(1.25 * size) if config.augment.crops else size
+    seen = (config.augment, *([config.weak] if config.weak else []), *(config.axes.views if config.axes else ()))
+    return round(1.25 * size) if any(view.crops for view in seen) else size
 
 
 def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[Record]:
@@ -93,7 +98,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     A folder that holds an unfinished run of the same recipe is continued; a finished one is refused.
 
     Raises:
-        ConfigError: another recipe's run lies in `out`, or neither part of the objective has a weight.
+        ConfigError: `out` holds the run of another recipe, of other pictures, or of another model in `init`; the model in `init` does
+            not fit; or there are too few axes.
         DataError: labels are missing where the objective needs them, or there are too few images.
     """
     accelerator = _accelerator(config.schedule, tracker, out)
@@ -107,19 +113,22 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16."
         )
     check_run(out, config)
+    begun = load_model(Path(config.init)) if config.init else None
+    origin = {"pictures": _digest(pixels), "init": begun.fingerprint if begun else ""}
+    set_seed(config.seed)
+    network: nn.Module = _network(config, classes, begun).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
-        (out / RECIPE).write_text(to_toml(config))
+        with write_atomically(out / RECIPE) as part:
+            part.write_text(to_toml(config))
 
-    set_seed(config.seed)
-    network: nn.Module = _network(config, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
     plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
     optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
-    first = _resume(out, network, optimizer)
+    first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
     network, optimizer = accelerator.prepare(network, optimizer)
-    objective = Objective(config, len(classes), accelerator)
+    objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
     images: Tensor | None = None
     side = 0
     for epoch in range(first, schedule.epochs):
@@ -157,7 +166,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         if accelerator.is_main_process:
             with (out / RECORDS).open("a") as file:  # before the checkpoint: records that have none are cut off when the run goes on
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
-            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1)
+            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1, origin)
         if tracker:
             accelerator.log(
                 {"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1
@@ -167,7 +176,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
     training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
     if config.axes:  # every process computes the same ones
-        _keep(final, config)
+        if begun and schedule.keep:
+            _keep(final, begun.network, schedule.keep)
         start, count = time.perf_counter(), len(rows_train)
         setting = set_axes(
             final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
@@ -218,10 +228,7 @@ def _prepared(accelerator: accelerate.Accelerator, loader: DataLoader[Any]) -> D
 
 
 def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
-    objective = config.objective
-    if not objective.label and not objective.instance:
-        raise ConfigError("objective.label and objective.instance are both 0: there is nothing to learn.")
-    if not objective.label:
+    if not config.objective.label:
         return ()
     missing = sum(label is None for label in pixels.labels)
     if missing:
@@ -232,34 +239,46 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
     return tuple(sorted({label for label in pixels.labels if label is not None}))
 
 
-def _network(config: TrainConfig, classes: tuple[str, ...]) -> MatryoshkaNetwork:
+def _digest(pixels: Pixels) -> str:
+    """Names the pictures and their labels, in whatever order they come."""
+    pairs = sorted(zip(pixels.hashes, (label or "" for label in pixels.labels), strict=True))
+    return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
+
+
+def _network(config: TrainConfig, classes: tuple[str, ...], begun: ModelFile | None) -> MatryoshkaNetwork:
     size = max(config.schedule.sizes.values())
-    if not config.init:
-        return MatryoshkaNetwork(config.model, len(classes), size)
-    start = load_model(Path(config.init))
-    fits = config.model.backbone == "compact" or start.size == size
-    model = start.config
+    network = MatryoshkaNetwork(config.model, len(classes), size)
+    if config.axes:  # are there enough of them?
+        assert isinstance(network.backbone, CompactBackbone)
+        bands(config.model.dims, max(0, len(classes) - 1), network.backbone.project.in_features, config.axes.share)
+    if begun is None:
+        return network
+    fits = config.model.backbone == "compact" or begun.size == size
+    model = begun.config
     if config.axes:  # which make the projection anew
         model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
-    if not fits or (model, start.classes) != (config.model, classes):
+    if not fits or (model, begun.classes) != (config.model, classes):
         raise ConfigError(
             f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
         )
-    network = MatryoshkaNetwork(config.model, len(classes), size)
-    if start.config.pool == config.model.pool:
-        network.load_state_dict(start.network.state_dict())
-        return network
-    network.backbone.stem, network.backbone.body = start.network.backbone.stem, start.network.backbone.body
-    return network.requires_grad_(True)
+    if begun.config.pool == config.model.pool:
+        network.load_state_dict(begun.network.state_dict())
+    else:
+        network.load_state_dict(_below_projection(begun.network), strict=False)
+    return network
 
 
-def _keep(network: MatryoshkaNetwork, config: TrainConfig) -> None:
-    """Move the layers below the projection towards those of the model that the run began with."""
-    if config.schedule.keep:
-        begun = load_model(Path(config.init)).network.state_dict()
-        for name, value in network.state_dict().items():
-            if name.startswith(("backbone.stem", "backbone.body")) and value.is_floating_point():
-                value.lerp_(begun[name].to(value), config.schedule.keep)  # in place: the network's own tensor
+def _below_projection(network: nn.Module) -> dict[str, Tensor]:
+    """The state of the layers whose maps are pooled."""
+    return {name: value for name, value in network.state_dict().items() if name.startswith(("backbone.stem", "backbone.body"))}
+
+
+def _keep(network: nn.Module, begun: nn.Module, share: float) -> None:
+    """Move the layers below the projection by `share` towards those of the model that the run began with."""
+    before = _below_projection(begun)
+    for name, value in _below_projection(network).items():
+        if value.is_floating_point():
+            value.lerp_(before[name].to(value), share)  # in place: the network's own tensor
 
 
 def check_run(out: Path, config: TrainConfig) -> None:
@@ -287,6 +306,8 @@ def _validate(
     accelerator: accelerate.Accelerator, network: nn.Module, images: Tensor, targets: Tensor, size: int, config: TrainConfig
 ) -> dict[int, float]:
     """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
+    if not config.objective.label:
+        return {}
     network.eval()
     count = min(256, max(16, 256 * 128**2 // size**2))  # large pictures in smaller batches: their feature maps fill the memory
     loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), count))
@@ -294,35 +315,38 @@ def _validate(
     for batch, target in loader:
         with accelerator.autocast():
             _, logits = network(to_network(shrink(batch, size)))
-        hits = torch.stack([part.argmax(1) == target for part in logits], 1) if logits else torch.zeros(len(batch), 0, dtype=torch.bool)
+        hits = torch.stack([part.argmax(1) == target for part in logits], 1)
         right.append(accelerator.gather_for_metrics(hits).cpu())
     share = torch.cat(right).double().mean(0).tolist()
-    return dict(zip(config.model.dims, share, strict=False))
+    return dict(zip(config.model.dims, share, strict=True))
 
 
-def _save_checkpoint(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+def _save_checkpoint(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, origin: Mapping[str, str]) -> None:
     """The state after `epoch` epochs as one safetensors file: tensors named `network.NAME` and `optimizer.PARAMETER.NAME`."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
     with write_atomically(out / CHECKPOINT) as part:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata={"epoch": str(epoch)})
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata={"epoch": str(epoch), **origin})
 
 
-def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; cut the records to those epochs.
+def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Mapping[str, str], main: bool) -> int:
+    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; the `main` process cuts the records to those epochs.
 
     Raises:
+        ConfigError: it is of a run that began with other pictures, or with another model, than `origin` names.
         ModelError: the checkpoint is damaged, or of another network.
     """
     if not (out / CHECKPOINT).exists():
-        (out / RECORDS).unlink(missing_ok=True)
+        if main:
+            (out / RECORDS).unlink(missing_ok=True)
         return 0
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
     try:
         with safe_open(out / CHECKPOINT, "pt") as file:
-            epoch = int(file.metadata()["epoch"])
+            metadata = file.metadata()
+            epoch = int(metadata["epoch"])
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 kind, _, name = key.partition(".")
                 if kind == "network":
@@ -334,6 +358,12 @@ def _resume(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> 
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{out / CHECKPOINT} cannot be read, or is of another network.", f"Remove {out} to start again.") from error
-    lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
-    (out / RECORDS).write_text("".join(line + "\n" for line in lines[:epoch]))
+    for what, name in origin.items():
+        if metadata.get(what, name) != name:  # a checkpoint of an older version does not say
+            began = "pictures or labels" if what == "pictures" else "weights in init"
+            raise ConfigError(f"The unfinished run in {out} began with other {began}.", f"Choose another --out, or remove {out}.")
+    if main:
+        lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+        with write_atomically(out / RECORDS) as part:
+            part.write_text("".join(line + "\n" for line in lines[:epoch]))
     return epoch

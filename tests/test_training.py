@@ -1,117 +1,146 @@
-"""Training on a handful of drawn animals: what it yields, what it leaves, and that a killed run ends as an unbroken one."""
+"""Training that begins with another model, with pictures that have no labels, in two processes; and what it refuses to go on with."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 
-from mrl_search.config import TrainConfig
-from mrl_search.data.drawn import SPECIES, draw_animal
+from mrl_search.config import AxesConfig, ModelConfig
 from mrl_search.data.pixels import Pixels
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.models.checkpoint import load_model
-from mrl_search.recipes import load_recipe
-from mrl_search.training import EpochRecord, StepRecord, pixel_side, train
+from mrl_search.training import pixel_side, train
 
-TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16]", "schedule.epochs=3", "schedule.batch=8", 'schedule.sizes={"0"=32}']
-
-
-def recipe(*more: str) -> TrainConfig:
-    return load_recipe("drawn", [*TINY, *more])
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+AXES = replace(TINY, model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16), pool="stages"), axes=AxesConfig())
 
 
-@pytest.fixture(scope="module")
-def pixels() -> Pixels:
-    names = [(s, i) for s in SPECIES for i in range(16)]
-    images = [torch.frombuffer(bytearray(draw_animal(s, i, 40).tobytes()), dtype=torch.uint8).view(40, 40, 3) for s, i in names]
-    return Pixels(torch.stack(images).permute(0, 3, 1, 2), [s for s, _ in names], [f"{s}{i}" for s, i in names], [])
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(a: Path, b: Path) -> bool:
-    return all(torch.equal(t, weights(b)[name]) for name, t in weights(a).items())
-
-
-def test_it_yields_steps_and_epochs_and_leaves_a_model(pixels: Pixels, tmp_path: Path) -> None:
-    config = recipe()
-    assert pixel_side(config) == 40
-    records = list(train(pixels, config, tmp_path / "run", "drawn"))
-    epochs = [r for r in records if isinstance(r, EpochRecord)]
-    assert [(r.epoch, r.step, r.steps) for r in records if isinstance(r, StepRecord)] == [(e, s, 3) for e in (1, 2, 3) for s in (1, 2, 3)]
-    assert [r.epoch for r in epochs] == [1, 2, 3] and list(epochs[0].accuracy) == [8, 16]
-    assert (epochs[0].n_train, epochs[0].n_validation, epochs[0].size) == (28, 4, 32)
-    assert epochs[-1].instance_loss < epochs[0].instance_loss
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["model.json", "model.safetensors", "recipe.toml", "records.jsonl"]
-    model = load_model(tmp_path / "run")
-    assert (model.classes, model.size, model.config.dims) == (("cat", "dog"), 32, (8, 16))
-    assert model.training["recipe"]["schedule"]["epochs"] == 3
-
-
-def test_a_killed_run_ends_as_an_unbroken_one(pixels: Pixels, tmp_path: Path) -> None:
-    list(train(pixels, recipe(), tmp_path / "whole", "drawn"))
-    run = train(pixels, recipe(), tmp_path / "killed", "drawn")
-    seen = 0
-    for record in run:
-        seen += isinstance(record, StepRecord)
-        if seen == 5:  # in the middle of the second epoch
-            run.close()
-            break
-    assert (tmp_path / "killed" / "checkpoint.safetensors").exists() and not (tmp_path / "killed" / "model.json").exists()
-    rest = [r.epoch for r in train(pixels, recipe(), tmp_path / "killed", "drawn") if isinstance(r, EpochRecord)]
-    assert rest == [2, 3]
-    assert same(tmp_path / "whole", tmp_path / "killed")
-    lines = (tmp_path / "killed" / "records.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    "change",
-    ["seed=1", "objective.instance=0", "objective.temperature=0.5", "objective.weights=[1,0]", "objective.smoothing=0.2",
-     "schedule.accumulate=3", "schedule.lr=0.001", "schedule.weight_decay=0.9", "schedule.warmup=0.5", "augment.flip=0",
-     "augment.rotate=40",
-     'schedule.sizes={"0"=32,"1"=24}'],
-)  # fmt: skip
-def test_every_setting_changes_the_result(change: str, pixels: Pixels, tmp_path: Path) -> None:
-    short = "schedule.epochs=2"
-    list(train(pixels, recipe(short), tmp_path / "a", "drawn"))
-    list(train(pixels, recipe(short, change), tmp_path / "b", "drawn"))
-    assert not same(tmp_path / "a", tmp_path / "b")
-
-
-def test_a_run_can_start_from_another(pixels: Pixels, tmp_path: Path) -> None:
-    list(train(pixels, recipe(), tmp_path / "first", "drawn"))
-    still = recipe("schedule.epochs=1", "schedule.lr=1e-12", f'init="{tmp_path / "first"}"', "schedule.embed_size=48")
-    list(train(pixels, still, tmp_path / "second", "drawn"))
-    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+def test_a_run_can_start_from_another(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "first")
+    begun = change(TINY, init=str(tmp_path / "first"))
+    train_tiny(tmp_path / "second", change(begun, schedule__epochs=1, schedule__lr=1e-12, schedule__embed_size=48))
+    first, second = weights_of(tmp_path / "first"), weights_of(tmp_path / "second")
     assert torch.allclose(first["backbone.project.weight"], second["backbone.project.weight"], atol=1e-6)
     assert load_model(tmp_path / "second").size == 48
     with pytest.raises(ConfigError, match="other layers"):
-        list(train(pixels, recipe("model.dims=[16]", f'init="{tmp_path / "first"}"'), tmp_path / "third", "drawn"))
+        train_tiny(tmp_path / "third", change(begun, model__dims=(16,)))
+    assert not (tmp_path / "third").exists()
 
 
-def test_without_labels_only_similarity_can_be_learned(pixels: Pixels, tmp_path: Path) -> None:
-    bare = Pixels(pixels.images, [None] * 32, pixels.hashes, [])
-    with pytest.raises(DataError, match="32 of 32 images have no label"):
-        list(train(bare, recipe(), tmp_path / "a", "drawn"))
-    list(train(bare, recipe("objective.label=0", "schedule.epochs=1"), tmp_path / "b", "drawn"))
-    assert load_model(tmp_path / "b").classes == ()
-    with pytest.raises(ConfigError, match="nothing to learn"):
-        list(train(bare, recipe("objective.label=0", "objective.instance=0"), tmp_path / "c", "drawn"))
+def test_without_labels_similarity_can_be_learned(tmp_path: Path) -> None:
+    (record,) = train_tiny(tmp_path, change(TINY, objective__label=0.0, schedule__epochs=1), noise_pixels(labels=False))
+    assert load_model(tmp_path).classes == ()
+    assert record.accuracy == {} and record.instance_loss > 0
 
 
-def test_refusals(pixels: Pixels, tmp_path: Path) -> None:
-    run = train(pixels, recipe(), tmp_path / "run", "drawn")
-    next(run)
-    run.close()
-    with pytest.raises(ConfigError, match="another recipe"):
-        list(train(pixels, recipe("seed=3"), tmp_path / "run", "drawn"))
-    list(train(pixels, recipe(), tmp_path / "run", "drawn"))
+def test_without_labels_axes_can_be_set(tmp_path: Path) -> None:
+    bare = noise_pixels(labels=False)
+    train_tiny(tmp_path / "first", change(TINY, objective__label=0.0), bare)
+    train_tiny(
+        tmp_path / "axes",
+        change(AXES, init=str(tmp_path / "first"), schedule__epochs=0, objective__label=0.0, objective__instance=0.0),
+        bare,
+    )
+    assert weights_of(tmp_path / "axes")["backbone.project.weight"].shape[1] == 80
+
+
+# Refusals
+
+
+def _more() -> Pixels:
+    return noise_pixels(n=42)
+
+
+def _relabelled() -> Pixels:
+    pixels = noise_pixels()
+    return replace(pixels, labels=["dog", "cat", *pixels.labels[2:]])
+
+
+@pytest.mark.parametrize("pixels", [_more(), _relabelled()], ids=["more", "relabelled"])
+def test_a_run_goes_on_with_its_own_pictures_alone(tmp_path: Path, pixels: Pixels) -> None:
+    stop_after(tmp_path, 1)
+    records = (tmp_path / "records.jsonl").read_text()
+    with pytest.raises(ConfigError, match="began with other pictures or labels"):
+        train_tiny(tmp_path, TINY, pixels)
+    assert (tmp_path / "records.jsonl").read_text() == records
+    assert [r.epoch for r in train_tiny(tmp_path)] == [2, 3]
+
+
+def test_a_run_goes_on_with_the_model_that_it_began_with(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train_tiny(tmp_path / f"first{seed}", change(TINY, seed=seed, schedule__epochs=1))
+    begun = change(TINY, init=str(tmp_path / "first"))
+    (tmp_path / "first0").rename(tmp_path / "first")
+    stop_after(tmp_path / "run", 1, begun)
+    (tmp_path / "first").rename(tmp_path / "first0")
+    (tmp_path / "first1").rename(tmp_path / "first")
+    with pytest.raises(ConfigError, match="began with other weights in init"):
+        train_tiny(tmp_path / "run", begun)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "whole")
+    stop_after(tmp_path / "run", 1)
+    file = tmp_path / "run" / "checkpoint.safetensors"
+    save_file(load_file(file), file, metadata={"epoch": "1"})
+    train_tiny(tmp_path / "run")
+    assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
+        next(train(noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    train_tiny(tmp_path)
     with pytest.raises(MrlSearchError, match="finished run"):
-        list(train(pixels, recipe(), tmp_path / "run", "drawn"))
-    with pytest.raises(DataError, match="do not fill one batch"):
-        list(train(pixels, recipe("schedule.batch=64"), tmp_path / "other", "drawn"))
+        train_tiny(tmp_path)
+
+
+# How large pictures are decoded
+
+
+def test_pictures_are_decoded_for_the_sharpest_of_their_views() -> None:
+    still = change(TINY, augment__scale=(1.0, 1.0), augment__aspect=(1.0, 1.0))
+    assert pixel_side(still) == 32
+    assert pixel_side(change(still, augment__aspect=(0.8, 1.25))) == 40
+    assert pixel_side(change(still, weak=TINY.augment)) == 40
+    assert pixel_side(change(still, schedule__embed_size=64)) == 32
+    assert pixel_side(change(AXES, schedule__embed_size=64)) == 64
+
+
+# Two processes
+
+
+RUN = """
+import sys
+from pathlib import Path
+
+from tiny_runs import TINY, change, noise_pixels
+from mrl_search.training import train
+
+out, label = Path(sys.argv[1]), float(sys.argv[2])
+list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list"))
+"""
+
+
+@pytest.mark.parametrize("label", [1.0, 0.0])
+def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
+    (tmp_path / "run.py").write_text(RUN)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    command = [*launch, "--dynamo_backend=no", "--main_process_port=0", str(tmp_path / "run.py"), str(tmp_path / "out"), str(label)]
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert list(lines[0]["accuracy"]) == (["8", "16"] if label else [])
+    assert load_model(tmp_path / "out").classes == (("cat", "dog") if label else ())

@@ -30,14 +30,14 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and views.")] = None,
     tracker: Annotated[str | None, typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed.")] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, as in schedule.epochs=3.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, as in schedule.epochs=30.")
     ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC; a run that was stopped goes on from its last whole epoch."""
     from mrl_search.recipes import load_recipe
 
     given = [f"data.min_side={min_side}"] * (min_side is not None) + [f"seed={seed}"] * (seed is not None)
-    config = load_recipe(recipe, [*given, *(setting or [])]).resized(width, size)
+    config = load_recipe(recipe, [*given, *(setting or [])], width, size)
     out = out or Path("runs") / config.name
     if run_training(src, config, out, tracker):
         typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mrl_search.config import ModelConfig, from_mapping, to_mapping
-from mrl_search.errors import ModelError
+from mrl_search.errors import ConfigError, ModelError
 from mrl_search.models.network import MatryoshkaNetwork
 from mrl_search.storage import write_atomically
 
@@ -100,6 +100,8 @@ def load_model(folder: Path) -> ModelFile:
             int(description["size"]),
             description["training"],
         )
+    except ConfigError as error:
+        raise ModelError(f"The model in {folder} cannot be read: {error.message}", "It may be of a newer version: upgrade.") from error
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}.", "Copy or train the model again.") from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,14 @@ def recipe_names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in resources.files(__name__).iterdir() if f.name.endswith(".toml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a recipe by its name or as a TOML file, with `section.key=value` replacing single values (TOML syntax).
+def load_recipe(name: str, overrides: Sequence[str] = (), width: int | None = None, size: int | None = None) -> TrainConfig:
+    """Read a recipe by its name or as a TOML file.
+
+    Args:
+        name: of a recipe that comes with the package, or of a file.
+        overrides: `section.key=value` (TOML syntax), to replace single values.
+        width: channels of the network's first stage; the others follow in proportion, to the next multiple of 8.
+        size: side of the pictures in pixels, in all epochs and of those that the model embeds; `overrides` may say otherwise.
 
     Raises:
         ConfigError: unknown recipe, file that is not TOML, or a key or value that no recipe has.
@@ -34,6 +41,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin} is not TOML: {error}.") from error
+    if size is not None:
+        values.setdefault("schedule", {}).update(sizes={"0": size}, embed_size=0)
     for override in overrides:
         key, equals, value = override.partition("=")
         try:
@@ -41,7 +50,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
         except tomllib.TOMLDecodeError:
             parsed = value
         if parsed is None:
-            raise ConfigError(f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=3.")
+            raise ConfigError(f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=30.")
         *sections, last = key.strip().split(".")
         table = values
         for section in sections:
@@ -49,4 +58,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
             if not isinstance(table, dict):
                 raise ConfigError(f"{origin}: {section} is a value, it has no {last}.")
         table[last] = parsed
-    return from_mapping(TrainConfig, values, origin)
+    config = from_mapping(TrainConfig, values, origin)
+    if width is None:
+        return config
+    widths = tuple(8 * round(w * width / config.model.widths[0] / 8) for w in config.model.widths)
+    return replace(config, model=replace(config.model, widths=widths))
