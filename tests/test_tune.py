@@ -122,6 +122,20 @@ def test_what_cannot_be_tuned(small_index: Index) -> None:
         tune(small_index, Goal.recall(small_index, np.arange(10), 5), 0.9)
 
 
+@pytest.mark.usefixtures("fair_clock")
+def test_every_stage_of_a_plan_is_a_prefix_of_the_index(make_index: Callable[..., Index], small_set: EmbeddingSet) -> None:
+    index = make_index(small_set, dims=(8, 64), name="two")
+    found = tune(index, Goal.recall(index, sample(index, 300), 10), 0.999)
+    assert {d for trial in found.trials for d in trial.plan.dims} == {8, 64}
+
+
+@pytest.mark.usefixtures("fair_clock")
+def test_an_index_that_only_scans_can_be_tuned(make_index: Callable[..., Index], small_set: EmbeddingSet) -> None:
+    scanned, flat = make_index(small_set, factory="Scan", name="scanned"), make_index(small_set, name="flat")
+    plans = [tune(index, Goal.recall(index, sample(index, 300), 10), 0.95).chosen.plan for index in (scanned, flat)]
+    assert plans[0] == plans[1]
+
+
 def test_the_front_is_what_no_other_beats() -> None:
     def trial(ms: float, value: float) -> Trial:
         return Trial(Plan.single(8, 1), value, True, 0, ms)
@@ -139,6 +153,8 @@ def test_a_stored_plan_is_used_where_it_fits(small_index: Index) -> None:
     assert default_plan(again, 3) == Plan.parse("8:200@4,64:3", 3)
     assert default_plan(again, 11) == Plan.single(64, 11)  # it was not tuned for so many
     assert default_plan(again, 10, "classify") == Plan.single(64, 10)
+    store_plan(small_index.folder, "classify", {"plan": "8:200,32:50,64:10"})
+    assert default_plan(Index.open(small_index.folder), 10, "classify") == Plan.single(64, 10)  # the index has no 32 dims
     store_plan(small_index.folder, "classify", {"plan": "8:20"})
     assert set(read_manifest(small_index.folder).plans) == {"query", "classify"}
     assert default_plan(Index.open(small_index.folder), 20, "classify") == Plan.single(8, 20)

@@ -208,8 +208,9 @@ def default_plan(index: Index, k: int, use: str = "query") -> Plan:
     """The plan that was tuned for `use`, `query` or `classify`, if it was tuned for as many answers; else exact search at full length."""
     tuned = index.manifest.plans.get(use)
     if isinstance(tuned, dict) and "plan" in tuned:
-        *early, last = Plan.parse(str(tuned["plan"]), 1).stages
-        if last.keep >= k:
+        plan = Plan.parse(str(tuned["plan"]), 1)
+        *early, last = plan.stages
+        if last.keep >= k and set(plan.dims) <= set(index.dims):
             return Plan((*early, Stage(last.dims, k, last.effort)))
     return Plan.single(index.dim, k)
 
@@ -278,7 +279,8 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
         return
     depth = min(DEEPEST, len(index))
     shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
-    ids = ask(index, queries, Stage(dims, depth, effort))[1]
+    deep = Stage(dims, depth, effort)
+    ids = propose(index, queries, deep).ids if index.scans(dims) else ask(index, queries, deep)[1]
     whole, last = pair_scores(index, queries, ids, index.dim), Stage(index.dim, k)
     reached = False
     for keep in shortlists:
@@ -290,7 +292,7 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
         reached = two.reached
         if not reached or keep < MIDDLE * k:
             continue
-        for middle in _between(dims, index.dim):  # a long shortlist, cut before it is read whole
+        for middle in (d for d in index.dims if dims < d < index.dim):  # a long shortlist, cut before it is read whole
             order = np.argsort(-pair_scores(index, queries, shortlist, middle), axis=1, kind="stable")
             for shorter in (n for n in shortlists if n < keep):
                 cut = order[:, :shorter]
@@ -299,11 +301,6 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
                 if three.reached:
                     yield three
                     break
-
-
-def _between(first: int, last: int) -> list[int]:
-    """Prefixes for a middle stage, which needs no index: `first` doubled as often as it stays below `last`."""
-    return [first << i for i in range(1, (last // first).bit_length()) if first << i < last]
 
 
 def _promising(trials: list[Trial]) -> list[Trial]:
