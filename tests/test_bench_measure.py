@@ -27,6 +27,7 @@ from mrl_search.metrics import mean_average_precision
 from mrl_search.search import exact
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
+QUICK_VOTE = BenchSettings(k=1, neighbours=3, timed=4, rounds=1, batch=4)
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -66,6 +67,21 @@ def test_pairs_are_measured_as_by_hand(pairs: Index, tmp_path: Path) -> None:
         (0, "cat", "dog", 1.0), (1, "dog", "cat", 1.0),
     ]  # fmt: skip
     assert run.done
+
+
+def test_nobody_contradicts_where_no_neighbour_has_a_label(make_index: Callable[..., Index], tmp_path: Path) -> None:
+    raw = np.repeat(np.eye(16, dtype=np.float32)[:6], 4, axis=0)
+    raw[:, 8] = np.linspace(0, 0.1, 24)
+    labels: list[str | None] = ["cat", None, None, None, "dog", "cat", "cat", "cat", *["cat"] * 8, *["dog"] * 8]
+    run = bench(make_index(embedding_set(raw, labels), dims=(8, 16)), tmp_path / "some.jsonl", QUICK_VOTE)
+    told = run.one("mislabels")
+    assert told["count"] == 1 and [(item["id"], item["says"]) for item in told["shown"]] == [(4, "cat")]
+
+
+def test_controls_find_as_many_as_prefixes_may(small_index: Index, tmp_path: Path) -> None:
+    run = bench(small_index, tmp_path / "many.jsonl", BenchSettings(k=20, neighbours=3, timed=4, rounds=1, batch=4))
+    found = {name: recall_of(run.one("control", name=name, dims=64)["found"], 20).value for name in ("pca", "random")}
+    assert found["random"] > 0.99 and found["pca"] > 0.8  # all numbers, shuffled, or about their mean; not the 3 that vote
 
 
 def test_prefixes_are_as_good_as_evaluate_says(small_index: Index, tmp_path: Path) -> None:

@@ -112,8 +112,9 @@ class _Bench:
             for number, (d, hits) in enumerate(hits_at, 1):
                 self.progress(f"control {name}", number, len(dims))
                 if not self.journal.has("control", name=name, dims=d):
-                    outcomes = judge(self.index, self.queries, hits.first(neighbours), self.truth.ids).record()
-                    self.journal.add("control", name=name, dims=d, vote=outcomes["vote"], found=outcomes["found"])
+                    voted = judge(self.index, self.queries, hits.first(neighbours), self.truth.ids).record()["vote"]
+                    found = judge(self.index, self.queries, hits.first(k), self.truth.ids).record()["found"]
+                    self.journal.add("control", name=name, dims=d, vote=voted, found=found)
 
     def times(self) -> None:
         """Records `latency` and `batch`, round by round; all contestants take their turns with each query."""

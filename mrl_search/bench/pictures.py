@@ -84,24 +84,24 @@ def ladder_record(index: Index, queries: QuerySet, number: int, seed: int) -> di
 def mislabel_record(index: Index, queries: QuerySet, wrong: NDArray[np.int64], neighbours: int) -> dict[str, object]:
     """The queries at the positions `wrong`, whose neighbours vote against their label at every prefix, most clearly contradicted first.
 
+    Where no neighbour has a label, at any prefix, nobody contradicts.
+
     `against` is the share of the votes that other labels get, as the mean over all prefixes; `says` is the winner at full length.
     """
+    said = [vote(_others(index, queries, wrong, Plan.single(d, neighbours)), index.embeddings.labels) for d in index.dims if len(wrong)]
+    heard = np.array([all(ballots[i].label is not None for ballots in said) for i in range(len(wrong))], dtype=bool)
+    wrong, said = wrong[heard], [[ballots[i] for i in np.flatnonzero(heard)] for ballots in said]
     if not len(wrong):
         return {"count": 0, "shown": [], "sheet": None}
     own, paths = queries.labels[wrong], queries.embeddings.paths[queries.rows[wrong]]
-    against = np.zeros(len(wrong))
-    for d in index.dims:
-        plan = Plan.single(d, neighbours)
-        ballots = vote(_others(index, queries, wrong, plan), index.embeddings.labels)
-        against += [1 - ballot.shares.get(label, 0.0) for ballot, label in zip(ballots, own, strict=True)]
-    against /= len(index.dims)
+    against = np.mean([[1 - b.shares.get(label, 0.0) for b, label in zip(ballots, own, strict=True)] for ballots in said], axis=0)
     order = np.lexsort((queries.rows[wrong], -against))[:LISTED]
     shown = [
         {
             "id": int(queries.rows[wrong[i]]),
             "path": paths[i],
             "label": own[i],
-            "says": ballots[i].label,
+            "says": said[-1][i].label,
             "against": round(float(against[i]), 4),
         }
         for i in order

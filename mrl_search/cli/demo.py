@@ -33,7 +33,7 @@ def demo(
     from mrl_search.models.encoder import load_encoder
     from mrl_search.search import vote
     from mrl_search.sheet import Row, Tile, save_sheet
-    from mrl_search.workflow import evaluate, search_images
+    from mrl_search.workflow import embed_queries, evaluate, search_images
 
     started = time.perf_counter()
     note(f"1  drawing {4 * pictures} animals: half to train on, half to search, and two to search with")
@@ -67,7 +67,8 @@ def demo(
     with progress_bars() as progress:
         result = evaluate(str(out / f"pictures-{pictures}" / "corpus"), encoder, index, instance=STANDARD, progress=progress)
     every = {f"{d} dims": Plan.single(d, 10) for d in index.dims} | {"adaptive": Plan.adaptive(8, 100, index.dim, 10)}
-    times = latency_per_plan(index, index.embeddings.vectors[:100].astype("float32"), every)
+    others = sorted((out / f"pictures-{pictures}" / "train").rglob("*.jpg"))  # which the index does not hold
+    times = latency_per_plan(index, embed_queries(index, encoder, others[:: max(1, len(others) // 100)][:100]).rows, every)
     _show(out, sheet, result, times, index, encoder)
     note(f"\nhits: {sheet}\npage: {out / 'summary.html'}\ndone in {time.perf_counter() - started:.0f} s; now with your own pictures:")
     for command, what in COMMANDS:
