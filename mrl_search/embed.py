@@ -25,7 +25,7 @@ from mrl_search.errors import DataError, IndexFolderError, Skipped
 from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import VECTORS
 from mrl_search.models.encoder import Encoder
-from mrl_search.storage import PROGRESS, empty_folder, write_atomically
+from mrl_search.storage import PROGRESS, empty_folder, write_atomically, writing
 from mrl_search.vectors import l2_normalize
 
 __all__ = ["embed", "embed_pictures"]
@@ -67,7 +67,7 @@ def embed(
         IndexFolderError: `folder` holds an unfinished run of another source or encoder.
     """
     dim, total = encoder.dims[-1], len(source.paths)
-    job = xxhash.xxh3_128_hexdigest("\n".join([encoder.fingerprint, dtype, source.name, *source.paths]).encode())
+    job = xxhash.xxh3_128_hexdigest("\n".join([encoder.fingerprint, dtype, source.name, *source.paths]).encode(errors="surrogateescape"))
     state = _read_progress(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     if not state.read:
@@ -85,13 +85,15 @@ def embed(
             good = [p for p in batch if isinstance(p, Picture)]
             if good:
                 raw = encoder.encode(np.stack([p.pixels for p in good]))
-                vectors.write(l2_normalize(raw).astype(dtype).tobytes())
                 norms = iter(np.linalg.norm(raw, axis=1).tolist())
             lines = [asdict(p) if isinstance(p, Skipped) else _item(p, next(norms)) for p in batch]
-            log.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-            state = replace(state, read=state.read + len(batch), kept=state.kept + len(good), log_bytes=log.tell())
-            if number % COMMIT == 0 or state.read == total:
-                _commit(folder, state, vectors, log)
+            with writing(folder / VECTORS):
+                if good:
+                    vectors.write(l2_normalize(raw).astype(dtype).tobytes())
+                log.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+                state = replace(state, read=state.read + len(batch), kept=state.kept + len(good), log_bytes=log.tell())
+                if number % COMMIT == 0 or state.read == total:
+                    _commit(folder, state, vectors, log)
             if progress:
                 progress(state.read, total)
         entries = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrl_search.config import IndexSpec
 from mrl_search.embeddings import write_rotation, write_rows
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.index import Index, add_prefix_indexes, check_factories
 from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import OWN_VECTORS, VECTORS, Manifest, write_manifest
 from mrl_search.rotation import check_rotatable, principal_axes, rotate, rows_to_fit
@@ -66,13 +66,14 @@ def index_vectors(
         ConfigError: a dim longer than the vectors, or another rotation.
         IndexFolderError: `out` exists, or is being built by another process.
     """
-    out = Path(out)
-    refuse_existing(out.expanduser().resolve())
+    out = Path(out).expanduser()
+    refuse_existing(out.resolve())
     if not isinstance(source, VectorSource):
         source = open_vectors(source)
     dim = source.dim
     spec = spec or IndexSpec(dims=default_dims(dim))
     dims = check_dims({*spec.dims, dim}, dim)
+    check_factories(replace(spec, dims=dims), source.count)
     if rotation is not None:
         if rotation not in ROTATIONS:
             raise ConfigError(f"There is no rotation {rotation!r}.", f"It is {', '.join(ROTATIONS)}.")

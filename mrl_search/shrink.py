@@ -124,7 +124,8 @@ def shrink_index(index: Index, out: str | Path, dims: int, dtype: str | None = N
     check_dims([dims], index.dim)
     spec = IndexSpec(dtype=dtype or index.manifest.dtype)
     old = index.embeddings
-    with fresh_folder(Path(out)) as building:
+    out = Path(out).expanduser()
+    with fresh_folder(out) as building:
         write_rows(building / VECTORS, (len(index), dims), np.dtype(spec.dtype), _prefixes(old, dims, progress))
         write_items(building, _items(old, dims))
         write_heads(building, _heads(old, dims))
@@ -135,7 +136,7 @@ def shrink_index(index: Index, out: str | Path, dims: int, dtype: str | None = N
         for factory in dict.fromkeys(factories.values()):
             alike = IndexSpec(tuple(d for d in factories if factories[d] == factory), factory)
             add_prefix_indexes(building, alike, lambda d, done, total: progress(f"indexing {d} dims", done, total))
-    return Index.open(Path(out))
+    return Index.open(out)
 
 
 def _prefixes(embeddings: EmbeddingSet, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:

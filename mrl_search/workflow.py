@@ -18,7 +18,7 @@ from mrl_search.bench.measure import measure_instances
 from mrl_search.bench.queries import QuerySet
 from mrl_search.bench.records import Journal
 from mrl_search.bench.settings import BenchSettings, about
-from mrl_search.config import DataConfig, IndexSpec, Plan, from_mapping
+from mrl_search.config import FLAT_UP_TO, SCAN, DataConfig, IndexSpec, Plan, from_mapping
 from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
@@ -26,7 +26,7 @@ from mrl_search.data.sources import ItemSource, Source, open_source, read_path, 
 from mrl_search.data.splits import split_rows
 from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
-from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.index import Index, add_prefix_indexes, check_factories
 from mrl_search.manifest import Manifest, write_manifest
 from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
 from mrl_search.results import BatchHits, Queries
@@ -41,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
+COPIED = 256  # pictures that are changed and embedded together
 TIMED = 31  # query pictures that are embedded one by one, for their time
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
@@ -63,13 +64,16 @@ def build_index(
     """
     if isinstance(source, str):
         source = open_source(source)
-    out = Path(out)
+    out = Path(out).expanduser()
     spec = spec or IndexSpec(dims=encoder.dims)
     dim = encoder.dims[-1]
     spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
+    check_factories(spec, len(source.paths))
     building = building_folder(out)
     with claim(building):
         count = embed(source, encoder, building, spec.dtype, lambda done, total: progress("embedding", done, total))
+        for left in (*building.glob("prefix-*"), *building.glob(".*")):  # by a run that was stopped, and may have had another spec
+            left.unlink()
         factory = add_prefix_indexes(building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total))
         manifest = Manifest(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
@@ -156,7 +160,7 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracy of each prefix, and instance recall@1 of 8x8 thumbnails (None where not asked for)."""
+    """Accuracy of each prefix, and instance recall@1 of 8x8 thumbnails (None where not asked for, or pictures of the corpus are gone)."""
 
     prefixes: list[PrefixAccuracy]
     thumbnail_recall_at_1: float | None
@@ -184,9 +188,9 @@ def evaluate(
     if index:
         index.check_encoder(encoder.fingerprint)
     with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
-        own = build_index(
-            source, encoder, Path(folder) / "queries", IndexSpec(dims=(encoder.dims[-1],) if index else encoder.dims), progress
-        )
+        exact = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
+        spec = IndexSpec((encoder.dims[-1],) if index else encoder.dims, exact)
+        own = build_index(source, encoder, Path(folder) / "queries", spec, progress)
         corpus = index or own
         if instance is None:
             return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None)
@@ -200,7 +204,8 @@ def evaluate(
         copies, thumbnails = changed_copies(source, encoder, set(wanted), instance, progress)
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
-        return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals))
+        whole = len(small) == len(corpus)
+        return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals) if whole else None)
 
 
 def bench_pictures(
@@ -236,8 +241,8 @@ def bench_pictures(
         queries = QuerySet.of_set(own, settings.sample, settings.seed, pictures.name, index=index)
     journal = Journal.open(out, about(index, queries, settings))
     rng = np.random.default_rng(settings.seed)
+    some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]  # drawn in any case: a bench that goes on copies the same ones
     if not journal.has("embedding"):
-        some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]
         times = [embed_queries(index, encoder, [path]).embed_ms or 0.0 for path in some if path]
         journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
     if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
@@ -278,20 +283,35 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
 def changed_copies(
     source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress = _silent
 ) -> tuple[Copies, NDArray[np.uint8]]:
-    """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails."""
-    rows, small, originals, pictures = [], [], [], []
+    """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails.
+
+    An image that cannot be read is left out.
+
+    Raises:
+        DataError: not one can be read.
+    """
+    rows, small, originals, broken = [], [], [], []
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
-    for done, i in enumerate(todo, 1):
-        data = source.read(i)
-        image, _ = decode(data)
-        originals.append(content_hash(data))
-        copy = changed_copy(image, encoder.size, seed=i, protocol=protocol)
-        pictures.append(copy)
-        if len(pictures) == 256 or done == len(todo):
+    for start in range(0, len(todo), COPIED):
+        pictures = []
+        for done, i in enumerate(todo[start : start + COPIED], start + 1):
+            try:
+                data = source.read(i)
+                image, _ = decode(data)
+            except BrokenImage as error:
+                broken.append(Skipped(source.paths[i], error.message))
+            else:
+                originals.append(content_hash(data))
+                pictures.append(changed_copy(image, encoder.size, seed=i, protocol=protocol))
+            progress("changed copies", done, len(todo))
+        if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
             small += [_thumbnail(p) for p in pictures]
-            pictures = []
-        progress("changed copies", done, len(todo))
+    if not rows:
+        raise DataError(
+            f"No image of {source.name} can be read to be copied; the first: {broken[0].path}: {broken[0].reason}.",
+            "Are they still where they were?",
+        )
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
@@ -309,7 +329,7 @@ def _thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], ND
             small.append(picture.pixels)
             hashes.append(picture.hash)
         progress("thumbnails", done, len(index))
-    return np.stack(small), np.array(hashes, dtype=object)
+    return np.array(small, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3), np.array(hashes, dtype=object)
 
 
 def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

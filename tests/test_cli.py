@@ -235,6 +235,79 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
 
 
+def test_pictures_that_are_gone_stop_no_measurement(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "pictures", tmp_path / "pictures")
+    ok("build-index", tmp_path / "pictures", "--model", place / "run", "--out", tmp_path / "index")
+    evaluate = ("evaluate", place / "pictures", "--index", tmp_path / "index", "--instance", "--json")
+    whole = lines(ok(*evaluate))
+    (tmp_path / "pictures" / "cat" / "cat-0003.jpg").unlink()
+    told = lines(ok(*evaluate))
+    assert [r.pop("thumbnail_recall_at_1") for r in told] == [None] * 3 and whole[0].pop("thumbnail_recall_at_1") is not None
+    assert told[0] == whole[0]  # the copies are made of the pictures in the other place
+    assert ok("tune", tmp_path / "index", "--objective", "instance", "--recall", "0.5").exit_code == 0
+    shutil.rmtree(tmp_path / "pictures")
+    assert [r["thumbnail_recall_at_1"] for r in lines(ok(*evaluate))] == [None] * 3
+    assert_error(run("tune", tmp_path / "index", "--objective", "instance"), "can be read to be copied; the first: ")
+
+
+def test_a_bench_that_goes_on_copies_the_same_pictures(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrl_search.bench.settings import BenchSettings
+    from mrl_search.index import Index
+    from mrl_search.workflow import bench_pictures
+
+    index = Index.open(place / "index")
+    settings = BenchSettings(k=3, neighbours=3, copies=10, timed=4, rounds=1, batch=4)
+    bench_pictures(index, settings, tmp_path / "a.jsonl", None)
+    text = (tmp_path / "a.jsonl").read_text().splitlines(keepends=True)
+    begun = [line for line in text if '"instance"' not in line or '"dims":8,' in line]
+    assert len(begun) == len(text) - 2
+    (tmp_path / "b.jsonl").write_text("".join(begun))
+    bench_pictures(index, settings, tmp_path / "b.jsonl", None)
+    assert (tmp_path / "b.jsonl").read_text().splitlines() == [line.rstrip() for line in text]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_file_name_that_is_not_utf8_stops_no_corpus(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "fresh", tmp_path / "fresh")
+    shutil.copy(place / "fresh" / "cat" / "cat-0000.jpg", os.fsencode(tmp_path / "fresh" / "cat") + b"/caf\xe9.jpg")
+    ok("build-index", tmp_path / "fresh", "--model", place / "run", "--out", tmp_path / "index")
+    (skipped,) = json.loads((tmp_path / "index" / "skipped.json").read_text())
+    assert skipped["path"].endswith("caf\\xe9.jpg") and skipped["reason"] == "its name is not UTF-8"
+
+
+def test_a_full_disk_while_embedding_is_a_sentence(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrl_search import embed as module
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fsync", full)
+        args = ("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index")
+        assert_error(run(*args), "The disk is full: ")
+    ok(*args)
+
+
+def test_places_are_named_as_a_shell_would(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ok("build-index", place / "fresh", "--model", place / "run", "--out", "~/index")
+    assert sorted(p.name for p in (tmp_path / "index").iterdir() if "progress" in p.name or "jsonl" in p.name) == []
+    ok("shrink", tmp_path / "index", "--dims", "8", "--yes", "--out", "~/small")
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32))
+    ok("build-index", tmp_path / "vectors.npy", "--out", "~/own")
+    for name in ("2024.05", "2024.06", ".hidden"):
+        shutil.copytree(place / "fresh", tmp_path / name)
+        ok("build-index", name, "--model", place / "run", "--dims", "8")
+    assert sorted(p.name for p in (tmp_path / "indexes").iterdir()) == ["2024.05", "2024.06", "hidden"]
+
+
+def test_a_kind_that_is_none_is_told_before_anything_is_embedded(place: Path, tmp_path: Path) -> None:
+    args = ("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index", "--factory", "64=Flatt")
+    assert_error(run(*args), "FAISS makes no index of 64 dims from 'Flatt'")
+    assert not list(tmp_path.iterdir()) or not list(tmp_path.glob(".index.building/*"))
+
+
 def assert_error(result: Result, said: str) -> None:
     assert result.exit_code == 1, result.output
     assert said in result.stderr and "error: " in result.stderr and "Traceback" not in result.output
@@ -326,6 +399,26 @@ def test_what_another_killed_build_left_is_no_part_of_an_index(place: Path, tmp_
     np.save(left / "rotation.npy", np.eye(64, dtype=np.float32))
     ok("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index", "--dims", "8")
     assert "rotation.npy" not in json.loads((tmp_path / "index" / "manifest.json").read_text())["files"]
+
+
+def test_what_a_stopped_build_of_other_dims_left_is_no_part_of_an_index(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrl_search import workflow
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    args = ("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index")
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "write_manifest", killed)
+        assert run(*args).exit_code == 130
+    building = building_folder(tmp_path / "index")
+    assert (building / "prefix-0016.faiss").exists()
+    (building / ".prefix-0016.faiss.77.writing").write_bytes(b"half")
+    ok(*args, "--dims", "8")
+    held = sorted(p.name for p in (tmp_path / "index").iterdir() if "prefix" in p.name)
+    assert held == ["prefix-0008.faiss", "prefix-0064.faiss"]
 
 
 def test_the_newest_index_is_the_default(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,8 @@ def build_index(
         if value is not None:
             what, other = ("vectors", "images") if vectors else ("images", "vectors of your own")
             raise ConfigError(f"{src} holds {what}; {option} is for {other}.", f"Leave {option} out.")
-    name = Path(src.removeprefix("hub:")).resolve().name.split(".")[0] + (f"-{split}" if split else "")
+    place = Path(src.removeprefix("hub:")).resolve()
+    name = (place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")) + (f"-{split}" if split else "")
     out = out or Path("indexes") / name
     if vectors:
         _from_vectors(src, out, dims, _kinds(factory, dtype), items, rotate)

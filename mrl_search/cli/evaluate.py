@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mrl_search.cli.options import IndexFolder, Json, Model, Src
+from mrl_search.cli.options import IndexFolder, Json, Src
 from mrl_search.errors import ConfigError
 
 __all__ = ["EvaluateCommand", "evaluate"]
@@ -25,7 +25,9 @@ class EvaluateCommand(TyperCommand):
 
 def evaluate(
     src: Src,
-    model: Model = "bundled",
+    model: Annotated[
+        str | None, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME; default: that of the index, else bundled.")
+    ] = None,
     index: IndexFolder = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
     instance: Annotated[
@@ -53,7 +55,7 @@ def evaluate(
     opened = Index.open(index) if index else None
     if opened:
         opened.check_takes_images()
-    encoder = load_encoder(opened.manifest.model if opened and model == "bundled" else model)
+    encoder = load_encoder(model or (opened.manifest.model if opened else "bundled"))
     if opened:
         opened.check_encoder(encoder.fingerprint)
     source = open_source(src)

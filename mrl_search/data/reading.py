@@ -37,6 +37,8 @@ def read_pictures(source: Source, side: int, rows: Sequence[int] | None = None, 
 
     def read(row: int) -> Picture | Skipped:
         path = source.paths[row]
+        if not path.isprintable() and path != (shown := path.encode(errors="surrogateescape").decode(errors="backslashreplace")):
+            return Skipped(shown, "its name is not UTF-8")
         try:
             data = source.read(row)
             image, (width, height) = decode(data, side)

@@ -21,7 +21,7 @@ from mrl_search.manifest import MANIFEST, VECTORS, prefix_file, read_manifest, w
 from mrl_search.storage import write_atomically
 from mrl_search.vectors import check_dims, prefix
 
-__all__ = ["add_prefix_indexes", "build_prefix_index"]
+__all__ = ["add_prefix_indexes", "build_prefix_index", "check_factories"]
 
 FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with at least, and for each cluster: FAISS wants 39
 CAREFUL = 64  # centroids that a graph of them looks at: a vector in the wrong cluster is hard to find
@@ -84,6 +84,17 @@ def add_prefix_indexes(folder: Path, spec: IndexSpec, progress: Progress | None 
     write_sieve(folder, vectors, check_dims({*map(int, manifest.factory), *dims}))
     write_manifest(folder, replace(manifest, dims=check_dims({*manifest.dims, *dims}), factory={**manifest.factory, **factory}))
     return factory
+
+
+def check_factories(spec: IndexSpec, count: int) -> None:
+    """See that FAISS knows the indexes that `spec` asks for, before `count` vectors are made for them.
+
+    Raises:
+        ConfigError: a factory string that it cannot use.
+    """
+    for d in spec.dims:
+        if (kind := spec.factory_of(d, count)) != SCAN:
+            _untrained(d, kind)
 
 
 def _sample(index: faiss.Index, count: int) -> NDArray[np.int64] | slice:
