@@ -75,7 +75,7 @@ def set_axes(
     within /= len(x) * len(config.views) * torch.outer(deviation, deviation)
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
-    axes = arrange(class_axes(x, labels, within), *image_axes(x, labels, within), dims, config.share)
+    axes = arrange(class_axes(x, labels, config.ridge * within), *image_axes(x, labels, within), dims, config.share)
     embeddings = (x @ axes.T).float().to(device)
     with torch.no_grad():
         backbone.standard.running_mean, backbone.standard.running_var = mean.to(device), variance.to(device)
@@ -123,7 +123,7 @@ def class_axes(x: Tensor, labels: Tensor, within: Tensor) -> Tensor:
     Args:
         x: (n, features) float64, standardised.
         labels: (n, classes) float64, one 1 in a row.
-        within: (features, features) covariance between the views of an image, added as if the regression had seen them.
+        within: (features, features) added to the covariance of the rows: of changes that the axes should not mind.
     """
     if labels.shape[1] < 2:
         return x.new_zeros(0, x.shape[1])

@@ -83,10 +83,8 @@ class Plan:
                 raise ConfigError(f"{text!r} is not a plan: {part!r} should be DIMS:KEEP.", "For example 8:200,64:50,1024.")
             stages.append(Stage(int(match[1]), int(match[2] or k), int(match[3] or 0)))
         plan = cls(tuple(stages))
-        if plan.keep < k:
-            raise ConfigError(
-                f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for.", f"End it with :{k}, or ask for fewer with -k."
-            )
+        short = f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for."
+        _check(plan.keep >= k, short, f"End it with :{k}, or ask for fewer with -k.")
         return plan
 
     @classmethod
@@ -248,8 +246,8 @@ class AugmentConfig:
         (low, high), (narrow, wide) = self.scale, self.aspect
         _check(0 < low <= high <= 1, f"A view's scale is shares of the area, from and to, not {list(self.scale)}.")
         _check(0 < narrow <= wide, f"A view's aspect is width over height, from and to, not {list(self.aspect)}.")
-        shares = all(0 <= x <= 1 for x in (self.flip, self.blur, *self.jitter))
-        _check(shares and self.rotate >= 0, "A view's flip, blur and jitter are from 0 to 1, and its rotate is not negative.")
+        shares = self.rotate >= 0 and all(0 <= x <= 1 for x in (self.flip, self.blur, *self.jitter))
+        _check(shares, "A view's flip, blur and jitter are from 0 to 1, and its rotate is not negative.")
         known = self.outside in ("reflection", "zeros") and 0 <= self.jpeg <= 95
         _check(known, f"A view's outside is reflection or zeros, not {self.outside!r}; its jpeg is 0 to 95.")
 
@@ -266,13 +264,16 @@ class AxesConfig:
     Attributes:
         share: of the squared length of every prefix that goes to the classes, on average; the rest tells images apart.
         views: changed views of each training image, what an embedding should not mind.
+        ridge: how much of the covariance between the views of an image is added to the regression that gives the class axes: the more,
+            the less they mind changes, and the less far apart they set the classes.
     """
 
     share: float = 0.2
     views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
+    ridge: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(0 <= self.share < 1 and bool(self.views), "axes.share is from 0 to below 1, and there is at least one view.")
+        _check(0 <= self.share < 1 and self.ridge > 0 and self.views != (), "axes: share from 0 to below 1, ridge over 0, and a view.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,18 @@ def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
     assert (nearest == labels.argmax(1)).double().mean() > 0.9
 
 
+def test_the_less_ridge_the_further_apart_lie_classes_and_the_more_change_is_minded() -> None:
+    x, labels, within = _standard()
+    apart, minded = [], []
+    for ridge in (0.01, 1.0, 100.0):
+        (axis,) = class_axes(x, labels, ridge * within)  # of unit variance
+        means = labels.T @ (x @ axis) / labels.sum(0)
+        apart.append(float((means[0] - means[1]).abs()))
+        minded.append(float(axis @ within @ axis))
+    assert apart == sorted(apart, reverse=True) and minded == sorted(minded, reverse=True)
+    assert apart[0] > apart[2] + 0.01 and minded[0] > 1.1 * minded[2]
+
+
 def test_without_classes_there_are_no_class_axes() -> None:
     x, labels, within = _standard()
     assert class_axes(x, labels[:, :0], within).shape == (0, 12)
@@ -191,6 +203,13 @@ def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
 # In training
 
 
+def test_ridge_changes_the_axes(tmp_path: Path) -> None:
+    for ridge in (0.01, 1.0):
+        list(train(noise_pixels(), replace(AXES, axes=AxesConfig(ridge=ridge)), tmp_path / str(ridge), "a list"))
+    a, b = (weights_of(tmp_path / name)["backbone.project.weight"] for name in ("0.01", "1.0"))
+    assert not torch.equal(a, b)
+
+
 def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_path: Path) -> None:
     records = list(train(noise_pixels(), AXES, tmp_path / "run", "a list"))
     assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
@@ -291,8 +310,9 @@ def test_axes_survive_toml_with_their_views(tmp_path: Path) -> None:
     ("name", "changes", "message"),
     [
         ("pets-axes", ["model.pool=last"], "axes want model.pool to be stages"),
-        ("pets-axes", ["axes.share=1"], "share is from 0"),
-        ("pets-axes", ["axes.views=[]"], "at least one view"),
+        ("pets-axes", ["axes.share=1"], "share from 0 to below 1"),
+        ("pets-axes", ["axes.ridge=0"], "ridge over 0"),
+        ("pets-axes", ["axes.views=[]"], "and a view"),
         ("pets-axes", ["init="], "schedule.epochs is at least 1"),
         ("pets-classes", ["schedule.epochs=0"], "schedule.epochs is at least 1"),
         ("pets", ["model.pool=all"], "model.pool is last"),
