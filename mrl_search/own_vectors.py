@@ -4,7 +4,7 @@ No torch is needed. Everything is checked before the first byte is written.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index, add_prefix_indexes, check_factories
 from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import OWN_VECTORS, VECTORS, Manifest, write_manifest
+from mrl_search.progress import Progress, silent
 from mrl_search.rotation import check_rotatable, principal_axes, rotate, rows_to_fit
 from mrl_search.storage import fresh_folder, refuse_existing
 from mrl_search.vector_files import ListColumn, VectorSource, open_vectors
@@ -29,11 +30,6 @@ __all__ = ["default_dims", "index_vectors", "item_columns"]
 
 OURS = ("id", "hash", "norm")  # columns of the items that are always made here
 ROTATIONS = ("pca",)
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress is wanted."""
 
 
 def default_dims(dim: int) -> tuple[int, ...]:
@@ -48,7 +44,7 @@ def index_vectors(
     *,
     items: str | Path | None = None,
     rotation: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Index:
     """Build an index of own vectors in the new folder `out`.
 

@@ -117,6 +117,14 @@ def contact_sheet(rows: Sequence[Row], title: str = "", thumb: int = 144) -> Ima
     return sheet
 
 
+def format_of(out: Path) -> str:
+    """The format of a sheet that its name tells: PNG, JPEG or WEBP; ConfigError for any other."""
+    kind = FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"{out} does not say which kind of picture to write.", f"End its name with {', '.join(FORMATS)}.")
+    return kind
+
+
 def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144) -> None:
     """Write the contact sheet of `rows` to `out`: PNG, JPEG or WebP by its suffix. The folder is made; the file comes whole or not at all.
 
@@ -124,9 +132,7 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
         ConfigError: another suffix, a sheet larger than the format can hold, or from `contact_sheet`.
         MrlSearchError: the place cannot be written.
     """
-    kind = FORMATS.get(out.suffix.lower())
-    if kind is None:
-        raise ConfigError(f"{out} does not say which kind of picture to write.", f"End its name with {', '.join(FORMATS)}.")
+    kind = format_of(out)
     sheet = contact_sheet(rows, title, thumb)
     if max(sheet.size) > LIMITS[kind]:
         raise ConfigError(f"A contact sheet of {sheet.width} x {sheet.height} pixels is too large for {kind}.", "Write a .png.")

@@ -4,7 +4,7 @@ What that costs is measured first: recall against exact search in the original. 
 `Index.to_space` cuts them to the new length.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -37,6 +37,7 @@ from mrl_search.manifest import (
     write_manifest,
 )
 from mrl_search.metrics import recall_at_k
+from mrl_search.progress import Progress, silent
 from mrl_search.storage import fresh_folder
 from mrl_search.vectors import check_dims, nearest, prefix
 
@@ -44,11 +45,6 @@ __all__ = ["Candidate", "best_that_fits", "candidates", "shrink_index"]
 
 K = 10
 NPY_HEADER, FLAT_HEADER = 128, 45  # bytes
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class Candidate:
     queries: int
 
 
-def candidates(index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = _silent) -> list[Candidate]:
+def candidates(index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = silent) -> list[Candidate]:
     """Measure what `index` could be shrunk to: every one of `dims` in every one of `dtypes`, by rising dims.
 
     Raises:
@@ -111,7 +107,7 @@ def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
     return max(fitting, key=lambda c: (c.recall, -c.bytes))
 
 
-def shrink_index(index: Index, out: str | Path, dims: int, dtype: str | None = None, progress: Progress = _silent) -> Index:
+def shrink_index(index: Index, out: str | Path, dims: int, dtype: str | None = None, progress: Progress = silent) -> Index:
     """Write the new index folder `out`: the first `dims` numbers of the vectors of `index`, at unit length, as `dtype`.
 
     Items, heads and FAISS indexes (same factories) of what remains come along; tuned plans do not, as they were measured on longer

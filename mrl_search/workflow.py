@@ -5,7 +5,7 @@ The command line and the Python interface call these; nothing below knows both s
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes, check_factories
 from mrl_search.manifest import Manifest, write_manifest
 from mrl_search.models.encoder import Encoder, NetworkEncoder, load_encoder
+from mrl_search.progress import Progress, silent
 from mrl_search.results import BatchHits, Queries
 from mrl_search.search import search
 from mrl_search.search.tune import Goal, exact_others
@@ -43,15 +44,10 @@ __all__ = [
 THUMBNAIL = 8  # pixels a side
 COPIED = 256  # pictures that are changed and embedded together
 TIMED = 31  # query pictures that are embedded one by one, for their time
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress is wanted."""
 
 
 def build_index(
-    source: Source | str, encoder: Encoder, out: str | Path, spec: IndexSpec | None = None, progress: Progress = _silent
+    source: Source | str, encoder: Encoder, out: str | Path, spec: IndexSpec | None = None, progress: Progress = silent
 ) -> Index:
     """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
 
@@ -134,7 +130,7 @@ def search_images(
     return Answers(queries.names, hits, queries.skipped, queries.embed_ms or 0.0, (time.perf_counter() - start) * 1e3)
 
 
-def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = _silent) -> Source:
+def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = silent) -> Source:
     """The `train` or `validation` part of a source, as the training of `encoder` divides it; all of it for None.
 
     Raises:
@@ -173,7 +169,7 @@ def evaluate(
     *,
     k: int = 20,
     instance: CopyProtocol | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Accuracy per prefix of searching the images of `source` in `index`, or in themselves, each left out of its own answer.
 
@@ -209,7 +205,7 @@ def evaluate(
 
 
 def bench_pictures(
-    index: Index, settings: BenchSettings, out: Path, source: Source | str | None, progress: Progress = _silent
+    index: Index, settings: BenchSettings, out: Path, source: Source | str | None, progress: Progress = silent
 ) -> tuple[QuerySet, Journal]:
     """The part of a bench that needs the model: embed the pictures of `source` to search with, time that, and search changed copies.
 
@@ -257,7 +253,7 @@ def bench_pictures(
     return queries, journal
 
 
-def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = _silent) -> Goal:
+def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = silent) -> Goal:
     """What `tune` works for where a changed copy of an image is to find its original first.
 
     The images of the items at `rows` are read and embedded for that.
@@ -281,7 +277,7 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
 
 
 def changed_copies(
-    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress = _silent
+    source: Source, encoder: Encoder, wanted: set[str], protocol: CopyProtocol, progress: Progress = silent
 ) -> tuple[Copies, NDArray[np.uint8]]:
     """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails.
 

@@ -9,7 +9,7 @@ from conftest import embedding_set, energy_first
 
 from mrl_search.bench import measure as module
 from mrl_search.bench.accuracy import Copies, accuracy_per_prefix
-from mrl_search.bench.contestants import Contestant, How, contestants, copies_of, memory, multiply_adds
+from mrl_search.bench.contestants import Contestant, How, contestants, memory, multiply_adds
 from mrl_search.bench.controls import control_answers, projections
 from mrl_search.bench.latency import BUDGET, FEWEST, rehearse
 from mrl_search.bench.measure import measure, measure_instances
@@ -24,7 +24,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.manifest import store_plan
 from mrl_search.metrics import mean_average_precision
-from mrl_search.search import exact
+from mrl_search.search import copies_of, exact
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
 QUICK_VOTE = BenchSettings(k=1, neighbours=3, timed=4, rounds=1, batch=4)
@@ -191,7 +191,7 @@ def test_a_copy_in_the_corpus_is_left_out_too(make_index: Callable[..., Index]) 
     hashes = ["same", "same", *(f"{i}" for i in range(38))]
     index = make_index(embedding_set(raw, [None] * 40, hashes), name="copies")
     queries = QuerySet.of_index(index, 40, 0)
-    assert copies_of(index, queries.hashes) == 2
+    assert copies_of(index.embeddings.hashes, queries.hashes) == 2
     for c in contestants(index, 5):
         ids = c.others(index, queries.vectors, queries.hashes, 5).ids[:, :5]
         assert not np.isin(ids[:2], [0, 1]).any() and (ids >= 0).all(), c.name

@@ -142,6 +142,7 @@ def test_tune_stores_a_plan_that_query_and_classify_use(place: Path, tmp_path: P
     assert (told["objective"], told["k"]) == ("instance", 1)
     shown = ok("info", tmp_path / "index").stdout
     assert "tuned for instance 0.9" in shown and "tuned for class 0.5" in shown
+    assert run("tune", tmp_path / "index", "--recall", "1.5").exit_code == 2
     refused = run("tune", tmp_path / "index", "--max-ram", "10")
     assert refused.exit_code == 1 and "No prefix index fits in 10 bytes" in refused.stderr
 
@@ -152,6 +153,9 @@ def test_kinds_of_index_can_be_chosen(place: Path, tmp_path: Path) -> None:
     assert told["factory"] == {"8": "Flat", "16": "SQ8", "64": "SQ8"}
     refused = run("build-index", place / "fresh", "--out", tmp_path / "other", "--model", place / "run", "--factory", "32=Flat")
     assert refused.exit_code == 1 and "A factory is given for 32 dims" in refused.stderr
+    for kinds, said in ((["8=Flat", "8=SQ8"], "for 8 dims: Flat and SQ8"), (["Flat", "8=SQ8", "SQ8"], "for all prefixes: Flat and SQ8")):
+        options = [option for kind in kinds for option in ("--factory", kind)]
+        assert_error(run("build-index", place / "fresh", "--out", tmp_path / "other", *options), said)
 
 
 @pytest.mark.parametrize("how", [["--dims", "8"], ["--dims", "64"], ["--plan", "8:40,64"], ["--plan", "8:40,16:20,64:5"], []])
@@ -331,7 +335,10 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (["query", image, "--index", index, "--plan", "8:x"], "is not a plan"),
         (["query", image, "--index", index, "--plan", "8:20,64", "--dims", "8"], "both given"),
         (["query", image, "--index", tmp_path / "none"], "There is no"),
+        (["query", image, "--index", index, "--sheet", tmp_path / "hits.gif"], "which kind of picture to write"),
         (["classify", image, "--index", index, "--temperature", "0"], "temperature"),
+        (["classify", image, "--index", index, "--majority", "--temperature", "0.1"], "both given"),
+        (["tune", index, "--plot", tmp_path / "plot.jpg"], "End it with .png"),
         (["evaluate", place / "fresh", "--index", index, "--instance=wild"], "no protocol 'wild'"),
         (["train", place / "fresh", "--recipe", "none", "--out", tmp_path / "r"], "There is no recipe"),
         (["train", place / "fresh", "--recipe", "drawn", "--set", "schedule.sped=1", "--out", tmp_path / "r"], "has no 'sped'"),

@@ -108,10 +108,12 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (("bench", place / "index", "--out", place / "base.jsonl", "-k", "6", "--rounds", "1"), "holds another bench: other settings"),
         (("bench", place / "index", "--sample", "3", "--out", tmp_path / "x.jsonl"), "3 queries are too few"),
         (("bench", place / "index", "--compare", tmp_path / "text.jsonl"), "line 1 is not a record"),
+        (("bench", place / "index", "--sample", "20", "--out", tmp_path / "y.jsonl", "--compare", place / "base.jsonl"), "other queries"),
         (("bench", place / "index", "-k", "50", "--out", tmp_path / "x.jsonl"), "too few to find 50 others"),
     ):
         assert_error(run(*args), said)
     assert not (tmp_path / "x.jsonl").exists()
+    assert len((tmp_path / "y.jsonl").read_text().splitlines()) == 1  # nothing was measured
 
 
 def test_neither_needs_torch_and_report_no_faiss(place: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 LAYERS = {
-    "errors": 0, "vectors": 0, "results": 0, "config": 0, "mapping": 0, "mapped_rows": 0, "recipes": 1,
+    "errors": 0, "vectors": 0, "results": 0, "config": 0, "mapping": 0, "mapped_rows": 0, "progress": 0, "recipes": 1,
     "storage": 0,
     "manifest": 1, "items": 1, "embeddings": 1, "metrics": 1, "cascade": 1, "rotation": 1, "vector_files": 1,
     "data": 2, "models": 2, "losses": 2, "index": 2,

@@ -16,7 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.storage import write_atomically
 
-__all__ = ["DARK", "DPI", "LIGHT", "MARKERS", "Theme", "blank", "dims_axis", "panels", "save", "soften", "time_axis", "two_digits"]
+__all__ = [
+    "DARK", "DPI", "LIGHT", "MARKERS", "Theme", "blank", "check_name", "dims_axis", "panels", "save", "soften", "time_axis", "two_digits",
+]  # fmt: skip
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 192  # twice the 96 of a page
@@ -51,14 +53,19 @@ def panels(out: Path, count: int, inches: tuple[float, float], theme: Theme, gri
     """A figure with several empty plots, in `grid` (rows, columns); raises as `blank` does."""
     if not count:
         raise ConfigError(f"There is nothing to plot in {out}.", "Measure at least one prefix.")
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"{out} is not a name for a plot.", "End it with .png.")
+    check_name(out)
     figure = Figure(inches, DPI, facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
     made = list(np.atleast_1d(figure.subplots(*grid, subplot_kw={"facecolor": theme.paper})).ravel())
     for axes in made:
         soften(axes, theme)
     return figure, made
+
+
+def check_name(out: Path) -> None:
+    """Raise ConfigError unless `out` is a .png."""
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"{out} is not a name for a plot.", "End it with .png.")
 
 
 def soften(axes: Axes, theme: Theme) -> None:

@@ -7,7 +7,7 @@ from mrl_search.bench.values import ALPHA, dims_of, recall_of, share_of, times_o
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
 
-__all__ = ["Comparison", "Difference", "compare"]
+__all__ = ["Comparison", "Difference", "check_same_queries", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,14 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
 
     Raises:
         ConfigError: the tolerance is negative.
-        DataError: other queries, or other numbers of neighbours: the outcomes cannot be paired.
+        DataError: see `check_same_queries`.
     """
     if tolerance < 0:
         raise ConfigError(f"A tolerance cannot be {tolerance}.", "0.5 lets a time be half as long again.")
+    check_same_queries(new, base)
     a, b = base.about, new.about
-    if a["queries"]["fingerprint"] != b["queries"]["fingerprint"]:
-        raise DataError(
-            f"The base {base.name} was measured with other queries, so outcomes cannot be paired.",
-            "Measure both with the same pictures and labels: --queries SRC, the same --sample and seed.",
-        )
-    for name in ("k", "neighbours"):
-        if a["settings"][name] != b["settings"][name]:
-            raise DataError(
-                f"The base was measured with {name} = {a['settings'][name]}, this one with {b['settings'][name]}.", "Use one of them."
-            )
     pairs = _pairs(new, base)
-    shares = [_share(what, measure, old, now, len(pairs), new.about["settings"]["k"]) for what, measure, old, now in pairs]
+    shares = [_share(what, measure, old, now, len(pairs), b["settings"]["k"]) for what, measure, old, now in pairs]
     notes = _missing(new, base)
     if not same_machine(a["environment"], b["environment"]):
         notes.append(
@@ -72,6 +63,21 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
     else:
         shares += _times(new, base, tolerance)
     return Comparison(tuple(shares), tuple(notes))
+
+
+def check_same_queries(new: Run, base: Run) -> None:
+    """Raise DataError where the outcomes of two benches, which may have just begun, cannot be paired: other queries or neighbours."""
+    a, b = base.about, new.about
+    if a["queries"]["fingerprint"] != b["queries"]["fingerprint"]:
+        raise DataError(
+            f"The base {base.name} was measured with other queries, so outcomes cannot be paired.",
+            "Measure both with the same pictures and labels: --queries SRC, the same --sample and seed.",
+        )
+    for name in ("k", "neighbours"):
+        if a["settings"][name] != b["settings"][name]:
+            raise DataError(
+                f"The base was measured with {name} = {a['settings'][name]}, this one with {b['settings'][name]}.", "Use one of them."
+            )
 
 
 def _pairs(new: Run, base: Run) -> list[tuple[str, str, str, str]]:

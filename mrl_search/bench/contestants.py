@@ -14,10 +14,10 @@ from mrl_search.index import Index
 from mrl_search.index.effort import SHARE
 from mrl_search.manifest import SUFFIX
 from mrl_search.results import BatchHits
-from mrl_search.search import exact, exact_pruned, leave_out, search, search_adaptive, search_others
+from mrl_search.search import copies_of, exact, exact_pruned, leave_out, search, search_adaptive, search_others, widened
 from mrl_search.search.tune import default_plan, ram_of
 
-__all__ = ["Contestant", "How", "contestants", "copies_of", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
+__all__ = ["Contestant", "How", "contestants", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
 
 PRUNED = "pruned"
 SHORTLIST, EARLIEST = 200, 16  # an early stop begins at so many dims
@@ -64,8 +64,8 @@ class Contestant:
         """The same, but each query's own picture is left out of its answer (see `search_others`)."""
         if self.plan is not None and self.how is How.PLAN:
             return search_others(index, queries, hashes, self.plan)
-        extra = copies_of(index, hashes)
-        plan = self.plan and Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in self.plan.stages))
+        extra = copies_of(index.embeddings.hashes, hashes)
+        plan = self.plan and widened(self.plan, extra)
         found = Contestant(self.name, plan, self.how).search(index, queries, k + extra)
         return replace(leave_out(found, index.embeddings.hashes, hashes, k), dims=found.dims)
 
@@ -102,13 +102,6 @@ def contestants(index: Index, k: int) -> list[Contestant]:
         if plan != Plan.single(index.dim, k):  # what stands for a plan that was tuned for fewer answers
             result.append(Contestant(f"tuned for {use}", plan))
     return result
-
-
-def copies_of(index: Index, hashes: NDArray[np.object_]) -> int:
-    """The largest number of items that one of the contents `hashes` (n,) has in the corpus."""
-    corpus = index.embeddings.hashes.astype(str)
-    _, counts = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
-    return int(counts.max(initial=0))
 
 
 def multiply_adds(index: Index, contestant: Contestant) -> float | None:

@@ -11,15 +11,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.bench.contestants import copies_of
 from mrl_search.bench.queries import QuerySet
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
-from mrl_search.search import leave_out
+from mrl_search.rotation import principal_axes
+from mrl_search.search import copies_of, leave_out
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["CONTROLS", "LARGEST", "Projection", "control_answers", "projections"]
+__all__ = ["CONTROLS", "LARGEST", "Projection", "centred_axes", "control_answers", "projections"]
 
 CONTROLS = ("pca", "random")
 LARGEST = 250_000  # vectors; larger corpora have no controls, which would hold another copy of them in memory
@@ -33,23 +33,21 @@ def projections(index: Index, seed: int) -> dict[str, Projection]:
     rows = np.arange(len(index))
     if len(rows) > FITTED:
         rows = np.sort(np.random.default_rng(seed).choice(rows, FITTED, replace=False))
-    centre, axes = principal_axes(index.embeddings.prefix(index.dim, rows))
+    centre, axes = centred_axes(index.embeddings.prefix(index.dim, rows))
     order = np.random.default_rng(seed).permutation(index.dim)
     chosen = np.zeros((index.dim, index.dim), dtype=np.float32)
     chosen[order, np.arange(index.dim)] = 1
     return {"pca": (centre, axes), "random": (np.zeros(index.dim, dtype=np.float32), chosen)}
 
 
-def principal_axes(x: NDArray[np.float32]) -> Projection:
+def centred_axes(x: NDArray[np.float32]) -> Projection:
     """Mean and principal axes of the rows of `x`, (n, dim), the largest variance first; the largest number of each axis is positive."""
     centre = x.mean(axis=0, dtype=np.float64)
     moment = np.zeros((x.shape[1], x.shape[1]))
     for rows in blocks(*x.shape):
         part = x[rows] - centre
         moment += part.T @ part
-    axes = np.linalg.eigh(moment)[1][:, ::-1]
-    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return centre.astype(np.float32), np.ascontiguousarray(axes * sign, dtype=np.float32)
+    return centre.astype(np.float32), np.ascontiguousarray(principal_axes(moment).T)
 
 
 def control_answers(
@@ -57,7 +55,7 @@ def control_answers(
 ) -> Iterator[tuple[int, BatchHits]]:
     """The nearest (n, k) by the cosine of the first d projected numbers, for each d of `dims`; each query's own picture is left out."""
     centre, axes = projection
-    wide = min(len(index), k + copies_of(index, queries.hashes))
+    wide = min(len(index), k + copies_of(index.embeddings.hashes, queries.hashes))
     asked = (queries.vectors - centre) @ axes[:, : max(dims)]
     corpus = np.empty((len(index), max(dims)), dtype=np.float32)
     for rows in blocks(len(index), index.dim):

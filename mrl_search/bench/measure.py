@@ -4,7 +4,6 @@ Accuracy needs labels, pictures need their files; what cannot be had is absent, 
 is not measured again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,12 +20,11 @@ from mrl_search.bench.records import BRUTE, EXACT, Journal, Run, pack, unpack
 from mrl_search.bench.settings import BenchSettings
 from mrl_search.config import Plan
 from mrl_search.index import Index
+from mrl_search.progress import Progress
 from mrl_search.results import BatchHits
 from mrl_search.search import search
 
-__all__ = ["Progress", "measure", "measure_instances"]
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+__all__ = ["measure", "measure_instances"]
 
 
 def measure(index: Index, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress) -> Run:

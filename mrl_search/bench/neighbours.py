@@ -14,6 +14,7 @@ from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.search import exact
+from mrl_search.search.others import leave_out_rows
 
 __all__ = ["QUERIES", "Change", "Changed", "changed", "drawn", "neighbours"]
 
@@ -58,6 +59,4 @@ def neighbours(index: Index, rows: NDArray[np.int64], queries: NDArray[np.float3
         k: how many others.
         dims: prefix that is compared; all by default.
     """
-    ids = exact(index, queries, k + 1, dims).ids
-    own = ids == rows[:, None]
-    return np.take_along_axis(ids, own.argsort(axis=1, kind="stable"), axis=1)[:, : min(k, len(index) - 1)]
+    return leave_out_rows(exact(index, queries, k + 1, dims), rows, min(k, len(index) - 1)).ids

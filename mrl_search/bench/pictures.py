@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.bench.controls import principal_axes
+from mrl_search.bench.controls import centred_axes
 from mrl_search.bench.queries import QuerySet
 from mrl_search.config import Plan
 from mrl_search.data.images import decode
@@ -44,7 +44,7 @@ def scatter_record(index: Index, dims: int, seed: int) -> dict[str, object]:
     """The prefixes of a sample of the corpus along their two principal axes, with the share of the variance that each axis has."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(index))[:POINTS])
     x = index.embeddings.prefix(dims, rows)
-    centre, axes = principal_axes(x)
+    centre, axes = centred_axes(x)
     flat = (x - centre) @ axes[:, :2]
     total = float(((x - centre) ** 2).sum())
     labels = index.embeddings.labels

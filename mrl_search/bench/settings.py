@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mrl_search.bench.contestants import contestants, copies_of, stored_bytes
+from mrl_search.bench.contestants import contestants, stored_bytes
 from mrl_search.bench.queries import QuerySet
 from mrl_search.bench.records import Record, environment, identity
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
+from mrl_search.search import copies_of
 
 __all__ = ["BenchSettings", "about"]
 
@@ -58,7 +59,7 @@ def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
     m, most = index.manifest, max(settings.k, settings.neighbours)
     if not index.dims:
         raise DataError(f"{index.folder} has no prefix index yet.", m.rebuild(index.folder))
-    if len(index) < most + copies_of(index, queries.hashes):
+    if len(index) < most + copies_of(index.embeddings.hashes, queries.hashes):
         raise DataError(f"{index.folder} has {len(index)} items, too few to find {most} others of each.", "Index more pictures.")
     what = {
         "corpus": {

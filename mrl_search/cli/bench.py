@@ -32,6 +32,7 @@ def bench(
     ] = 0.5,
 ) -> None:
     """Measure an index: accuracy, recall, time and size of every prefix and plan; a bench that was stopped goes on where it was."""
+    from mrl_search.bench.compare import check_same_queries, compare
     from mrl_search.bench.measure import measure
     from mrl_search.bench.queries import QuerySet
     from mrl_search.bench.records import Journal, read_runs
@@ -51,6 +52,8 @@ def bench(
             from mrl_search.workflow import bench_pictures
 
             asked, journal = bench_pictures(index, settings, out, queries, progress)
+        if before is not None:
+            check_same_queries(journal.run, before)
         note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")
         run = measure(index, asked, settings, journal, progress)
     from mrl_search.bench.report import introduction
@@ -59,8 +62,6 @@ def bench(
     show_tables(run_tables(run), introduction(run))
     note(f"next: mrl-search report {out}")
     if before is not None:
-        from mrl_search.bench.compare import compare
-
         _show_comparison(compare(run, before, tolerance))
 
 

@@ -74,14 +74,16 @@ def build_index(
 
 def _kinds(factory: list[str] | None, dtype: str) -> Kinds:
     """The spec that `--factory` and `--dtype` ask for, once the dims are known."""
-    every, single = "auto", {}
-    for kind in factory or ():
-        dims, equals, text = kind.partition("=")
-        if equals and dims.isdecimal():
-            single[dims] = text
-        else:
-            every = kind
-    return lambda dims: IndexSpec(dims, every, single, dtype)
+    given: dict[str, str] = {}
+    for text in factory or ():
+        dims, equals, kind = text.partition("=")
+        prefix, kind = (dims, kind) if equals and dims.isdecimal() else ("", text)
+        if prefix in given:
+            which = f"for {prefix} dims" if prefix else "for all prefixes"
+            raise ConfigError(f"--factory gives two kinds of index {which}: {given[prefix]} and {kind}.", "Leave one of them out.")
+        given[prefix] = kind
+    every = given.pop("", "auto")
+    return lambda dims: IndexSpec(dims, every, given, dtype)
 
 
 def _from_images(src: str, out: Path, dims: str | None, kinds: Kinds, model: str, split: str | None) -> None:

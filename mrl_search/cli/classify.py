@@ -20,6 +20,7 @@ from mrl_search.cli.options import (
     plan_of,
     queries_of,
 )  # fmt: skip
+from mrl_search.errors import ConfigError
 
 __all__ = ["classify"]
 
@@ -33,8 +34,9 @@ def classify(
     k: K = 20,
     majority: Annotated[bool, typer.Option("--majority", help="One neighbour, one vote, instead of softmax weights.")] = False,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide.")
-    ] = 0.07,
+        float | None,
+        typer.Option("--temperature", help="Of the softmax weights; the lower, the more the nearest decide; default: 0.07."),
+    ] = None,
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Read longer prefixes only while the vote is not sure; thresholds are learnt from the index.")
     ] = False,
@@ -43,13 +45,16 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
+    if majority and temperature is not None:
+        raise ConfigError("--majority and --temperature were both given.", "Where every neighbour has one vote there is no temperature.")
     opened = open_index(index)
     chosen = ladder_of(opened, dims, plan, k, 1) if adaptive else plan_of(opened, dims, plan, k, "classify")
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, vote
+    from mrl_search.search.vote import TEMPERATURE
 
-    ballot = Ballot(k, temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
+    ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
     queries = queries_of(opened, images, vector)
     read: list[dict[str, int]] = [{} for _ in queries.names]
     if adaptive:

@@ -51,6 +51,10 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Find the items of an index that are most like IMAGE."""
+    if sheet:
+        from mrl_search.sheet import format_of
+
+        format_of(sheet)
     opened = open_index(index)
     chosen = _plan(opened, dims, plan, k, exact, adaptive)
     allowed = allowed_of(opened, where, ids)

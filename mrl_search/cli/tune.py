@@ -27,7 +27,9 @@ KS = {Objective.RECALL: 10, Objective.CLASS: 20}
 
 def tune(
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The index to tune; default: the newest in indexes/.")] = None,
-    recall: Annotated[float, typer.Option("--recall", help="Share of what exact search gives that the plan must give, up to 1.")] = 0.99,
+    recall: Annotated[
+        float, typer.Option("--recall", min=0, max=1, help="Share of what exact search gives that the plan must give, up to 1.")
+    ] = 0.99,
     objective: Annotated[
         Objective,
         typer.Option(
@@ -44,6 +46,10 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Choose the cheapest plan of an index that keeps the recall asked for, and store it for query and classify."""
+    if plot:
+        from mrl_search.bench.canvas import check_name
+
+        check_name(plot)
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.manifest import store_plan

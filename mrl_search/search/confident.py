@@ -6,7 +6,7 @@ the call asks for, and the same index gives the same thresholds. Where the model
 surer than they are for others.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ from mrl_search.cascade import Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.config import Plan
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
-from mrl_search.search.others import leave_out
+from mrl_search.search.others import copies_of, leave_out, widened
 from mrl_search.search.run import check_queries, query_blocks, stages
 from mrl_search.search.stage import Rows, opening, rescore
-from mrl_search.search.vote import Vote, Weighting, vote
+from mrl_search.search.vote import TEMPERATURE, Vote, Weighting, vote
 
 __all__ = ["Ballot", "Learned", "classify_adaptive", "learn_thresholds"]
 
@@ -30,7 +30,7 @@ class Ballot:
     """How neighbours vote: how many, and what each vote weighs; see `vote`."""
 
     k: int = 20
-    temperature: float = 0.07
+    temperature: float = TEMPERATURE
     weighting: Weighting = Weighting.SOFTMAX
 
 
@@ -65,9 +65,7 @@ def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | N
         raise DataError("Thresholds are learnt from labelled items, and this index has too few.", "Leave --adaptive out.")
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
-    sampled = np.isin(hashes.astype(str), hashes[rows].astype(str))
-    extra = int(np.unique(hashes[sampled].astype(str), return_counts=True)[1].max())
-    wider = Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
+    wider = widened(plan, copies_of(hashes, hashes[rows]))
     queries = check_queries(index, index.embeddings.vectors[rows], wider)
     confidence, correct = np.empty((len(rows), len(plan.stages))), np.empty((len(rows), len(plan.stages)), dtype=bool)
     for some in query_blocks(queries, wider):

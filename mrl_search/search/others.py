@@ -10,7 +10,7 @@ from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.run import search
 
-__all__ = ["leave_out", "leave_out_rows", "search_others"]
+__all__ = ["copies_of", "leave_out", "leave_out_rows", "search_others", "widened"]
 
 
 def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan) -> BatchHits:
@@ -25,11 +25,20 @@ def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[n
         hashes: (n,) str, content hash of each query's image, as in the `hash` column of the items.
         plan: what each stage keeps of other images.
     """
-    corpus = index.embeddings.hashes.astype(str)
-    own, copies = np.unique(corpus[np.isin(corpus, hashes.astype(str))], return_counts=True)
-    extra = int(copies.max(initial=0)) if len(own) else 0
-    wider = Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
-    return leave_out(search(index, queries, wider), index.embeddings.hashes, hashes, plan.keep)
+    corpus = index.embeddings.hashes
+    return leave_out(search(index, queries, widened(plan, copies_of(corpus, hashes))), corpus, hashes, plan.keep)
+
+
+def copies_of(corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_]) -> int:
+    """The largest number of items that one of the contents `query_hashes` (n,) has in the corpus, whose items have `corpus_hashes`."""
+    corpus = corpus_hashes.astype(str)
+    _, counts = np.unique(corpus[np.isin(corpus, query_hashes.astype(str))], return_counts=True)
+    return int(counts.max(initial=0))
+
+
+def widened(plan: Plan, extra: int) -> Plan:
+    """`plan` with so many more kept by every stage."""
+    return Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
 
 
 def leave_out(hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_], k: int) -> BatchHits:

@@ -17,6 +17,7 @@ from mrl_search.config import Plan, Stage
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index, efforts
 from mrl_search.manifest import prefix_file
+from mrl_search.progress import Progress, silent
 from mrl_search.results import BatchHits
 from mrl_search.search.kernel import best
 from mrl_search.search.others import leave_out_rows
@@ -32,7 +33,6 @@ SHORTLISTS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40
 TOLERANCE = 0.005  # what a plan may miss the target by on the queries that check it
 MIDDLE = 4  # times k: from this shortlist on a middle stage may pay
 TIMED, ROUNDS = 40, 3  # queries, and times that each is asked
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class Tuned:
     trials: tuple[Trial, ...]
 
 
-def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress | None = None) -> Tuned:
+def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress = silent) -> Tuned:
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
     Half of the queries choose, the other half checks: a plan must reach the target on the first by more than chance may give it, and
@@ -168,11 +168,9 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
         for looked, found in enumerate(_looks(index, judge, d), 1):
             for trial in found:
                 trials.setdefault(str(trial.plan), trial)
-            if progress:
-                progress("searching", done + looked, total)
+            progress("searching", done + looked, total)
         done += len(_efforts(index, d))
-    if progress:
-        progress("searching", total, total)
+    progress("searching", total, total)
     timed, exact_ms = _timed(index, goal, _promising(list(trials.values())), progress)
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
@@ -320,7 +318,7 @@ def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> Rows:
     return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k).ids
 
 
-def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress | None) -> tuple[list[Trial], float]:
+def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress) -> tuple[list[Trial], float]:
     """`trials` with their times, and that of exact search: p50 of single queries in ms, on one thread.
 
     A plan answers all queries in a row, as one in use does; a round is every plan's turn, so that a slow moment of the machine is not
@@ -339,7 +337,7 @@ def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress | N
             start = time.perf_counter()
             jobs[number](queries[query])
             times[round_, number, query] = time.perf_counter() - start
-            if progress and query == 0:
+            if query == 0:
                 progress("timing", round_ * len(jobs) + number + 1, ROUNDS * len(jobs))
     finally:
         faiss.omp_set_num_threads(before)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.results import BatchHits
 
-__all__ = ["Vote", "Weighting", "vote"]
+__all__ = ["TEMPERATURE", "Vote", "Weighting", "vote"]
+
+TEMPERATURE = 0.07  # of the softmax weights, unless another is asked for
 
 
 class Weighting(StrEnum):
@@ -33,7 +35,9 @@ class Vote:
     shares: Mapping[str, float]
 
 
-def vote(hits: BatchHits, labels: NDArray[np.object_], temperature: float = 0.07, weighting: Weighting = Weighting.SOFTMAX) -> list[Vote]:
+def vote(
+    hits: BatchHits, labels: NDArray[np.object_], temperature: float = TEMPERATURE, weighting: Weighting = Weighting.SOFTMAX
+) -> list[Vote]:
     """Let the hits of each query vote for its label.
 
     Softmax weights are those of DINO's k-NN classifier (arXiv 2104.14294, `eval_knn.py`): exp(cosine / temperature), here divided by
@@ -54,7 +58,7 @@ def vote(hits: BatchHits, labels: NDArray[np.object_], temperature: float = 0.07
         DataError: no item of the corpus has a label.
     """
     if not temperature > 0:
-        raise ConfigError(f"The temperature of a vote is positive, not {temperature}.", "The usual one is 0.07.")
+        raise ConfigError(f"The temperature of a vote is positive, not {temperature}.", f"The usual one is {TEMPERATURE}.")
     if all(label is None for label in labels):
         raise DataError(
             "The images of this index have no labels, so there is nothing to vote for.",
