@@ -4,7 +4,7 @@ Colours, markers and letters are those of `bench.canvas`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,21 @@ def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
     """Validation images on their principal plane: a panel a system and prefix, a colour a label or group, the six most frequent."""
     if not jobs:
         return None
-    planes = [(job.job["run"], line) for job in jobs for line in job.of("scatter")]
-    often = Counter(label for _, line in planes for label in line["label"])
+    columns = max(len(job.of("scatter")) for job in jobs)
+    planes: list[tuple[str, Mapping[str, Any]] | None] = []
+    for job in jobs:
+        own = [(job.job["run"], line) for line in job.of("scatter")]
+        if len(own) > 1:  # a row of its own
+            planes += [None] * (-len(planes) % columns)
+        planes += own + [None] * (-len(own) % columns if len(own) > 1 else 0)
+    often = Counter(label for plane in planes if plane for label in plane[1]["label"])
     names = sorted(sorted(often, key=lambda label: (-often[label], label))[: len(COLOURS)])
-    figure, panels = _panels(len(planes), ticks=False)
-    for axes, (run, line) in zip(panels, planes, strict=True):
+    figure, panels = _panels(len(planes), columns, ticks=False)
+    for axes, plane in zip(panels, planes, strict=True):
+        if plane is None:
+            axes.set_visible(False)
+            continue
+        run, line = plane
         for i, label in enumerate(names):
             here = [own == label for own in line["label"]]
             x, y = (list(compress(line[axis], here)) for axis in "xy")
