@@ -106,7 +106,7 @@ def building_folder(out: Path) -> Path:
 
 @contextlib.contextmanager
 def claim(building: Path) -> Iterator[None]:
-    """Hold a building folder for this process, so that two builds never write into one; a killed process lets go by itself.
+    """Hold a folder for this process, so that two never write into one; a killed process lets go by itself.
 
     Raises:
         IndexFolderError: another process holds it.
@@ -119,7 +119,7 @@ def claim(building: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise IndexFolderError(f"Another process is building in {building}.", "Wait for it, or choose another --out.") from error
+            raise IndexFolderError(f"Another process is at work in {building}.", "Wait for it, or choose another --out.") from error
         yield
     finally:
         os.close(handle)

@@ -6,6 +6,7 @@ goes on from its last epoch as if nothing had happened (with `precision` fp16 th
 pictures and the model that it began with.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -35,7 +36,7 @@ from mrl_search.models.checkpoint import DESCRIPTION, ModelFile, load_model, sav
 from mrl_search.models.network import MatryoshkaNetwork
 from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
-from mrl_search.storage import write_atomically
+from mrl_search.storage import claim, write_atomically
 
 __all__ = ["AxesRecord", "EpochRecord", "Record", "StepRecord", "check_run", "pixel_side", "train"]
 
@@ -101,6 +102,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         ConfigError: `out` holds the run of another recipe, of other pictures, or of another model in `init`; the model in `init` does
             not fit; or there are too few axes.
         DataError: labels are missing where the objective needs them, or there are too few images.
+        IndexFolderError: another process trains in `out`.
     """
     accelerator = _accelerator(config.schedule, tracker, out)
     schedule = config.schedule
@@ -118,83 +120,92 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     set_seed(config.seed)
     network: nn.Module = _network(config, classes, begun).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        with write_atomically(out / RECIPE) as part:
-            part.write_text(to_toml(config))
-
-    decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
-    plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
-    optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
-    first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
-    network, optimizer = accelerator.prepare(network, optimizer)
-    objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
-    images: Tensor | None = None
-    side = 0
-    for epoch in range(first, schedule.epochs):
-        start, size = time.perf_counter(), schedule.size(epoch)
-        if _side(config, size) != side or images is None:
-            side = _side(config, size)
-            whole = pixels.images.shape[-1] == side
-            images = pixels.images if whole else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
-        set_seed(config.seed * 1000 + epoch)
-        chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
-        data = TensorDataset(images[rows_train], targets[rows_train])
-        loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
-        network.train()
-        objective.begin(epoch)
-        sums = torch.zeros(2, device=accelerator.device)
-        for step, (batch, target) in enumerate(loader):
-            with accelerator.accumulate(network):
-                _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
-                total, label, instance = objective(network, batch, target, chance)
-                accelerator.backward(total)
-                optimizer.step()
-                optimizer.zero_grad()
-            sums += torch.stack((label.detach(), instance.detach()))
-            yield StepRecord(
-                epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start)
-            )
-        accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
-        label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
-        seconds = time.perf_counter() - start
-        rate = steps * schedule.batch * accelerator.num_processes / seconds
-        record = EpochRecord(
-            epoch + 1, schedule.epochs, size, seconds, rate, label_mean, instance_mean,
-            len(rows_train), len(rows_validation), accuracy,
-        )  # fmt: skip
+    with _held(out) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process:
-            with (out / RECORDS).open("a") as file:  # before the checkpoint: records that have none are cut off when the run goes on
-                file.write(json.dumps(dataclasses.asdict(record)) + "\n")
-            _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1, origin)
-        if tracker:
-            accelerator.log(
-                {"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()}, epoch + 1
-            )
-        yield record
-    accelerator.wait_for_everyone()
-    final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
-    training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
-    if config.axes:  # every process computes the same ones
-        if begun and schedule.keep:
-            _keep(final, begun.network, schedule.keep)
-        start, count = time.perf_counter(), len(rows_train)
-        setting = set_axes(
-            final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
-            objective.labels, config.seed, accelerator.autocast,
-        )  # fmt: skip
-        for done in setting:
-            yield AxesRecord(done, count, time.perf_counter() - start)
-        accuracy = _validate(accelerator, network, pixels.images[rows_validation], targets[rows_validation], size, config)
-        axes = AxesRecord(count, count, time.perf_counter() - start, accuracy)
-        training["axes"] = dataclasses.asdict(axes)
-        yield axes
-    if accelerator.is_main_process:
-        if schedule.epochs:
-            training["last_epoch"] = json.loads((out / RECORDS).read_text().splitlines()[-1])
-        save_model(out, final, config.name, config.model, classes, size, training)
-        (out / CHECKPOINT).unlink(missing_ok=True)
-    accelerator.end_training()
+            with write_atomically(out / RECIPE) as part:
+                part.write_text(to_toml(config))
+
+        decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
+        plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
+        optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
+        first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
+        network, optimizer = accelerator.prepare(network, optimizer)
+        objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
+        images: Tensor | None = None
+        side = 0
+        for epoch in range(first, schedule.epochs):
+            start, size = time.perf_counter(), schedule.size(epoch)
+            if _side(config, size) != side or images is None:
+                side = _side(config, size)
+                whole = pixels.images.shape[-1] == side
+                images = pixels.images if whole else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
+            set_seed(config.seed * 1000 + epoch)
+            chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
+            data = TensorDataset(images[rows_train], targets[rows_train])
+            loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+            network.train()
+            objective.begin(epoch)
+            sums = torch.zeros(2, device=accelerator.device)
+            for step, (batch, target) in enumerate(loader):
+                with accelerator.accumulate(network):
+                    _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
+                    total, label, instance = objective(network, batch, target, chance)
+                    accelerator.backward(total)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                sums += torch.stack((label.detach(), instance.detach()))
+                yield StepRecord(
+                    epoch + 1, step + 1, steps, (step + 1) * schedule.batch * accelerator.num_processes / (time.perf_counter() - start)
+                )
+            accuracy = _validate(accelerator, network, images[rows_validation], targets[rows_validation], size, config)
+            label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
+            seconds = time.perf_counter() - start
+            rate = steps * schedule.batch * accelerator.num_processes / seconds
+            record = EpochRecord(
+                epoch + 1, schedule.epochs, size, seconds, rate, label_mean, instance_mean,
+                len(rows_train), len(rows_validation), accuracy,
+            )  # fmt: skip
+            if accelerator.is_main_process:
+                with (out / RECORDS).open("a") as file:  # before the checkpoint: records that have none are cut off when the run goes on
+                    file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+                _save_checkpoint(out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1, origin)
+            if tracker:
+                accelerator.log(
+                    {"label_loss": label_mean, "instance_loss": instance_mean} | {f"accuracy/{d}": a for d, a in accuracy.items()},
+                    epoch + 1,
+                )
+            yield record
+        accelerator.wait_for_everyone()
+        final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
+        training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
+        if config.axes:  # every process computes the same ones
+            if begun and schedule.keep:
+                _keep(final, begun.network, schedule.keep)
+            start, count = time.perf_counter(), len(rows_train)
+            setting = set_axes(
+                final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
+                objective.labels, config.seed, accelerator.autocast,
+            )  # fmt: skip
+            for done in setting:
+                yield AxesRecord(done, count, time.perf_counter() - start)
+            accuracy = _validate(accelerator, network, pixels.images[rows_validation], targets[rows_validation], size, config)
+            axes = AxesRecord(count, count, time.perf_counter() - start, accuracy)
+            training["axes"] = dataclasses.asdict(axes)
+            yield axes
+        if accelerator.is_main_process:
+            if schedule.epochs:
+                training["last_epoch"] = json.loads((out / RECORDS).read_text().splitlines()[-1])
+            save_model(out, final, config.name, config.model, classes, size, training)
+            (out / CHECKPOINT).unlink(missing_ok=True)
+        accelerator.end_training()
+
+
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Make the folder of a run, and hold it for this process."""
+    out.mkdir(parents=True, exist_ok=True)
+    with claim(out):
+        yield
 
 
 def _accelerator(schedule: ScheduleConfig, tracker: str | None, out: Path) -> accelerate.Accelerator:

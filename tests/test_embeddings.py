@@ -241,7 +241,7 @@ def test_two_builds_at_once(tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from mrl_search.storage import claim\nwith claim(Path(sys.argv[1])): print('held')"
     with claim(building):
         other = subprocess.run([sys.executable, "-c", program, str(building)], capture_output=True, text=True, check=False)
-        assert "Another process is building in" in other.stderr
+        assert "Another process is at work in" in other.stderr
     assert subprocess.run([sys.executable, "-c", program, str(building)], capture_output=True, text=True, check=False).stdout == "held\n"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mrl_search import objective, training
 from mrl_search.config import AugmentConfig, ScheduleConfig, to_mapping, to_toml
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import stratified_split
-from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.models.encoder import load_encoder
 from mrl_search.training import EpochRecord, StepRecord, train
 
@@ -50,6 +51,16 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     assert encoder.training == {
         "source": "a list", "recipe": to_mapping(TINY), "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked on Windows")
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    first = train(noise_pixels(), TINY, tmp_path, "a list")
+    next(first)
+    with pytest.raises(IndexFolderError, match=r"Another process is at work in"):
+        next(train(noise_pixels(), TINY, tmp_path, "a list"))
+    first.close()
+    assert len([r for r in train(noise_pixels(), TINY, tmp_path, "a list") if isinstance(r, EpochRecord)]) == 3
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def run_part(study: Study, part: str, places: Places, only: str | None = None, t
         raise ConfigError(f"Part {part} has no run {only!r}.", f"Its runs: {', '.join(run.name for run in study.part(part).runs)}.")
     decoded = _Decoded()
     for state in state_of(study, part, places):
-        if state.state != "done" and only in (None, state.job.run.name):
+        done = record_file(places.records, part, state.job.key).exists()  # by now: another process may be at work on the same part
+        if not done and only in (None, state.job.run.name):
             _run(study, state.job, places, decoded, told or _silent)
             yield state.job
 
