@@ -23,7 +23,7 @@ from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.items import ITEMS_SCHEMA, Items, ItemsFile, write_items
 from mrl_search.manifest import HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, Manifest, check_file, read_manifest, write_manifest
 from mrl_search.mapped_rows import MappedRows
-from mrl_search.storage import building_folder, claim, publish, write_atomically
+from mrl_search.storage import fresh_folder, write_atomically
 
 __all__ = [
     "EmbeddingSet", "Head", "Heads", "blocks", "heads_bytes", "write_heads", "write_rotation", "write_rows", "write_skipped",
@@ -166,15 +166,13 @@ class EmbeddingSet:
             IndexFolderError: `out` exists already.
             MrlSearchError: the disk is full.
         """
-        building = building_folder(out)
-        with claim(building):
+        with fresh_folder(out) as building:
             write_vectors(building, self.vectors)
             write_items(building, self.items)
             write_heads(building, self.heads)
             write_skipped(building, self.skipped)
             write_rotation(building, self.rotation)
             write_manifest(building, self.manifest)
-            publish(building, out)
 
     @classmethod
     def open(cls, folder: Path) -> Self:

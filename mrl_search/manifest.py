@@ -27,6 +27,7 @@ FORMAT = 1
 MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = "manifest.json", "vectors.npy", "items.parquet", "heads.safetensors", "skipped.json"
 ROTATION, SUFFIX, CODES, STEPS = "rotation.npy", "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
+PART = re.compile(r"(.+) \((train|validation) part\)")  # of a source, as `workflow.part_of` names it
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 CHECKED_AT_OPEN = 256 << 20  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
@@ -115,8 +116,17 @@ class Manifest:
             return (
                 f"Remove it and shrink the larger index again: mrl-search shrink INDEX --dims {self.dim} --out {shlex.quote(str(folder))}"
             )
-        model = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
-        return f"Remove it and rebuild with: mrl-search build-index {shlex.quote(self.source)} --out {shlex.quote(str(folder))}{model}"
+        part = PART.fullmatch(self.source)
+        options = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
+        options += f" --split {part[2]}" if part else ""
+        what = (
+            "Remove it and rebuild, with what other options it had (--items, --rotate, --dims, …)"
+            if self.own_vectors
+            else "Remove it and rebuild"
+        )
+        return (
+            f"{what} with: mrl-search build-index {shlex.quote(part[1] if part else self.source)} --out {shlex.quote(str(folder))}{options}"
+        )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

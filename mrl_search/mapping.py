@@ -55,7 +55,7 @@ def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
 def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
     """A config of sections as a TOML file, without the keys that hold None."""
     values = {k: v for k, v in to_mapping(config).items() if v is not None}
-    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    lines = [f"{k} = {_inline(v)}" for k, v in values.items() if not isinstance(v, dict)]
     for section, table in values.items():
         if isinstance(table, dict):
             lines += ["", f"[{section}]", *(f"{key} = {_inline(v)}" for key, v in table.items())]
@@ -64,5 +64,7 @@ def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
 
 def _inline(value: Any) -> str:  # noqa: ANN401 - any plain value
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_inline(v)}" for key, v in value.items()) + " }"
-    return "[" + ", ".join(map(_inline, value)) + "]" if isinstance(value, list) else json.dumps(value)
+        return "{ " + ", ".join(f"{_inline(key)} = {_inline(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML knows no halves of a character, and no bare DEL

@@ -160,10 +160,10 @@ def fresh_folder(out: Path) -> Iterator[Path]:
         try:
             empty_folder(building)
             yield building
-            publish(building, out)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
+        publish(building, out)
 
 
 def empty_folder(folder: Path) -> None:
@@ -173,9 +173,13 @@ def empty_folder(folder: Path) -> None:
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise IndexFolderError if `out` exists already; an empty folder may be filled."""
+    """Raise IndexFolderError if `out` exists already; an empty folder may be replaced, unless a volume is mounted there."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise IndexFolderError(f"{out} exists already.", "Choose another place with --out, or remove it first.")
+    if out.is_mount():
+        raise IndexFolderError(
+            f"{out} is where a volume is mounted, which no index can replace.", f"Choose a folder in it: --out {out / 'index'}"
+        )
 
 
 def _flush(path: Path) -> None:

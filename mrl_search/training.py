@@ -36,7 +36,7 @@ from mrl_search.models.checkpoint import DESCRIPTION, ModelFile, load_model, sav
 from mrl_search.models.network import MatryoshkaNetwork
 from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
-from mrl_search.storage import claim, write_atomically
+from mrl_search.storage import claim, write_atomically, writing
 
 __all__ = ["AxesRecord", "EpochRecord", "Record", "StepRecord", "check_run", "pixel_side", "train"]
 
@@ -123,7 +123,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     with _held(out) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process:
             with write_atomically(out / RECIPE) as part:
-                part.write_text(to_toml(config))
+                part.write_text(to_toml(config), encoding="utf-8")
 
         decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
         plain: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0}
@@ -203,7 +203,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
 @contextlib.contextmanager
 def _held(out: Path) -> Iterator[None]:
     """Make the folder of a run, and hold it for this process."""
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with claim(out):
         yield
 
@@ -296,6 +297,9 @@ def check_run(out: Path, config: TrainConfig) -> None:
     """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
     if (out / DESCRIPTION).exists():
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
+    above = next(place for place in (out, *out.parents) if place.exists())
+    if not above.is_dir():
+        raise MrlSearchError(f"{out} cannot be a folder, as {above} is a file.", "Choose another --out.")
     recipe = out / RECIPE
     if recipe.exists() and load_recipe(str(recipe)) != config:  # values, not text: an older version knew fewer settings
         raise ConfigError(f"The unfinished run in {out} has another recipe.", f"Choose another --out, or remove {recipe}.")

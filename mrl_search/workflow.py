@@ -42,7 +42,7 @@ __all__ = [
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
-COPIED = 256  # pictures that are changed and embedded together
+COPIED = 256  # pictures that are in memory together
 TIMED = 31  # query pictures that are embedded one by one, for their time
 
 
@@ -89,17 +89,21 @@ def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -
     """
     index.check_encoder(encoder.fingerprint)
     start = time.perf_counter()
-    pictures, good, skipped = [], [], []
-    for path in map(str, paths):
-        try:
-            image, _ = decode(read_path(path), encoder.size)
-        except BrokenImage as error:
-            skipped.append(Skipped(path, error.message))
-            continue
-        pictures.append(square(image, encoder.size))
-        good.append(path)
-    rows = index.to_space(embed_pictures(encoder, np.stack(pictures))) if good else np.empty((0, index.dim), dtype=np.float32)
-    return Queries(good, rows, tuple(skipped), (time.perf_counter() - start) * 1e3)
+    rows, good, skipped = [np.empty((0, index.dim), dtype=np.float32)], [], []
+    names = [str(path) for path in paths]
+    for first in range(0, len(names), COPIED):
+        pictures = []
+        for path in names[first : first + COPIED]:
+            try:
+                image, _ = decode(read_path(path), encoder.size)
+            except BrokenImage as error:
+                skipped.append(Skipped(path, error.message))
+                continue
+            pictures.append(square(image, encoder.size))
+            good.append(path)
+        if pictures:
+            rows.append(index.to_space(embed_pictures(encoder, np.stack(pictures))))
+    return Queries(good, np.concatenate(rows), tuple(skipped), (time.perf_counter() - start) * 1e3)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -156,10 +160,14 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracy of each prefix, and instance recall@1 of 8x8 thumbnails (None where not asked for, or pictures of the corpus are gone)."""
+    """Accuracy of each prefix, and images that could not be read.
+
+    Instance recall@1 of 8x8 thumbnails is None where not asked for, or where pictures of the corpus are gone.
+    """
 
     prefixes: list[PrefixAccuracy]
     thumbnail_recall_at_1: float | None
+    skipped: Sequence[Skipped] = ()
 
 
 def evaluate(
@@ -189,7 +197,7 @@ def evaluate(
         own = build_index(source, encoder, Path(folder) / "queries", spec, progress)
         corpus = index or own
         if instance is None:
-            return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None)
+            return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None, own.embeddings.skipped)
         known = set(corpus.embeddings.hashes)
         wanted = [path for path, h in zip(own.embeddings.paths, own.embeddings.hashes, strict=True) if h in known]
         if not wanted:
@@ -201,7 +209,8 @@ def evaluate(
         prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
         small, hashes = _thumbnails(corpus, progress)
         whole = len(small) == len(corpus)
-        return Evaluation(prefixes, thumbnail_recall(small, hashes, thumbnails, copies.originals) if whole else None)
+        thumbnail = thumbnail_recall(small, hashes, thumbnails, copies.originals) if whole else None
+        return Evaluation(prefixes, thumbnail, own.embeddings.skipped)
 
 
 def bench_pictures(
@@ -239,7 +248,8 @@ def bench_pictures(
     rng = np.random.default_rng(settings.seed)
     some = queries.embeddings.paths[rng.permutation(queries.rows)[:TIMED]]  # drawn in any case: a bench that goes on copies the same ones
     if not journal.has("embedding"):
-        times = [embed_queries(index, encoder, [path]).embed_ms or 0.0 for path in some if path]
+        embedded = [embed_queries(index, encoder, [path]) for path in some if path]
+        times = [one.embed_ms for one in embedded if one.names and one.embed_ms is not None]  # the others are gone
         journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
     if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
         known = set(index.embeddings.hashes)

@@ -1,5 +1,6 @@
 """The command `mrl-search`: its sub-commands, and the one place where an error of the library becomes two lines for the user."""
 
+import io
 import sys
 from importlib import metadata
 from typing import Annotated, Any
@@ -61,3 +62,5 @@ def main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that is not text, or that the terminal cannot show

@@ -37,7 +37,7 @@ def bench(
     from mrl_search.bench.queries import QuerySet
     from mrl_search.bench.records import Journal, read_runs
     from mrl_search.bench.settings import BenchSettings, about
-    from mrl_search.cli.render import note, progress_bars, show_tables
+    from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
     from mrl_search.index import Index
 
     before = read_runs([base])[0] if base else None
@@ -52,6 +52,8 @@ def bench(
             from mrl_search.workflow import bench_pictures
 
             asked, journal = bench_pictures(index, settings, out, queries, progress)
+            if queries is not None:
+                show_skipped(asked.embeddings.skipped)
         if before is not None:
             check_same_queries(journal.run, before)
         note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")

@@ -63,7 +63,7 @@ def build_index(
         if value is not None:
             what, other = ("vectors", "images") if vectors else ("images", "vectors of your own")
             raise ConfigError(f"{src} holds {what}; {option} is for {other}.", f"Leave {option} out.")
-    place = Path(src.removeprefix("hub:")).resolve()
+    place = Path((src.partition("#")[0] if vectors else src).removeprefix("hub:")).resolve()
     name = (place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")) + (f"-{split}" if split else "")
     out = out or Path("indexes") / name
     if vectors:
@@ -90,13 +90,14 @@ def _from_images(src: str, out: Path, dims: str | None, kinds: Kinds, model: str
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.data.sources import open_source
     from mrl_search.models.encoder import load_encoder
-    from mrl_search.storage import building_folder
+    from mrl_search.storage import refuse_existing
+    from mrl_search.vectors import check_dims
     from mrl_search.workflow import build_index as build
     from mrl_search.workflow import part_of
 
-    building_folder(out)
+    refuse_existing(out.expanduser())
     encoder = load_encoder(model)
-    spec = kinds(dims_of(dims) if dims else encoder.dims)
+    spec = kinds(check_dims({*dims_of(dims), encoder.dims[-1]}, encoder.dims[-1]) if dims else encoder.dims)
     source = open_source(src)
     note(f"{len(source.paths):,} images of {source.name}")
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}), dims {', '.join(map(str, spec.dims))}, {spec.dtype}")
@@ -110,9 +111,10 @@ def _from_vectors(src: str, out: Path, dims: str | None, kinds: Kinds, items: Pa
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.own_vectors import default_dims, index_vectors
     from mrl_search.vector_files import open_vectors
+    from mrl_search.vectors import check_dims
 
     source = open_vectors(src)
-    spec = kinds(dims_of(dims) if dims else default_dims(source.dim))
+    spec = kinds(check_dims({*dims_of(dims), source.dim}, source.dim) if dims else default_dims(source.dim))
     note(f"{source.count:,} vectors of {source.dim:,} numbers ({source.dtypes}) in {source.name}")
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}" + (f", rotated by {rotate}" if rotate else ""))
     with progress_bars() as progress:

@@ -62,7 +62,7 @@ def classify(
         votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
         read = [{"dims_read": int(d)} for d in dims_read]
     else:
-        votes = vote(search(opened, queries.rows, chosen, allowed), opened.embeddings.labels, ballot.temperature, ballot.weighting)
+        votes = vote(search(opened, queries.rows, chosen, allowed).first(k), opened.embeddings.labels, ballot.temperature, ballot.weighting)
     rows = []
     for name, v, extra in zip(queries.names, votes, read, strict=True):
         if as_json:

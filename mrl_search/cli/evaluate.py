@@ -1,11 +1,12 @@
 """`mrl-search evaluate`: accuracy of every prefix, by linear heads, by neighbours, and as search for changed copies."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from mrl_search.cli.options import IndexFolder, Json, Src
+from mrl_search.cli.options import Json, Src
 from mrl_search.errors import ConfigError
 
 __all__ = ["EvaluateCommand", "evaluate"]
@@ -28,7 +29,9 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME; default: that of the index, else bundled.")
     ] = None,
-    index: IndexFolder = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", metavar="DIR", help="Index to search in; default: the images of SRC themselves.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
     instance: Annotated[
         str | None,
@@ -44,7 +47,7 @@ def evaluate(
 
     if instance is not None and instance not in PROTOCOLS:
         raise ConfigError(f"There is no protocol {instance!r} for changed copies.", f"Protocols: {', '.join(PROTOCOLS)}.")
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
+    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_skipped, show_table
     from mrl_search.config import to_mapping
     from mrl_search.data.sources import open_source
     from mrl_search.index import Index
@@ -68,6 +71,7 @@ def evaluate(
             instance=PROTOCOLS[instance] if instance else None,
             progress=progress,
         )
+    show_skipped(result.skipped)
     if as_json:
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})

@@ -66,10 +66,12 @@ def query(
     start = time.perf_counter()
     if exact:
         hits = search.exact_pruned(opened, queries.rows, k, allowed)
+    elif certify and not adaptive:
+        hits = search.certify(opened, queries.rows, chosen, allowed, k)
     elif adaptive:
         hits = search.search_adaptive(opened, queries.rows, chosen, k, allowed)
     else:
-        hits = (search.certify if certify else search.search)(opened, queries.rows, chosen, allowed).first(k)
+        hits = search.search(opened, queries.rows, chosen, allowed).first(k)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
     told = search.explain(opened, queries.rows, hits.ids, allowed) if explain else None
     named = "exact" if exact else str(chosen)

@@ -38,7 +38,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         table.add_column(column, justify="right" if numbers else "left", no_wrap=i < len(columns) - 1, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 240  # a file or a pipe has no width to fit into
     console.print(table)

@@ -50,6 +50,7 @@ def tune(
         from mrl_search.bench.canvas import check_name
 
         check_name(plot)
+    most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.manifest import store_plan
@@ -63,7 +64,7 @@ def tune(
             goal = instance_goal(index, rows, k or 1, progress)
         else:
             goal = (tuning.Goal.recall if objective is Objective.RECALL else tuning.Goal.votes)(index, rows, k or KS[objective])
-        found = tuning.tune(index, goal, recall, bytes_of(max_ram) if max_ram else None, progress)
+        found = tuning.tune(index, goal, recall, most, progress)
     kept = {
         "plan": str(found.chosen.plan), "objective": str(objective), "target": recall, "k": goal.k, "value": found.held_out,
         "ci95": list(found.interval), "n": found.n, "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,

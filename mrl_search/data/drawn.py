@@ -342,7 +342,10 @@ def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160)
             raise DataError(f"{path} is there already and is not a drawn animal.", hint="Choose an empty folder for the drawn animals.")
         if comment in held and held.endswith(b"\xff\xd9"):
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{path.parent} cannot be made: {error.strerror}.", "Choose another folder with --out.") from error
         draft = path.with_name(f".{path.name}.{os.getpid()}.part")
         draw_animal(species, seed * 1_000_000 + number, size).save(draft, "JPEG", quality=90, comment=comment)
         draft.replace(path)

@@ -9,13 +9,18 @@ from collections.abc import Iterator
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mrl_search.errors import BrokenImage
 
 __all__ = ["SUFFIXES", "content_hash", "decode", "square"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+ORIENTATION = 0x0112  # the tag of EXIF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 MAX_PIXELS = 120_000_000  # a 12000 x 10000 scan still opens; above this is a decompression bomb or a mistake
 
 _lock, _decoding, _filters = threading.Lock(), 0, warnings.catch_warnings()
@@ -65,16 +70,19 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenImage(f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million")
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             reduced = side is not None and image.draft("RGB", (side, side)) is not None
             image.load()
-            image = ImageOps.exif_transpose(image)
+            orientation = _orientation(image)
+            if orientation in TURNS:
+                image = image.transpose(TURNS[orientation])
             if not reduced:  # Pillow turns a TIFF by itself, as early as when it opens it
                 width, height = image.size
-            elif turned:
+            elif orientation >= 5:
                 width, height = height, width
             if image.mode.startswith("I;16"):  # 16 bits a pixel; Pillow would clip them to white
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                image = _stretched(image)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             image = image.convert("RGB")
@@ -85,6 +93,22 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
     except Exception as error:  # a decoder fed with garbage can raise anything; one bad file must not end a run
         raise BrokenImage(f"cannot be decoded: {error}") from error
     return image, (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of a picture's orientation, 1 to 8; 1, upright, where EXIF is damaged."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as for pixels; but these are whole
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """A picture of 32 bits a pixel as grey: nothing says what its white is, so its smallest value is black and its largest white."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = values.min(), values.max()
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low if high > low else 1))).astype(np.uint8))
 
 
 def square(image: Image.Image, side: int) -> NDArray[np.uint8]:

@@ -47,6 +47,6 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
     if not labels:
         raise DataError(
             f"No image of {source.name} can be used; the first: {skipped[0].path}: {skipped[0].reason}.",
-            "Look at the list of skipped images.",
+            "Look at the files, or ask for less.",
         )
     return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped)

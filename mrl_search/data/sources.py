@@ -4,6 +4,7 @@ A source knows the path and label of every image without reading it; `read(i)` g
 is `WHERE#split/row`, which `read_path` can follow back.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,7 +46,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Pictures in a folder, found recursively, in the order of their paths; the name of the sub-folder is the label."""
+    """Pictures in a folder, found recursively and along links, in the order of their paths; the name of the sub-folder is the label."""
 
     name: str
     paths: Sequence[str]
@@ -54,7 +55,7 @@ class FolderSource:
     @classmethod
     def scan(cls, folder: Path) -> "FolderSource":
         """List the pictures under `folder`."""
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
         labels = [p.parent.name if p.parent != folder else None for p in files]
         return cls(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
 
@@ -135,7 +136,7 @@ def open_source(where: str, label: str | None = None) -> Source:
         label: column of a data set that holds the labels; by default `label` or `labels`, where there is one.
 
     Raises:
-        DataError: nothing there, no images in it, or a data set without an image column, or without that label column.
+        DataError: nothing there, no images in it, or two kinds of them; a data set without an image column, or without that label column.
     """
     if where.startswith(HUB):
         return _dataset_source(where, label)
@@ -187,13 +188,45 @@ def _may_hold_images(column: pa.Field) -> bool:
 
 
 def _is_dataset(folder: Path) -> bool:
+    """Whether the images of a folder are in tables; a table without them, as an index has one, may lie among pictures.
+
+    Raises:
+        DataError: there are pictures, and images in tables.
+    """
     if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")):
         return True
-    return next(_tables(folder), None) is not None
+    tables = sorted(p for p in _files(folder) if p.suffix in (".parquet", ".arrow") and p.is_file())
+    table = next((p for p in tables if _has_images(p)), None)
+    pictures = FolderSource.scan(folder).paths if tables else []
+    if table is not None and pictures:
+        raise DataError(f"{folder} holds images in tables, as {table}, and pictures, as {pictures[0]}.", "Name the folder of one of them.")
+    return bool(tables) and not pictures
 
 
-def _tables(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.rglob("*") if p.suffix in (".parquet", ".arrow") and p.is_file())
+def _has_images(table: Path) -> bool:
+    """Whether a table has a column that may hold images; yes where it cannot be read, which `datasets` will say."""
+    try:
+        if table.suffix == ".parquet":
+            return any(_may_hold_images(field) for field in pq.read_schema(table))
+        with pa.memory_map(str(table)) as file:
+            return any(_may_hold_images(field) for field in pa.ipc.open_stream(file).schema)
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file under `folder`; links to folders are followed, but no folder is entered twice."""
+    seen: set[Path] = set()
+    later = [folder]
+    while later:
+        for here, folders, names in os.walk(later.pop(0)):
+            own = Path(here).resolve()
+            if own in seen:
+                folders.clear()
+                continue
+            seen.add(own)
+            later += [link for name in sorted(folders) if (link := Path(here, name)).is_symlink()]
+            yield from (Path(here, name) for name in names)
 
 
 @lru_cache(maxsize=4)
@@ -230,7 +263,12 @@ def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
         labels += _label_names(split, label)
     if not paths:
         raise DataError(f"{where} has no rows.", "A data set needs at least one image.")
-    splits = {name: split.cast_column(image, datasets.Image(decode=False)) for name, split in splits.items()}
+    try:
+        splits = {name: split.cast_column(image, datasets.Image(decode=False)) for name, split in splits.items()}
+    except Exception as error:  # as above
+        raise DataError(
+            f"The column {image!r} of {where} holds {first.features[image]}, no images.", "Name another column 'image'."
+        ) from error
     return DatasetSource(where, paths, labels, splits, image)
 
 

@@ -32,14 +32,14 @@ def load_recipe(name: str, overrides: Sequence[str] = (), width: int | None = No
     """
     names = recipe_names()
     if name in names:
-        text, origin = resources.files(__name__).joinpath(f"{name}.toml").read_text(), f"recipe {name}"
+        text, origin = resources.files(__name__).joinpath(f"{name}.toml").read_bytes(), f"recipe {name}"
     elif Path(name).is_file():
-        text, origin = Path(name).read_text(), name
+        text, origin = Path(name).read_bytes(), name
     else:
         raise ConfigError(f"There is no recipe {name!r}.", f"Recipes: {', '.join(names)}; or name a TOML file.")
     try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values: dict[str, Any] = tomllib.loads(text.decode())
+    except ValueError as error:
         raise ConfigError(f"{origin} is not TOML: {error}.") from error
     if size is not None:
         values.setdefault("schedule", {}).update(sizes={"0": size}, embed_size=0)

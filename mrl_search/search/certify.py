@@ -13,8 +13,8 @@ from mrl_search.search.stage import Rows, count_of, exact, is_exact, joined
 __all__ = ["certify", "outside", "proofs"]
 
 
-def certify(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None) -> BatchHits:
-    """Search as `search` does, and mark every hit that is proven to be among the true `plan.keep` at full length.
+def certify(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None, k: int | None = None) -> BatchHits:
+    """The first `k` hits of `search` (all by default), each marked that is proven to be among the true `k` at full length.
 
     A hit is proven where it cannot score less, at full length, than the most that anything the plan left out can score; ranks are
     proven, too, where the plan ends at full length. What the first stage left out is known by the cosine at its cut if its index
@@ -24,7 +24,7 @@ def certify(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Ro
     first numbers hold: a proof needs a gap in the scores larger than what two tails can add.
     """
     queries = check_queries(index, queries, plan)
-    keep = min(plan.keep, count_of(index, allowed))
+    keep = min(k or plan.keep, plan.keep, count_of(index, allowed))
     *early, last = plan.stages
     wide = plan
     if last.dims < index.dim and (early or is_exact(index, last.dims, allowed)):  # what comes next sets the bound, not the last hit itself
