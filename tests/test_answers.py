@@ -93,6 +93,17 @@ def test_proofs_never_lie(kind: Index) -> None:
             assert ranks[hits.proven].size > 200, text  # some can be had on every kind
 
 
+def test_a_proof_is_of_as_many_as_are_shown(kind: Index) -> None:
+    """A plan that ends with 40 may prove that all are among the true 40; its first five are shown as the true five only if they are."""
+    for text in ("64:40", "16:40", "16:60,64:40"):
+        queries = near(kind, 200, 3)
+        hits, true = certify(kind, queries, Plan.parse(text, 5), k=5), exact(kind, queries, 5)
+        np.testing.assert_array_equal(hits.ids, search(kind, queries, Plan.parse(text, 5)).first(5).ids)
+        assert hits.proven is not None and hits.proven.shape == (200, 5)
+        for row, proofs, wanted in zip(hits.ids, hits.proven, true.ids, strict=True):
+            assert set(row[proofs].tolist()) <= set(wanted.tolist()), text
+
+
 def test_a_long_shortlist_proves_more(kind: Index) -> None:
     queries = near(kind, 200, 7)
     shares = [certify(kind, queries, Plan.parse(f"16:{n},64:5", 5)).proven for n in (5, 40, 150)]

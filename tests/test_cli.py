@@ -202,6 +202,8 @@ def test_classify_votes_and_its_options_matter(place: Path) -> None:
     (plain,) = lines(ok("classify", image, "--index", place / "index", "--json", "--majority", "-k", "10"))
     assert set(plain["votes"].values()) <= {i / 10 for i in range(11)} and plain["votes"] != soft["votes"]
     assert "confidence" in ok("classify", image, "--index", place / "index").stdout
+    (longer,) = lines(ok("classify", image, "--index", place / "index", "--json", "--majority", "-k", "10", "--plan", "64:40"))
+    assert longer["votes"] == plain["votes"]  # ten vote, however many the plan keeps
 
 
 def test_classify_reads_only_as_many_dims_as_it_needs(place: Path) -> None:
@@ -237,6 +239,27 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     held_out = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--split", "validation", "--json"))
     assert held_out[0]["n"] == 4
     assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
+    assert "broken.jpg: not an image" in ok("evaluate", place / "pictures", "--model", place / "run").stderr
+
+
+def test_labels_that_the_model_does_not_know_have_no_linear_accuracy(place: Path, tmp_path: Path) -> None:
+    for own, other in (("cat", "lynx"), ("dog", "wolf")):
+        shutil.copytree(place / "pictures" / own, tmp_path / "pictures" / other)
+    told = lines(ok("evaluate", tmp_path / "pictures", "--model", place / "run", "--json"))
+    assert [r["linear_top1"] for r in told] == [None] * 3 and told[0]["knn_top1"] > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text on Windows")
+def test_a_query_whose_name_is_not_text(place: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    shutil.copy(os.fsencode(place / "fresh" / "cat" / "cat-0000.jpg"), name)
+    program = "from mrl_search.cli.app import app; app()"
+    for extra in ([], ["--json"]):
+        told = subprocess.run(
+            [sys.executable, "-c", program, "query", name, "--index", place / "index", *extra],
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "caf\\udce9.jpg" in told.stdout
 
 
 def test_pictures_that_are_gone_stop_no_measurement(place: Path, tmp_path: Path) -> None:
@@ -343,6 +366,9 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (["train", place / "fresh", "--recipe", "none", "--out", tmp_path / "r"], "There is no recipe"),
         (["train", place / "fresh", "--recipe", "drawn", "--set", "schedule.sped=1", "--out", tmp_path / "r"], "has no 'sped'"),
         (["train", place / "pictures", "--recipe", "drawn", "--out", place / "run"], "finished run"),
+        (["train", place / "pictures", "--recipe", "drawn", "--out", Path(image) / "run"], "as " + str(image) + " is a file"),
+        (["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"], "is not TOML"),
+        (["demo", "--out", image], "cannot be made"),
     ]
     for args, said in table:
         assert_error(run(*args), said)

@@ -162,7 +162,8 @@ def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
 CONFIGS = [
     TrainConfig(),
     TrainConfig(
-        name='quo"ted', seed=3, model=ModelConfig(widths=(8, 8, 16, 24), dims=(4, 8)), augment=AugmentConfig(jitter=(0, 0.5, 0.1, 0.0)),
+        name='quo"ted \x7f 😀', seed=3, model=ModelConfig(widths=(8, 8, 16, 24), dims=(4, 8)),
+        augment=AugmentConfig(jitter=(0, 0.5, 0.1, 0.0)),
         weak=AugmentConfig(jpeg=30, outside="zeros"), objective=ObjectiveConfig(weights=(1.0, 0.5)),
         schedule=ScheduleConfig(sizes={"0": 32, "3": 64}, precision="bf16"),
     ),
@@ -171,7 +172,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_recipe_can_be_written_and_read_back(config: TrainConfig, tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(to_toml(config))
+    (tmp_path / "recipe.toml").write_text(to_toml(config), encoding="utf-8")
     assert load_recipe(str(tmp_path / "recipe.toml")) == config
     assert tomllib.loads(to_toml(config)) == {k: v for k, v in to_mapping(config).items() if v is not None}
     assert from_mapping(TrainConfig, to_mapping(config), "it") == config

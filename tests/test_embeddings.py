@@ -16,8 +16,8 @@ import pytest
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, MrlSearchError, Skipped
 from mrl_search.items import as_table, write_items
-from mrl_search.manifest import FORMAT, read_manifest, verify, write_manifest
-from mrl_search.storage import building_folder, checksum, claim, publish, write_atomically
+from mrl_search.manifest import FORMAT, OWN_VECTORS, read_manifest, verify, write_manifest
+from mrl_search.storage import building_folder, checksum, claim, fresh_folder, publish, write_atomically
 from mrl_search.vectors import l2_normalize
 
 
@@ -233,6 +233,29 @@ def test_a_place_that_cannot_hold_an_index(tmp_path: Path) -> None:
         building_folder(tmp_path / "file" / "pets")
     with pytest.raises(IndexFolderError, match=r"file exists already."):
         building_folder(tmp_path / "file")
+
+
+def test_what_is_built_is_kept_where_its_place_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> None:
+        with fresh_folder(tmp_path / "pets") as building:
+            (building / "vectors.npy").touch()
+            (tmp_path / "pets").touch()
+
+    with pytest.raises(IndexFolderError, match="exists already"):
+        build()
+    assert (tmp_path / ".pets.building" / "vectors.npy").exists()
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+    with pytest.raises(IndexFolderError, match="where a volume is mounted"), fresh_folder(tmp_path / "volume"):
+        pass
+
+
+def test_the_way_to_build_again_names_the_part(small_set: EmbeddingSet, tmp_path: Path) -> None:
+    made = replace(small_set.manifest, source="my pictures (validation part)", model="runs/mine")
+    assert made.rebuild(Path("x")) == (
+        "Remove it and rebuild with: mrl-search build-index 'my pictures' --out x --model runs/mine --split validation"
+    )
+    assert "--items, --rotate, --dims" in replace(made, encoder=OWN_VECTORS).rebuild(Path("x"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked on Windows")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.data.images import SUFFIXES, content_hash, decode, square
+from mrl_search.data.images import ORIENTATION, SUFFIXES, content_hash, decode, square
 from mrl_search.errors import BrokenImage
 
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
@@ -145,6 +145,25 @@ def test_sixteen_bits_of_grey_are_scaled_not_clipped(kind: str) -> None:
     decoded, size = decode(_bytes(Image.fromarray(ramp), kind))
     assert size == (256, 8)
     assert np.array_equal(np.asarray(decoded)[4], np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_thirty_two_bits_of_grey_are_stretched(kind: type) -> None:
+    ramp = (np.linspace(0, 1, 256)[None].repeat(8, 0) * (1 if kind is np.float32 else 60000)).astype(kind)
+    decoded, _ = decode(_bytes(Image.fromarray(ramp), "TIFF"))
+    assert np.abs(np.asarray(decoded)[4, :, 0].astype(int) - np.arange(256)).max() <= 1
+    flat, _ = decode(_bytes(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"))
+    assert not np.asarray(flat).any()
+
+
+def test_damaged_exif_costs_no_picture() -> None:
+    plain = _bytes(_quarters(), "PNG")
+    chunk = b"eXIf" + b"garbage"
+    data = plain[:33] + struct.pack(">I", 7) + chunk + struct.pack(">I", zlib.crc32(chunk)) + plain[33:]
+    assert _near(_corners(decode(data)[0]), CORNERS)
+    tags = struct.pack(">HHIHH", ORIENTATION, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x0100, 2, 4, b"abc\0")  # its width as a text
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + tags + struct.pack(">I", 0)
+    assert _near(_corners(decode(_bytes(_quarters(), "JPEG", exif=exif))[0]), ORIENTATIONS[6])
 
 
 def test_sixteen_bits_of_colour_are_scaled() -> None:

@@ -1,10 +1,13 @@
 """Sources: folders, data sets on disk and the hub give the same thing, paths, labels and bytes."""
 
 import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -155,6 +158,38 @@ def test_a_folder_of_parquet_files_is_one_data_set_with_splits(tmp_path: Path) -
     assert list(source.paths) == [f"{folder}#{row}" for row in ("train/0", "train/1", "train/2", "test/0", "test/1")]
     assert list(source.labels) == ["cat", "dog", "cat", "cat", "dog"]
     assert _greys(source) == [1, 2, 3, 4, 5]
+
+
+def test_a_table_without_images_among_pictures_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").write_bytes(_png(7))
+    (tmp_path / "indexes" / "mine").mkdir(parents=True)
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "indexes" / "mine" / "items.parquet")
+    assert open_source(str(tmp_path)).paths == [str(tmp_path / "cat" / "a.png")]
+    _dataset([1]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"holds images in tables, as .*rows.parquet, and pictures, as .*a.png."):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    for name in ("pictures/cat/a.png", "elsewhere/deep/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(_png(7))
+    (tmp_path / "pictures" / "bird").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "again").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures" / "another cat").symlink_to(tmp_path / "pictures" / "cat")
+    (tmp_path / "pictures" / "nowhere").symlink_to(tmp_path / "gone")
+    source = open_source(str(tmp_path / "pictures"))
+    assert list(zip(source.paths, source.labels, strict=True)) == [
+        (str(tmp_path / "elsewhere" / "deep" / "b.png"), "deep"), (str(tmp_path / "pictures" / "cat" / "a.png"), "cat"),
+    ]  # fmt: skip
+
+
+def test_a_column_of_numbers_holds_no_images(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
+    with pytest.raises(DataError, match=r"The column 'image' of .*numbers.parquet holds .*int64.*, no images."):
+        open_source(str(tmp_path / "numbers.parquet"))
 
 
 def test_a_saved_dataset_and_a_saved_dict(tmp_path: Path) -> None:
