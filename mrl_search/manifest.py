@@ -69,7 +69,7 @@ class Manifest:
         encoder: name of the model that made the vectors; `own vectors` for those that a user brought.
         fingerprint: of that model's weights and preprocessing; a query must come from the same. Of own vectors: of their content.
         dim: length of the stored vectors.
-        dims: prefix lengths, ascending; those in `factory` have a FAISS index.
+        dims: prefix lengths, ascending; those in `factory` can begin a plan.
         count: number of items.
         dtype: of the stored vectors, `float16` or `float32`.
         source: where the images came from, as given to `build-index`.

@@ -51,7 +51,7 @@ def index_vectors(
     Args:
         source: the vectors, or where they are (see `open_vectors`).
         out: the new index folder.
-        spec: prefixes, factory and dtype; by default flat indexes at `default_dims`, stored as float16.
+        spec: prefixes, factory and dtype; by default `default_dims`, the kind of index that suits so many, float16.
         items: a Parquet file with one row a vector (see `item_columns`). Where the vectors are a column of a Parquet file, its other
             columns are the default.
         rotation: `pca` stores the vectors along their principal axes, so that a prefix holds as much as it can; None: as they are.

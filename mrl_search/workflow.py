@@ -1,6 +1,6 @@
 """The whole jobs, which join the torch side and the FAISS side: build an index, search it with images, evaluate it.
 
-The command line and the Python interface call these; nothing below knows both sides.
+The command line and the Python interface call these.
 """
 
 import tempfile
@@ -51,7 +51,7 @@ def build_index(
 ) -> Index:
     """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
 
-    An unfinished build of the same images by the same encoder is continued. `spec` defaults to flat indexes at the encoder's dims.
+    An unfinished build of the same images by the same encoder is continued. `spec` defaults to the encoder's dims, each with the kind of index that suits so many images.
 
     Raises:
         IndexFolderError: `out` exists, or is being built by another process.

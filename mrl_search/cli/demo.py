@@ -25,7 +25,7 @@ def demo(
     pictures: Annotated[int, typer.Option("--pictures", min=20, help="Drawn pictures of each species, to train on and to search.")] = 600,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")] = 14,
 ) -> None:
-    """Run the whole job on drawn animals: train, embed, index, search, classify, measure; offline, in two minutes."""
+    """Run the whole job on drawn animals: train, embed, index, search, classify, measure; offline, in about a minute."""
     from mrl_search.bench.latency import latency_per_plan
     from mrl_search.cli.render import note, progress_bars, show_table
     from mrl_search.data.copies import STANDARD

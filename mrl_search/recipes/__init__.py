@@ -24,7 +24,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), width: int | None = No
     Args:
         name: of a recipe that comes with the package, or of a file.
         overrides: `section.key=value` (TOML syntax), to replace single values.
-        width: channels of the network's first stage; the others follow in proportion, to the next multiple of 8.
+        width: channels of the network's first stage; the others follow in proportion, to the nearest multiple of 8.
         size: side of the pictures in pixels, in all epochs and of those that the model embeds; `overrides` may say otherwise.
 
     Raises:
