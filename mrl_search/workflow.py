@@ -51,7 +51,8 @@ def build_index(
 ) -> Index:
     """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
 
-    An unfinished build of the same images by the same encoder is continued. `spec` defaults to the encoder's dims, each with the kind of index that suits so many images.
+    An unfinished build of the same images by the same encoder is continued. `spec` defaults to the encoder's dims, each with the kind of
+    index that suits so many images.
 
     Raises:
         IndexFolderError: `out` exists, or is being built by another process.
