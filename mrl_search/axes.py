@@ -62,11 +62,13 @@ def set_axes(
     read: list[Tensor] = []
     for part in torch.split(images, BATCH):
         batch = part.to(device)
+        seen = [to_network(shrink(batch, size)), *(views(batch, size, view, chance) for view in config.views)]
         with torch.no_grad(), precision():
-            read.append(backbone.pooled(to_network(shrink(batch, size))).float().cpu())
-            for view in config.views:
-                change = (backbone.pooled(views(batch, size, view, chance)).float().cpu() - read[-1]).double()
-                within += change.T @ change
+            plain, *changed = (backbone.pooled(view).float().cpu() for view in seen)
+        read.append(plain)
+        for pooled in changed:
+            change = (pooled - plain).double()
+            within += change.T @ change
         yield sum(map(len, read))
     x = torch.cat(read)
     variance, mean = torch.var_mean(x, 0, correction=0)

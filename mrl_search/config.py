@@ -17,8 +17,7 @@ __all__ = [
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
 STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
-SCAN = "Scan"
-FLAT_UP_TO, LONGEST_CODED = 50_000, 128
+SCAN, FLAT_UP_TO, LONGEST_CODED = "Scan", 50_000, 128
 GRAPH_FROM = 16_384  # clusters from which on a graph finds the nearest faster than comparing with all
 
 
@@ -204,17 +203,20 @@ class DataConfig:
 
     Attributes:
         min_side: images of which a side is not over so many pixels are left out (0: none).
+        native: side of the images, where they are small: they are decoded to no more (0: to what trains, and a quarter more to cut from).
         validation: share that validates.
         split_seed: of the division.
         swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
     """
 
     min_side: int = 0
+    native: int = 0
     validation: float = 0.1
     split_seed: int = 0
     swap: bool = False
 
     def __post_init__(self) -> None:
+        _check(min(self.min_side, self.native, self.split_seed) >= 0, "data: nothing is below 0.")
         _check(0 < self.validation < 1, f"data.validation is a share between 0 and 1, not {self.validation}.")
 
 
@@ -383,16 +385,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         s, o, d = self.schedule, self.objective, len(self.model.dims)
         _check(s.epochs > 0 or bool(self.axes and self.init), "schedule.epochs is at least 1, but where axes are set in a model in init.")
-        learns = bool(o.label or o.instance or not s.epochs)
-        _check(learns, "objective.label and objective.instance are both 0: there is nothing to learn.")
+        _check(0 <= self.seed < 2**32, f"A seed is from 0 to below 2 to the power of 32, not {self.seed}.")
+        _check(o.label + o.instance > 0 or not s.epochs, "objective.label and objective.instance are both 0: there is nothing to learn.")
         begins = bool(o.label or not o.instance_from)
         _check(begins, "objective.instance_from leaves the first epochs to the labels, and objective.label is 0.", "Make it 0, too.")
         begins = not (s.epochs and o.instance) or o.instance_from < s.epochs
         _check(begins, f"Similarity is learnt from epoch {o.instance_from} on, the last is {s.epochs - 1}.", "Set objective.instance_from.")
-        taught = not o.distil or bool(self.init and o.label)
-        _check(taught, "objective.distil wants a model to learn from in init, and objective.label.", "Without them, make it 0.")
-        weighed = len(o.weights) in (0, d)
-        _check(weighed, f"objective.weights has {len(o.weights)} numbers for {d} dims.", "Give one weight for each prefix.")
+        _check(not o.distil or bool(self.init and o.label), "objective.distil wants a model to learn from in init, and objective.label.")
+        _check(len(o.weights) in (0, d), f"objective.weights has {len(o.weights)} numbers for {d} dims: it wants one for each, or none.")
         fits = bool(self.init and self.axes) or not s.keep
         _check(fits, "schedule.keep is a share of the weights in init, and wants axes, which fit the mean.", "Without them, make it 0.")
         _check(self.axes is None or self.model.pool == "stages", "axes want model.pool to be stages.")

@@ -18,22 +18,20 @@ from typing import Any
 
 import accelerate
 import torch
-import xxhash
 from accelerate.utils import set_seed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mrl_search.axes import bands, set_axes
+from mrl_search.axes import set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network
 from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import split_rows
+from mrl_search.data.splits import digest, split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
-from mrl_search.models.backbones import CompactBackbone
-from mrl_search.models.checkpoint import DESCRIPTION, ModelFile, load_model, save_model
-from mrl_search.models.network import MatryoshkaNetwork
+from mrl_search.initial import check_init, keep_share, new_network, warn_of_leaks
+from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
 from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
 from mrl_search.storage import claim, write_atomically, writing
@@ -90,7 +88,8 @@ def pixel_side(config: TrainConfig) -> int:
 
 def _side(config: TrainConfig, size: int) -> int:
     seen = (config.augment, *([config.weak] if config.weak else []), *(config.axes.views if config.axes else ()))
-    return round(1.25 * size) if any(view.crops for view in seen) else size
+    wide = round(1.25 * size) if any(view.crops for view in seen) else size
+    return min(wide, max(size, config.data.native or wide))
 
 
 def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None) -> Iterator[Record]:
@@ -116,9 +115,11 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         )
     check_run(out, config)
     begun = load_model(Path(config.init)) if config.init else None
-    origin = {"pictures": _digest(pixels), "init": begun.fingerprint if begun else ""}
+    pictures = digest(pixels.labels, pixels.hashes)
+    warn_of_leaks(config, begun, pictures)
+    origin = {"pictures": pictures, "init": begun.fingerprint if begun else ""}
     set_seed(config.seed)
-    network: nn.Module = _network(config, classes, begun).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = new_network(config, classes, begun).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerator.wait_for_everyone()
     with _held(out) if accelerator.is_main_process else contextlib.nullcontext():
         if accelerator.is_main_process:
@@ -139,7 +140,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 side = _side(config, size)
                 whole = pixels.images.shape[-1] == side
                 images = pixels.images if whole else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
-            set_seed(config.seed * 1000 + epoch)
+            set_seed((config.seed * 1000 + epoch) % 2**32)
             chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
             data = TensorDataset(images[rows_train], targets[rows_train])
             loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
@@ -161,6 +162,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
             seconds = time.perf_counter() - start
             rate = steps * schedule.batch * accelerator.num_processes / seconds
+            if not math.isfinite(label_mean + instance_mean):
+                raise ModelError(f"Training diverged in epoch {epoch + 1}: its loss is not a number.", "Train with a lower schedule.lr.")
             record = EpochRecord(
                 epoch + 1, schedule.epochs, size, seconds, rate, label_mean, instance_mean,
                 len(rows_train), len(rows_validation), accuracy,
@@ -177,10 +180,11 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             yield record
         accelerator.wait_for_everyone()
         final, size = accelerator.unwrap_model(network), schedule.embed_size or max(schedule.sizes.values())
-        training: dict[str, Any] = {"source": source, "recipe": to_mapping(config), "torch": torch.__version__.split("+")[0]}
+        training: dict[str, Any] = {"source": source, "pictures": pictures, "recipe": to_mapping(config)}
+        training["torch"] = torch.__version__.split("+")[0]
         if config.axes:  # every process computes the same ones
             if begun and schedule.keep:
-                _keep(final, begun.network, schedule.keep)
+                keep_share(final, begun.network, schedule.keep)
             start, count = time.perf_counter(), len(rows_train)
             setting = set_axes(
                 final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
@@ -251,50 +255,10 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
     return tuple(sorted({label for label in pixels.labels if label is not None}))
 
 
-def _digest(pixels: Pixels) -> str:
-    """Names the pictures and their labels, in whatever order they come."""
-    pairs = sorted(zip(pixels.hashes, (label or "" for label in pixels.labels), strict=True))
-    return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
-
-
-def _network(config: TrainConfig, classes: tuple[str, ...], begun: ModelFile | None) -> MatryoshkaNetwork:
-    size = max(config.schedule.sizes.values())
-    network = MatryoshkaNetwork(config.model, len(classes), size)
-    if config.axes:  # are there enough of them?
-        assert isinstance(network.backbone, CompactBackbone)
-        bands(config.model.dims, max(0, len(classes) - 1), network.backbone.project.in_features, config.axes.share)
-    if begun is None:
-        return network
-    fits = config.model.backbone == "compact" or begun.size == size
-    model = begun.config
-    if config.axes:  # which make the projection anew
-        model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
-    if not fits or (model, begun.classes) != (config.model, classes):
-        raise ConfigError(
-            f"The model in {config.init} has other layers or classes than this run.", "Start from a model of the same [model] and labels."
-        )
-    if begun.config.pool == config.model.pool:
-        network.load_state_dict(begun.network.state_dict())
-    else:
-        network.load_state_dict(_below_projection(begun.network), strict=False)
-    return network
-
-
-def _below_projection(network: nn.Module) -> dict[str, Tensor]:
-    """The state of the layers whose maps are pooled."""
-    return {name: value for name, value in network.state_dict().items() if name.startswith(("backbone.stem", "backbone.body"))}
-
-
-def _keep(network: nn.Module, begun: nn.Module, share: float) -> None:
-    """Move the layers below the projection by `share` towards those of the model that the run began with."""
-    before = _below_projection(begun)
-    for name, value in _below_projection(network).items():
-        if value.is_floating_point():
-            value.lerp_(before[name].to(value), share)  # in place: the network's own tensor
-
-
 def check_run(out: Path, config: TrainConfig) -> None:
-    """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
+    """Raise unless `out` is new, or holds an unfinished run of the same recipe, and the run can begin with the model in `init`."""
+    if config.init:
+        check_init(config, load_model(Path(config.init)))
     if (out / DESCRIPTION).exists():
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     above = next(place for place in (out, *out.parents) if place.exists())

@@ -23,7 +23,7 @@ from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
-from mrl_search.data.splits import split_rows
+from mrl_search.data.splits import digest, split_rows
 from mrl_search.embed import clear_progress, embed, embed_pictures
 from mrl_search.errors import BrokenImage, ConfigError, DataError, Skipped
 from mrl_search.index import Index, add_prefix_indexes, check_factories
@@ -140,6 +140,7 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
 
     Raises:
         ConfigError: another part, or an encoder that was not trained by a recipe.
+        DataError: the pictures are not those that it was trained on; an older model does not say.
     """
     if part is None:
         return source
@@ -155,6 +156,11 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
             labels.append(picture.label)
             hashes.append(picture.hash)
         progress("splitting", done, len(source.paths))
+    if encoder.training.get("pictures", digest(labels, hashes)) != digest(labels, hashes):
+        raise DataError(
+            f"{source.name} does not hold the same pictures as when {encoder.name} was trained, so nobody knows which of them trained.",
+            "Leave --split out, or name the pictures as they were.",
+        )
     train, held_out = split_rows(labels, hashes, how)
     return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
 

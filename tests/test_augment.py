@@ -184,6 +184,12 @@ def test_every_image_is_changed_in_its_own_way() -> None:
     assert differences.min() > 0.005
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_shrinks_bytes_too() -> None:
+    images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
+    assert (shrink(images.cuda(), 32).cpu().int() - shrink(images, 32).int()).abs().max() <= 1
+
+
 def test_to_network_maps_bytes_to_minus_one_and_one() -> None:
     values = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     assert torch.allclose(to_network(values).flatten(), torch.tensor([-1.0, -0.6, 1.0]))

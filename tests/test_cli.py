@@ -238,6 +238,9 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     assert [r["knn_top1"] for r in alone] == [r["knn_top1"] for r in rows] and alone[0]["instance_recall_at_1"] is None
     held_out = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--split", "validation", "--json"))
     assert held_out[0]["n"] == 4
+    assert_error(
+        run("evaluate", place / "fresh", "--model", place / "run", "--split", "validation"), "does not hold the same pictures as when"
+    )
     assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
     assert "broken.jpg: not an image" in ok("evaluate", place / "pictures", "--model", place / "run").stderr
 
@@ -366,6 +369,8 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (["train", place / "fresh", "--recipe", "none", "--out", tmp_path / "r"], "There is no recipe"),
         (["train", place / "fresh", "--recipe", "drawn", "--set", "schedule.sped=1", "--out", tmp_path / "r"], "has no 'sped'"),
         (["train", place / "pictures", "--recipe", "drawn", "--out", place / "run"], "finished run"),
+        (["train", place / "pictures", "--recipe", "drawn", "--set", f"init={place / 'run'}", "--out", tmp_path / "r"], "other layers"),
+        (["train", place / "pictures", "--recipe", "drawn", "--seed", str(2**32), "--out", tmp_path / "r"], "A seed is from 0"),
         (["train", place / "pictures", "--recipe", "drawn", "--out", Path(image) / "run"], "as " + str(image) + " is a file"),
         (["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"], "is not TOML"),
         (["demo", "--out", image], "cannot be made"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mrl_search.config import (
     AugmentConfig,
+    DataConfig,
     IndexSpec,
     ModelConfig,
     ObjectiveConfig,
@@ -23,6 +24,7 @@ from mrl_search.config import (
 )
 from mrl_search.errors import ConfigError
 from mrl_search.recipes import load_recipe, recipe_names
+from mrl_search.training import pixel_side
 
 
 def test_a_plan_is_read_as_it_is_written() -> None:
@@ -125,7 +127,7 @@ def test_overrides_replace_single_values(tmp_path: Path) -> None:
         (["augment.scale=[0.5]"], "augment: scale cannot be [0.5]."),
         (["model=compact"], "model cannot be 'compact'."),
         (["name.first=x"], "name is a value, it has no first."),
-        (["objective.weights=[1, 2]"], "objective.weights has 2 numbers for 8 dims."),
+        (["objective.weights=[1, 2]"], "objective.weights has 2 numbers for 8 dims: "),
         (["objective.temperature=0"], "temperature is positive"),
         (["objective.memory=-5"], "nothing is below 0"),
         (["objective.smoothing=1"], "smoothing below 1"),
@@ -176,6 +178,12 @@ def test_a_recipe_can_be_written_and_read_back(config: TrainConfig, tmp_path: Pa
     assert load_recipe(str(tmp_path / "recipe.toml")) == config
     assert tomllib.loads(to_toml(config)) == {k: v for k, v in to_mapping(config).items() if v is not None}
     assert from_mapping(TrainConfig, to_mapping(config), "it") == config
+
+
+def test_small_pictures_are_decoded_as_they_are() -> None:
+    config = TrainConfig(schedule=ScheduleConfig(sizes={"0": 32, "4": 64}))
+    sides = {native: pixel_side(dataclasses.replace(config, data=DataConfig(native=native))) for native in (0, 32, 64, 70, 500)}
+    assert sides == {0: 80, 32: 64, 64: 64, 70: 70, 500: 80}
 
 
 def test_images_grow_with_the_epochs() -> None:

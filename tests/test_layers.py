@@ -15,10 +15,10 @@ LAYERS = {
     "storage": 0,
     "manifest": 1, "items": 1, "embeddings": 1, "metrics": 1, "cascade": 1, "rotation": 1, "vector_files": 1,
     "data": 2, "models": 2, "losses": 2, "index": 2,
-    "axes": 3, "objective": 3, "training": 3, "embed": 3, "sheet": 3, "search": 3,
+    "axes": 3, "objective": 3, "initial": 3, "training": 3, "embed": 3, "sheet": 3, "search": 3,
     "bench": 4, "workflow": 5, "study": 5, "own_vectors": 5, "shrink": 5, "cli": 6, "__init__": 7, "__main__": 7,
 }  # fmt: skip
-TORCH_SIDE = {"data", "models", "losses", "axes", "objective", "training", "embed"}
+TORCH_SIDE = {"data", "models", "losses", "axes", "objective", "initial", "training", "embed"}
 FAISS_SIDE = {"index", "search"}
 
 

@@ -44,7 +44,7 @@ def _pixels(n: int = 40, side: int = 113) -> Pixels:
     images = np.random.default_rng(0).integers(0, 160, (n, 3, side, side), dtype=np.uint8)
     images[::2, 0] += 90
     images[1::2, 2] += 90
-    return Pixels(torch.from_numpy(images), ["cat", "dog"] * (n // 2), [f"{i:04d}" for i in range(n)], [])
+    return Pixels(torch.from_numpy(images), ["cat", "dog"] * (n // 2), [f"{i:04d}" for i in range(n)], [], list(range(n)))
 
 
 # The network

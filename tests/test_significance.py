@@ -61,6 +61,10 @@ def test_tango_s_score_by_hand() -> None:
     assert 1 - NormalDist().cdf(tango_z(0, 1, 44, -0.1)) == pytest.approx(0.0438, abs=1e-4)
 
 
+def test_tango_s_score_where_rounding_makes_a_square_negative() -> None:
+    assert math.isfinite(tango_z(0, 22, 1111, -0.01))
+
+
 def test_tango_s_score_at_no_difference_is_mcnemar_s() -> None:
     assert tango_z(12, 4, 100, 0.0) == pytest.approx((12 - 4) / math.sqrt(12 + 4))
     assert tango_z(12, 4, 100, 0.03) == pytest.approx(-tango_z(4, 12, 100, -0.03))

@@ -17,12 +17,34 @@ from torch import Tensor
 from mrl_search import objective, training
 from mrl_search.config import AugmentConfig, ScheduleConfig, to_mapping, to_toml
 from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import stratified_split
+from mrl_search.data.splits import digest, stratified_split
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.models.encoder import load_encoder
 from mrl_search.training import EpochRecord, StepRecord, train
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Training diverged in epoch \d: its loss is not a number."):
+        train_tiny(tmp_path, change(TINY, schedule__lr=1e30))
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_a_large_seed_is_a_seed(tmp_path: Path) -> None:
+    assert len(train_tiny(tmp_path, change(TINY, seed=2**32 - 1, schedule__epochs=2))) == 2
+
+
+def test_it_is_told_where_pictures_that_validate_may_have_trained(tmp_path: Path) -> None:
+    train_tiny(tmp_path / "first")
+    begun = change(TINY, init=str(tmp_path / "first"))
+    train_tiny(tmp_path / "same", begun)  # warnings are errors in these tests
+    with pytest.warns(UserWarning, match="some that validate may have trained"):
+        train_tiny(tmp_path / "other part", change(begun, data__split_seed=1))
+    pixels = noise_pixels()
+    pixels.hashes[0] = "another"
+    with pytest.warns(UserWarning, match="some that validate may have trained"):
+        list(train(pixels, begun, tmp_path / "other pictures", "a list"))
 
 
 # A whole run
@@ -49,7 +71,8 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     encoder = load_encoder(str(out))
     assert (encoder.name, encoder.dims, encoder.classes, encoder.size) == ("tiny", (8, 16), ("cat", "dog"), 32)
     assert encoder.training == {
-        "source": "a list", "recipe": to_mapping(TINY), "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
+        "source": "a list", "pictures": digest(noise_pixels().labels, noise_pixels().hashes), "recipe": to_mapping(TINY),
+        "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
 
 
@@ -337,7 +360,19 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     # test_training, _models, _reading, _seed and _axes; and above and below
-    tested_elsewhere = {"name", "backbone", "min_side", "instance_from", "embed_size", "gamma", "pool", "mirror", "keep", "distil"}
+    tested_elsewhere = {
+        "name",
+        "backbone",
+        "min_side",
+        "native",
+        "instance_from",
+        "embed_size",
+        "gamma",
+        "pool",
+        "mirror",
+        "keep",
+        "distil",
+    }
     config = to_mapping(TINY)
     names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
@@ -405,6 +440,7 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
 # What another model knows
 
 
+@pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
 def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "split_rows", lambda *_: (np.arange(32), np.arange(32, 40)))
     train_tiny(tmp_path / "teacher")
@@ -419,6 +455,7 @@ def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch
     assert not same(weights["c"], weights["d"])
 
 
+@pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
 def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(tmp_path: Path) -> None:
     long = change(TINY, seed=1, schedule__epochs=12)
     train_tiny(tmp_path / "teacher", long)

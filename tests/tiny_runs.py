@@ -26,7 +26,7 @@ def noise_pixels(n: int = 40, labels: bool = True, side: int = 40) -> Pixels:
     images[::2, 0] += 90
     images[1::2, 2] += 90
     names: list[str | None] = [("cat", "dog")[i % 2] if labels else None for i in range(n)]
-    return Pixels(torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [])
+    return Pixels(torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [], list(range(n)))
 
 
 def change(config: TrainConfig, **changes: object) -> TrainConfig:

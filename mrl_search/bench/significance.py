@@ -95,5 +95,5 @@ def tango_z(only_a: int, only_b: int, n: int, difference: float) -> float:
     """
     # the chance that b alone is right, as likely as it can be made under the hypothesis: the larger root of a quadratic
     half = -(only_a + only_b) + (2 * n - only_a + only_b) * difference
-    alone = (sqrt(half**2 + 8 * n * only_b * difference * (1 - difference)) - half) / (4 * n)
+    alone = (sqrt(max(0.0, half**2 + 8 * n * only_b * difference * (1 - difference))) - half) / (4 * n)
     return (only_a - only_b - n * difference) / sqrt(n * (2 * alone + difference * (1 - difference)))

@@ -27,6 +27,8 @@ def shrink(images: Tensor, side: int) -> Tensor:
     """(n, 3, s, s) uint8 to (n, 3, side, side) uint8, antialiased."""
     if images.shape[-1] == side:
         return images
+    if images.device.type != "cpu":  # others have no kernel for bytes
+        return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 

@@ -16,12 +16,13 @@ __all__ = ["Pixels", "load_pixels"]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Decoded pictures, aligned: `images` (n, 3, side, side) uint8, `labels` (None where unknown), `hashes` of the files' bytes."""
+    """Decoded pictures, aligned: `images` (n, 3, side, side) uint8, `labels` (None where unknown), `hashes` of the files' bytes, `rows`."""
 
     images: Tensor
     labels: list[str | None]
     hashes: list[str]
     skipped: list[Skipped]
+    rows: list[int]
 
 
 def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable[[int, int], None] | None = None) -> Pixels:
@@ -34,6 +35,7 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
     images = np.empty((total, side, side, 3), dtype=np.uint8)
     labels: list[str | None] = []
     hashes: list[str] = []
+    rows: list[int] = []
     skipped: list[Skipped] = []
     for done, picture in enumerate(read_pictures(source, side, min_side=min_side), 1):
         if isinstance(picture, Skipped):
@@ -42,6 +44,7 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
             images[len(labels)] = picture.pixels
             labels.append(picture.label)
             hashes.append(picture.hash)
+            rows.append(picture.row)
         if progress and (done % 64 == 0 or done == total):
             progress(done, total)
     if not labels:
@@ -49,4 +52,4 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
             f"No image of {source.name} can be used; the first: {skipped[0].path}: {skipped[0].reason}.",
             "Look at the files, or ask for less.",
         )
-    return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped)
+    return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped, rows)

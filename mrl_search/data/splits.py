@@ -1,14 +1,22 @@
 """Which images train and which validate: stratified by label, equal bytes on one side, the same for everyone from the seed alone."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.config import DataConfig
 from mrl_search.errors import DataError
 
-__all__ = ["split_rows", "stratified_split"]
+__all__ = ["digest", "split_rows", "stratified_split"]
+
+
+def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
+    """Names the images and their labels, in whatever order they come: with one more, or less, of them the division is another."""
+    pairs = sorted(zip(hashes, (label or "" for label in labels), strict=True))
+    return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
 
 
 def split_rows(labels: Sequence[str | None], hashes: Sequence[str], how: DataConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

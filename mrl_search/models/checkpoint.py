@@ -45,10 +45,17 @@ def save_model(
     size: int,
     training: Mapping[str, Any],
 ) -> None:
-    """Write a model into `folder`: weights in float16, the description last. `training` is kept as it is: recipe, data, metrics."""
+    """Write a model into `folder`: weights in float16, the description last. `training` is kept as it is: recipe, data, metrics.
+
+    Raises:
+        ModelError: a weight is not finite, or not in float16: its training diverged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise ModelError(f"{key} of the network holds numbers that are not finite, or too large.", "Train with a lower schedule.lr.")
     (folder / DESCRIPTION).unlink(missing_ok=True)
     weights = save(state)
     with write_atomically(folder / WEIGHTS) as part:

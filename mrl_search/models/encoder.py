@@ -114,7 +114,7 @@ def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
 
 
 def _torchvision_encoder(model: str) -> NetworkEncoder:
-    """A torchvision classifier without its last layer, with the weights torchvision calls DEFAULT (fetched once, then local)."""
+    """What the head of a torchvision classifier reads, with the weights torchvision calls DEFAULT (fetched once, then local)."""
     name = model.removeprefix(TORCHVISION)
     models = import_torchvision("torchvision.models")
     if name not in models.list_models(module=models):

@@ -42,10 +42,8 @@ class Images:
 
 def images_of(spec: SourceSpec, source: Source, pixels: Pixels) -> Images:
     """`pixels` with what the source says of the same images."""
-    gone = {skipped.path for skipped in pixels.skipped}
-    kept = [i for i, path in enumerate(source.paths) if path not in gone]
     groups = open_source(spec.path, spec.group).labels if spec.group else []
-    return Images(source, pixels, [source.paths[i] for i in kept], [groups[i] for i in kept] if spec.group else [])
+    return Images(source, pixels, [source.paths[i] for i in pixels.rows], [groups[i] for i in pixels.rows] if spec.group else [])
 
 
 def measure(images: Images, encoder: NetworkEncoder, config: TrainConfig, part: PartSpec, run: RunSpec) -> Iterator[dict[str, Any]]:

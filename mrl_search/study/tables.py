@@ -106,7 +106,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
     by = {(job.job["run"], job.job["repetition"], job.job["fold"]): _outcomes(job) for job in jobs}
     blocks = []
     for a, b in part.compare:
-        whole = [r for r in range(5) if all((run, r, fold) in by for run in (a, b) for fold in (0, 1))]
+        whole = [r for r in range(5) if all(by.get((run, r, fold)) for run in (a, b) for fold in (0, 1))]
         if len(whole) < 5:
             blocks.append(f"*{a} against {b}: {len(whole)} of 5 repetitions are done; the tests need all of them.*")
             continue
