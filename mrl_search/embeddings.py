@@ -6,6 +6,7 @@ Neither torch nor FAISS is needed here, not even for the accuracy of the linear 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -85,6 +86,11 @@ class EmbeddingSet:
     def dims(self) -> tuple[int, ...]:
         """Prefix lengths, ascending."""
         return self.manifest.dims
+
+    @cached_property
+    def copies(self) -> Counter[str]:
+        """How many items have each content hash."""
+        return Counter(self.hashes.tolist())
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:

@@ -30,7 +30,7 @@ def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray
     return sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True)) / len(truth)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Bounds of a share of which `successes` of `n` were seen, at confidence `level` (Wilson's score interval).
 
     Unlike share ± z x deviation it stays within 0 and 1, and says something at 0 and at n. Of n = 0 nothing is known: (0, 1).

@@ -257,7 +257,8 @@ def bench_pictures(
     if not journal.has("embedding"):
         embedded = [embed_queries(index, encoder, [path]) for path in some if path]
         times = [one.embed_ms for one in embedded if one.names and one.embed_ms is not None]  # the others are gone
-        journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
+        if len(times) > 1:
+            journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])  # the first one warms up
     if settings.copies and not all(journal.has("instance", dims=d) for d in index.dims):
         known = set(index.embeddings.hashes)
         rows = [i for i in queries.rows if queries.embeddings.hashes[i] in known]
@@ -285,8 +286,8 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
     copies, _ = changed_copies(items, encoder, set(items.paths), STANDARD, progress)
     hashes = index.embeddings.hashes
 
-    def first(asked: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        right: NDArray[np.float64] = np.asarray(hashes[ids[:, 0]] == copies.originals[asked], dtype=np.float64)
+    def first(asked: NDArray[np.int64], hits: BatchHits) -> NDArray[np.float64]:
+        right: NDArray[np.float64] = np.asarray(hashes[hits.ids[:, 0]] == copies.originals[asked], dtype=np.float64)
         return right
 
     queries, own = index.to_space(copies.rows), np.full(len(copies.rows), -1)

@@ -119,6 +119,29 @@ def test_exact_search_proves_everything(small_index: Index, queries: np.ndarray)
         assert hits.proven.all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_no_proof_lies_where_a_prefix_holds_next_to_nothing(make_index: Callable[..., Index], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(20):
+        second = rng.uniform(2e-4, 9e-4)
+        rows = np.zeros((2, 16))
+        for row, length, cosine, sign in ((rows[0], second * 0.97 * 0.9 / 0.95, 0.95, 1), (rows[1], second, 0.9, -1)):
+            row[[0, 1, 8]] = length * cosine, sign * length * np.sqrt(1 - cosine**2), np.sqrt(1 - length**2)
+        index = make_index(embedding_set(rows.astype(np.float32), [None] * 2, dtype=dtype), (8, 16), name=f"tail-{trial}")
+        query = np.eye(1, 16, dtype=np.float32)
+        hits, true = certify(index, query, Plan.parse("8:1,16:1", 1)), exact(index, query, 1)
+        assert hits.proven is not None
+        assert not hits.proven[0, 0] or hits.ids[0, 0] == true.ids[0, 0]
+
+
+def test_proofs_need_lengths_that_are_stored(small_index: Index, queries: np.ndarray) -> None:
+    plan = Plan.parse("8:50,20:20,64:5", 5)
+    assert search(small_index, queries, plan).ids.shape == (40, 5)
+    for find in (certify, lambda *a: search_adaptive(*a, 5)):
+        with pytest.raises(ConfigError, match="there is no 20"):
+            find(small_index, queries, plan)
+
+
 def test_a_short_prefix_proves_nothing_where_scores_are_close(make_index: Callable[..., Index]) -> None:
     rng = np.random.default_rng(0)
     index = make_index(embedding_set(rng.standard_normal((300, 64)).astype(np.float32), [None] * 300), dims=(8, 64))

@@ -1,6 +1,7 @@
 """The bench measures what it says: by hand on pairs of vectors, and against the functions that others call, on a small index."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mrl_search.bench.contestants import Contestant, How, contestants, memory, m
 from mrl_search.bench.controls import control_answers, projections
 from mrl_search.bench.latency import BUDGET, FEWEST, rehearse
 from mrl_search.bench.measure import measure, measure_instances
-from mrl_search.bench.pictures import shown_dims
+from mrl_search.bench.pictures import scatter_record, shown_dims
 from mrl_search.bench.queries import QuerySet
 from mrl_search.bench.records import Journal, Run, unpack
 from mrl_search.bench.settings import BenchSettings, about
@@ -24,7 +25,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.manifest import store_plan
 from mrl_search.metrics import mean_average_precision
-from mrl_search.search import copies_of, exact
+from mrl_search.search import copies_of, exact, leave_out, search
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
 QUICK_VOTE = BenchSettings(k=1, neighbours=3, timed=4, rounds=1, batch=4)
@@ -185,13 +186,40 @@ def test_random_dims_at_full_length_are_exact_and_pca_turns_vectors(small_index:
     assert (np.diff(spread) <= 1e-7).all() and spread[0] == spread.max()
 
 
+def test_copies_of_one_picture_help_no_other(make_index: Callable[..., Index]) -> None:
+    raw = energy_first(np.random.default_rng(1), 300)
+    raw[:100] = raw[0]
+    index = make_index(embedding_set(raw, [None] * 300, ["same"] * 100 + [f"{i}" for i in range(200)]), name="placeholder")
+    queries, plan = QuerySet.of_index(index, 300, 0), Plan.parse("8:20,64:5", 5)
+    hits = Contestant("a plan", plan).others(index, queries.vectors, queries.hashes, 5)
+    wider = search(index, queries.vectors[100:], Plan.parse("8:21,64:6", 6))  # itself is one of them
+    np.testing.assert_array_equal(hits.ids[100:], leave_out(wider, index.embeddings.hashes, queries.hashes[100:], 5).ids)
+    assert (hits.ids[:100] >= 100).all()
+
+
+def test_a_prefix_of_one_number_has_a_plane(make_index: Callable[..., Index]) -> None:
+    index = make_index(embedding_set(energy_first(np.random.default_rng(1), 40), [None] * 40), dims=(1, 64), name="thin")
+    told = scatter_record(index, 1, 0)
+    assert len(told["x"]) == 40 and set(told["y"]) == {0.0} and told["variance"][1] == 0
+
+
+def test_the_length_of_a_query_changes_no_control(small_index: Index) -> None:
+    some = QuerySet.of_set(small_index.embeddings, 20, 0, "some")
+    pca = projections(small_index, 0)["pca"]
+    asked = [replace(small_index.embeddings, vectors=np.float16(scale) * small_index.embeddings.vectors) for scale in (1, 0.5)]
+    one, other = (
+        [hits.ids for _, hits in control_answers(small_index, replace(some, embeddings=e), pca, (8, 64), 5)] for e in asked
+    )  # fmt: skip
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_copy_in_the_corpus_is_left_out_too(make_index: Callable[..., Index]) -> None:
     raw = energy_first(np.random.default_rng(1), 40)
     raw[1] = raw[0]
     hashes = ["same", "same", *(f"{i}" for i in range(38))]
     index = make_index(embedding_set(raw, [None] * 40, hashes), name="copies")
     queries = QuerySet.of_index(index, 40, 0)
-    assert copies_of(index.embeddings.hashes, queries.hashes) == 2
+    assert copies_of(index, queries.hashes).tolist() == [2, 2] + [1] * 38
     for c in contestants(index, 5):
         ids = c.others(index, queries.vectors, queries.hashes, 5).ids[:, :5]
         assert not np.isin(ids[:2], [0, 1]).any() and (ids >= 0).all(), c.name

@@ -138,6 +138,14 @@ def test_a_longer_prefix_that_is_worse_counts_against_a_shorter(run: Run) -> Non
         run, records=[*run.records, {"kind": "prefix", "run": "a1", "format": 1, "dims": 32, "linear": None, "vote": right(40)}]
     )
     assert enough(longer)[0].dims == 64
+    headless = change(run, "prefix", {"dims": 64}, linear=None)
+    added = {"kind": "prefix", "run": "a1", "format": 1, "dims": 32, "linear": right(190), "vote": None}
+    linear = enough(replace(headless, records=[*headless.records, added]))[1]
+    assert (linear.measure, linear.longest) == ("linear head", 32)  # not the 64 that nobody measured
+
+
+def test_pictures_that_could_not_be_timed_leave_no_hole(run: Run) -> None:
+    assert "To embed a query picture" not in "\n".join(introduction(change(run, "embedding", {}, ms=[])))
 
 
 def test_numbers_are_written_as_they_deserve() -> None:
@@ -297,7 +305,11 @@ def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
     with pytest.raises(DataError, match="with k = 10, this one with 5"):
         compare(about(run, "settings", k=5), run)
     fewer = replace(run, records=[r for r in run.records if r.get("name") != "8 dims"])
-    assert compare(fewer, run).notes == ("8 dims is in the base alone.",)
+    assert compare(fewer, run).notes[0] == "8 dims is in the base alone."
+    bare = replace(run, records=[r for r in run.records if r["kind"] != "instance"])
+    assert compare(bare, run).notes == ("instance recall@1 is in the base alone: 8 dims, 64 dims.",)
+    short = change(run, "instance", {}, right=pack(np.ones(7, dtype=bool)))
+    assert compare(short, run).notes == ("instance recall@1 is of other queries than in the base: 8 dims, 64 dims.",)
     other = change(run, "plan", {"name": "adaptive 8→64"}, plan="8:100,64:10")
     assert compare(other, run).notes == ("adaptive 8→64 was 8:200,64:10 in the base, and is 8:100,64:10.",)
 

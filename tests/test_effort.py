@@ -48,6 +48,12 @@ def test_more_effort_finds_more(make_index: Callable[..., Index], rows: np.ndarr
     assert recalls[-1] - recalls[0] > 0.02
 
 
+def test_an_index_that_keeps_the_vectors_again_is_refused(rows: np.ndarray) -> None:
+    for factory in ("IVF16,Flat,RFlat", "OPQ8,IVF16,PQ8,RFlat", "IVF16,PQ8,Refine(SQ8)"):
+        with pytest.raises(ConfigError, match="would keep the vectors a second time"):
+            build_prefix_index(rows, factory)
+
+
 def test_plans_are_written_with_their_effort() -> None:
     plan = Plan.parse("64:200@32,1024", k=10)
     assert plan.stages == (Stage(64, 200, 32), Stage(1024, 10))

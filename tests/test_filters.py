@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import embedding_set, energy_first
 
@@ -45,6 +46,14 @@ def test_what_is_not_known_meets_no_condition() -> None:
         rows = allowed_rows(items, [where])
         assert rows is not None
         assert rows.tolist() == [1]
+
+
+def test_a_number_that_is_none_meets_no_condition() -> None:
+    items = embedding_set(np.eye(3, 8, dtype=np.float32), [None] * 3).items
+    items = items.append_column("price", pa.array([1.0, float("nan"), 2.0]))
+    rows = allowed_rows(items, ["price!=1"])
+    assert rows is not None
+    assert rows.tolist() == [2]
 
 
 def test_ids_and_conditions_both_count() -> None:

@@ -1,6 +1,6 @@
 """Tuning: goals by hand, plans that keep their promise on fresh queries, and what `query` does with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.manifest import read_manifest, store_plan, verify
+from mrl_search.results import BatchHits
 from mrl_search.search import exact
 from mrl_search.search import tune as tuning
 from mrl_search.search.tune import Goal, Trial, default_plan, front, ram_of, sample, tune
@@ -26,17 +27,21 @@ def clusters(make_index: Callable[..., Index]) -> Callable[[str], Index]:
     return lambda factory: make_index(embedding_set(rows, [CLASSES[i % 3] for i in range(4000)]), factory=factory)
 
 
+def answers(ids: np.ndarray, scores: Sequence[float] = (0.5,)) -> BatchHits:
+    return BatchHits(ids, np.broadcast_to(np.array(scores, dtype=np.float32), ids.shape))
+
+
 def test_a_goal_counts_the_neighbours_that_are_found(small_index: Index) -> None:
     rows = np.array([3, 77])
     goal = Goal.recall(small_index, rows, 4)
     truth = exact(small_index, goal.queries, 5).ids
     assert truth[:, 0].tolist() == [3, 77]  # each is its own nearest, and left out
     both = np.arange(2)
-    assert goal.score(both, truth[:, 1:]).tolist() == [1.0, 1.0]
+    assert goal.score(both, answers(truth[:, 1:])).tolist() == [1.0, 1.0]
     wrong = np.stack([truth[0, [1, 2, 0, 0]], truth[1, [4, 3, 2, 1]]])
     wrong[0, 3] = -1
-    assert goal.score(both, wrong).tolist() == [0.5, 1.0]
-    assert goal.score(both[1:], truth[1:, :1]).tolist() == [0.0]
+    assert goal.score(both, answers(wrong)).tolist() == [0.5, 1.0]
+    assert goal.score(both[1:], answers(truth[1:, :1])).tolist() == [0.0]
 
 
 def test_a_vote_is_right_or_wrong(make_index: Callable[..., Index]) -> None:
@@ -45,7 +50,7 @@ def test_a_vote_is_right_or_wrong(make_index: Callable[..., Index]) -> None:
     goal = Goal.votes(index, np.arange(6), k=2)
     assert len(goal.queries) == 5  # one has no label
     neighbours = np.array([[1, 2], [0, 1], [0, 1], [4, 5], [3, 5]])
-    assert goal.score(np.arange(5), neighbours).tolist() == [1.0, 1.0, 0.0, 1.0, 1.0]
+    assert goal.score(np.arange(5), answers(neighbours, [0.9, 0.5])).tolist() == [1.0, 1.0, 0.0, 1.0, 1.0]
     with pytest.raises(DataError, match="have no labels to tune by"):
         Goal.votes(make_index(embedding_set(raw, [None] * 6), dims=(8,), name="bare"), np.arange(6))
 
@@ -80,6 +85,34 @@ def fair_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         return [replace(t, ms=float(cost)) for t, cost in zip(trials, costs, strict=True)], float(len(index) * index.dim)
 
     monkeypatch.setattr(tuning, "_timed", timed)
+
+
+@pytest.mark.parametrize("factory", ["HNSW16", "HNSW16,SQ8"])
+def test_a_plan_is_worth_what_its_own_search_finds(clusters: Callable[[str], Index], factory: str) -> None:
+    index = clusters(factory)
+    goal = Goal.recall(index, sample(index, 200), 10)
+    judge = tuning._Judge(goal, np.arange(200), np.full(200, 0.9))
+    for effort in (16, 64, 128):
+        trials = [t for t in tuning._trials(index, judge, 16, effort) if len(t.plan.stages) < 3]
+        assert len(trials) > 1 or effort == 16
+        for trial in trials:
+            found = goal.score(np.arange(200), tuning._answers(index, goal, np.arange(200), trial.plan)).mean()
+            assert trial.value == pytest.approx(found, abs=0.002), trial.plan
+
+
+def test_a_plan_that_its_check_turns_down_is_not_chosen(clusters: Callable[[str], Index]) -> None:
+    index = clusters("Flat")
+    whole = Goal.recall(index, sample(index, 200), 10)
+
+    def score(
+        asked: np.ndarray, hits: BatchHits
+    ) -> np.ndarray:  # of the second half only what exact search gives, score by score, is right
+        right = np.array([np.array_equal(ids, whole.exact.ids[row]) for row, ids in zip(asked, hits.ids, strict=True)])
+        return np.where(asked < 100, whole.score(asked, hits), right & (hits.scores[:, 0] < 0))
+
+    exact_marks = replace(whole, score=lambda asked, hits: score(asked, hits) if hits is not whole.exact else np.ones(len(asked)))
+    with pytest.raises(ConfigError, match=r"No plan reaches 95.0% of exact search on the queries that check it; .* has 0.0%"):
+        tune(index, exact_marks, 0.95)
 
 
 @pytest.mark.usefixtures("fair_clock")

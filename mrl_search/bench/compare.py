@@ -50,9 +50,10 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
         raise ConfigError(f"A tolerance cannot be {tolerance}.", "0.5 lets a time be half as long again.")
     check_same_queries(new, base)
     a, b = base.about, new.about
-    pairs = _pairs(new, base)
+    every = _pairs(new, base)
+    pairs = [(what, measure, old, now) for what, measure, old, now in every if old and now and _same_length(old, now)]
     shares = [_share(what, measure, old, now, len(pairs), b["settings"]["k"]) for what, measure, old, now in pairs]
-    notes = _missing(new, base)
+    notes = _missing(new, base) + _unpaired(every)
     if not same_machine(a["environment"], b["environment"]):
         notes.append(
             "Times are not compared: the base was measured on another machine "
@@ -80,20 +81,18 @@ def check_same_queries(new: Run, base: Run) -> None:
             )
 
 
-def _pairs(new: Run, base: Run) -> list[tuple[str, str, str, str]]:
-    """(what, measure, outcomes in the base, outcomes now) of all that both benches have, packed."""
+def _pairs(new: Run, base: Run) -> list[tuple[str, str, str | None, str | None]]:
+    """(what, measure, outcomes in the base, outcomes now) of all that can be measured, packed; None where a bench has none."""
     pairs = []
     neighbours, k = new.about["settings"]["neighbours"], new.about["settings"]["k"]
-    for d in dims_of(new):
+    for d in sorted({*dims_of(new), *dims_of(base)}):
         measures = (("prefix", "linear", "linear head"), ("prefix", "vote", f"{neighbours}-NN"), ("instance", "right", "instance recall@1"))
         for kind, key, measure in measures:
             pairs.append((f"{d} dims", measure, _get(base, kind, key, dims=d), _get(new, kind, key, dims=d)))
     for plan in new.of("plan"):
         for key, measure in (("nearest", "1-NN"), ("found", f"recall@{k}")):
             pairs.append((plan["name"], measure, _get(base, "plan", key, name=plan["name"]), plan[key]))
-    return [
-        (what, measure, old, now) for what, measure, old, now in pairs if old is not None and now is not None and _same_length(old, now)
-    ]
+    return pairs
 
 
 def _get(run: Run, kind: str, key: str, **where: object) -> str | None:
@@ -120,6 +119,17 @@ def _times(new: Run, base: Run, tolerance: float) -> list[Difference]:
         if before and after:
             found.append(Difference(plan["name"], "p50 ms", before.p50, after.p50, None, after.p50 > (1 + tolerance) * before.p50))
     return found
+
+
+def _unpaired(every: list[tuple[str, str, str | None, str | None]]) -> list[str]:
+    """Which measures only one bench has, or both of other queries: a line for each measure."""
+    notes: dict[str, list[str]] = {}
+    for what, measure, old, now in every:
+        if (old is None) != (now is None):
+            notes.setdefault(f"{measure} is in {'this bench' if old is None else 'the base'} alone", []).append(what)
+        elif old and now and not _same_length(old, now):
+            notes.setdefault(f"{measure} is of other queries than in the base", []).append(what)
+    return [f"{said}: {', '.join(of)}." for said, of in notes.items()]
 
 
 def _missing(new: Run, base: Run) -> list[str]:

@@ -14,7 +14,7 @@ from mrl_search.index import Index
 from mrl_search.index.effort import SHARE
 from mrl_search.manifest import SUFFIX
 from mrl_search.results import BatchHits
-from mrl_search.search import copies_of, exact, exact_pruned, leave_out, search, search_adaptive, search_others, widened
+from mrl_search.search import exact, exact_pruned, search, search_adaptive, widened, without_copies
 from mrl_search.search.tune import default_plan, ram_of
 
 __all__ = ["Contestant", "How", "contestants", "memory", "multiply_adds", "prefix_name", "stored_bytes"]
@@ -54,7 +54,7 @@ class Contestant:
         """The prefix that is searched alone; None for all others."""
         return self.plan.dims[0] if self.plan and len(self.plan.stages) == 1 else None
 
-    def search(self, index: Index, queries: NDArray[np.float32], k: int) -> BatchHits:
+    def search(self, index: Index, queries: NDArray[np.floating], k: int) -> BatchHits:
         """The best answers to `queries` (n, dim): as many as the plan keeps, or `k`."""
         if self.plan is None:
             return exact(index, queries, k) if self.how is How.BRUTE else exact_pruned(index, queries, k)
@@ -62,12 +62,11 @@ class Contestant:
 
     def others(self, index: Index, queries: NDArray[np.float32], hashes: NDArray[np.object_], k: int) -> BatchHits:
         """The same, but each query's own picture is left out of its answer (see `search_others`)."""
-        if self.plan is not None and self.how is How.PLAN:
-            return search_others(index, queries, hashes, self.plan)
-        extra = copies_of(index.embeddings.hashes, hashes)
-        plan = self.plan and widened(self.plan, extra)
-        found = Contestant(self.name, plan, self.how).search(index, queries, k + extra)
-        return replace(leave_out(found, index.embeddings.hashes, hashes, k), dims=found.dims)
+
+        def find(some: NDArray[np.floating], extra: int) -> BatchHits:
+            return replace(self, plan=self.plan and widened(self.plan, extra)).search(index, some, k + extra)
+
+        return without_copies(index, queries, hashes, k, find)
 
 
 def prefix_name(index: Index, dims: int) -> str:

@@ -17,7 +17,7 @@ from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.rotation import principal_axes
 from mrl_search.search import copies_of, leave_out
-from mrl_search.vectors import l2_normalize
+from mrl_search.vectors import l2_normalize, prefix
 
 __all__ = ["CONTROLS", "LARGEST", "Projection", "centred_axes", "control_answers", "projections"]
 
@@ -55,8 +55,8 @@ def control_answers(
 ) -> Iterator[tuple[int, BatchHits]]:
     """The nearest (n, k) by the cosine of the first d projected numbers, for each d of `dims`; each query's own picture is left out."""
     centre, axes = projection
-    wide = min(len(index), k + copies_of(index.embeddings.hashes, queries.hashes))
-    asked = (queries.vectors - centre) @ axes[:, : max(dims)]
+    wide = min(len(index), k + int(copies_of(index, queries.hashes).max(initial=0)))
+    asked = (prefix(queries.vectors, index.dim) - centre) @ axes[:, : max(dims)]
     corpus = np.empty((len(index), max(dims)), dtype=np.float32)
     for rows in blocks(len(index), index.dim):
         corpus[rows] = (index.embeddings.prefix(index.dim, rows) - centre) @ axes[:, : max(dims)]

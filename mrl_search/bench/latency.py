@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import search
+from mrl_search.search import kernel, search
 
 __all__ = ["PlanLatency", "Round", "batch_seconds", "latency_per_plan", "rehearse", "threads_of", "time_round"]
 
@@ -119,6 +119,7 @@ def latency_per_plan(
     k = min(plan.keep for plan in plans.values())
     exact = search(index, queries, Plan.single(index.dim, k)).ids[:, :k]
     answers: dict[str, Answer] = {name: _searcher(index, plan) for name, plan in plans.items()}
+    kernel.load()
     with threads_of(threads):
         how = dict.fromkeys(plans, Round(len(queries), WARM_UP))
         times = [time_round(answers, queries, how) for _ in range(rounds)]

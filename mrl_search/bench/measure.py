@@ -22,7 +22,7 @@ from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.progress import Progress
 from mrl_search.results import BatchHits
-from mrl_search.search import search
+from mrl_search.search import kernel, search
 
 __all__ = ["measure", "measure_instances"]
 
@@ -115,7 +115,8 @@ class _Bench:
                     self.journal.add("control", name=name, dims=d, vote=voted, found=found)
 
     def times(self) -> None:
-        """Records `latency` and `batch`, round by round; all contestants take their turns with each query."""
+        """Records `latency` and `batch`, round by round; in each, one contestant after the other answers all its queries."""
+        kernel.load()
         settings = self.settings
         rows = self.queries.timed(settings.timed, settings.seed)
         batch = rows[np.arange(settings.batch) % len(rows)]

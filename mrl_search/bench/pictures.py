@@ -45,7 +45,8 @@ def scatter_record(index: Index, dims: int, seed: int) -> dict[str, object]:
     rows = np.sort(np.random.default_rng(seed).permutation(len(index))[:POINTS])
     x = index.embeddings.prefix(dims, rows)
     centre, axes = centred_axes(x)
-    flat = (x - centre) @ axes[:, :2]
+    flat = np.zeros((len(x), 2), dtype=np.float32)
+    flat[:, : min(dims, 2)] = (x - centre) @ axes[:, :2]
     total = float(((x - centre) ** 2).sum())
     labels = index.embeddings.labels
     common = [name for name, _ in Counter(label for label in labels if label is not None).most_common(NAMED)]

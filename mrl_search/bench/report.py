@@ -8,7 +8,7 @@ from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, tim
 from mrl_search.bench.page import Block, Figure, Figures, Heading, Page, Table, render_markdown, write_page
 from mrl_search.bench.records import BRUTE, Run, same_machine
 from mrl_search.bench.tables import accuracy_table, control_table, cost_table, full_plan, mislabel_table, plan_cost_table, plan_table
-from mrl_search.bench.values import dims_of, enough, recall_of, times_of
+from mrl_search.bench.values import enough, recall_of, times_of
 from mrl_search.errors import DataError, MrlSearchError
 from mrl_search.storage import write_atomically
 
@@ -68,13 +68,12 @@ def introduction(run: Run) -> list[str]:
         f"queries ({queries['source']})."
     ]
     for e in enough(run):
-        if e.dims == max(dims_of(run)):
-            shorter = max(d for d in dims_of(run) if d < e.dims)
-            said.append(f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); {shorter} are significantly worse already.")
+        if e.dims == e.longest:
+            said.append(f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); {e.shorter} are significantly worse already.")
         else:
             low, high = (f"{100 * x:+.1f}" for x in (e.difference.low, e.difference.high))
             said.append(
-                f"{e.measure}: {e.dims} dims are statistically as good as all {max(dims_of(run))}: "
+                f"{e.measure}: {e.dims} dims are statistically as good as all {e.longest}: "
                 f"{e.share.value:.1%} beside {e.full.value:.1%}, a difference of {100 * e.difference.value:+.1f} points with a 95% "
                 f"interval from {low} to {high} (McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). "
                 "No longer prefix is significantly worse."
@@ -88,7 +87,8 @@ def introduction(run: Run) -> list[str]:
             f"The fastest plan that finds 99% of the exact answer is {plan['name']} ({plan['plan']}): {recall.value:.1%} in "
             f"{milliseconds(p50)} ms, {times(base.p50 / p50)} as fast as the plan at full length."
         )
-    if embedding := run.one("embedding"):
+    embedding = run.one("embedding")
+    if embedding and embedding["ms"]:
         ms = sorted(embedding["ms"])
         said.append(
             f"To embed a query picture takes {milliseconds(ms[len(ms) // 2])} ms (median of {len(ms)}), which no time here includes."

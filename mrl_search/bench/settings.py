@@ -59,7 +59,7 @@ def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
     m, most = index.manifest, max(settings.k, settings.neighbours)
     if not index.dims:
         raise DataError(f"{index.folder} has no prefix index yet.", m.rebuild(index.folder))
-    if len(index) < most + copies_of(index.embeddings.hashes, queries.hashes):
+    if len(index) < most + copies_of(index, queries.hashes).max(initial=0):
         raise DataError(f"{index.folder} has {len(index)} items, too few to find {most} others of each.", "Index more pictures.")
     what = {
         "corpus": {

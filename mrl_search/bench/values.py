@@ -44,11 +44,14 @@ class Enough:
     """The smallest prefix that is as good as the full length by one measure: neither it nor a longer one is significantly worse.
 
     `p` is McNemar's, of its difference from the full length; `share` its accuracy, `full` that of the full length. `difference` is
-    the first less the second, with the 95% interval of paired differences: how much worse it may be though no test tells.
+    the first less the second, with the 95% interval of paired differences: how much worse it may be though no test tells. `longest` is
+    what counts as the full length, the longest prefix that was measured, and `shorter` the next one below `dims`, if there is one.
     """
 
     measure: str
     dims: int
+    longest: int
+    shorter: int | None
     p: float
     share: Share
     full: Share
@@ -120,7 +123,10 @@ def enough(run: Run) -> list[Enough]:
             dims, p = _smallest(known)
             shares = share_of(outcomes[dims]), share_of(outcomes[max(known)])
             if shares[0] and shares[1]:
-                found.append(Enough(measure, dims, p, shares[0], shares[1], _difference(known[dims], known[max(known)])))
+                shorter = max((d for d in known if d < dims), default=None)
+                found.append(
+                    Enough(measure, dims, max(known), shorter, p, shares[0], shares[1], _difference(known[dims], known[max(known)]))
+                )
     return found
 
 

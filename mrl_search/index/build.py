@@ -108,11 +108,16 @@ def _sample(index: faiss.Index, count: int) -> NDArray[np.int64] | slice:
 
 def _untrained(dims: int, factory: str) -> faiss.Index:
     try:
-        return faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(
             f"FAISS makes no index of {dims} dims from {factory!r}: {_reason(error)}.", "For example Flat, SQ8, HNSW32, or IVF1024,Flat."
         ) from error
+    if isinstance(index, faiss.IndexRefine):
+        raise ConfigError(
+            f"{factory!r} would keep the vectors a second time.", "Leave the refinement out: candidates are scored from the stored vectors."
+        )
+    return index
 
 
 def _train(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:

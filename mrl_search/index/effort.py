@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["clusters_visited", "efforts", "search_parameters"]
+__all__ = ["clusters_visited", "efforts", "is_graph", "search_parameters"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 SHARE = 64  # an inverted file visits one in so many of its clusters, if nothing else is said
@@ -45,6 +45,11 @@ def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.i
 def clusters_visited(index: faiss.IndexIVF, effort: int) -> int:
     """How many clusters of an inverted file a search with `effort` visits."""
     return min(effort or max(1, index.nlist // SHARE), index.nlist)
+
+
+def is_graph(index: Any) -> bool:  # noqa: ANN401
+    """Whether an effort is the number of candidates that a walk holds: then it looks harder, too, the more are asked for."""
+    return isinstance(faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index, faiss.IndexHNSW)
 
 
 def efforts(index: Any) -> tuple[int, ...]:  # noqa: ANN401

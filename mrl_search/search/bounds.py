@@ -35,9 +35,15 @@ class Bounds:
 
     @classmethod
     def of(cls, index: Index, queries: NDArray[np.float32], dims: int) -> "Bounds":
-        """For the prefix of `dims` numbers; an index has them at its own dims, and at full length, where nothing is left out."""
+        """For the prefix of `dims` numbers; an index has them at its own dims, and at full length, where nothing is left out.
+
+        Raises:
+            ConfigError: at other dims.
+        """
         unit = prefix(queries, index.dim)
         tail = suffix_norms(unit, (dims,))[0][:, None]
+        if dims < index.dim:
+            index.check_dims(dims)  # of others no lengths are stored
         norms = index.sieve.norms_at(dims) if dims < index.dim else np.zeros(len(index), dtype=np.float32)
         return cls(np.linalg.norm(unit[:, :dims], axis=1, keepdims=True), tail, norms)
 
@@ -58,7 +64,8 @@ class Bounds:
 
         As the tail of the vector grows, a·b·c + s·r rises and then falls: it is the cosine of two angles, highest where they meet.
         """
-        low, high = (np.arcsin(min(1.0, float(r))) for r in (self.norms.min(), self.norms.max()))
+        low, high = float(self.norms.min()) * (1 - DOUBT / 2), float(self.norms.max()) * (1 + DOUBT / 2)
+        low, high = np.arcsin(min(1.0, low)), np.arcsin(min(1.0, high))
         angle = np.clip(np.arctan2(self.tail, self.head * cut), low, high)
         highest: NDArray[np.float32] = (self.head * cut * np.cos(angle) + self.tail * np.sin(angle)).astype(np.float32)
         return highest

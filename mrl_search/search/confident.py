@@ -15,7 +15,7 @@ from mrl_search.cascade import Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.config import Plan
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
-from mrl_search.search.others import copies_of, leave_out, widened
+from mrl_search.search.others import by_copies, leave_out, widened
 from mrl_search.search.run import check_queries, query_blocks, stages
 from mrl_search.search.stage import Rows, opening, rescore
 from mrl_search.search.vote import TEMPERATURE, Vote, Weighting, vote
@@ -65,14 +65,16 @@ def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | N
         raise DataError("Thresholds are learnt from labelled items, and this index has too few.", "Leave --adaptive out.")
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
-    wider = widened(plan, copies_of(hashes, hashes[rows]))
-    queries = check_queries(index, index.embeddings.vectors[rows], wider)
+    queries = check_queries(index, index.embeddings.vectors[rows], plan)
     confidence, correct = np.empty((len(rows), len(plan.stages))), np.empty((len(rows), len(plan.stages)), dtype=bool)
-    for some in query_blocks(queries, wider):
-        for stage, (_, hits) in enumerate(stages(index, queries[some], wider, allowed)):
-            votes = vote(leave_out(hits, hashes, hashes[rows[some]], ballot.k), labels, ballot.temperature, ballot.weighting)
-            confidence[some, stage] = [v.confidence for v in votes]
-            correct[some, stage] = [v.label == truth for v, truth in zip(votes, labels[rows[some]], strict=True)]
+    for alike, extra in by_copies(index, hashes[rows]):
+        wider = widened(plan, extra)
+        for block in query_blocks(alike, wider):
+            some = alike[block]
+            for stage, (_, hits) in enumerate(stages(index, queries[some], wider, allowed)):
+                votes = vote(leave_out(hits, hashes, hashes[rows[some]], ballot.k), labels, ballot.temperature, ballot.weighting)
+                confidence[some, stage] = [v.confidence for v in votes]
+                correct[some, stage] = [v.label == truth for v, truth in zip(votes, labels[rows[some]], strict=True)]
     cascade = learn_cascade(confidence, correct, plan.dims, give)
     return Learned(cascade, run_cascade(cascade, confidence, correct), float(correct[:, -1].mean()))
 

@@ -63,6 +63,8 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     try:
         value = pa.scalar(text).cast(column.type)
         met = COMPARE[sign](column, value)
+        if pa.types.is_floating(column.type):
+            met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {column.type}.") from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()

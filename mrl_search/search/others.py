@@ -1,5 +1,6 @@
 """The neighbours of images that are in the corpus themselves: every copy of the query is left out of its own answer."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,15 +10,16 @@ from mrl_search.config import Plan
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
 from mrl_search.search.run import search
+from mrl_search.search.stage import joined
 
-__all__ = ["copies_of", "leave_out", "leave_out_rows", "search_others", "widened"]
+__all__ = ["by_copies", "copies_of", "leave_out", "leave_out_rows", "search_others", "widened", "without_copies"]
 
 
 def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan) -> BatchHits:
     """Search as `search` does, but leave every image with the query's own content out of its answer.
 
-    Each stage keeps more, by the largest number of copies that one query has in the corpus, so that `plan.keep` others remain. A
-    query that is not in the corpus gets what `search` gives.
+    Each stage keeps more, by the number of copies that the query has in the corpus, so that `plan.keep` others remain. A query that is
+    not in the corpus gets what `search` gives.
 
     Args:
         index: what is searched.
@@ -25,15 +27,35 @@ def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[n
         hashes: (n,) str, content hash of each query's image, as in the `hash` column of the items.
         plan: what each stage keeps of other images.
     """
-    corpus = index.embeddings.hashes
-    return leave_out(search(index, queries, widened(plan, copies_of(corpus, hashes))), corpus, hashes, plan.keep)
+    return without_copies(index, queries, hashes, plan.keep, lambda some, extra: search(index, some, widened(plan, extra)))
 
 
-def copies_of(corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_]) -> int:
-    """The largest number of items that one of the contents `query_hashes` (n,) has in the corpus, whose items have `corpus_hashes`."""
-    corpus = corpus_hashes.astype(str)
-    _, counts = np.unique(corpus[np.isin(corpus, query_hashes.astype(str))], return_counts=True)
-    return int(counts.max(initial=0))
+def without_copies(
+    index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], k: int,
+    find: Callable[[NDArray[np.floating], int], BatchHits],
+) -> BatchHits:  # fmt: skip
+    """The best `k` of what `find` finds that have other content than the query itself; `find` takes queries and how many more they need."""
+    parts, order = [], []
+    for rows, extra in by_copies(index, hashes):
+        found = find(queries[rows], extra)
+        parts.append(replace(leave_out(found, index.embeddings.hashes, hashes[rows], k), dims=found.dims))
+        order.append(rows)
+    if len(parts) < 2:
+        return parts[0] if parts else find(queries, 0).first(k)
+    whole, back = joined(parts, k), np.argsort(np.concatenate(order))
+    return BatchHits(whole.ids[back], whole.scores[back], dims=None if whole.dims is None else whole.dims[back])
+
+
+def by_copies(index: Index, hashes: NDArray[np.object_]) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Queries of content `hashes` (n,) that have the same number of copies in the corpus: their positions, and that number."""
+    copies = copies_of(index, hashes)
+    for extra in np.unique(copies).tolist():
+        yield np.flatnonzero(copies == extra), extra
+
+
+def copies_of(index: Index, hashes: NDArray[np.object_]) -> NDArray[np.int64]:
+    """How many items of the corpus have each of the contents `hashes` (n,): (n,) int64."""
+    return np.array([index.embeddings.copies[h] for h in hashes], dtype=np.int64)
 
 
 def widened(plan: Plan, extra: int) -> Plan:

@@ -3,7 +3,7 @@
 All searches of this package are `search`, or follow its `stages`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> ND
     return queries
 
 
-def query_blocks(queries: NDArray[np.float32], plan: Plan) -> Iterator[slice]:
+def query_blocks(queries: Sized, plan: Plan) -> Iterator[slice]:
     """Slices of queries few enough that the candidates of `plan` for them fit in memory."""
     return blocks(len(queries), CANDIDATE * plan.stages[0].keep)
 

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from mrl_search.config import Plan, Stage
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index, efforts
+from mrl_search.index import Index, efforts, is_graph
 from mrl_search.manifest import prefix_file
+from mrl_search.metrics import wilson_interval
 from mrl_search.progress import Progress, silent
 from mrl_search.results import BatchHits
-from mrl_search.search.kernel import best
+from mrl_search.search.kernel import best, load
 from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.run import search
-from mrl_search.search.stage import Rows, ask, pair_scores, propose
+from mrl_search.search.stage import MARGIN, Rows, ask, pair_scores, propose
 from mrl_search.search.vote import vote
 
 __all__ = ["Goal", "Trial", "Tuned", "default_plan", "exact_others", "front", "sample", "tune"]
@@ -44,16 +45,16 @@ class Goal:
         k: answers a query gets.
         queries: (n, dim) float32, in the space of the index.
         own: (n,) row of each query in the index itself, left out of its answer; -1 where it has none.
-        exact: (n, k) ids that exact search at full length gives.
-        score: (rows of the queries, ids (rows, k)) to marks (rows,).
+        exact: what exact search at full length gives, (n, k).
+        score: (rows of the queries, their answers (rows, k)) to marks (rows,).
     """
 
     name: str
     k: int
     queries: NDArray[np.float32]
     own: Rows
-    exact: Rows
-    score: Callable[[Rows, Rows], NDArray[np.float64]]
+    exact: BatchHits
+    score: Callable[[Rows, BatchHits], NDArray[np.float64]]
 
     @classmethod
     def recall(cls, index: Index, rows: Rows, k: int = 10) -> "Goal":
@@ -62,8 +63,8 @@ class Goal:
         queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
         truth = exact_others(index, queries, rows, k)
 
-        def score(asked: Rows, ids: Rows) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = (ids[:, :, None] == truth[asked][:, None, :]).any(axis=2).sum(axis=1) / k
+        def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = (hits.ids[:, :, None] == truth.ids[asked][:, None, :]).any(axis=2).sum(axis=1) / k
             return found
 
         return cls("recall", k, queries, rows, truth, score)
@@ -81,8 +82,8 @@ class Goal:
             raise DataError(f"The items of {index.folder} have no labels to tune by.", "Tune for recall instead.")
         queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
 
-        def score(asked: Rows, ids: Rows) -> NDArray[np.float64]:
-            voted = vote(BatchHits(ids, pair_scores(index, queries[asked], ids, index.dim)), labels)
+        def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
+            voted = vote(hits, labels)
             return np.array([v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)], dtype=np.float64)
 
         k = min(k, len(index) - 1)
@@ -114,8 +115,8 @@ class Tuned:
 
     Attributes:
         chosen: the plan to use.
-        held_out: its mean mark on the `n` queries that check, within `interval` with 95% confidence; a little flattering where they turned
-            cheaper plans down.
+        held_out: its mean mark on the `n` queries that check, within `interval` with 95% confidence (Wilson's); a little flattering where
+            they turned cheaper plans down.
         interval: see above.
         n: see above.
         exact: mean mark of exact search on all queries.
@@ -146,7 +147,7 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
         progress: is told what is being done, how much of it, and of how much.
 
     Raises:
-        ConfigError: a target that makes no sense, or no prefix index small enough.
+        ConfigError: a target that makes no sense, or that no plan reaches; no prefix index small enough.
         DataError: fewer than 20 queries.
     """
     if not 0 < target <= 1:
@@ -185,10 +186,13 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
         if checked[-1][1].mean() >= target * best_marks[check].mean() - TOLERANCE:
             break
     else:
-        checked.append(max(checked, key=lambda pair: float(pair[1].mean())))
+        best_trial, marks = max(checked, key=lambda pair: float(pair[1].mean()))
+        raise ConfigError(
+            f"No plan reaches {target:.1%} of exact search on the queries that check it; {best_trial.plan} has {marks.mean():.1%}.",
+            "Ask for less, or tune with more --queries.",
+        )
     chosen, marks = checked[-1]
-    doubt = 1.96 * float(marks.std()) / np.sqrt(len(marks))
-    interval = max(0.0, float(marks.mean()) - doubt), min(1.0, float(marks.mean()) + doubt)
+    interval = wilson_interval(float(marks.sum()), len(marks))  # a little wide where marks are shares
     return Tuned(chosen, float(marks.mean()), interval, len(check), float(best_marks.mean()), exact_ms, tuple(timed))
 
 
@@ -197,9 +201,9 @@ def sample(index: Index, count: int) -> Rows:
     return np.random.default_rng(0).permutation(len(index))[:count]
 
 
-def exact_others(index: Index, queries: NDArray[np.float32], own: Rows, k: int) -> Rows:
-    """The true `k` nearest of each query but its own row, -1 for none: (n, k) ids."""
-    return leave_out_rows(exact_pruned(index, queries, k + 1), own, k).ids
+def exact_others(index: Index, queries: NDArray[np.float32], own: Rows, k: int) -> BatchHits:
+    """The true `k` nearest of each query but its own row, -1 for none: (n, k)."""
+    return leave_out_rows(exact_pruned(index, queries, k + 1), own, k)
 
 
 def default_plan(index: Index, k: int, use: str = "query") -> Plan:
@@ -242,7 +246,7 @@ class _Judge:
     needed: NDArray[np.float64]
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
-        marks = self.goal.score(self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k).ids)
+        marks = self.goal.score(self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k))
         surplus = marks - self.needed
         return Trial(plan, float(marks.mean()), bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))), ram)
 
@@ -276,6 +280,10 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
     if dims == index.dim:
         return
     depth = min(DEEPEST, len(index))
+    if not index.scans(dims) and is_graph(index.prefix_index(dims)):
+        depth = min(depth, effort - MARGIN)  # asked for more it would look harder than the plan does
+    if depth <= k:
+        return
     shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     deep = Stage(dims, depth, effort)
     ids = propose(index, queries, deep).ids if index.scans(dims) else ask(index, queries, deep)[1]
@@ -311,15 +319,15 @@ def _promising(trials: list[Trial]) -> list[Trial]:
     return [t for t in trials if t.reached] + list(short.values())
 
 
-def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> Rows:
-    """Ids that `plan` gives the queries at `rows`, asked for one more, as each query's own row is left out."""
+def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> BatchHits:
+    """What `plan` gives the queries at `rows`, asked for one more, as each query's own row is left out."""
     *early, last = plan.stages
     wider = Plan((*early, Stage(last.dims, goal.k + 1, last.effort))) if not early or early[-1].keep > goal.k else plan
-    return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k).ids
+    return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k)
 
 
 def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress) -> tuple[list[Trial], float]:
-    """`trials` with their times, and that of exact search: p50 of single queries in ms, on one thread.
+    """`trials` with their times, and that of exact search: p50 of single queries in ms, FAISS and the kernels on one thread.
 
     A plan answers all queries in a row, as one in use does; a round is every plan's turn, so that a slow moment of the machine is not
     one plan's bad luck.
@@ -327,6 +335,7 @@ def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress) ->
     queries = goal.queries[np.linspace(0, len(goal.queries) - 1, TIMED).astype(int)]
     jobs: list[Callable[[NDArray[np.float32]], object]] = [partial(search, index, plan=trial.plan) for trial in trials]
     jobs.append(partial(exact_pruned, index, k=goal.k))
+    load()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     times = np.empty((ROUNDS, len(jobs), len(queries)))
