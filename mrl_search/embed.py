@@ -1,11 +1,14 @@
 """Embedding a corpus: an encoder and a source of images become the files of an `EmbeddingSet`.
 
 Rows are appended to `vectors.npy` and `items.jsonl` in the order of the source, and `progress.json` says how far both are whole. A run
-that was killed continues from there: nothing is embedded twice, and nothing half-written is read.
+that was killed continues from there, or from the first image whose file was written since: nothing half-written is read, nothing
+outdated is kept, and little is embedded twice.
 """
 
+import contextlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -68,7 +71,7 @@ def embed(
     """
     dim, total = encoder.dims[-1], len(source.paths)
     job = xxhash.xxh3_128_hexdigest("\n".join([encoder.fingerprint, dtype, source.name, *source.paths]).encode(errors="surrogateescape"))
-    state = _read_progress(folder, job)
+    state = _without_changed(source, folder, _read_progress(folder, job))
     folder.mkdir(parents=True, exist_ok=True)
     if not state.read:
         empty_folder(folder)
@@ -139,6 +142,26 @@ def _read_progress(folder: Path, job: str) -> Progress:
             f"{folder} holds an unfinished run of other images or another model.", f"Remove {folder}, or choose another --out."
         )
     return state
+
+
+def _without_changed(source: Source, folder: Path, state: Progress) -> Progress:
+    """`state` up to the first image whose file was written, or went, after its last commit."""
+    if not state.read:
+        return state
+    since = (folder / PROGRESS).stat().st_mtime
+    first = next((i for i in range(state.read) if _written(source.paths[i]) > since), state.read)
+    if first == state.read:
+        return state
+    lines = (folder / LOG).read_bytes().splitlines(keepends=True)[:first]
+    return Progress(state.job, first, sum("reason" not in json.loads(line) for line in lines), sum(map(len, lines)))
+
+
+def _written(path: str) -> float:
+    """When the file of an image was written, or the data set that holds it, in seconds; 0 where there is none to ask, as on the hub."""
+    for place in (path, path.rpartition("#")[0]):
+        with contextlib.suppress(OSError, ValueError):  # the latter: names that no file can have
+            return Path(place).stat().st_mtime if place else 0.0
+    return 0.0 if "#" in path else math.inf
 
 
 def _commit(folder: Path, state: Progress, *files: BinaryIO) -> None:

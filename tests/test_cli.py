@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.data.drawn import write_corpus
+from mrl_search.data.images import content_hash
+from mrl_search.index import Index
 from mrl_search.storage import building_folder
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
@@ -430,6 +432,39 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     vectors = [np.load(folder / "vectors.npy").astype(np.float32) for folder in (out, place / "index")]
     assert np.allclose(*vectors, atol=1e-3)  # in batches of another size, so not to the last bit
     assert not (out / "progress.json").exists()
+
+
+@pytest.mark.parametrize(("changed", "again"), [("cat/broken.jpg", 24), ("cat/cat-0010.jpg", 13), ("dog/dog-0019.jpg", 0)])
+def test_a_build_that_goes_on_reads_again_what_was_written_since(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, again: int
+) -> None:
+    from mrl_search import embed as module
+    from mrl_search.models.encoder import NetworkEncoder
+
+    monkeypatch.setattr(module, "BATCH", 8)
+    monkeypatch.setattr(module, "COMMIT", 1)
+    shutil.copytree(place / "pictures", tmp_path / "pictures")
+    encode, seen = NetworkEncoder.encode, []
+
+    def counting(self: NetworkEncoder, pictures: np.ndarray) -> np.ndarray:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(NetworkEncoder, "encode", counting)
+    args = ("build-index", tmp_path / "pictures", "--model", place / "run", "--out", tmp_path / "index")
+    assert run(*args).exit_code == 130 and sum(seen) == 23  # and one that is broken
+    file, new = tmp_path / "pictures" / changed, place / "fresh" / "dog" / "dog-0001.jpg"
+    shutil.copyfile(new, file)
+    os.utime(file, (2e9, 2e9))
+    monkeypatch.setattr(NetworkEncoder, "encode", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
+    ok(*args)
+    mended = changed.endswith("broken.jpg")
+    assert sum(seen[3:]) == 17 + again
+    index = Index.open(tmp_path / "index")
+    assert len(index) == 40 + mended and len(index.embeddings.skipped) == 1 - mended
+    assert index.embeddings.hashes[index.embeddings.paths.tolist().index(str(file))] == content_hash(new.read_bytes())
 
 
 def test_what_another_killed_build_left_is_no_part_of_an_index(place: Path, tmp_path: Path) -> None:
