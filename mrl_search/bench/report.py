@@ -73,7 +73,7 @@ def introduction(run: Run) -> list[str]:
         else:
             low, high = (f"{100 * x:+.1f}" for x in (e.difference.low, e.difference.high))
             said.append(
-                f"{e.measure}: {e.dims} dims are statistically as good as all {e.longest}: "
+                f"{e.measure}: {e.dims} dims are not significantly worse than all {e.longest}: "
                 f"{e.share.value:.1%} beside {e.full.value:.1%}, a difference of {100 * e.difference.value:+.1f} points with a 95% "
                 f"interval from {low} to {high} (McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). "
                 "No longer prefix is significantly worse."

@@ -41,7 +41,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Enough:
-    """The smallest prefix that is as good as the full length by one measure: neither it nor a longer one is significantly worse.
+    """The smallest prefix that is enough by one measure: neither it nor a longer one is significantly worse than the full length.
 
     `p` is McNemar's, of its difference from the full length; `share` its accuracy, `full` that of the full length. `difference` is
     the first less the second, with the 95% interval of paired differences: how much worse it may be though no test tells. `longest` is
@@ -112,7 +112,7 @@ def rate_of(run: Run, name: str) -> float | None:
 
 
 def enough(run: Run) -> list[Enough]:
-    """For each measure that is right or wrong: the smallest prefix that is statistically as good as the full length."""
+    """For each measure that is right or wrong: the smallest prefix from which on none is significantly worse than the full length."""
     votes = {r["dims"]: r["vote"] for r in run.of("prefix")}
     heads = {r["dims"]: r["linear"] for r in run.of("prefix")}
     copies = {r["dims"]: r["right"] for r in run.of("instance")}
