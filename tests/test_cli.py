@@ -404,21 +404,27 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
     assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", tmp_path / "index"), "was built with the model")
 
 
-def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Builds of eight pictures a batch, the first of which is stopped by the user after three; sizes of the batches that were embedded."""
     from mrl_search import embed as module
     from mrl_search.models.encoder import NetworkEncoder
 
     monkeypatch.setattr(module, "BATCH", 8)
     monkeypatch.setattr(module, "COMMIT", 1)
-    encode, seen = NetworkEncoder.encode, []
+    encode, seen, stops = NetworkEncoder.encode, list[int](), [KeyboardInterrupt]
 
     def counting(self: NetworkEncoder, pictures: np.ndarray) -> np.ndarray:
-        if len(seen) == 3:
-            raise KeyboardInterrupt
+        if len(seen) == 3 and stops:
+            raise stops.pop()
         seen.append(len(pictures))
         return encode(self, pictures)
 
     monkeypatch.setattr(NetworkEncoder, "encode", counting)
+    return seen
+
+
+def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tmp_path: Path, interrupted: list[int]) -> None:
     out = tmp_path / "index"
     args = ("build-index", place / "pictures", "--model", place / "run", "--out", out)
     assert run(*args).exit_code == 130
@@ -426,9 +432,8 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", out), "not finished yet")
     other = ("build-index", place / "fresh", "--model", place / "run", "--out", out)
     assert_error(run(*other), "unfinished run of other images")
-    monkeypatch.setattr(NetworkEncoder, "encode", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
     ok(*args)
-    assert sum(seen) == 40
+    assert sum(interrupted) == 40
     vectors = [np.load(folder / "vectors.npy").astype(np.float32) for folder in (out, place / "index")]
     assert np.allclose(*vectors, atol=1e-3)  # in batches of another size, so not to the last bit
     assert not (out / "progress.json").exists()
@@ -436,32 +441,17 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
 
 @pytest.mark.parametrize(("changed", "again"), [("cat/broken.jpg", 24), ("cat/cat-0010.jpg", 13), ("dog/dog-0019.jpg", 0)])
 def test_a_build_that_goes_on_reads_again_what_was_written_since(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, again: int
+    place: Path, tmp_path: Path, interrupted: list[int], changed: str, again: int
 ) -> None:
-    from mrl_search import embed as module
-    from mrl_search.models.encoder import NetworkEncoder
-
-    monkeypatch.setattr(module, "BATCH", 8)
-    monkeypatch.setattr(module, "COMMIT", 1)
     shutil.copytree(place / "pictures", tmp_path / "pictures")
-    encode, seen = NetworkEncoder.encode, []
-
-    def counting(self: NetworkEncoder, pictures: np.ndarray) -> np.ndarray:
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        seen.append(len(pictures))
-        return encode(self, pictures)
-
-    monkeypatch.setattr(NetworkEncoder, "encode", counting)
     args = ("build-index", tmp_path / "pictures", "--model", place / "run", "--out", tmp_path / "index")
-    assert run(*args).exit_code == 130 and sum(seen) == 23  # and one that is broken
+    assert run(*args).exit_code == 130 and sum(interrupted) == 23  # and one that is broken
     file, new = tmp_path / "pictures" / changed, place / "fresh" / "dog" / "dog-0001.jpg"
     shutil.copyfile(new, file)
     os.utime(file, (2e9, 2e9))
-    monkeypatch.setattr(NetworkEncoder, "encode", lambda self, p: (seen.append(len(p)), encode(self, p))[1])
     ok(*args)
     mended = changed.endswith("broken.jpg")
-    assert sum(seen[3:]) == 17 + again
+    assert sum(interrupted[3:]) == 17 + again
     index = Index.open(tmp_path / "index")
     assert len(index) == 40 + mended and len(index.embeddings.skipped) == 1 - mended
     assert index.embeddings.hashes[index.embeddings.paths.tolist().index(str(file))] == content_hash(new.read_bytes())
