@@ -165,6 +165,10 @@ class EmbeddingSet:
         predicted: NDArray[np.object_] = np.array(self.manifest.classes, dtype=object)[self.linear_scores(dims).argmax(axis=1)]
         return predicted
 
+    def has_head(self, dims: int, labels: Iterable[str | None]) -> bool:
+        """Whether there is a linear head at `dims` that knows any of `labels`."""
+        return dims in self.heads and not set(self.manifest.classes).isdisjoint(labels)
+
     def save(self, out: Path) -> None:
         """Write the set as a new folder; FAISS indexes are added to it by `mrl_search.index`.
 

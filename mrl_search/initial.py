@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -9,10 +10,24 @@ from mrl_search.axes import bands
 from mrl_search.config import TrainConfig, to_mapping
 from mrl_search.errors import ConfigError
 from mrl_search.models.backbones import CompactBackbone
-from mrl_search.models.checkpoint import ModelFile
+from mrl_search.models.checkpoint import ModelFile, load_model
 from mrl_search.models.network import MatryoshkaNetwork
 
-__all__ = ["check_init", "keep_share", "new_network", "warn_of_leaks"]
+__all__ = ["keep_share", "load_init", "new_network", "warn_of_leaks"]
+
+
+def load_init(config: TrainConfig) -> ModelFile | None:
+    """The model that a recipe names in `init`; None where its run begins anew.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+        ConfigError: it has other layers than the recipe.
+    """
+    if not config.init:
+        return None
+    begun = load_model(Path(config.init))
+    _check_fit(config, begun)
+    return begun
 
 
 def warn_of_leaks(config: TrainConfig, begun: ModelFile | None, pictures: str) -> None:
@@ -39,7 +54,7 @@ def new_network(config: TrainConfig, classes: tuple[str, ...], begun: ModelFile 
         bands(config.model.dims, max(0, len(classes) - 1), network.backbone.project.in_features, config.axes.share)
     if begun is None:
         return network
-    check_init(config, begun, classes)
+    _check_fit(config, begun, classes)
     if begun.config.pool == config.model.pool:
         network.load_state_dict(begun.network.state_dict())
     else:
@@ -47,7 +62,7 @@ def new_network(config: TrainConfig, classes: tuple[str, ...], begun: ModelFile 
     return network
 
 
-def check_init(config: TrainConfig, begun: ModelFile, classes: tuple[str, ...] | None = None) -> None:
+def _check_fit(config: TrainConfig, begun: ModelFile, classes: tuple[str, ...] | None = None) -> None:
     """Raise ConfigError unless a run can begin with the model in its `init`; without `classes`, as far as the recipe tells."""
     fits = config.model.backbone == "compact" or begun.size == max(config.schedule.sizes.values())
     model = begun.config

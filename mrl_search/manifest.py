@@ -117,16 +117,11 @@ class Manifest:
                 f"Remove it and shrink the larger index again: mrl-search shrink INDEX --dims {self.dim} --out {shlex.quote(str(folder))}"
             )
         part = PART.fullmatch(self.source)
-        options = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
-        options += f" --split {part[2]}" if part else ""
-        what = (
-            "Remove it and rebuild, with what other options it had (--items, --rotate, --dims, …)"
-            if self.own_vectors
-            else "Remove it and rebuild"
-        )
-        return (
-            f"{what} with: mrl-search build-index {shlex.quote(part[1] if part else self.source)} --out {shlex.quote(str(folder))}{options}"
-        )
+        source, split = (part[1], f" --split {part[2]}") if part else (self.source, "")
+        model = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
+        lost = ", with what other options it had (--items, --rotate, --dims, …)" if self.own_vectors else ""
+        command = f"mrl-search build-index {shlex.quote(source)} --out {shlex.quote(str(folder))}{model}{split}"
+        return f"Remove it and rebuild{lost} with: {command}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -30,8 +30,8 @@ from mrl_search.data.augment import shrink, to_network
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import digest, split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
-from mrl_search.initial import check_init, keep_share, new_network, warn_of_leaks
-from mrl_search.models.checkpoint import DESCRIPTION, load_model, save_model
+from mrl_search.initial import keep_share, load_init, new_network, warn_of_leaks
+from mrl_search.models.checkpoint import DESCRIPTION, save_model
 from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
 from mrl_search.storage import claim, write_atomically, writing
@@ -114,7 +114,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.", "Use more images, or --set schedule.batch=16."
         )
     check_run(out, config)
-    begun = load_model(Path(config.init)) if config.init else None
+    begun = load_init(config)
     pictures = digest(pixels.labels, pixels.hashes)
     warn_of_leaks(config, begun, pictures)
     origin = {"pictures": pictures, "init": begun.fingerprint if begun else ""}
@@ -256,9 +256,7 @@ def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
 
 
 def check_run(out: Path, config: TrainConfig) -> None:
-    """Raise unless `out` is new, or holds an unfinished run of the same recipe, and the run can begin with the model in `init`."""
-    if config.init:
-        check_init(config, load_model(Path(config.init)))
+    """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
     if (out / DESCRIPTION).exists():
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     above = next(place for place in (out, *out.parents) if place.exists())

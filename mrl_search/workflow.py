@@ -156,7 +156,8 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
             labels.append(picture.label)
             hashes.append(picture.hash)
         progress("splitting", done, len(source.paths))
-    if encoder.training.get("pictures", digest(labels, hashes)) != digest(labels, hashes):
+    pictures = digest(labels, hashes)
+    if encoder.training.get("pictures", pictures) != pictures:
         raise DataError(
             f"{source.name} does not hold the same pictures as when {encoder.name} was trained, so nobody knows which of them trained.",
             "Leave --split out, or name the pictures as they were.",

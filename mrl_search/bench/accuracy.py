@@ -71,7 +71,7 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
     for d in index.dims:
         right: dict[str, NDArray[np.bool_]] = {}
         precision: NDArray[np.float64] | None = None
-        if set(queries.manifest.classes) & set(truth) and d in queries.heads:
+        if queries.has_head(d, truth):
             right["linear_top1"] = queries.linear_predictions(d)[labelled] == truth
         if len(labelled) and corpus_labelled:
             hits = search_others(index, vectors, hashes, Plan.single(d, max(k, RANKS)))

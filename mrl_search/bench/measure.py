@@ -79,7 +79,7 @@ class _Bench:
             if self.journal.has("prefix", dims=d):
                 continue
             linear = vote = None
-            if set(queries.embeddings.manifest.classes) & set(own) and d in queries.embeddings.heads:
+            if queries.embeddings.has_head(d, own):
                 linear = pack(queries.embeddings.linear_predictions(d)[queries.rows][queries.labelled] == own)
             if len(own):
                 asked = Contestant(f"{d} dims", Plan.single(d, self.settings.neighbours))

@@ -66,10 +66,10 @@ def query(
     start = time.perf_counter()
     if exact:
         hits = search.exact_pruned(opened, queries.rows, k, allowed)
-    elif certify and not adaptive:
-        hits = search.certify(opened, queries.rows, chosen, allowed, k)
     elif adaptive:
         hits = search.search_adaptive(opened, queries.rows, chosen, k, allowed)
+    elif certify:
+        hits = search.certify(opened, queries.rows, chosen, allowed, k)
     else:
         hits = search.search(opened, queries.rows, chosen, allowed).first(k)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)

@@ -51,10 +51,12 @@ def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None
     from mrl_search.config import to_toml
     from mrl_search.data.pixels import load_pixels
     from mrl_search.data.sources import open_source
+    from mrl_search.initial import load_init
     from mrl_search.training import check_run, pixel_side
     from mrl_search.training import train as run
 
     check_run(out, config)
+    load_init(config)  # now, and not only when all pictures are decoded
     source = open_source(src)
     main = bool(PartialState().is_main_process)
     if main:

@@ -16,7 +16,10 @@ __all__ = ["Pixels", "load_pixels"]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Decoded pictures, aligned: `images` (n, 3, side, side) uint8, `labels` (None where unknown), `hashes` of the files' bytes, `rows`."""
+    """Decoded pictures, aligned: `images` (n, 3, side, side) uint8, `labels` (None where unknown), `hashes` of the files' bytes.
+
+    `rows` are their positions in the source, `skipped` the others.
+    """
 
     images: Tensor
     labels: list[str | None]
@@ -50,6 +53,6 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
     if not labels:
         raise DataError(
             f"No image of {source.name} can be used; the first: {skipped[0].path}: {skipped[0].reason}.",
-            "Look at the files, or ask for less.",
+            "Look at the files, or lower data.min_side.",
         )
     return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped, rows)

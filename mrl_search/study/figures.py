@@ -71,7 +71,8 @@ def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
     """Validation images on their principal plane: a panel a system and prefix, a colour a label or group, the six most frequent."""
     if not jobs:
         return None
-    columns = max(len(job.of("scatter")) for job in jobs)
+    most = max(len(job.of("scatter")) for job in jobs)
+    columns = most if most > 1 else 4
     planes: list[tuple[str, Mapping[str, Any]] | None] = []
     for job in jobs:
         own = [(job.job["run"], line) for line in job.of("scatter")]
