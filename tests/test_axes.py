@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mrl_search.axes import arrange, class_axes, fit_heads, image_axes, set_axes
 from mrl_search.config import AugmentConfig, AxesConfig, ModelConfig, to_mapping, to_toml
 from mrl_search.data.augment import to_network, views
+from mrl_search.data.splits import split_rows
 from mrl_search.errors import ConfigError
 from mrl_search.losses import MatryoshkaLoss
 from mrl_search.models.checkpoint import load_model
@@ -183,6 +184,19 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
         assert torch.allclose(again, still, atol=1e-3 * float(still.abs().max()))
 
 
+def test_every_kind_of_view_counts_alike() -> None:
+    """Views that are drawn without chance: twice the same kind is that kind, and another kind is another projection."""
+    images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
+    dull, flat = (AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=flip, blur=0.0) for flip in (1.0, 0.0))
+    weights = {}
+    for name, kinds in {"one": (dull,), "twice": (dull, dull), "other": (flat,), "both": (dull, flat)}.items():
+        network, config = _network()
+        list(set_axes(network, config.dims, images, torch.arange(40) % 2, 2, 32, AxesConfig(0.2, kinds), loss, 0))
+        weights[name] = network.backbone.project.weight.detach()
+    assert torch.allclose(weights["one"], weights["twice"], atol=1e-5)
+    assert not torch.allclose(weights["one"], weights["both"], atol=1e-2)
+
+
 def _shrunk(images: Tensor) -> Tensor:
     return F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
 
@@ -222,6 +236,25 @@ def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_p
     assert encoder.training["last_epoch"]["epoch"] == 3
     rows = encoder.encode(_shrunk(noise_pixels().images).permute(0, 2, 3, 1).numpy())
     assert rows.shape == (40, 32) and np.isfinite(rows).all()
+
+
+def test_pictures_that_validate_change_nothing_of_what_is_learnt(tmp_path: Path) -> None:
+    pixels = noise_pixels()
+    _, held_out = split_rows(pixels.labels, pixels.hashes, AXES.data)
+    other = pixels.images.clone()
+    other[held_out] = 255 - other[held_out]
+    for name, images in (("one", pixels.images), ("other", other)):
+        list(train(replace(pixels, images=images), AXES, tmp_path / name, "a list"))
+    assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
+
+
+def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> None:
+    list(train(noise_pixels(), change(AXES, schedule__epochs=1), tmp_path / "start", "a list"))
+    config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=0)
+    for name, changed in (("small", {"embed_size": 32}), ("large", {"embed_size": 40})):
+        list(train(noise_pixels(), change(config, **{f"schedule__{k}": v for k, v in changed.items()}), tmp_path / name, "a list"))
+    small, large = (weights_of(tmp_path / name)["backbone.project.weight"] for name in ("small", "large"))
+    assert load_model(tmp_path / "large").size == 40 and not torch.allclose(small, large)
 
 
 def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:

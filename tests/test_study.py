@@ -115,7 +115,7 @@ def lines(place: Path, key: str, kind: str) -> list[dict]:
 def test_the_definition_of_the_study_is_whole() -> None:
     study = load_study(STUDY / "study.toml")
     counts = {name: len(jobs_of(study, name)) for name in study.parts}
-    assert counts == {"seed": 3, "seed-reduced": 3, "significance": 20, "animals": 11, "ablation": 6, "ablation-reduced": 10}
+    assert counts == {"seed": 3, "seed-reduced": 3, "significance": 20, "animals": 12, "ablation": 6, "ablation-reduced": 10}
     seed, reduced = (jobs_of(study, name)[0].config for name in ("seed", "seed-reduced"))
     assert (seed.model.widths, seed.schedule.size(0)) == ((256, 512, 512, 512), 256)
     assert (reduced.model.widths, reduced.schedule.size(0)) == ((64, 128, 128, 128), 128)
@@ -125,7 +125,7 @@ def test_the_definition_of_the_study_is_whole() -> None:
     } == {(r, f, r, f == 1, 0.5, r) for r in range(5) for f in (0, 1)}
     animals = jobs_of(study, "animals")
     assert [j.config.model.heads for j in animals][:3] == ["linear", "tied", "linear"]
-    assert sorted(d for j in animals for d in j.config.model.dims if len(j.config.model.dims) == 1) == [8, 16, 32, 64, 128, 256, 512, 1024]
+    assert sorted(d for j in animals for d in j.config.model.dims if len(j.config.model.dims) == 1) == [8, 16, 32, 64, 128, 256, 512, 1024, 1024]
     assert {12, 24, 48, 96, 192, 384, 768} < set(study.part("animals").dims)
     parts = {(j.run.name, j.config.objective.label > 0, j.config.objective.instance > 0) for j in jobs_of(study, "ablation")}
     assert parts == {("joint", True, True), ("labels", True, False), ("similarity", False, True)}

@@ -121,13 +121,24 @@ def test_pictures_are_decoded_for_the_sharpest_of_their_views() -> None:
 
 
 RUN = """
+import json
 import sys
 from pathlib import Path
 
 from tiny_runs import TINY, change, noise_pixels
+from mrl_search.objective import Objective
 from mrl_search.training import train
 
 out, label = Path(sys.argv[1]), float(sys.argv[2])
+step = Objective.__call__
+
+def watched(self, network, pictures, target, chance):
+    seen = [sum(p.double().sum().item() for p in network.parameters()), pictures.double().mean().item(), chance.initial_seed()]
+    with open(f"{out}-{self.accelerator.process_index}.jsonl", "a") as file:
+        file.write(json.dumps(seen) + "\\n")
+    return step(self, network, pictures, target, chance)
+
+Objective.__call__ = watched
 list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list"))
 """
 
@@ -135,12 +146,18 @@ list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label),
 @pytest.mark.parametrize("label", [1.0, 0.0])
 def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     (tmp_path / "run.py").write_text(RUN)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
-    command = [*launch, "--dynamo_backend=no", "--main_process_port=0", str(tmp_path / "run.py"), str(tmp_path / "out"), str(label)]
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # accelerate starts one on processors
+    command = [*launch, str(tmp_path / "run.py"), str(tmp_path / "out"), str(label)]
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment |= {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert list(lines[0]["accuracy"]) == (["8", "16"] if label else [])
     assert load_model(tmp_path / "out").classes == (("cat", "dog") if label else ())
+    one, other = ([json.loads(line) for line in (tmp_path / f"out-{rank}.jsonl").read_text().splitlines()] for rank in (0, 1))
+    assert len(one) == 3 * 2  # 32 pictures, in batches of eight for each of the two
+    for (weights, pictures, views), (same_weights, other_pictures, other_views) in zip(one, other, strict=True):
+        assert weights == same_weights and pictures != other_pictures and views != other_views
+    assert len({weights for weights, _, _ in one}) == 6

@@ -119,14 +119,15 @@ def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> Non
     assert records[2].label_loss != labels[2].label_loss
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int) -> None:
-    whole = train_tiny(tmp_path / "whole")
-    stop_after(tmp_path / "parts", epochs)
+@pytest.mark.parametrize(("epochs", "memory"), [(1, 0), (2, 0), (1, 24)])
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int, memory: int) -> None:
+    config = change(TINY, objective__memory=memory)
+    whole = train_tiny(tmp_path / "whole", config)
+    stop_after(tmp_path / "parts", epochs, config)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["checkpoint.safetensors", "recipe.toml", "records.jsonl"]
     with pytest.raises(ModelError, match="There is no finished model"):
         load_encoder(str(tmp_path / "parts"))
-    rest = train_tiny(tmp_path / "parts")
+    rest = train_tiny(tmp_path / "parts", config)
     assert [r.epoch for r in rest] == list(range(epochs + 1, 4))
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     for a, b in zip(whole[epochs:], rest, strict=True):
