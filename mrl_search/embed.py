@@ -1,16 +1,16 @@
 """Embedding a corpus: an encoder and a source of images become the files of an `EmbeddingSet`.
 
 Rows are appended to `vectors.npy` and `items.jsonl` in the order of the source, and `progress.json` says how far both are whole. A run
-that was killed continues from there, or from the first image whose file was written since: nothing half-written is read, nothing
-outdated is kept, and little is embedded twice.
+that was killed continues from there, or from the first image whose bytes or label are others by now: nothing half-written is read,
+nothing outdated is kept, and little is embedded twice.
 """
 
-import contextlib
 import io
 import json
-import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,14 +21,15 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from mrl_search.data.images import content_hash
 from mrl_search.data.reading import Picture, read_pictures
 from mrl_search.data.sources import Source
 from mrl_search.embeddings import write_heads, write_skipped
-from mrl_search.errors import DataError, IndexFolderError, Skipped
+from mrl_search.errors import BrokenImage, DataError, IndexFolderError, Skipped
 from mrl_search.items import ITEMS_SCHEMA, write_items
 from mrl_search.manifest import VECTORS
 from mrl_search.models.encoder import Encoder
-from mrl_search.storage import PROGRESS, empty_folder, write_atomically, writing
+from mrl_search.storage import PROGRESS, write_atomically, writing
 from mrl_search.vectors import l2_normalize
 
 __all__ = ["embed", "embed_pictures"]
@@ -71,12 +72,17 @@ def embed(
     """
     dim, total = encoder.dims[-1], len(source.paths)
     job = xxhash.xxh3_128_hexdigest("\n".join([encoder.fingerprint, dtype, source.name, *source.paths]).encode(errors="surrogateescape"))
-    state = _without_changed(source, folder, _read_progress(folder, job))
     folder.mkdir(parents=True, exist_ok=True)
-    if not state.read:
-        empty_folder(folder)
-    row_bytes = dim * np.dtype(dtype).itemsize
-    header = _header_bytes(dim, dtype)
+    row_bytes, header = dim * np.dtype(dtype).itemsize, _header_bytes(dim, dtype)
+    state = _read_progress(folder, job)
+    if state.read:
+        state = _still_true(source, encoder, folder, state, progress)
+    if not (folder / VECTORS).exists() or (folder / VECTORS).stat().st_size < header + state.kept * row_bytes:
+        state = Progress(job)
+    _commit(folder, state)  # before anything is cut off
+    for left in folder.iterdir():  # by a run that was stopped, and may have had another spec
+        if left.name not in {VECTORS, LOG, PROGRESS}:
+            left.unlink()
     with (
         _open_at(folder / VECTORS, header + state.kept * row_bytes if state.read else 0) as vectors,
         _open_at(folder / LOG, state.log_bytes) as log,
@@ -99,15 +105,13 @@ def embed(
                     _commit(folder, state, vectors, log)
             if progress:
                 progress(state.read, total)
-        entries = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-        skipped = [Skipped(**entry) for entry in entries if "reason" in entry]
-        if not state.kept:
-            clear_progress(folder)
-            raise DataError(
-                f"No image of {source.name} can be read; the first: {skipped[0].path}: {skipped[0].reason}.", "Look at the files."
-            )
         vectors.seek(0)
         _write_header(vectors, state.kept, dim, dtype)
+    entries = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    skipped = [Skipped(**entry) for entry in entries if "reason" in entry]
+    if not state.kept:
+        shutil.rmtree(folder)
+        raise DataError(f"No image of {source.name} can be read; the first: {skipped[0].path}: {skipped[0].reason}.", "Look at the files.")
     items = [{"id": i, **entry} for i, entry in enumerate(entry for entry in entries if "reason" not in entry)]
     write_items(folder, pa.Table.from_pylist(items, ITEMS_SCHEMA))
     write_heads(folder, encoder.heads)
@@ -139,29 +143,39 @@ def _read_progress(folder: Path, job: str) -> Progress:
     state = Progress(**json.loads(file.read_text()))
     if state.job != job:
         raise IndexFolderError(
-            f"{folder} holds an unfinished run of other images or another model.", f"Remove {folder}, or choose another --out."
+            f"{folder} holds an unfinished run of other images, another model, or another --dtype.",
+            f"Remove {folder}, or choose another --out.",
         )
     return state
 
 
-def _without_changed(source: Source, folder: Path, state: Progress) -> Progress:
-    """`state` up to the first image whose file was written, or went, after its last commit."""
-    if not state.read:
-        return state
-    since = (folder / PROGRESS).stat().st_mtime
-    first = next((i for i in range(state.read) if _written(source.paths[i]) > since), state.read)
-    if first == state.read:
-        return state
-    lines = (folder / LOG).read_bytes().splitlines(keepends=True)[:first]
-    return Progress(state.job, first, sum("reason" not in json.loads(line) for line in lines), sum(map(len, lines)))
+def _still_true(source: Source, encoder: Encoder, folder: Path, state: Progress, progress: Callable[[int, int], None] | None) -> Progress:
+    """`state` up to the first image of which the log does not tell what there is now: its bytes, its label, or why it was skipped."""
+    lines = (folder / LOG).read_bytes()[: state.log_bytes].splitlines(keepends=True)
+    entries = [json.loads(line) for line in lines]
+    broken = [i for i, entry in enumerate(entries) if "reason" in entry]
+    again = zip(broken, read_pictures(source, encoder.size, rows=broken), strict=True)
+    mended = {i for i, picture in again if isinstance(picture, Picture) or asdict(picture) != entries[i]}
 
+    def same(row: int) -> bool:
+        if "reason" in (entry := entries[row]):
+            return row not in mended
+        try:
+            return entry["label"] == source.labels[row] and entry["hash"] == content_hash(source.read(row))
+        except BrokenImage:
+            return False
 
-def _written(path: str) -> float:
-    """When the file of an image was written, or the data set that holds it, in seconds; 0 where there is none to ask, as on the hub."""
-    for place in (path, path.rpartition("#")[0]):
-        with contextlib.suppress(OSError, ValueError):  # the latter: names that no file can have
-            return Path(place).stat().st_mtime if place else 0.0
-    return 0.0 if "#" in path else math.inf
+    first = 0
+    with ThreadPoolExecutor() as pool:
+        while first < len(entries):
+            block = list(pool.map(same, range(first, min(first + BATCH, len(entries)))))
+            first += (*block, False).index(False)
+            if not all(block):
+                break
+            if progress:
+                progress(first, len(source.paths))
+    lines = lines[:first]
+    return Progress(state.job, first, sum("reason" not in entry for entry in entries[:first]), sum(map(len, lines)))
 
 
 def _commit(folder: Path, state: Progress, *files: BinaryIO) -> None:

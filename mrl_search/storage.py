@@ -114,7 +114,12 @@ def claim(building: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    handle = os.open(building, os.O_RDONLY)
+    try:
+        handle = os.open(building, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise IndexFolderError(
+            f"Another process has just finished {building}.", "Look at what it made, or choose another --out."
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

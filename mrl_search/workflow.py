@@ -69,8 +69,6 @@ def build_index(
     building = building_folder(out)
     with claim(building):
         count = embed(source, encoder, building, spec.dtype, lambda done, total: progress("embedding", done, total))
-        for left in (*building.glob("prefix-*"), *building.glob(".*")):  # by a run that was stopped, and may have had another spec
-            left.unlink()
         factory = add_prefix_indexes(building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total))
         manifest = Manifest(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,

@@ -187,14 +187,15 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
 def test_every_kind_of_view_counts_alike() -> None:
     """Views that are drawn without chance: twice the same kind is that kind, and another kind is another projection."""
     images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
-    dull, flat = (AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=flip, blur=0.0) for flip in (1.0, 0.0))
+    whole = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, jitter=(0.0,) * 4)
+    mirrored, cut = replace(whole, flip=1.0), replace(whole, flip=0.0, scale=(0.25, 0.25), outside="zeros")
     weights = {}
-    for name, kinds in {"one": (dull,), "twice": (dull, dull), "other": (flat,), "both": (dull, flat)}.items():
+    for name, kinds in {"one": (mirrored,), "twice": (mirrored, mirrored), "both": (mirrored, cut)}.items():
         network, config = _network()
         list(set_axes(network, config.dims, images, torch.arange(40) % 2, 2, 32, AxesConfig(0.2, kinds), loss, 0))
         weights[name] = network.backbone.project.weight.detach()
-    assert torch.allclose(weights["one"], weights["twice"], atol=1e-5)
-    assert not torch.allclose(weights["one"], weights["both"], atol=1e-2)
+    assert torch.allclose(weights["one"], weights["twice"], atol=1e-3)
+    assert not torch.allclose(weights["one"], weights["both"], atol=0.1)
 
 
 def _shrunk(images: Tensor) -> Tensor:

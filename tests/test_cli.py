@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
+from mrl_search.data import sources
 from mrl_search.data.drawn import write_corpus
 from mrl_search.data.images import content_hash
 from mrl_search.index import Index
-from mrl_search.storage import building_folder
+from mrl_search.models.encoder import NetworkEncoder
+from mrl_search.storage import building_folder, claim
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
 
@@ -408,7 +412,6 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Builds of eight pictures a batch, the first of which is stopped by the user after three; sizes of the batches that were embedded."""
     from mrl_search import embed as module
-    from mrl_search.models.encoder import NetworkEncoder
 
     monkeypatch.setattr(module, "BATCH", 8)
     monkeypatch.setattr(module, "COMMIT", 1)
@@ -430,8 +433,13 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
     assert run(*args).exit_code == 130
     assert not out.exists()
     assert_error(run("query", place / "fresh" / "cat" / "cat-0000.jpg", "--index", out), "not finished yet")
-    other = ("build-index", place / "fresh", "--model", place / "run", "--out", out)
-    assert_error(run(*other), "unfinished run of other images")
+    ok("train", place / "pictures", "--recipe", "drawn", *(x for s in (*TINY, "seed=5") for x in ("--set", s)), "--out", tmp_path / "run")
+    for other in (
+        ("build-index", place / "fresh", "--model", place / "run", "--out", out),
+        ("build-index", place / "pictures", "--model", tmp_path / "run", "--out", out),
+        (*args, "--dtype", "float32"),
+    ):
+        assert_error(run(*other), "unfinished run of other images, another model, or another --dtype")
     ok(*args)
     assert sum(interrupted) == 40
     vectors = [np.load(folder / "vectors.npy").astype(np.float32) for folder in (out, place / "index")]
@@ -440,7 +448,7 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(place: Path, tm
 
 
 @pytest.mark.parametrize(("changed", "again"), [("cat/broken.jpg", 24), ("cat/cat-0010.jpg", 13), ("dog/dog-0019.jpg", 0)])
-def test_a_build_that_goes_on_reads_again_what_was_written_since(
+def test_a_build_that_goes_on_reads_again_what_is_another_picture_by_now(
     place: Path, tmp_path: Path, interrupted: list[int], changed: str, again: int
 ) -> None:
     shutil.copytree(place / "pictures", tmp_path / "pictures")
@@ -448,13 +456,71 @@ def test_a_build_that_goes_on_reads_again_what_was_written_since(
     assert run(*args).exit_code == 130 and sum(interrupted) == 23  # and one that is broken
     file, new = tmp_path / "pictures" / changed, place / "fresh" / "dog" / "dog-0001.jpg"
     shutil.copyfile(new, file)
-    os.utime(file, (2e9, 2e9))
+    os.utime(file, (1e9, 1e9))  # as cp -p leaves it
     ok(*args)
     mended = changed.endswith("broken.jpg")
     assert sum(interrupted[3:]) == 17 + again
     index = Index.open(tmp_path / "index")
     assert len(index) == 40 + mended and len(index.embeddings.skipped) == 1 - mended
     assert index.embeddings.hashes[index.embeddings.paths.tolist().index(str(file))] == content_hash(new.read_bytes())
+
+
+def test_a_build_that_goes_on_reads_again_what_has_another_label_by_now(place: Path, tmp_path: Path, interrupted: list[int]) -> None:
+    pictures = [p.read_bytes() for p in sorted((place / "pictures").glob("*/*-00*.jpg"))]
+    table = tmp_path / "pictures.parquet"
+    args = ("build-index", table, "--model", place / "run", "--out", tmp_path / "index")
+    pq.write_table(pa.table({"image": pictures, "label": ["old"] * 40}), table)
+    assert run(*args).exit_code == 130 and sum(interrupted) == 24
+    pq.write_table(pa.table({"image": pictures, "label": ["old"] * 10 + ["new"] * 30}), table)
+    sources._dataset_source.cache_clear()  # a data set that is open stays as it is
+    ok(*args)
+    assert sum(interrupted[3:]) == 30
+    assert Index.open(tmp_path / "index").embeddings.labels.tolist() == ["old"] * 10 + ["new"] * 30
+
+
+def test_a_build_that_is_stopped_while_it_goes_on_reads_nothing_half_written(
+    place: Path, tmp_path: Path, interrupted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "pictures", tmp_path / "pictures")
+    args = ("build-index", tmp_path / "pictures", "--model", place / "run", "--out", tmp_path / "index")
+    assert run(*args).exit_code == 130
+    first = tmp_path / "pictures" / "cat" / "cat-0000.jpg"
+    drawn = first.read_bytes()
+    first.write_bytes((place / "fresh" / "dog" / "dog-0001.jpg").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkEncoder, "encode", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*args).exit_code == 130
+    first.write_bytes(drawn)
+    ok(*args)
+    vectors = [np.load(folder / "vectors.npy").astype(np.float32) for folder in (tmp_path / "index", place / "index")]
+    assert np.allclose(*vectors, atol=1e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked on Windows")
+def test_two_builds_never_share_a_folder(place: Path, tmp_path: Path) -> None:
+    with claim(building_folder(tmp_path / "index")):
+        assert_error(
+            run("build-index", place / "fresh", "--model", place / "run", "--out", tmp_path / "index"), "Another process is at work"
+        )
+        np.save(tmp_path / "x.npy", np.eye(8, dtype=np.float32))
+        assert_error(run("build-index", tmp_path / "x.npy", "--out", tmp_path / "index"), "Another process is at work")
+
+
+def test_a_build_that_could_not_be_moved_to_its_place_is_finished_with_other_dims(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrl_search import workflow
+
+    args = ("build-index", place / "pictures", "--model", place / "run", "--out", tmp_path / "index")
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "publish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*args).exit_code == 130
+    ok(*args, "--dims", "16")
+    index = Index.open(tmp_path / "index")
+    assert index.sieve.norms.shape == (2, 40) and sorted(p.name for p in index.folder.glob("prefix*")) == [
+        "prefix-0016.faiss",
+        "prefix-0064.faiss",
+    ]
 
 
 def test_what_another_killed_build_left_is_no_part_of_an_index(place: Path, tmp_path: Path) -> None:

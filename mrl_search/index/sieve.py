@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.embeddings import blocks
+from mrl_search.errors import IndexFolderError
 from mrl_search.manifest import CODES, STEPS, SUFFIX, Manifest, check_file
 from mrl_search.storage import write_atomically
 from mrl_search.vectors import l2_normalize, suffix_norms
@@ -50,6 +51,8 @@ class Sieve:
         """
         norms = np.load(check_file(folder, manifest, SUFFIX), mmap_mode="r", allow_pickle=False)
         dims = tuple(sorted(map(int, manifest.factory)))
+        if norms.shape != (len(dims), manifest.count):
+            raise IndexFolderError(f"{folder / SUFFIX} is not of this index: its shape is {norms.shape}.", manifest.rebuild(folder))
         if coded_dims(dims, manifest.dim) is None:
             return cls(dims, norms, None, np.empty(0, np.float32), 0.0)
         codes = np.load(check_file(folder, manifest, CODES), mmap_mode="r", allow_pickle=False)
