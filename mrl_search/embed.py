@@ -161,7 +161,7 @@ def _still_true(source: Source, encoder: Encoder, folder: Path, state: Progress,
         if "reason" in (entry := entries[row]):
             return row not in mended
         try:
-            return entry["label"] == source.labels[row] and entry["hash"] == content_hash(source.read(row))
+            return bool(entry["label"] == source.labels[row] and entry["hash"] == content_hash(source.read(row)))
         except BrokenImage:
             return False
 

@@ -37,8 +37,8 @@ from mrl_search.storage import building_folder, claim, publish
 from mrl_search.vectors import check_dims
 
 __all__ = [
-    "Answers", "Evaluation", "bench_pictures", "build_index", "changed_copies", "embed_queries", "evaluate", "instance_goal", "part_of",
-    "search_images",
+    "Answers", "Evaluation", "bench_pictures", "build_index", "changed_copies", "embed_queries", "evaluate", "held_out_rows",
+    "instance_goal", "part_of", "search_images",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
@@ -162,6 +162,15 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
         )
     train, held_out = split_rows(labels, hashes, how)
     return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
+
+
+def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
+    """The items of `index` that validated when `encoder` was trained: (n,) ids; None where they are not the pictures of that training."""
+    labels, hashes = index.embeddings.labels.tolist(), index.embeddings.hashes.tolist()
+    if encoder.training.get("pictures") != digest(labels, hashes):
+        return None
+    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
+    return split_rows(labels, hashes, how)[1]
 
 
 @dataclass(frozen=True, slots=True)

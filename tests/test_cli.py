@@ -212,16 +212,23 @@ def test_classify_votes_and_its_options_matter(place: Path) -> None:
     assert longer["votes"] == plain["votes"]  # ten vote, however many the plan keeps
 
 
-def test_classify_reads_only_as_many_dims_as_it_needs(place: Path) -> None:
+def test_classify_reads_only_as_many_dims_as_it_needs(place: Path, tmp_path: Path) -> None:
     image = place / "pictures" / "cat" / "cat-0004.jpg"
     how = ["classify", image, "--index", place / "index", "-k", "5"]
     (answer,) = lines(ok(*how, "--json", "--adaptive"))
-    assert answer["plan"] == "8:200,16:200,64:5" and answer["dims_read"] in (8, 16, 64)
+    assert answer["dims_read"] == 64  # four pictures were held out: too few to stop early for one point
+    (answer,) = lines(ok(*how, "--json", "--adaptive", "--give", "0.9"))
+    assert answer["plan"] == "8:200,16:200,64:5" and answer["dims_read"] == 8
     assert answer["confidence"] == max(answer["votes"].values())
     (alone,) = lines(ok(*how, "--json", "--dims", str(answer["dims_read"])))
     assert (answer["label"], answer["votes"]) == (alone["label"], alone["votes"]) and "dims_read" not in alone
     told = ok(*how, "--adaptive", "--plan", "8:40,64")
-    assert "dims read" in told.stdout and "thresholds learnt from 40 items of the index" in told.stderr
+    assert "dims read" in told.stdout and "thresholds learnt from 4 items of the index" in told.stderr and "--give" in told.stderr
+    shutil.copytree(place / "pictures", tmp_path / "others")
+    (tmp_path / "others" / "cat" / "cat-0000.jpg").unlink()
+    ok("build-index", tmp_path / "others", "--model", place / "run", "--out", tmp_path / "index")  # not what the model was trained on
+    assert "thresholds learnt from 39 items" in ok("classify", image, "--index", tmp_path / "index", "--adaptive").stderr
+    assert_error(run(*how, "--give", "0.1"), "--give says what --adaptive may give up")
     assert_error(run(*how, "--adaptive", "--dims", "8"), "--adaptive needs more than one prefix")
     assert_error(run(*how, "--adaptive", "--plan", "8:40"), "there is nothing to stop before")
 

@@ -1,6 +1,6 @@
 """`mrl-search classify`: let the nearest pictures of an index vote for a label."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,12 @@ from mrl_search.cli.options import (
 )  # fmt: skip
 from mrl_search.errors import ConfigError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mrl_search.index import Index
+
 __all__ = ["classify"]
 
 
@@ -40,6 +46,10 @@ def classify(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Read longer prefixes only while the vote is not sure; thresholds are learnt from the index.")
     ] = False,
+    give: Annotated[
+        float | None,
+        typer.Option("--give", min=0, max=1, help="Share of answers that --adaptive may give up against all dims; default: 0.01."),
+    ] = None,
     where: Where = None,
     ids: Ids = None,
     as_json: Json = False,
@@ -47,9 +57,12 @@ def classify(
     """Classify IMAGE by a vote of its nearest neighbours in an index."""
     if majority and temperature is not None:
         raise ConfigError("--majority and --temperature were both given.", "Where every neighbour has one vote there is no temperature.")
+    if give is not None and not adaptive:
+        raise ConfigError("--give says what --adaptive may give up.", "Give both, or none.")
     opened = open_index(index)
     chosen = ladder_of(opened, dims, plan, k, 1) if adaptive else plan_of(opened, dims, plan, k, "classify")
     allowed = allowed_of(opened, where, ids)
+    from mrl_search.cascade import GIVE
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, vote
     from mrl_search.search.vote import TEMPERATURE
@@ -58,7 +71,7 @@ def classify(
     queries = queries_of(opened, images, vector)
     read: list[dict[str, int]] = [{} for _ in queries.names]
     if adaptive:
-        learned = learn_thresholds(opened, chosen, ballot, allowed)
+        learned = learn_thresholds(opened, chosen, ballot, allowed, GIVE if give is None else give, _held_out(opened))
         votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
         read = [{"dims_read": int(d)} for d in dims_read]
     else:
@@ -79,7 +92,19 @@ def classify(
         if adaptive:
             p = learned.point
             note(
-                f"thresholds learnt from {p.n:,} items of the index, each without itself: {p.accuracy:.1%} right "
+                f"thresholds learnt from {p.n:,} items of the index, each without itself; of these {p.accuracy:.1%} are right "
                 f"with {p.expected_dims:.0f} dims on average, {learned.full_accuracy:.1%} with {chosen.dims[-1]}"
             )
+            if p.expected_dims == chosen.dims[-1]:
+                note("that is too few, or prefixes are too much worse, to stop early for so little; --give 0.05 may give up more")
     show_skipped(queries.skipped)
+
+
+def _held_out(index: "Index") -> "NDArray[np.int64] | None":
+    """Items that the model of the index was not trained on, where it can be known."""
+    if index.manifest.own_vectors:
+        return None
+    from mrl_search.models.encoder import load_encoder
+    from mrl_search.workflow import held_out_rows
+
+    return held_out_rows(index, load_encoder(index.manifest.model))

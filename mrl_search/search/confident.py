@@ -3,7 +3,7 @@
 The thresholds are learnt from the index itself, anew for every call: a fixed sample of its labelled items is classified at every
 stage, each left out of its own answer. So nothing has to be prepared or stored, they fit the plan, the neighbours and the filter that
 the call asks for, and the same index gives the same thresholds. Where the model was trained on these very pictures, neighbours look
-surer than they are for others.
+surer than they are for others, so the sample should be of those that it was not trained on.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.cascade import Cascade, CascadePoint, learn_cascade, run_cascade
+from mrl_search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.config import Plan
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
@@ -43,7 +43,9 @@ class Learned:
     full_accuracy: float
 
 
-def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | None = None, give: float = 0.0) -> Learned:
+def learn_thresholds(
+    index: Index, plan: Plan, ballot: Ballot, allowed: Rows | None = None, give: float = GIVE, held_out: Rows | None = None
+) -> Learned:
     """Learn when to stop along `plan`, from up to 1,000 labelled items of `index`, each without itself and its copies as neighbours.
 
     Args:
@@ -52,6 +54,7 @@ def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | N
         ballot: how neighbours vote.
         allowed: as in `search`; only these are learnt from.
         give: as in `learn_cascade`.
+        held_out: ids that the model was not trained on, if they are known; only these are learnt from, though all are neighbours.
 
     Raises:
         ConfigError: a plan with one stage, or one that keeps fewer than k.
@@ -60,9 +63,10 @@ def learn_thresholds(index: Index, plan: Plan, ballot: Ballot, allowed: Rows | N
     _check(plan, ballot)
     labels, hashes = index.embeddings.labels, index.embeddings.hashes
     rows = np.arange(len(index)) if allowed is None else allowed
+    rows = rows if held_out is None else np.intersect1d(rows, held_out)
     rows = rows[[labels[i] is not None for i in rows]]
     if len(rows) < 2:
-        raise DataError("Thresholds are learnt from labelled items, and this index has too few.", "Leave --adaptive out.")
+        raise DataError(f"Thresholds are learnt from labelled items, and there are {len(rows)} of them.", "Leave --adaptive out.")
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
     queries = check_queries(index, index.embeddings.vectors[rows], plan)

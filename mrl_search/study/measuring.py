@@ -24,7 +24,7 @@ from mrl_search.workflow import changed_copies
 
 __all__ = ["Images", "images_of", "measure"]
 
-GIVES = (0.0, 0.0025, 0.005, 0.01, 0.02)  # shares of accuracy that a cascade may give up
+GIVES = (0.005, 0.01, 0.02, 0.05)  # shares of accuracy that a cascade may give up
 SHUFFLES = 3
 POINTS = 600  # of a scatter
 BLOCK = 512
