@@ -106,6 +106,25 @@ def test_equivalence_takes_the_worse_side_and_wants_more_than_no_difference() ->
     assert equivalence_test(*_pairs(2100, 60, 30, 110), 0.01).p == pytest.approx(worse.p)
 
 
+def test_who_is_better_is_no_worse_and_not_equivalent() -> None:
+    better = equivalence_test(*_pairs(2100, 90, 20, 88), 0.01)
+    assert better.p > 0.5 and better.p_worse < 1e-6
+    worse = equivalence_test(*_pairs(2100, 20, 90, 88), 0.01)
+    assert worse.p == pytest.approx(worse.p_worse) and worse.p > 0.5
+
+
+def test_the_interval_holds_the_differences_that_the_score_allows() -> None:
+    for pairs in ((2100, 90, 20, 88), (43, 0, 1, 0), (10, 0, 0, 2), (0, 5, 0, 0)):
+        _, only_a, only_b, _ = pairs
+        result = equivalence_test(*_pairs(*pairs))
+        low, high = result.interval
+        assert -1 <= low <= result.difference <= high <= 1
+        for end, side in ((low, 1), (high, -1)):
+            if abs(end) < 1 - 1e-9:
+                assert tango_z(only_a, only_b, sum(pairs), end) == pytest.approx(side * 1.96, abs=1e-3)
+    assert equivalence_test(*_pairs(0, 5, 0, 0)).interval[1] == pytest.approx(1)
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(DataError, match="cannot be paired"):
         equivalence_test([True], [True, False])

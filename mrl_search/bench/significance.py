@@ -15,6 +15,8 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 __all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "tango_z"]
 
+SURE = NormalDist().inv_cdf(0.975)
+
 
 @dataclass(frozen=True, slots=True)
 class FTest:
@@ -56,11 +58,21 @@ def combined_f_test(differences: Sequence[Sequence[float]]) -> FTest:
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """Two paired shares: their `difference`, a minus b, and the chance `p` of data as close as these if they differ by the `margin`."""
+    """Two paired shares, a and b.
+
+    Attributes:
+        difference: a minus b.
+        interval: its 95% interval, by Tango's score.
+        margin: what counts as different.
+        p: the chance of data as close as these if they differ by the margin.
+        p_worse: the chance of data as good for a as these if a is worse than b by the margin.
+    """
 
     difference: float
+    interval: tuple[float, float]
     margin: float
     p: float
+    p_worse: float
 
 
 def equivalence_test(a_correct: ArrayLike, b_correct: ArrayLike, margin: float = 0.01) -> Equivalence:
@@ -68,7 +80,8 @@ def equivalence_test(a_correct: ArrayLike, b_correct: ArrayLike, margin: float =
 
     Each side is the score test for paired proportions of Tango (Statistics in Medicine 17, 891-908, 1998), which, unlike a paired t
     test on zeros and ones, holds its level where few cases or none divide the systems. p is the larger of both (Schuirmann 1987);
-    below 0.05, a and b are equivalent within the margin, and the 90% interval of Tango's score lies inside it.
+    below 0.05, a and b are equivalent within the margin, and the 90% interval of Tango's score lies inside it. A system that is better
+    than the other is not equivalent to it; that it is not worse is said by one side alone, `p_worse`.
 
     Raises:
         DataError: different lengths, or no case.
@@ -81,7 +94,21 @@ def equivalence_test(a_correct: ArrayLike, b_correct: ArrayLike, margin: float =
         raise ConfigError(f"The margin of an equivalence test is a share between 0 and 1, not {margin}.", "0.01 is one point.")
     only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
     above, below = tango_z(only_a, only_b, n, -margin), tango_z(only_a, only_b, n, margin)
-    return Equivalence((only_a - only_b) / n, margin, max(1 - NormalDist().cdf(above), NormalDist().cdf(below)))
+    p_worse = 1 - NormalDist().cdf(above)
+    return Equivalence((only_a - only_b) / n, _interval(only_a, only_b, n), margin, max(p_worse, NormalDist().cdf(below)), p_worse)
+
+
+def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """The differences that Tango's score does not rule out at 5%, found by halving; from -1 to 1."""
+    ends = []
+    for end in (-1.0, 1.0):
+        near, far = (only_a - only_b) / n, end
+        for _ in range(50 if near != far else 0):
+            middle = (near + far) / 2
+            outside = abs(tango_z(only_a, only_b, n, middle)) > SURE
+            near, far = (near, middle) if outside else (middle, far)
+        ends.append(near)
+    return ends[0], ends[1]
 
 
 def tango_z(only_a: int, only_b: int, n: int, difference: float) -> float:

@@ -97,15 +97,18 @@ def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
 
 
 def _spectra(jobs: Sequence[JobRecords]) -> Figure | None:
-    """Singular values of the embeddings of the training images, relative to the largest; lines that fall early have collapsed."""
+    """Singular values of the embeddings of the training images, relative to the largest; lines that fall early have collapsed.
+
+    A line ends with its last axis: a network puts out no more of them than it has features.
+    """
     if not jobs:
         return None
     figure, (axes,) = _panels(1, inches=(5.8, 3.6))
     for i, job in enumerate(jobs):
         (line,) = job.of("spectrum")
-        values = [max(value, 1e-6) for value in line["values"]]
+        values = [value for value in line["values"] if value > 0]
         style = {**_style(i), "marker": MARKERS[i % len(MARKERS)], "markevery": [2**k - 1 for k in range(11) if 2**k <= len(values)]}
-        axes.plot(range(1, len(values) + 1), values, **style, markersize=3.5, label=job.job["run"])
+        axes.plot(range(1, len(values) + 1), values, **style, markersize=3.5, label=f"{job.job['run']}: {len(values)} axes")
     _log2(axes)
     axes.set_yscale("log")
     axes.set_xlabel("axis (log scale)")
@@ -174,9 +177,10 @@ def _legend(figure: Figure, panels: Sequence[Axes], title: str) -> None:
     entries: dict[str, Any] = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }  # fmt: skip
+    inches = 0.6 + 0.06 * max(map(len, entries))  # of an entry
     figure.legend(
         list(entries.values()), list(entries), title=title or None, frameon=False, labelcolor=INK, fontsize=8, loc="outside lower center",
-        ncols=8,
+        ncols=min(8, max(1, int(figure.get_figwidth() / inches))),
     )  # fmt: skip
 
 

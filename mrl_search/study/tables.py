@@ -118,14 +118,17 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
             joined = [
                 (np.concatenate([by[a, r, f][full] for f in (0, 1)]), np.concatenate([by[b, r, f][d] for f in (0, 1)])) for r in range(5)
             ]
-            mcnemar = sorted(mcnemar_exact(x, y) for x, y in joined)
+            mcnemar = [mcnemar_exact(x, y) for x, y in joined]
             own = [np.concatenate([by[b, r, f][longest] for f in (0, 1)]) for r in range(5)]
-            equal = sorted(equivalence_test(y, z, MARGIN).p for (_, y), z in zip(joined, own, strict=True)) if d != longest else []
+            equal = [equivalence_test(y, z, MARGIN) for (_, y), z in zip(joined, own, strict=True)] if d != longest else []
             body.append((
-                str(d), f"{np.mean(difference):+.2%}", f"{test.f:.2f}", _p(test.p), f"{_p(mcnemar[0])} to {_p(mcnemar[-1])}",
-                f"{_p(equal[0])} to {_p(equal[-1])}" if equal else "",
+                str(d), f"{np.mean(difference):+.2%}", f"{test.f:.2f}", _p(test.p), _span(mcnemar), _span([e.p_worse for e in equal]),
+                _span([e.p for e in equal]),
             ))  # fmt: skip
-        columns = ("dims", f"{b} minus {a}", "F(10, 5)", "p of F", "p of McNemar, 5 repetitions", f"p of equivalence to {longest} dims")
+        columns = (
+            "dims", f"{b} minus {a}", "F(10, 5)", "p of F", "p of McNemar, 5 repetitions", f"p of no worse than {longest} dims",
+            f"p of equivalence to {longest} dims",
+        )  # fmt: skip
         blocks += [
             f"**{b}, each prefix, against {a} at {full} dims** (linear heads, 5x2 cross-validation)",
             table(columns, body),
@@ -135,7 +138,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
 
 
 def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
-    """McNemar for every pair and prefix on the shared validation images, and equivalence of each prefix to full length."""
+    """McNemar and equivalence for every pair and prefix on the shared validation images, and of each prefix to full length."""
     by = {(job.job["run"], job.job["seed"]): _outcomes(job) for job in jobs}
     blocks = []
     for a, b in part.compare:
@@ -145,16 +148,32 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                 continue
             full, longest, body = one[max(one)], two[max(two)], []
             for d, right in two.items():
-                equal = _p(equivalence_test(right, longest, MARGIN).p) if d != max(two) else ""
-                body.append((str(d), f"{right.mean() - full.mean():+.2%}", _p(mcnemar_exact(full, right)), equal))
-            columns = ("dims", f"{b} minus {a}", "p of McNemar", f"p of equivalence to {max(two)} dims")
+                other = equivalence_test(right, full, MARGIN)
+                own = equivalence_test(right, longest, MARGIN) if d != max(two) else None
+                low, high = other.interval
+                body.append((
+                    str(d), f"{other.difference:+.2%} ({low:+.1%} to {high:+.1%})", _p(mcnemar_exact(full, right)), _p(other.p),
+                    *((_p(own.p_worse), _p(own.p)) if own else ("", "")),
+                ))  # fmt: skip
+            columns = (
+                "dims", f"{b} minus {a} (95% interval)", "p of McNemar", "p of equivalence", f"p of no worse than {max(two)} dims",
+                f"p of equivalence to {max(two)} dims",
+            )  # fmt: skip
             title = f"**{b}, each prefix, against {a} at {max(one)} dims** (linear heads, seed {seed}, n = {len(full):,})"
             blocks += [title, table(columns, body), _legend()]
     return blocks
 
 
 def _legend() -> str:
-    return f"Equivalence: two one-sided score tests for paired proportions (Tango 1998), margin {MARGIN:.0%}; a small p says as good as."
+    return (
+        f"Equivalence: two one-sided score tests for paired proportions (Tango 1998), margin {MARGIN:.0%}; a small p says as good as, and "
+        "neither better nor worse. No worse: one of the two alone, which does not mind that a prefix is better."
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    """The least and the largest p of several repetitions."""
+    return f"{_p(min(values))} to {_p(max(values))}" if values else ""
 
 
 def _p(p: float) -> str:
