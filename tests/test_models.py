@@ -46,14 +46,6 @@ def _pictures(n: int, side: int = 32, seed: int = 0) -> np.ndarray:
 # Networks
 
 
-def test_the_default_network_is_small_enough_to_be_bundled() -> None:
-    network = MatryoshkaNetwork(ModelConfig(), 2)
-    count = sum(p.numel() for p in network.parameters())
-    assert sum(p.numel() for p in network.backbone.parameters()) == 5_284_056
-    assert count == 5_284_056 + 2 * sum(ModelConfig().dims) + 2 * len(ModelConfig().dims)
-    assert 2 * count < 12_000_000  # bytes, in half precision
-
-
 @pytest.mark.parametrize("side", [32, 40, 64])
 def test_a_backbone_takes_any_size(side: int) -> None:
     backbone = CompactBackbone(16, (4, 4, 8, 8)).eval()
