@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import CLASSES, embedding_set, energy_first
+from typer.testing import CliRunner
 
+from mrl_search.cli.app import app
 from mrl_search.config import Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError
@@ -171,6 +173,22 @@ def test_the_front_is_what_no_other_beats() -> None:
 
     trials = (trial(3, 0.9), trial(1, 0.5), trial(2, 0.4), trial(4, 0.9), trial(5, 1.0), trial(1, 0.3))
     assert [(t.ms, t.value) for t in front(trials)] == [(1, 0.5), (3, 0.9), (5, 1.0)]
+
+
+def test_a_plan_for_changed_copies_leaves_that_of_query_alone(small_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrl_search.workflow.instance_goal", lambda index, rows, k, progress: Goal.recall(index, rows, k))
+
+    def told(*args: str) -> str:
+        result = CliRunner().invoke(app, ["tune", str(small_index.folder), "--recall", "0.9", *args])
+        assert result.exit_code == 0, result.output
+        return result.stderr.splitlines()[-1]
+
+    assert told() == f"next: mrl-search query IMAGE --index {small_index.folder}"
+    before = read_manifest(small_index.folder).plans["query"]
+    said = told("--objective", "instance")
+    plans = read_manifest(small_index.folder).plans
+    assert plans["query"] == before and plans["instance"]["k"] == 1
+    assert said == f"next: mrl-search query IMAGE --index {small_index.folder} --plan {plans['instance']['plan']} -k 1"
 
 
 def test_a_stored_plan_is_used_where_it_fits(small_index: Index) -> None:
