@@ -1,7 +1,9 @@
 """Tuning: goals by hand, plans that keep their promise on fresh queries, and what `query` does with them."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +191,27 @@ def test_a_plan_for_changed_copies_leaves_that_of_query_alone(small_index: Index
     plans = read_manifest(small_index.folder).plans
     assert plans["query"] == before and plans["instance"]["k"] == 1
     assert said == f"next: mrl-search query IMAGE --index {small_index.folder} --plan {plans['instance']['plan']} -k 1"
+
+
+def test_who_did_not_tune_is_answered_exactly(make_index: Callable[..., Index], small_set: EmbeddingSet, tmp_path: Path) -> None:
+    index = make_index(small_set, factory="IVF16,Flat", name="ivf")
+    row = energy_first(np.random.default_rng(8), 1)
+    np.save(tmp_path / "row.npy", row)
+
+    def told(command: str, *args: str) -> tuple[dict, str]:
+        asked = [command, "--vector", str(tmp_path / "row.npy"), "--index", str(index.folder), "-k", "40", "--json", *args]
+        result = CliRunner().invoke(app, asked)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout), result.stderr
+
+    answer, said = told("query")
+    assert (answer["plan"], [h["id"] for h in answer["hits"]], said) == ("exact", exact(index, row, 40).ids[0].tolist(), "")
+    assert told("classify")[0]["plan"] == "exact"
+    answer, said = told("query", "--dims", "64")
+    assert answer["plan"] == "64:40" and len(answer["hits"]) < 40
+    assert said == f"{len(answer['hits'])} of the 40 asked for were found; --exact finds all.\n"
+    store_plan(index.folder, "query", {"plan": "8:200@16,64:40"})
+    assert told("query")[0]["plan"] == "8:200@16,64:40"
 
 
 def test_a_stored_plan_is_used_where_it_fits(small_index: Index) -> None:
