@@ -66,7 +66,8 @@ def test_another_bench_is_never_mixed_in(file: Path) -> None:
         ({"environment": {"cpu": "y"}}, "another machine"),
         ({"corpus": {"n": 4}}, "another index"),
         ({"queries": {"n": 3}}, "other queries"),
-        ({"settings": {"k": 2}}, "other settings"),
+        ({"settings": {"k": 2}, "contestants": {"8 dims": "8:2"}}, "holds another bench: other settings."),
+        ({"contestants": {"tuned for query": "8:50,64:1"}}, "holds another bench: another tuned plan."),
     ):
         with pytest.raises(DataError, match=said) as error:
             Journal.open(file, {**ABOUT, "id": "b2", **change})

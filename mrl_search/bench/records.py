@@ -258,6 +258,9 @@ def _checked(line: bytes, path: Path, number: int) -> Record:
 
 def _difference(there: Record, wanted: Record) -> str:
     """In which part two runs differ, for an error."""
-    names = {"environment": "another machine, or other versions", "corpus": "another index", "queries": "other queries"}
+    names = {
+        "environment": "another machine, or other versions", "corpus": "another index", "queries": "other queries",
+        "settings": "other settings",
+    }  # fmt: skip
     parts = [words for part, words in names.items() if there.get(part) != wanted[part]]
-    return ", ".join(parts) or "other settings"
+    return ", ".join(parts) or "another tuned plan"
