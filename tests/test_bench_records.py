@@ -102,6 +102,14 @@ def test_files_are_read_together_and_a_bench_only_once(file: Path, tmp_path: Pat
     assert [(run.name, len(run.records)) for run in runs] == [("made", 2), ("other", 1)]
 
 
+def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Path) -> None:
+    other = Journal.open(tmp_path / "others.jsonl", {**ABOUT, "id": "b2"}).path
+    runs = read_runs([file, other])
+    assert [(run.name, run.about["name"], run.file) for run in runs] == [("records", "made", file), ("others", "made", other)]
+    (tmp_path / "both.jsonl").write_bytes(file.read_bytes() + other.read_bytes())
+    assert len({run.name for run in read_runs([tmp_path / "both.jsonl"])}) == 2
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

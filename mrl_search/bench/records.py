@@ -116,14 +116,19 @@ def unpack(text: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Run:
-    """All records of one bench: `about` is its `run` record, `records` the others, in the order of the file."""
+    """All records of one bench: `about` is its `run` record, `records` the others, in the order of the file.
+
+    Of a bench that was read, `file` is where it was, and `called` what it is called among others, if not by its own name.
+    """
 
     about: Record
     records: Sequence[Record]
+    file: Path | None = None
+    called: str = ""
 
     @property
     def name(self) -> str:
-        return str(self.about["name"])
+        return self.called or str(self.about["name"])
 
     @property
     def done(self) -> bool:
@@ -142,21 +147,31 @@ class Run:
 def read_runs(paths: Iterable[Path]) -> list[Run]:
     """The benches that some files of records hold, in their order. The same bench in two files is read once; half a last line is dropped.
 
+    Where two have one name, all are named after their files.
+
     Raises:
         DataError: a file that cannot be read, holds no records, is damaged, or of another format.
     """
     about: dict[str, Record] = {}
+    files: dict[str, Path] = {}
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         found = [record for record, _ in _read(path)]
         for number, record in enumerate(found, 1):
             if record["kind"] == "run":
                 about.setdefault(str(record["id"]), record)
+                files.setdefault(str(record["id"]), path)
             elif record["run"] in about:
                 records.setdefault(str(record["run"]), {}).setdefault(json.dumps(record, sort_keys=True), record)
             else:
                 raise DataError(f"{path}, record {number} belongs to a bench that is not in the file.", "Give the file as bench wrote it.")
-    return [Run(record, list(records.get(name, {}).values())) for name, record in about.items()]
+    names = [
+        [str(record["name"]) for record in about.values()],
+        [file.stem for file in files.values()],
+        [f"{file}, {number}" for number, file in enumerate(files.values(), 1)],
+    ]
+    distinct = next(some for some in names if len(set(some)) == len(some))
+    return [Run(about[key], list(records.get(key, {}).values()), files[key], name) for key, name in zip(about, distinct, strict=True)]
 
 
 class Journal:
