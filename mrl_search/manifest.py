@@ -79,7 +79,8 @@ class Manifest:
         normalisation: `l2`: rows of unit length.
         created: ISO 8601, UTC.
         factory: prefix length to FAISS factory string.
-        plans: tuned plans by what they are for, `query` or `classify`: what `mrl-search tune` found and measured.
+        plans: tuned plans by what they are for, what `mrl-search tune` found and measured: `query` and `classify` use theirs by default,
+            `instance` finds the original of a changed copy.
         rows_dim: length of the rows that queries come with, where it is not `dim`: an index that was shrunk has it. 0: `dim`.
         versions: of the packages that built it.
         files: every file of the folder, filled in by `write_manifest`.

@@ -156,6 +156,7 @@ def test_the_papers_funnel(make_index: Callable[..., Index]) -> None:
 def test_multiply_adds_and_memory(small_index: Index, make_index: Callable[..., Index], small_set: EmbeddingSet) -> None:
     plan = Plan.parse("8:20,16:10,64:5", 5)
     assert multiply_adds(small_index, Contestant("", plan)) == 500 * 8 + 20 * 16 + 10 * 64
+    assert multiply_adds(small_index, Contestant("", Plan.parse("8:2000,64:5", 5))) == 500 * 8 + 500 * 64  # there are no more
     assert multiply_adds(small_index, Contestant("", None, How.BRUTE)) == 500 * 64
     assert multiply_adds(small_index, Contestant("", plan, How.EARLY)) is None
     clustered = make_index(small_set, factory="IVF4,Flat", name="ivf")

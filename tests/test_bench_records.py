@@ -1,6 +1,8 @@
 """Records: written line by line, gone on with, and refused where they are not what they should be."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +57,27 @@ def test_a_journal_goes_on_after_half_a_line(file: Path) -> None:
     assert run.done and run.about["when"] == "now" and len(run.records) == 3
 
 
-def test_an_empty_file_is_begun(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").touch()
+@pytest.mark.parametrize("begun", [b"", b'{"format":1,"kind":"run","id"'])
+def test_an_empty_file_is_begun(tmp_path: Path, begun: bytes) -> None:
+    (tmp_path / "empty.jsonl").write_bytes(begun)
     assert Journal.open(tmp_path / "empty.jsonl", ABOUT).run.about["id"] == "a1"
+    assert read_runs([tmp_path / "empty.jsonl"])[0].about["when"] == "now"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_two_benches_never_write_one_file(file: Path) -> None:
+    code = "import json, sys; from pathlib import Path; from mrl_search.bench.records import Journal\n"
+    code += "journal = Journal.open(Path(sys.argv[1]), json.loads(sys.argv[2])); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, file, json.dumps(ABOUT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:  # fmt: skip
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        with pytest.raises(DataError, match=r"Another process writes .*records.jsonl\.") as error:
+            Journal.open(file, ABOUT)
+        assert "--out" in error.value.hint
+        other.communicate()
+    Journal.open(file, ABOUT).add("done")
+    assert Journal.open(file, ABOUT).run.done
 
 
 def test_another_bench_is_never_mixed_in(file: Path) -> None:
@@ -66,7 +86,8 @@ def test_another_bench_is_never_mixed_in(file: Path) -> None:
         ({"environment": {"cpu": "y"}}, "another machine"),
         ({"corpus": {"n": 4}}, "another index"),
         ({"queries": {"n": 3}}, "other queries"),
-        ({"settings": {"k": 2}}, "other settings"),
+        ({"settings": {"k": 2}, "contestants": {"8 dims": "8:2"}}, "holds another bench: other settings."),
+        ({"contestants": {"tuned for query": "8:50,64:1"}}, "holds another bench: another tuned plan."),
     ):
         with pytest.raises(DataError, match=said) as error:
             Journal.open(file, {**ABOUT, "id": "b2", **change})
@@ -79,6 +100,14 @@ def test_files_are_read_together_and_a_bench_only_once(file: Path, tmp_path: Pat
     other.add("done")
     runs = read_runs([file, other.path, file])
     assert [(run.name, len(run.records)) for run in runs] == [("made", 2), ("other", 1)]
+
+
+def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Path) -> None:
+    other = Journal.open(tmp_path / "others.jsonl", {**ABOUT, "id": "b2"}).path
+    runs = read_runs([file, other])
+    assert [(run.name, run.about["name"], run.file) for run in runs] == [("records", "made", file), ("others", "made", other)]
+    (tmp_path / "both.jsonl").write_bytes(file.read_bytes() + other.read_bytes())
+    assert len({run.name for run in read_runs([tmp_path / "both.jsonl"])}) == 2
 
 
 @pytest.mark.parametrize(

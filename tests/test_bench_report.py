@@ -194,6 +194,16 @@ def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> N
     assert "median of 3 rounds after 10 to warm up" in told and "n = 50" in told
 
 
+def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None:
+    first = replace(run, file=tmp_path / "a b.jsonl", called="a b")
+    page = report_page([first, replace(run, file=tmp_path / "others.jsonl", called="others")], tmp_path)
+    assert [command for command, _ in page.commands] == [
+        "mrl-search bench pets --out 'a b.jsonl'", "mrl-search bench pets --out others.jsonl",
+        "mrl-search report 'a b.jsonl' others.jsonl",
+    ]  # fmt: skip
+    assert {"a b: measured", "others: measured"} <= set(page.facts)
+
+
 def test_the_same_records_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_report([run], tmp_path / name)

@@ -89,12 +89,12 @@ def test_compare_ends_with_1_where_something_became_worse(place: Path, tmp_path:
 
 
 def test_report_writes_a_page_from_records_alone(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "records.jsonl").write_bytes((place / "base.jsonl").read_bytes())
-    shown = ok("report", tmp_path / "records.jsonl")
-    assert "Answers of each plan" in shown.stdout and str(tmp_path / "records" / "report.html") in shown.stderr
+    (tmp_path / "base.jsonl").write_bytes((place / "base.jsonl").read_bytes())
+    shown = ok("report", tmp_path / "base.jsonl")
+    assert "Answers of each plan" in shown.stdout and str(tmp_path / "base" / "report.html") in shown.stderr
     ok("report", place / "base.jsonl", "--out", tmp_path / "again")
     for name in ("report.html", "report.md", "ladder-1.webp"):
-        assert (tmp_path / "records" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+        assert (tmp_path / "base" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None:

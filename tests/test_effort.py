@@ -32,6 +32,7 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
     assert search_parameters(graph, 10).efSearch == 64
     assert search_parameters(graph, 100).efSearch == 200
     assert search_parameters(graph, 100, 16).efSearch == 100  # it must hold what it gives back
+    assert search_parameters(graph, 10, 10**11).efSearch == 4000  # all there are
     assert search_parameters(flat, 10, 7) is None
     assert efforts(rotated) == (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
     assert efforts(graph)[0] == 16
@@ -46,6 +47,15 @@ def test_more_effort_finds_more(make_index: Callable[..., Index], rows: np.ndarr
     recalls = [recall_at_k(search(index, queries, Plan((Stage(16, 10, e),))).ids, truth) for e in (1, 8, 64)]
     assert recalls == sorted(recalls)
     assert recalls[-1] - recalls[0] > 0.02
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "Scan"])
+def test_an_effort_that_nothing_takes_is_refused(make_index: Callable[..., Index], rows: np.ndarray, factory: str) -> None:
+    index = make_index(embedding_set(rows[:300], [None] * 300), dims=(8, 16), factory=factory)
+    for plan in ("16:10@5", "8:20@5,16:10"):
+        with pytest.raises(ConfigError, match=f"Plan {plan} asks for an effort at .* dims, where {factory} takes none.") as error:
+            search(index, rows[:2], Plan.parse(plan, 10))
+        assert error.value.hint == "Leave its @ out."
 
 
 def test_an_index_that_keeps_the_vectors_again_is_refused(rows: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """The compiled kernels and their numpy twins: the same scores, for every type, and numpy alone where numba is not."""
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -110,6 +111,17 @@ def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
     assert kernel.compiled(600)
     monkeypatch.setattr(kernel, "available", lambda: False)
     assert not kernel.compiled(10**9)
+
+
+def test_numpy_goes_on_where_numba_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel._compiled.cache_clear()
+    monkeypatch.setattr(kernel, "_done", kernel.LOAD)
+    monkeypatch.setattr(kernel, "_broken", False)
+    monkeypatch.delattr("mrl_search.search.compiled", raising=False)
+    monkeypatch.setitem(sys.modules, "mrl_search.search.compiled", None)  # as import does where numba raises an ImportError
+    rows = np.eye(4, dtype=np.float32)
+    assert kernel.pair_cosines(rows, rows[:1], np.arange(4)[None]).tolist() == [[1, 0, 0, 0]]
+    assert not kernel.available() and not kernel.load()
 
 
 @pytest.mark.parametrize("keep", [1, 10, 32, 33, 500])

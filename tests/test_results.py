@@ -1,8 +1,19 @@
-"""What a search gives back: nouns outside, arrays inside."""
+"""What a search gives back: nouns outside, arrays inside; and how it reaches terminals, files and pipes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mrl_search.cli.app import app
+from mrl_search.cli.render import note, show_table
+from mrl_search.index import Index
 from mrl_search.results import BatchHits, Hit, Hits
 
 
@@ -47,3 +58,62 @@ def test_what_is_known_of_an_answer_goes_with_it() -> None:
     assert best[0][0].proven is True
     plain = BatchHits(hits.ids, hits.scores)
     assert (plain[0].dims, plain[0][0].proven, plain.first(1).proven) == (None, None, None)
+
+
+@pytest.fixture
+def asked(small_index: Index, queries: np.ndarray, tmp_path: Path) -> list[str]:
+    """The command that asks `small_index` for the neighbours of one query."""
+    np.save(tmp_path / "jäger.npy", queries[:1])
+    return ["query", "--vector", str(tmp_path / "jäger.npy"), "--index", str(small_index.folder)]
+
+
+def written_to(out: Any, args: list[str], encoding: str = "utf-8") -> subprocess.CompletedProcess:
+    code = "from mrl_search.cli.app import app; app()"
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run([sys.executable, "-c", code, *args], stdout=out, stderr=subprocess.PIPE, env=env)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_full_disk_is_a_sentence(asked: list[str], extra: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = written_to(full, asked + extra)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: The output cannot be written: No space left on device.", "hint: Make room where it goes, or send it elsewhere.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_who_reads_no_further_ends_nothing_badly(asked: list[str], extra: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = written_to(write, asked + extra)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_file_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Index, "open", refuse)
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {asked[-1]} cannot be used: Permission denied.\nhint: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_json_is_json_in_every_encoding(asked: list[str], encoding: str) -> None:
+    told = written_to(subprocess.PIPE, [*asked, "--json"], encoding).stdout.decode(encoding)
+    assert json.loads(told)["image"] == asked[2]
+    assert ("jäger" in told) == (encoding == "utf-8")
+
+
+def test_a_table_breaks_no_line_and_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    path, title = "p" * 500, "a title that is longer than what stands below it"
+    show_table(("rank", "path"), [("1", path), ("2", "evil\x1b[2J\n.jpg")], title)
+    first, header, one, two = capsys.readouterr().out.splitlines()
+    assert (first, header.split(), one.split(), two.split()) == (title, ["rank", "path"], ["1", path], ["2", r"evil\x1b[2J\n.jpg"])
+    note("skipped:\n  evil\x1b[2J.jpg")
+    assert capsys.readouterr().err == "skipped:\n  evil\\x1b[2J.jpg\n"

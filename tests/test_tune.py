@@ -1,12 +1,16 @@
 """Tuning: goals by hand, plans that keep their promise on fresh queries, and what `query` does with them."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import CLASSES, embedding_set, energy_first
+from typer.testing import CliRunner
 
+from mrl_search.cli.app import app
 from mrl_search.config import Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError
@@ -171,6 +175,43 @@ def test_the_front_is_what_no_other_beats() -> None:
 
     trials = (trial(3, 0.9), trial(1, 0.5), trial(2, 0.4), trial(4, 0.9), trial(5, 1.0), trial(1, 0.3))
     assert [(t.ms, t.value) for t in front(trials)] == [(1, 0.5), (3, 0.9), (5, 1.0)]
+
+
+def test_a_plan_for_changed_copies_leaves_that_of_query_alone(small_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrl_search.workflow.instance_goal", lambda index, rows, k, progress: Goal.recall(index, rows, k))
+
+    def told(*args: str) -> str:
+        result = CliRunner().invoke(app, ["tune", str(small_index.folder), "--recall", "0.9", *args])
+        assert result.exit_code == 0, result.output
+        return result.stderr.splitlines()[-1]
+
+    assert told() == f"next: mrl-search query IMAGE --index {small_index.folder}"
+    before = read_manifest(small_index.folder).plans["query"]
+    said = told("--objective", "instance")
+    plans = read_manifest(small_index.folder).plans
+    assert plans["query"] == before and plans["instance"]["k"] == 1
+    assert said == f"next: mrl-search query IMAGE --index {small_index.folder} --plan {plans['instance']['plan']} -k 1"
+
+
+def test_who_did_not_tune_is_answered_exactly(make_index: Callable[..., Index], small_set: EmbeddingSet, tmp_path: Path) -> None:
+    index = make_index(small_set, factory="IVF16,Flat", name="ivf")
+    row = energy_first(np.random.default_rng(8), 1)
+    np.save(tmp_path / "row.npy", row)
+
+    def told(command: str, *args: str) -> tuple[dict, str]:
+        asked = [command, "--vector", str(tmp_path / "row.npy"), "--index", str(index.folder), "-k", "40", "--json", *args]
+        result = CliRunner().invoke(app, asked)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout), result.stderr
+
+    answer, said = told("query")
+    assert (answer["plan"], [h["id"] for h in answer["hits"]], said) == ("exact", exact(index, row, 40).ids[0].tolist(), "")
+    assert told("classify")[0]["plan"] == "exact"
+    answer, said = told("query", "--dims", "64")
+    assert answer["plan"] == "64:40" and len(answer["hits"]) < 40
+    assert said == f"{len(answer['hits'])} of the 40 asked for were found; --exact finds all.\n"
+    store_plan(index.folder, "query", {"plan": "8:200@16,64:40"})
+    assert told("query")[0]["plan"] == "8:200@16,64:40"
 
 
 def test_a_stored_plan_is_used_where_it_fits(small_index: Index) -> None:

@@ -119,7 +119,8 @@ def multiply_adds(index: Index, contestant: Contestant) -> float | None:
     begin = _compared(index.manifest.factory[str(first.dims)], len(index), first)
     if begin is None:
         return None
-    return float(begin * first.dims + sum(before.keep * stage.dims for before, stage in zip(stages, later, strict=False)))
+    kept = sum(min(before.keep, len(index)) * stage.dims for before, stage in zip(stages, later, strict=False))
+    return float(begin * first.dims + kept)
 
 
 def _compared(factory: str, count: int, first: Stage) -> float | None:

@@ -15,10 +15,12 @@ They are written line by line, so that a bench that was stopped goes on in its f
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import platform
 import subprocess
+import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +31,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.errors import DataError
+from mrl_search.errors import DataError, IndexFolderError
 from mrl_search.manifest import package_versions
-from mrl_search.storage import write_atomically, writing
+from mrl_search.storage import claim, writing
 
 __all__ = ["BRUTE", "EXACT", "FORMAT", "Journal", "Record", "Run", "environment", "identity", "pack", "read_runs", "same_machine", "unpack"]
 
@@ -114,14 +116,19 @@ def unpack(text: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Run:
-    """All records of one bench: `about` is its `run` record, `records` the others, in the order of the file."""
+    """All records of one bench: `about` is its `run` record, `records` the others, in the order of the file.
+
+    Of a bench that was read, `file` is where it was, and `called` what it is called among others, if not by its own name.
+    """
 
     about: Record
     records: Sequence[Record]
+    file: Path | None = None
+    called: str = ""
 
     @property
     def name(self) -> str:
-        return str(self.about["name"])
+        return self.called or str(self.about["name"])
 
     @property
     def done(self) -> bool:
@@ -140,25 +147,37 @@ class Run:
 def read_runs(paths: Iterable[Path]) -> list[Run]:
     """The benches that some files of records hold, in their order. The same bench in two files is read once; half a last line is dropped.
 
+    Where two have one name, all are named after their files.
+
     Raises:
         DataError: a file that cannot be read, holds no records, is damaged, or of another format.
     """
     about: dict[str, Record] = {}
+    files: dict[str, Path] = {}
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         found = [record for record, _ in _read(path)]
         for number, record in enumerate(found, 1):
             if record["kind"] == "run":
                 about.setdefault(str(record["id"]), record)
+                files.setdefault(str(record["id"]), path)
             elif record["run"] in about:
                 records.setdefault(str(record["run"]), {}).setdefault(json.dumps(record, sort_keys=True), record)
             else:
                 raise DataError(f"{path}, record {number} belongs to a bench that is not in the file.", "Give the file as bench wrote it.")
-    return [Run(record, list(records.get(name, {}).values())) for name, record in about.items()]
+    names = [
+        [str(record["name"]) for record in about.values()],
+        [file.stem for file in files.values()],
+        [f"{file}, {number}" for number, file in enumerate(files.values(), 1)],
+    ]
+    distinct = next(some for some in names if len(set(some)) == len(some))
+    return [Run(about[key], list(records.get(key, {}).values()), files[key], name) for key, name in zip(about, distinct, strict=True)]
 
 
 class Journal:
     """The file that a bench writes: `add` appends a record at once, `run` has what is there already.
+
+    One from `open` holds its file for this process, as long as it is used itself.
 
     Args:
         path: the file.
@@ -175,25 +194,21 @@ class Journal:
         """Begin a file with the `run` record `about`, or go on in one whose run has the same id.
 
         Raises:
-            DataError: the file holds another bench, or no records.
+            DataError: the file holds another bench, or no records, or another process writes it.
             MrlSearchError: the place cannot be written.
         """
         about = {"format": FORMAT, "kind": "run", **about}
-        if not path.exists() or not path.read_bytes():
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(path) as draft:
-                draft.write_text(_line(about), encoding="utf-8")
-            return cls(path, Run(about, []))
-        found = _read(path)
-        first = found[0][0]
-        if first["kind"] != "run" or first["id"] != about["id"]:
-            raise DataError(
-                f"{path} holds another bench: {_difference(first, about)}.", "Choose another file with --out, or remove this one."
-            )
-        with writing(path), path.open("rb+") as file:
-            file.truncate(found[-1][1])
-        return cls(path, Run(first, [record for record, _ in found[1:]]))
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("ab").close()
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(claim(path))
+            except IndexFolderError as error:
+                raise DataError(f"Another process writes {path}.", error.hint) from error
+            journal = cls(path, _begun(path, about))
+            weakref.finalize(journal, held.pop_all().close)
+        return journal
 
     @property
     def run(self) -> Run:
@@ -210,11 +225,31 @@ class Journal:
             MrlSearchError: the disk is full, or the file cannot be written.
         """
         record = {"format": FORMAT, "kind": kind, "run": self._about["id"], **values}
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self.path, record)
         self._records.append(record)
+
+
+def _begun(path: Path, about: Record) -> Run:
+    """The run of a file that goes on, without the half of a record that it may end with, or the new one that begins it."""
+    if _line(about).encode().startswith(path.read_bytes()):  # nothing yet, or half of this line
+        with writing(path):
+            os.truncate(path, 0)
+        _append(path, about)
+        return Run(about, [])
+    found = _read(path)
+    first = found[0][0]
+    if first["kind"] != "run" or first["id"] != about["id"]:
+        raise DataError(f"{path} holds another bench: {_difference(first, about)}.", "Choose another file with --out, or remove this one.")
+    with writing(path):
+        os.truncate(path, found[-1][1])
+    return Run(first, [record for record, _ in found[1:]])
+
+
+def _append(path: Path, record: Record) -> None:
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(_line(record))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _line(record: Record) -> str:
@@ -258,6 +293,9 @@ def _checked(line: bytes, path: Path, number: int) -> Record:
 
 def _difference(there: Record, wanted: Record) -> str:
     """In which part two runs differ, for an error."""
-    names = {"environment": "another machine, or other versions", "corpus": "another index", "queries": "other queries"}
+    names = {
+        "environment": "another machine, or other versions", "corpus": "another index", "queries": "other queries",
+        "settings": "other settings",
+    }  # fmt: skip
     parts = [words for part, words in names.items() if there.get(part) != wanted[part]]
-    return ", ".join(parts) or "other settings"
+    return ", ".join(parts) or "another tuned plan"

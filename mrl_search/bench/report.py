@@ -1,5 +1,6 @@
 """A report: one page from the records of some benches, in words, tables and figures; from records alone, so it can be made anywhere."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,8 +56,11 @@ def report_page(runs: Sequence[Run], folder: Path) -> Page:
         title, intro = "What each prefix is worth", [f"Benches of {', '.join(run.name for run in runs)}, one after another."]
         if not all(same_machine(runs[0].about["environment"], run.about["environment"]) for run in runs):
             intro.append("They were measured on different machines: their times cannot be compared with each other, only within one bench.")
-    commands = [(f"mrl-search bench {run.name} --out {run.name}.jsonl", "measure the index again") for run in runs]
-    commands.append((f"mrl-search report {' '.join(f'{run.name}.jsonl' for run in runs)}", "write this page from the records"))
+    files = {run.name: shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs}
+    commands = [
+        (f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {files[run.name]}", "measure the index again") for run in runs
+    ]
+    commands.append((f"mrl-search report {' '.join(dict.fromkeys(files.values()))}", "write this page from the records"))
     return Page(title, intro, blocks, commands, facts)
 
 

@@ -1,5 +1,6 @@
 """The command `mrl-search`: its sub-commands, and the one place where an error of the library becomes two lines for the user."""
 
+import contextlib
 import io
 import sys
 from importlib import metadata
@@ -25,15 +26,13 @@ __all__ = ["app"]
 
 
 class Group(TyperGroup):
-    """Shows an `MrlSearchError` as `error:` and `hint:`, and ends with exit code 1."""
+    """Shows an `MrlSearchError`, or what the system refuses, as `error:` and `hint:`, and ends with exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
             return super().invoke(ctx)
         except MrlSearchError as error:
-            typer.echo(f"error: {error.message}", err=True)
-            if error.hint:
-                typer.echo(f"hint: {error.hint}", err=True)
+            _show(error.message, error.hint)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo("stopped; the same command goes on from here where it can.", err=True)
@@ -41,6 +40,24 @@ class Group(TyperGroup):
         except BrokenPipeError as error:
             sys.stderr.close()  # nobody reads on, and nothing is wrong
             raise typer.Exit(0) from error
+        except OSError as error:
+            if error.errno is None:
+                raise
+            if error.filename is not None:
+                _show(f"{error.filename} cannot be used: {error.strerror}.", "Check that it is there, and the rights on it.")
+            else:
+                _show(f"The output cannot be written: {error.strerror or error}.", "Make room where it goes, or send it elsewhere.")
+                with contextlib.suppress(OSError):
+                    sys.stdout.close()  # what it holds still would be written, and fail, once more
+            raise typer.Exit(1) from error
+
+
+def _show(message: str, hint: str) -> None:
+    from mrl_search.cli.render import note
+
+    note(f"error: {message}")
+    if hint:
+        note(f"hint: {hint}")
 
 
 app = typer.Typer(

@@ -64,10 +64,13 @@ def classify(
     allowed = allowed_of(opened, where, ids)
     from mrl_search.cascade import GIVE
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
-    from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, vote
+    from mrl_search.search import Ballot, Weighting, classify_adaptive, exact_pruned, learn_thresholds, search, vote
+    from mrl_search.search.tune import exact_by_default
     from mrl_search.search.vote import TEMPERATURE
 
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
+    exact = dims is None and plan is None and not adaptive and exact_by_default(opened, k, "classify")
+    named = "exact" if exact else str(chosen)
     queries = queries_of(opened, images, vector)
     read: list[dict[str, int]] = [{} for _ in queries.names]
     if adaptive:
@@ -75,20 +78,21 @@ def classify(
         votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
         read = [{"dims_read": int(d)} for d in dims_read]
     else:
-        votes = vote(search(opened, queries.rows, chosen, allowed).first(k), opened.embeddings.labels, ballot.temperature, ballot.weighting)
+        hits = exact_pruned(opened, queries.rows, k, allowed) if exact else search(opened, queries.rows, chosen, allowed).first(k)
+        votes = vote(hits, opened.embeddings.labels, ballot.temperature, ballot.weighting)
     rows = []
     for name, v, extra in zip(queries.names, votes, read, strict=True):
         if as_json:
             shares = {label: round(share, 6) for label, share in v.shares.items()}
             sure = {"confidence": round(v.confidence, 6), **extra}
-            json_line({"image": name, "plan": str(chosen), "label": v.label, **sure, "votes": shares})
+            json_line({"image": name, "plan": named, "label": v.label, **sure, "votes": shares})
         else:
             shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
             rows.append((v.label or "?", f"{v.confidence:.1%}", *map(str, extra.values()), shown, name))
     if not as_json:
         show_table(("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image"), rows)
         among = len(opened) if allowed is None else len(allowed)
-        note(f"{k} neighbours among {among:,} items of {opened.folder}, plan {chosen}")
+        note(f"{k} neighbours among {among:,} items of {opened.folder}, plan {named}")
         if adaptive:
             p = learned.point
             note(

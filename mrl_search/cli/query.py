@@ -61,7 +61,9 @@ def query(
     from mrl_search import search
     from mrl_search.cli.hits import hit_lines, ladder_rows, sheet_row, show_explanation, show_hits
     from mrl_search.cli.render import json_line, note, show_skipped
+    from mrl_search.search.tune import exact_by_default
 
+    exact = exact or (dims is None and plan is None and not adaptive and exact_by_default(opened, k))
     queries = queries_of(opened, images, vector)
     start = time.perf_counter()
     if exact:
@@ -98,6 +100,10 @@ def query(
         among = f"{len(opened):,} items" if allowed is None else f"{len(allowed):,} of {len(opened):,} items"
         embedded = "" if queries.embed_ms is None else f"embedded in {queries.embed_ms / len(queries.names):.0f} ms, "
         note(f"{among} in {opened.folder}; {embedded}searched in {ms:.1f} ms")
+    wanted = min(k, len(opened) if allowed is None else len(allowed))
+    fewest = (hits.ids >= 0).sum(axis=1).min(initial=wanted)
+    if fewest < wanted:
+        note(f"{fewest} of the {wanted} asked for were found{' by some queries' if len(hits) > 1 else ''}; --exact finds all.")
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)

@@ -23,6 +23,7 @@ class Objective(StrEnum):
 
 
 KS = {Objective.RECALL: 10, Objective.CLASS: 20}
+USES = {Objective.RECALL: "query", Objective.CLASS: "classify", Objective.INSTANCE: "instance"}  # names under which plans are stored
 
 
 def tune(
@@ -45,7 +46,7 @@ def tune(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Also draw all plans, and those that none beats.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the cheapest plan of an index that keeps the recall asked for, and store it for query and classify."""
+    """Choose the cheapest plan of an index that keeps the recall asked for, and store it: query and classify use theirs by default."""
     if plot:
         from mrl_search.bench.canvas import check_name
 
@@ -70,8 +71,7 @@ def tune(
         "ci95": list(found.interval), "n": found.n, "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,
         "ram_bytes": found.chosen.ram,
     }  # fmt: skip
-    use = "classify" if objective is Objective.CLASS else "query"
-    store_plan(index.folder, use, kept)
+    store_plan(index.folder, USES[objective], kept)
     best = tuning.front(found.trials)
     if plot:
         from mrl_search.bench.plots import PlanPoint, plans_plot
@@ -93,9 +93,9 @@ def tune(
     note(f"chosen: {found.chosen.plan}, {percent(found.held_out, found.interval)} on {found.n} other queries, which check it")
     if plot:
         note(f"plot: {plot}")
-    note(
-        f"stored in {index.folder}\nnext: mrl-search {'classify' if objective is Objective.CLASS else 'query'} IMAGE --index {index.folder}"
-    )
+    told = f" --plan {found.chosen.plan} -k {goal.k}" if objective is Objective.INSTANCE else ""  # which no command uses by default
+    command = "classify" if objective is Objective.CLASS else "query"
+    note(f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{told}")
 
 
 def _line(trial: "Trial") -> dict[str, object]:

@@ -34,7 +34,7 @@ def search_parameters(index: Any, k: int, effort: int = 0, allowed: NDArray[np.i
         graph = FAISS.SearchParametersHNSW(efSearch=max(LOOK, visited + visited // 4))
         return FAISS.SearchParametersIVF(nprobe=visited, quantizer_params=graph)
     if isinstance(index, faiss.IndexHNSW):
-        return FAISS.SearchParametersHNSW(efSearch=max(effort or max(WALK, 2 * k), k))
+        return FAISS.SearchParametersHNSW(efSearch=min(max(effort or max(WALK, 2 * k), k), index.ntotal))
     if allowed is None:
         return None
     mask = np.zeros(index.ntotal, dtype=bool)

@@ -24,16 +24,24 @@ FEW = 32  # answers up to which keeping them in order beats sorting
 CACHED = 1 << 18  # numbers that numpy scores at once: few enough to stay in a processor's cache
 
 _done = 0  # products that were left to numpy so far
+_broken = False  # whether numba turned out to be unusable, as one for another numpy is
 
 
 def available() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is installed, and can be used as far as is known."""
+    return not _broken and importlib.util.find_spec("numba") is not None
 
 
 def load() -> bool:
-    """Load the kernels now, as a server or a benchmark wants; false where there is no numba."""
-    return available() and bool(_compiled())
+    """Load the kernels now, as a server or a benchmark wants; false where there is no numba, or none that can be used."""
+    global _broken
+    if not available():
+        return False
+    try:
+        return bool(_compiled())
+    except ImportError:
+        _broken = True
+        return False
 
 
 def compiled(products: int) -> bool:
@@ -42,7 +50,7 @@ def compiled(products: int) -> bool:
     if not available():
         return False
     _done += products
-    return _compiled.cache_info().currsize > 0 or _done >= LOAD
+    return _compiled.cache_info().currsize > 0 or (_done >= LOAD and load())
 
 
 def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mrl_search.config import Plan
 from mrl_search.embeddings import blocks
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index
+from mrl_search.index import Index, efforts
 from mrl_search.results import BatchHits
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.stage import Rows, count_of, joined, opening, propose, rescore, shortlist
@@ -39,7 +39,7 @@ def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Row
         row is filled up with id -1 and score -inf.
 
     Raises:
-        ConfigError: the index has no prefix index for the first stage, or vectors shorter than a later one.
+        ConfigError: the index has no prefix index for the first stage, or none that takes its effort, or vectors shorter than a later one.
         DataError: queries that are not finite, or of another length than the vectors.
     """
     queries = check_queries(index, queries, plan)
@@ -68,6 +68,10 @@ def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> ND
         raise ConfigError(
             f"Plan {plan} reads {plan.dims[-1]} dims; the vectors have {index.dim}.", f"End it with {index.dim} dims or fewer."
         )
+    first = plan.stages[0]
+    if first.effort and (index.scans(first.dims) or efforts(index.prefix_index(first.dims)) == (0,)):
+        kind = index.manifest.factory[str(first.dims)]
+        raise ConfigError(f"Plan {plan} asks for an effort at {first.dims} dims, where {kind} takes none.", "Leave its @ out.")
     return queries
 
 

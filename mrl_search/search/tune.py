@@ -24,10 +24,10 @@ from mrl_search.search.kernel import best, load
 from mrl_search.search.others import leave_out_rows
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.run import search
-from mrl_search.search.stage import MARGIN, Rows, ask, pair_scores, propose
+from mrl_search.search.stage import MARGIN, Rows, ask, is_exact, pair_scores, propose
 from mrl_search.search.vote import vote
 
-__all__ = ["Goal", "Trial", "Tuned", "default_plan", "exact_others", "front", "sample", "tune"]
+__all__ = ["Goal", "Trial", "Tuned", "default_plan", "exact_by_default", "exact_others", "front", "sample", "tune"]
 
 DEEPEST = 2000  # candidates that are looked at, at most
 SHORTLISTS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130, 160, 200)  # times k
@@ -215,6 +215,11 @@ def default_plan(index: Index, k: int, use: str = "query") -> Plan:
         if last.keep >= k and set(plan.dims) <= set(index.dims):
             return Plan((*early, Stage(last.dims, k, last.effort)))
     return Plan.single(index.dim, k)
+
+
+def exact_by_default(index: Index, k: int, use: str = "query") -> bool:
+    """Whether `default_plan` stands for exact search, which the index at full length does not give: `exact_pruned` does."""
+    return default_plan(index, k, use) == Plan.single(index.dim, k) and not is_exact(index, index.dim, None)
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
