@@ -17,7 +17,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.index import Index, add_prefix_indexes
 from mrl_search.search import certify, exact, exact_pruned, explain, pruned, search, search_adaptive
 from mrl_search.search.bounds import Bounds
-from mrl_search.vectors import prefix
+from mrl_search.vectors import l2_normalize, prefix
 
 KINDS = ("Flat", "SQ8", "IVF8,Flat", "HNSW16", "PQ4x4")
 
@@ -132,6 +132,28 @@ def test_no_proof_lies_where_a_prefix_holds_next_to_nothing(make_index: Callable
         hits, true = certify(index, query, Plan.parse("8:1,16:1", 1)), exact(index, query, 1)
         assert hits.proven is not None
         assert not hits.proven[0, 0] or hits.ids[0, 0] == true.ids[0, 0]
+
+
+@pytest.mark.parametrize("plan", ["32:100", "32:150,64:100"])
+def test_no_proof_lies_where_roundings_decide(make_index: Callable[..., Index], plan: str) -> None:
+    """Five clear answers, and 400 vectors closer to each other than float32 can tell; 95 of them are answers, too."""
+    proven = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        query = np.zeros(64)
+        query[:32] = l2_normalize(rng.standard_normal((1, 32)))[0]
+        aside = rng.standard_normal((405, 64)) * (np.arange(64) < 32)
+        aside -= (aside @ query)[:, None] * query / (query @ query)
+        aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+        cosines = np.append(np.full(5, 0.002), 0.001 + 3e-9 * rng.standard_normal(400))[:, None]
+        rows = cosines * query + np.sqrt(1 - cosines**2) * aside
+        index = make_index(embedding_set(rows.astype(np.float32), [None] * 405, dtype="float32"), (32, 64), name=f"near-{seed}")
+        asked = query[None].astype(np.float32)
+        hits, true = certify(index, asked, Plan.parse(plan, 100)), exact(index, asked, 100)
+        assert hits.proven is not None
+        assert set(hits.ids[hits.proven].tolist()) <= set(true.ids[0].tolist())
+        proven += hits.proven.sum()
+    assert proven == 60
 
 
 def test_proofs_need_lengths_that_are_stored(small_index: Index, queries: np.ndarray) -> None:

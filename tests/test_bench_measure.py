@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from conftest import embedding_set, energy_first
 
+from mrl_search.bench import latency
 from mrl_search.bench import measure as module
-from mrl_search.bench.accuracy import Copies, accuracy_per_prefix
+from mrl_search.bench.accuracy import Copies, accuracy_per_prefix, thumbnail_recall
 from mrl_search.bench.contestants import Contestant, How, contestants, memory, multiply_adds
 from mrl_search.bench.controls import control_answers, projections
-from mrl_search.bench.latency import BUDGET, FEWEST, rehearse
+from mrl_search.bench.latency import BUDGET, FEWEST, latency_per_plan, rehearse
 from mrl_search.bench.measure import measure, measure_instances
 from mrl_search.bench.pictures import scatter_record, shown_dims
 from mrl_search.bench.queries import QuerySet
@@ -235,6 +237,13 @@ def test_instances_are_found_by_what_they_were_made_of(small_index: Index, tmp_p
     assert [unpack(r["right"]).tolist() for r in journal.run.of("instance")] == [[1, 1, 1, 0]] * 3
 
 
+def test_a_copy_is_found_by_the_thumbnail_that_is_nearest() -> None:
+    black, grey, white = (np.full((8, 8, 3), value, dtype=np.uint8) for value in (0, 100, 255))
+    hashes = np.array(["black", "grey", "white"], dtype=object)
+    copies, originals = np.stack([black + 40, grey + 70, white - 60, white]), np.array(["black", "grey", "white", "black"], dtype=object)
+    assert thumbnail_recall(np.stack([black, grey, white]), hashes, copies, originals) == 0.75
+
+
 def test_without_labels_accuracy_is_absent(make_index: Callable[..., Index], tmp_path: Path) -> None:
     index = make_index(embedding_set(energy_first(np.random.default_rng(0), 60), [None] * 60), name="plain")
     run = bench(index, tmp_path / "plain.jsonl")
@@ -284,6 +293,23 @@ def test_what_is_slow_is_asked_less(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, quick = rehearse(len, rows, 2), rehearse(len, rows, 2)
     assert (slow.count, slow.warm_up) == (max(FEWEST, int(BUDGET / 2 / 3)), 1)
     assert (quick.count, quick.warm_up) == (200, 10)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_whoever_is_timed_has_the_threads_asked_for(
+    small_index: Index, queries: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    seen, real, before = [], latency.search, faiss.omp_get_max_threads()
+
+    def search_watched(index: Index, rows: np.ndarray, plan: Plan) -> object:
+        if len(rows) == 1:
+            seen.append(faiss.omp_get_max_threads())
+        return real(index, rows, plan)
+
+    monkeypatch.setattr(latency, "search", search_watched)
+    (told,) = latency_per_plan(small_index, queries, {"one": Plan.single(8, 5)}, rounds=1, threads=threads)
+    assert told.threads == threads and set(seen) == {threads}
+    assert faiss.omp_get_max_threads() == before
 
 
 def test_queries_are_a_fixed_sample(small_set: EmbeddingSet) -> None:

@@ -59,6 +59,19 @@ def test_what_is_left_in_the_sieve(engine: str) -> None:
     assert kernel.sift(codes, weights, tails, 0.5, 9).tolist() == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sieve_loses_nothing_that_just_reaches_the_score(engine: str, seed: int) -> None:
+    """Weights are rounded to 16 bits there; whatever that adds up to, a row whose bound is a millionth above the score stays."""
+    rng = np.random.default_rng(seed)
+    codes, tails = rng.integers(-127, 128, (500, 64)).astype(np.int8), rng.random(500).astype(np.float32)
+    weights = rng.standard_normal(64).astype(np.float32) * np.float32(1e-3)
+    upper = codes.astype(np.float64) @ weights + float(np.float32(0.3)) * tails
+    for least in upper[::25] - 1e-6:
+        kept = kernel.sift(codes, weights, tails, 0.3, float(least))
+        assert set(np.flatnonzero(upper >= least + 1e-6)) <= set(kept.tolist())
+        assert (upper[kept] > least - 0.001).all()  # and next to nothing else does
+
+
 def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     codes, tails = rng.integers(-127, 128, (1000, 8)).astype(np.int8), rng.random(1000).astype(np.float32)

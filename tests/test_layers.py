@@ -30,7 +30,7 @@ def imports(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {f"mrl_search.{alias.name}" for alias in node.names} if node.module == "mrl_search" else {node.module}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return names

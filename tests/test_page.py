@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
+from mrl_search.bench import plots as module
 from mrl_search.bench.page import Figure, Figures, Heading, Page, Table, render_markdown, render_page, write_page
-from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
+from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, PlanPoint, accuracy_plot, latency_plot, plans_plot
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 ACCURACY = [AccuracyPoint(d, s, v, v - 0.02, v + 0.02) for s in ("linear head", "20-NN") for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))]
@@ -233,6 +235,22 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
             draw(points, tmp_path / "a.svg")
         with pytest.raises(MrlSearchError, match="cannot be made"):
             draw(points, tmp_path / "new" / "a.png" / "b.png")
+
+
+def test_plans_stand_where_their_time_and_value_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Axes] = []
+    monkeypatch.setattr(module, "save", lambda figure, axes, out, theme: drawn.append(axes))
+    points = [
+        PlanPoint("slow", 2.0, 0.99, best=True, chosen=True), PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
+        PlanPoint("quick", 0.5, 0.9, best=True, chosen=False),
+    ]  # fmt: skip
+    plans_plot(points, tmp_path / "plans.png", "recall")
+    (axes,) = drawn
+    beaten, chosen = axes.collections
+    assert beaten.get_offsets().tolist() == [[1.0, 0.5]] and beaten.get_label() == "plans tried"
+    assert chosen.get_offsets().tolist() == [[2.0, 0.99]] and chosen.get_label() == "chosen: slow"
+    assert axes.lines[0].get_xydata().tolist() == [[0.5, 0.9], [2.0, 0.99]]
+    assert "milliseconds" in axes.get_xlabel() and axes.get_ylabel().startswith("recall")
 
 
 def test_plots_leave_the_state_of_pyplot_alone() -> None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
@@ -27,3 +28,14 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_command_of_the_readme_exists() -> None:
     for command in set(re.findall(r"^mrl-search ([a-z-]+)", README, re.MULTILINE)):
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+
+
+def test_every_option_of_the_readme_exists() -> None:
+    """Those in the comments behind the commands, too."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"^mrl-search ([a-z-]+)(.*)$", blocks, re.MULTILINE)
+    assert len(lines) > 20
+    for command, rest in lines:
+        known = {name for option in commands[command].params for name in option.opts}
+        assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= known, command

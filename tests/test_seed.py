@@ -4,10 +4,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+from tiny_runs import noise_pixels
 from typer.testing import CliRunner
 
 from mrl_search import training
@@ -15,7 +14,6 @@ from mrl_search.cli.app import app
 from mrl_search.config import AugmentConfig, DataConfig, ModelConfig, ScheduleConfig, to_toml
 from mrl_search.data.augment import blurred, views
 from mrl_search.data.drawn import write_corpus
-from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import split_rows, stratified_split
 from mrl_search.errors import ConfigError
 from mrl_search.losses import MatryoshkaLoss
@@ -23,28 +21,14 @@ from mrl_search.models.backbones import FourConvBackbone, build_backbone
 from mrl_search.models.checkpoint import load_model
 from mrl_search.models.encoder import load_encoder
 from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.models.torchvision_import import import_torchvision
 from mrl_search.recipes import load_recipe
 from mrl_search.training import EpochRecord, train
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
 
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-def _pixels(n: int = 40, side: int = 113) -> Pixels:
-    """Noise, reddish for a cat and bluish for a dog."""
-    images = np.random.default_rng(0).integers(0, 160, (n, 3, side, side), dtype=np.uint8)
-    images[::2, 0] += 90
-    images[1::2, 2] += 90
-    return Pixels(torch.from_numpy(images), ["cat", "dog"] * (n // 2), [f"{i:04d}" for i in range(n)], [], list(range(n)))
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 # The network
@@ -128,7 +112,7 @@ def test_the_loss_of_tied_heads_by_hand() -> None:
 
 
 def test_blur_is_the_gaussian_of_three_by_three() -> None:
-    torchvision = pytest.importorskip("mrl_search.models.torchvision_import").import_torchvision("torchvision.transforms.v2.functional")
+    torchvision = import_torchvision("torchvision.transforms.v2.functional")
     images = torch.rand(4, 3, 9, 7, generator=torch.Generator().manual_seed(0))
     sigma = torch.tensor([0.3, 0.8, 2.0, 0.0])
     got = blurred(images, sigma)
@@ -152,7 +136,7 @@ def test_blur_is_a_probability_and_changes_no_other_view() -> None:
 
 
 def test_the_seed_s_views_are_whole_pictures_that_may_be_mirrored() -> None:
-    images = _pixels(8, 24).images
+    images = noise_pixels(8, side=24).images
     config = replace(load_recipe("seed-matryoshka").augment, blur=0.0)
     view = views(images, 24, config, torch.Generator().manual_seed(0))
     plain = images.float() / 127.5 - 1
@@ -206,26 +190,26 @@ SMALL = ["schedule.epochs=3", "schedule.precision=no"]
 @pytest.mark.parametrize("name", SEED)
 def test_a_recipe_runs_and_its_model_comes_back(name: str, tmp_path: Path) -> None:
     config = load_recipe(name, SMALL, 8, 113)
-    records = [r for r in train(_pixels(), config, tmp_path, "noise") if isinstance(r, EpochRecord)]
+    records = [r for r in train(noise_pixels(side=113), config, tmp_path, "noise") if isinstance(r, EpochRecord)]
     assert [list(r.accuracy) for r in records] == [list(config.model.dims)] * 3
     assert all(r.instance_loss == 0 for r in records)
     model, encoder = load_model(tmp_path), load_encoder(str(tmp_path))
     assert (model.config, model.size) == (config.model, 113)
-    rows = encoder.encode(_pixels(4).images.permute(0, 2, 3, 1).numpy())
+    rows = encoder.encode(noise_pixels(4, side=113).images.permute(0, 2, 3, 1).numpy())
     assert rows.shape == (4, config.model.dims[-1])
 
 
 def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     config = load_recipe("seed-matryoshka", [*SMALL, "model.heads=tied", "schedule.gamma=0.5"], 8, 113)
-    list(train(_pixels(), config, tmp_path / "whole", "noise"))
-    run = train(_pixels(), config, tmp_path / "killed", "noise")
+    list(train(noise_pixels(side=113), config, tmp_path / "whole", "noise"))
+    run = train(noise_pixels(side=113), config, tmp_path / "killed", "noise")
     for record in run:
         if isinstance(record, EpochRecord):
             run.close()
     text = (tmp_path / "killed" / "recipe.toml").read_text()
     assert text == to_toml(config)
     (tmp_path / "killed" / "recipe.toml").write_text(text.replace("swap = false\n", ""))  # as a version without that setting wrote it
-    assert [r.epoch for r in train(_pixels(), config, tmp_path / "killed", "noise") if isinstance(r, EpochRecord)] == [2, 3]
+    assert [r.epoch for r in train(noise_pixels(side=113), config, tmp_path / "killed", "noise") if isinstance(r, EpochRecord)] == [2, 3]
     weights = [load_model(tmp_path / name).network.state_dict() for name in ("whole", "killed")]
     assert all(torch.equal(a, weights[1][name]) for name, a in weights[0].items())
 
@@ -233,7 +217,7 @@ def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> Non
 def test_gamma_changes_the_result(tmp_path: Path) -> None:
     for gamma in (0.5, 0.9):
         config = load_recipe("seed-fixed-8", [*SMALL, f"schedule.gamma={gamma}"], 8, 113)
-        list(train(_pixels(16), replace(config, data=DataConfig(validation=0.25)), tmp_path / str(gamma), "noise"))
+        list(train(noise_pixels(16, side=113), replace(config, data=DataConfig(validation=0.25)), tmp_path / str(gamma), "noise"))
     a, b = (load_model(tmp_path / g).network.state_dict()["backbone.project.weight"] for g in ("0.5", "0.9"))
     assert not torch.equal(a, b)
 
@@ -255,6 +239,14 @@ def test_width_and_size_are_options_of_train(tmp_path: Path) -> None:
     assert (model.config.widths, model.size) == ((8, 16, 16, 16), 113)
     recipe = model.training["recipe"]["schedule"]
     assert (recipe["sizes"], recipe["embed_size"]) == ({"0": 113}, 0)
+
+
+def test_min_side_is_an_option_of_train(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "pictures", 2, size=120)  # over the 100 pixels of the recipe
+    options = ["--recipe", "seed-fixed-8", "--width", "8", "--size", "113", "--min-side", "120", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "pictures"), *options])
+    assert result.exit_code == 1
+    assert "120 x 120 pixels is not over 120 on both sides" in " ".join(result.output.split())
 
 
 def test_a_network_without_a_side_is_the_seed_s() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.data.splits import stratified_split
+from mrl_search.data.splits import digest, stratified_split
 from mrl_search.errors import DataError
 
 
@@ -51,6 +51,15 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     here = {hashes[i] for i in stratified_split(labels, hashes, 0.1, 3)[1]}
     there = {hashes[order[i]] for i in stratified_split([labels[i] for i in order], [hashes[i] for i in order], 0.1, 3)[1]}
     assert here == there
+
+
+def test_a_digest_names_images_and_labels_in_whatever_order() -> None:
+    labels, hashes = _corpus(cat=9, dog=6)
+    name = digest(labels, hashes)
+    assert digest(labels[::-1], hashes[::-1]) == name
+    assert digest(labels[1:], hashes[1:]) != name
+    assert digest(labels, ["another", *hashes[1:]]) != name
+    assert digest([None, *labels[1:]], hashes) != name
 
 
 def test_a_known_split_stays_what_it_is() -> None:

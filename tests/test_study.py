@@ -12,9 +12,17 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from typer.testing import CliRunner
 
+from mrl_search.cascade import learn_cascade, run_cascade
+from mrl_search.data.copies import changed_copy
 from mrl_search.data.drawn import SPECIES, draw_animal
+from mrl_search.data.images import decode
+from mrl_search.data.pixels import load_pixels
+from mrl_search.data.sources import open_source
+from mrl_search.data.splits import split_rows
+from mrl_search.embed import embed_pictures
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
+from mrl_search.models.encoder import load_encoder
 from mrl_search.recipes import recipe_names
 from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import jobs_of, load_study
@@ -24,6 +32,7 @@ from mrl_search.study.records import bits_of, outcomes_of, read_part, write_reco
 from mrl_search.study.running import Places, run_part, state_of, with_sources
 from mrl_search.study.tables import part_tables
 from mrl_search.training import StepRecord
+from mrl_search.vectors import prefix
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 DEFINITION = """
@@ -79,7 +88,7 @@ sizes = { "0" = 32 }
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A study of 48 drawn animals in four groups, all of it run."""
+    """A study of 48 drawn animals, and of a picture among them that is none, all of it run."""
     import datasets
 
     folder = tmp_path_factory.mktemp("study")
@@ -87,8 +96,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     features = datasets.Features({
         "image": datasets.Image(), "label": datasets.ClassLabel(names=list(SPECIES)), "group": datasets.ClassLabel(names=["even", "odd"]),
     })  # fmt: skip
-    images = [Image.fromarray(np.asarray(draw_animal(SPECIES[s], i, 48))) for s, i in animals]
-    rows = {"image": images, "label": [s for s, _ in animals], "group": [s for s, _ in animals]}
+    images: list = [Image.fromarray(np.asarray(draw_animal(SPECIES[s], i, 48))) for s, i in animals]
+    images.insert(7, {"bytes": b"no picture", "path": "broken.png"})
+    species = [s for s, _ in animals]
+    species.insert(7, 0)
+    rows = {"image": images, "label": species, "group": species}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(folder / "animals.parquet"))
     (folder / "tiny.toml").write_text(TINY)
     (folder / "study.toml").write_text(DEFINITION.replace("PICTURES", str(folder / "animals.parquet")))
@@ -173,7 +185,7 @@ def test_every_job_leaves_its_records(place: Path) -> None:
     assert names == ["eight-seed0", "many-seed0", "similarity-seed0", "single-seed0", "tied-seed0"]
     assert len(list((place / "records" / "folds").iterdir())) == 20
     (job,) = lines(place, "many-seed0", "job")
-    assert (job["images"], job["skipped"], job["recipe"]["name"], job["row"]) == (48, 0, "all-many", "MRL")
+    assert (job["images"], job["skipped"], job["recipe"]["name"], job["row"]) == (48, 1, "all-many", "MRL")
     epochs = lines(place, "many-seed0", "epoch")
     assert [e["epoch"] for e in epochs] == [1, 2] and list(epochs[0]["accuracy"]) == ["8", "16"]
     assert job["seconds"] > sum(e["seconds"] for e in epochs)
@@ -209,6 +221,37 @@ def test_the_principal_axes_lose_nothing_at_full_length(place: Path) -> None:
         if of["dims"] == 16:
             assert of["shares"]["head"] == own["shares"]["head"] and of["right"]["head"] == own["right"]["head"]
             assert of["shares"]["probe"] == pytest.approx(own["shares"]["probe"], abs=0.1)
+
+
+def test_records_say_what_the_stored_model_does(place: Path) -> None:
+    """Copies, adaptive classification and spectrum once more, with the picture that is none passed over."""
+    (job,) = [job for job in jobs_of(load_study(place / "study.toml"), "all") if job.key == "many-seed0"]
+    encoder, source = load_encoder(str(place / "runs" / "all" / job.key)), open_source(str(place / "animals.parquet"))
+    pixels = load_pixels(source, encoder.size)
+    train, held_out = split_rows(pixels.labels, pixels.hashes, job.config.data)
+    rows = embed_pictures(encoder, pixels.images.permute(0, 2, 3, 1).numpy())
+    assert 7 not in pixels.rows and len(rows) == 48
+
+    pictures = [(row, decode(source.read(row))[0]) for row in (pixels.rows[i] for i in held_out)]
+    copies = embed_pictures(encoder, np.stack([changed_copy(image, encoder.size, seed=row) for row, image in pictures]))
+    for line in lines(place, job.key, "prefix"):
+        first = (prefix(copies, line["dims"]) @ prefix(rows, line["dims"]).T).argmax(axis=1)
+        assert line["shares"]["instance_standard"] == np.mean(first == held_out)
+
+    (line,) = lines(place, job.key, "spectrum")
+    values = np.linalg.svd(rows[train] - rows[train].mean(axis=0), compute_uv=False)
+    assert line["values"] == pytest.approx(values / values[0], abs=1e-4)
+
+    part = Part(rows[held_out], np.array(pixels.labels, dtype=object)[held_out])
+    own = Representation("own", part, part, encoder.heads, encoder.classes)
+    answers = [head_answers(own, d, part) for d in (8, 16)]
+    sure, right = np.stack([a.confidence for a in answers], axis=1), np.stack([a.labels == part.labels for a in answers], axis=1)
+    learn, test = np.split(np.random.default_rng(0).permutation(12), 2)
+    for line in (line for line in lines(place, job.key, "cascade") if line["by"] == "head"):
+        cascade = learn_cascade(sure[learn], right[learn], (8, 16), line["give"])
+        assert line["thresholds"] == pytest.approx(cascade.thresholds, abs=1e-5)
+        assert line["accuracy"] == run_cascade(cascade, sure[test], right[test]).accuracy
+        assert line["fixed"] == {"8": right[test, 0].mean(), "16": right[test, 1].mean()}
 
 
 def test_what_is_recorded_is_not_run_again_and_what_was_stopped_goes_on(place: Path, tmp_path: Path) -> None:
@@ -416,6 +459,13 @@ def test_principal_axes_by_hand() -> None:
         assert head_answers(turned, d, turned.validation).labels.tolist() == ["a", "a", "b", "b"]
     for d in (2,):
         assert head_answers(turned, d, turned.validation).confidence == pytest.approx(head_answers(of, d, part).confidence, abs=1e-5)
+
+
+def test_principal_axes_are_those_of_the_training_part() -> None:
+    train = _part([[8, 8], [6, 6], [4, 4], [2, 2]], ["a", "a", "b", "b"])
+    held_out = _part([[6, 4], [15, -5], [-15, 25], [7, 7]], ["a", "a", "b", "b"])  # they vary across the line
+    turned = principal(Representation("own", train, held_out), (1, 2)).validation.rows
+    assert np.abs(turned) == pytest.approx(np.sqrt(2) * np.array([[0, 1], [0, 10], [0, 20], [2, 0]]), abs=1e-5)
 
 
 def test_random_dims_take_their_columns_of_the_head_along() -> None:

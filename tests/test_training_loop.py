@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 from safetensors import safe_open
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 from torch import Tensor
@@ -250,6 +251,36 @@ def test_a_tracker_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: 
         next(train(noise_pixels(), TINY, tmp_path / "out", "a list", tracker))
     assert words in error.value.message
     assert "tracker" in error.value.hint
+
+
+class Notebook(GeneralTracker):
+    """A tracker that keeps what it is told."""
+
+    name = "notebook"
+    requires_logging_directory = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[int, dict]] = []
+
+    @property
+    def tracker(self) -> object:
+        return self.told
+
+    def log(self, values: dict, step: int, **_: object) -> None:
+        self.told.append((step, values))
+
+
+def test_a_tracker_is_told_every_epoch(tmp_path: Path) -> None:
+    notebook = Notebook()
+    records = [r for r in train(noise_pixels(), TINY, tmp_path, "a list", notebook) if isinstance(r, EpochRecord)]
+    assert notebook.told == [
+        (
+            r.epoch,
+            {"label_loss": r.label_loss, "instance_loss": r.instance_loss, "accuracy/8": r.accuracy[8], "accuracy/16": r.accuracy[16]},
+        )
+        for r in records
+    ]
 
 
 # Settings

@@ -72,14 +72,6 @@ def test_a_tuned_plan_keeps_its_promise_on_fresh_queries(clusters: Callable[[str
     assert fresh.score(every, tuning._answers(index, fresh, every, found.chosen.plan)).mean() >= 0.945
 
 
-def test_a_higher_target_costs_more(clusters: Callable[[str], Index]) -> None:
-    index = clusters("IVF32,SQ8")
-    goal = Goal.recall(index, sample(index, 400), 10)
-    low, high = tune(index, goal, 0.5), tune(index, goal, 0.99)
-    assert low.chosen.value < high.chosen.value
-    assert low.chosen.plan != high.chosen.plan
-
-
 @pytest.fixture
 def fair_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan takes as many milliseconds as its stages read numbers: the choice does not depend on the machine."""
@@ -89,6 +81,15 @@ def fair_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         return [replace(t, ms=float(cost)) for t, cost in zip(trials, costs, strict=True)], float(len(index) * index.dim)
 
     monkeypatch.setattr(tuning, "_timed", timed)
+
+
+@pytest.mark.usefixtures("fair_clock")
+def test_a_higher_target_costs_more(clusters: Callable[[str], Index]) -> None:
+    index = clusters("IVF32,SQ8")
+    goal = Goal.recall(index, sample(index, 400), 10)
+    low, high = tune(index, goal, 0.5), tune(index, goal, 0.99)
+    assert low.chosen.value < high.chosen.value
+    assert low.chosen.ms < high.chosen.ms
 
 
 @pytest.mark.parametrize("factory", ["HNSW16", "HNSW16,SQ8"])
@@ -104,7 +105,32 @@ def test_a_plan_is_worth_what_its_own_search_finds(clusters: Callable[[str], Ind
             assert trial.value == pytest.approx(found, abs=0.002), trial.plan
 
 
-def test_a_plan_that_its_check_turns_down_is_not_chosen(clusters: Callable[[str], Index]) -> None:
+@pytest.mark.parametrize(("needed", "reached"), [(0.5, True), (0.6, False), (0.75, False)])
+def test_a_plan_must_beat_the_target_by_more_than_chance_gives(needed: float, reached: bool) -> None:
+    """Of four marks three are 1, so their mean is .75, with a standard error of .217."""
+    marks, none = np.array([1.0, 1, 1, 0]), answers(np.zeros((4, 1), dtype=np.int64))
+    goal = Goal("recall", 1, np.zeros((4, 8), np.float32), np.full(4, -1), none, lambda asked, hits: marks[asked])
+    trial = tuning._Judge(goal, np.arange(4), np.full(4, needed)).trial(Plan.single(8, 1), none, 99)
+    assert trial == Trial(Plan.single(8, 1), 0.75, reached, 99)
+
+
+@pytest.mark.usefixtures("fair_clock")
+def test_a_plan_that_its_check_turns_down_gives_way_to_the_next_cheapest(clusters: Callable[[str], Index]) -> None:
+    index, check = clusters("Flat"), np.arange(100, 200)
+    goal = Goal.recall(index, sample(index, 200), 10)
+    first = tune(index, goal, 0.95)
+    cheapest = tuning._answers(index, goal, check, first.chosen.plan)
+
+    def score(asked: np.ndarray, hits: BatchHits) -> np.ndarray:
+        return goal.score(asked, hits) * (not np.array_equal(hits.ids, cheapest.ids))
+
+    second = tune(index, replace(goal, score=score), 0.95)
+    good = sorted(t.ms for t in first.trials if t.reached)
+    assert [first.chosen.ms, second.chosen.ms] == good[:2] and good[0] < good[1]
+    assert second.held_out == goal.score(check, tuning._answers(index, goal, check, second.chosen.plan)).mean()
+
+
+def test_plans_that_their_check_turns_down_are_not_chosen(clusters: Callable[[str], Index]) -> None:
     index = clusters("Flat")
     whole = Goal.recall(index, sample(index, 200), 10)
 

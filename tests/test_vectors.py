@@ -37,11 +37,6 @@ def test_a_row_does_not_depend_on_its_batch(x: np.ndarray, dims: int) -> None:
     np.testing.assert_array_equal(prefix(x, dims), np.concatenate([prefix(row[None], dims) for row in x]))
 
 
-def test_prefix_256_of_1024() -> None:
-    x = np.random.default_rng(0).standard_normal((3, 1024)).astype(np.float32)
-    np.testing.assert_allclose(prefix(prefix(x, 256), 64), prefix(x, 64), atol=1e-7)
-
-
 @pytest.mark.parametrize("dims", [0, -1, 4])
 def test_no_such_prefix(dims: int) -> None:
     with pytest.raises(ConfigError, match=f"A prefix of {dims} dims cannot be taken from vectors of 3."):
