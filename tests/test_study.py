@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from typer.testing import CliRunner
 
+from mrl_search.bench.significance import equivalence_test
 from mrl_search.cascade import learn_cascade, run_cascade
 from mrl_search.data.copies import changed_copy
 from mrl_search.data.drawn import SPECIES, draw_animal
@@ -24,6 +25,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
 from mrl_search.models.encoder import load_encoder
 from mrl_search.recipes import recipe_names
+from mrl_search.study import measuring
 from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import jobs_of, load_study
 from mrl_search.study.figures import draw_part
@@ -109,6 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     GradientState._reset_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+        patch.setattr(measuring, "GIVES", (0.01, 0.6))  # six images say little
         for part in study.parts:
             for _ in run_part(study, part, places):
                 pass
@@ -211,7 +214,8 @@ def test_every_job_leaves_its_records(place: Path) -> None:
     scatter = lines(place, "many-seed0", "scatter")
     assert [(s["dims"], len(s["x"])) for s in scatter] == [(8, 12), (16, 12)]
     cascades = lines(place, "many-seed0", "cascade")
-    assert [(c["by"], c["give"]) for c in cascades][:2] == [("head", 0.0), ("head", 0.0025)]
+    assert [(c["by"], c["give"]) for c in cascades][:2] == [("head", 0.01), ("head", 0.6)]
+    assert {c["expected_dims"] < 16 for c in cascades if c["by"] == "head"} == {True, False}
     assert all(c["n"] == 6 and 8 <= c["expected_dims"] <= 16 for c in cascades)
 
 
@@ -337,10 +341,21 @@ def test_tables_are_made_from_records_alone(place: Path) -> None:
     assert f"(mean of 2 seeds ± half their range; {jobs[1].job['run']}: one seed" in both
     for title in ("20-NN, top-1", "mAP@10", "Group by 20-NN", "Instance recall@1, standard copies", "Adaptive classification"):
         assert title in text
-    many, single = (next(p for p in lines(place, key, "prefix") if p["dims"] == 16) for key in ("many-seed0", "single-seed0"))
-    p = mcnemar_exact(outcomes_of(single["right"]["head"], 12), outcomes_of(many["right"]["head"], 12))
-    row = text.split("against single at 16 dims")[1].split("| 16 |")[1].split("|")
-    assert row[1].strip() == f"{p:.3f}" and row[2].strip() == ""
+    right = {
+        (key, p["dims"]): outcomes_of(p["right"]["head"], 12)
+        for key in ("many-seed0", "single-seed0")
+        for p in lines(place, key, "prefix")
+        if p["of"] == "own" and "head" in p["right"]
+    }
+    short, long, single = right["many-seed0", 8], right["many-seed0", 16], right["single-seed0", 16]
+    rows = text.split("against single at 16 dims")[1]
+    other, own_length = equivalence_test(short, single, 0.01), equivalence_test(short, long, 0.01)
+    assert [cell.strip() for cell in rows.split("| 8 |")[1].split("\n")[0].split("|")] == [
+        f"{other.difference:+.2%} ({other.interval[0]:+.1%} to {other.interval[1]:+.1%})", f"{mcnemar_exact(single, short):.3f}",
+        f"{other.p:.3f}", f"{own_length.p_worse:.3f}", f"{own_length.p:.3f}", "",
+    ]  # fmt: skip
+    last = [cell.strip() for cell in rows.split("| 16 |")[1].split("\n")[0].split("|")]
+    assert last[1:] == [f"{mcnemar_exact(single, long):.3f}", f"{equivalence_test(long, single, 0.01).p:.3f}", "", "", ""]
 
 
 def test_the_tables_of_a_cross_validation(place: Path) -> None:
@@ -352,6 +367,19 @@ def test_the_tables_of_a_cross_validation(place: Path) -> None:
     mean = np.mean([accuracy["many", r, f][8] - accuracy["single", r, f][16] for r in range(5) for f in (0, 1)])
     row = text.split("| dims | many minus single")[1].split("\n| 8 |")[1].split("|")
     assert row[0].strip() == f"{mean:+.2%}"
+    right = {
+        (job.job["run"], job.job["repetition"], p["dims"], job.job["fold"]): outcomes_of(p["right"]["head"], p["n"])
+        for job in jobs
+        for p in job.of("prefix")
+        if p["of"] == "own"
+    }
+    both = {key[:3]: np.concatenate([right[(*key[:3], fold)] for fold in (0, 1)]) for key in right}
+    spans = [
+        [mcnemar_exact(both["single", r, 16], both["many", r, 8]) for r in range(5)],
+        [equivalence_test(both["many", r, 8], both["many", r, 16], 0.01).p_worse for r in range(5)],
+        [equivalence_test(both["many", r, 8], both["many", r, 16], 0.01).p for r in range(5)],
+    ]
+    assert [cell.strip() for cell in row[3:6]] == [f"{min(span):.3f} to {max(span):.3f}" for span in spans]
     some = [j for j in jobs if j.job["repetition"] < 3]
     assert "3 of 5 repetitions are done" in part_tables("folds", spec, some)
     assert part_tables("folds", spec, []) == ""
