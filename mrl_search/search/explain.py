@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.search.stage import Rows, count_of, directions, pair_scores
-from mrl_search.vectors import prefix, rows_of
+from mrl_search.vectors import prefix, query_rows
 
 __all__ = ["Explanation", "explain"]
 
@@ -34,9 +34,9 @@ def explain(index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Row
     Every allowed vector is compared at every prefix: as much work as an exact search at each. An id of -1 scores -inf and comes last.
 
     Raises:
-        DataError: queries that are not finite, or of another length than the vectors.
+        DataError: queries that are not finite, zero, or of another length than the vectors.
     """
-    queries = rows_of(queries, index.dim)
+    queries = query_rows(queries, index.dim)
     dims = tuple(sorted({*index.dims, index.dim}))
     scores = np.stack([pair_scores(index, queries, ids, d) for d in dims], axis=2)
     ranks = np.ones(scores.shape, dtype=np.int64)
