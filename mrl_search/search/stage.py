@@ -16,7 +16,7 @@ from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
-from mrl_search.search.kernel import best, pair_cosines
+from mrl_search.search.kernel import best, pair_cosines, settled
 from mrl_search.vectors import prefix, query_rows
 
 __all__ = [
@@ -127,7 +127,7 @@ def _compared(index: Index, unit: NDArray[np.float32], rows: Rows | slice) -> It
         return
     corpus = directions(index, unit.shape[1], rows).T
     for some in blocks(len(unit), corpus.shape[1]):
-        yield some, (unit[some].astype(np.float64) @ corpus).astype(np.float32)
+        yield some, settled((unit[some].astype(np.float64) @ corpus).astype(np.float32))
 
 
 def directions(index: Index, dims: int, rows: Rows | slice) -> NDArray[np.float64]:
