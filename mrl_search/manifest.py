@@ -28,6 +28,8 @@ MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = "manifest.json", "vectors.npy", "item
 ROTATION, SUFFIX, CODES, STEPS = "rotation.npy", "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # of a source, as `workflow.part_of` names it
+DTYPES = ("float16", "float32")
+PREFIX = re.compile(r"[1-9][0-9]*")  # its length, as a key of JSON
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 CHECKED_AT_OPEN = 256 << 20  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
@@ -206,9 +208,15 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     if isinstance(records, dict):  # a later version may say more about a file, too
         values["files"] = {n: {"bytes": r.get("bytes"), "xxh3": r.get("xxh3")} if isinstance(r, dict) else r for n, r in records.items()}
     try:
-        return from_mapping(Manifest, {name: value for name, value in values.items() if name in fields}, str(path))
+        manifest = from_mapping(Manifest, {name: value for name, value in values.items() if name in fields}, str(path))
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
+    if manifest.dtype not in DTYPES:
+        raise IndexFolderError(f"{path}: dtype cannot be {manifest.dtype!r}.", hint)
+    for dims in manifest.factory:
+        if not PREFIX.fullmatch(dims):
+            raise IndexFolderError(f"{path}: factory cannot have a prefix of {dims!r} dims.", hint)
+    return manifest
 
 
 def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = False) -> Path:

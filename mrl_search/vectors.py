@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "rows_of", "suffix_norms", "unit_rows"]
+__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "query_rows", "rows_of", "suffix_norms", "unit_rows"]
+
+SAFE = (1e-15, 1e18)  # lengths of float32 rows whose squares neither vanish nor overflow
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
@@ -33,11 +35,30 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
     return rows
 
 
+def query_rows(x: NDArray[np.generic], dim: int) -> NDArray[np.float32]:
+    """Check queries as `rows_of` does, and that each has a direction.
+
+    Raises:
+        DataError: as `rows_of`, or a row of zeros.
+    """
+    rows = rows_of(x, dim)
+    zero = np.flatnonzero(~rows.any(axis=1))
+    if len(zero):
+        raise DataError(f"Row {zero[0]} of the queries is zero: it has no direction.", "Leave such rows out.")
+    return rows
+
+
 def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows of unit length, (n, dim) float32. A row of zeros stays zero: it has no direction."""
     rows: NDArray[np.float32] = np.asarray(x, dtype=np.float32)
-    norm = np.sqrt(np.vecdot(rows, rows))[:, None]
-    norm[norm == 0] = 1
+    with np.errstate(over="ignore"):
+        norm = np.sqrt(np.vecdot(rows, rows))[:, None]
+    odd = (norm < SAFE[0]) | (norm > SAFE[1])
+    if odd.any():
+        _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0))
+        rows = np.where(odd, np.ldexp(rows, -exponent), rows)  # by a power of two, which rounds nothing
+        norm = np.sqrt(np.vecdot(rows, rows))[:, None]
+        norm[norm == 0] = 1
     unit: NDArray[np.float32] = rows / norm
     return unit
 

@@ -280,6 +280,17 @@ def test_an_early_stop_needs_stages_that_keep_enough(small_index: Index, queries
 # Explanations
 
 
+def test_cosines_of_zero_tie_however_they_are_compared(make_index: Callable[..., Index]) -> None:
+    rng = np.random.default_rng(0)
+    rows, half = np.tile(rng.standard_normal((40, 32)), 2).astype(np.float32), rng.standard_normal((9, 32))
+    queries = np.concatenate([half, -half], axis=1).astype(np.float32)  # each at right angles to every row
+    index = make_index(embedding_set(rows, [None] * 40, dtype="float32"), dims=(64,))
+    batch = exact(index, queries, 40)
+    assert (batch.scores == 0).all() and (batch.ids == np.arange(40)).all()
+    assert all((exact(index, query, 40).ids == np.arange(40)).all() for query in queries)
+    assert (explain(index, queries, batch.ids).ranks[:, :, 0] == np.arange(1, 41)).all()
+
+
 def test_ranks_and_scores_at_every_prefix(kind: Index) -> None:
     queries = near(kind, 6, 5)
     true = exact_pruned(kind, queries, 10)

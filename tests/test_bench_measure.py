@@ -27,6 +27,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.manifest import store_plan
 from mrl_search.metrics import mean_average_precision
+from mrl_search.results import BatchHits
 from mrl_search.search import copies_of, exact, leave_out, search
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
@@ -242,6 +243,22 @@ def test_a_copy_is_found_by_the_thumbnail_that_is_nearest() -> None:
     hashes = np.array(["black", "grey", "white"], dtype=object)
     copies, originals = np.stack([black + 40, grey + 70, white - 60, white]), np.array(["black", "grey", "white", "black"], dtype=object)
     assert thumbnail_recall(np.stack([black, grey, white]), hashes, copies, originals) == 0.75
+
+
+def test_a_copy_that_finds_nothing_does_not_find_the_last_picture(
+    small_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(index: Index, queries: np.ndarray, plan: Plan) -> BatchHits:  # as of an index whose cluster there is empty
+        return BatchHits(np.full((len(queries), 1), -1), np.full((len(queries), 1), -np.inf, dtype=np.float32))
+
+    copies = Copies(small_index.embeddings.prefix(64, slice(499, 500)), small_index.embeddings.hashes[-1:])
+    monkeypatch.setattr("mrl_search.bench.measure.search", nothing)
+    monkeypatch.setattr("mrl_search.bench.accuracy.search", nothing)
+    journal = Journal.open(tmp_path / "x.jsonl", about(small_index, QuerySet.of_index(small_index, 500, 0), QUICK))
+    measure_instances(small_index, copies, journal)
+    assert [unpack(r["right"]).tolist() for r in journal.run.of("instance")] == [[0]] * 3
+    told = accuracy_per_prefix(small_index, small_index.embeddings, copies=copies)
+    assert [t.instance_recall_at_1 for t in told] == [0.0] * 3
 
 
 def test_without_labels_accuracy_is_absent(make_index: Callable[..., Index], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Filters: what a condition means, and that no kind of index leaks a row or loses one."""
 
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,48 @@ def test_a_number_that_is_none_meets_no_condition() -> None:
     rows = allowed_rows(items, ["price!=1"])
     assert rows is not None
     assert rows.tolist() == [2]
+
+
+COLUMNS = {
+    "half": pa.array(np.array([0.1, 2, 70], np.float16)),
+    "small": pa.array([1, 2, 255], pa.uint8()),
+    "large": pa.array([1, 2, 2**64 - 1], pa.uint64()),
+    "zoned": pa.array([datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)], pa.timestamp("us", tz="Europe/Berlin")),
+    "moment": pa.array([datetime(2024, 1, day) for day in (1, 2, 3)], pa.timestamp("us")),
+    "date": pa.array([date(2024, 1, day) for day in (1, 2, 3)]),
+    "list": pa.array([[1], [2], [3]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        ("half=0.1", [0]),
+        ("half<70000", [0, 1, 2]),
+        ("small<300", [0, 1, 2]),
+        ("small>=-1", [0, 1, 2]),
+        ("small=255", [2]),
+        ("large>2", [2]),
+        ("large<99999999999999999999", [0, 1, 2]),
+        ("zoned<2024-01-02", [0]),  # there the day begins an hour earlier
+        ("zoned<=2024-01-02T01:00:00", [0, 1]),
+        ("zoned>=2024-01-02T00:00:00Z", [1, 2]),
+        ("zoned>2024-01-01 23:00:00-01:00", [2]),
+        ("moment>2024-01-01T12:00:00", [1, 2]),
+        ("date=2024-01-03", [2]),
+    ],
+)
+def test_columns_of_every_type(where: str, wanted: list[int]) -> None:
+    rows = allowed_rows(pa.table(COLUMNS), [where])
+    assert rows is not None
+    assert rows.tolist() == wanted
+
+
+@pytest.mark.parametrize("where", ["small=1.5", "list=1", "zoned=noon", "half=x"])
+def test_what_a_column_cannot_be_compared_with(where: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be compared with the column") as error:
+        allowed_rows(pa.table(COLUMNS), [where])
+    assert error.value.hint.startswith("What can be compared: ")
 
 
 def test_ids_and_conditions_both_count() -> None:

@@ -153,7 +153,7 @@ def test_another_model(small_index: Index) -> None:
     with pytest.raises(IndexFolderError) as error:
         small_index.check_encoder("beef" * 8)
     assert "small was built with the model counting (f00df00df00d); this is another one (beefbeefbeef)." in error.value.message
-    assert "--model bundled" in error.value.hint
+    assert "--model" in error.value.hint and "bundled" not in error.value.hint  # which may be what was refused
 
 
 def test_a_full_disk_leaves_no_half_index(small_set: EmbeddingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
@@ -117,3 +118,29 @@ def test_a_table_breaks_no_line_and_steers_no_terminal(capsys: pytest.CaptureFix
     assert (first, header.split(), one.split(), two.split()) == (title, ["rank", "path"], ["1", path], ["2", r"evil\x1b[2J\n.jpg"])
     note("skipped:\n  evil\x1b[2J.jpg")
     assert capsys.readouterr().err == "skipped:\n  evil\\x1b[2J.jpg\n"
+
+
+@pytest.mark.parametrize("command", ["query", "classify"])
+def test_a_model_that_moved_is_named(small_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    class Encoder:
+        size, fingerprint = 8, "f00d" * 8
+
+        def __init__(self, model: str) -> None:
+            opened.append(model)
+
+        def encode(self, pictures: np.ndarray) -> np.ndarray:
+            return pictures.reshape(len(pictures), -1)[:, :64].astype(np.float32)
+
+    opened: list[str] = []
+    monkeypatch.setattr("mrl_search.models.encoder.load_encoder", Encoder)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    asked = [command, str(tmp_path / "red.png"), "--index", str(small_index.folder)]
+    for extra in ([], ["--model", "runs/moved"]):
+        assert CliRunner().invoke(app, asked + extra).exit_code == 0
+    assert opened == ["bundled", "runs/moved"]
+    monkeypatch.setattr(Encoder, "fingerprint", "beef" * 8)
+    refused = CliRunner().invoke(app, [*asked, "--model", "runs/moved"])
+    assert refused.exit_code == 1 and "was built with the model counting" in refused.stderr
+    np.save(tmp_path / "x.npy", np.ones(64))
+    both = CliRunner().invoke(app, [command, "--vector", str(tmp_path / "x.npy"), *asked[2:], "--model", "runs/moved"])
+    assert both.exit_code == 1 and "--model is for pictures" in both.stderr

@@ -104,6 +104,10 @@ def test_the_length_of_a_query_does_not_matter(small_index: Index, queries: np.n
     plan = Plan.parse("8:50,64:10", 1)
     a, b = search(small_index, queries, plan), search(small_index, queries * np.float32(128), plan)
     np.testing.assert_array_equal(a.ids, b.ids)
+    for power in (-100, 100):  # squares of these are no float32
+        c = search(small_index, np.ldexp(queries, power), plan)
+        np.testing.assert_array_equal(c.ids, a.ids)
+        np.testing.assert_array_equal(c.scores, a.scores)
 
 
 def test_an_item_finds_itself_first(small_index: Index) -> None:
@@ -202,6 +206,10 @@ def test_what_cannot_be_searched(small_index: Index, queries: np.ndarray) -> Non
         search(small_index, queries[:, :32], Plan.single(8, 10))
     with pytest.raises(DataError, match=r"Row 0 of the vectors is not finite."):
         search(small_index, np.full((1, 64), np.nan), Plan.single(8, 10))
+    nothing = np.stack([queries[0], np.zeros(64, dtype=np.float32)])
+    for find in (lambda x: search(small_index, x, Plan.single(8, 10)), lambda x: exact(small_index, x, 3)):
+        with pytest.raises(DataError, match=r"Row 1 of the queries is zero: it has no direction\."):
+            find(nothing)
 
 
 @settings(max_examples=60, deadline=None)

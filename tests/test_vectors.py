@@ -18,6 +18,12 @@ def test_normalised_rows_by_hand() -> None:
     np.testing.assert_allclose(x, [[0.6, 0.8], [0, 0], [-1, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1e-44, 1e-30, 1e25, 1e38])
+def test_rows_of_any_length_become_unit_length(length: float) -> None:
+    x = np.array([[length, -length, 0], [3, 0, 4], [0, 0, 0]], dtype=np.float32)
+    np.testing.assert_allclose(l2_normalize(x), [[0.5**0.5, -(0.5**0.5), 0], [0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6)
+
+
 def test_a_prefix_is_of_unit_length_again() -> None:
     x = prefix(np.array([[3, 4, 12]], dtype=np.float32), 2)
     np.testing.assert_allclose(x, [[0.6, 0.8]], rtol=1e-6)

@@ -80,7 +80,7 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
             precision = average_precision((index.embeddings.labels[ids] == truth[:, None]) & (ids >= 0))
         if copies is not None and copied is not None and len(copied):
             first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
-            right["instance_recall_at_1"] = index.embeddings.hashes[first] == copies.originals
+            right["instance_recall_at_1"] = (index.embeddings.hashes[first] == copies.originals) & (first >= 0)
         shares = {name: float(r.mean()) for name, r in right.items()}
         intervals = {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()}
         if precision is not None:

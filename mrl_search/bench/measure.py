@@ -50,7 +50,7 @@ def measure_instances(index: Index, copies: Copies, journal: Journal) -> None:
     for d in index.dims:
         if not journal.has("instance", dims=d):
             first = search(index, index.to_space(copies.rows), Plan.single(d, 1)).ids[:, 0]
-            journal.add("instance", dims=d, right=pack(index.embeddings.hashes[first] == copies.originals))
+            journal.add("instance", dims=d, right=pack((index.embeddings.hashes[first] == copies.originals) & (first >= 0)))
 
 
 @dataclass(frozen=True, eq=False)

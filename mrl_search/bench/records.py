@@ -22,7 +22,7 @@ import platform
 import subprocess
 import weakref
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -177,7 +177,7 @@ def read_runs(paths: Iterable[Path]) -> list[Run]:
 class Journal:
     """The file that a bench writes: `add` appends a record at once, `run` has what is there already.
 
-    One from `open` holds its file for this process, as long as it is used itself.
+    One from `open` holds its file for this process until it is closed, or not used any more.
 
     Args:
         path: the file.
@@ -186,6 +186,7 @@ class Journal:
 
     def __init__(self, path: Path, run: Run) -> None:
         self.path = path
+        self.close: Callable[[], object] = lambda: None
         self._about = run.about
         self._records = list(run.records)
 
@@ -207,7 +208,7 @@ class Journal:
             except IndexFolderError as error:
                 raise DataError(f"Another process writes {path}.", error.hint) from error
             journal = cls(path, _begun(path, about))
-            weakref.finalize(journal, held.pop_all().close)
+            journal.close = weakref.finalize(journal, held.pop_all().close)
         return journal
 
     @property

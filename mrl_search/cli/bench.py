@@ -58,6 +58,7 @@ def bench(
             check_same_queries(journal.run, before)
         note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")
         run = measure(index, asked, settings, journal, progress)
+        journal.close()
     from mrl_search.bench.report import introduction
     from mrl_search.bench.tables import run_tables
 

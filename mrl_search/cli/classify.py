@@ -9,6 +9,7 @@ from mrl_search.cli.options import (
     Ids,
     Images,
     IndexFolder,
+    IndexModel,
     Json,
     K,
     PlanText,
@@ -35,6 +36,7 @@ def classify(
     images: Images = None,
     index: IndexFolder = None,
     vector: VectorFile = None,
+    model: IndexModel = None,
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 20,
@@ -71,7 +73,7 @@ def classify(
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, Weighting.MAJORITY if majority else Weighting.SOFTMAX)
     exact = dims is None and plan is None and not adaptive and exact_by_default(opened, k, "classify")
     named = "exact" if exact else str(chosen)
-    queries = queries_of(opened, images, vector)
+    queries = queries_of(opened, images, vector, model)
     read: list[dict[str, int]] = [{} for _ in queries.names]
     if adaptive:
         learned = learn_thresholds(opened, chosen, ballot, allowed, GIVE if give is None else give, _held_out(opened))

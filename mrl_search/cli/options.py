@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mrl_search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexFolder", "Json", "K", "Model", "PlanText", "Src", "VectorFile", "Where",
+    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "Model", "PlanText", "Src", "VectorFile", "Where",
     "allowed_of", "bytes_of", "dims_of", "ladder_of", "open_index", "plan_of", "queries_of",
 ]  # fmt: skip
 
@@ -39,6 +39,9 @@ Where = Annotated[
     ),
 ]
 Ids = Annotated[Path | None, typer.Option("--ids", metavar="FILE", help="Only these rows of the index: one number a line, or a .npy file.")]
+IndexModel = Annotated[
+    str | None, typer.Option("--model", help="The model that built the index, where it lies elsewhere now; default: where it was then.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 
@@ -64,11 +67,13 @@ def plan_of(index: "Index", dims: int | None, plan: str | None, k: int, use: str
     return result
 
 
-def queries_of(index: "Index", images: list[str] | None, vector: str | None) -> "Queries":
-    """What to search `index` with: the pictures, embedded by its model, or the rows of `--vector`."""
+def queries_of(index: "Index", images: list[str] | None, vector: str | None, model: str | None) -> "Queries":
+    """What to search `index` with: the pictures, embedded by its model, which may be at `model` now, or the rows of `--vector`."""
     if (not images) == (vector is None):
         raise ConfigError("Give pictures to search with, or --vector FILE." if vector is None else "Pictures and --vector were both given.")
     if vector is not None:
+        if model is not None:
+            raise ConfigError("--model is for pictures, and --vector was given.", "Leave one of them out.")
         from mrl_search.results import Queries
         from mrl_search.vector_files import read_queries
 
@@ -78,7 +83,7 @@ def queries_of(index: "Index", images: list[str] | None, vector: str | None) -> 
     from mrl_search.models.encoder import load_encoder
     from mrl_search.workflow import embed_queries
 
-    queries = embed_queries(index, load_encoder(index.manifest.model), images or [])
+    queries = embed_queries(index, load_encoder(model or index.manifest.model), images or [])
     if not queries.names:
         from mrl_search.cli.render import show_skipped
 

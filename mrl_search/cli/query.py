@@ -11,6 +11,7 @@ from mrl_search.cli.options import (
     Ids,
     Images,
     IndexFolder,
+    IndexModel,
     Json,
     K,
     PlanText,
@@ -38,6 +39,7 @@ def query(
     images: Images = None,
     index: IndexFolder = None,
     vector: VectorFile = None,
+    model: IndexModel = None,
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 10,
@@ -64,7 +66,7 @@ def query(
     from mrl_search.search.tune import exact_by_default
 
     exact = exact or (dims is None and plan is None and not adaptive and exact_by_default(opened, k))
-    queries = queries_of(opened, images, vector)
+    queries = queries_of(opened, images, vector, model)
     start = time.perf_counter()
     if exact:
         hits = search.exact_pruned(opened, queries.rows, k, allowed)

@@ -180,7 +180,7 @@ class Index:
         if fingerprint != own.fingerprint:
             raise IndexFolderError(
                 f"{self.folder} was built with the model {own.encoder} ({own.fingerprint[:12]}); this is another one ({fingerprint[:12]}).",
-                f"Use the model that built it, --model {own.model}, or build an index with this one.",
+                "Use the model that built it, with --model where it lies elsewhere now, or build the index again with this one.",
             )
 
     def _load(self, dims: int) -> faiss.Index:

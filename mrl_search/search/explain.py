@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
+from mrl_search.search.kernel import settled
 from mrl_search.search.stage import Rows, count_of, directions, pair_scores
-from mrl_search.vectors import prefix, rows_of
+from mrl_search.vectors import prefix, query_rows
 
 __all__ = ["Explanation", "explain"]
 
@@ -34,9 +35,9 @@ def explain(index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Row
     Every allowed vector is compared at every prefix: as much work as an exact search at each. An id of -1 scores -inf and comes last.
 
     Raises:
-        DataError: queries that are not finite, or of another length than the vectors.
+        DataError: queries that are not finite, zero, or of another length than the vectors.
     """
-    queries = rows_of(queries, index.dim)
+    queries = query_rows(queries, index.dim)
     dims = tuple(sorted({*index.dims, index.dim}))
     scores = np.stack([pair_scores(index, queries, ids, d) for d in dims], axis=2)
     ranks = np.ones(scores.shape, dtype=np.int64)
@@ -44,7 +45,7 @@ def explain(index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Row
         unit = prefix(queries, d).astype(np.float64)
         for rows in blocks(count_of(index, allowed), max(d, len(queries))):
             others = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
-            found = (unit @ directions(index, d, rows if allowed is None else others).T).astype(np.float32)
+            found = settled((unit @ directions(index, d, rows if allowed is None else others).T).astype(np.float32))
             for hit in range(ids.shape[1]):
                 own, score = ids[:, hit, None], scores[:, hit, level, None]
                 ranks[:, hit, level] += ((found > score) | ((found == score) & (others < own))).sum(axis=1)

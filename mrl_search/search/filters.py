@@ -16,6 +16,7 @@ from mrl_search.items import Items
 __all__ = ["allowed_rows", "read_ids"]
 
 CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # behind a time of day: without one, that of the column is meant
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
@@ -61,14 +62,29 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
         raise ConfigError(f"Items have no column {name!r}.", f"They have: {', '.join(items.column_names)}.")
     column = items[name]
     try:
-        value = pa.scalar(text).cast(column.type)
+        column, value = _comparable(column, text)
         met = COMPARE[sign](column, value)
         if pa.types.is_floating(column.type):
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {column.type}.") from error
+        raise ConfigError(
+            f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {items[name].type}.",
+            "What can be compared: text, numbers, true or false, dates as in 2024-01-31, and moments as in 2024-01-31T12:00:00.",
+        ) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
+
+
+def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
+    """A column, and the value that `text` is there, in a type that both fit and that arrow compares."""
+    kind, value = column.type, pa.scalar(text)
+    if pa.types.is_integer(kind):  # a number may lie beyond those that the column can hold
+        return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
+    if pa.types.is_float16(kind):
+        return column.cast(pa.float32()), value.cast(kind).cast(pa.float32())
+    if pa.types.is_timestamp(kind) and kind.tz and not ZONE.search(text):
+        return column, pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
+    return column, value.cast(kind)
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from mrl_search.embeddings import blocks
 from mrl_search.results import BatchHits
 
-__all__ = ["available", "best", "compiled", "load", "narrow", "pair_cosines", "sift"]
+__all__ = ["available", "best", "compiled", "load", "narrow", "pair_cosines", "settled", "sift"]
 
 LOAD = 1 << 27  # products that numpy does in the time that loading the kernels takes
 FEW = 32  # answers up to which keeping them in order beats sorting
+ZERO = 1e-12  # a cosine below this is 0, out of which the order of its sum made something
 CACHED = 1 << 18  # numbers that numpy scores at once: few enough to stay in a processor's cache
 
 _done = 0  # products that were left to numpy so far
@@ -69,7 +70,7 @@ def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: 
         bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors
         kernel, wide = _compiled()["pairs"], unit.astype(np.float64)
         _spread(len(ids), lambda rows: kernel(bits, wide[rows], ids[rows], scores[rows]))
-        return scores
+        return settled(scores)
     for rows in blocks(len(ids), ids.shape[1] * unit.shape[1], CACHED):
         for columns in blocks(ids.shape[1], (rows.stop - rows.start) * unit.shape[1], CACHED):
             some = vectors[ids[rows, columns], : unit.shape[1]].astype(np.float32)
@@ -77,7 +78,13 @@ def pair_cosines(vectors: NDArray[np.floating], unit: NDArray[np.float32], ids: 
             lengths[lengths == 0] = 1
             scores[rows, columns] = np.vecdot(some, unit[rows, None], dtype=np.float64) / lengths
     scores[ids < 0] = -np.inf
-    return scores
+    return settled(scores)
+
+
+def settled(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same `cosines`, in place, with 0 for those that are but rounding: so that the same vectors tie however they were compared."""
+    cosines[np.abs(cosines) < ZERO] = 0
+    return cosines
 
 
 def best(ids: NDArray[np.int64], scores: NDArray[np.float32], keep: int, nearly: bool = False) -> BatchHits:

@@ -10,7 +10,7 @@ from mrl_search.results import BatchHits
 from mrl_search.search.bounds import DOUBT, SLACK, Bounds
 from mrl_search.search.kernel import best, compiled, narrow, sift
 from mrl_search.search.stage import Rows, count_of, exact, is_exact, joined, pair_scores, rescore, shortlist
-from mrl_search.vectors import prefix, rows_of, suffix_norms
+from mrl_search.vectors import prefix, query_rows, suffix_norms
 
 __all__ = ["exact_pruned"]
 
@@ -28,7 +28,7 @@ def exact_pruned(index: Index, queries: NDArray[np.floating], k: int, allowed: R
 
     Arguments, result and errors are as those of `exact`; every hit of the result is `proven`.
     """
-    queries, k = rows_of(queries, index.dim), min(k, count_of(index, allowed))
+    queries, k = query_rows(queries, index.dim), min(k, count_of(index, allowed))
     start = _start(index, k, allowed)
     if start is None:
         found = exact(index, queries, k, allowed=allowed)

@@ -15,7 +15,7 @@ from mrl_search.index import Index, efforts
 from mrl_search.results import BatchHits
 from mrl_search.search.pruned import exact_pruned
 from mrl_search.search.stage import Rows, count_of, joined, opening, propose, rescore, shortlist
-from mrl_search.vectors import rows_of
+from mrl_search.vectors import query_rows
 
 __all__ = ["check_queries", "query_blocks", "search", "stages"]
 
@@ -40,7 +40,7 @@ def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Row
 
     Raises:
         ConfigError: the index has no prefix index for the first stage, or none that takes its effort, or vectors shorter than a later one.
-        DataError: queries that are not finite, or of another length than the vectors.
+        DataError: queries that are not finite, zero, or of another length than the vectors.
     """
     queries = check_queries(index, queries, plan)
     if plan.dims == (index.dim,) and index.scans(index.dim):
@@ -63,7 +63,7 @@ def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Row
 
 def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> NDArray[np.float32]:
     """Queries as (n, dim) float32, and a plan that this index can run; raises as `search` does."""
-    queries = rows_of(queries, index.dim)
+    queries = query_rows(queries, index.dim)
     if plan.dims[-1] > index.dim:
         raise ConfigError(
             f"Plan {plan} reads {plan.dims[-1]} dims; the vectors have {index.dim}.", f"End it with {index.dim} dims or fewer."

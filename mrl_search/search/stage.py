@@ -16,8 +16,8 @@ from mrl_search.config import Plan, Stage
 from mrl_search.embeddings import blocks
 from mrl_search.index import Index
 from mrl_search.results import BatchHits
-from mrl_search.search.kernel import best, pair_cosines
-from mrl_search.vectors import prefix, rows_of
+from mrl_search.search.kernel import best, pair_cosines, settled
+from mrl_search.vectors import prefix, query_rows
 
 __all__ = [
     "Rows", "ask", "count_of", "directions", "exact", "is_exact", "joined", "opening", "pair_scores", "propose", "rescore", "shortlist",
@@ -106,7 +106,7 @@ def exact(index: Index, queries: NDArray[np.floating], k: int, dims: int | None 
     order. Arguments, result and errors are as those of `search`.
     """
     dims = index.dim if dims is None else dims
-    unit = prefix(rows_of(queries, index.dim), dims)
+    unit = prefix(query_rows(queries, index.dim), dims)
     found = BatchHits(np.empty((len(unit), 0), dtype=np.int64), np.empty((len(unit), 0), dtype=np.float32))
     for rows in blocks(count_of(index, allowed), max(dims, 1024)):
         ids = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
@@ -127,7 +127,7 @@ def _compared(index: Index, unit: NDArray[np.float32], rows: Rows | slice) -> It
         return
     corpus = directions(index, unit.shape[1], rows).T
     for some in blocks(len(unit), corpus.shape[1]):
-        yield some, (unit[some].astype(np.float64) @ corpus).astype(np.float32)
+        yield some, settled((unit[some].astype(np.float64) @ corpus).astype(np.float32))
 
 
 def directions(index: Index, dims: int, rows: Rows | slice) -> NDArray[np.float64]:
