@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mrl_search.data.images import decode
 from mrl_search.data.sources import read_path
 from mrl_search.errors import ConfigError, MrlSearchError
-from mrl_search.storage import write_atomically
+from mrl_search.storage import write_atomically, writing
 
 __all__ = ["COLUMNS", "MARKS", "Row", "Tile", "contact_sheet", "save_sheet"]
 
@@ -136,10 +136,8 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
     sheet = contact_sheet(rows, title, thumb)
     if max(sheet.size) > LIMITS[kind]:
         raise ConfigError(f"A contact sheet of {sheet.width} x {sheet.height} pixels is too large for {kind}.", "Write a .png.")
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MrlSearchError(f"{out.parent} cannot be made: {error.strerror}.", "Choose another place for the sheet.") from error
     with write_atomically(out) as draft:
         sheet.save(draft, kind, **({} if kind == "PNG" else {"quality": 92}))
 

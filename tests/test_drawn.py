@@ -1,5 +1,6 @@
 """The drawn animals: always the same pixels, never two alike, and a folder that is filled once."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mrl_search.data.drawn import SPECIES, draw_animal, write_corpus
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -105,6 +106,17 @@ def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_pat
     with Image.open(other) as image:
         assert image.size == (32, 32)
     assert _stamps(untouched) == kept
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: Image.Image, file: Path, *_: object, **__: object) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"):
+        write_corpus(tmp_path, 1, size=32)
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 def test_a_photograph_is_never_overwritten(tmp_path: Path) -> None:

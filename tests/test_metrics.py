@@ -4,6 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from mrl_search.errors import DataError
 from mrl_search.metrics import (
@@ -55,6 +56,18 @@ def test_exact_interval(successes: int, n: int, low: float, high: float) -> None
     assert exact_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
     with pytest.raises(DataError):
         exact_interval(n + 1, n)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_tests_and_intervals_are_those_of_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 400))
+    a, b = rng.random((2, n)) < rng.random((2, 1))
+    for_a, differing = int((a & ~b).sum()), int((a != b).sum())
+    found = binomtest(int(a.sum()), n)
+    assert wilson_interval(int(a.sum()), n) == pytest.approx(tuple(found.proportion_ci(method="wilson")), abs=1e-9)
+    assert exact_interval(int(a.sum()), n) == pytest.approx(tuple(found.proportion_ci(method="exact")), abs=1e-9)
+    assert mcnemar_exact(a, b) == pytest.approx(binomtest(for_a, differing).pvalue if differing else 1.0, rel=1e-9)
 
 
 def test_mean_interval_is_normal_and_stays_within_0_and_1() -> None:

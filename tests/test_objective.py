@@ -16,8 +16,8 @@ from mrl_search.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CONFIG = change(
-    TINY, model__dims=(2, 4), objective__weights=(1.0, 0.5), objective__label=2.0, objective__instance=3.0, objective__smoothing=0.0
-)
+    TINY, model__dims=(2, 4), objective__weights=(1.0, 0.5), objective__label=2.0, objective__instance=3.0, objective__smoothing=0.0,
+)  # fmt: skip
 WEAK = AugmentConfig(flip=0.25)
 PICTURES, TARGET = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
 

@@ -144,7 +144,7 @@ def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
     write_page(out, page)
     assert out.read_text(encoding="utf-8") == render_page(page)
     assert list(out.parent.iterdir()) == [out]
-    with pytest.raises(MrlSearchError, match="cannot be made"):
+    with pytest.raises(MrlSearchError, match="cannot be written"):
         write_page(picture / "page.html", page)
 
 
@@ -233,7 +233,7 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
             draw([], tmp_path / "a.png")
         with pytest.raises(ConfigError, match="not a name for a plot"):
             draw(points, tmp_path / "a.svg")
-        with pytest.raises(MrlSearchError, match="cannot be made"):
+        with pytest.raises(MrlSearchError, match="cannot be written"):
             draw(points, tmp_path / "new" / "a.png" / "b.png")
 
 

@@ -176,6 +176,6 @@ def test_what_makes_no_sense_is_refused(red: str, tmp_path: Path) -> None:
         assert ".png" in error.value.hint
     with pytest.raises(ConfigError, match="too large for WEBP"):
         save_sheet([row] * 150, tmp_path / "sheet.webp", thumb=48)
-    with pytest.raises(MrlSearchError, match="cannot be made"):
+    with pytest.raises(MrlSearchError, match="cannot be written"):
         save_sheet([row], Path(red) / "sheet.png")
     assert [path.name for path in tmp_path.iterdir()] == ["red.png"]

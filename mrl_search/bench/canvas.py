@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from mrl_search.errors import ConfigError, MrlSearchError
-from mrl_search.storage import write_atomically
+from mrl_search.errors import ConfigError
+from mrl_search.storage import write_atomically, writing
 
 __all__ = [
     "DARK", "DPI", "LIGHT", "MARKERS", "Theme", "blank", "check_name", "dims_axis", "panels", "save", "soften", "time_axis", "two_digits",
@@ -113,9 +113,7 @@ def save(figure: Figure, axes: Axes, out: Path, theme: Theme) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, frameon=False, labelcolor=theme.ink, fontsize=9, loc="outside upper right", ncols=3)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MrlSearchError(f"{out.parent} cannot be made: {error.strerror}.", "Choose another place for the plot.") from error
     with write_atomically(out) as draft:
         figure.savefig(draft, format="png", dpi=DPI, metadata={"Software": None})

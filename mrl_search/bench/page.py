@@ -13,8 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
-from mrl_search.storage import write_atomically
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.storage import write_atomically, writing
 
 __all__ = [
     "Block", "Figure", "Figures", "Heading", "Page", "Table", "markdown_image", "markdown_table", "render_markdown", "render_page",
@@ -137,10 +137,8 @@ def write_page(out: Path, page: Page) -> None:
         MrlSearchError: the place cannot be written.
     """
     text = render_page(page)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MrlSearchError(f"{out.parent} cannot be made: {error.strerror}.", "Choose another place for the page.") from error
     with write_atomically(out) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")
 

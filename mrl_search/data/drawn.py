@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from mrl_search.errors import ConfigError, DataError
+from mrl_search.storage import writing
 
 __all__ = ["SPECIES", "draw_animal", "write_corpus"]
 
@@ -331,7 +332,8 @@ def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160)
 
     Raises:
         ConfigError: from `draw_animal`.
-        DataError: a file of such a name is there that is not a drawn animal.
+        DataError: a file of such a name is there that is not a drawn animal, or its folder cannot be made.
+        MrlSearchError: the disk is full, or the place cannot be written.
     """
     paths = [folder / species / f"{species}-{i:04d}.jpg" for species in SPECIES for i in range(per_species)]
     for i, path in enumerate(paths):
@@ -347,6 +349,7 @@ def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160)
         except OSError as error:
             raise DataError(f"{path.parent} cannot be made: {error.strerror}.", "Choose another folder with --out.") from error
         draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        draw_animal(species, seed * 1_000_000 + number, size).save(draft, "JPEG", quality=90, comment=comment)
-        draft.replace(path)
+        with writing(path):
+            draw_animal(species, seed * 1_000_000 + number, size).save(draft, "JPEG", quality=90, comment=comment)
+            draft.replace(path)
     return paths
