@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 
-__all__ = ["GIVE", "NEVER", "Cascade", "CascadePoint", "learn_cascade", "run_cascade"]
+__all__ = ["GIVE", "GIVES", "NEVER", "Cascade", "CascadePoint", "TradeOff", "learn_cascade", "run_cascade", "trade_off"]
 
 NEVER = 2.0  # a threshold that no confidence reaches
 GIVE = 0.01  # share of all cases that stopping early may give up
+GIVES = (0.005, 0.01, 0.02, 0.05)  # of a trade-off
 SURE = 1.645  # standard deviations below which 95% of a normal distribution lies
 
 
@@ -88,3 +89,31 @@ def run_cascade(cascade: Cascade, confidence: NDArray[np.floating], correct: NDA
     read = np.array(cascade.dims)[stage]
     stopped = np.bincount(stage, minlength=len(cascade.dims)) / len(stage)
     return CascadePoint(len(stage), float(right.mean()), float(read.mean()), tuple(stopped.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOff:
+    """What a cascade that may `give` up so much does on cases that it was not learnt from, and what each stage alone gets right of them."""
+
+    give: float
+    cascade: Cascade
+    point: CascadePoint
+    fixed: tuple[float, ...]
+
+
+def trade_off(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], dims: Sequence[int], gives: Sequence[float] = GIVES
+) -> list[TradeOff]:
+    """Accuracy against expected dims, for each of `gives`: thresholds learnt on one half of the cases, measured on the other.
+
+    Args:
+        confidence: (n, stages), as for `learn_cascade`; n of 2 at least.
+        correct: (n, stages).
+        dims: prefix length of each stage, ascending.
+        gives: see `learn_cascade`.
+    """
+    order = np.random.default_rng(0).permutation(len(confidence))
+    learn, test = order[: len(order) // 2], order[len(order) // 2 :]
+    fixed = tuple(correct[test].mean(axis=0).tolist())
+    cascades = [(give, learn_cascade(confidence[learn], correct[learn], dims, give)) for give in gives]
+    return [TradeOff(give, cascade, run_cascade(cascade, confidence[test], correct[test]), fixed) for give, cascade in cascades]

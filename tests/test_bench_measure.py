@@ -28,7 +28,7 @@ from mrl_search.index import Index
 from mrl_search.manifest import store_plan
 from mrl_search.metrics import mean_average_precision
 from mrl_search.results import BatchHits
-from mrl_search.search import copies_of, exact, leave_out, search
+from mrl_search.search import copies_of, exact, leave_out, search, search_others, vote
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)
 QUICK_VOTE = BenchSettings(k=1, neighbours=3, timed=4, rounds=1, batch=4)
@@ -95,6 +95,9 @@ def test_prefixes_are_as_good_as_evaluate_says(small_index: Index, tmp_path: Pat
         assert share_of(record["vote"]).value == told.knn_top1
         assert share_of(record["linear"]).value == told.linear_top1
         assert (share_of(record["vote"]).low, share_of(record["vote"]).high) == told.ci95["knn_top1"]
+        hits = search_others(small_index, small_index.embeddings.prefix(64), small_index.embeddings.hashes, Plan.single(told.dims, 7))
+        confidence = [v.confidence for v in vote(hits.first(7), small_index.embeddings.labels)]
+        assert unpack(record["confidence"]) / 255 == pytest.approx(confidence, abs=0.6 / 255)
 
 
 def test_average_precision_is_that_of_the_ten_nearest_others_however_few_vote(small_index: Index) -> None:

@@ -19,8 +19,8 @@ from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, sha
 from mrl_search.bench.page import render_markdown, render_page
 from mrl_search.bench.records import Run, pack
 from mrl_search.bench.report import introduction, report_page, write_report
-from mrl_search.bench.tables import headline_table, run_tables
-from mrl_search.bench.values import Share, enough, mean_of, rate_of, recall_of, share_of, times_of
+from mrl_search.bench.tables import adaptive_table, headline_table, run_tables
+from mrl_search.bench.values import Share, adaptive_of, enough, mean_of, rate_of, recall_of, share_of, times_of
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 N = 200
@@ -92,6 +92,30 @@ def change(run: Run, kind: str, where: dict[str, object], **values: object) -> R
 
 def about(run: Run, part: str, **values: object) -> Run:
     return replace(run, about={**run.about, part: {**run.about[part], **values}})
+
+
+def test_adaptive_classification_is_told_beside_each_prefix(run: Run) -> None:
+    """At 8 dims the 17 that are wrong are the least sure: whoever is sure may stop there, and half of them are in each half."""
+    assert adaptive_of(run) == [] and adaptive_table(run) is None  # of a bench that knows no confidence
+    n = 2000
+    sure = np.where(np.arange(n) < 34, 60, 255)
+    votes = {8: right(34, n), 64: right(0, n)}
+    records = [{**r, "vote": votes[r["dims"]], "confidence": pack(sure)} if r["kind"] == "prefix" else r for r in run.records]
+    told = Run(run.about, records)
+    found = adaptive_of(told)
+    assert [each.give for each in found] == [0.005, 0.01, 0.02, 0.05]
+    learnt_from = np.random.default_rng(0).permutation(n)[:1000]
+    wrong = 34 - int((learnt_from < 34).sum())  # of the thousand that are measured
+    first, *_, last = found
+    assert first.cascade.thresholds == (1.0, 0.0) and first.point.accuracy == 1.0
+    assert first.point.expected_dims == pytest.approx((8 * (1000 - wrong) + 64 * wrong) / 1000)
+    assert last.point.accuracy == 1 - wrong / 1000 and last.point.expected_dims == 8
+    table = adaptive_table(told)
+    assert table is not None
+    assert table.rows[0] == ("8 dims", f"{1 - wrong / 1000:.1%}", f"{wrong / 10:.2f}", "8")
+    assert table.rows[1] == ("64 dims", "100.0%", "0.00", "64")
+    assert table.rows[2][0] == "adaptive, may give up 0.5 points" and table.rows[2][1:3] == ("100.0%", "0.00")
+    assert "the other (1,000 queries)" in table.note
 
 
 def test_shares_and_their_intervals() -> None:

@@ -72,20 +72,23 @@ class _Bench:
         return self._answers(replace(chosen, name="exact neighbours"), self.settings.k)
 
     def prefixes(self) -> None:
-        """Records `prefix`: the linear head and the vote of the neighbours, where there are labels; the full length first."""
+        """Records `prefix`: the linear head and the vote of the neighbours, where there are labels; the full length first.
+
+        Confidence is the winner's share of the votes, in 255ths.
+        """
         queries = self.queries
         own = queries.labels[queries.labelled]
         for d in reversed(self.index.dims):
             if self.journal.has("prefix", dims=d):
                 continue
-            linear = vote = None
+            linear = vote = confidence = None
             if queries.embeddings.has_head(d, own):
                 linear = pack(queries.embeddings.linear_predictions(d)[queries.rows][queries.labelled] == own)
             if len(own):
                 asked = Contestant(f"{d} dims", Plan.single(d, self.settings.neighbours))
-                voted = votes(self.index, queries, self._answers(asked, self.settings.neighbours))
-                vote = None if voted is None else pack(voted == own)
-            self.journal.add("prefix", dims=d, linear=linear, vote=vote)
+                if voted := votes(self.index, queries, self._answers(asked, self.settings.neighbours)):
+                    vote, confidence = pack(voted[0] == own), pack(np.rint(255 * voted[1]).astype(np.int64))
+            self.journal.add("prefix", dims=d, linear=linear, vote=vote, confidence=confidence)
 
     def plans(self) -> None:
         """Records `plan`: what each contestant answers, what it computes, and what it holds in memory."""

@@ -62,13 +62,17 @@ def answers(
     return BatchHits(np.concatenate([p.ids for p in parts]), np.concatenate([p.scores for p in parts]), dims=read)
 
 
-def votes(index: Index, queries: QuerySet, hits: BatchHits) -> NDArray[np.object_] | None:
-    """The label that the hits of each labelled query vote for, (labelled,); None where queries or corpus have no labels."""
+def votes(index: Index, queries: QuerySet, hits: BatchHits) -> tuple[NDArray[np.object_], NDArray[np.float64]] | None:
+    """The label that the hits of each labelled query vote for, and its share of the votes: (labelled,) each.
+
+    None where queries or corpus have no labels.
+    """
     labels = index.embeddings.labels
     if not len(queries.labelled) or all(label is None for label in labels):
         return None
     some = queries.labelled
-    return np.array([v.label for v in vote(BatchHits(hits.ids[some], hits.scores[some]), labels)], dtype=object)
+    voted = vote(BatchHits(hits.ids[some], hits.scores[some]), labels)
+    return np.array([v.label for v in voted], dtype=object), np.array([v.confidence for v in voted])
 
 
 def judge(index: Index, queries: QuerySet, hits: BatchHits, truth: NDArray[np.int64]) -> Outcomes:
@@ -80,4 +84,4 @@ def judge(index: Index, queries: QuerySet, hits: BatchHits, truth: NDArray[np.in
     own = queries.labels[queries.labelled]
     ids = hits.ids[queries.labelled]
     relevant = (index.embeddings.labels[ids] == own[:, None]) & (ids >= 0)
-    return Outcomes(relevant[:, 0], voted == own, average_precision(relevant), found)
+    return Outcomes(relevant[:, 0], voted[0] == own, average_precision(relevant), found)

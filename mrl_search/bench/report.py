@@ -8,7 +8,16 @@ from mrl_search.bench.charts import Sketchbook
 from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, times
 from mrl_search.bench.page import Block, Figure, Figures, Heading, Page, Table, render_markdown, write_page
 from mrl_search.bench.records import BRUTE, Run, same_machine
-from mrl_search.bench.tables import accuracy_table, control_table, cost_table, full_plan, mislabel_table, plan_cost_table, plan_table
+from mrl_search.bench.tables import (
+    accuracy_table,
+    adaptive_table,
+    control_table,
+    cost_table,
+    full_plan,
+    mislabel_table,
+    plan_cost_table,
+    plan_table,
+)
 from mrl_search.bench.values import enough, recall_of, times_of
 from mrl_search.errors import DataError, MrlSearchError
 from mrl_search.storage import write_atomically
@@ -113,6 +122,7 @@ def _blocks(run: Run, book: Sketchbook) -> list[Block]:
     blocks: list[Block | None] = [
         _beside(book.accuracy(), book.recall()),
         accuracy_table(run),
+        adaptive_table(run),
         _beside(book.prefixes(), book.latency()),
         cost_table(run),
         _beside(book.front()),

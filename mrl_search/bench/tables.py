@@ -3,11 +3,12 @@
 from mrl_search.bench.numerals import NOTHING, bytes_of, count, digits, milliseconds, plural, share, times
 from mrl_search.bench.page import Table
 from mrl_search.bench.records import BRUTE, EXACT, Record, Run
-from mrl_search.bench.values import dims_of, precision_of, rate_of, recall_of, share_of, single_of, times_of
+from mrl_search.bench.values import adaptive_of, dims_of, precision_of, rate_of, recall_of, share_of, single_of, times_of
+from mrl_search.metrics import wilson_interval
 
 __all__ = [
-    "accuracy_table", "control_table", "cost_table", "full_plan", "headline_table", "mislabel_table", "plan_cost_table", "plan_table",
-    "run_tables",
+    "accuracy_table", "adaptive_table", "control_table", "cost_table", "full_plan", "headline_table", "mislabel_table", "plan_cost_table",
+    "plan_table", "run_tables",
 ]  # fmt: skip
 
 LISTED = 20  # likely mislabels in a terminal
@@ -17,7 +18,8 @@ Column = tuple[str, list[str]]
 def run_tables(run: Run) -> list[Table]:
     """All tables of a run that have anything to say, in the order of a report; of likely mislabels the first alone."""
     tables = [
-        accuracy_table(run), cost_table(run), plan_table(run), plan_cost_table(run), control_table(run), mislabel_table(run, LISTED),
+        accuracy_table(run), adaptive_table(run), cost_table(run), plan_table(run), plan_cost_table(run), control_table(run),
+        mislabel_table(run, LISTED),
     ]  # fmt: skip
     return [table for table in tables if table and table.rows]
 
@@ -50,6 +52,28 @@ def accuracy_table(run: Run) -> Table:
     if q["own"]:
         note += "No query is among its own answers. "
     return _table("Accuracy of each prefix", columns, note)
+
+
+def adaptive_table(run: Run) -> Table | None:
+    """Accuracy against expected dims of `classify --adaptive`, beside each prefix alone on the same queries."""
+    if not (found := adaptive_of(run)):
+        return None
+    n, dims, fixed = found[0].point.n, found[0].cascade.dims, found[0].fixed
+    rows = [(f"{d} dims", a, float(d)) for d, a in zip(dims, fixed, strict=True)]
+    rows += [(f"adaptive, may give up {100 * each.give:g} points", each.point.accuracy, each.point.expected_dims) for each in found]
+    columns = [
+        ("classification", [name for name, _, _ in rows]),
+        (f"{run.about['settings']['neighbours']}-NN", [f"{accuracy:.1%}" for _, accuracy, _ in rows]),
+        ("less than all dims, points", [f"{100 * (fixed[-1] - accuracy):.2f}" for _, accuracy, _ in rows]),
+        ("expected dims", [digits(read) for _, _, read in rows]),
+    ]
+    low, high = wilson_interval(round(fixed[-1] * n), n)
+    note = (
+        f"Longer prefixes are read only while the vote is not sure. Thresholds are learnt on {count(run.about['queries']['labelled'] - n)} "
+    )
+    note += f"of the queries, so that no more is given up with a confidence of 95%, and measured on the other {count(n)}, as all is here "
+    note += f"({100 * fixed[-1]:.1f}% has a 95% interval from {100 * low:.1f} to {100 * high:.1f}; arXiv 2205.13147, section 4.2.1)."
+    return _table("Adaptive classification", columns, note)
 
 
 def cost_table(run: Run) -> Table:

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.bench.records import Record, Run, unpack
+from mrl_search.cascade import TradeOff, trade_off
 from mrl_search.metrics import exact_interval, mcnemar_exact, mean_interval, wilson_interval
 
 __all__ = [
-    "ALPHA", "Enough", "Share", "Timing", "dims_of", "enough", "mean_of", "precision_of", "rate_of", "recall_of", "share_of", "single_of",
-    "times_of",
+    "ALPHA", "Enough", "Share", "Timing", "adaptive_of", "dims_of", "enough", "mean_of", "precision_of", "rate_of", "recall_of", "share_of",
+    "single_of", "times_of",
 ]  # fmt: skip
 
 ALPHA = 0.05  # a difference less probable than this by chance alone counts
@@ -109,6 +110,15 @@ def rate_of(run: Run, name: str) -> float | None:
     """Queries a second of one contestant in batches: the median over the rounds."""
     rates = [r["queries"] / r["seconds"] for r in run.of("batch", plan=name)]
     return float(np.median(rates)) if rates else None
+
+
+def adaptive_of(run: Run) -> list[TradeOff]:
+    """What adaptive classification by the votes of neighbours gains and costs; empty without labels, and in benches of before it."""
+    records = sorted(run.of("prefix"), key=lambda r: int(r["dims"]))
+    if len(records) < 2 or any(r.get("confidence") is None for r in records):
+        return []
+    confidence = np.stack([unpack(r["confidence"]) for r in records], axis=1) / 255
+    return trade_off(confidence, np.stack([unpack(r["vote"]) == 1 for r in records], axis=1), dims_of(run))
 
 
 def enough(run: Run) -> list[Enough]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.cascade import learn_cascade, run_cascade
+from mrl_search.cascade import GIVES, trade_off
 from mrl_search.config import TrainConfig
 from mrl_search.data.copies import PROTOCOLS
 from mrl_search.data.pixels import Pixels
@@ -24,7 +24,6 @@ from mrl_search.workflow import changed_copies
 
 __all__ = ["Images", "images_of", "measure"]
 
-GIVES = (0.005, 0.01, 0.02, 0.05)  # shares of accuracy that a cascade may give up
 SHUFFLES = 3
 POINTS = 600  # of a scatter
 BLOCK = 512
@@ -121,12 +120,11 @@ def _cascades(by: str, answers: Mapping[int, Answers], truth: NDArray[np.object_
     dims = sorted(answers)
     if len(dims) < 2:
         return
-    order = np.random.default_rng(0).permutation(len(truth))
-    learn, test = order[: len(order) // 2], order[len(order) // 2 :]
     confidence = np.stack([answers[d].confidence for d in dims], axis=1)
     correct = np.stack([answers[d].labels == truth for d in dims], axis=1)
-    fixed = {str(d): float(share) for d, share in zip(dims, correct[test].mean(axis=0), strict=True)}
-    for give in GIVES:
-        cascade = learn_cascade(confidence[learn], correct[learn], dims, give)
-        point = run_cascade(cascade, confidence[test], correct[test])
-        yield {"kind": "cascade", "by": by, "give": give, "dims": dims, "thresholds": cascade.thresholds, **asdict(point), "fixed": fixed}
+    for each in trade_off(confidence, correct, dims, GIVES):
+        fixed = dict(zip(map(str, dims), each.fixed, strict=True))
+        yield {
+            "kind": "cascade", "by": by, "give": each.give, "dims": dims, "thresholds": each.cascade.thresholds, **asdict(each.point),
+            "fixed": fixed,
+        }  # fmt: skip
