@@ -68,10 +68,8 @@ def adaptive_table(run: Run) -> Table | None:
         ("expected dims", [digits(read) for _, _, read in rows]),
     ]
     low, high = wilson_interval(round(fixed[-1] * n), n)
-    note = (
-        f"Longer prefixes are read only while the vote is not sure. Thresholds are learnt on {count(run.about['queries']['labelled'] - n)} "
-    )
-    note += f"of the queries, so that no more is given up with a confidence of 95%, and measured on the other {count(n)}, as all is here "
+    note = "Longer prefixes are read only while the vote is not sure. Thresholds are learnt on one half of the queries, so that no more is "
+    note += f"given up with a confidence of 95%, and measured on the other ({count(n)} queries), as all is here "
     note += f"({100 * fixed[-1]:.1f}% has a 95% interval from {100 * low:.1f} to {100 * high:.1f}; arXiv 2205.13147, section 4.2.1)."
     return _table("Adaptive classification", columns, note)
 
