@@ -47,10 +47,6 @@ class Bounds:
         norms = index.sieve.norms_at(dims) if dims < index.dim else np.zeros(len(index), dtype=np.float32)
         return cls(np.linalg.norm(unit[:, :dims], axis=1, keepdims=True), tail, norms)
 
-    def of_queries(self, rows: NDArray[np.int64] | slice) -> "Bounds":
-        """The same for the queries at `rows`, which may repeat."""
-        return Bounds(self.head[rows], self.tail[rows], self.norms)
-
     def upper(self, cosines: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
         """The most that vectors with these `cosines` (n, m) at the prefix and tails of these `norms` (m,) or (n, m) can score."""
         return self._heads(cosines, norms, np.float32(DOUBT)) + self.tail * norms
