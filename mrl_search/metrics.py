@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_search.errors import DataError
 
 __all__ = [
-    "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval",
-    "precision_at_k", "recall_at_k", "top1",
+    "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval", "recall_at_k", "top1",
     "wilson_interval",
 ]  # fmt: skip
+
+RISK = 0.05  # that what is measured lies outside of its bounds
 
 
 def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray[Any]) -> float:
@@ -49,8 +50,8 @@ def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[floa
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def exact_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Bounds of a share of which `successes` of `n` were seen (Clopper and Pearson's), which contain 1/2 where a sign test tells nothing.
+def exact_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% bounds of a share of which `successes` of `n` were seen (Clopper and Pearson's): they hold 1/2 where a sign test tells nothing.
 
     Of n = 0 nothing is known: (0, 1).
 
@@ -71,7 +72,7 @@ def exact_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, 
         low, high = 0.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
-            if (chance(middle, of) > (1 - level) / 2) == falls:
+            if (chance(middle, of) > RISK / 2) == falls:
                 low = middle
             else:
                 high = middle
@@ -109,15 +110,6 @@ def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArra
     return counts
 
 
-def precision_at_k(relevant: ArrayLike) -> float:
-    """Share of relevant answers among the first k, over all queries; `relevant` is (n, k) bool, best answer first.
-
-    Raises:
-        DataError: not two-dimensional, or empty.
-    """
-    return float(_relevance(relevant).mean())
-
-
 def mean_average_precision(relevant: ArrayLike) -> float:
     """mAP@k as in the MRL paper (arXiv 2205.13147, section 4.3); `relevant` is (n, k) bool, best answer first.
 
@@ -137,21 +129,23 @@ def average_precision(relevant: ArrayLike) -> NDArray[np.float64]:
     Raises:
         DataError: not two-dimensional, or empty.
     """
-    hit = _relevance(relevant)
+    hit = np.asarray(relevant, dtype=bool)
+    if hit.ndim != 2 or hit.size == 0:
+        raise DataError(f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}.")
     precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
     average: NDArray[np.float64] = (precision * hit).mean(axis=1)
     return average
 
 
-def mean_interval(mean: float, deviation: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Bounds of the mean of `n` shares with this standard deviation, at confidence `level`: normal approximation, within 0 and 1.
+def mean_interval(mean: float, deviation: float, n: int) -> tuple[float, float]:
+    """95% bounds of the mean of `n` shares with this standard deviation: normal approximation, within 0 and 1.
 
     Raises:
         DataError: n is not positive.
     """
     if n < 1:
         raise DataError("The mean of no numbers has no interval.")
-    half = NormalDist().inv_cdf((1 + level) / 2) * deviation / n**0.5
+    half = NormalDist().inv_cdf(1 - RISK / 2) * deviation / n**0.5
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -175,10 +169,3 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
         total += ways
     share: float = 2 * total / 2**n
     return min(1.0, share)
-
-
-def _relevance(relevant: ArrayLike) -> NDArray[np.bool_]:
-    hit = np.asarray(relevant, dtype=bool)
-    if hit.ndim != 2 or hit.size == 0:
-        raise DataError(f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}.")
-    return hit

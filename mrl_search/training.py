@@ -99,9 +99,11 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
 
     Raises:
         ConfigError: `out` holds the run of another recipe, of other pictures, or of another model in `init`; the model in `init` does
-            not fit; or there are too few axes.
+            not fit; there are too few axes; or `tracker` or the precision is not to be had here.
         DataError: labels are missing where the objective needs them, or there are too few images.
         IndexFolderError: another process trains in `out`.
+        ModelError: the loss is no number any more, the checkpoint in `out` is damaged, or there is no model where `init` says.
+        MrlSearchError: `out` holds a finished run, lies below a file, or cannot be written.
     """
     accelerator = _accelerator(config.schedule, tracker, out)
     schedule = config.schedule

@@ -14,7 +14,6 @@ from mrl_search.metrics import (
     mcnemar_exact,
     mean_average_precision,
     mean_interval,
-    precision_at_k,
     recall_at_k,
     top1,
     wilson_interval,
@@ -106,12 +105,6 @@ def test_recall_is_the_mean_over_queries_and_keeps_them_apart() -> None:
         recall_at_k(np.array([[1]]), np.array([[1], [2]]))
 
 
-def test_precision() -> None:
-    assert precision_at_k([[True, False], [True, True]]) == 0.75
-    with pytest.raises(DataError):
-        precision_at_k([])
-
-
 @pytest.mark.parametrize(
     ("relevant", "value"),
     [
@@ -125,6 +118,11 @@ def test_precision() -> None:
 )
 def test_mean_average_precision(relevant: list[list[int]], value: float) -> None:
     assert mean_average_precision(relevant) == pytest.approx(value)
+
+
+def test_precision_of_nothing_is_not_known() -> None:
+    with pytest.raises(DataError, match="something in it, not of shape"):
+        mean_average_precision([])
 
 
 def test_mcnemar_by_hand() -> None:

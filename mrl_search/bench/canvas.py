@@ -6,7 +6,9 @@ Colours are those of Okabe and Ito, and every series has a marker of its own: it
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,11 +19,13 @@ from mrl_search.errors import ConfigError
 from mrl_search.storage import write_atomically, writing
 
 __all__ = [
-    "DARK", "DPI", "LIGHT", "MARKERS", "Theme", "blank", "check_name", "dims_axis", "panels", "save", "soften", "time_axis", "two_digits",
+    "DARK", "LIGHT", "MARKERS", "Theme", "blank", "check_name", "dims_axis", "figure_of", "panels", "save", "time_axis", "two_digits",
+    "write_figure",
 ]  # fmt: skip
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 192  # twice the 96 of a page
+STABLE: Any = {"svg.hashsalt": "mrl-search", "svg.fonttype": "path"}  # ids in an SVG are drawn from the salt, not from chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,14 @@ def panels(out: Path, count: int, inches: tuple[float, float], theme: Theme, gri
     if not count:
         raise ConfigError(f"There is nothing to plot in {out}.", "Measure at least one prefix.")
     check_name(out)
+    return figure_of(inches, theme, grid)
+
+
+def figure_of(inches: tuple[float, float], theme: Theme, grid: tuple[int, int], share_y: bool = False) -> tuple[Figure, list[Axes]]:
+    """As `panels`, for a file that has no name yet; `share_y` gives all plots the same y axis."""
     figure = Figure(inches, DPI, facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
-    made = list(np.atleast_1d(figure.subplots(*grid, subplot_kw={"facecolor": theme.paper})).ravel())
+    made = list(np.atleast_1d(figure.subplots(*grid, sharey=share_y, subplot_kw={"facecolor": theme.paper})).ravel())
     for axes in made:
         soften(axes, theme)
     return figure, made
@@ -105,15 +114,21 @@ def two_digits(x: float) -> str:
 
 
 def save(figure: Figure, axes: Axes, out: Path, theme: Theme) -> None:
-    """Put the legend of `axes` above, and write the PNG file: the same figure gives the same bytes.
+    """Put the legend of `axes` above, and write the file; raises as `write_figure` does."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, frameon=False, labelcolor=theme.ink, fontsize=9, loc="outside upper right", ncols=3)
+    write_figure(figure, out)
+
+
+def write_figure(figure: Figure, out: Path) -> None:
+    """Write `out`, a .png or a .svg: the same figure gives the same bytes.
 
     Raises:
         MrlSearchError: the place cannot be written.
     """
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, frameon=False, labelcolor=theme.ink, fontsize=9, loc="outside upper right", ncols=3)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as draft:
-        figure.savefig(draft, format="png", dpi=DPI, metadata={"Software": None})
+    metadata = {"Date": None} if out.suffix == ".svg" else {"Software": None}
+    with matplotlib.rc_context(STABLE), write_atomically(out) as draft:
+        figure.savefig(draft, format=out.suffix[1:].lower(), dpi=DPI, metadata=metadata)

@@ -20,7 +20,7 @@ ALPHA = 0.05  # a difference less probable than this by chance alone counts
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share between 0 and 1 of `n` queries, with its 95% interval from `low` to `high`."""
+    """A share between 0 and 1 of `n` queries, or the difference of two, with its 95% interval from `low` to `high`."""
 
     value: float
     low: float

@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from mrl_search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "Model", "PlanText", "Src", "VectorFile", "Where",
+    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src", "VectorFile", "Where",
     "allowed_of", "bytes_of", "dims_of", "ladder_of", "open_index", "plan_of", "queries_of",
 ]  # fmt: skip
 
 Src = Annotated[str, typer.Argument(metavar="SRC", help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.")]
-Model = Annotated[str, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME.")]
 IndexFolder = Annotated[Path | None, typer.Option("--index", metavar="DIR", help="Index to use; default: the newest in indexes/.")]
 Dims = Annotated[int | None, typer.Option("--dims", min=1, help="Search at this prefix length alone.")]
 PlanText = Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Stages DIMS:KEEP, coarse to fine, as in 8:200,64:50,1024.")]

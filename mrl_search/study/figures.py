@@ -9,21 +9,17 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mrl_search.bench.canvas import DPI, LIGHT, MARKERS, soften
-from mrl_search.storage import write_atomically
+from mrl_search.bench.canvas import LIGHT, MARKERS, figure_of, write_figure
 from mrl_search.study.records import JobRecords
 
 __all__ = ["draw_part"]
 
 COLOURS, INK = LIGHT.series, LIGHT.ink
 PANEL = (3.3, 2.9)  # inches
-STABLE: Any = {"svg.hashsalt": "mrl-search", "svg.fonttype": "path"}  # ids in an SVG are drawn from the salt, not from chance
 
 
 def draw_part(name: str, jobs: Sequence[JobRecords], out: Path) -> list[Path]:
@@ -44,7 +40,9 @@ def draw_part(name: str, jobs: Sequence[JobRecords], out: Path) -> list[Path]:
     files = []
     for what, figure in figures.items():
         if figure is not None:
-            files += [_save(figure, out / f"{name}-{what}.{suffix}") for suffix in ("png", "svg")]
+            for suffix in ("png", "svg"):
+                files.append(out / f"{name}-{what}.{suffix}")
+                write_figure(figure, files[-1])
     return files
 
 
@@ -160,13 +158,9 @@ def _panels(
     """A figure of `count` panels, at most `columns` side by side."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure((inches[0] * columns, inches[1] * rows + 0.5), DPI, facecolor=LIGHT.paper, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
-    for axes in grid:
-        soften(axes, LIGHT)
-        if not ticks:
-            axes.tick_params(labelleft=False, labelbottom=False)
+    figure, grid = figure_of((inches[0] * columns, inches[1] * rows + 0.5), LIGHT, (rows, columns), share_y)
+    for axes in grid[:count] if not ticks else ():
+        axes.tick_params(labelleft=False, labelbottom=False)
     for axes in grid[count:]:
         axes.set_visible(False)
     return figure, grid[:count]
@@ -182,11 +176,3 @@ def _legend(figure: Figure, panels: Sequence[Axes], title: str) -> None:
         list(entries.values()), list(entries), title=title or None, frameon=False, labelcolor=INK, fontsize=8, loc="outside lower center",
         ncols=min(8, max(1, int(figure.get_figwidth() / inches))),
     )  # fmt: skip
-
-
-def _save(figure: Figure, out: Path) -> Path:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if out.suffix == ".svg" else {"Software": None}
-    with matplotlib.rc_context(STABLE), write_atomically(out) as draft:
-        figure.savefig(draft, format=out.suffix[1:], dpi=DPI, metadata=metadata)
-    return out
