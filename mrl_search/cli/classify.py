@@ -21,7 +21,7 @@ from mrl_search.cli.options import (
     plan_of,
     queries_of,
 )  # fmt: skip
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ def classify(
     queries = queries_of(opened, images, vector, model)
     read: list[dict[str, int]] = [{} for _ in queries.names]
     if adaptive:
-        learned = learn_thresholds(opened, chosen, ballot, allowed, GIVE if give is None else give, _held_out(opened))
+        learned = learn_thresholds(opened, chosen, ballot, allowed, GIVE if give is None else give, _held_out(opened, model))
         votes, dims_read = classify_adaptive(opened, queries.rows, chosen, learned.cascade, ballot, allowed)
         read = [{"dims_read": int(d)} for d in dims_read]
     else:
@@ -106,11 +106,14 @@ def classify(
     show_skipped(queries.skipped)
 
 
-def _held_out(index: "Index") -> "NDArray[np.int64] | None":
+def _held_out(index: "Index", model: str | None) -> "NDArray[np.int64] | None":
     """Items that the model of the index was not trained on, where it can be known."""
     if index.manifest.own_vectors:
         return None
     from mrl_search.models.encoder import load_encoder
     from mrl_search.workflow import held_out_rows
 
-    return held_out_rows(index, load_encoder(index.manifest.model))
+    try:
+        return held_out_rows(index, load_encoder(model or index.manifest.model))
+    except ModelError:  # it is gone; vectors can be asked with all the same
+        return None
