@@ -295,7 +295,8 @@ def instance_goal(index: Index, rows: NDArray[np.int64], k: int = 1, progress: P
     hashes = index.embeddings.hashes
 
     def first(asked: NDArray[np.int64], hits: BatchHits) -> NDArray[np.float64]:
-        right: NDArray[np.float64] = np.asarray(hashes[hits.ids[:, 0]] == copies.originals[asked], dtype=np.float64)
+        ids = hits.ids[:, 0]
+        right: NDArray[np.float64] = np.asarray((hashes[ids] == copies.originals[asked]) & (ids >= 0), dtype=np.float64)
         return right
 
     queries, own = index.to_space(copies.rows), np.full(len(copies.rows), -1)
