@@ -24,17 +24,12 @@ from mrl_search.progress import Progress, silent
 from mrl_search.rotation import check_rotatable, principal_axes, rotate, rows_to_fit
 from mrl_search.storage import fresh_folder, refuse_existing
 from mrl_search.vector_files import ListColumn, VectorSource, open_vectors
-from mrl_search.vectors import check_dims, unit_rows
+from mrl_search.vectors import check_dims, default_dims, unit_rows
 
-__all__ = ["default_dims", "index_vectors", "item_columns"]
+__all__ = ["index_vectors", "item_columns"]
 
 OURS = ("id", "hash", "norm")  # columns of the items that are always made here
 ROTATIONS = ("pca",)
-
-
-def default_dims(dim: int) -> tuple[int, ...]:
-    """The prefixes that get an index where none are named: the powers of two from 8 up, below `dim`, and `dim` itself."""
-    return (*(2**i for i in range(3, dim.bit_length()) if 2**i < dim), dim)
 
 
 def index_vectors(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "l2_normalize", "nearest", "prefix", "query_rows", "rows_of", "suffix_norms", "unit_rows"]
+__all__ = ["check_dims", "default_dims", "l2_normalize", "nearest", "prefix", "query_rows", "rows_of", "suffix_norms", "unit_rows"]
 
 SAFE = (1e-15, 1e18)  # lengths of float32 rows whose squares neither vanish nor overflow
 
@@ -111,6 +111,11 @@ def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:
     if full is not None and result[-1] > full:
         raise ConfigError(f"There is no prefix of {result[-1]} dims in vectors of {full}.", f"Use dims of at most {full}.")
     return result
+
+
+def default_dims(dim: int) -> tuple[int, ...]:
+    """The prefixes that get an index where none are named: the powers of two from 8 up, below `dim`, and `dim` itself."""
+    return (*(2**i for i in range(3, dim.bit_length()) if 2**i < dim), dim)
 
 
 def nearest(dims: Sequence[int], wanted: int) -> int:

@@ -24,10 +24,11 @@ from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index import Index
 from mrl_search.items import ITEMS_SCHEMA, as_table
-from mrl_search.own_vectors import default_dims, index_vectors
+from mrl_search.own_vectors import index_vectors
 from mrl_search.rotation import principal_axes, rotate
 from mrl_search.search import exact, search
 from mrl_search.storage import PROGRESS, building_folder
+from mrl_search.vectors import default_dims
 
 
 def run(*args: str | Path) -> Result:

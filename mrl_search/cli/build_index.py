@@ -109,9 +109,9 @@ def _from_images(src: str, out: Path, dims: str | None, kinds: Kinds, model: str
 
 def _from_vectors(src: str, out: Path, dims: str | None, kinds: Kinds, items: Path | None, rotate: str | None) -> None:
     from mrl_search.cli.render import note, progress_bars
-    from mrl_search.own_vectors import default_dims, index_vectors
+    from mrl_search.own_vectors import index_vectors
     from mrl_search.vector_files import open_vectors
-    from mrl_search.vectors import check_dims
+    from mrl_search.vectors import check_dims, default_dims
 
     source = open_vectors(src)
     spec = kinds(check_dims({*dims_of(dims), source.dim}, source.dim) if dims else default_dims(source.dim))

@@ -19,6 +19,7 @@ from mrl_search.data.augment import to_network
 from mrl_search.errors import ModelError
 from mrl_search.models.checkpoint import load_model
 from mrl_search.models.torchvision_import import import_torchvision
+from mrl_search.vectors import default_dims
 
 __all__ = ["Encoder", "NetworkEncoder", "load_encoder"]
 
@@ -138,5 +139,4 @@ def _torchvision_encoder(model: str) -> NetworkEncoder:
     for key, value in network.state_dict().items():
         fingerprint.update(key.encode())
         fingerprint.update(value.contiguous().numpy().tobytes())
-    dims = tuple(d for d in (8, 16, 32, 64, 128, 256, 512, 1024, 2048) if d < dim) + (dim,)
-    return NetworkEncoder(model, name, fingerprint.hexdigest(), crop, dims, network, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return NetworkEncoder(model, name, fingerprint.hexdigest(), crop, default_dims(dim), network, mean=IMAGENET_MEAN, std=IMAGENET_STD)
