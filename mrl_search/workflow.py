@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, thumbnail_recall
+from mrl_search.bench.accuracy import Copies, PrefixAccuracy, accuracy_per_prefix, adaptive_accuracy, thumbnail_recall
 from mrl_search.bench.measure import measure_instances
 from mrl_search.bench.queries import QuerySet
 from mrl_search.bench.records import Journal
 from mrl_search.bench.settings import BenchSettings, about
+from mrl_search.cascade import TradeOff
 from mrl_search.config import FLAT_UP_TO, SCAN, DataConfig, IndexSpec, Plan, from_mapping
 from mrl_search.data.copies import STANDARD, CopyProtocol, changed_copy
 from mrl_search.data.images import content_hash, decode, square
@@ -177,12 +178,14 @@ def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | 
 class Evaluation:
     """Accuracy of each prefix, and images that could not be read.
 
-    Instance recall@1 of 8x8 thumbnails is None where not asked for, or where pictures of the corpus are gone.
+    Instance recall@1 of 8x8 thumbnails is None where not asked for, or where pictures of the corpus are gone; `adaptive` is empty where not
+    asked for.
     """
 
     prefixes: list[PrefixAccuracy]
     thumbnail_recall_at_1: float | None
     skipped: Sequence[Skipped] = ()
+    adaptive: Sequence[TradeOff] = ()
 
 
 def evaluate(
@@ -192,11 +195,13 @@ def evaluate(
     *,
     k: int = 20,
     instance: CopyProtocol | None = None,
+    adaptive: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Accuracy per prefix of searching the images of `source` in `index`, or in themselves, each left out of its own answer.
 
-    With `instance`, changed copies of those images that are in the corpus are searched, too, and must find their original first.
+    With `instance`, changed copies of those images that are in the corpus are searched, too, and must find their original first. With
+    `adaptive`, what it gains and costs to read longer prefixes only where the vote is not sure.
 
     Raises:
         IndexFolderError: the index was built with another model.
@@ -211,8 +216,9 @@ def evaluate(
         spec = IndexSpec((encoder.dims[-1],) if index else encoder.dims, exact)
         own = build_index(source, encoder, Path(folder) / "queries", spec, progress)
         corpus = index or own
+        trades = adaptive_accuracy(corpus, own.embeddings, k) if adaptive else ()
         if instance is None:
-            return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None, own.embeddings.skipped)
+            return Evaluation(accuracy_per_prefix(corpus, own.embeddings, k), None, own.embeddings.skipped, trades)
         known = set(corpus.embeddings.hashes)
         wanted = [path for path, h in zip(own.embeddings.paths, own.embeddings.hashes, strict=True) if h in known]
         if not wanted:
@@ -225,7 +231,7 @@ def evaluate(
         small, hashes = _thumbnails(corpus, progress)
         whole = len(small) == len(corpus)
         thumbnail = thumbnail_recall(small, hashes, thumbnails, copies.originals) if whole else None
-        return Evaluation(prefixes, thumbnail, own.embeddings.skipped)
+        return Evaluation(prefixes, thumbnail, own.embeddings.skipped, trades)
 
 
 def bench_pictures(

@@ -247,6 +247,10 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     assert sum(r["instance_recall_at_1"] for r in hard) < sum(r["instance_recall_at_1"] for r in rows)
     standard = lines(ok("evaluate", "--instance", place / "pictures", "--index", place / "index", "--json"))
     assert standard == rows == lines(ok("evaluate", place / "pictures", "--instance=standard", "--index", place / "index", "--json"))
+    with_adaptive = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--adaptive", "--json"))
+    assert [(r["give"], r["n"], r["expected_dims"]) for r in with_adaptive[3:]] == [(g, 20, 64) for g in (0.005, 0.01, 0.02, 0.05)]
+    assert with_adaptive[3]["dims"] == [8, 16, 64] and with_adaptive[3]["accuracy"] == with_adaptive[3]["fixed"]["64"]
+    assert "may give up" in ok("evaluate", place / "pictures", "--index", place / "index", "--adaptive").stdout
     alone = lines(ok("evaluate", place / "pictures", "--model", place / "run", "--json"))
     assert [r["knn_top1"] for r in alone] == [r["knn_top1"] for r in rows] and alone[0]["instance_recall_at_1"] is None
     held_out = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--split", "validation", "--json"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.cascade import TradeOff, trade_off
 from mrl_search.config import Plan
 from mrl_search.embeddings import EmbeddingSet
 from mrl_search.errors import DataError
@@ -13,7 +14,7 @@ from mrl_search.index import Index
 from mrl_search.metrics import average_precision, mean_interval, wilson_interval
 from mrl_search.search import search, search_others, vote
 
-__all__ = ["Copies", "PrefixAccuracy", "accuracy_per_prefix", "thumbnail_recall"]
+__all__ = ["Copies", "PrefixAccuracy", "accuracy_per_prefix", "adaptive_accuracy", "thumbnail_recall"]
 
 RANKS = 10  # that average precision looks at
 
@@ -99,6 +100,26 @@ def accuracy_per_prefix(index: Index, queries: EmbeddingSet, k: int = 20, copies
             )  # fmt: skip
         )
     return results
+
+
+def adaptive_accuracy(index: Index, queries: EmbeddingSet, k: int = 20) -> list[TradeOff]:
+    """What adaptive classification by the votes of `k` neighbours gains and costs along the prefixes of `index`; queries as above.
+
+    Raises:
+        DataError: fewer than two of the queries have labels, or none of the corpus.
+    """
+    labelled = np.flatnonzero([label is not None for label in queries.labels])
+    if len(labelled) < 2 or all(label is None for label in index.embeddings.labels):
+        raise DataError("Adaptive classification wants labels, of pictures and of the corpus.", "Sort them into one folder a class.")
+    vectors = np.asarray(queries.vectors[labelled], dtype=np.float32)
+    if queries is not index.embeddings:
+        vectors = index.to_space(vectors)
+    confidence, correct = np.empty((len(labelled), len(index.dims))), np.empty((len(labelled), len(index.dims)), dtype=bool)
+    for stage, d in enumerate(index.dims):
+        votes = vote(search_others(index, vectors, queries.hashes[labelled], Plan.single(d, k)), index.embeddings.labels)
+        confidence[:, stage] = [v.confidence for v in votes]
+        correct[:, stage] = np.array([v.label for v in votes], dtype=object) == queries.labels[labelled]
+    return trade_off(confidence, correct, index.dims)
 
 
 def thumbnail_recall(

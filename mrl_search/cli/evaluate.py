@@ -40,6 +40,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option("--split", metavar="PART", help="Only the train or validation part, as the model's training divided SRC.")
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Also tell accuracy and dims of reading longer prefixes only where the vote is not sure.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure every prefix on the images of SRC: searched in the index, or in SRC itself, each left out of its own answer."""
@@ -69,12 +72,16 @@ def evaluate(
             opened,
             k=k,
             instance=PROTOCOLS[instance] if instance else None,
+            adaptive=adaptive,
             progress=progress,
         )
     show_skipped(result.skipped)
     if as_json:
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
+        for t in result.adaptive:
+            fixed = dict(zip(map(str, t.cascade.dims), t.fixed, strict=True))
+            json_line({"give": t.give, **to_mapping(t.cascade), **to_mapping(t.point), "fixed": fixed})
         return
     shares = ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
     rows = [(str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares)) for p in result.prefixes]
@@ -84,3 +91,9 @@ def evaluate(
     note(f"n = {p.n:,}, with 95% intervals" + (f"; {p.n_instance:,} changed copies, {instance}" if instance else ""))
     if result.thumbnail_recall_at_1 is not None:
         note(f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}")
+    if result.adaptive:
+        table = [
+            (f"{t.give:.1%}", f"{t.point.accuracy:.1%}", f"{t.fixed[-1]:.1%}", f"{t.point.expected_dims:.1f}") for t in result.adaptive
+        ]
+        show_table(("may give up", f"{k}-NN, adaptive", f"{k}-NN, all dims", "expected dims"), table)
+        note(f"thresholds learnt on one half of the images, measured on the other, n = {result.adaptive[0].point.n:,}")
