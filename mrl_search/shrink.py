@@ -18,7 +18,7 @@ from mrl_search.bench.neighbours import Change, changed, drawn, neighbours
 from mrl_search.config import SCAN, IndexSpec
 from mrl_search.embeddings import EmbeddingSet, blocks, heads_bytes, write_heads, write_rotation, write_rows, write_skipped
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index, add_prefix_indexes
+from mrl_search.index import Index, add_prefix_indexes, check_factories
 from mrl_search.index.sieve import coded_dims
 from mrl_search.items import as_table, write_items
 from mrl_search.manifest import (
@@ -159,10 +159,15 @@ def _rotation(embeddings: EmbeddingSet, dims: int) -> NDArray[np.float32] | None
 
 
 def _factories(index: Index, dims: int) -> dict[int, str]:
-    """Of every prefix that remains and of `dims` itself: the factory it had, or that of the nearest prefix."""
+    """Of every prefix that remains and of `dims` itself: the factory it had, or that of the nearest prefix if FAISS takes it."""
     old = {int(d): factory for d, factory in index.manifest.factory.items()}
     kept = {d: old[d] for d in sorted(old) if d < dims}
-    return {**kept, dims: old[nearest(list(old), dims)] if old else "Flat"}
+    own = old[nearest(list(old), dims)] if old else "Flat"
+    try:
+        check_factories(IndexSpec((dims,), own), len(index))
+    except ConfigError:  # PQ16 wants a multiple of 16 dims
+        own = "Flat"
+    return {**kept, dims: own}
 
 
 def _manifest(index: Index, dims: int, dtype: str) -> Manifest:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from mrl_search.cli.app import app
 from mrl_search.data import sources
 from mrl_search.data.drawn import write_corpus
 from mrl_search.data.images import content_hash
+from mrl_search.data.sources import open_source
+from mrl_search.data.splits import stratified_split
 from mrl_search.index import Index
-from mrl_search.models.encoder import NetworkEncoder
+from mrl_search.models.encoder import NetworkEncoder, load_encoder
 from mrl_search.storage import building_folder, claim
+from mrl_search.workflow import part_of
 
 TINY = ["model.widths=[8,8,16,16]", "model.dims=[8,16,64]", "schedule.epochs=2", "schedule.batch=8", 'schedule.sizes={"0"=32}']
 
@@ -262,6 +266,24 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     assert "broken.jpg: not an image" in ok("evaluate", place / "pictures", "--model", place / "run").stderr
 
 
+def test_the_parts_of_a_source_are_those_of_the_training(place: Path, tmp_path: Path) -> None:
+    """A broken picture is in front, and small ones are between: neither counts where pictures are divided."""
+    shutil.copytree(place / "pictures", tmp_path / "mixed")
+    for i in range(0, 20, 3):
+        with Image.open(tmp_path / "mixed" / "cat" / f"cat-{i:04d}.jpg") as image:
+            image.resize((30, 30)).save(tmp_path / "mixed" / "cat" / f"cat-{i:04d}.jpg")
+    source, encoder = open_source(str(tmp_path / "mixed")), load_encoder(str(place / "run"))
+    recipe = encoder.training["recipe"]
+    for min_side, n in ((0, 40), (32, 33)):
+        training = {"recipe": {**recipe, "data": {**recipe["data"], "min_side": min_side}}}
+        parts = {part: part_of(source, part, replace(encoder, training=training)).paths for part in ("train", "validation")}
+        good = [p for p in source.paths if "broken" not in p and Image.open(p).width > min_side]
+        labels, hashes = [Path(p).parent.name for p in good], [content_hash(Path(p).read_bytes()) for p in good]
+        wanted = stratified_split(labels, hashes, recipe["data"]["validation"], recipe["data"]["split_seed"])
+        assert len(good) == n
+        assert [parts["train"], parts["validation"]] == [[good[i] for i in rows] for rows in wanted]
+
+
 def test_labels_that_the_model_does_not_know_have_no_linear_accuracy(place: Path, tmp_path: Path) -> None:
     for own, other in (("cat", "lynx"), ("dog", "wolf")):
         shutil.copytree(place / "pictures" / own, tmp_path / "pictures" / other)
@@ -394,7 +416,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
     ]
     for args, said in table:
         assert_error(run(*args), said)
-    assert not (tmp_path / "i").exists()
+    assert not (tmp_path / "i").exists() and not (tmp_path / ".i.building").exists()
 
 
 def test_damage_is_told_by_the_name_of_the_file(place: Path, tmp_path: Path) -> None:

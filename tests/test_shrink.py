@@ -55,6 +55,14 @@ def test_a_shrunk_index_is_the_prefix_and_all_that_goes_with_it(rich_index: Inde
     assert not list(tmp_path.glob(".*building"))
 
 
+def test_a_length_that_the_kind_of_index_cannot_have_gets_a_flat_one(
+    small_set: EmbeddingSet, make_index: Callable[..., Index], tmp_path: Path
+) -> None:
+    index = make_index(small_set, dims=(64,), factory="PQ16x4")
+    assert shrink_index(index, tmp_path / "other", 50).manifest.factory == {"50": "Flat"}
+    assert shrink_index(index, tmp_path / "fits", 48).manifest.factory == {"48": "PQ16x4"}
+
+
 def test_queries_of_the_same_model_go_on_working(small_index: Index, queries: np.ndarray, tmp_path: Path) -> None:
     small = shrink_index(small_index, tmp_path / "cut", 16, "float32")
     assert small.to_space(queries).shape == (40, 16)
