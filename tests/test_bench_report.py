@@ -114,7 +114,7 @@ def test_adaptive_classification_is_told_beside_each_prefix(run: Run) -> None:
     assert table is not None
     assert table.rows[0] == ("8 dims", f"{1 - wrong / 1000:.1%}", f"{wrong / 10:.2f}", "8")
     assert table.rows[1] == ("64 dims", "100.0%", "0.00", "64")
-    assert table.rows[2][0] == "adaptive, may give up 0.5 points" and table.rows[2][1:3] == ("100.0%", "0.00")
+    assert table.rows[2][0] == "adaptive, 0.5% may be given up" and table.rows[2][1:3] == ("100.0%", "0.00")
     assert "the other (1,000 queries)" in table.note
 
 

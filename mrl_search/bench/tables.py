@@ -59,13 +59,13 @@ def adaptive_table(run: Run) -> Table | None:
     if not (found := adaptive_of(run)):
         return None
     n, dims, fixed = found[0].point.n, found[0].cascade.dims, found[0].fixed
-    rows = [(f"{d} dims", a, float(d)) for d, a in zip(dims, fixed, strict=True)]
-    rows += [(f"adaptive, may give up {100 * each.give:g} points", each.point.accuracy, each.point.expected_dims) for each in found]
+    rows = [(f"{d} dims", accuracy, str(d)) for d, accuracy in zip(dims, fixed, strict=True)]
+    rows += [(f"adaptive, {100 * each.give:g}% may be given up", each.point.accuracy, f"{each.point.expected_dims:.1f}") for each in found]
     columns = [
         ("classification", [name for name, _, _ in rows]),
         (f"{run.about['settings']['neighbours']}-NN", [f"{accuracy:.1%}" for _, accuracy, _ in rows]),
         ("less than all dims, points", [f"{100 * (fixed[-1] - accuracy):.2f}" for _, accuracy, _ in rows]),
-        ("expected dims", [digits(read) for _, _, read in rows]),
+        ("expected dims", [read for _, _, read in rows]),
     ]
     low, high = wilson_interval(round(fixed[-1] * n), n)
     note = "Longer prefixes are read only while the vote is not sure. Thresholds are learnt on one half of the queries, so that no more is "
