@@ -130,7 +130,7 @@ def lines(place: Path, key: str, kind: str) -> list[dict]:
 def test_the_definition_of_the_study_is_whole() -> None:
     study = load_study(STUDY / "study.toml")
     counts = {name: len(jobs_of(study, name)) for name in study.parts}
-    assert counts == {"seed": 3, "seed-reduced": 3, "significance": 20, "animals": 12, "ablation": 6, "ablation-reduced": 10}
+    assert counts == {"seed": 3, "seed-reduced": 3, "significance": 20, "animals": 12, "ablation": 6, "ablation-reduced": 12}
     seed, reduced = (jobs_of(study, name)[0].config for name in ("seed", "seed-reduced"))
     assert (seed.model.widths, seed.schedule.size(0)) == ((256, 512, 512, 512), 256)
     assert (reduced.model.widths, reduced.schedule.size(0)) == ((64, 128, 128, 128), 128)
