@@ -6,14 +6,15 @@ from, linear heads or votes of neighbours, makes no difference.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 
-__all__ = ["GIVE", "GIVES", "NEVER", "Cascade", "CascadePoint", "TradeOff", "learn_cascade", "run_cascade", "trade_off"]
+__all__ = ["GIVE", "NEVER", "Cascade", "CascadePoint", "TradeOff", "learn_cascade", "run_cascade", "trade_off"]
 
 NEVER = 2.0  # a threshold that no confidence reaches
 GIVE = 0.01  # share of all cases that stopping early may give up
@@ -100,20 +101,22 @@ class TradeOff:
     point: CascadePoint
     fixed: tuple[float, ...]
 
+    def record(self) -> dict[str, Any]:
+        """As a line of JSON holds it; `fixed` by prefix length."""
+        fixed = dict(zip(map(str, self.cascade.dims), self.fixed, strict=True))
+        return {"give": self.give, **asdict(self.cascade), **asdict(self.point), "fixed": fixed}
 
-def trade_off(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], dims: Sequence[int], gives: Sequence[float] = GIVES
-) -> list[TradeOff]:
-    """Accuracy against expected dims, for each of `gives`: thresholds learnt on one half of the cases, measured on the other.
+
+def trade_off(confidence: NDArray[np.floating], correct: NDArray[np.bool_], dims: Sequence[int]) -> list[TradeOff]:
+    """Accuracy against expected dims, for each of `GIVES`: thresholds learnt on one half of the cases, measured on the other.
 
     Args:
         confidence: (n, stages), as for `learn_cascade`; n of 2 at least.
         correct: (n, stages).
         dims: prefix length of each stage, ascending.
-        gives: see `learn_cascade`.
     """
     order = np.random.default_rng(0).permutation(len(confidence))
     learn, test = order[: len(order) // 2], order[len(order) // 2 :]
     fixed = tuple(correct[test].mean(axis=0).tolist())
-    cascades = [(give, learn_cascade(confidence[learn], correct[learn], dims, give)) for give in gives]
+    cascades = [(give, learn_cascade(confidence[learn], correct[learn], dims, give)) for give in GIVES]
     return [TradeOff(give, cascade, run_cascade(cascade, confidence[test], correct[test]), fixed) for give, cascade in cascades]

@@ -25,7 +25,6 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import mcnemar_exact
 from mrl_search.models.encoder import load_encoder
 from mrl_search.recipes import recipe_names
-from mrl_search.study import measuring
 from mrl_search.study.controls import plane, principal, shuffled, spectrum
 from mrl_search.study.definition import jobs_of, load_study
 from mrl_search.study.figures import draw_part
@@ -111,7 +110,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     GradientState._reset_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-        patch.setattr(measuring, "GIVES", (0.01, 0.6))  # six images say little
+        patch.setattr("mrl_search.cascade.GIVES", (0.01, 0.6))  # six images say little
         for part in study.parts:
             for _ in run_part(study, part, places):
                 pass

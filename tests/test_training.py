@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 
 from mrl_search.config import AxesConfig, ModelConfig
+from mrl_search.data.drawn import write_corpus
 from mrl_search.data.pixels import Pixels
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.models.checkpoint import load_model
@@ -143,14 +144,18 @@ list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label),
 """
 
 
+def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or -m and a module, in two processes; `accelerate launch` starts one where there is no GPU."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment |= {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    return subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.mark.parametrize("label", [1.0, 0.0])
 def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     (tmp_path / "run.py").write_text(RUN)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # accelerate starts one on processors
-    command = [*launch, str(tmp_path / "run.py"), str(tmp_path / "out"), str(label)]
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    environment |= {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = two_processes(tmp_path, str(tmp_path / "run.py"), str(tmp_path / "out"), str(label))
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
@@ -161,3 +166,14 @@ def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     for (weights, pictures, views), (same_weights, other_pictures, other_views) in zip(one, other, strict=True):
         assert weights == same_weights and pictures != other_pictures and views != other_views
     assert len({weights for weights, _, _ in one}) == 6
+
+
+def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "pictures", 20, size=48)
+    small = ("model.widths=[8,8,16,16]", "model.dims=[8,16]", "schedule.epochs=1", "schedule.batch=8", 'schedule.sizes={"0"=32}')
+    settings = [part for setting in small for part in ("--set", setting)]
+    command = ["train", str(tmp_path / "pictures"), "--recipe", "drawn", "--out", str(tmp_path / "run"), *settings]
+    done = two_processes(tmp_path, "-m", "mrl_search", *command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.stdout + done.stderr).count("model in ") == 1  # one of them speaks
+    assert load_model(tmp_path / "run").classes == ("cat", "dog")

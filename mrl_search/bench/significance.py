@@ -15,7 +15,7 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 __all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "tango_z"]
 
-SURE = NormalDist().inv_cdf(0.975)
+WIDE = NormalDist().inv_cdf(0.975)  # deviations within which 95% of a normal distribution lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
         near, far = (only_a - only_b) / n, end
         for _ in range(50 if near != far else 0):
             middle = (near + far) / 2
-            outside = abs(tango_z(only_a, only_b, n, middle)) > SURE
+            outside = abs(tango_z(only_a, only_b, n, middle)) > WIDE
             near, far = (near, middle) if outside else (middle, far)
         ends.append(near)
     return ends[0], ends[1]

@@ -80,8 +80,7 @@ def evaluate(
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
         for t in result.adaptive:
-            fixed = dict(zip(map(str, t.cascade.dims), t.fixed, strict=True))
-            json_line({"give": t.give, **to_mapping(t.cascade), **to_mapping(t.point), "fixed": fixed})
+            json_line(t.record())
         return
     shares = ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
     rows = [(str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares)) for p in result.prefixes]

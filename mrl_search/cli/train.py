@@ -46,6 +46,7 @@ def train(
 def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None = None) -> bool:
     """Train and show it; true in the one process that speaks for all under `accelerate launch`."""
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.config import to_toml
@@ -58,7 +59,7 @@ def run_training(src: str, config: "TrainConfig", out: Path, tracker: str | None
     check_run(out, config)
     load_init(config)  # now, and not only when all pictures are decoded
     source = open_source(src)
-    main = bool(PartialState().is_main_process)
+    main = bool(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process)  # as the accelerator will, which comes later
     if main:
         note(f"# {len(source.paths):,} images of {source.name}, run folder {out}\n{to_toml(config)}")
     with progress_bars(main) as progress:

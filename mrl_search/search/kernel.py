@@ -30,7 +30,12 @@ _broken = False  # whether numba turned out to be unusable, as one for another n
 
 def available() -> bool:
     """Whether numba is installed, and can be used as far as is known."""
-    return not _broken and importlib.util.find_spec("numba") is not None
+    return not _broken and _installed()
+
+
+@cache
+def _installed() -> bool:  # asked at every scoring, so the disk is looked at once
+    return importlib.util.find_spec("numba") is not None
 
 
 def load() -> bool:

@@ -159,8 +159,9 @@ def _panels(
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, grid = figure_of((inches[0] * columns, inches[1] * rows + 0.5), LIGHT, (rows, columns), share_y)
-    for axes in grid[:count] if not ticks else ():
-        axes.tick_params(labelleft=False, labelbottom=False)
+    if not ticks:
+        for axes in grid[:count]:
+            axes.tick_params(labelleft=False, labelbottom=False)
     for axes in grid[count:]:
         axes.set_visible(False)
     return figure, grid[:count]

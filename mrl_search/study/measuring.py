@@ -1,13 +1,13 @@
 """Measuring a trained system on the images of its study part: every prefix, controls, adaptive classification, shape."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.cascade import GIVES, trade_off
+from mrl_search.cascade import trade_off
 from mrl_search.config import TrainConfig
 from mrl_search.data.copies import PROTOCOLS
 from mrl_search.data.pixels import Pixels
@@ -122,9 +122,5 @@ def _cascades(by: str, answers: Mapping[int, Answers], truth: NDArray[np.object_
         return
     confidence = np.stack([answers[d].confidence for d in dims], axis=1)
     correct = np.stack([answers[d].labels == truth for d in dims], axis=1)
-    for each in trade_off(confidence, correct, dims, GIVES):
-        fixed = dict(zip(map(str, dims), each.fixed, strict=True))
-        yield {
-            "kind": "cascade", "by": by, "give": each.give, "dims": dims, "thresholds": each.cascade.thresholds, **asdict(each.point),
-            "fixed": fixed,
-        }  # fmt: skip
+    for each in trade_off(confidence, correct, dims):
+        yield {"kind": "cascade", "by": by, **each.record()}
