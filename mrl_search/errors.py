@@ -10,7 +10,16 @@ MrlSearchError
 
 from dataclasses import dataclass
 
-__all__ = ["BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError", "Skipped"]
+__all__ = [
+    "BrokenImage",
+    "ConfigError",
+    "DataError",
+    "IndexFolderError",
+    "ModelError",
+    "MrlSearchError",
+    "Skipped",
+    "require",
+]
 
 
 class MrlSearchError(Exception):
@@ -53,3 +62,9 @@ class Skipped:
 
     path: str
     reason: str
+
+
+def require(condition: bool, message: str, hint: str = "") -> None:
+    """Raise `ConfigError` with this message and hint unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message, hint)

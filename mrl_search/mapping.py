@@ -24,7 +24,9 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{origin} has no {unknown[0]!r}.", f"It has: {', '.join(hints)}.")
-    return kind(**{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()})
+    return kind(
+        **{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()}
+    )
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
@@ -36,7 +38,10 @@ def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a valu
     elif typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
         if isinstance(value, list | tuple) and (kinds[-1] is ... or len(kinds) == len(value)):
-            return tuple(_coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin) for i, v in enumerate(value))
+            return tuple(
+                _coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin)
+                for i, v in enumerate(value)
+            )
     elif isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), Mapping):
         if isinstance(value, Mapping):
             return {str(k): _coerce(typing.get_args(hint)[1], v, origin) for k, v in value.items()}
@@ -44,7 +49,9 @@ def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a valu
         return float(value)
     elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value
-    raise ConfigError(f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}.")
+    raise ConfigError(
+        f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}."
+    )
 
 
 def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
@@ -67,4 +74,6 @@ def _inline(value: Any) -> str:  # noqa: ANN401 - any plain value
         return "{ " + ", ".join(f"{_inline(key)} = {_inline(v)}" for key, v in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_inline, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML knows no halves of a character, and no bare DEL
+    return json.dumps(value, ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )  # TOML knows no halves of a character, and no bare DEL

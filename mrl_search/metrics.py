@@ -28,7 +28,9 @@ def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray
     """
     if len(predicted) != len(truth) or len(truth) == 0:
         raise DataError(f"There are {len(predicted)} predictions for {len(truth)} labels.")
-    return sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True)) / len(truth)
+    return sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True)) / len(
+        truth
+    )
 
 
 def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -103,8 +105,12 @@ def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArra
         DataError: not one row of `found` for each of `truth`.
     """
     if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
-        raise DataError(f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}.")
-    row = np.arange(len(truth), dtype=np.int64)[:, None] * (max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1)
+        raise DataError(
+            f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}."
+        )
+    row = np.arange(len(truth), dtype=np.int64)[:, None] * (
+        max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1
+    )
     hit: NDArray[np.bool_] = np.isin(truth + row, (found + row)[found >= 0]) & (truth >= 0)
     counts: NDArray[np.int64] = hit.sum(axis=1)
     return counts
@@ -131,7 +137,9 @@ def average_precision(relevant: ArrayLike) -> NDArray[np.float64]:
     """
     hit = np.asarray(relevant, dtype=bool)
     if hit.ndim != 2 or hit.size == 0:
-        raise DataError(f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}.")
+        raise DataError(
+            f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}."
+        )
     precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
     average: NDArray[np.float64] = (precision * hit).mean(axis=1)
     return average
@@ -160,7 +168,9 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
     """
     a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
     if a.shape != b.shape:
-        raise DataError(f"Outcomes of shape {a.shape} cannot be paired with outcomes of shape {b.shape}.")
+        raise DataError(
+            f"Outcomes of shape {a.shape} cannot be paired with outcomes of shape {b.shape}."
+        )
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     n = only_a + only_b
     ways = total = 1  # exact integers: the number of ways to throw i heads, and their sum so far

@@ -10,8 +10,20 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 
-__all__ = ["check_dims", "default_dims", "l2_normalize", "nearest", "prefix", "query_rows", "rows_of", "suffix_norms", "unit_rows"]
+__all__ = [
+    "DIMS",
+    "check_dims",
+    "default_dims",
+    "l2_normalize",
+    "nearest",
+    "prefix",
+    "query_rows",
+    "rows_of",
+    "suffix_norms",
+    "unit_rows",
+]
 
+DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks trained here
 SAFE = (1e-15, 1e18)  # lengths of float32 rows whose squares neither vanish nor overflow
 
 
@@ -25,13 +37,20 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
     if x.ndim == 1:
         x = x[None]
     if x.ndim != 2 or x.dtype.kind not in "fiu":
-        raise DataError(f"Vectors must be an (n, dim) array of numbers, not {x.dtype} of shape {x.shape}.")
+        raise DataError(
+            f"Vectors must be an (n, dim) array of numbers, not {x.dtype} of shape {x.shape}."
+        )
     if dim is not None and x.shape[1] != dim:
-        raise DataError(f"These vectors have {x.shape[1]} dims; the index has {dim}.", "Embed the query with the index's model.")
+        raise DataError(
+            f"These vectors have {x.shape[1]} dims; the index has {dim}.",
+            "Embed the query with the index's model.",
+        )
     rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(rows).all():
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise DataError(f"Row {row} of the vectors is not finite.", "Remove rows with NaN or infinity.")
+        raise DataError(
+            f"Row {row} of the vectors is not finite.", "Remove rows with NaN or infinity."
+        )
     return rows
 
 
@@ -44,7 +63,9 @@ def query_rows(x: NDArray[np.generic], dim: int) -> NDArray[np.float32]:
     rows = rows_of(x, dim)
     zero = np.flatnonzero(~rows.any(axis=1))
     if len(zero):
-        raise DataError(f"Row {zero[0]} of the queries is zero: it has no direction.", "Leave such rows out.")
+        raise DataError(
+            f"Row {zero[0]} of the queries is zero: it has no direction.", "Leave such rows out."
+        )
     return rows
 
 
@@ -56,7 +77,9 @@ def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
     odd = (norm < SAFE[0]) | (norm > SAFE[1])
     if odd.any():
         _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0))
-        rows = np.where(odd, np.ldexp(rows, -exponent), rows)  # by a power of two, which rounds nothing
+        rows = np.where(
+            odd, np.ldexp(rows, -exponent), rows
+        )  # by a power of two, which rounds nothing
         norm = np.sqrt(np.vecdot(rows, rows))[:, None]
         norm[norm == 0] = 1
     unit: NDArray[np.float32] = rows / norm
@@ -70,7 +93,9 @@ def unit_rows(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.
     """
     rows = x.astype(np.float64)
     _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True))
-    scaled = np.ldexp(rows, -exponent)  # by a power of two, which rounds nothing: no square overflows or vanishes
+    scaled = np.ldexp(
+        rows, -exponent
+    )  # by a power of two, which rounds nothing: no square overflows or vanishes
     norm = np.linalg.norm(scaled, axis=1, keepdims=True)
     length = np.ldexp(norm, exponent)
     is_unit = np.abs(length - 1) <= 4 * float(np.finfo(x.dtype).eps)
@@ -107,9 +132,15 @@ def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:
     """
     result = tuple(sorted(int(d) for d in dims))
     if not result or result[0] < 1 or len(set(result)) != len(result):
-        raise ConfigError(f"Dims must be distinct positive numbers, not {list(result)}.", "For example 8,16,32,64.")
+        raise ConfigError(
+            f"Dims must be distinct positive numbers, not {list(result)}.",
+            "For example 8,16,32,64.",
+        )
     if full is not None and result[-1] > full:
-        raise ConfigError(f"There is no prefix of {result[-1]} dims in vectors of {full}.", f"Use dims of at most {full}.")
+        raise ConfigError(
+            f"There is no prefix of {result[-1]} dims in vectors of {full}.",
+            f"Use dims of at most {full}.",
+        )
     return result
 
 

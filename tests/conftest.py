@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mrl_search.config import IndexSpec
-from mrl_search.embeddings import EmbeddingSet
-from mrl_search.index import Index, add_prefix_indexes
-from mrl_search.items import ITEMS_SCHEMA
-from mrl_search.manifest import Manifest
+from mrl_search.engines import Index, add_prefix_indexes
+from mrl_search.engines.spec import IndexSpec
+from mrl_search.store.items import ITEMS_SCHEMA
+from mrl_search.store.manifest import Manifest
+from mrl_search.store.rows import EmbeddingSet
 from mrl_search.vectors import l2_normalize
 
 DIMS = (8, 16, 64)
@@ -23,7 +23,12 @@ def energy_first(rng: np.random.Generator, n: int, dim: int = 64) -> np.ndarray:
     return (rng.standard_normal((n, dim)) * np.linspace(2.0, 0.2, dim) ** 2).astype(np.float32)
 
 
-def embedding_set(raw: np.ndarray, labels: list[str | None], hashes: list[str] | None = None, dtype: str = "float16") -> EmbeddingSet:
+def embedding_set(
+    raw: np.ndarray,
+    labels: list[str | None],
+    hashes: list[str] | None = None,
+    dtype: str = "float16",
+) -> EmbeddingSet:
     """The set of `raw` (n, dim) embeddings, with a linear head a prefix that scores by the mean of each class."""
     n, dim = raw.shape
     dims = tuple(d for d in DIMS if d <= dim)
@@ -42,7 +47,10 @@ def embedding_set(raw: np.ndarray, labels: list[str | None], hashes: list[str] |
     heads = {}
     if all(labels):
         means = np.stack([raw[[label == c for label in labels]].mean(axis=0) for c in CLASSES])
-        heads = {d: (np.ascontiguousarray(means[:, :d]), -(means[:, :d] ** 2).sum(axis=1) / 2) for d in dims}
+        heads = {
+            d: (np.ascontiguousarray(means[:, :d]), -(means[:, :d] ** 2).sum(axis=1) / 2)
+            for d in dims
+        }
     manifest = Manifest(
         encoder="counting", fingerprint="f00d" * 8, dim=dim, dims=dims, count=n, dtype=dtype, source="pictures", model="bundled",
         classes=CLASSES if heads else (),
@@ -76,7 +84,12 @@ def small_set() -> EmbeddingSet:
 def make_index(tmp_path: Path) -> Callable[..., Index]:
     """Saves a set as an index folder and opens it."""
 
-    def make(embeddings: EmbeddingSet, dims: tuple[int, ...] = DIMS, factory: str = "Flat", name: str = "made") -> Index:
+    def make(
+        embeddings: EmbeddingSet,
+        dims: tuple[int, ...] = DIMS,
+        factory: str = "Flat",
+        name: str = "made",
+    ) -> Index:
         embeddings.save(tmp_path / name)
         add_prefix_indexes(tmp_path / name, IndexSpec(dims, factory))
         return Index.open(tmp_path / name)

@@ -11,12 +11,14 @@ from conftest import embedding_set, energy_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.config import IndexSpec, Plan
-from mrl_search.embeddings import EmbeddingSet
+from mrl_search.engines import Index, add_prefix_indexes
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index, add_prefix_indexes
-from mrl_search.search import certify, exact, exact_pruned, explain, pruned, search, search_adaptive
-from mrl_search.search.bounds import Bounds
+from mrl_search.search import certify, exact, exact_pruned, explain, search, search_adaptive
+from mrl_search.search.exact import pruned
+from mrl_search.search.exact.bounds import Bounds
+from mrl_search.search.plan import Plan
+from mrl_search.store.rows import EmbeddingSet
 from mrl_search.vectors import l2_normalize, prefix
 
 KINDS = ("Flat", "SQ8", "IVF8,Flat", "HNSW16", "PQ4x4")
@@ -54,17 +56,29 @@ def test_bounds_by_hand(make_index: Callable[..., Index]) -> None:
     index = make_index(embedding_set(raw, [None] * 3, dtype="float32"), dims=(2, 4))
     np.testing.assert_allclose(index.sieve.norms_at(2), [0.8, 0, np.sqrt(0.5)], atol=1e-6)
     np.testing.assert_array_equal(index.sieve.norms_at(4), [0, 0, 0])
-    bounds = Bounds.of(index, np.array([[0.6, 0, 0, 0.8]], dtype=np.float32), 2)  # its head is .6 long, its tail .8
+    bounds = Bounds.of(
+        index, np.array([[0.6, 0, 0, 0.8]], dtype=np.float32), 2
+    )  # its head is .6 long, its tail .8
     cosines = np.array([[1, 1, 0]], dtype=np.float32)
-    np.testing.assert_allclose(bounds.upper(cosines, bounds.norms), [[0.36 + 0.64, 0.6, 0.8 * np.sqrt(0.5)]], atol=1e-5)
-    np.testing.assert_allclose(bounds.lower(cosines, bounds.norms), [[0.36 - 0.64, 0.6, -0.8 * np.sqrt(0.5)]], atol=1e-5)
+    np.testing.assert_allclose(
+        bounds.upper(cosines, bounds.norms), [[0.36 + 0.64, 0.6, 0.8 * np.sqrt(0.5)]], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        bounds.lower(cosines, bounds.norms), [[0.36 - 0.64, 0.6, -0.8 * np.sqrt(0.5)]], atol=1e-5
+    )
     # of tails from 0 to .8 the worst for a cosine of .5 is the angle whose tangent is .8 / (.6 x .5), cut off at .8
-    np.testing.assert_allclose(bounds.beyond(np.array([[0.5]], np.float32)), [[0.6 * 0.5 * 0.6 + 0.8 * 0.8]], atol=1e-6)
-    np.testing.assert_allclose(bounds.beyond(np.array([[-1.0]], np.float32)), [[-0.36 + 0.64]], atol=1e-6)
+    np.testing.assert_allclose(
+        bounds.beyond(np.array([[0.5]], np.float32)), [[0.6 * 0.5 * 0.6 + 0.8 * 0.8]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        bounds.beyond(np.array([[-1.0]], np.float32)), [[-0.36 + 0.64]], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dims", [8, 16, 64])
-def test_a_full_score_lies_within_its_bounds(small_index: Index, queries: np.ndarray, dims: int) -> None:
+def test_a_full_score_lies_within_its_bounds(
+    small_index: Index, queries: np.ndarray, dims: int
+) -> None:
     bounds = Bounds.of(small_index, queries, dims)
     known = prefix(queries, dims) @ small_index.embeddings.prefix(dims).T
     full = prefix(queries, 64) @ small_index.embeddings.prefix(64).T
@@ -84,7 +98,9 @@ def test_proofs_never_lie(kind: Index) -> None:
         hits, true = certify(kind, queries, plan), exact(kind, queries, 5)
         np.testing.assert_array_equal(hits.ids, search(kind, queries, plan).ids)
         assert hits.proven is not None
-        for row, proofs, scores, wanted in zip(hits.ids, hits.proven, true.scores, true.ids, strict=True):
+        for row, proofs, scores, wanted in zip(
+            hits.ids, hits.proven, true.scores, true.ids, strict=True
+        ):
             full = {int(i): s for i, s in zip(wanted, scores, strict=True)}
             assert set(row[proofs].tolist()) <= set(full), text
         if text.endswith("64:5") and text != "64:5":
@@ -98,7 +114,9 @@ def test_a_proof_is_of_as_many_as_are_shown(kind: Index) -> None:
     for text in ("64:40", "16:40", "16:60,64:40"):
         queries = near(kind, 200, 3)
         hits, true = certify(kind, queries, Plan.parse(text, 5), k=5), exact(kind, queries, 5)
-        np.testing.assert_array_equal(hits.ids, search(kind, queries, Plan.parse(text, 5)).first(5).ids)
+        np.testing.assert_array_equal(
+            hits.ids, search(kind, queries, Plan.parse(text, 5)).first(5).ids
+        )
         assert hits.proven is not None and hits.proven.shape == (200, 5)
         for row, proofs, wanted in zip(hits.ids, hits.proven, true.ids, strict=True):
             assert set(row[proofs].tolist()) <= set(wanted.tolist()), text
@@ -120,14 +138,27 @@ def test_exact_search_proves_everything(small_index: Index, queries: np.ndarray)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_no_proof_lies_where_a_prefix_holds_next_to_nothing(make_index: Callable[..., Index], dtype: str) -> None:
+def test_no_proof_lies_where_a_prefix_holds_next_to_nothing(
+    make_index: Callable[..., Index], dtype: str
+) -> None:
     rng = np.random.default_rng(0)
     for trial in range(20):
         second = rng.uniform(2e-4, 9e-4)
         rows = np.zeros((2, 16))
-        for row, length, cosine, sign in ((rows[0], second * 0.97 * 0.9 / 0.95, 0.95, 1), (rows[1], second, 0.9, -1)):
-            row[[0, 1, 8]] = length * cosine, sign * length * np.sqrt(1 - cosine**2), np.sqrt(1 - length**2)
-        index = make_index(embedding_set(rows.astype(np.float32), [None] * 2, dtype=dtype), (8, 16), name=f"tail-{trial}")
+        for row, length, cosine, sign in (
+            (rows[0], second * 0.97 * 0.9 / 0.95, 0.95, 1),
+            (rows[1], second, 0.9, -1),
+        ):
+            row[[0, 1, 8]] = (
+                length * cosine,
+                sign * length * np.sqrt(1 - cosine**2),
+                np.sqrt(1 - length**2),
+            )
+        index = make_index(
+            embedding_set(rows.astype(np.float32), [None] * 2, dtype=dtype),
+            (8, 16),
+            name=f"tail-{trial}",
+        )
         query = np.eye(1, 16, dtype=np.float32)
         hits, true = certify(index, query, Plan.parse("8:1,16:1", 1)), exact(index, query, 1)
         assert hits.proven is not None
@@ -147,7 +178,11 @@ def test_no_proof_lies_where_roundings_decide(make_index: Callable[..., Index], 
         aside /= np.linalg.norm(aside, axis=1, keepdims=True)
         cosines = np.append(np.full(5, 0.002), 0.001 + 3e-9 * rng.standard_normal(400))[:, None]
         rows = cosines * query + np.sqrt(1 - cosines**2) * aside
-        index = make_index(embedding_set(rows.astype(np.float32), [None] * 405, dtype="float32"), (32, 64), name=f"near-{seed}")
+        index = make_index(
+            embedding_set(rows.astype(np.float32), [None] * 405, dtype="float32"),
+            (32, 64),
+            name=f"near-{seed}",
+        )
         asked = query[None].astype(np.float32)
         hits, true = certify(index, asked, Plan.parse(plan, 100)), exact(index, asked, 100)
         assert hits.proven is not None
@@ -164,16 +199,23 @@ def test_proofs_need_lengths_that_are_stored(small_index: Index, queries: np.nda
             find(small_index, queries, plan)
 
 
-def test_a_short_prefix_proves_nothing_where_scores_are_close(make_index: Callable[..., Index]) -> None:
+def test_a_short_prefix_proves_nothing_where_scores_are_close(
+    make_index: Callable[..., Index],
+) -> None:
     rng = np.random.default_rng(0)
-    index = make_index(embedding_set(rng.standard_normal((300, 64)).astype(np.float32), [None] * 300), dims=(8, 64))
+    index = make_index(
+        embedding_set(rng.standard_normal((300, 64)).astype(np.float32), [None] * 300), dims=(8, 64)
+    )
     hits = certify(index, rng.standard_normal((20, 64)), Plan.parse("8:50,64:10", 10))
     assert hits.proven is not None
     assert not hits.proven.any()
 
 
 def test_no_queries_have_no_proofs(small_index: Index) -> None:
-    assert certify(small_index, np.empty((0, 64), np.float32), Plan.single(8, 3)).ids.shape == (0, 3)
+    assert certify(small_index, np.empty((0, 64), np.float32), Plan.single(8, 3)).ids.shape == (
+        0,
+        3,
+    )
 
 
 # Exact search that prunes
@@ -193,16 +235,22 @@ def test_pruned_search_is_exact_search(kind: Index, k: int) -> None:
 @given(st.integers(2, 60), st.integers(2, 40), st.integers(1, 12), st.integers(0, 10_000))
 def test_pruned_search_is_exact_on_any_shape(n: int, dim: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    raw = rng.integers(-2, 3, (n, dim)).astype(np.float32) + np.float32(0.5)  # few values: many ties
+    raw = rng.integers(-2, 3, (n, dim)).astype(np.float32) + np.float32(
+        0.5
+    )  # few values: many ties
     with tempfile.TemporaryDirectory() as folder:
         embedding_set(raw, [None] * n).save(Path(folder) / "index")
         add_prefix_indexes(Path(folder) / "index", IndexSpec(tuple(sorted({1, dim // 2, dim}))))
         index = Index.open(Path(folder) / "index")
         queries = np.concatenate([raw[:3], rng.standard_normal((3, dim)).astype(np.float32)])
-        np.testing.assert_array_equal(exact_pruned(index, queries, k).ids, exact(index, queries, k).ids)
+        np.testing.assert_array_equal(
+            exact_pruned(index, queries, k).ids, exact(index, queries, k).ids
+        )
 
 
-def test_pruning_reads_little_where_the_first_numbers_say_much(kind: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_reads_little_where_the_first_numbers_say_much(
+    kind: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[tuple[int, int]] = []
     real = pruned.pair_scores
 
@@ -231,7 +279,13 @@ def test_every_query_stops_where_its_answers_stop_changing(
         tops = []
         for last in range(1, 5):
             found = search(index, queries[i], Plan(plan.stages[:last]))
-            tops.append((plan.stages[last - 1].dims, found.ids[0, :2].tolist(), found.scores[0, :2].tolist()))
+            tops.append(
+                (
+                    plan.stages[last - 1].dims,
+                    found.ids[0, :2].tolist(),
+                    found.scores[0, :2].tolist(),
+                )
+            )
         same = [b[0] for a, b in pairwise(tops) if set(a[1]) == set(b[1])]
         proven = hits.proven is not None and hits.proven[i].all()
         assert dims == (same or [64])[0] or (proven and dims < (same or [64])[0])
@@ -242,7 +296,10 @@ def test_every_query_stops_where_its_answers_stop_changing(
 
 def test_an_early_stop_never_lies_about_proofs(kind: Index) -> None:
     queries = near(kind, 400, 11)
-    hits, true = search_adaptive(kind, queries, Plan.parse("8:60,16:60,64:5", 5), 5), exact(kind, queries, 5)
+    hits, true = (
+        search_adaptive(kind, queries, Plan.parse("8:60,16:60,64:5", 5), 5),
+        exact(kind, queries, 5),
+    )
     assert hits.proven is not None
     for row, proofs, wanted in zip(hits.ids, hits.proven, true.ids, strict=True):
         assert set(row[proofs].tolist()) <= set(wanted.tolist())
@@ -272,8 +329,12 @@ def test_a_batch_stops_as_its_single_queries(kind: Index) -> None:
         assert single.dims[0] == batch.dims[i]
 
 
-def test_an_early_stop_needs_stages_that_keep_enough(small_index: Index, queries: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match="Plan 8:20,64:5 keeps 5 at the end, fewer than the 10 asked for"):
+def test_an_early_stop_needs_stages_that_keep_enough(
+    small_index: Index, queries: np.ndarray
+) -> None:
+    with pytest.raises(
+        ConfigError, match="Plan 8:20,64:5 keeps 5 at the end, fewer than the 10 asked for"
+    ):
         search_adaptive(small_index, queries, Plan.parse("8:20,64:5", 5), 10)
 
 
@@ -282,8 +343,13 @@ def test_an_early_stop_needs_stages_that_keep_enough(small_index: Index, queries
 
 def test_cosines_of_zero_tie_however_they_are_compared(make_index: Callable[..., Index]) -> None:
     rng = np.random.default_rng(0)
-    rows, half = np.tile(rng.standard_normal((40, 32)), 2).astype(np.float32), rng.standard_normal((9, 32))
-    queries = np.concatenate([half, -half], axis=1).astype(np.float32)  # each at right angles to every row
+    rows, half = (
+        np.tile(rng.standard_normal((40, 32)), 2).astype(np.float32),
+        rng.standard_normal((9, 32)),
+    )
+    queries = np.concatenate([half, -half], axis=1).astype(
+        np.float32
+    )  # each at right angles to every row
     index = make_index(embedding_set(rows, [None] * 40, dtype="float32"), dims=(64,))
     batch = exact(index, queries, 40)
     assert (batch.scores == 0).all() and (batch.ids == np.arange(40)).all()

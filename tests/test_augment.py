@@ -10,24 +10,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mrl_search.config import AugmentConfig
-from mrl_search.data.augment import GREY, compressed, shrink, to_network, views
-from mrl_search.data.copies import HARD, PROTOCOLS, STANDARD, CopyProtocol, changed_copy
-from mrl_search.models.torchvision_import import import_torchvision
+from mrl_search.encoders.network import to_network
+from mrl_search.encoders.torchvision_import import import_torchvision
+from mrl_search.measure.copies import HARD, PROTOCOLS, STANDARD, CopyProtocol, changed_copy
+from mrl_search.training.config import AugmentConfig
+from mrl_search.training.views import GREY, compressed, shrink, views
 
-STILL = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+STILL = AugmentConfig(
+    scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0)
+)
 LUMA = torch.tensor(GREY)
 
 
 def _images(n: int = 6, side: int = 24, low: int = 70, high: int = 150) -> Tensor:
     """Smooth random pictures in the middle of the range, so that no change of colour is clipped."""
     noise = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * (high - low) + low
-    return torch.nn.functional.interpolate(noise, (side, side), mode="bilinear").round().to(torch.uint8)
+    return (
+        torch.nn.functional.interpolate(noise, (side, side), mode="bilinear")
+        .round()
+        .to(torch.uint8)
+    )
 
 
 def _views(images: Tensor, config: AugmentConfig, seed: int = 0, size: int | None = None) -> Tensor:
     """Views in (0, 1), as pictures are easier to think of."""
-    return (views(images, size or images.shape[-1], config, torch.Generator().manual_seed(seed)) + 1) / 2
+    return (
+        views(images, size or images.shape[-1], config, torch.Generator().manual_seed(seed)) + 1
+    ) / 2
 
 
 def test_without_any_change_a_view_is_the_image() -> None:
@@ -56,7 +65,9 @@ def _ramps(n: int, side: int = 64) -> Tensor:
     """Red grows to the right and green downwards, from 0 at the one edge to 1 at the other: a pixel's colour says where it was."""
     ramp = ((torch.arange(side) + 0.5) / side * 255).round().to(torch.uint8)
     blank = torch.zeros(n, 1, side, side, dtype=torch.uint8)
-    return torch.cat((ramp.expand(n, 1, side, side), ramp[:, None].expand(n, 1, side, side), blank), 1)
+    return torch.cat(
+        (ramp.expand(n, 1, side, side), ramp[:, None].expand(n, 1, side, side), blank), 1
+    )
 
 
 def _extent(view: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +90,9 @@ def test_a_crop_keeps_the_share_of_the_area_that_was_asked_for() -> None:
 
 
 def test_a_crop_has_the_aspect_that_was_asked_for() -> None:
-    wide, high = _extent(_views(_ramps(4), replace(STILL, scale=(0.25, 0.25), aspect=(2.0, 2.0)), size=32))
+    wide, high = _extent(
+        _views(_ramps(4), replace(STILL, scale=(0.25, 0.25), aspect=(2.0, 2.0)), size=32)
+    )
     assert torch.allclose(wide / high, torch.full_like(wide, 2.0), atol=0.05)
     assert torch.allclose(wide * high, torch.full_like(wide, 0.25), atol=0.01)
 
@@ -97,7 +110,10 @@ def test_crops_lie_all_over_the_image_and_never_outside() -> None:
 def test_rotation_turns_about_the_centre_by_at_most_the_angle() -> None:
     view = _views(_ramps(200), replace(STILL, rotate=20.0))
     inner = view[:, :, 24:40, 24:40]
-    angle = torch.atan2((inner[:, 1, :, -1] - inner[:, 1, :, 0]).mean(1), (inner[:, 0, :, -1] - inner[:, 0, :, 0]).mean(1)).rad2deg()
+    angle = torch.atan2(
+        (inner[:, 1, :, -1] - inner[:, 1, :, 0]).mean(1),
+        (inner[:, 0, :, -1] - inner[:, 0, :, 0]).mean(1),
+    ).rad2deg()
     assert 17 < angle.abs().max() <= 20.1
     assert angle.min() < -17
     assert torch.allclose(inner[:, :2].mean((2, 3)), torch.tensor(0.5), atol=0.01)
@@ -137,12 +153,18 @@ def test_hue_turns_the_colours_and_keeps_the_luma() -> None:
     images = _images()
     view, before = _views(images, replace(STILL, jitter=(0, 0, 0, 0.2))), images / 255
     assert (view - before).abs().amax((1, 2, 3)).min() > 0.01
-    assert torch.allclose(torch.einsum("nchw,c->nhw", view, LUMA), torch.einsum("nchw,c->nhw", before, LUMA), atol=1e-3)
+    assert torch.allclose(
+        torch.einsum("nchw,c->nhw", view, LUMA),
+        torch.einsum("nchw,c->nhw", before, LUMA),
+        atol=1e-3,
+    )
 
 
 def test_a_half_turn_of_hue_makes_red_cyan() -> None:
     red = torch.tensor([160, 110, 110], dtype=torch.uint8).view(1, 3, 1, 1).expand(40, 3, 4, 4)
-    turned = _views(red, replace(STILL, jitter=(0, 0, 0, 0.5)))[:, :, 0, 0]  # (40, 3), turned by up to half a turn either way
+    turned = _views(red, replace(STILL, jitter=(0, 0, 0, 0.5)))[
+        :, :, 0, 0
+    ]  # (40, 3), turned by up to half a turn either way
     assert torch.allclose((turned @ LUMA), torch.tensor([160.0, 110, 110]) @ LUMA / 255, atol=1e-3)
     furthest = turned[(turned[:, 0] - 160 / 255).abs().argmax()]
     assert furthest[0] < furthest[1]
@@ -150,7 +172,9 @@ def test_a_half_turn_of_hue_makes_red_cyan() -> None:
 
 
 @pytest.mark.parametrize("jitter", [(0, 0, 0.4, 0), (0, 0, 0, 0.1), (0, 0, 0.4, 0.5)])
-def test_grey_stays_grey_and_the_same_whatever_the_colours_do(jitter: tuple[float, float, float, float]) -> None:
+def test_grey_stays_grey_and_the_same_whatever_the_colours_do(
+    jitter: tuple[float, float, float, float],
+) -> None:
     grey = _images()[:, :1].expand(6, 3, 24, 24)
     assert torch.allclose(_views(grey, replace(STILL, jitter=jitter)), grey / 255, atol=1e-3)
 
@@ -162,8 +186,12 @@ def test_all_changes_together_leave_grey_grey() -> None:
 
 
 def test_values_stay_in_range() -> None:
-    images = torch.randint(0, 256, (32, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    view = views(images, 16, AugmentConfig(jitter=(0.9, 0.9, 0.9, 0.5)), torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (32, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    view = views(
+        images, 16, AugmentConfig(jitter=(0.9, 0.9, 0.9, 0.5)), torch.Generator().manual_seed(0)
+    )
     assert view.shape == (32, 3, 16, 16)
     assert (float(view.min()), float(view.max())) == (-1.0, 1.0)
 
@@ -224,7 +252,9 @@ def test_a_copy_leaves_the_global_generator_alone() -> None:
 
 
 def test_a_protocol_that_changes_nothing_gives_the_picture() -> None:
-    nothing = CopyProtocol(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+    nothing = CopyProtocol(
+        area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0)
+    )
     assert np.array_equal(changed_copy(_picture(), 64, 9, nothing), np.asarray(_picture()))
     mirrored = changed_copy(_picture(), 64, 9, replace(nothing, flip=1.0))
     assert np.array_equal(mirrored, np.asarray(_picture())[:, ::-1])
@@ -234,7 +264,12 @@ def test_the_standard_copy_is_the_published_protocol() -> None:
     assert CopyProtocol((0.5, 0.9), (0.8, 1.25), 0.5, (0.3, 0.3, 0.3, 0.02)) == STANDARD
     ramps = Image.fromarray(_ramps(1, 128)[0].permute(1, 2, 0).numpy())
     still = replace(STANDARD, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
-    copies = torch.from_numpy(np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])).permute(0, 3, 1, 2) / 255
+    copies = (
+        torch.from_numpy(
+            np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])
+        ).permute(0, 3, 1, 2)
+        / 255
+    )
     wide, high = _extent(copies)
     area, aspect = wide * high, wide / high
     assert 0.47 < area.min() < 0.56
@@ -248,10 +283,21 @@ NOTHING = CopyProtocol(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0
 
 def test_the_hard_protocol_is_the_one_that_was_asked_for() -> None:
     assert PROTOCOLS == {"standard": STANDARD, "hard": HARD}
-    assert (HARD.area, HARD.rotate, HARD.jitter, HARD.blur, HARD.quality) == ((0.25, 0.5), 20.0, (0.5, 0.5, 0.5, 0.05), True, 30)
+    assert (HARD.area, HARD.rotate, HARD.jitter, HARD.blur, HARD.quality) == (
+        (0.25, 0.5),
+        20.0,
+        (0.5, 0.5, 0.5, 0.05),
+        True,
+        30,
+    )
     ramps = Image.fromarray(_ramps(1, 128)[0].permute(1, 2, 0).numpy())
     still = replace(HARD, flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0), rotate=0.0, blur=False, quality=0)
-    copies = torch.from_numpy(np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])).permute(0, 3, 1, 2) / 255
+    copies = (
+        torch.from_numpy(
+            np.stack([changed_copy(ramps, 32, seed, still) for seed in range(60)])
+        ).permute(0, 3, 1, 2)
+        / 255
+    )
     wide, high = _extent(copies)
     assert 0.22 < (wide * high).min() < 0.3
     assert 0.45 < (wide * high).max() < 0.54
@@ -259,17 +305,24 @@ def test_the_hard_protocol_is_the_one_that_was_asked_for() -> None:
 
 def test_a_copy_is_turned_by_at_most_the_angle() -> None:
     white = Image.new("RGB", (64, 64), "white")
-    black = [float((changed_copy(white, 64, seed, replace(NOTHING, rotate=20.0)) < 128).mean()) for seed in range(40)]
+    black = [
+        float((changed_copy(white, 64, seed, replace(NOTHING, rotate=20.0)) < 128).mean())
+        for seed in range(40)
+    ]
     assert min(black) < 0.02 < max(black) < 0.2
 
 
 def test_a_copy_is_blurred_and_saved_as_a_jpeg() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    blurred = [changed_copy(noise, 64, seed, replace(NOTHING, blur=True)).std() for seed in range(20)]
+    blurred = [
+        changed_copy(noise, 64, seed, replace(NOTHING, blur=True)).std() for seed in range(20)
+    ]
     assert min(blurred) < 0.5 * np.asarray(noise).std() < max(blurred)
     file = io.BytesIO()
     noise.save(file, "JPEG", quality=30)
-    assert np.array_equal(changed_copy(noise, 64, 3, replace(NOTHING, quality=30)), np.asarray(Image.open(file)))
+    assert np.array_equal(
+        changed_copy(noise, 64, 3, replace(NOTHING, quality=30)), np.asarray(Image.open(file))
+    )
 
 
 def test_the_standard_copy_is_drawn_as_before_there_was_a_hard_one() -> None:
@@ -280,7 +333,9 @@ def test_the_standard_copy_is_drawn_as_before_there_was_a_hard_one() -> None:
         v2.RandomHorizontalFlip(0.5),
         v2.ColorJitter(0.3, 0.3, 0.3, 0.02),
     ]
-    assert np.array_equal(changed_copy(_picture(), 32, 11), np.asarray(v2.Compose(steps)(_picture())))
+    assert np.array_equal(
+        changed_copy(_picture(), 32, 11), np.asarray(v2.Compose(steps)(_picture()))
+    )
 
 
 def test_beyond_the_edges_is_black_or_a_reflection() -> None:
@@ -294,11 +349,18 @@ def test_beyond_the_edges_is_black_or_a_reflection() -> None:
 
 def test_jpeg_is_that_of_a_file() -> None:
     images = _images(20, low=0, high=255)
-    assert torch.equal(_views(images, replace(STILL, jpeg=95)), _views(images, replace(STILL, jpeg=95)))
-    best, worst = ((_views(images, replace(STILL, jpeg=q)) - images / 255).abs().mean((1, 2, 3)) for q in (95, 1))
+    assert torch.equal(
+        _views(images, replace(STILL, jpeg=95)), _views(images, replace(STILL, jpeg=95))
+    )
+    best, worst = (
+        (_views(images, replace(STILL, jpeg=q)) - images / 255).abs().mean((1, 2, 3))
+        for q in (95, 1)
+    )
     assert 0 < best.max() < 0.02 < worst.max()
     for quality in (5, 50):
         file = io.BytesIO()
         Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
         saved = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
-        assert torch.equal(compressed(images[:1] / 255, torch.tensor([float(quality)]))[0], saved / 255)
+        assert torch.equal(
+            compressed(images[:1] / 255, torch.tensor([float(quality)]))[0], saved / 255
+        )

@@ -12,17 +12,19 @@ import torch.nn.functional as F
 from tiny_runs import TINY, change, noise_pixels, same, weights_of
 from torch import Tensor, nn
 
-from mrl_search.axes import arrange, class_axes, fit_heads, image_axes, set_axes
-from mrl_search.config import AugmentConfig, AxesConfig, ModelConfig, to_mapping, to_toml
-from mrl_search.data.augment import to_network, views
-from mrl_search.data.splits import split_rows
+from mrl_search.encoders.checkpoint import load_model
+from mrl_search.encoders.config import ModelConfig
+from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork, to_network
 from mrl_search.errors import ConfigError
-from mrl_search.losses import MatryoshkaLoss
-from mrl_search.models.checkpoint import load_model
-from mrl_search.models.encoder import load_encoder
-from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
-from mrl_search.recipes import load_recipe
-from mrl_search.training import AxesRecord, EpochRecord, train
+from mrl_search.mapping import to_mapping, to_toml
+from mrl_search.training.closed_form import arrange, class_axes, fit_heads, image_axes, set_axes
+from mrl_search.training.config import AugmentConfig, AxesConfig
+from mrl_search.training.loop import AxesRecord, EpochRecord, train
+from mrl_search.training.losses import MatryoshkaLoss
+from mrl_search.training.recipes import load_recipe
+from mrl_search.training.splits import split_rows
+from mrl_search.training.views import views
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 AXES = replace(change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes=AxesConfig())
@@ -81,7 +83,9 @@ def test_along_image_axes_images_vary_as_told_and_views_the_less_the_earlier() -
     assert torch.allclose(noise, torch.diag(noise.diagonal()), atol=1e-9)
     assert torch.allclose(noise.diagonal().sqrt(), ratio / (1 + ratio))
     assert (ratio.diff() <= 1e-9).all()
-    assert axes[0].abs().argmax() < 4 and axes[-1].abs().argmax() > 7  # what views change least comes first
+    assert (
+        axes[0].abs().argmax() < 4 and axes[-1].abs().argmax() > 7
+    )  # what views change least comes first
 
 
 def test_what_sets_classes_apart_is_no_variance_between_images_of_one() -> None:
@@ -96,10 +100,16 @@ def test_what_sets_classes_apart_is_no_variance_between_images_of_one() -> None:
 @pytest.mark.parametrize(("classes", "share"), [(2, 0.2), (2, 0.5), (5, 0.3), (5, 0.0)])
 def test_every_prefix_gives_the_classes_their_share(classes: int, share: float) -> None:
     x, labels, within = _standard(n=2000, features=64, classes=classes)
-    own, (values, images), dims = class_axes(x, labels, within), image_axes(x, labels, within), (4, 8, 16, 32)
+    own, (values, images), dims = (
+        class_axes(x, labels, within),
+        image_axes(x, labels, within),
+        (4, 8, 16, 32),
+    )
     axes = arrange(own, values, images, dims, share)
     assert axes.shape == (32, 64)
-    is_class = torch.stack([F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes])
+    is_class = torch.stack(
+        [F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes]
+    )
     for start, end in pairwise((0, *dims)):
         count = min(classes - 1, (end - start) // 2) if share else 0
         assert is_class[start : start + count].all() and not is_class[start + count : end].any()
@@ -114,10 +124,14 @@ def test_a_band_too_short_for_class_axes_leaves_the_next_its_due() -> None:
     x, labels, within = _standard(n=2000, features=64)
     own, (values, images) = class_axes(x, labels, within), image_axes(x, labels, within)
     axes = arrange(own, values, images, (8, 9, 16), 0.25)
-    is_class = torch.stack([F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes])
+    is_class = torch.stack(
+        [F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes]
+    )
     spent = (x @ axes.T)[:, is_class].square().sum(1).mean()
     assert not is_class[8] and is_class[9]
-    assert float(spent / (spent + values[: int((~is_class).sum())].sum())) == pytest.approx(0.25, abs=1e-6)
+    assert float(spent / (spent + values[: int((~is_class).sum())].sum())) == pytest.approx(
+        0.25, abs=1e-6
+    )
 
 
 def test_too_few_axes_fill_the_last_band_and_keep_all_angles() -> None:
@@ -156,7 +170,11 @@ def test_pooled_are_means_of_all_stages_and_deviations_of_all_but_the_last() -> 
 @pytest.mark.parametrize("heads", ["cosine", "linear", "tied"])
 def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: str) -> None:
     network, config = _network(heads)
-    images = F.interpolate(noise_pixels(200, side=5).images.float(), (40, 40), mode="bicubic").clamp(0, 255).byte()
+    images = (
+        F.interpolate(noise_pixels(200, side=5).images.float(), (40, 40), mode="bicubic")
+        .clamp(0, 255)
+        .byte()
+    )
     targets = torch.arange(200) % 2
     view = AugmentConfig(scale=(0.8, 1.0), jitter=(0.3, 0.3, 0.3, 0.02))
     copies = views(images, 32, view, torch.Generator().manual_seed(9))
@@ -171,7 +189,9 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
 
     before = found()
     loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), config.dims)
-    done = list(set_axes(network, config.dims, images, targets, 2, 32, AxesConfig(0.2, (view,)), loss, 0))
+    done = list(
+        set_axes(network, config.dims, images, targets, 2, 32, AxesConfig(0.2, (view,)), loss, 0)
+    )
     assert done == [128, 200]
     after = found()
     assert all(b > 1.5 * a for a, b in zip(before, after, strict=True)), (before, after)
@@ -188,11 +208,30 @@ def test_every_kind_of_view_counts_alike() -> None:
     """Views that are drawn without chance: twice the same kind is that kind, and another kind is another projection."""
     images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
     whole = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, jitter=(0.0,) * 4)
-    mirrored, cut = replace(whole, flip=1.0), replace(whole, flip=0.0, scale=(0.25, 0.25), outside="zeros")
+    mirrored, cut = (
+        replace(whole, flip=1.0),
+        replace(whole, flip=0.0, scale=(0.25, 0.25), outside="zeros"),
+    )
     weights = {}
-    for name, kinds in {"one": (mirrored,), "twice": (mirrored, mirrored), "both": (mirrored, cut)}.items():
+    for name, kinds in {
+        "one": (mirrored,),
+        "twice": (mirrored, mirrored),
+        "both": (mirrored, cut),
+    }.items():
         network, config = _network()
-        list(set_axes(network, config.dims, images, torch.arange(40) % 2, 2, 32, AxesConfig(0.2, kinds), loss, 0))
+        list(
+            set_axes(
+                network,
+                config.dims,
+                images,
+                torch.arange(40) % 2,
+                2,
+                32,
+                AxesConfig(0.2, kinds),
+                loss,
+                0,
+            )
+        )
         weights[name] = network.backbone.project.weight.detach()
     assert torch.allclose(weights["one"], weights["twice"], atol=1e-3)
     assert not torch.allclose(weights["one"], weights["both"], atol=0.1)
@@ -207,12 +246,23 @@ def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
     embeddings, targets = x.float(), labels.argmax(1)
     for kind in ("linear", "cosine"):
         heads = MatryoshkaHeads(ModelConfig(dims=(4, 8), heads=kind), 3)
-        fit_heads(heads, embeddings, targets, MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), (4, 8)))
+        fit_heads(
+            heads,
+            embeddings,
+            targets,
+            MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), (4, 8)),
+        )
         for logits in heads(embeddings):
             assert (logits.argmax(1) == targets).double().mean() > 0.85
-            gradient = torch.autograd.grad(F.cross_entropy(logits, targets, label_smoothing=0.1), heads.parameters(), allow_unused=True)
+            gradient = torch.autograd.grad(
+                F.cross_entropy(logits, targets, label_smoothing=0.1),
+                heads.parameters(),
+                allow_unused=True,
+            )
             assert max(float(g.abs().max()) for g in gradient if g is not None) < 0.01
-    fit_heads(MatryoshkaHeads(ModelConfig(), 0), embeddings, targets, nn.Identity())  # none: nothing to do
+    fit_heads(
+        MatryoshkaHeads(ModelConfig(), 0), embeddings, targets, nn.Identity()
+    )  # none: nothing to do
 
 
 # In training
@@ -220,7 +270,14 @@ def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
 
 def test_ridge_changes_the_axes(tmp_path: Path) -> None:
     for ridge in (0.01, 1.0):
-        list(train(noise_pixels(), replace(AXES, axes=AxesConfig(ridge=ridge)), tmp_path / str(ridge), "a list"))
+        list(
+            train(
+                noise_pixels(),
+                replace(AXES, axes=AxesConfig(ridge=ridge)),
+                tmp_path / str(ridge),
+                "a list",
+            )
+        )
     a, b = (weights_of(tmp_path / name)["backbone.project.weight"] for name in ("0.01", "1.0"))
     assert not torch.equal(a, b)
 
@@ -253,8 +310,17 @@ def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> No
     list(train(noise_pixels(), change(AXES, schedule__epochs=1), tmp_path / "start", "a list"))
     config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=0)
     for name, changed in (("small", {"embed_size": 32}), ("large", {"embed_size": 40})):
-        list(train(noise_pixels(), change(config, **{f"schedule__{k}": v for k, v in changed.items()}), tmp_path / name, "a list"))
-    small, large = (weights_of(tmp_path / name)["backbone.project.weight"] for name in ("small", "large"))
+        list(
+            train(
+                noise_pixels(),
+                change(config, **{f"schedule__{k}": v for k, v in changed.items()}),
+                tmp_path / name,
+                "a list",
+            )
+        )
+    small, large = (
+        weights_of(tmp_path / name)["backbone.project.weight"] for name in ("small", "large")
+    )
     assert load_model(tmp_path / "large").size == 40 and not torch.allclose(small, large)
 
 
@@ -272,10 +338,14 @@ def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path:
 def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
     plain = change(TINY, model__dims=(8, 16, 32))
     list(train(noise_pixels(), plain, tmp_path / "plain", "a list"))
-    config = change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999)  # no batch to fill
+    config = change(
+        AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999
+    )  # no batch to fill
     list(train(noise_pixels(), config, tmp_path / "axes", "a list"))
     old, new = weights_of(tmp_path / "plain"), weights_of(tmp_path / "axes")
-    assert all(torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body")))
+    assert all(
+        torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body"))
+    )
     assert new["backbone.project.weight"].shape == (32, 80)
     assert load_model(tmp_path / "axes").training.get("last_epoch") is None
     other = change(config, model__widths=(8, 8, 16, 24))
@@ -289,10 +359,16 @@ def test_what_a_run_keeps_of_its_start_is_in_the_mean_that_it_ends_with(tmp_path
     list(train(noise_pixels(), config, tmp_path / "end", "a list"))
     list(train(noise_pixels(), change(config, schedule__keep=0.25), tmp_path / "mean", "a list"))
     start, end, mean = (weights_of(tmp_path / name) for name in ("start", "end", "mean"))
-    below = [k for k in start if k.startswith(("backbone.stem", "backbone.body")) and start[k].is_floating_point()]
+    below = [
+        k
+        for k in start
+        if k.startswith(("backbone.stem", "backbone.body")) and start[k].is_floating_point()
+    ]
     assert any("running_var" in k for k in below)
     for k in below:
-        assert torch.allclose(mean[k].float(), 0.75 * end[k].float() + 0.25 * start[k].float(), atol=2e-3), k
+        assert torch.allclose(
+            mean[k].float(), 0.75 * end[k].float() + 0.25 * start[k].float(), atol=2e-3
+        ), k
     assert any(not torch.allclose(mean[k].float(), end[k].float(), atol=2e-3) for k in below)
 
 
@@ -302,7 +378,9 @@ def test_a_mirrored_picture_is_embedded_as_the_picture_itself(tmp_path: Path) ->
     list(train(pixels, AXES, tmp_path / "plain", "a list"))
     rows = _shrunk(pixels.images).permute(0, 2, 3, 1).numpy()
     mirror, plain = load_encoder(str(tmp_path / "mirror")), load_encoder(str(tmp_path / "plain"))
-    np.testing.assert_allclose(mirror.encode(rows), mirror.encode(rows[:, :, ::-1].copy()), atol=1e-5)
+    np.testing.assert_allclose(
+        mirror.encode(rows), mirror.encode(rows[:, :, ::-1].copy()), atol=1e-5
+    )
     assert np.abs(plain.encode(rows) - plain.encode(rows[:, :, ::-1].copy())).max() > 0.1
 
 
@@ -319,11 +397,17 @@ def test_pooled_of_mirror_images_are_a_mean_and_training_sees_one_picture() -> N
     assert torch.equal(trained, backbone.pooled(x))
 
 
-def test_a_run_that_only_adds_the_mirror_goes_on_from_the_projection_it_began_with(tmp_path: Path) -> None:
+def test_a_run_that_only_adds_the_mirror_goes_on_from_the_projection_it_began_with(
+    tmp_path: Path,
+) -> None:
     list(train(noise_pixels(), AXES, tmp_path / "start", "a list"))
     config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=1)
     losses = [
-        next(r for r in train(noise_pixels(), c, tmp_path / name, "a list") if isinstance(r, EpochRecord)).label_loss
+        next(
+            r
+            for r in train(noise_pixels(), c, tmp_path / name, "a list")
+            if isinstance(r, EpochRecord)
+        ).label_loss
         for name, c in (("plain", config), ("mirror", change(config, model__mirror=True)))
     ]
     assert losses[0] == losses[1]

@@ -9,31 +9,48 @@ from types import ModuleType
 import pytest
 from test_bench_report import run  # noqa: F401 - a fixture
 
-from mrl_search.bench.records import Run
+from mrl_search.measure.records import Run
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def command() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "reports" / "readme.py")
+    spec = importlib.util.spec_from_file_location(
+        "readme", ROOT / "benchmarks" / "reports" / "readme.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_what_is_between_the_markers_comes_from_records(command: ModuleType, run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_what_is_between_the_markers_comes_from_records(
+    command: ModuleType,
+    run: Run,
+    tmp_path: Path,
+) -> None:  # noqa: F811, RUF100
     lines = command.part(run, tmp_path, "here/")
     assert "| adaptive 8→64, 8:200,64:10 | 92.5% | – | 99.7% | 1.06 | 4× |" in lines
     assert 'src="here/readme-front.png"' in lines and 'srcset="here/readme-front-dark.png"' in lines
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["readme-front-dark.png", "readme-front.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "readme-front-dark.png",
+        "readme-front.png",
+    ]
     once = command.placed(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n", lines)
     assert once == f"before\n{lines}\nafter\n" and command.placed(once, lines) == once
     with pytest.raises(SystemExit, match="has no lines"):
         command.placed("no markers", lines)
-    assert command.BEGIN in (ROOT / "README.md").read_text() and command.END in (ROOT / "README.md").read_text()
+    assert (
+        command.BEGIN in (ROOT / "README.md").read_text()
+        and command.END in (ROOT / "README.md").read_text()
+    )
 
 
-@pytest.mark.skipif(not (ROOT / "benchmarks/reports/photographs.jsonl").exists(), reason="no records are committed yet")
+@pytest.mark.skipif(
+    not (ROOT / "benchmarks/reports/photographs.jsonl").exists(),
+    reason="no records are committed yet",
+)
 def test_the_readme_is_up_to_date() -> None:
-    subprocess.run([sys.executable, ROOT / "benchmarks" / "reports" / "readme.py", "--check"], check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "reports" / "readme.py", "--check"], check=True
+    )

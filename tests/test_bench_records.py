@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrl_search.bench.records import FORMAT, Journal, environment, identity, pack, read_runs, same_machine, unpack
 from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.measure.records import (
+    FORMAT,
+    Journal,
+    environment,
+    identity,
+    pack,
+    read_runs,
+    same_machine,
+    unpack,
+)
 
 ABOUT = {
     "id": "a1", "name": "made", "corpus": {"n": 3}, "queries": {"n": 2}, "settings": {"k": 1}, "environment": {"cpu": "x"}, "when": "now",
@@ -26,7 +35,11 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_outcomes_survive_packing() -> None:
-    for values in (np.array([True, False, True]), np.array([0, 10, 255]), np.array([], dtype=np.uint8)):
+    for values in (
+        np.array([True, False, True]),
+        np.array([0, 10, 255]),
+        np.array([], dtype=np.uint8),
+    ):
         assert unpack(pack(values)).tolist() == values.astype(int).tolist()
     assert len(pack(np.ones(20_000, dtype=bool))) < 100
     for bad in ("no base64!", "AAAA"):
@@ -37,7 +50,12 @@ def test_outcomes_survive_packing() -> None:
 def test_a_record_is_a_line_with_format_and_kind(file: Path) -> None:
     first, second, third = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     assert first == {"format": FORMAT, "kind": "run", **ABOUT}
-    assert (second["format"], second["kind"], second["run"], second["names"]) == (1, "scatter", "a1", ["ä"])
+    assert (second["format"], second["kind"], second["run"], second["names"]) == (
+        1,
+        "scatter",
+        "a1",
+        ["ä"],
+    )
     assert third == {"format": 1, "kind": "embedding", "run": "a1", "ms": [1.5, 2.5]}
     (run,) = read_runs([file])
     assert run.name == "made" and not run.done and run.about["corpus"] == {"n": 3}
@@ -66,7 +84,7 @@ def test_an_empty_file_is_begun(tmp_path: Path, begun: bytes) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
 def test_two_benches_never_write_one_file(file: Path) -> None:
-    code = "import json, sys; from pathlib import Path; from mrl_search.bench.records import Journal\n"
+    code = "import json, sys; from pathlib import Path; from mrl_search.measure.records import Journal\n"
     code += "journal = Journal.open(Path(sys.argv[1]), json.loads(sys.argv[2])); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, file, json.dumps(ABOUT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -86,8 +104,14 @@ def test_another_bench_is_never_mixed_in(file: Path) -> None:
         ({"environment": {"cpu": "y"}}, "another machine"),
         ({"corpus": {"n": 4}}, "another index"),
         ({"queries": {"n": 3}}, "other queries"),
-        ({"settings": {"k": 2}, "contestants": {"8 dims": "8:2"}}, "holds another bench: other settings."),
-        ({"contestants": {"tuned for query": "8:50,64:1"}}, "holds another bench: another tuned plan."),
+        (
+            {"settings": {"k": 2}, "contestants": {"8 dims": "8:2"}},
+            "holds another bench: other settings.",
+        ),
+        (
+            {"contestants": {"tuned for query": "8:50,64:1"}},
+            "holds another bench: another tuned plan.",
+        ),
     ):
         with pytest.raises(DataError, match=said) as error:
             Journal.open(file, {**ABOUT, "id": "b2", **change})
@@ -105,7 +129,10 @@ def test_files_are_read_together_and_a_bench_only_once(file: Path, tmp_path: Pat
 def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Path) -> None:
     other = Journal.open(tmp_path / "others.jsonl", {**ABOUT, "id": "b2"}).path
     runs = read_runs([file, other])
-    assert [(run.name, run.about["name"], run.file) for run in runs] == [("records", "made", file), ("others", "made", other)]
+    assert [(run.name, run.about["name"], run.file) for run in runs] == [
+        ("records", "made", file),
+        ("others", "made", other),
+    ]
     (tmp_path / "both.jsonl").write_bytes(file.read_bytes() + other.read_bytes())
     assert len({run.name for run in read_runs([tmp_path / "both.jsonl"])}) == 2
 
@@ -120,8 +147,14 @@ def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Pat
         (lambda line: b'{"dims": 8}\n', "not a record of mrl-search"),
         (lambda line: line.replace(b'"format":1', b'"format":2'), "has format 2"),
         (lambda line: line.replace(b'"when"', b'"then"'), "does not say 'when'"),
-        (lambda line: line + b'{"format":1,"kind":"done","run":"zz"}\n', "record 2 belongs to a bench that is not in the file"),
-        (lambda line: line + b'{"format":1,"kind":"done"}\n', "line 2: the done record does not say 'run'"),
+        (
+            lambda line: line + b'{"format":1,"kind":"done","run":"zz"}\n',
+            "record 2 belongs to a bench that is not in the file",
+        ),
+        (
+            lambda line: line + b'{"format":1,"kind":"done"}\n',
+            "line 2: the done record does not say 'run'",
+        ),
     ],
 )
 def test_what_is_no_record_is_refused(damage, said: str, tmp_path: Path) -> None:

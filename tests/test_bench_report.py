@@ -13,18 +13,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.bench.charts import Sketchbook
-from mrl_search.bench.compare import compare
-from mrl_search.bench.numerals import bytes_of, count, digits, milliseconds, share, times
-from mrl_search.bench.page import render_markdown, render_page
-from mrl_search.bench.records import Run, pack
-from mrl_search.bench.report import introduction, report_page, write_report
-from mrl_search.bench.tables import adaptive_table, headline_table, run_tables
-from mrl_search.bench.values import Share, adaptive_of, enough, mean_of, rate_of, recall_of, share_of, times_of
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.measure.compare import compare
+from mrl_search.measure.records import Run, pack
+from mrl_search.measure.values import (
+    Share,
+    adaptive_of,
+    enough,
+    mean_of,
+    rate_of,
+    recall_of,
+    share_of,
+    times_of,
+)
+from mrl_search.report.charts import Sketchbook
+from mrl_search.report.numerals import bytes_of, count, digits, milliseconds, share, times
+from mrl_search.report.page import render_markdown, render_page
+from mrl_search.report.tables import adaptive_table, headline_table, run_tables
+from mrl_search.report.write import introduction, report_page, write_report
 
 N = 200
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 
 
 def right(wrong: int, n: int = N) -> str:
@@ -96,11 +112,16 @@ def about(run: Run, part: str, **values: object) -> Run:
 
 def test_adaptive_classification_is_told_beside_each_prefix(run: Run) -> None:
     """At 8 dims the 17 that are wrong are the least sure: whoever is sure may stop there, and half of them are in each half."""
-    assert adaptive_of(run) == [] and adaptive_table(run) is None  # of a bench that knows no confidence
+    assert (
+        adaptive_of(run) == [] and adaptive_table(run) is None
+    )  # of a bench that knows no confidence
     n = 2000
     sure = np.where(np.arange(n) < 34, 60, 255)
     votes = {8: right(34, n), 64: right(0, n)}
-    records = [{**r, "vote": votes[r["dims"]], "confidence": pack(sure)} if r["kind"] == "prefix" else r for r in run.records]
+    records = [
+        {**r, "vote": votes[r["dims"]], "confidence": pack(sure)} if r["kind"] == "prefix" else r
+        for r in run.records
+    ]
     told = Run(run.about, records)
     found = adaptive_of(told)
     assert [each.give for each in found] == [0.005, 0.01, 0.02, 0.05]
@@ -114,17 +135,25 @@ def test_adaptive_classification_is_told_beside_each_prefix(run: Run) -> None:
     assert table is not None
     assert table.rows[0] == ("8 dims", f"{1 - wrong / 1000:.1%}", f"{wrong / 10:.2f}", "8")
     assert table.rows[1] == ("64 dims", "100.0%", "0.00", "64")
-    assert table.rows[2][0] == "adaptive, 0.5% may be given up" and table.rows[2][1:3] == ("100.0%", "0.00")
+    assert table.rows[2][0] == "adaptive, 0.5% may be given up" and table.rows[2][1:3] == (
+        "100.0%",
+        "0.00",
+    )
     assert "the other (1,000 queries)" in table.note
 
 
 def test_shares_and_their_intervals() -> None:
     found = share_of(right(20, 200))
-    assert (found.value, found.n) == (0.9, 200) and (round(found.low, 4), round(found.high, 4)) == (0.8506, 0.9343)
+    assert (found.value, found.n) == (0.9, 200) and (round(found.low, 4), round(found.high, 4)) == (
+        0.8506,
+        0.9343,
+    )
     assert share_of(None) is None
     recall = recall_of(pack(np.array([10, 5, 10, 5])), 10)
     assert (
-        recall.value == 0.75 and recall.low == pytest.approx(0.75 - 1.959964 * 0.25 / 2) and recall.high == pytest.approx(0.995, abs=1e-4)
+        recall.value == 0.75
+        and recall.low == pytest.approx(0.75 - 1.959964 * 0.25 / 2)
+        and recall.high == pytest.approx(0.995, abs=1e-4)
     )
     assert mean_of(0.5, 0.0, 9) == Share(0.5, 0.5, 0.5, 9)
 
@@ -134,42 +163,92 @@ def test_a_query_counts_with_its_median_over_the_rounds(run: Run) -> None:
         {"kind": "latency", "plan": "x", "round": r, "warm_up": 2, "ms": ms}
         for r, ms in enumerate(([1.0, 9.0, 3.0], [2.0, 4.0, 90.0], [3.0, 5.0, 6.0]))
     ]
-    some = replace(run, records=[*rounds, {"kind": "batch", "plan": "x", "round": 1, "queries": 100, "seconds": 0.5}])
+    some = replace(
+        run,
+        records=[
+            *rounds,
+            {"kind": "batch", "plan": "x", "round": 1, "queries": 100, "seconds": 0.5},
+        ],
+    )
     t = times_of(some, "x")
-    assert (t.p50, t.p95, t.p99, t.n, t.rounds, t.warm_up) == (5.0, None, None, 3, 3, 2)  # medians 2, 5, 6; too few for more
+    assert (t.p50, t.p95, t.p99, t.n, t.rounds, t.warm_up) == (
+        5.0,
+        None,
+        None,
+        3,
+        3,
+        2,
+    )  # medians 2, 5, 6; too few for more
     assert rate_of(some, "x") == 200.0
     assert times_of(some, "y") is None and rate_of(some, "y") is None
     many = times_of(run, "exact")
-    assert many.p50 == pytest.approx(4 * 1.0595) and many.p95 == pytest.approx(4 * 1.11305) and many.p99 == pytest.approx(4 * 1.11781)
+    assert (
+        many.p50 == pytest.approx(4 * 1.0595)
+        and many.p95 == pytest.approx(4 * 1.11305)
+        and many.p99 == pytest.approx(4 * 1.11781)
+    )
 
 
 def test_the_smallest_prefix_that_is_good_enough(run: Run) -> None:
     vote, linear, copies = enough(run)
-    assert (vote.measure, vote.dims, vote.p) == ("20-NN", 8, 0.0625)  # five queries that only the full length has: 2 · 2⁻⁵
+    assert (vote.measure, vote.dims, vote.p) == (
+        "20-NN",
+        8,
+        0.0625,
+    )  # five queries that only the full length has: 2 · 2⁻⁵
     assert vote.difference.value == pytest.approx(-0.025)
     assert (linear.dims, linear.p) == (64, 1.0)  # twenty that only the full length has
     assert (copies.measure, copies.dims) == ("instance recall@1", 64)  # eight: 2 · 2⁻⁸
     said = "\n".join(introduction(run))
-    assert "20-NN: 8 dims are not significantly worse than all 64: 91.5% beside 94.0%, a difference of -2.5 points" in said
+    assert (
+        "20-NN: 8 dims are not significantly worse than all 64: 91.5% beside 94.0%, a difference of -2.5 points"
+        in said
+    )
     assert "from -2.5 to +0.1 (McNemar's exact test: p = 0.062, n = 200)" in said
     assert "linear head: all 64 dims are needed (95.0%); 8 are significantly worse already." in said
-    assert "The fastest plan that finds 99% of the exact answer is adaptive 8→64 (8:200,64:10): 99.7% in 1.06 ms, 4× as fast" in said
+    assert (
+        "The fastest plan that finds 99% of the exact answer is adaptive 8→64 (8:200,64:10): 99.7% in 1.06 ms, 4× as fast"
+        in said
+    )
     assert "takes 8.25 ms (median of 3)" in said
 
 
 def test_a_longer_prefix_that_is_worse_counts_against_a_shorter(run: Run) -> None:
     longer = replace(
-        run, records=[*run.records, {"kind": "prefix", "run": "a1", "format": 1, "dims": 32, "linear": None, "vote": right(40)}]
+        run,
+        records=[
+            *run.records,
+            {
+                "kind": "prefix",
+                "run": "a1",
+                "format": 1,
+                "dims": 32,
+                "linear": None,
+                "vote": right(40),
+            },
+        ],
     )
     assert enough(longer)[0].dims == 64
     headless = change(run, "prefix", {"dims": 64}, linear=None)
-    added = {"kind": "prefix", "run": "a1", "format": 1, "dims": 32, "linear": right(190), "vote": None}
+    added = {
+        "kind": "prefix",
+        "run": "a1",
+        "format": 1,
+        "dims": 32,
+        "linear": right(190),
+        "vote": None,
+    }
     linear = enough(replace(headless, records=[*headless.records, added]))[1]
-    assert (linear.measure, linear.longest) == ("linear head", 32)  # not the 64 that nobody measured
+    assert (linear.measure, linear.longest) == (
+        "linear head",
+        32,
+    )  # not the 64 that nobody measured
 
 
 def test_pictures_that_could_not_be_timed_leave_no_hole(run: Run) -> None:
-    assert "To embed a query picture" not in "\n".join(introduction(change(run, "embedding", {}, ms=[])))
+    assert "To embed a query picture" not in "\n".join(
+        introduction(change(run, "embedding", {}, ms=[]))
+    )
 
 
 def test_numbers_are_written_as_they_deserve() -> None:
@@ -196,19 +275,33 @@ def expected(run: Run) -> list[str]:
         cells += [share(recall_of(r["found"], 10))] if "found" in r else []
         if r["kind"] == "plan":
             t = times_of(run, r["name"])
-            cells += [share(mean_of(**{"mean": r["precision"]["mean"], "deviation": 0.1, "n": N})), digits(r["multiply_adds"] / 1e6)]
+            cells += [
+                share(mean_of(**{"mean": r["precision"]["mean"], "deviation": 0.1, "n": N})),
+                digits(r["multiply_adds"] / 1e6),
+            ]
             cells += [r["plan"], digits(r["ram"] / 1000)]
             cells += [*map(milliseconds, (t.p50, t.p95, t.p99)), digits(rate_of(run, r["name"]))]
             cells += [times(times_of(run, "exact").p50 / t.p50)]
         if r["kind"] == "mislabels":
             cells += ["97%", "83%", "3 of 200", "20.5"]
-    return cells + ["256 kB", "160", "384", "x86_64", "abc123", "2.4.6", "2026-01-02T03:04:05+00:00"]
+    return cells + [
+        "256 kB",
+        "160",
+        "384",
+        "x86_64",
+        "abc123",
+        "2.4.6",
+        "2026-01-02T03:04:05+00:00",
+    ]
 
 
 def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> None:
     page = report_page([run], tmp_path)
     html, markdown = render_page(page), render_markdown(page)
-    told = "\n".join("\n".join([t.title, *t.columns, *(cell for row in t.rows for cell in row), t.note]) for t in run_tables(run))
+    told = "\n".join(
+        "\n".join([t.title, *t.columns, *(cell for row in t.rows for cell in row), t.note])
+        for t in run_tables(run)
+    )
     for cell in expected(run):
         assert cell in html and cell in markdown.replace("\\", ""), cell
     for cell in expected(run)[:-4]:
@@ -220,7 +313,9 @@ def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> N
 
 def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None:
     first = replace(run, file=tmp_path / "a b.jsonl", called="a b")
-    page = report_page([first, replace(run, file=tmp_path / "others.jsonl", called="others")], tmp_path)
+    page = report_page(
+        [first, replace(run, file=tmp_path / "others.jsonl", called="others")], tmp_path
+    )
     assert [command for command, _ in page.commands] == [
         "mrl-search bench pets --out 'a b.jsonl'", "mrl-search bench pets --out others.jsonl",
         "mrl-search report 'a b.jsonl' others.jsonl",
@@ -234,7 +329,13 @@ def test_the_same_records_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     drawn = ("accuracy", "controls", "front", "latency", "prefixes", "recall", "scatter")
     assert names == sorted(
-        [*(f"{n}{dark}.png" for n in drawn for dark in ("", "-dark")), "ladder-1.webp", "mislabels.webp", "report.html", "report.md"]
+        [
+            *(f"{n}{dark}.png" for n in drawn for dark in ("", "-dark")),
+            "ladder-1.webp",
+            "mislabels.webp",
+            "report.html",
+            "report.md",
+        ]
     )
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
@@ -253,21 +354,45 @@ def test_figures_show_their_values(run: Run, tmp_path: Path) -> None:
         getattr(Sketchbook(run, tmp_path), part)()
         before = [(tmp_path / f"{part}{dark}.png").read_bytes() for dark in ("", "-dark")]
         getattr(Sketchbook(other, tmp_path), part)()
-        assert all((tmp_path / f"{part}{dark}.png").read_bytes() != b for dark, b in zip(("", "-dark"), before, strict=True)), part
+        assert all(
+            (tmp_path / f"{part}{dark}.png").read_bytes() != b
+            for dark, b in zip(("", "-dark"), before, strict=True)
+        ), part
     with Image.open(tmp_path / "scatter-dark.png") as dark:
         assert dark.convert("RGB").getpixel((0, 0)) == (0x14, 0x17, 0x1B)
 
 
 def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
     bare = about(about(run, "queries", labelled=0), "corpus", classes=0)
-    bare = change(change(bare, "prefix", {}, linear=None, vote=None), "plan", {}, nearest=None, vote=None, precision=None)
-    bare = change(change(bare, "control", {}, vote=None), "ladder", {}, sheet=None, why="the index does not say where its pictures are")
-    bare = replace(bare, records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance")])
+    bare = change(
+        change(bare, "prefix", {}, linear=None, vote=None),
+        "plan",
+        {},
+        nearest=None,
+        vote=None,
+        precision=None,
+    )
+    bare = change(
+        change(bare, "control", {}, vote=None),
+        "ladder",
+        {},
+        sheet=None,
+        why="the index does not say where its pictures are",
+    )
+    bare = replace(
+        bare, records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance")]
+    )
     page = re.sub('base64,[^"]*', "", render_page(report_page([bare], tmp_path)))
-    assert page.count("There are no labels") == 1 and page.count("the index does not say where its pictures are") == 1
+    assert (
+        page.count("There are no labels") == 1
+        and page.count("the index does not say where its pictures are") == 1
+    )
     for gone in ("linear head", "20-NN", "1-NN", "mAP", "mislabel", "Accuracy:"):
         assert gone not in page, gone
-    assert share(recall_of(bare.one("plan", name="8 dims")["found"], 10)) in page and not (tmp_path / "accuracy.png").exists()
+    assert (
+        share(recall_of(bare.one("plan", name="8 dims")["found"], 10)) in page
+        and not (tmp_path / "accuracy.png").exists()
+    )
 
 
 def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path: Path) -> None:
@@ -278,11 +403,22 @@ def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path:
 
 
 def test_machines_are_never_mixed_without_a_word(run: Run, tmp_path: Path) -> None:
-    other = about(replace(run, about={**run.about, "name": "others", "id": "b2"}), "environment", cpu="Another")
+    other = about(
+        replace(run, about={**run.about, "name": "others", "id": "b2"}),
+        "environment",
+        cpu="Another",
+    )
     page = render_page(report_page([run, other], tmp_path))
-    assert "measured on different machines" in page and "A &lt;fast&gt; one" in page and "Another" in page
+    assert (
+        "measured on different machines" in page
+        and "A &lt;fast&gt; one" in page
+        and "Another" in page
+    )
     assert "different machines" not in render_page(
-        report_page([run, replace(other, about={**other.about, "environment": run.about["environment"]})], tmp_path)
+        report_page(
+            [run, replace(other, about={**other.about, "environment": run.about["environment"]})],
+            tmp_path,
+        )
     )
     with pytest.raises(DataError, match="nothing to report"):
         report_page([], tmp_path)
@@ -311,10 +447,24 @@ def test_a_drop_counts_where_chance_does_not_explain_it(run: Run) -> None:
     few, many = (change(run, "prefix", {"dims": 8}, vote=right(17 + n)) for n in (7, 11))
     assert not compare(few, run).worse  # 2 · 2⁻⁷ is over 5% of 14 tests
     (drop,) = compare(many, run).worse  # 2 · 2⁻¹¹ is not
-    assert (drop.what, drop.measure, drop.base, drop.new, drop.p) == ("8 dims", "20-NN", 0.915, 0.86, 2**-10)
+    assert (drop.what, drop.measure, drop.base, drop.new, drop.p) == (
+        "8 dims",
+        "20-NN",
+        0.915,
+        0.86,
+        2**-10,
+    )
     assert not compare(run, many).worse  # better is not worse
-    (lost,) = compare(change(run, "plan", {"name": "adaptive 8→64"}, found=pack(np.where(np.arange(N) < 20, 8, 10))), run).worse
-    assert (lost.what, lost.measure) == ("adaptive 8→64", "recall@10") and lost.new == pytest.approx(0.98)
+    (lost,) = compare(
+        change(
+            run, "plan", {"name": "adaptive 8→64"}, found=pack(np.where(np.arange(N) < 20, 8, 10))
+        ),
+        run,
+    ).worse
+    assert (lost.what, lost.measure) == (
+        "adaptive 8→64",
+        "recall@10",
+    ) and lost.new == pytest.approx(0.98)
 
 
 def test_a_time_counts_beyond_the_tolerance(run: Run) -> None:
@@ -333,7 +483,11 @@ def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
         (about(slow, "settings", threads=2), "on 1 threads"),
     ):
         found = compare(other, run)
-        assert not found.worse and said in found.notes[0] and not any(d.p is None for d in found.differences)
+        assert (
+            not found.worse
+            and said in found.notes[0]
+            and not any(d.p is None for d in found.differences)
+        )
     with pytest.raises(DataError, match="other queries"):
         compare(about(run, "queries", fingerprint="q1"), run)
     with pytest.raises(DataError, match="with k = 10, this one with 5"):
@@ -343,9 +497,13 @@ def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
     bare = replace(run, records=[r for r in run.records if r["kind"] != "instance"])
     assert compare(bare, run).notes == ("instance recall@1 is in the base alone: 8 dims, 64 dims.",)
     short = change(run, "instance", {}, right=pack(np.ones(7, dtype=bool)))
-    assert compare(short, run).notes == ("instance recall@1 is of other queries than in the base: 8 dims, 64 dims.",)
+    assert compare(short, run).notes == (
+        "instance recall@1 is of other queries than in the base: 8 dims, 64 dims.",
+    )
     other = change(run, "plan", {"name": "adaptive 8→64"}, plan="8:100,64:10")
-    assert compare(other, run).notes == ("adaptive 8→64 was 8:200,64:10 in the base, and is 8:100,64:10.",)
+    assert compare(other, run).notes == (
+        "adaptive 8→64 was 8:200,64:10 in the base, and is 8:100,64:10.",
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page with")
@@ -358,10 +516,19 @@ def test_the_page_opens_in_a_browser_without_network_or_errors(run: Run, tmp_pat
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in shown.stderr, shown.stderr
-    assert "<h1>pets: what each prefix is worth</h1>" in shown.stdout and "adaptive 8→64" in shown.stdout
+    assert (
+        "<h1>pets: what each prefix is worth</h1>" in shown.stdout
+        and "adaptive 8→64" in shown.stdout
+    )
     probe = tmp_path / "probe.html"  # an error would be seen
-    probe.write_text((tmp_path / "report" / "report.html").read_text().replace("</main>", "<img src='https://example.org/x.png'></main>"))
-    told = subprocess.run([*command[:-1], probe.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    probe.write_text(
+        (tmp_path / "report" / "report.html")
+        .read_text()
+        .replace("</main>", "<img src='https://example.org/x.png'></main>")
+    )
+    told = subprocess.run(
+        [*command[:-1], probe.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
     assert "CONSOLE" in told.stderr and "Content Security Policy" in told.stderr
 
 

@@ -5,11 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.cascade import NEVER, Cascade, learn_cascade, run_cascade
-from mrl_search.config import Plan
+from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index
-from mrl_search.search import Ballot, Weighting, classify_adaptive, learn_thresholds, search, search_others, vote
+from mrl_search.search import (
+    Ballot,
+    Weighting,
+    classify_adaptive,
+    learn_thresholds,
+    search,
+    search_others,
+    vote,
+)
+from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade
+from mrl_search.search.plan import Plan
 
 CONFIDENCE = np.repeat([[0.9, 1.0], [0.8, 0.9], [0.7, 0.6], [0.6, 0.8], [0.5, 0.7]], 200, axis=0)
 CORRECT = np.repeat(np.array([[1, 1], [1, 1], [0, 1], [1, 1], [0, 1]], dtype=bool), 200, axis=0)
@@ -24,7 +32,10 @@ def test_the_lowest_threshold_that_costs_nothing() -> None:
     assert point.stopped == (0.4, 0.6)
 
 
-@pytest.mark.parametrize(("give", "threshold", "accuracy"), [(0.003, 0.8, 1.0), (0.224, 0.6, 0.8), (0.434, 0.5, 0.6), (0.223, 0.8, 1.0)])
+@pytest.mark.parametrize(
+    ("give", "threshold", "accuracy"),
+    [(0.003, 0.8, 1.0), (0.224, 0.6, 0.8), (0.434, 0.5, 0.6), (0.223, 0.8, 1.0)],
+)
 def test_what_may_be_given_up_is_spent(give: float, threshold: float, accuracy: float) -> None:
     """A fifth is 200 cases: with what chance may hide it is 200 + 1.645 √(200 + 1.645²), and two fifths are 400 and 33."""
     cascade = learn_cascade(CONFIDENCE, CORRECT, (8, 64), give)
@@ -35,7 +46,10 @@ def test_what_may_be_given_up_is_spent(give: float, threshold: float, accuracy: 
 def test_too_few_cases_say_nothing() -> None:
     """None of them differ: 1.645² / 0.01 = 270.6 of them bear out one point."""
     for n, threshold in ((270, NEVER), (271, 0.9)):
-        assert learn_cascade(np.full((n, 2), 0.9), np.ones((n, 2), bool), (8, 64)).thresholds == (threshold, 0.0)
+        assert learn_cascade(np.full((n, 2), 0.9), np.ones((n, 2), bool), (8, 64)).thresholds == (
+            threshold,
+            0.0,
+        )
 
 
 def test_a_classifier_that_is_sure_and_wrong_never_stops() -> None:
@@ -46,7 +60,9 @@ def test_a_classifier_that_is_sure_and_wrong_never_stops() -> None:
 
 
 def test_a_threshold_is_not_lowered_past_a_loss_that_is_made_up_for_later() -> None:
-    up_and_down = np.repeat(np.array([[1, 1], [0, 1], [1, 0], [1, 1], [1, 1]], dtype=bool), 200, axis=0)
+    up_and_down = np.repeat(
+        np.array([[1, 1], [0, 1], [1, 0], [1, 1], [1, 1]], dtype=bool), 200, axis=0
+    )
     assert learn_cascade(CONFIDENCE, up_and_down, (8, 64), give=0.1).thresholds == (0.9, 0.0)
 
 
@@ -75,11 +91,15 @@ def test_one_stage_and_bad_shapes() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 400), st.sampled_from([0.01, 0.05, 0.2]))
-def test_on_the_cases_it_was_learnt_from_it_keeps_its_promise(seed: int, n: int, give: float) -> None:
+def test_on_the_cases_it_was_learnt_from_it_keeps_its_promise(
+    seed: int, n: int, give: float
+) -> None:
     rng = np.random.default_rng(seed)
     confidence = rng.integers(0, 6, (n, 4)) / 5
     correct = rng.random((n, 4)) < [0.5, 0.6, 0.7, 0.8]
-    point = run_cascade(learn_cascade(confidence, correct, (8, 16, 32, 64), give), confidence, correct)
+    point = run_cascade(
+        learn_cascade(confidence, correct, (8, 16, 32, 64), give), confidence, correct
+    )
     assert point.accuracy >= correct[:, -1].mean() - give - 1e-9
     assert 8 <= point.expected_dims <= 64 and sum(point.stopped) == pytest.approx(1)
 
@@ -109,13 +129,17 @@ def test_on_other_cases_it_mostly_keeps_it_too() -> None:
 PLAN = Plan.parse("8:60,16:60,64:5", 5)
 
 
-def test_a_query_stops_where_its_vote_is_sure_enough(small_index: Index, queries: np.ndarray) -> None:
+def test_a_query_stops_where_its_vote_is_sure_enough(
+    small_index: Index, queries: np.ndarray
+) -> None:
     ballot = Ballot(5, 0.07)
     cascade = Cascade((8, 16, 64), (0.9, 0.9, 0.0))
     votes, read = classify_adaptive(small_index, queries, PLAN, cascade, ballot)
     labels = small_index.embeddings.labels
     stages = {8: Plan.parse("8:60", 5), 16: Plan.parse("8:60,16:60", 5), 64: PLAN}
-    each = {d: vote(search(small_index, queries, plan).first(5), labels) for d, plan in stages.items()}
+    each = {
+        d: vote(search(small_index, queries, plan).first(5), labels) for d, plan in stages.items()
+    }
     assert len(set(read.tolist())) > 1
     for i, (v, d) in enumerate(zip(votes, read.tolist(), strict=True)):
         assert v == each[d][i]
@@ -124,10 +148,18 @@ def test_a_query_stops_where_its_vote_is_sure_enough(small_index: Index, queries
 
 
 def test_thresholds_at_the_ends(small_index: Index, queries: np.ndarray) -> None:
-    for thresholds, dims in (((0.0, 0.0, 0.0), 8), ((NEVER, 0.0, 0.0), 16), ((NEVER, NEVER, 0.0), 64)):
-        _, read = classify_adaptive(small_index, queries, PLAN, Cascade((8, 16, 64), thresholds), Ballot(5))
+    for thresholds, dims in (
+        ((0.0, 0.0, 0.0), 8),
+        ((NEVER, 0.0, 0.0), 16),
+        ((NEVER, NEVER, 0.0), 64),
+    ):
+        _, read = classify_adaptive(
+            small_index, queries, PLAN, Cascade((8, 16, 64), thresholds), Ballot(5)
+        )
         assert set(read.tolist()) == {dims}
-    votes, read = classify_adaptive(small_index, queries[:0], PLAN, Cascade((8, 16, 64), (0.0, 0.0, 0.0)), Ballot(5))
+    votes, read = classify_adaptive(
+        small_index, queries[:0], PLAN, Cascade((8, 16, 64), (0.0, 0.0, 0.0)), Ballot(5)
+    )
     assert votes == [] and len(read) == 0
 
 
@@ -138,7 +170,9 @@ def test_thresholds_are_learnt_without_the_item_itself(small_index: Index) -> No
     e = small_index.embeddings
     confidence, correct = np.empty((500, 2)), np.empty((500, 2), dtype=bool)
     for stage, d in enumerate((8, 64)):
-        hits = search_others(small_index, np.asarray(e.vectors, np.float32), e.hashes, Plan.single(d, 20))
+        hits = search_others(
+            small_index, np.asarray(e.vectors, np.float32), e.hashes, Plan.single(d, 20)
+        )
         votes = vote(hits, e.labels, 0.07, Weighting.MAJORITY)
         confidence[:, stage] = [v.confidence for v in votes]
         correct[:, stage] = [v.label == t for v, t in zip(votes, e.labels, strict=True)]
@@ -164,7 +198,12 @@ def test_what_is_held_out_teaches_alone_and_all_vote(small_index: Index) -> None
     alone = learn_thresholds(small_index, PLAN, Ballot(5), some, give=0.05)
     assert (learned.point.n, alone.point.n, whole.point.n) == (100, 100, 500)
     assert learned.cascade not in (alone.cascade, whole.cascade)
-    assert learn_thresholds(small_index, PLAN, Ballot(5), some[:40], give=0.05, held_out=some[20:]).point.n == 20
+    assert (
+        learn_thresholds(
+            small_index, PLAN, Ballot(5), some[:40], give=0.05, held_out=some[20:]
+        ).point.n
+        == 20
+    )
 
 
 def test_what_cannot_be_climbed(small_index: Index, queries: np.ndarray) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from test_cli import TINY, assert_error, lines, ok, run
 
-from mrl_search.bench.records import pack, read_runs, unpack
-from mrl_search.bench.values import share_of
-from mrl_search.data.drawn import write_corpus
+from mrl_search.images.drawn import write_corpus
+from mrl_search.measure.records import pack, read_runs, unpack
+from mrl_search.measure.values import share_of
 
 QUICK = ("--rounds", "1", "-k", "5")
 
@@ -21,7 +21,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a run, an index, and a bench of it."""
     folder = tmp_path_factory.mktemp("bench")
     write_corpus(folder / "pictures", 20, size=64)
-    ok("train", folder / "pictures", "--recipe", "drawn", *(x for s in TINY for x in ("--set", s)), "--out", folder / "run")
+    ok(
+        "train",
+        folder / "pictures",
+        "--recipe",
+        "drawn",
+        *(x for s in TINY for x in ("--set", s)),
+        "--out",
+        folder / "run",
+    )
     ok("build-index", folder / "pictures", "--out", folder / "index", "--model", folder / "run")
     ok("bench", folder / "index", "--out", folder / "base.jsonl", *QUICK)
     return folder
@@ -30,7 +38,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def altered(source: Path, out: Path, kind: str, **values: object) -> Path:
     """The records with other values in all of one kind."""
     records = [json.loads(line) for line in source.read_text().splitlines()]
-    out.write_text("".join(json.dumps({**r, **values} if r["kind"] == kind else r) + "\n" for r in records))
+    out.write_text(
+        "".join(json.dumps({**r, **values} if r["kind"] == kind else r) + "\n" for r in records)
+    )
     return out
 
 
@@ -41,33 +51,65 @@ def test_bench_measures_and_goes_on(place: Path, tmp_path: Path) -> None:
     lines = (place / "base.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half.jsonl").write_text("".join(lines[:9]) + lines[9][:20])
     shown = ok("bench", place / "index", "--out", tmp_path / "half.jsonl", *QUICK)
-    assert (tmp_path / "half.jsonl").read_text().startswith("".join(lines[:9])) and read_runs([tmp_path / "half.jsonl"])[0].done
+    assert (tmp_path / "half.jsonl").read_text().startswith("".join(lines[:9])) and read_runs(
+        [tmp_path / "half.jsonl"]
+    )[0].done
     assert "Accuracy of each prefix" in shown.stdout and "next: mrl-search report" in shown.stderr
 
 
-def test_options_change_the_result(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_change_the_result(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ok("bench", place / "index", "--rounds", "2", "-k", "3", "--sample", "12", "--threads", "2")
     (told,) = read_runs([tmp_path / "bench-index.jsonl"])
     assert told.about["queries"]["n"] == 12 and told.about["settings"]["threads"] == 2
-    assert len(told.of("latency", plan="8 dims")) == 2 and told.one("plan", name="8 dims")["plan"] == "8:3"
+    assert (
+        len(told.of("latency", plan="8 dims")) == 2
+        and told.one("plan", name="8 dims")["plan"] == "8:3"
+    )
     assert not told.of("instance") and not told.of("embedding")
 
 
 def test_pictures_from_elsewhere_and_changed_copies(place: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "fresh", 6, seed=9, size=64)
-    shown = ok("bench", place / "index", "--queries", tmp_path / "fresh", "--out", tmp_path / "fresh.jsonl", *QUICK).stdout
+    shown = ok(
+        "bench",
+        place / "index",
+        "--queries",
+        tmp_path / "fresh",
+        "--out",
+        tmp_path / "fresh.jsonl",
+        *QUICK,
+    ).stdout
     (told,) = read_runs([tmp_path / "fresh.jsonl"])
-    assert told.about["queries"]["n"] == 12 and not told.about["queries"]["own"] and "No query is among its own" not in shown
+    assert (
+        told.about["queries"]["n"] == 12
+        and not told.about["queries"]["own"]
+        and "No query is among its own" not in shown
+    )
     assert len(told.one("embedding")["ms"]) == 11 and "To embed a query picture takes" in shown
     assert told.one("prefix", dims=8)["linear"] is not None
     ok("bench", place / "index", "--instance", "--out", tmp_path / "instance.jsonl", *QUICK)
     (told,) = read_runs([tmp_path / "instance.jsonl"])
     by_dims = {r["dims"]: share_of(r["right"]) for r in told.of("instance")}
     assert {s.n for s in by_dims.values()} == {40}
-    evaluated = lines(ok("evaluate", place / "pictures", "--index", place / "index", "--instance", "--json"))
-    assert {e["dims"]: e["instance_recall_at_1"] for e in evaluated} == {d: s.value for d, s in by_dims.items()}
-    none = ("bench", place / "index", "--queries", tmp_path / "fresh", "--instance", "--out", tmp_path / "none.jsonl", *QUICK)
+    evaluated = lines(
+        ok("evaluate", place / "pictures", "--index", place / "index", "--instance", "--json")
+    )
+    assert {e["dims"]: e["instance_recall_at_1"] for e in evaluated} == {
+        d: s.value for d, s in by_dims.items()
+    }
+    none = (
+        "bench",
+        place / "index",
+        "--queries",
+        tmp_path / "fresh",
+        "--instance",
+        "--out",
+        tmp_path / "none.jsonl",
+        *QUICK,
+    )
     assert_error(run(*none), "no copy can find its original")
 
 
@@ -75,23 +117,34 @@ def test_compare_ends_with_1_where_something_became_worse(place: Path, tmp_path:
     args = ("bench", place / "index", "--out", place / "base.jsonl", *QUICK, "--compare")
     assert "0 significantly worse" in ok(*args, place / "base.jsonl").stderr
     n = len(unpack(read_runs([place / "base.jsonl"])[0].one("prefix", dims=8)["vote"]))
-    better = altered(place / "base.jsonl", tmp_path / "better.jsonl", "prefix", vote=pack(np.ones(n, dtype=bool)))
-    worse = altered(place / "base.jsonl", tmp_path / "worse.jsonl", "prefix", vote=pack(np.zeros(n, dtype=bool)))
+    better = altered(
+        place / "base.jsonl", tmp_path / "better.jsonl", "prefix", vote=pack(np.ones(n, dtype=bool))
+    )
+    worse = altered(
+        place / "base.jsonl", tmp_path / "worse.jsonl", "prefix", vote=pack(np.zeros(n, dtype=bool))
+    )
     dropped = run(*args, better)
-    assert dropped.exit_code == 1 and "worse" in dropped.stdout and "Traceback" not in dropped.output
+    assert (
+        dropped.exit_code == 1 and "worse" in dropped.stdout and "Traceback" not in dropped.output
+    )
     assert "0 significantly worse" in ok(*args, worse).stderr  # better is not worse
     fast = altered(place / "base.jsonl", tmp_path / "fast.jsonl", "latency", ms=[1e-4] * 40)
     assert run(*args, fast).exit_code == 1
     assert ok(*args, fast, "--tolerance", "1e9").exit_code == 0
     here = json.loads((place / "base.jsonl").read_text().splitlines()[0])["environment"]
-    elsewhere = altered(fast, tmp_path / "elsewhere.jsonl", "run", environment={**here, "cpu": "Another"})
+    elsewhere = altered(
+        fast, tmp_path / "elsewhere.jsonl", "run", environment={**here, "cpu": "Another"}
+    )
     assert "another machine" in ok(*args, elsewhere).stderr
 
 
 def test_report_writes_a_page_from_records_alone(place: Path, tmp_path: Path) -> None:
     (tmp_path / "base.jsonl").write_bytes((place / "base.jsonl").read_bytes())
     shown = ok("report", tmp_path / "base.jsonl")
-    assert "Answers of each plan" in shown.stdout and str(tmp_path / "base" / "report.html") in shown.stderr
+    assert (
+        "Answers of each plan" in shown.stdout
+        and str(tmp_path / "base" / "report.html") in shown.stderr
+    )
     ok("report", place / "base.jsonl", "--out", tmp_path / "again")
     for name in ("report.html", "report.md", "ladder-1.webp"):
         assert (tmp_path / "base" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -105,11 +158,35 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         (("report", tmp_path / "text.jsonl"), "line 1 is not a record"),
         (("report", tmp_path / "other.jsonl"), "has format 99"),
         (("bench", tmp_path / "none"), "There is no"),
-        (("bench", place / "index", "--out", place / "base.jsonl", "-k", "6", "--rounds", "1"), "holds another bench: other settings"),
-        (("bench", place / "index", "--sample", "3", "--out", tmp_path / "x.jsonl"), "3 queries are too few"),
-        (("bench", place / "index", "--compare", tmp_path / "text.jsonl"), "line 1 is not a record"),
-        (("bench", place / "index", "--sample", "20", "--out", tmp_path / "y.jsonl", "--compare", place / "base.jsonl"), "other queries"),
-        (("bench", place / "index", "-k", "50", "--out", tmp_path / "x.jsonl"), "too few to find 50 others"),
+        (
+            ("bench", place / "index", "--out", place / "base.jsonl", "-k", "6", "--rounds", "1"),
+            "holds another bench: other settings",
+        ),
+        (
+            ("bench", place / "index", "--sample", "3", "--out", tmp_path / "x.jsonl"),
+            "3 queries are too few",
+        ),
+        (
+            ("bench", place / "index", "--compare", tmp_path / "text.jsonl"),
+            "line 1 is not a record",
+        ),
+        (
+            (
+                "bench",
+                place / "index",
+                "--sample",
+                "20",
+                "--out",
+                tmp_path / "y.jsonl",
+                "--compare",
+                place / "base.jsonl",
+            ),
+            "other queries",
+        ),
+        (
+            ("bench", place / "index", "-k", "50", "--out", tmp_path / "x.jsonl"),
+            "too few to find 50 others",
+        ),
     ):
         assert_error(run(*args), said)
     assert not (tmp_path / "x.jsonl").exists()
@@ -125,5 +202,10 @@ def test_neither_needs_torch_and_report_no_faiss(place: Path, tmp_path: Path) ->
         ("torch", ["bench", place / "index", "--out", tmp_path / "x.jsonl", *QUICK]),
         ("torch,faiss", ["report", place / "base.jsonl", "--out", tmp_path / "report"]),
     ):
-        done = subprocess.run([sys.executable, "-c", code, modules, *map(str, args)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, modules, *map(str, args)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.splitlines()[-1] == "loaded []"

@@ -8,23 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrl_search.config import (
+from mrl_search.encoders.config import ModelConfig
+from mrl_search.engines.spec import IndexSpec
+from mrl_search.errors import ConfigError
+from mrl_search.mapping import from_mapping, to_mapping, to_toml
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.training.config import (
     AugmentConfig,
     DataConfig,
-    IndexSpec,
-    ModelConfig,
     ObjectiveConfig,
-    Plan,
     ScheduleConfig,
-    Stage,
     TrainConfig,
-    from_mapping,
-    to_mapping,
-    to_toml,
 )
-from mrl_search.errors import ConfigError
-from mrl_search.recipes import load_recipe, recipe_names
-from mrl_search.training import pixel_side
+from mrl_search.training.loop import pixel_side
+from mrl_search.training.recipes import load_recipe, recipe_names
 
 
 def test_a_plan_is_read_as_it_is_written() -> None:
@@ -40,9 +37,14 @@ def test_the_short_ways_to_a_plan() -> None:
     assert Plan.adaptive(8, 5, 1024, 10) == Plan.parse("8:10,1024:10", 10)
 
 
-@given(st.lists(st.integers(1, 4096), min_size=1, max_size=5, unique=True), st.lists(st.integers(1, 9999), min_size=5, max_size=5))
+@given(
+    st.lists(st.integers(1, 4096), min_size=1, max_size=5, unique=True),
+    st.lists(st.integers(1, 9999), min_size=5, max_size=5),
+)
 def test_every_plan_can_be_read_back(dims: list[int], keeps: list[int]) -> None:
-    plan = Plan(tuple(Stage(d, k) for d, k in zip(sorted(dims), sorted(keeps, reverse=True), strict=False)))
+    plan = Plan(
+        tuple(Stage(d, k) for d, k in zip(sorted(dims), sorted(keeps, reverse=True), strict=False))
+    )
     assert Plan.parse(str(plan), 1) == plan
 
 
@@ -97,7 +99,16 @@ def test_every_recipe_of_the_package_loads() -> None:
 def test_overrides_replace_single_values(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\n[schedule]\nepochs = 5\nbatch = 7\n')
-    config = load_recipe(str(file), ["schedule.epochs=3", "schedule.lr = 1", "model.dims=[4, 8]", "name=other", 'schedule.sizes={"0"=32}'])
+    config = load_recipe(
+        str(file),
+        [
+            "schedule.epochs=3",
+            "schedule.lr = 1",
+            "model.dims=[4, 8]",
+            "name=other",
+            'schedule.sizes={"0"=32}',
+        ],
+    )
     assert (config.name, config.schedule.epochs, config.schedule.batch) == ("other", 3, 7)
     assert (config.schedule.lr, config.model.dims) == (1.0, (4, 8))
     assert isinstance(config.schedule.lr, float)
@@ -132,7 +143,10 @@ def test_overrides_replace_single_values(tmp_path: Path) -> None:
         (["objective.memory=-5"], "nothing is below 0"),
         (["objective.smoothing=1"], "smoothing below 1"),
         (["model.backbone=huge"], "There is no backbone 'huge'."),
-        (["model.widths=[4, 8, 8, 8]"], "model.widths must be four multiples of 8, not [4, 8, 8, 8]."),
+        (
+            ["model.widths=[4, 8, 8, 8]"],
+            "model.widths must be four multiples of 8, not [4, 8, 8, 8].",
+        ),
         (["model.widths=[8, 8, 8]"], "model.widths must be four multiples of 8, not [8, 8, 8]."),
         (["model.dims=[64, 8]"], "model.dims must be lengths that grow, not [64, 8]."),
         (["model.dims=[]"], "model.dims must be lengths that grow, not []."),
@@ -176,13 +190,18 @@ CONFIGS = [
 def test_a_recipe_can_be_written_and_read_back(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(config), encoding="utf-8")
     assert load_recipe(str(tmp_path / "recipe.toml")) == config
-    assert tomllib.loads(to_toml(config)) == {k: v for k, v in to_mapping(config).items() if v is not None}
+    assert tomllib.loads(to_toml(config)) == {
+        k: v for k, v in to_mapping(config).items() if v is not None
+    }
     assert from_mapping(TrainConfig, to_mapping(config), "it") == config
 
 
 def test_small_pictures_are_decoded_as_they_are() -> None:
     config = TrainConfig(schedule=ScheduleConfig(sizes={"0": 32, "4": 64}))
-    sides = {native: pixel_side(dataclasses.replace(config, data=DataConfig(native=native))) for native in (0, 32, 64, 70, 500)}
+    sides = {
+        native: pixel_side(dataclasses.replace(config, data=DataConfig(native=native)))
+        for native in (0, 32, 64, 70, 500)
+    }
     assert sides == {0: 80, 32: 64, 64: 64, 70: 70, 500: 80}
 
 

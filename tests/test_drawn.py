@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.data.drawn import SPECIES, draw_animal, write_corpus
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.images.drawn import SPECIES, draw_animal, write_corpus
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -30,16 +30,28 @@ def test_the_same_arguments_give_the_same_pixels(species: str) -> None:
 
 
 def test_another_process_draws_the_same_pixels() -> None:
-    code = "import hashlib, mrl_search.data.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    code = "import hashlib, mrl_search.images.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
     there = subprocess.run(  # a str hashes differently in each process: nothing may depend on it
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "123"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "123"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert there.stdout.strip() == hashlib.sha256(draw_animal("dog", 3, 64).tobytes()).hexdigest()
 
 
 def test_every_picture_is_an_individual() -> None:
-    small = np.stack([_pixels(draw_animal(species, seed, 64).reduce(4)).ravel() for species in SPECIES for seed in range(40)])
-    differences = np.abs(small[:, None] - small[None]).mean(axis=2)  # (80, 80), in steps of 0 to 255
+    small = np.stack(
+        [
+            _pixels(draw_animal(species, seed, 64).reduce(4)).ravel()
+            for species in SPECIES
+            for seed in range(40)
+        ]
+    )
+    differences = np.abs(small[:, None] - small[None]).mean(
+        axis=2
+    )  # (80, 80), in steps of 0 to 255
     np.fill_diagonal(differences, np.inf)
     assert differences.min() > 6
 
@@ -53,7 +65,10 @@ def test_the_size_changes_the_resolution_and_not_the_scene(size: int) -> None:
 
 
 def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
-    differences = [np.abs(_pixels(draw_animal("cat", seed, 64)) - _pixels(draw_animal("dog", seed, 64))).mean() for seed in range(10)]
+    differences = [
+        np.abs(_pixels(draw_animal("cat", seed, 64)) - _pixels(draw_animal("dog", seed, 64))).mean()
+        for seed in range(10)
+    ]
     assert min(differences) > 10
 
 
@@ -65,7 +80,9 @@ def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
         ("dog", 0, 8, "Seed 0 at size 8 cannot be drawn.", "Seeds start at 0, sizes at 16."),
     ],
 )
-def test_what_cannot_be_drawn_says_so(species: str, seed: int, size: int, message: str, hint: str) -> None:
+def test_what_cannot_be_drawn_says_so(
+    species: str, seed: int, size: int, message: str, hint: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         draw_animal(species, seed, size)
     assert (caught.value.message, caught.value.hint) == (message, hint)
@@ -73,17 +90,33 @@ def test_what_cannot_be_drawn_says_so(species: str, seed: int, size: int, messag
 
 def test_a_corpus_has_a_folder_for_each_species(tmp_path: Path) -> None:
     paths = write_corpus(tmp_path, 3, size=48)
-    names = ["cat/cat-0000.jpg", "cat/cat-0001.jpg", "cat/cat-0002.jpg", "dog/dog-0000.jpg", "dog/dog-0001.jpg", "dog/dog-0002.jpg"]
+    names = [
+        "cat/cat-0000.jpg",
+        "cat/cat-0001.jpg",
+        "cat/cat-0002.jpg",
+        "dog/dog-0000.jpg",
+        "dog/dog-0001.jpg",
+        "dog/dog-0002.jpg",
+    ]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths  # and no temporary file
-    for path, (species, seed) in zip(paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True):
+    assert (
+        sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths
+    )  # and no temporary file
+    for path, (species, seed) in zip(
+        paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True
+    ):
         with Image.open(path) as stored:
             assert stored.format == "JPEG"
-            assert np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12  # what JPEG loses
+            assert (
+                np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12
+            )  # what JPEG loses
 
 
 def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
-    first, second = write_corpus(tmp_path / "a", 4, seed=0, size=32), write_corpus(tmp_path / "b", 4, seed=1, size=32)
+    first, second = (
+        write_corpus(tmp_path / "a", 4, seed=0, size=32),
+        write_corpus(tmp_path / "b", 4, seed=1, size=32),
+    )
     assert len({path.read_bytes() for path in first + second}) == 16
 
 
@@ -108,13 +141,17 @@ def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_pat
     assert _stamps(untouched) == kept
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(image: Image.Image, file: Path, *_: object, **__: object) -> None:
         file.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"):
+    with pytest.raises(
+        MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"
+    ):
         write_corpus(tmp_path, 1, size=32)
     assert not list(tmp_path.rglob("*.jpg"))
 
@@ -124,7 +161,9 @@ def test_a_photograph_is_never_overwritten(tmp_path: Path) -> None:
     photograph.parent.mkdir()
     Image.new("RGB", (20, 20), "red").save(photograph)
     before = photograph.read_bytes()
-    with pytest.raises(DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal") as caught:
+    with pytest.raises(
+        DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal"
+    ) as caught:
         write_corpus(tmp_path, 2, size=32)
     assert caught.value.hint == "Choose an empty folder for the drawn animals."
     assert photograph.read_bytes() == before

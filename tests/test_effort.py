@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import embedding_set, energy_first
 
-from mrl_search.config import IndexSpec, Plan, Stage
+from mrl_search.engines import Index, build_prefix_index, efforts, search_parameters
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index, build_prefix_index, efforts, search_parameters
 from mrl_search.metrics import recall_at_k
 from mrl_search.search import exact, search
+from mrl_search.search.plan import Plan, Stage
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,10 @@ def rows() -> np.ndarray:
 
 
 def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
-    ivf, rotated = build_prefix_index(rows, "IVF64,Flat"), build_prefix_index(rows, "RR16,IVF64,PQ16x4fs")
+    ivf, rotated = (
+        build_prefix_index(rows, "IVF64,Flat"),
+        build_prefix_index(rows, "RR16,IVF64,PQ16x4fs"),
+    )
     graph, flat = build_prefix_index(rows, "HNSW8"), build_prefix_index(rows, "Flat")
     assert search_parameters(ivf, 10, 7).nprobe == 7
     assert search_parameters(ivf, 10).nprobe == 1  # a 64th
@@ -34,26 +38,57 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
     assert search_parameters(graph, 100, 16).efSearch == 100  # it must hold what it gives back
     assert search_parameters(graph, 10, 10**11).efSearch == 4000  # all there are
     assert search_parameters(flat, 10, 7) is None
-    assert efforts(rotated) == (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+    assert efforts(rotated) == (
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        10,
+        12,
+        14,
+        16,
+        20,
+        24,
+        28,
+        32,
+        40,
+        48,
+        56,
+        64,
+    )
     assert efforts(graph)[0] == 16
     assert efforts(flat) == (0,)
 
 
 @pytest.mark.parametrize("factory", ["IVF64,Flat", "RR16,IVF64,PQ16x4fs", "HNSW8,SQ8"])
-def test_more_effort_finds_more(make_index: Callable[..., Index], rows: np.ndarray, factory: str) -> None:
+def test_more_effort_finds_more(
+    make_index: Callable[..., Index], rows: np.ndarray, factory: str
+) -> None:
     index = make_index(embedding_set(rows, [None] * len(rows)), dims=(8, 16), factory=factory)
     queries = energy_first(np.random.default_rng(1), 200, 16)
     truth = exact(index, queries, 10).ids
-    recalls = [recall_at_k(search(index, queries, Plan((Stage(16, 10, e),))).ids, truth) for e in (1, 8, 64)]
+    recalls = [
+        recall_at_k(search(index, queries, Plan((Stage(16, 10, e),))).ids, truth)
+        for e in (1, 8, 64)
+    ]
     assert recalls == sorted(recalls)
     assert recalls[-1] - recalls[0] > 0.02
 
 
 @pytest.mark.parametrize("factory", ["Flat", "SQ8", "Scan"])
-def test_an_effort_that_nothing_takes_is_refused(make_index: Callable[..., Index], rows: np.ndarray, factory: str) -> None:
+def test_an_effort_that_nothing_takes_is_refused(
+    make_index: Callable[..., Index], rows: np.ndarray, factory: str
+) -> None:
     index = make_index(embedding_set(rows[:300], [None] * 300), dims=(8, 16), factory=factory)
     for plan in ("16:10@5", "8:20@5,16:10"):
-        with pytest.raises(ConfigError, match=f"Plan {plan} asks for an effort at .* dims, where {factory} takes none.") as error:
+        with pytest.raises(
+            ConfigError,
+            match=f"Plan {plan} asks for an effort at .* dims, where {factory} takes none.",
+        ) as error:
             search(index, rows[:2], Plan.parse(plan, 10))
         assert error.value.hint == "Leave its @ out."
 
@@ -69,7 +104,11 @@ def test_plans_are_written_with_their_effort() -> None:
     assert plan.stages == (Stage(64, 200, 32), Stage(1024, 10))
     assert str(plan) == "64:200@32,1024:10"
     assert Plan.parse(str(plan), 10) == plan
-    for text, message in (("64:200,1024:10@5", "only the first stage"), ("64@", "is not a plan"), ("64:5@x", "is not a plan")):
+    for text, message in (
+        ("64:200,1024:10@5", "only the first stage"),
+        ("64@", "is not a plan"),
+        ("64:5@x", "is not a plan"),
+    ):
         with pytest.raises(ConfigError, match=message):
             Plan.parse(text, 10)
 
@@ -87,11 +126,15 @@ def test_kinds_follow_from_the_size_of_the_corpus() -> None:
         IndexSpec((8, 64), factories={"32": "Flat"})
 
 
-def test_a_scanned_prefix_has_no_file_and_exact_answers(make_index: Callable[..., Index], rows: np.ndarray) -> None:
+def test_a_scanned_prefix_has_no_file_and_exact_answers(
+    make_index: Callable[..., Index], rows: np.ndarray
+) -> None:
     index = make_index(embedding_set(rows, [None] * len(rows)), dims=(8, 16), factory="Scan")
     assert index.scans(8)
     assert not list(index.folder.glob("*.faiss"))
     queries = energy_first(np.random.default_rng(1), 5, 16)
-    np.testing.assert_array_equal(search(index, queries, Plan.single(8, 10)).ids, exact(index, queries, 10, 8).ids)
+    np.testing.assert_array_equal(
+        search(index, queries, Plan.single(8, 10)).ids, exact(index, queries, 10, 8).ids
+    )
     with pytest.raises(ConfigError, match="has no FAISS index at 8 dims"):
         index.prefix_index(8)

@@ -9,11 +9,20 @@ import pyarrow as pa
 import pytest
 from conftest import embedding_set, energy_first
 
-from mrl_search.config import Plan
-from mrl_search.embeddings import EmbeddingSet
+from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index
-from mrl_search.search import allowed_rows, certify, exact, exact_pruned, explain, read_ids, search, search_adaptive
+from mrl_search.search import (
+    allowed_rows,
+    certify,
+    exact,
+    exact_pruned,
+    explain,
+    read_ids,
+    search,
+    search_adaptive,
+)
+from mrl_search.search.plan import Plan
+from mrl_search.store.rows import EmbeddingSet
 
 KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs")
 
@@ -61,7 +70,10 @@ COLUMNS = {
     "half": pa.array(np.array([0.1, 2, 70], np.float16)),
     "small": pa.array([1, 2, 255], pa.uint8()),
     "large": pa.array([1, 2, 2**64 - 1], pa.uint64()),
-    "zoned": pa.array([datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)], pa.timestamp("us", tz="Europe/Berlin")),
+    "zoned": pa.array(
+        [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3)],
+        pa.timestamp("us", tz="Europe/Berlin"),
+    ),
     "moment": pa.array([datetime(2024, 1, day) for day in (1, 2, 3)], pa.timestamp("us")),
     "date": pa.array([date(2024, 1, day) for day in (1, 2, 3)]),
     "list": pa.array([[1], [2], [3]]),
@@ -144,7 +156,9 @@ def test_reading_ids(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("factory", KINDS)
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 1e-4])
-def test_no_kind_leaks_or_loses(make_index: Callable[..., Index], factory: str, share: float) -> None:
+def test_no_kind_leaks_or_loses(
+    make_index: Callable[..., Index], factory: str, share: float
+) -> None:
     """From every second vector down to one in ten thousand, on each kind: the answers are those of the allowed rows alone."""
     rng = np.random.default_rng(0)
     raw = energy_first(rng, 10_000, 16)
@@ -154,14 +168,19 @@ def test_no_kind_leaks_or_loses(make_index: Callable[..., Index], factory: str, 
     queries = np.concatenate([energy_first(rng, 5, 16), raw[allowed[:3]], raw[:3]])
     k = min(10, len(allowed))
     for dims in (8, 16):
-        hits, true = search(index, queries, Plan.single(dims, 10), allowed), exact(index, queries, 10, dims, allowed)
+        hits, true = (
+            search(index, queries, Plan.single(dims, 10), allowed),
+            exact(index, queries, 10, dims, allowed),
+        )
         assert hits.ids.shape == (len(queries), k)
         np.testing.assert_array_equal(hits.ids, true.ids)
     both = search(index, queries, Plan.parse("8:10000,16:10", 10), allowed)
     np.testing.assert_array_equal(both.ids, exact(index, queries, 10, allowed=allowed).ids)
 
 
-def test_exact_search_among_some_rows_is_brute_force_among_them(small_index: Index, queries: np.ndarray) -> None:
+def test_exact_search_among_some_rows_is_brute_force_among_them(
+    small_index: Index, queries: np.ndarray
+) -> None:
     allowed = np.arange(0, 500, 7)
     true = exact(small_index, queries, 500)
     wanted = [[i for i in row if i in set(allowed.tolist())][:10] for row in true.ids.tolist()]
@@ -170,7 +189,9 @@ def test_exact_search_among_some_rows_is_brute_force_among_them(small_index: Ind
 
 
 @pytest.mark.parametrize("count", [1, 6, 120, 400])
-def test_every_way_to_search_keeps_to_the_filter(small_index: Index, queries: np.ndarray, count: int) -> None:
+def test_every_way_to_search_keeps_to_the_filter(
+    small_index: Index, queries: np.ndarray, count: int
+) -> None:
     allowed = np.sort(np.random.default_rng(1).choice(500, count, replace=False))
     plan = Plan.parse("8:400,16:400,64:5", 5)
     true = exact(small_index, queries, 5, allowed=allowed)

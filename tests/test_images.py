@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.data.images import ORIENTATION, SUFFIXES, content_hash, decode, square
 from mrl_search.errors import BrokenImage
+from mrl_search.images.decode import ORIENTATION, SUFFIXES, content_hash, decode, square
 
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 CORNERS = (RED, GREEN, BLUE, YELLOW)  # top left, top right, bottom left, bottom right
@@ -42,14 +42,21 @@ def _corners(image: Image.Image) -> list[tuple[int, ...]]:
     return [image.getpixel((x, y)) for y in (3, height - 4) for x in (3, width - 4)]
 
 
-def _near(seen: list[tuple[int, ...]], wanted: tuple[tuple[int, ...], ...], tolerance: int = 12) -> bool:
+def _near(
+    seen: list[tuple[int, ...]], wanted: tuple[tuple[int, ...], ...], tolerance: int = 12
+) -> bool:
     return len(seen) == len(wanted) and all(
-        abs(a - b) <= tolerance for p, q in zip(seen, wanted, strict=True) for a, b in zip(p, q, strict=True)
+        abs(a - b) <= tolerance
+        for p, q in zip(seen, wanted, strict=True)
+        for a, b in zip(p, q, strict=True)
     )
 
 
 def _png(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -99,10 +106,17 @@ def test_transparency_is_laid_over_white(kind: str) -> None:
     image.paste((200, 0, 0, 255), (0, 0, 10, 10))
     image.paste((0, 0, 0, 128), (15, 0, 20, 10))
     decoded, _ = decode(_bytes(image, kind))
-    assert [decoded.getpixel((x, 5)) for x in (2, 12, 18)] == [(200, 0, 0), (255, 255, 255), (127, 127, 127)]
+    assert [decoded.getpixel((x, 5)) for x in (2, 12, 18)] == [
+        (200, 0, 0),
+        (255, 255, 255),
+        (127, 127, 127),
+    ]
 
 
-@pytest.mark.parametrize(("mode", "clear", "ink"), [("P", 0, 1), ("L", 30, 200), ("RGB", (1, 2, 3), (200, 200, 200)), ("1", 0, 1)])
+@pytest.mark.parametrize(
+    ("mode", "clear", "ink"),
+    [("P", 0, 1), ("L", 30, 200), ("RGB", (1, 2, 3), (200, 200, 200)), ("1", 0, 1)],
+)
 def test_a_transparent_colour_is_laid_over_white(mode: str, clear, ink) -> None:
     image = Image.new(mode, (20, 10), clear)
     if mode == "P":
@@ -133,7 +147,9 @@ def test_the_first_frame_of_an_animation_is_taken(kind: str) -> None:
         ("YCbCr", (90, 128, 128), "TIFF", (90, 90, 90)),
     ],
 )
-def test_other_colour_spaces_become_rgb(mode: str, colour, kind: str, seen: tuple[int, int, int]) -> None:
+def test_other_colour_spaces_become_rgb(
+    mode: str, colour, kind: str, seen: tuple[int, int, int]
+) -> None:
     decoded, _ = decode(_bytes(Image.new(mode, (16, 16), colour), kind))
     assert decoded.mode == "RGB"
     assert _near([decoded.getpixel((8, 8))], (seen,), 3)
@@ -144,12 +160,16 @@ def test_sixteen_bits_of_grey_are_scaled_not_clipped(kind: str) -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(8, 0)
     decoded, size = decode(_bytes(Image.fromarray(ramp), kind))
     assert size == (256, 8)
-    assert np.array_equal(np.asarray(decoded)[4], np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+    assert np.array_equal(
+        np.asarray(decoded)[4], np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    )
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_thirty_two_bits_of_grey_are_stretched(kind: type) -> None:
-    ramp = (np.linspace(0, 1, 256)[None].repeat(8, 0) * (1 if kind is np.float32 else 60000)).astype(kind)
+    ramp = (
+        np.linspace(0, 1, 256)[None].repeat(8, 0) * (1 if kind is np.float32 else 60000)
+    ).astype(kind)
     decoded, _ = decode(_bytes(Image.fromarray(ramp), "TIFF"))
     assert np.abs(np.asarray(decoded)[4, :, 0].astype(int) - np.arange(256)).max() <= 1
     flat, _ = decode(_bytes(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"))
@@ -159,21 +179,41 @@ def test_thirty_two_bits_of_grey_are_stretched(kind: type) -> None:
 def test_damaged_exif_costs_no_picture() -> None:
     plain = _bytes(_quarters(), "PNG")
     chunk = b"eXIf" + b"garbage"
-    data = plain[:33] + struct.pack(">I", 7) + chunk + struct.pack(">I", zlib.crc32(chunk)) + plain[33:]
+    data = (
+        plain[:33]
+        + struct.pack(">I", 7)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + plain[33:]
+    )
     assert _near(_corners(decode(data)[0]), CORNERS)
-    tags = struct.pack(">HHIHH", ORIENTATION, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x0100, 2, 4, b"abc\0")  # its width as a text
+    tags = struct.pack(">HHIHH", ORIENTATION, 3, 1, 6, 0) + struct.pack(
+        ">HHI4s", 0x0100, 2, 4, b"abc\0"
+    )  # its width as a text
     exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + tags + struct.pack(">I", 0)
     assert _near(_corners(decode(_bytes(_quarters(), "JPEG", exif=exif))[0]), ORIENTATIONS[6])
 
 
 def test_sixteen_bits_of_colour_are_scaled() -> None:
     rows = b"".join(b"\0" + struct.pack(">3H", 65535, 32768, 256) * 4 for _ in range(4))
-    data = _png((b"IHDR", struct.pack(">2I5B", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    data = _png(
+        (b"IHDR", struct.pack(">2I5B", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
     assert decode(data)[0].getpixel((1, 1)) == (255, 128, 1)
 
 
-BOMB = _png((b"IHDR", struct.pack(">2I5B", 60000, 60000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
-LARGE = _png((b"IHDR", struct.pack(">2I5B", 12001, 10000, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
+BOMB = _png(
+    (b"IHDR", struct.pack(">2I5B", 60000, 60000, 8, 2, 0, 0, 0)),
+    (b"IDAT", zlib.compress(b"\0" * 100)),
+    (b"IEND", b""),
+)
+LARGE = _png(
+    (b"IHDR", struct.pack(">2I5B", 12001, 10000, 8, 0, 0, 0, 0)),
+    (b"IDAT", zlib.compress(b"\0" * 100)),
+    (b"IEND", b""),
+)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +273,9 @@ def test_square_squashes_the_whole_picture() -> None:
     small = square(image, 16)
     assert (small.shape, small.dtype) == ((16, 16, 3), np.uint8)
     assert _near([tuple(small[y, x].tolist()) for y in (1, -2) for x in (1, -2)], CORNERS, 2)
-    assert np.allclose(small.mean((0, 1)), np.asarray(image).mean((0, 1)), atol=1)  # all of it, in equal parts
+    assert np.allclose(
+        small.mean((0, 1)), np.asarray(image).mean((0, 1)), atol=1
+    )  # all of it, in equal parts
     assert np.array_equal(square(image.resize((16, 16)), 16), np.asarray(image.resize((16, 16))))
 
 
@@ -244,5 +286,7 @@ def test_square_enlarges_too() -> None:
 
 
 def test_the_content_hash_is_of_the_bytes() -> None:
-    assert content_hash(b"") == "99aa06d3014798d86001c324468d497f"  # XXH3-128 of nothing, from the xxHash specification
+    assert (
+        content_hash(b"") == "99aa06d3014798d86001c324468d497f"
+    )  # XXH3-128 of nothing, from the xxHash specification
     assert content_hash(b"a") == content_hash(b"a") != content_hash(b"b")

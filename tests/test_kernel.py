@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mrl_search.search import kernel
+from mrl_search.search import kernels
 from mrl_search.vectors import l2_normalize, suffix_norms
 
 
 @pytest.fixture(params=["numpy", "numba"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each test runs on both."""
-    monkeypatch.setattr(kernel, "compiled", lambda products: request.param == "numba")
+    monkeypatch.setattr(kernels, "compiled", lambda products: request.param == "numba")
     yield request.param
 
 
@@ -27,11 +27,17 @@ def test_cosines(engine: str, dtype: type, dims: int) -> None:
     ids = rng.integers(0, 200, (5, 40))
     ids[2, 7] = -1
     ids[1, 0] = 3
-    scores = kernel.pair_cosines(rows, unit, ids)
+    scores = kernels.pair_cosines(rows, unit, ids)
     assert scores.dtype == np.float32
     for i, j in np.ndindex(5, 40):
         x = rows[ids[i, j], :dims].astype(np.float64)
-        expected = -np.inf if ids[i, j] < 0 else 0.0 if not x.any() else x @ unit[i].astype(np.float64) / np.linalg.norm(x)
+        expected = (
+            -np.inf
+            if ids[i, j] < 0
+            else 0.0
+            if not x.any()
+            else x @ unit[i].astype(np.float64) / np.linalg.norm(x)
+        )
         assert scores[i, j] == pytest.approx(expected, abs=1e-7)
 
 
@@ -39,48 +45,63 @@ def test_every_half_is_read_as_it_is(engine: str) -> None:
     bits = np.arange(1 << 16, dtype=np.uint16)
     halves = bits.view(np.float16)
     halves = halves[np.isfinite(halves) & (halves != 0)][:, None]  # subnormals, too
-    signs = kernel.pair_cosines(
-        np.repeat(halves, 2, axis=1) * np.array([1, 0], np.float16), np.ones((1, 1), np.float32), np.arange(len(halves))[None]
+    signs = kernels.pair_cosines(
+        np.repeat(halves, 2, axis=1) * np.array([1, 0], np.float16),
+        np.ones((1, 1), np.float32),
+        np.arange(len(halves))[None],
     )
     np.testing.assert_array_equal(signs[0], np.sign(halves[:, 0]).astype(np.float32))
-    pair = np.concatenate([halves, np.ones_like(halves)], axis=1)  # the tangent of the angle is the number itself
-    cosines = kernel.pair_cosines(pair, np.array([[1, 0]], np.float32), np.arange(len(pair))[None])[0]
+    pair = np.concatenate(
+        [halves, np.ones_like(halves)], axis=1
+    )  # the tangent of the angle is the number itself
+    cosines = kernels.pair_cosines(
+        pair, np.array([[1, 0]], np.float32), np.arange(len(pair))[None]
+    )[0]
     wide = halves[:, 0].astype(np.float64)
     np.testing.assert_allclose(cosines, wide / np.hypot(wide, 1), rtol=2e-7)
 
 
 def test_what_is_left_in_the_sieve(engine: str) -> None:
     codes = np.array([[127, 0], [0, 127], [-127, 50], [10, 10]], dtype=np.int8)
-    weights, tails = np.array([0.01, 0.002], dtype=np.float32), np.array([0.0, 1.0, 1.0, 0.5], dtype=np.float32)
+    weights, tails = (
+        np.array([0.01, 0.002], dtype=np.float32),
+        np.array([0.0, 1.0, 1.0, 0.5], dtype=np.float32),
+    )
     # upper bounds: 1.27, .254 + .5, -1.27 + .1 + .5, .12 + .25
-    assert kernel.sift(codes, weights, tails, 0.5, 0.754 - 1e-4).tolist() == [0, 1]
-    assert kernel.sift(codes, weights, tails, 0.5, 0.36).tolist() == [0, 1, 3]
-    assert kernel.sift(codes, weights, tails, 0.5, -9).tolist() == [0, 1, 2, 3]
-    assert kernel.sift(codes, weights, tails, 0.5, 9).tolist() == []
+    assert kernels.sift(codes, weights, tails, 0.5, 0.754 - 1e-4).tolist() == [0, 1]
+    assert kernels.sift(codes, weights, tails, 0.5, 0.36).tolist() == [0, 1, 3]
+    assert kernels.sift(codes, weights, tails, 0.5, -9).tolist() == [0, 1, 2, 3]
+    assert kernels.sift(codes, weights, tails, 0.5, 9).tolist() == []
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_sieve_loses_nothing_that_just_reaches_the_score(engine: str, seed: int) -> None:
     """Weights are rounded to 16 bits there; whatever that adds up to, a row whose bound is a millionth above the score stays."""
     rng = np.random.default_rng(seed)
-    codes, tails = rng.integers(-127, 128, (500, 64)).astype(np.int8), rng.random(500).astype(np.float32)
+    codes, tails = (
+        rng.integers(-127, 128, (500, 64)).astype(np.int8),
+        rng.random(500).astype(np.float32),
+    )
     weights = rng.standard_normal(64).astype(np.float32) * np.float32(1e-3)
     upper = codes.astype(np.float64) @ weights + float(np.float32(0.3)) * tails
     for least in upper[::25] - 1e-6:
-        kept = kernel.sift(codes, weights, tails, 0.3, float(least))
+        kept = kernels.sift(codes, weights, tails, 0.3, float(least))
         assert set(np.flatnonzero(upper >= least + 1e-6)) <= set(kept.tolist())
         assert (upper[kept] > least - 0.001).all()  # and next to nothing else does
 
 
 def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    codes, tails = rng.integers(-127, 128, (1000, 8)).astype(np.int8), rng.random(1000).astype(np.float32)
+    codes, tails = (
+        rng.integers(-127, 128, (1000, 8)).astype(np.int8),
+        rng.random(1000).astype(np.float32),
+    )
     weights = rng.standard_normal(8).astype(np.float32)
-    whole = kernel.sift(codes, weights, tails, 0.3, 100)
+    whole = kernels.sift(codes, weights, tails, 0.3, 100)
     assert 0 < len(whole) < 1000
-    monkeypatch.setattr(kernel, "_threads", lambda: 7)
-    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 24)
-    np.testing.assert_array_equal(kernel.sift(codes, weights, tails, 0.3, 100), whole)
+    monkeypatch.setattr(kernels, "_threads", lambda: 7)
+    monkeypatch.setattr("mrl_search.store.rows.BLOCK", 24)
+    np.testing.assert_array_equal(kernels.sift(codes, weights, tails, 0.3, 100), whole)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -92,49 +113,53 @@ def test_longer_prefixes_rule_out_what_cannot_be_near(dtype: type) -> None:
     dims = (8, 16, 32)
     norms, tails = suffix_norms(rows, dims), suffix_norms(unit, dims)[:, 0]
     some = np.arange(0, 500, 2)
-    cosines = kernel.pair_cosines(rows, unit, some[None])[0]
+    cosines = kernels.pair_cosines(rows, unit, some[None])[0]
     least = float(np.sort(cosines)[-10])
-    kept = kernel.narrow(rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6)
+    kept = kernels.narrow(rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6)
     assert set(some[cosines >= least]) <= set(kept.tolist())
     assert len(kept) < 40
-    heads = np.stack([(l2_normalize(rows[some])[:, :d] @ unit[0, :d]) for d in dims])  # the bound as it is written in books
+    heads = np.stack(
+        [(l2_normalize(rows[some])[:, :d] @ unit[0, :d]) for d in dims]
+    )  # the bound as it is written in books
     possible = (heads + tails[:, None] * norms[:, some] >= least - 1e-6).all(axis=0)
     assert kept.tolist() == some[possible].tolist()
-    assert kernel.narrow(rows, unit[0], some[:0], dims, tails, norms, 4e-7, least).tolist() == []
+    assert kernels.narrow(rows, unit[0], some[:0], dims, tails, norms, 4e-7, least).tolist() == []
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "compiled", lambda products: True)
+    monkeypatch.setattr(kernels, "compiled", lambda products: True)
     rng = np.random.default_rng(2)
     rows, unit, ids = (
         rng.standard_normal((50, 16)).astype(np.float16),
         l2_normalize(rng.standard_normal((9, 16))),
         rng.integers(0, 50, (9, 6)),
     )
-    one = kernel.pair_cosines(rows, unit, ids)
-    monkeypatch.setattr(kernel, "_threads", lambda: 4)
-    np.testing.assert_array_equal(kernel.pair_cosines(rows, unit, ids), one)
+    one = kernels.pair_cosines(rows, unit, ids)
+    monkeypatch.setattr(kernels, "_threads", lambda: 4)
+    np.testing.assert_array_equal(kernels.pair_cosines(rows, unit, ids), one)
 
 
 def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel._compiled.cache_clear()
-    monkeypatch.setattr(kernel, "_done", 0)
-    monkeypatch.setattr(kernel, "LOAD", 1000)
-    assert not kernel.compiled(600)
-    assert kernel.compiled(600)
-    monkeypatch.setattr(kernel, "available", lambda: False)
-    assert not kernel.compiled(10**9)
+    kernels._compiled.cache_clear()
+    monkeypatch.setattr(kernels, "_done", 0)
+    monkeypatch.setattr(kernels, "LOAD", 1000)
+    assert not kernels.compiled(600)
+    assert kernels.compiled(600)
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    assert not kernels.compiled(10**9)
 
 
 def test_numpy_goes_on_where_numba_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel._compiled.cache_clear()
-    monkeypatch.setattr(kernel, "_done", kernel.LOAD)
-    monkeypatch.setattr(kernel, "_broken", False)
+    kernels._compiled.cache_clear()
+    monkeypatch.setattr(kernels, "_done", kernels.LOAD)
+    monkeypatch.setattr(kernels, "_broken", False)
     monkeypatch.delattr("mrl_search.search.compiled", raising=False)
-    monkeypatch.setitem(sys.modules, "mrl_search.search.compiled", None)  # as import does where numba raises an ImportError
+    monkeypatch.setitem(
+        sys.modules, "mrl_search.search.compiled", None
+    )  # as import does where numba raises an ImportError
     rows = np.eye(4, dtype=np.float32)
-    assert kernel.pair_cosines(rows, rows[:1], np.arange(4)[None]).tolist() == [[1, 0, 0, 0]]
-    assert not kernel.available() and not kernel.load()
+    assert kernels.pair_cosines(rows, rows[:1], np.arange(4)[None]).tolist() == [[1, 0, 0, 0]]
+    assert not kernels.available() and not kernels.load()
 
 
 @pytest.mark.parametrize("keep", [1, 10, 32, 33, 500])
@@ -144,8 +169,14 @@ def test_the_best_come_in_order_and_ties_go_by_id(engine: str, keep: int) -> Non
     scores = rng.integers(-3, 4, ids.shape).astype(np.float32) / 4
     ids[::3, 5:9], scores[::3, 5:9] = -1, -np.inf
     scores[4, :7] = np.float32(-0.0)
-    found = kernel.best(ids, scores, keep)
-    assert (found.ids.shape, found.ids.dtype, found.scores.dtype) == ((30, min(keep, 200)), np.int64, np.float32)
+    found = kernels.best(ids, scores, keep)
+    assert (found.ids.shape, found.ids.dtype, found.scores.dtype) == (
+        (30, min(keep, 200)),
+        np.int64,
+        np.float32,
+    )
     for i in range(30):
         order = sorted(zip(-scores[i] + 0.0, ids[i], strict=True))[:keep]
-        assert [(-s, row) for s, row in order] == list(zip(found.scores[i], found.ids[i], strict=True))
+        assert [(-s, row) for s, row in order] == list(
+            zip(found.scores[i], found.ids[i], strict=True)
+        )

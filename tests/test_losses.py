@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mrl_search.errors import ConfigError
-from mrl_search.losses import InfoNCE, MatryoshkaLoss
+from mrl_search.training.losses import InfoNCE, MatryoshkaLoss
 
 
 def _info_nce(rows: np.ndarray, temperature: float) -> float:
@@ -32,14 +32,20 @@ def test_info_nce_by_hand() -> None:
     rows = torch.tensor([[2.0, 0], [0, 3], [5, 0], [0, 7]])
     assert InfoNCE(1.0)(rows).item() == pytest.approx(np.log((np.e + 2) / np.e), rel=1e-6)
     assert InfoNCE(0.1)(rows).item() == pytest.approx(np.log1p(2 * np.exp(-10)), abs=1e-7)
-    assert InfoNCE(1.0)(rows[[0, 1, 3, 2]]).item() == pytest.approx(np.log(np.e + 2), rel=1e-6)  # the views swapped: the worst
+    assert InfoNCE(1.0)(rows[[0, 1, 3, 2]]).item() == pytest.approx(
+        np.log(np.e + 2), rel=1e-6
+    )  # the views swapped: the worst
 
 
 def test_rows_beyond_the_pairs_only_repel() -> None:
     """The two images of above and one more of an earlier step, half way between them: each row finds its like among one more."""
     rows = torch.tensor([[2.0, 0], [0, 3], [5, 0], [0, 7], [4, 4]])
-    assert InfoNCE(1.0)(rows, 2).item() == pytest.approx(np.log((np.e + 2 + np.exp(0.5**0.5)) / np.e), rel=1e-6)
-    assert MatryoshkaLoss(InfoNCE(1.0), (1, 2))(rows[:4] + 1, 2) == MatryoshkaLoss(InfoNCE(1.0), (1, 2))(rows[:4] + 1)
+    assert InfoNCE(1.0)(rows, 2).item() == pytest.approx(
+        np.log((np.e + 2 + np.exp(0.5**0.5)) / np.e), rel=1e-6
+    )
+    assert MatryoshkaLoss(InfoNCE(1.0), (1, 2))(rows[:4] + 1, 2) == MatryoshkaLoss(
+        InfoNCE(1.0), (1, 2)
+    )(rows[:4] + 1)
 
 
 def test_info_nce_does_not_see_lengths_and_is_fine_with_low_precision() -> None:
@@ -67,7 +73,9 @@ def test_the_sum_over_prefixes_is_the_published_formula() -> None:
     rows = np.random.default_rng(2).normal(size=(12, 16))
     dims, weights = (2, 4, 16), (0.5, 1.0, 3.0)
     wanted = [_info_nce(rows[:, :d], 0.3) for d in dims]
-    assert MatryoshkaLoss(InfoNCE(0.3), dims)(torch.from_numpy(rows)).item() == pytest.approx(sum(wanted), rel=1e-5)
+    assert MatryoshkaLoss(InfoNCE(0.3), dims)(torch.from_numpy(rows)).item() == pytest.approx(
+        sum(wanted), rel=1e-5
+    )
     value = MatryoshkaLoss(InfoNCE(0.3), dims, weights)(torch.from_numpy(rows)).item()
     assert value == pytest.approx(np.dot(weights, wanted), rel=1e-5)
 
@@ -75,9 +83,14 @@ def test_the_sum_over_prefixes_is_the_published_formula() -> None:
 def test_logits_of_heads_are_summed_with_their_weights() -> None:
     rng = np.random.default_rng(3)
     logits, target = [rng.normal(size=(10, 3)) for _ in range(3)], rng.integers(0, 3, 10)
-    entropies = [np.mean([np.log(np.exp(row).sum()) - row[t] for row, t in zip(part, target, strict=True)]) for part in logits]
+    entropies = [
+        np.mean([np.log(np.exp(row).sum()) - row[t] for row, t in zip(part, target, strict=True)])
+        for part in logits
+    ]
     parts, weights = [torch.from_numpy(part) for part in logits], (1.0, 0.25, 2.0)
-    value = MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32), weights)(parts, torch.from_numpy(target))
+    value = MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32), weights)(
+        parts, torch.from_numpy(target)
+    )
     assert value.item() == pytest.approx(np.dot(weights, entropies), rel=1e-12)
 
 
@@ -88,7 +101,9 @@ def test_every_weight_counts(changed: int) -> None:
     base = MatryoshkaLoss(InfoNCE(0.3), (2, 4, 16), weights)(rows).item()
     weights[changed] = 1.5
     alone = InfoNCE(0.3)(rows[:, : (2, 4, 16)[changed]]).item()
-    assert MatryoshkaLoss(InfoNCE(0.3), (2, 4, 16), weights)(rows).item() == pytest.approx(base + 0.5 * alone, rel=1e-6)
+    assert MatryoshkaLoss(InfoNCE(0.3), (2, 4, 16), weights)(rows).item() == pytest.approx(
+        base + 0.5 * alone, rel=1e-6
+    )
 
 
 def test_a_loss_on_the_shortest_prefix_moves_only_its_dims() -> None:

@@ -34,7 +34,13 @@ def test_top1_needs_pairs() -> None:
 
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (950, 1000, 0.9347, 0.9619), (0, 0, 0.0, 1.0)],
+    [
+        (0, 10, 0.0, 0.2775),
+        (5, 10, 0.2366, 0.7634),
+        (10, 10, 0.7225, 1.0),
+        (950, 1000, 0.9347, 0.9619),
+        (0, 0, 0.0, 1.0),
+    ],
 )
 def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
@@ -64,33 +70,59 @@ def test_tests_and_intervals_are_those_of_scipy(seed: int) -> None:
     a, b = rng.random((2, n)) < rng.random((2, 1))
     for_a, differing = int((a & ~b).sum()), int((a != b).sum())
     found = binomtest(int(a.sum()), n)
-    assert wilson_interval(int(a.sum()), n) == pytest.approx(tuple(found.proportion_ci(method="wilson")), abs=1e-9)
-    assert exact_interval(int(a.sum()), n) == pytest.approx(tuple(found.proportion_ci(method="exact")), abs=1e-9)
-    assert mcnemar_exact(a, b) == pytest.approx(binomtest(for_a, differing).pvalue if differing else 1.0, rel=1e-9)
+    assert wilson_interval(int(a.sum()), n) == pytest.approx(
+        tuple(found.proportion_ci(method="wilson")), abs=1e-9
+    )
+    assert exact_interval(int(a.sum()), n) == pytest.approx(
+        tuple(found.proportion_ci(method="exact")), abs=1e-9
+    )
+    assert mcnemar_exact(a, b) == pytest.approx(
+        binomtest(for_a, differing).pvalue if differing else 1.0, rel=1e-9
+    )
 
 
 def test_mean_interval_is_normal_and_stays_within_0_and_1() -> None:
-    assert mean_interval(0.5, 0.2, 100) == pytest.approx((0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02))
+    assert mean_interval(0.5, 0.2, 100) == pytest.approx(
+        (0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02)
+    )
     assert mean_interval(0.99, 0.2, 4)[1] == 1.0
     with pytest.raises(DataError):
         mean_interval(0.5, 0.1, 0)
 
 
 def test_neighbours_are_counted_for_each_query() -> None:
-    found, truth = np.array([[3, 1, 2], [7, -1, -1], [5, 6, 8]]), np.array([[1, 2], [7, -1], [9, 4]])
+    found, truth = (
+        np.array([[3, 1, 2], [7, -1, -1], [5, 6, 8]]),
+        np.array([[1, 2], [7, -1], [9, 4]]),
+    )
     assert found_at_k(found, truth).tolist() == [2, 1, 0]
     assert recall_at_k(found, truth) == pytest.approx(2 / 3)
-    assert average_precision([[True, False], [False, True], [True, True]]).tolist() == [0.5, 0.25, 1.0]
+    assert average_precision([[True, False], [False, True], [True, True]]).tolist() == [
+        0.5,
+        0.25,
+        1.0,
+    ]
 
 
 def test_wilson_interval_widens_with_its_level() -> None:
-    assert wilson_interval(5, 10, level=0.99)[0] < wilson_interval(5, 10, level=0.95)[0] < wilson_interval(5, 10, level=0.5)[0]
+    assert (
+        wilson_interval(5, 10, level=0.99)[0]
+        < wilson_interval(5, 10, level=0.95)[0]
+        < wilson_interval(5, 10, level=0.5)[0]
+    )
     with pytest.raises(DataError, match=r"11 successes of 10"):
         wilson_interval(11, 10)
 
 
 @pytest.mark.parametrize(
-    ("found", "recall"), [([[4, 3, 2, 1]], 1.0), ([[1, 9, 2, 8]], 0.5), ([[9, 8, 7, 6]], 0.0), ([[1, -1, -1, -1]], 0.25), ([[3]], 0.25)]
+    ("found", "recall"),
+    [
+        ([[4, 3, 2, 1]], 1.0),
+        ([[1, 9, 2, 8]], 0.5),
+        ([[9, 8, 7, 6]], 0.0),
+        ([[1, -1, -1, -1]], 0.25),
+        ([[3]], 0.25),
+    ],
 )
 def test_recall_of_four(found: list[list[int]], recall: float) -> None:
     assert recall_at_k(np.array(found), np.array([[1, 2, 3, 4]])) == recall

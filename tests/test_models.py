@@ -10,14 +10,15 @@ import torch
 import xxhash
 from safetensors.torch import load_file, save_file
 
-from mrl_search.config import ModelConfig, to_mapping
+from mrl_search.encoders import encoder as encoder_module
+from mrl_search.encoders.backbones import CompactBackbone, build_backbone
+from mrl_search.encoders.checkpoint import load_model, save_model
+from mrl_search.encoders.config import ModelConfig
+from mrl_search.encoders.encoder import NetworkEncoder, load_encoder
+from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import ModelError, MrlSearchError
-from mrl_search.models import encoder as encoder_module
-from mrl_search.models.backbones import CompactBackbone, build_backbone
-from mrl_search.models.checkpoint import load_model, save_model
-from mrl_search.models.encoder import NetworkEncoder, load_encoder
-from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
-from mrl_search.models.torchvision_import import import_torchvision
+from mrl_search.mapping import to_mapping
 
 TINY = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16))
 TRAINING = {"source": "nowhere", "recipe": {"name": "tiny"}, "last_epoch": {"epoch": 3}}
@@ -67,7 +68,9 @@ def test_embeddings_are_batch_normalised_while_training() -> None:
 
 
 def test_the_names_in_the_config_count() -> None:
-    assert build_backbone(ModelConfig(widths=(8, 8, 16, 24), dims=(8, 24))).project.weight.shape == (24, 24)
+    assert build_backbone(
+        ModelConfig(widths=(8, 8, 16, 24), dims=(8, 24))
+    ).project.weight.shape == (24, 24)
 
 
 def test_each_head_sees_exactly_its_prefix() -> None:
@@ -90,12 +93,17 @@ def test_cosine_heads_score_by_angle() -> None:
     embedding = torch.randn(6, 4)
     for d, logits in zip((2, 4), heads(embedding), strict=True):
         weight = heads.heads[(2, 4).index(d)].weight
-        expected = 5 * torch.nn.functional.cosine_similarity(embedding[:, None, :d], weight[None], dim=2)
+        expected = 5 * torch.nn.functional.cosine_similarity(
+            embedding[:, None, :d], weight[None], dim=2
+        )
         assert torch.allclose(logits, expected, atol=1e-6)
         w, b = heads.weights(d)
         assert torch.allclose(w.norm(dim=1), torch.full((3,), 5.0))
         assert not b.any()
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(heads(embedding), heads(embedding * 7), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-6)
+        for a, b in zip(heads(embedding), heads(embedding * 7), strict=True)
+    )
 
 
 def test_without_classes_there_are_no_heads() -> None:
@@ -110,8 +118,16 @@ def test_without_classes_there_are_no_heads() -> None:
 
 def test_a_model_comes_back_from_the_disk(folder: Path) -> None:
     network, file = _network(), load_model(folder)
-    assert (file.name, file.config, file.classes, file.size, file.training) == ("tiny", TINY, ("cat", "dog"), 32, TRAINING)
-    assert file.fingerprint == xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes())
+    assert (file.name, file.config, file.classes, file.size, file.training) == (
+        "tiny",
+        TINY,
+        ("cat", "dog"),
+        32,
+        TRAINING,
+    )
+    assert file.fingerprint == xxhash.xxh3_128_hexdigest(
+        (folder / "model.safetensors").read_bytes()
+    )
     assert not file.network.training
     assert not any(p.requires_grad for p in file.network.parameters())
     for name, value in network.state_dict().items():
@@ -120,7 +136,9 @@ def test_a_model_comes_back_from_the_disk(folder: Path) -> None:
     x = torch.randn(4, 3, 32, 32)
     (before, logits_before), (after, logits_after) = network(x), file.network(x)
     assert torch.allclose(before, after, atol=0.02)
-    assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(logits_before, logits_after, strict=True))
+    assert all(
+        torch.allclose(a, b, atol=0.02) for a, b in zip(logits_before, logits_after, strict=True)
+    )
 
 
 def test_a_model_is_data_and_nothing_is_left_over(folder: Path) -> None:
@@ -172,15 +190,33 @@ def _without_a_tensor(folder: Path) -> None:
 
 DAMAGES = {
     "no description": (lambda f: (f / "model.json").unlink(), "There is no finished model in "),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors cannot be read: No such file or directory"),
-    "description cut short": (lambda f: (f / "model.json").write_bytes((f / "model.json").read_bytes()[:100]), "cannot be read: "),
-    "description of something else": (lambda f: (f / "model.json").write_text("[]"), "cannot be read: "),
-    "description not text": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"), "cannot be read: "),
+    "no weights": (
+        lambda f: (f / "model.safetensors").unlink(),
+        "model.safetensors cannot be read: No such file or directory",
+    ),
+    "description cut short": (
+        lambda f: (f / "model.json").write_bytes((f / "model.json").read_bytes()[:100]),
+        "cannot be read: ",
+    ),
+    "description of something else": (
+        lambda f: (f / "model.json").write_text("[]"),
+        "cannot be read: ",
+    ),
+    "description not text": (
+        lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"),
+        "cannot be read: ",
+    ),
     "newer format": (_edit(format=2), "has format 2; this version reads up to 1"),
     "format is text": (_edit(format="new"), "cannot be read: "),
-    "weights altered": (_weights(lambda b: b[:-1] + bytes([b[-1] ^ 1]), honest=False), "is damaged"),
+    "weights altered": (
+        _weights(lambda b: b[:-1] + bytes([b[-1] ^ 1]), honest=False),
+        "is damaged",
+    ),
     "weights cut short": (_weights(lambda b: b[: len(b) // 2], honest=False), "is damaged"),
-    "weights cut short before they were described": (_weights(lambda b: b[: len(b) // 2]), "cannot be read: "),
+    "weights cut short before they were described": (
+        _weights(lambda b: b[: len(b) // 2]),
+        "cannot be read: ",
+    ),
     "weights empty": (_weights(lambda b: b""), "cannot be read: "),
     "a tensor is missing": (_without_a_tensor, "does not fit"),
     "other classes": (_edit(classes=["a", "b", "c"]), "cannot be read: "),
@@ -203,15 +239,22 @@ def test_a_damaged_model_is_a_sentence(folder: Path, damage: str) -> None:
     assert error.value.hint
 
 
-@pytest.mark.parametrize(("model", "words"), [({"backbone": "huge"}, "huge"), ({"depth": 3}, "depth"), ({"dims": "all"}, "dims")])
-def test_a_description_of_an_unknown_network_is_a_sentence(folder: Path, model: dict, words: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [({"backbone": "huge"}, "huge"), ({"depth": 3}, "depth"), ({"dims": "all"}, "dims")],
+)
+def test_a_description_of_an_unknown_network_is_a_sentence(
+    folder: Path, model: dict, words: str
+) -> None:
     _edit(model=model)(folder)
     with pytest.raises(ModelError, match=words) as error:
         load_model(folder)
     assert str(folder) in error.value.message and "upgrade" in error.value.hint
 
 
-def test_a_save_that_fails_leaves_no_model_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_no_model_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -227,7 +270,12 @@ def test_a_save_that_fails_leaves_no_model_behind(folder: Path, monkeypatch: pyt
 
 def test_a_run_folder_is_an_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, file = load_encoder(str(folder)), load_model(folder)
-    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (str(folder), "tiny", 32, (8, 16))
+    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (
+        str(folder),
+        "tiny",
+        32,
+        (8, 16),
+    )
     assert encoder.classes == ("cat", "dog")
     assert encoder.training == TRAINING
     pictures = _pictures(5)
@@ -283,26 +331,41 @@ def test_mean_and_std_are_applied_to_the_channels_in_order() -> None:
     picture = np.zeros((1, 4, 4, 3), np.uint8) + np.array([0, 51, 255], np.uint8)
     plain = NetworkEncoder("m", "n", "f", 4, (3,), Means())
     assert np.allclose(plain.encode(picture), [[-1, -0.6, 1]], atol=1e-6)
-    scaled = NetworkEncoder("m", "n", "f", 4, (3,), Means(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1))
+    scaled = NetworkEncoder(
+        "m", "n", "f", 4, (3,), Means(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1)
+    )
     assert np.allclose(scaled.encode(picture), [[-0.2, 0, 7]], atol=1e-5)
 
 
 def test_pictures_may_be_a_view_of_a_larger_array(folder: Path) -> None:
     encoder, pictures = load_encoder(str(folder)), _pictures(6)
-    assert np.allclose(encoder.encode(pictures[::2]), encoder.encode(pictures[::2].copy()), atol=1e-6)
+    assert np.allclose(
+        encoder.encode(pictures[::2]), encoder.encode(pictures[::2].copy()), atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("name", "words"), [("runs/none", "There is no model 'runs/none'"), (".", "There is no finished model in .")])
-def test_a_model_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("runs/none", "There is no model 'runs/none'"), (".", "There is no finished model in .")],
+)
+def test_a_model_that_is_not_there_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError) as error:
         load_encoder(name)
     assert words in error.value.message
 
 
-def test_bundled_is_looked_for_in_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundled_is_looked_for_in_the_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder.parent / "bundled").symlink_to(folder)
-    monkeypatch.setattr(encoder_module.resources, "files", lambda package: {"mrl_search.models": folder.parent}[package])
+    monkeypatch.setattr(
+        encoder_module.resources,
+        "files",
+        lambda package: {"mrl_search.encoders": folder.parent}[package],
+    )
     encoder = load_encoder()
     assert (encoder.model, encoder.name) == ("bundled", "tiny")
 
@@ -326,12 +389,22 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dims", "size"),
-    [("resnet18", (8, 16, 32, 64, 128, 256, 512), 224), ("mobilenet_v3_small", (8, 16, 32, 64, 128, 256, 512, 576), 224)],
+    [
+        ("resnet18", (8, 16, 32, 64, 128, 256, 512), 224),
+        ("mobilenet_v3_small", (8, 16, 32, 64, 128, 256, 512, 576), 224),
+    ],
 )
 @pytest.mark.usefixtures("no_download")
-def test_a_torchvision_model_without_its_last_layer(name: str, dims: tuple[int, ...], size: int) -> None:
+def test_a_torchvision_model_without_its_last_layer(
+    name: str, dims: tuple[int, ...], size: int
+) -> None:
     encoder = load_encoder(f"torchvision:{name}")
-    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (f"torchvision:{name}", name, size, dims)
+    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (
+        f"torchvision:{name}",
+        name,
+        size,
+        dims,
+    )
     assert (encoder.classes, dict(encoder.heads)) == ((), {})
     models = import_torchvision("torchvision.models")
     torch.manual_seed(7)
@@ -347,11 +420,18 @@ def test_a_torchvision_model_without_its_last_layer(name: str, dims: tuple[int, 
         whole((x - mean) / std)
     rows = encoder.encode(pictures)
     assert rows.dtype == np.float32
-    assert np.allclose(rows, seen[0].numpy(), rtol=1e-3, atol=1e-4 * math.sqrt(float(seen[0].square().mean())) + 1e-6)
+    assert np.allclose(
+        rows,
+        seen[0].numpy(),
+        rtol=1e-3,
+        atol=1e-4 * math.sqrt(float(seen[0].square().mean())) + 1e-6,
+    )
 
 
 @pytest.mark.usefixtures("no_download")
-def test_the_fingerprint_of_a_torchvision_model_is_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_of_a_torchvision_model_is_of_its_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first = load_encoder("torchvision:mobilenet_v3_small").fingerprint
     assert load_encoder("torchvision:mobilenet_v3_small").fingerprint == first
     models = import_torchvision("torchvision.models")
@@ -373,15 +453,25 @@ def test_an_unknown_torchvision_model_is_a_sentence() -> None:
     assert "torchvision:resnet18" in error.value.hint
 
 
-@pytest.mark.parametrize("problem", [OSError("<urlopen error [Errno -2] Name or service not known>"), RuntimeError("invalid hash value")])
-def test_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError("<urlopen error [Errno -2] Name or service not known>"),
+        RuntimeError("invalid hash value"),
+    ],
+)
+def test_weights_that_cannot_be_fetched_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
     def unreachable(name: str, weights: object) -> None:
         raise problem
 
     monkeypatch.setattr(import_torchvision("torchvision.models"), "get_model", unreachable)
     with pytest.raises(ModelError) as error:
         load_encoder("torchvision:resnet18")
-    assert error.value.message.startswith("The weights of torchvision:resnet18 could not be fetched from https://")
+    assert error.value.message.startswith(
+        "The weights of torchvision:resnet18 could not be fetched from https://"
+    )
     assert str(problem) in error.value.message
     assert error.value.hint
 

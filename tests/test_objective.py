@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from tiny_runs import TINY, change
 from torch import Tensor, nn
 
-from mrl_search import objective as module
-from mrl_search.config import AugmentConfig, TrainConfig
-from mrl_search.losses import InfoNCE
-from mrl_search.objective import Objective
+from mrl_search.training import objective as module
+from mrl_search.training.config import AugmentConfig, TrainConfig
+from mrl_search.training.losses import InfoNCE
+from mrl_search.training.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CONFIG = change(
@@ -29,7 +29,9 @@ class Scripted(nn.Module):
         super().__init__()
         chance = torch.Generator().manual_seed(seed)
         self.rows = [torch.randn(4, 4, generator=chance) for _ in range(steps)]
-        self.logits = [[torch.randn(4, 2, generator=chance) for _ in range(2)] for _ in range(steps)]
+        self.logits = [
+            [torch.randn(4, 2, generator=chance) for _ in range(2)] for _ in range(steps)
+        ]
         self.step = 0
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -53,7 +55,9 @@ def test_a_step_is_the_weighed_sum_of_its_parts_over_the_prefixes() -> None:
     total, label, instance = step(begun(CONFIG), network)
     (rows,), ((short, full),) = network.rows, network.logits
     both = torch.tensor([0, 1, 0, 1])
-    assert label.item() == pytest.approx((F.cross_entropy(short, both) + 0.5 * F.cross_entropy(full, both)).item())
+    assert label.item() == pytest.approx(
+        (F.cross_entropy(short, both) + 0.5 * F.cross_entropy(full, both)).item()
+    )
     near = InfoNCE(CONFIG.objective.temperature)
     assert instance.item() == pytest.approx((near(rows[:, :2]) + 0.5 * near(rows)).item())
     assert total.item() == pytest.approx(2 * label.item() + 3 * instance.item())
@@ -62,7 +66,9 @@ def test_a_step_is_the_weighed_sum_of_its_parts_over_the_prefixes() -> None:
 def test_the_views_are_drawn_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[int, AugmentConfig]] = []
 
-    def recorded(pictures: Tensor, size: int, how: AugmentConfig, chance: torch.Generator) -> Tensor:
+    def recorded(
+        pictures: Tensor, size: int, how: AugmentConfig, chance: torch.Generator
+    ) -> Tensor:
         drawn.append((size, how))
         return pictures.float()
 
@@ -84,13 +90,21 @@ def test_the_latest_second_views_are_remembered_until_the_epoch_ends() -> None:
     found.append(step(made, network)[2].item())
     a, b, c, d = network.rows
     near = InfoNCE(CONFIG.objective.temperature)
-    for value, rows in zip(found, (a, torch.cat((b, a[2:])), torch.cat((c, a[3:], b[2:])), d), strict=True):
+    for value, rows in zip(
+        found, (a, torch.cat((b, a[2:])), torch.cat((c, a[3:], b[2:])), d), strict=True
+    ):
         assert value == pytest.approx((near(rows[:, :2], 2) + 0.5 * near(rows, 2)).item())
 
 
 def test_what_is_distilled_is_what_the_first_network_says_at_full_length() -> None:
     network, teacher = Scripted(1), Scripted(1, seed=1)
-    _, label, _ = step(begun(change(replace(CONFIG, init="first"), objective__distil=0.75), teacher), network)
-    target = 0.25 * F.one_hot(torch.tensor([0, 1, 0, 1]), 2) + 0.75 * teacher.logits[0][1].softmax(1)
+    _, label, _ = step(
+        begun(change(replace(CONFIG, init="first"), objective__distil=0.75), teacher), network
+    )
+    target = 0.25 * F.one_hot(torch.tensor([0, 1, 0, 1]), 2) + 0.75 * teacher.logits[0][1].softmax(
+        1
+    )
     short, full = network.logits[0]
-    assert label.item() == pytest.approx((F.cross_entropy(short, target) + 0.5 * F.cross_entropy(full, target)).item())
+    assert label.item() == pytest.approx(
+        (F.cross_entropy(short, target) + 0.5 * F.cross_entropy(full, target)).item()
+    )

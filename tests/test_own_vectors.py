@@ -17,17 +17,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
-from mrl_search.config import IndexSpec, Plan
-from mrl_search.data.drawn import write_corpus
-from mrl_search.data.sources import holds_vectors
-from mrl_search.embeddings import EmbeddingSet
+from mrl_search.engines import Index
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
-from mrl_search.index import Index
-from mrl_search.items import ITEMS_SCHEMA, as_table
-from mrl_search.own_vectors import index_vectors
-from mrl_search.rotation import principal_axes, rotate
+from mrl_search.files import PROGRESS, building_folder
+from mrl_search.images.drawn import write_corpus
 from mrl_search.search import exact, search
-from mrl_search.storage import PROGRESS, building_folder
+from mrl_search.search.plan import Plan
+from mrl_search.store.items import ITEMS_SCHEMA, as_table
+from mrl_search.store.own_vectors import index_vectors
+from mrl_search.store.rows import EmbeddingSet
+from mrl_search.store.transform import principal_axes, rotate
+from mrl_search.store.vector_files import holds_vectors
 from mrl_search.vectors import default_dims
 
 
@@ -58,31 +59,46 @@ def nothing_written(folder: Path) -> bool:
     return not (folder / "i").exists() and not (folder / ".i.building").exists()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     n=st.integers(1, 30), dim=st.integers(1, 40), given_as=st.sampled_from(["float16", "float32", "float64"]),
     stored=st.sampled_from(["float16", "float32"]), unit=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_a_round_trip_is_exact_to_the_dtype(
-    tmp_path_factory: pytest.TempPathFactory, n: int, dim: int, given_as: str, stored: str, unit: bool, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    n: int,
+    dim: int,
+    given_as: str,
+    stored: str,
+    unit: bool,
+    seed: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("trip")
     x = np.random.default_rng(seed).standard_normal((n, dim)) + 0.01
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     x = (x / lengths if unit else x).astype(given_as)
     np.save(folder / "x.npy", x)
-    index = index_vectors(folder / "x.npy", folder / "i", IndexSpec(default_dims(dim), dtype=stored))
+    index = index_vectors(
+        folder / "x.npy", folder / "i", IndexSpec(default_dims(dim), dtype=stored)
+    )
     exactly = x.astype(np.float64)
     if not unit:
         exactly = exactly / np.linalg.norm(exactly, axis=1, keepdims=True)
     assert index.embeddings.vectors.dtype == stored
     np.testing.assert_array_equal(index.embeddings.vectors, exactly.astype(stored))
-    np.testing.assert_allclose(index.embeddings.norms, np.linalg.norm(x.astype(np.float64), axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        index.embeddings.norms, np.linalg.norm(x.astype(np.float64), axis=1), rtol=1e-6
+    )
     assert list(index.embeddings.hashes) == [xxhash.xxh3_128_hexdigest(row.tobytes()) for row in x]
     assert index.dims == default_dims(dim)
 
 
-@pytest.mark.parametrize(("dim", "dims"), [(5, (5,)), (8, (8,)), (24, (8, 16, 24)), (768, (8, 16, 32, 64, 128, 256, 512, 768))])
+@pytest.mark.parametrize(
+    ("dim", "dims"),
+    [(5, (5,)), (8, (8,)), (24, (8, 16, 24)), (768, (8, 16, 32, 64, 128, 256, 512, 768))],
+)
 def test_default_dims(dim: int, dims: tuple[int, ...]) -> None:
     assert default_dims(dim) == dims
 
@@ -92,15 +108,28 @@ def test_shards_and_a_column_hold_what_one_file_holds(tmp_path: Path, vectors: P
     (tmp_path / "s").mkdir()
     for i, part in enumerate(np.array_split(x, 4)):
         np.save(tmp_path / "s" / f"{i}.npy", part)
-    pq.write_table(pa.table({"emb": list(x), "label": ["a", "b"] * 30, "blob": [b"x"] * 60, "n": range(60)}), tmp_path / "x.parquet")
-    one, many, column = (index_vectors(w, tmp_path / f"i{i}") for i, w in enumerate([vectors, tmp_path / "s", tmp_path / "x.parquet"]))
+    pq.write_table(
+        pa.table({"emb": list(x), "label": ["a", "b"] * 30, "blob": [b"x"] * 60, "n": range(60)}),
+        tmp_path / "x.parquet",
+    )
+    one, many, column = (
+        index_vectors(w, tmp_path / f"i{i}")
+        for i, w in enumerate([vectors, tmp_path / "s", tmp_path / "x.parquet"])
+    )
     np.testing.assert_array_equal(one.embeddings.vectors, many.embeddings.vectors)
     np.testing.assert_array_equal(one.embeddings.vectors, column.embeddings.vectors)
     assert one.manifest.fingerprint == many.manifest.fingerprint == column.manifest.fingerprint
-    assert column.items.column_names == [*ITEMS_SCHEMA.names, "n"]  # its own columns, but no lists and no bytes
+    assert column.items.column_names == [
+        *ITEMS_SCHEMA.names,
+        "n",
+    ]  # its own columns, but no lists and no bytes
     assert list(column.embeddings.labels[:3]) == ["a", "b", "a"]
     assert column.manifest.source == f"{tmp_path / 'x.parquet'}#emb"
-    assert (one.manifest.encoder, one.manifest.model, one.manifest.own_vectors) == ("own vectors", "", True)
+    assert (one.manifest.encoder, one.manifest.model, one.manifest.own_vectors) == (
+        "own vectors",
+        "",
+        True,
+    )
     assert one.embeddings.paths[0] is None
 
 
@@ -113,7 +142,14 @@ def test_items_are_used_by_name_and_others_kept(tmp_path: Path, vectors: Path) -
     index = index_vectors(vectors, tmp_path / "i", items=tmp_path / "items.parquet")
     assert index.items.column_names == [*ITEMS_SCHEMA.names, "item_id", "price", "tags"]
     row = as_table(index.items).slice(3, 1).to_pylist()[0]
-    assert (row["id"], row["item_id"], row["path"], row["label"], row["width"], row["height"]) == (3, "sku3", "p3", "3", 7, None)
+    assert (row["id"], row["item_id"], row["path"], row["label"], row["width"], row["height"]) == (
+        3,
+        "sku3",
+        "p3",
+        "3",
+        7,
+        None,
+    )
     assert row["price"] == pytest.approx(3 / 59) and row["tags"] == ["a", "b"]
     index.embeddings.save(tmp_path / "again")
     assert as_table(EmbeddingSet.open(tmp_path / "again").items).equals(as_table(index.items))
@@ -121,7 +157,10 @@ def test_items_are_used_by_name_and_others_kept(tmp_path: Path, vectors: Path) -
 
 BAD_ITEMS = [
     (pa.table({"path": ["a"] * 59}), "items.parquet has 59 rows; there are 60 vectors"),
-    (pa.table({"width": ["wide"] * 60}), "Column 'width' of .*items.parquet holds string, which is no int32"),
+    (
+        pa.table({"width": ["wide"] * 60}),
+        "Column 'width' of .*items.parquet holds string, which is no int32",
+    ),
     (pa.table({"label": [["a"]] * 60}), "Column 'label' of .*items.parquet holds list"),
     (pa.table({"id": range(60), "item_id": range(60)}), "items.parquet has two columns 'item_id'"),
 ]
@@ -137,13 +176,21 @@ def test_items_that_cannot_be_used(tmp_path: Path, vectors: Path, own: pa.Table,
 
 def test_a_rotation_keeps_cosines_and_moves_energy_forward(tmp_path: Path, vectors: Path) -> None:
     plain = index_vectors(vectors, tmp_path / "plain", IndexSpec((8, 24), dtype="float32"))
-    turned = index_vectors(vectors, tmp_path / "turned", IndexSpec((8, 24), dtype="float32"), rotation="pca")
+    turned = index_vectors(
+        vectors, tmp_path / "turned", IndexSpec((8, 24), dtype="float32"), rotation="pca"
+    )
     x, y = plain.embeddings.prefix(24), turned.embeddings.prefix(24)
     np.testing.assert_allclose(x @ x.T, y @ y.T, atol=1e-6)
     energy = (y**2).mean(axis=0)
-    assert (np.diff(energy) <= 1e-6).all() and energy[:8].sum() > 0.9 > 0.6 > (x[:, :8] ** 2).sum(axis=1).mean()
+    assert (np.diff(energy) <= 1e-6).all() and energy[:8].sum() > 0.9 > 0.6 > (x[:, :8] ** 2).sum(
+        axis=1
+    ).mean()
     rotation = turned.embeddings.rotation
-    assert rotation is not None and "rotation.npy" in turned.manifest.files and plain.embeddings.rotation is None
+    assert (
+        rotation is not None
+        and "rotation.npy" in turned.manifest.files
+        and plain.embeddings.rotation is None
+    )
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(24), atol=1e-6)
     queries = hidden(5, seed=1)
     np.testing.assert_allclose(turned.to_space(queries), queries @ rotation.T, rtol=1e-4, atol=1e-5)
@@ -171,7 +218,9 @@ def test_queries_of_another_length(tmp_path: Path, vectors: Path, small_index: I
     with pytest.raises(IndexFolderError, match="vectors of your own") as refused:
         index.check_encoder("f00d")
     assert "--vector" in refused.value.hint
-    assert "build-index" in index.manifest.rebuild(tmp_path / "i") and "--model" not in index.manifest.rebuild(tmp_path / "i")
+    assert "build-index" in index.manifest.rebuild(
+        tmp_path / "i"
+    ) and "--model" not in index.manifest.rebuild(tmp_path / "i")
 
 
 def bad_row(x: np.ndarray) -> None:
@@ -182,8 +231,12 @@ def zero_row(x: np.ndarray) -> None:
     x[50] = 0
 
 
-@pytest.mark.parametrize(("spoil", "said"), [(bad_row, "Row 50 of .* is not finite"), (zero_row, "Row 50 of .* is zero")])
-def test_nothing_is_written_when_a_row_is_bad(tmp_path: Path, spoil: Callable[[np.ndarray], None], said: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(bad_row, "Row 50 of .* is not finite"), (zero_row, "Row 50 of .* is zero")]
+)
+def test_nothing_is_written_when_a_row_is_bad(
+    tmp_path: Path, spoil: Callable[[np.ndarray], None], said: str
+) -> None:
     x = hidden()
     spoil(x)
     np.save(tmp_path / "x.npy", x)
@@ -214,26 +267,64 @@ def test_what_holds_vectors(tmp_path: Path, vectors: Path) -> None:
     (tmp_path / "s").mkdir()
     np.save(tmp_path / "s" / "0.npy", hidden())
     pq.write_table(pa.table({"emb": [[1.0]]}), tmp_path / "v.parquet")
-    pq.write_table(pa.table({"emb": [[1.0]], "image": [{"bytes": b"x", "path": ""}]}), tmp_path / "both.parquet")
+    pq.write_table(
+        pa.table({"emb": [[1.0]], "image": [{"bytes": b"x", "path": ""}]}),
+        tmp_path / "both.parquet",
+    )
     pq.write_table(pa.table({"image": [b"x"], "label": ["a"]}), tmp_path / "images.parquet")
     (tmp_path / "nothing").mkdir()
     yes = [vectors, tmp_path / "s", tmp_path / "v.parquet", f"{tmp_path / 'both.parquet'}#emb"]
-    no = [tmp_path / "both.parquet", tmp_path / "images.parquet", tmp_path / "nothing", tmp_path / "none.parquet", "hub:owner/name"]
+    no = [
+        tmp_path / "both.parquet",
+        tmp_path / "images.parquet",
+        tmp_path / "nothing",
+        tmp_path / "none.parquet",
+        "hub:owner/name",
+    ]
     assert [holds_vectors(str(w)) for w in yes + no] == [True] * 4 + [False] * 5
     write_corpus(tmp_path / "s", 1, size=32)
     assert not holds_vectors(str(tmp_path / "s"))
 
 
-def test_the_command_builds_and_each_option_matters(tmp_path: Path, vectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_builds_and_each_option_matters(
+    tmp_path: Path, vectors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = ok("build-index", vectors)
-    assert "60 vectors of 24 numbers (float32)" in result.stderr and "mrl-search info indexes/x --check" in result.stderr
+    assert (
+        "60 vectors of 24 numbers (float32)" in result.stderr
+        and "mrl-search info indexes/x --check" in result.stderr
+    )
     told = json.loads(ok("info", "indexes/x", "--json").stdout)
-    assert (told["dims"], told["dtype"], told["model"], told["count"]) == ([8, 16, 24], "float16", "", 60)
-    pq.write_table(pa.table({"label": ["a", "b"] * 30, "price": range(60)}), tmp_path / "items.parquet")
-    ok("build-index", vectors, "--out", "j", "--dims", "4,8", "--dtype", "float32", "--items", "items.parquet", "--rotate", "pca")
+    assert (told["dims"], told["dtype"], told["model"], told["count"]) == (
+        [8, 16, 24],
+        "float16",
+        "",
+        60,
+    )
+    pq.write_table(
+        pa.table({"label": ["a", "b"] * 30, "price": range(60)}), tmp_path / "items.parquet"
+    )
+    ok(
+        "build-index",
+        vectors,
+        "--out",
+        "j",
+        "--dims",
+        "4,8",
+        "--dtype",
+        "float32",
+        "--items",
+        "items.parquet",
+        "--rotate",
+        "pca",
+    )
     index = Index.open(tmp_path / "j")
-    assert (index.dims, index.manifest.dtype, index.embeddings.rotation is not None) == ((4, 8, 24), "float32", True)
+    assert (index.dims, index.manifest.dtype, index.embeddings.rotation is not None) == (
+        (4, 8, 24),
+        "float32",
+        True,
+    )
     shown = ok("info", "j", "--verify").stdout
     for said in ("a 30, b 30", "price", "own vectors (", "rotated by PCA", "items"):
         assert said in shown
@@ -246,22 +337,37 @@ def test_the_command_refuses_what_makes_no_sense(tmp_path: Path, vectors: Path) 
     out = tmp_path / "i"
     ok("build-index", vectors, "--out", tmp_path / "own")
     table = [
-        (["build-index", vectors, "--model", "bundled"], "x.npy holds vectors; --model is for images."),
+        (
+            ["build-index", vectors, "--model", "bundled"],
+            "x.npy holds vectors; --model is for images.",
+        ),
         (["build-index", vectors, "--split", "train"], "--split is for images."),
-        (["build-index", pictures, "--items", vectors], "pictures holds images; --items is for vectors of your own."),
+        (
+            ["build-index", pictures, "--items", vectors],
+            "pictures holds images; --items is for vectors of your own.",
+        ),
         (["build-index", pictures, "--rotate", "pca"], "--rotate is for vectors of your own."),
         (["build-index", vectors, "--rotate", "ica"], "There is no rotation 'ica'."),
-        (["build-index", vectors, "--dims", "25"], "There is no prefix of 25 dims in vectors of 24."),
+        (
+            ["build-index", vectors, "--dims", "25"],
+            "There is no prefix of 25 dims in vectors of 24.",
+        ),
         (["build-index", vectors, "--dtype", "int8"], "float16 or float32, not 'int8'"),
         (["build-index", vectors, "--items", tmp_path / "none"], "There is no file"),
         (["build-index", vectors, "--items", vectors], "cannot be read as Parquet"),
     ]
     for args, said in table:
         result = run(*args, "--out", out)
-        assert result.exit_code == 1 and said in result.stderr and "hint: " in result.stderr, result.output
+        assert result.exit_code == 1 and said in result.stderr and "hint: " in result.stderr, (
+            result.output
+        )
         assert nothing_written(tmp_path), args
     result = run("evaluate", pictures, "--index", tmp_path / "own")
-    assert result.exit_code == 1 and "holds vectors of your own" in result.stderr and "--vector" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "holds vectors of your own" in result.stderr
+        and "--vector" in result.stderr
+    )
 
 
 def test_no_torch_is_needed(vectors: Path, tmp_path: Path) -> None:
@@ -270,12 +376,19 @@ def test_no_torch_is_needed(vectors: Path, tmp_path: Path) -> None:
         "app(['build-index', sys.argv[1], '--out', sys.argv[2]], standalone_mode=False)\n"
         "app(['info', sys.argv[2], '--check'], standalone_mode=False); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(vectors), str(tmp_path / "i")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(vectors), str(tmp_path / "i")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_rotation_of_another_shape_is_refused(tmp_path: Path, vectors: Path) -> None:
     own = index_vectors(vectors, tmp_path / "i", rotation="pca").embeddings
     assert own.rotation is not None
-    with pytest.raises(DataError, match=r"The rotation has shape \(23, 24\); wanted is \(24, 24\)."):
+    with pytest.raises(
+        DataError, match=r"The rotation has shape \(23, 24\); wanted is \(24, 24\)."
+    ):
         replace(own, rotation=own.rotation[:23])

@@ -14,13 +14,37 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from mrl_search.bench import plots as module
-from mrl_search.bench.page import Figure, Figures, Heading, Page, Table, render_markdown, render_page, write_page
-from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, PlanPoint, accuracy_plot, latency_plot, plans_plot
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.report import plots as module
+from mrl_search.report.page import (
+    Figure,
+    Figures,
+    Heading,
+    Page,
+    Table,
+    render_markdown,
+    render_page,
+    write_page,
+)
+from mrl_search.report.plots import (
+    AccuracyPoint,
+    LatencyPoint,
+    PlanPoint,
+    accuracy_plot,
+    latency_plot,
+    plans_plot,
+)
 
-ACCURACY = [AccuracyPoint(d, s, v, v - 0.02, v + 0.02) for s in ("linear head", "20-NN") for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))]
-LATENCY = [LatencyPoint("8 dims", 0.04, 0.07), LatencyPoint("8:200,1024:10", 0.2, 0.5), LatencyPoint("exact", 3.0, 120.0)]
+ACCURACY = [
+    AccuracyPoint(d, s, v, v - 0.02, v + 0.02)
+    for s in ("linear head", "20-NN")
+    for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))
+]
+LATENCY = [
+    LatencyPoint("8 dims", 0.04, 0.07),
+    LatencyPoint("8:200,1024:10", 0.2, 0.5),
+    LatencyPoint("exact", 3.0, 120.0),
+]
 TABLE = Table(
     "Accuracy",
     ("dims", "20-NN", "plan"),
@@ -67,8 +91,15 @@ def picture(tmp_path: Path) -> Path:
 
 def _page(figures: list[Figure]) -> Page:
     commands = [("mrl-search query photo.jpg --plan 8:200,1024", "Finds what looks like it.")]
-    blocks = [Figures(tuple(figures[:1])), Heading("A part", ("Its text.",)), TABLE, Figures(tuple(figures[1:]))]
-    return Page("A page", ["First.", "Second."], blocks, commands, {"torch": "2.13.0", "seed": "17"})
+    blocks = [
+        Figures(tuple(figures[:1])),
+        Heading("A part", ("Its text.",)),
+        TABLE,
+        Figures(tuple(figures[1:])),
+    ]
+    return Page(
+        "A page", ["First.", "Second."], blocks, commands, {"torch": "2.13.0", "seed": "17"}
+    )
 
 
 def _render(figures: list[Figure]) -> str:
@@ -76,11 +107,19 @@ def _render(figures: list[Figure]) -> str:
 
 
 def test_everything_is_on_the_page_in_order(picture: Path) -> None:
-    page = _Reader(_render([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")]))
+    page = _Reader(
+        _render([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")])
+    )
     body = page.words[1:]  # without <title>
     expected = ["A page", "First.", "Second.", "Answers", "Show at full size", "What was found."]
     expected += ["A part", "Its text.", "Accuracy", *TABLE.columns]
-    expected += [cell for row in TABLE.rows for cell in row] + [TABLE.note, "Again", "Show at full size", "More.", "Try it yourself"]
+    expected += [cell for row in TABLE.rows for cell in row] + [
+        TABLE.note,
+        "Again",
+        "Show at full size",
+        "More.",
+        "Try it yourself",
+    ]
     expected += ["mrl-search query photo.jpg --plan 8:200,1024", "Finds what looks like it."]
     assert body == [*expected, "How this was made", "torch", "2.13.0", "seed", "17"]
 
@@ -102,7 +141,11 @@ def test_columns_of_numbers_are_aligned_right() -> None:
 
 def test_text_is_never_html(picture: Path) -> None:
     bad = '<script>alert("1")</script> & \'"><img src=x onerror=y>'
-    blocks = [Table(bad, (bad,), ((bad,),), bad), Figures((Figure(bad, picture, bad),)), Heading(bad, (bad,))]
+    blocks = [
+        Table(bad, (bad,), ((bad,),), bad),
+        Figures((Figure(bad, picture, bad),)),
+        Heading(bad, (bad,)),
+    ]
     page = render_page(Page(bad, [bad], blocks, [(bad, bad)], {bad: bad}))
     reader = _Reader(page)
     assert "<script" not in page and len(reader.all("img")) == 1
@@ -116,7 +159,11 @@ def test_nothing_is_fetched(picture: Path) -> None:
     assert "url(" not in page and "@import" not in page and "<script" not in page
     reader = _Reader(page)
     assert [link["href"] for link in reader.all("link")] == ["data:,"]
-    policy = next(meta["content"] for meta in reader.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        meta["content"]
+        for meta in reader.all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert "prefers-color-scheme: dark" in page and "@media print" in page
 
@@ -127,20 +174,32 @@ def test_images_are_inside_with_their_size(picture: Path, tmp_path: Path) -> Non
     accuracy_plot(ACCURACY, plot)
     page = _render([Figure(path.name, path, "") for path in (picture, photo, plot)])
     images = _Reader(page).all("img")
-    for image, path, kind in zip(images, (picture, photo, plot), ("png", "jpeg", "png"), strict=True):
+    for image, path, kind in zip(
+        images, (picture, photo, plot), ("png", "jpeg", "png"), strict=True
+    ):
         head, _, data = str(image["src"]).partition(",")
         assert head == f"data:image/{kind};base64"
         assert base64.b64decode(data) == path.read_bytes()
     with Image.open(plot) as drawn:
         half = (str(round(drawn.width / 2)), str(round(drawn.height / 2)))
-    assert [(image["width"], image["height"]) for image in images] == [("1500", "300"), ("200", "100"), half]
+    assert [(image["width"], image["height"]) for image in images] == [
+        ("1500", "300"),
+        ("200", "100"),
+        half,
+    ]
     assert [figure.get("class") for figure in _Reader(page).all("figure")] == ["wide", None, None]
     assert page.count("Show at full size") == 1  # only what is shown smaller than it is
 
 
 def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "page.html"
-    page = Page("Ä page", ["Text."], [TABLE, Figures((Figure("Answers", picture, ""),))], [("x", "y")], {"seed": "17"})
+    page = Page(
+        "Ä page",
+        ["Text."],
+        [TABLE, Figures((Figure("Answers", picture, ""),))],
+        [("x", "y")],
+        {"seed": "17"},
+    )
     write_page(out, page)
     assert out.read_text(encoding="utf-8") == render_page(page)
     assert list(out.parent.iterdir()) == [out]
@@ -151,25 +210,47 @@ def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
 def test_a_figure_has_a_dark_twin(picture: Path, tmp_path: Path) -> None:
     dark = tmp_path / "dark.png"
     Image.new("RGB", (1500, 300), "black").save(dark)
-    page = render_page(Page("", blocks=[Figures((Figure("Both", picture, "", dark), Figure("One", picture, "")))]))
+    page = render_page(
+        Page("", blocks=[Figures((Figure("Both", picture, "", dark), Figure("One", picture, "")))])
+    )
     (source,) = _Reader(page).all("source")
     assert source["media"] == "screen and (prefers-color-scheme: dark)"
     assert base64.b64decode(str(source["srcset"]).partition(",")[2]) == dark.read_bytes()
-    text = render_markdown(Page("", blocks=[Figures((Figure("Both", picture, "", dark),))]), "figures/")
-    assert 'srcset="figures/dark.png"' in text and '<img src="figures/sheet.png" alt="Both">' in text
+    text = render_markdown(
+        Page("", blocks=[Figures((Figure("Both", picture, "", dark),))]), "figures/"
+    )
+    assert (
+        'srcset="figures/dark.png"' in text and '<img src="figures/sheet.png" alt="Both">' in text
+    )
 
 
 def test_markdown_says_the_same_and_nothing_in_it_is_markup(picture: Path) -> None:
-    text = render_markdown(_page([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")]))
-    parts = ["# A page", "First.", "### Answers", "What was found.", "## A part", "Its text.", "### Accuracy", "More.", "- torch: 2.13.0"]
+    text = render_markdown(
+        _page([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")])
+    )
+    parts = [
+        "# A page",
+        "First.",
+        "### Answers",
+        "What was found.",
+        "## A part",
+        "Its text.",
+        "### Accuracy",
+        "More.",
+        "- torch: 2.13.0",
+    ]
     assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
-    assert "| dims | 20-NN | plan |\n| ---: | ---: | --- |\n| 8 | 0.913 ± 0.004 | 8:200,1024 |" in text
+    assert (
+        "| dims | 20-NN | plan |\n| ---: | ---: | --- |\n| 8 | 0.913 ± 0.004 | 8:200,1024 |" in text
+    )
     bad = render_markdown(Page("", blocks=[Table("", ("a|b", "c"), (("<b>", "*x*\ny"),))]))
     assert "| a\\|b | c |\n| --- | --- |\n| \\<b\\> | \\*x\\* y |" in bad
 
 
 def test_a_figure_that_cannot_be_shown_is_named(picture: Path, tmp_path: Path) -> None:
-    out, gone, text, scan = (tmp_path / name for name in ("page.html", "gone.png", "text.png", "scan.tiff"))
+    out, gone, text, scan = (
+        tmp_path / name for name in ("page.html", "gone.png", "text.png", "scan.tiff")
+    )
     text.write_text("no image")
     Image.open(picture).save(scan)
     for path, why in ((gone, "cannot be read"), (text, "cannot be read"), (scan, "TIFF")):
@@ -184,7 +265,10 @@ def test_a_figure_that_cannot_be_shown_is_named(picture: Path, tmp_path: Path) -
 def plots(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable[..., None], np.ndarray]:
     """The pixels of both plots, drawn once."""
     out = tmp_path_factory.mktemp("plots") / "plot.png"
-    return {draw: _pixels(draw, points, out) for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY))}
+    return {
+        draw: _pixels(draw, points, out)
+        for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY))
+    }
 
 
 def _pixels(draw: Callable[..., None], points: list, out: Path) -> np.ndarray:
@@ -209,14 +293,19 @@ def _pixels(draw: Callable[..., None], points: list, out: Path) -> np.ndarray:
     ],
 )
 def test_a_plot_shows_every_value(
-    draw: Callable[..., None], change: dict[str, object], plots: dict[Callable[..., None], np.ndarray], tmp_path: Path
+    draw: Callable[..., None],
+    change: dict[str, object],
+    plots: dict[Callable[..., None], np.ndarray],
+    tmp_path: Path,
 ) -> None:
     points = ACCURACY if draw is accuracy_plot else LATENCY
     after = _pixels(draw, [replace(points[0], **change), *points[1:]], tmp_path / "changed.png")
     assert plots[draw].shape != after.shape or (plots[draw] != after).any()
 
 
-def test_series_have_colours_of_their_own_and_a_plot_repeats(plots: dict[Callable[..., None], np.ndarray], tmp_path: Path) -> None:
+def test_series_have_colours_of_their_own_and_a_plot_repeats(
+    plots: dict[Callable[..., None], np.ndarray], tmp_path: Path
+) -> None:
     pixels = plots[accuracy_plot]
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         assert (pixels == colour).all(axis=2).sum() > 200
@@ -225,7 +314,9 @@ def test_series_have_colours_of_their_own_and_a_plot_repeats(plots: dict[Callabl
 
 
 def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
-    accuracy_plot([AccuracyPoint(8, "20-NN", 1.0, 1.0, 0.99)], tmp_path / "new" / "a.png")  # an interval rounded past its value
+    accuracy_plot(
+        [AccuracyPoint(8, "20-NN", 1.0, 1.0, 0.99)], tmp_path / "new" / "a.png"
+    )  # an interval rounded past its value
     latency_plot([LatencyPoint("8 dims", 0.0, 0.0)], tmp_path / "new" / "b.png")
     assert len(list((tmp_path / "new").iterdir())) == 2
     for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY)):
@@ -237,7 +328,9 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
             draw(points, tmp_path / "new" / "a.png" / "b.png")
 
 
-def test_plans_stand_where_their_time_and_value_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_stand_where_their_time_and_value_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Axes] = []
     monkeypatch.setattr(module, "save", lambda figure, axes, out, theme: drawn.append(axes))
     points = [
@@ -254,6 +347,8 @@ def test_plans_stand_where_their_time_and_value_are(tmp_path: Path, monkeypatch:
 
 
 def test_plots_leave_the_state_of_pyplot_alone() -> None:
-    code = "import sys, mrl_search.bench.plots, mrl_search.bench.page; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = "import sys, mrl_search.report.plots, mrl_search.report.page; print([m for m in sys.argv[1:] if m in sys.modules])"
     command = [sys.executable, "-c", code, "matplotlib.pyplot", "torch", "faiss"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

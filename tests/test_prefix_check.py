@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mrl_search.bench.neighbours import changed, drawn, neighbours
-from mrl_search.bench.prefixes import PrefixCheck, PrefixShare, advice, check_prefixes
 from mrl_search.cli.app import app
-from mrl_search.config import IndexSpec
+from mrl_search.engines import Index
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError
-from mrl_search.index import Index
-from mrl_search.own_vectors import index_vectors
+from mrl_search.measure.neighbours import changed, drawn, neighbours
+from mrl_search.measure.prefixes import PrefixCheck, PrefixShare, advice, check_prefixes
+from mrl_search.store.own_vectors import index_vectors
 from mrl_search.vectors import prefix
 
 
@@ -23,12 +23,16 @@ def make(tmp_path: Path) -> Callable[..., Index]:
     def build(x: np.ndarray, dims: tuple[int, ...], rotation: str | None = None) -> Index:
         np.save(tmp_path / "x.npy", x)
         name = f"i{len(list(tmp_path.iterdir()))}"
-        return index_vectors(tmp_path / "x.npy", tmp_path / name, IndexSpec(dims, dtype="float32"), rotation=rotation)
+        return index_vectors(
+            tmp_path / "x.npy", tmp_path / name, IndexSpec(dims, dtype="float32"), rotation=rotation
+        )
 
     return build
 
 
-def test_energy_and_recall_of_vectors_that_live_in_the_last_half(make: Callable[..., Index]) -> None:
+def test_energy_and_recall_of_vectors_that_live_in_the_last_half(
+    make: Callable[..., Index],
+) -> None:
     x = np.zeros((400, 16))
     x[:, 12:] = np.random.default_rng(0).standard_normal((400, 4))
     x[:, 0] = 1e-6
@@ -43,7 +47,10 @@ def test_energy_and_recall_of_vectors_that_live_in_the_last_half(make: Callable[
 
 def test_recall_is_that_of_a_shortlist_by_hand(small_index: Index) -> None:
     check = check_prefixes(small_index)
-    x, short = small_index.embeddings.prefix(64).astype(np.float64), small_index.embeddings.prefix(8).astype(np.float64)
+    x, short = (
+        small_index.embeddings.prefix(64).astype(np.float64),
+        small_index.embeddings.prefix(8).astype(np.float64),
+    )
     rows = np.sort(np.random.default_rng(0).choice(500, 200, replace=False))
     found = []
     for row in rows:
@@ -57,14 +64,18 @@ def test_recall_is_that_of_a_shortlist_by_hand(small_index: Index) -> None:
     assert check.prefixes[0].energy == pytest.approx(energy, abs=1e-5)
 
 
-def test_what_the_check_promises_of_a_rotation_is_what_rotating_gives(make: Callable[..., Index]) -> None:
+def test_what_the_check_promises_of_a_rotation_is_what_rotating_gives(
+    make: Callable[..., Index],
+) -> None:
     rng = np.random.default_rng(3)
     basis, _ = np.linalg.qr(rng.standard_normal((24, 24)))
     x = rng.standard_normal((600, 24)) * np.geomspace(4, 0.1, 24) @ basis
     promised = check_prefixes(make(x, (4, 8))).prefixes
     kept = check_prefixes(make(x, (4, 8), "pca")).prefixes
     for p, r in zip(promised, kept, strict=True):
-        assert r.recall == pytest.approx(p.pca_recall, abs=2e-3) and r.energy == pytest.approx(p.pca_energy, abs=1e-5)
+        assert r.recall == pytest.approx(p.pca_recall, abs=2e-3) and r.energy == pytest.approx(
+            p.pca_energy, abs=1e-5
+        )
     assert promised[0].recall < kept[0].recall
 
 
@@ -79,15 +90,24 @@ def test_neighbours_leave_the_query_out_and_change_changes(small_index: Index) -
 
 def test_few_vectors(make: Callable[..., Index]) -> None:
     check = check_prefixes(make(np.random.default_rng(0).standard_normal((4, 6)), (2,)))
-    assert (check.k, check.shortlist, check.queries, [p.recall for p in check.prefixes]) == (3, 3, 4, [1, 1])
+    assert (check.k, check.shortlist, check.queries, [p.recall for p in check.prefixes]) == (
+        3,
+        3,
+        4,
+        [1, 1],
+    )
     with pytest.raises(DataError, match="holds one vector"):
         check_prefixes(make(np.ones((1, 6)), (2,)))
 
 
-def test_vectors_too_long_to_rotate(make: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrl_search.bench.prefixes.LARGEST", 5)
+def test_vectors_too_long_to_rotate(
+    make: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrl_search.measure.prefixes.LARGEST", 5)
     check = check_prefixes(make(np.random.default_rng(0).standard_normal((30, 6)), (2,)))
-    assert {p.pca_recall for p in check.prefixes} == {p.pca_energy for p in check.prefixes} == {None}
+    assert (
+        {p.pca_recall for p in check.prefixes} == {p.pca_energy for p in check.prefixes} == {None}
+    )
 
 
 FULL = PrefixShare(64, 1, 1, 1, 1)
@@ -109,7 +129,9 @@ ADVICE = [
 
 
 @pytest.mark.parametrize(("prefixes", "own", "rotated", "said"), ADVICE)
-def test_advice_in_words(prefixes: tuple[PrefixShare, ...], own: bool, rotated: bool, said: str) -> None:
+def test_advice_in_words(
+    prefixes: tuple[PrefixShare, ...], own: bool, rotated: bool, said: str
+) -> None:
     assert advice(PrefixCheck(prefixes, 200, 5000, 10, 100), own, rotated) == said
 
 
@@ -120,7 +142,11 @@ def test_advice_says_when_the_corpus_is_small() -> None:
 
 def test_the_command_shows_a_table_and_json(small_index: Index) -> None:
     shown = CliRunner().invoke(app, ["info", str(small_index.folder), "--check"])
-    assert shown.exit_code == 0 and "PCA recall@10" in shown.stdout and "200 of 500 rows asked" in shown.stderr
+    assert (
+        shown.exit_code == 0
+        and "PCA recall@10" in shown.stdout
+        and "200 of 500 rows asked" in shown.stderr
+    )
     told = CliRunner().invoke(app, ["info", str(small_index.folder), "--check", "--json"])
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert [line["dims"] for line in lines] == [8, 16, 64] and told.stderr == ""

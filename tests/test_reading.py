@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.data.images import content_hash
-from mrl_search.data.pixels import load_pixels
-from mrl_search.data.reading import Picture, read_pictures
-from mrl_search.data.sources import open_source, subset
 from mrl_search.errors import BrokenImage, DataError, Skipped
+from mrl_search.images.decode import content_hash
+from mrl_search.images.reading import Picture, read_pictures
+from mrl_search.images.sources import open_source, subset
+from mrl_search.training.pixels import load_pixels
 
 
 def _png(grey: int, width: int = 20, height: int = 10) -> bytes:
@@ -48,12 +48,25 @@ def test_pictures_come_in_order_with_all_that_is_known() -> None:
     assert [int(p.pixels[0, 0, 0]) for p in pictures] == [*range(256)] * 2
     assert [p.path for p in pictures[:2]] == ["image 0", "image 1"]
     assert [p.label for p in pictures[:3]] == ["label 0", "label 1", "label 0"]
-    assert (pictures[7].width, pictures[7].height, pictures[7].hash) == (20, 10, content_hash(files[7]))
+    assert (pictures[7].width, pictures[7].height, pictures[7].hash) == (
+        20,
+        10,
+        content_hash(files[7]),
+    )
     assert (pictures[7].pixels.shape, pictures[7].pixels.dtype) == ((4, 4, 3), np.uint8)
 
 
 def test_broken_images_are_skipped_in_their_place() -> None:
-    source = ListSource([_png(1), b"", b"nonsense", BrokenImage("cannot be read: Permission denied"), _png(2)[:45], _png(3)])
+    source = ListSource(
+        [
+            _png(1),
+            b"",
+            b"nonsense",
+            BrokenImage("cannot be read: Permission denied"),
+            _png(2)[:45],
+            _png(3),
+        ]
+    )
     pictures = list(read_pictures(source, 8))
     assert [type(p) for p in pictures] == [Picture, Skipped, Skipped, Skipped, Skipped, Picture]
     assert pictures[1:4] == [
@@ -107,7 +120,9 @@ def test_a_reader_may_stop_early() -> None:
 def test_load_pixels_keeps_what_can_be_decoded_aligned() -> None:
     files = [_png(10), b"", _png(30), _png(40)]
     calls: list[tuple[int, int]] = []
-    pixels = load_pixels(ListSource(files), 6, progress=lambda done, total: calls.append((done, total)))
+    pixels = load_pixels(
+        ListSource(files), 6, progress=lambda done, total: calls.append((done, total))
+    )
     assert pixels.images.shape == (3, 3, 6, 6)
     assert pixels.images[:, :, 0, 0].tolist() == [[10] * 3, [30] * 3, [40] * 3]
     assert pixels.labels == ["label 0", "label 0", "label 1"]

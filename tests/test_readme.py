@@ -8,12 +8,14 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.data.drawn import write_corpus
+from mrl_search.images.drawn import write_corpus
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     pictures = write_corpus(tmp_path / "pictures", 6)
     (tmp_path / "photo.jpg").write_bytes(pictures[0].read_bytes())
@@ -22,7 +24,16 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(code, "README.md", "exec"), {})
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("1 ") and out[0].endswith(str(pictures[0]))
-    assert [line.split()[0] for line in out[-8:]] == ["8", "16", "32", "64", "128", "256", "512", "1024"]
+    assert [line.split()[0] for line in out[-8:]] == [
+        "8",
+        "16",
+        "32",
+        "64",
+        "128",
+        "256",
+        "512",
+        "1024",
+    ]
 
 
 def test_every_command_of_the_readme_exists() -> None:

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 from tiny_runs import noise_pixels, train_tiny
 
-from mrl_search.config import to_mapping
-from mrl_search.data.copies import STANDARD, changed_copy
-from mrl_search.data.drawn import SPECIES, draw_animal
-from mrl_search.data.images import square
-from mrl_search.models.encoder import load_encoder
-from mrl_search.recipes import load_recipe
+from mrl_search.encoders.encoder import load_encoder
+from mrl_search.images.decode import square
+from mrl_search.images.drawn import SPECIES, draw_animal
+from mrl_search.mapping import to_mapping
+from mrl_search.measure.copies import STANDARD, changed_copy
+from mrl_search.training.recipes import load_recipe
 from mrl_search.vectors import prefix
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 SMALL = ["model.dims=[8, 16]", "schedule.batch=8", "objective.instance_from=0"]
 
 
-def test_the_recipes_of_the_bundled_model_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipes_of_the_bundled_model_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # each begins with runs/ and the name of the one before
     for name in ("pets", "pets-refine", "pets-classes", "pets-axes", "pets-joint"):
         epochs = min(1, load_recipe(name).schedule.epochs)
@@ -40,18 +42,32 @@ def test_the_recipe_of_small_pictures_trains_on_them_as_they_are(tmp_path: Path)
 
 def test_the_bundled_model_is_whole_and_finds_changed_copies_of_what_it_never_saw() -> None:
     encoder = load_encoder()
-    assert (encoder.model, encoder.classes, encoder.dims) == ("bundled", ("cat", "dog"), (8, 16, 32, 64, 128, 256, 512, 1024))
+    assert (encoder.model, encoder.classes, encoder.dims) == (
+        "bundled",
+        ("cat", "dog"),
+        (8, 16, 32, 64, 128, 256, 512, 1024),
+    )
     assert set(encoder.heads) == set(encoder.dims) and "pictures" in encoder.training
     drawn = [draw_animal(species, i) for species in SPECIES for i in range(10)]
     pictures = np.stack([square(image, encoder.size) for image in drawn])
     rows = encoder.encode(pictures)
-    np.testing.assert_allclose(encoder.encode(pictures[:, :, ::-1].copy()), rows, atol=1e-3 * np.abs(rows).max())
-    copies = encoder.encode(np.stack([changed_copy(image, encoder.size, i, STANDARD) for i, image in enumerate(drawn)]))
-    found = [(prefix(copies, d) @ prefix(rows, d).T).argmax(axis=1) == np.arange(len(drawn)) for d in (8, 64, 1024)]
+    np.testing.assert_allclose(
+        encoder.encode(pictures[:, :, ::-1].copy()), rows, atol=1e-3 * np.abs(rows).max()
+    )
+    copies = encoder.encode(
+        np.stack([changed_copy(image, encoder.size, i, STANDARD) for i, image in enumerate(drawn)])
+    )
+    found = [
+        (prefix(copies, d) @ prefix(rows, d).T).argmax(axis=1) == np.arange(len(drawn))
+        for d in (8, 64, 1024)
+    ]
     shares = [share.mean() for share in found]
     assert shares[0] > 0.2 and shares[2] > 0.8, shares
 
 
 def test_the_bundled_model_is_no_larger_than_12_megabytes() -> None:
-    folder = resources.files("mrl_search.models") / "bundled"
-    assert sum(len((folder / name).read_bytes()) for name in ("model.safetensors", "model.json")) <= 12_000_000
+    folder = resources.files("mrl_search.encoders") / "bundled"
+    assert (
+        sum(len((folder / name).read_bytes()) for name in ("model.safetensors", "model.json"))
+        <= 12_000_000
+    )

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
 from mrl_search.cli.render import note, show_table
-from mrl_search.index import Index
-from mrl_search.results import BatchHits, Hit, Hits
+from mrl_search.engines import Index
+from mrl_search.search.results import BatchHits, Hit, Hits
 
 
 def batch() -> BatchHits:
-    return BatchHits(np.array([[7, 3], [1, -1]]), np.array([[0.5, 0.25], [0.75, -np.inf]], dtype=np.float32))
+    return BatchHits(
+        np.array([[7, 3], [1, -1]]), np.array([[0.5, 0.25], [0.75, -np.inf]], dtype=np.float32)
+    )
 
 
 def test_a_batch_is_a_sequence_of_hits() -> None:
@@ -71,7 +73,9 @@ def asked(small_index: Index, queries: np.ndarray, tmp_path: Path) -> list[str]:
 def written_to(out: Any, args: list[str], encoding: str = "utf-8") -> subprocess.CompletedProcess:
     code = "from mrl_search.cli.app import app; app()"
     env = {**os.environ, "PYTHONIOENCODING": encoding}
-    return subprocess.run([sys.executable, "-c", code, *args], stdout=out, stderr=subprocess.PIPE, env=env)
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], stdout=out, stderr=subprocess.PIPE, env=env
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
@@ -94,14 +98,18 @@ def test_who_reads_no_further_ends_nothing_badly(asked: list[str], extra: list[s
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_file_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+def test_a_file_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(Index, "open", refuse)
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {asked[-1]} cannot be used: Permission denied.\nhint: ")
+    assert result.stderr.startswith(
+        f"error: {asked[-1]} cannot be used: Permission denied.\nhint: "
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
@@ -115,13 +123,20 @@ def test_a_table_breaks_no_line_and_steers_no_terminal(capsys: pytest.CaptureFix
     path, title = "p" * 500, "a title that is longer than what stands below it"
     show_table(("rank", "path"), [("1", path), ("2", "evil\x1b[2J\n.jpg")], title)
     first, header, one, two = capsys.readouterr().out.splitlines()
-    assert (first, header.split(), one.split(), two.split()) == (title, ["rank", "path"], ["1", path], ["2", r"evil\x1b[2J\n.jpg"])
+    assert (first, header.split(), one.split(), two.split()) == (
+        title,
+        ["rank", "path"],
+        ["1", path],
+        ["2", r"evil\x1b[2J\n.jpg"],
+    )
     note("skipped:\n  evil\x1b[2J.jpg")
     assert capsys.readouterr().err == "skipped:\n  evil\\x1b[2J.jpg\n"
 
 
 @pytest.mark.parametrize("command", ["query", "classify"])
-def test_a_model_that_moved_is_named(small_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_a_model_that_moved_is_named(
+    small_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     class Encoder:
         size, fingerprint = 8, "f00d" * 8
 
@@ -132,7 +147,7 @@ def test_a_model_that_moved_is_named(small_index: Index, tmp_path: Path, monkeyp
             return pictures.reshape(len(pictures), -1)[:, :64].astype(np.float32)
 
     opened: list[str] = []
-    monkeypatch.setattr("mrl_search.models.encoder.load_encoder", Encoder)
+    monkeypatch.setattr("mrl_search.encoders.encoder.load_encoder", Encoder)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     asked = [command, str(tmp_path / "red.png"), "--index", str(small_index.folder)]
     for extra in ([], ["--model", "runs/moved"]):
@@ -142,5 +157,7 @@ def test_a_model_that_moved_is_named(small_index: Index, tmp_path: Path, monkeyp
     refused = CliRunner().invoke(app, [*asked, "--model", "runs/moved"])
     assert refused.exit_code == 1 and "was built with the model counting" in refused.stderr
     np.save(tmp_path / "x.npy", np.ones(64))
-    both = CliRunner().invoke(app, [command, "--vector", str(tmp_path / "x.npy"), *asked[2:], "--model", "runs/moved"])
+    both = CliRunner().invoke(
+        app, [command, "--vector", str(tmp_path / "x.npy"), *asked[2:], "--model", "runs/moved"]
+    )
     assert both.exit_code == 1 and "--model is for pictures" in both.stderr

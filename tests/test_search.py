@@ -8,13 +8,13 @@ from conftest import embedding_set, energy_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.config import Plan
+from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
-from mrl_search.results import BatchHits
 from mrl_search.search import exact, leave_out, search, search_others
-from mrl_search.search.kernel import best
+from mrl_search.search.kernels import best
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
 
 
 def naive(index: Index, query: np.ndarray, plan: Plan) -> list[tuple[int, float]]:
@@ -33,7 +33,17 @@ def naive(index: Index, query: np.ndarray, plan: Plan) -> list[tuple[int, float]
 
 
 @pytest.mark.parametrize(
-    "plan", ["8:10", "16:10", "64:10", "8:40,64:10", "16:30,64:10", "8:100,16:40,64:10", "8:60,16:40,32:30,64:10", "8:500,64:3"]
+    "plan",
+    [
+        "8:10",
+        "16:10",
+        "64:10",
+        "8:40,64:10",
+        "16:30,64:10",
+        "8:100,16:40,64:10",
+        "8:60,16:40,32:30,64:10",
+        "8:500,64:3",
+    ],
 )
 def test_plans_do_what_they_say(small_index: Index, queries: np.ndarray, plan: str) -> None:
     parsed = Plan.parse(plan, 1)
@@ -54,12 +64,17 @@ def test_a_middle_stage_normalises_its_prefix_again(make_index: Callable[..., In
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     assert (unit[:, :2] @ query[0, :2]).argmax() == 1
     assert hits.ids.tolist() == [[0]]
-    np.testing.assert_allclose(hits.scores, [[(3 + 9.5) / np.sqrt(2) / np.hypot(3, 9.5)]], rtol=1e-6)
+    np.testing.assert_allclose(
+        hits.scores, [[(3 + 9.5) / np.sqrt(2) / np.hypot(3, 9.5)]], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dims", [8, 16, 64])
 def test_one_stage_equals_exact_search(small_index: Index, queries: np.ndarray, dims: int) -> None:
-    found, true = search(small_index, queries, Plan.single(dims, 20)), exact(small_index, queries, 20, dims)
+    found, true = (
+        search(small_index, queries, Plan.single(dims, 20)),
+        exact(small_index, queries, 20, dims),
+    )
     np.testing.assert_array_equal(found.ids, true.ids)
     np.testing.assert_array_equal(found.scores, true.scores)
 
@@ -72,31 +87,40 @@ def test_exact_search_by_hand(make_index: Callable[..., Index]) -> None:
     np.testing.assert_allclose(hits.scores, [[1, np.sqrt(0.5), 0, -1]], atol=1e-3)
 
 
-def test_exact_search_does_not_depend_on_its_blocks(small_index: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_search_does_not_depend_on_its_blocks(
+    small_index: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = exact(small_index, queries, 7)
-    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 1024 * 37)
+    monkeypatch.setattr("mrl_search.store.rows.BLOCK", 1024 * 37)
     pieces = exact(small_index, queries, 7)
     np.testing.assert_array_equal(whole.ids, pieces.ids)
     np.testing.assert_array_equal(whole.scores, pieces.scores)
 
 
-def test_recall_never_falls_with_a_longer_shortlist(small_index: Index, queries: np.ndarray) -> None:
+def test_recall_never_falls_with_a_longer_shortlist(
+    small_index: Index, queries: np.ndarray
+) -> None:
     truth = exact(small_index, queries, 10).ids
-    recalls = [recall_at_k(search(small_index, queries, Plan.adaptive(8, n, 64, 10)).ids, truth) for n in (10, 20, 40, 80, 160, 320, 500)]
+    recalls = [
+        recall_at_k(search(small_index, queries, Plan.adaptive(8, n, 64, 10)).ids, truth)
+        for n in (10, 20, 40, 80, 160, 320, 500)
+    ]
     assert recalls == sorted(recalls)
     assert recalls[0] < 0.9
     assert recalls[-1] == 1.0
 
 
 @pytest.mark.parametrize("plan", ["8:10", "64:10", "8:50,64:10", "8:100,16:40,64:10"])
-def test_a_batch_equals_its_single_queries(small_index: Index, queries: np.ndarray, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_equals_its_single_queries(
+    small_index: Index, queries: np.ndarray, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parsed = Plan.parse(plan, 1)
     batch = search(small_index, queries, parsed)
     for i, query in enumerate(queries):
         single = search(small_index, query, parsed)
         np.testing.assert_array_equal(single.ids[0], batch.ids[i])
         np.testing.assert_allclose(single.scores[0], batch.scores[i], atol=1e-6)
-    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 300)
+    monkeypatch.setattr("mrl_search.store.rows.BLOCK", 300)
     np.testing.assert_array_equal(search(small_index, queries, parsed).ids, batch.ids)
 
 
@@ -118,7 +142,9 @@ def test_an_item_finds_itself_first(small_index: Index) -> None:
         np.testing.assert_allclose(hits.scores, 1, atol=1e-6)
 
 
-def test_keep_is_capped_at_the_corpus(make_index: Callable[..., Index], queries: np.ndarray) -> None:
+def test_keep_is_capped_at_the_corpus(
+    make_index: Callable[..., Index], queries: np.ndarray
+) -> None:
     index = make_index(embedding_set(energy_first(np.random.default_rng(0), 5), [None] * 5))
     hits = search(index, queries[:2], Plan.parse("8:100,64:50", 1))
     assert hits.ids.shape == (2, 5)
@@ -127,11 +153,15 @@ def test_keep_is_capped_at_the_corpus(make_index: Callable[..., Index], queries:
 
 
 def test_no_queries(small_index: Index) -> None:
-    assert search(small_index, np.empty((0, 64), dtype=np.float32), Plan.single(8, 3)).ids.shape == (0, 3)
+    assert search(
+        small_index, np.empty((0, 64), dtype=np.float32), Plan.single(8, 3)
+    ).ids.shape == (0, 3)
 
 
 @pytest.mark.parametrize(("copies", "keep"), [(3, 2), (40, 5), (300, 30)])
-def test_equal_scores_are_ordered_and_cut_by_id(make_index: Callable[..., Index], copies: int, keep: int) -> None:
+def test_equal_scores_are_ordered_and_cut_by_id(
+    make_index: Callable[..., Index], copies: int, keep: int
+) -> None:
     rng = np.random.default_rng(1)
     raw = energy_first(rng, 400)
     same = rng.choice(400, copies, replace=False)
@@ -150,33 +180,46 @@ def test_a_cut_among_scores_that_faiss_cannot_tell_apart(make_index: Callable[..
     rotation = np.linalg.qr(rng.standard_normal((64, 64)))[0]
     around = np.concatenate([np.full((300, 1), 2.0), rng.standard_normal((300, 63))], axis=1)
     around[:, 1:] /= np.linalg.norm(around[:, 1:], axis=1, keepdims=True)
-    index = make_index(embedding_set((around @ rotation).astype(np.float32), [None] * 300, dtype="float32"), dims=(64,))
+    index = make_index(
+        embedding_set((around @ rotation).astype(np.float32), [None] * 300, dtype="float32"),
+        dims=(64,),
+    )
     query = rotation[:1].astype(np.float32)
     plan = Plan.single(64, 20)
-    single, batch, true = search(index, query, plan), search(index, np.repeat(query, 50, axis=0), plan), exact(index, query, 20)
+    single, batch, true = (
+        search(index, query, plan),
+        search(index, np.repeat(query, 50, axis=0), plan),
+        exact(index, query, 20),
+    )
     assert np.ptp(index.embeddings.prefix(64) @ query[0]) < 1e-6
     np.testing.assert_array_equal(single.ids, true.ids)
     np.testing.assert_array_equal(batch.ids, np.repeat(true.ids, 50, axis=0))
 
 
-def test_a_long_shortlist_is_scored_in_pieces(small_index: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_shortlist_is_scored_in_pieces(
+    small_index: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan.parse("8:100,64:10", 1)
     whole = search(small_index, queries, plan)
-    monkeypatch.setattr("mrl_search.search.kernel.CACHED", 64 * 7)
+    monkeypatch.setattr("mrl_search.search.kernels.CACHED", 64 * 7)
     pieces = search(small_index, queries, plan)
     np.testing.assert_array_equal(pieces.ids, whole.ids)
     np.testing.assert_array_equal(pieces.scores, whole.scores)
 
 
-def test_a_tie_too_wide_to_settle_still_gives_an_answer(make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrl_search.search.stage.WIDEST", 30)
+def test_a_tie_too_wide_to_settle_still_gives_an_answer(
+    make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrl_search.search.scoring.WIDEST", 30)
     index = make_index(embedding_set(np.ones((200, 8), dtype=np.float32), [None] * 200), dims=(8,))
     hits = search(index, np.ones(8), Plan.single(8, 3))
     assert len(set(hits.ids[0])) == 3
     np.testing.assert_allclose(hits.scores, 1, atol=1e-6)
 
 
-def test_an_approximate_index_that_finds_too_few_fills_up(make_index: Callable[..., Index], queries: np.ndarray) -> None:
+def test_an_approximate_index_that_finds_too_few_fills_up(
+    make_index: Callable[..., Index], queries: np.ndarray
+) -> None:
     raw = energy_first(np.random.default_rng(0), 400)
     index = make_index(embedding_set(raw, [None] * 400), dims=(8,), factory="IVF10,Flat")
     hits = search(index, queries, Plan.parse("8:390,64:380", 1))
@@ -188,8 +231,14 @@ def test_an_approximate_index_that_finds_too_few_fills_up(make_index: Callable[.
 
 
 @pytest.mark.parametrize("factory", ["SQ8", "HNSW16", "PQ4x4"])
-def test_scores_are_cosines_whatever_the_index(make_index: Callable[..., Index], queries: np.ndarray, factory: str) -> None:
-    index = make_index(embedding_set(energy_first(np.random.default_rng(0), 400), [None] * 400), dims=(16,), factory=factory)
+def test_scores_are_cosines_whatever_the_index(
+    make_index: Callable[..., Index], queries: np.ndarray, factory: str
+) -> None:
+    index = make_index(
+        embedding_set(energy_first(np.random.default_rng(0), 400), [None] * 400),
+        dims=(16,),
+        factory=factory,
+    )
     hits = search(index, queries, Plan.single(16, 10))
     q = queries[:, :16] / np.linalg.norm(queries[:, :16], axis=1, keepdims=True)
     expected = np.einsum("nd,nkd->nk", q, index.embeddings.prefix(16)[hits.ids])
@@ -198,7 +247,9 @@ def test_scores_are_cosines_whatever_the_index(make_index: Callable[..., Index],
 
 
 def test_what_cannot_be_searched(small_index: Index, queries: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match=r"This index has dims 8, 16, 64; there is no 32. Nearest: 16."):
+    with pytest.raises(
+        ConfigError, match=r"This index has dims 8, 16, 64; there is no 32. Nearest: 16."
+    ):
         search(small_index, queries, Plan.parse("32:50,64:10", 1))
     with pytest.raises(ConfigError, match=r"Plan 8:50,128:10 reads 128 dims; the vectors have 64."):
         search(small_index, queries, Plan.parse("8:50,128:10", 1))
@@ -207,15 +258,28 @@ def test_what_cannot_be_searched(small_index: Index, queries: np.ndarray) -> Non
     with pytest.raises(DataError, match=r"Row 0 of the vectors is not finite."):
         search(small_index, np.full((1, 64), np.nan), Plan.single(8, 10))
     nothing = np.stack([queries[0], np.zeros(64, dtype=np.float32)])
-    for find in (lambda x: search(small_index, x, Plan.single(8, 10)), lambda x: exact(small_index, x, 3)):
+    for find in (
+        lambda x: search(small_index, x, Plan.single(8, 10)),
+        lambda x: exact(small_index, x, 3),
+    ):
         with pytest.raises(DataError, match=r"Row 1 of the queries is zero: it has no direction\."):
             find(nothing)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(-1, 1, width=16)), unique_by=lambda x: x[0], min_size=1), st.integers(1, 12))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**32 - 1), st.floats(-1, 1, width=16)),
+        unique_by=lambda x: x[0],
+        min_size=1,
+    ),
+    st.integers(1, 12),
+)
 def test_ranking(pairs: list[tuple[int, float]], keep: int) -> None:
-    ids, scores = np.array([[i for i, _ in pairs]]), np.array([[s for _, s in pairs]], dtype=np.float32)
+    ids, scores = (
+        np.array([[i for i, _ in pairs]]),
+        np.array([[s for _, s in pairs]], dtype=np.float32),
+    )
     expected = sorted(pairs, key=lambda p: (-p[1], p[0]))[:keep]
     hits = best(ids, scores, keep)
     assert hits.ids[0].tolist() == [i for i, _ in expected]
@@ -223,15 +287,24 @@ def test_ranking(pairs: list[tuple[int, float]], keep: int) -> None:
 
 
 def test_ranking_puts_what_is_missing_last() -> None:
-    hits = best(np.array([[-1, 4, -1, 2]]), np.array([[-np.inf, -0.5, -np.inf, -0.5]], dtype=np.float32), 3)
+    hits = best(
+        np.array([[-1, 4, -1, 2]]), np.array([[-np.inf, -0.5, -np.inf, -0.5]], dtype=np.float32), 3
+    )
     assert hits.ids.tolist() == [[2, 4, -1]]
 
 
 def test_leaving_out_by_hand() -> None:
-    hits = BatchHits(np.array([[0, 1, 2], [1, 2, -1]]), np.array([[0.9, 0.8, 0.7], [0.9, 0.8, -np.inf]], dtype=np.float32))
-    left = leave_out(hits, np.array(["a", "b", "a"], dtype=object), np.array(["a", "b"], dtype=object), k=2)
+    hits = BatchHits(
+        np.array([[0, 1, 2], [1, 2, -1]]),
+        np.array([[0.9, 0.8, 0.7], [0.9, 0.8, -np.inf]], dtype=np.float32),
+    )
+    left = leave_out(
+        hits, np.array(["a", "b", "a"], dtype=object), np.array(["a", "b"], dtype=object), k=2
+    )
     assert left.ids.tolist() == [[1, -1], [2, -1]]
-    np.testing.assert_array_equal(left.scores, np.array([[0.8, -np.inf], [0.8, -np.inf]], dtype=np.float32))
+    np.testing.assert_array_equal(
+        left.scores, np.array([[0.8, -np.inf], [0.8, -np.inf]], dtype=np.float32)
+    )
 
 
 @pytest.mark.parametrize("plan", ["64:5", "8:30,64:5"])
@@ -247,11 +320,17 @@ def test_every_copy_of_a_query_is_left_out(make_index: Callable[..., Index], pla
     assert (hits.ids >= 0).all()
     assert not (own[hits.ids] == own[:, None]).any()
     if plan == "64:5":
-        true = [[i for i in row if own[i] != own[q]][:5] for q, row in enumerate(exact(index, raw, 60).ids)]
+        true = [
+            [i for i in row if own[i] != own[q]][:5]
+            for q, row in enumerate(exact(index, raw, 60).ids)
+        ]
         assert hits.ids.tolist() == true
 
 
 def test_a_stranger_loses_nothing(small_index: Index, queries: np.ndarray) -> None:
     plan = Plan.parse("8:50,64:5", 1)
     strangers = np.array(["f" * 32] * len(queries), dtype=object)
-    np.testing.assert_array_equal(search_others(small_index, queries, strangers, plan).ids, search(small_index, queries, plan).ids)
+    np.testing.assert_array_equal(
+        search_others(small_index, queries, strangers, plan).ids,
+        search(small_index, queries, plan).ids,
+    )

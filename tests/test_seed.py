@@ -9,21 +9,23 @@ import torch
 from tiny_runs import noise_pixels
 from typer.testing import CliRunner
 
-from mrl_search import training
 from mrl_search.cli.app import app
-from mrl_search.config import AugmentConfig, DataConfig, ModelConfig, ScheduleConfig, to_toml
-from mrl_search.data.augment import blurred, views
-from mrl_search.data.drawn import write_corpus
-from mrl_search.data.splits import split_rows, stratified_split
+from mrl_search.encoders.backbones import FourConvBackbone, build_backbone
+from mrl_search.encoders.checkpoint import load_model
+from mrl_search.encoders.config import ModelConfig
+from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import ConfigError
-from mrl_search.losses import MatryoshkaLoss
-from mrl_search.models.backbones import FourConvBackbone, build_backbone
-from mrl_search.models.checkpoint import load_model
-from mrl_search.models.encoder import load_encoder
-from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
-from mrl_search.models.torchvision_import import import_torchvision
-from mrl_search.recipes import load_recipe
-from mrl_search.training import EpochRecord, train
+from mrl_search.images.drawn import write_corpus
+from mrl_search.mapping import to_toml
+from mrl_search.training import loop as training
+from mrl_search.training.config import AugmentConfig, DataConfig, ScheduleConfig
+from mrl_search.training.loop import EpochRecord, train
+from mrl_search.training.losses import MatryoshkaLoss
+from mrl_search.training.recipes import load_recipe
+from mrl_search.training.splits import split_rows, stratified_split
+from mrl_search.training.views import blurred, views
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -55,7 +57,9 @@ def test_kernels_and_pools_are_those_of_the_seed_and_nothing_is_padded() -> None
     assert [p.kernel_size for p in pools] == [3, 3, 2, 2]
 
 
-@pytest.mark.parametrize(("side", "width", "flat"), [(256, 64, 128 * 16), (128, 64, 128), (113, 8, 16), (200, 8, 16 * 9)])
+@pytest.mark.parametrize(
+    ("side", "width", "flat"), [(256, 64, 128 * 16), (128, 64, 128), (113, 8, 16), (200, 8, 16 * 9)]
+)
 def test_the_reduced_network_keeps_its_proportions(side: int, width: int, flat: int) -> None:
     config = load_recipe("seed-matryoshka", width=width, size=side)
     assert config.model.widths == (width, 2 * width, 2 * width, 2 * width)
@@ -65,8 +69,15 @@ def test_the_reduced_network_keeps_its_proportions(side: int, width: int, flat: 
 
 
 def test_the_heads_are_those_of_the_seed() -> None:
-    shapes = {name: [tuple(h.weight.shape) for h in MatryoshkaHeads(load_recipe(name).model, 2).heads] for name in SEED}
-    assert shapes == {"seed-matryoshka": [(2, d) for d in DIMS], "seed-baseline": [(2, 1024)], "seed-fixed-8": [(2, 8)]}
+    shapes = {
+        name: [tuple(h.weight.shape) for h in MatryoshkaHeads(load_recipe(name).model, 2).heads]
+        for name in SEED
+    }
+    assert shapes == {
+        "seed-matryoshka": [(2, d) for d in DIMS],
+        "seed-baseline": [(2, 1024)],
+        "seed-fixed-8": [(2, 8)],
+    }
     assert build_backbone(load_recipe("seed-fixed-8", width=8).model, 256).project.out_features == 8
 
 
@@ -104,8 +115,12 @@ def test_the_loss_of_tied_heads_by_hand() -> None:
     with torch.no_grad():
         heads.heads[0].weight.copy_(torch.tensor([[2.0, 3.0], [0.0, -1.0]]))
         heads.heads[0].bias.zero_()
-    loss = MatryoshkaLoss(torch.nn.CrossEntropyLoss(), (1, 2), (1.0, 0.5))(heads(torch.ones(1, 2)), torch.tensor([0]))
-    assert loss.item() == pytest.approx(math.log1p(math.exp(-2)) + 0.5 * math.log1p(math.exp(-6)), rel=1e-5)
+    loss = MatryoshkaLoss(torch.nn.CrossEntropyLoss(), (1, 2), (1.0, 0.5))(
+        heads(torch.ones(1, 2)), torch.tensor([0])
+    )
+    assert loss.item() == pytest.approx(
+        math.log1p(math.exp(-2)) + 0.5 * math.log1p(math.exp(-6)), rel=1e-5
+    )
 
 
 # Training
@@ -117,18 +132,27 @@ def test_blur_is_the_gaussian_of_three_by_three() -> None:
     sigma = torch.tensor([0.3, 0.8, 2.0, 0.0])
     got = blurred(images, sigma)
     for i in range(3):
-        assert torch.allclose(got[i], torchvision.gaussian_blur(images[i], [3, 3], [float(sigma[i])]), atol=1e-5)
+        assert torch.allclose(
+            got[i], torchvision.gaussian_blur(images[i], [3, 3], [float(sigma[i])]), atol=1e-5
+        )
     assert torch.equal(got[3], images[3])
     spike = torch.zeros(1, 1, 5, 5)
     spike[0, 0, 2, 2] = 1
     side = math.exp(-0.5 / 0.8**2)
     kernel = torch.tensor([side, 1, side]) / (1 + 2 * side)
-    assert torch.allclose(blurred(spike, torch.tensor([0.8]))[0, 0, 1:4, 1:4], kernel[:, None] * kernel, atol=1e-6)
+    assert torch.allclose(
+        blurred(spike, torch.tensor([0.8]))[0, 0, 1:4, 1:4], kernel[:, None] * kernel, atol=1e-6
+    )
 
 
 def test_blur_is_a_probability_and_changes_no_other_view() -> None:
-    images = torch.randint(0, 256, (300, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    sharp, some, every = (views(images, 8, replace(AugmentConfig(), blur=p), torch.Generator().manual_seed(4)) for p in (0.0, 0.3, 1.0))
+    images = torch.randint(
+        0, 256, (300, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    sharp, some, every = (
+        views(images, 8, replace(AugmentConfig(), blur=p), torch.Generator().manual_seed(4))
+        for p in (0.0, 0.3, 1.0)
+    )
     changed = (some - sharp).abs().amax((1, 2, 3)) > 1e-5
     assert 60 <= int(changed.sum()) <= 120
     assert torch.equal(some[changed], every[changed])  # the same draw decides how much
@@ -143,7 +167,9 @@ def test_the_seed_s_views_are_whole_pictures_that_may_be_mirrored() -> None:
     mirrored = [torch.allclose(v, p.flip(2), atol=1e-4) for v, p in zip(view, plain, strict=True)]
     kept = [torch.allclose(v, p, atol=1e-4) for v, p in zip(view, plain, strict=True)]
     assert [not k for k in kept] == mirrored and 0 < sum(mirrored) < 8
-    assert training.pixel_side(load_recipe("seed-matryoshka")) == 256  # nothing is cut off, so nothing more is decoded
+    assert (
+        training.pixel_side(load_recipe("seed-matryoshka")) == 256
+    )  # nothing is cut off, so nothing more is decoded
     assert training.pixel_side(load_recipe("pets")) == 160
 
 
@@ -155,11 +181,16 @@ def test_the_learning_rate_falls_by_fifteen_percent_after_every_epoch() -> None:
         training._set_rate(optimizer, schedule, step / 45)
         seen.append(optimizer.param_groups[0]["lr"])
     assert seen == pytest.approx([0.0004 * 0.85 ** (step // 3) for step in range(45)])
-    training._set_rate(optimizer, ScheduleConfig(lr=1, warmup=0.5, decay="exponential", epochs=10, gamma=0.5), 0.25)
+    training._set_rate(
+        optimizer, ScheduleConfig(lr=1, warmup=0.5, decay="exponential", epochs=10, gamma=0.5), 0.25
+    )
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.501 * 0.5**2)
 
 
-@pytest.mark.parametrize("setting", ["schedule.decay=linear", "schedule.gamma=0", "schedule.gamma=1.5", "model.heads=shared"])
+@pytest.mark.parametrize(
+    "setting",
+    ["schedule.decay=linear", "schedule.gamma=0", "schedule.gamma=1.5", "model.heads=shared"],
+)
 def test_settings_that_make_no_sense(setting: str) -> None:
     with pytest.raises(ConfigError):
         load_recipe("seed-matryoshka", [setting])
@@ -171,17 +202,22 @@ def test_the_recipes_differ_in_their_prefixes_alone() -> None:
     for other in (two, three):
         assert replace(other, name=one.name, model=one.model) == one
     s = one.schedule
-    assert (s.epochs, s.batch, s.accumulate, s.lr, s.weight_decay, s.decay, s.gamma, s.size(14)) == (
-        15,
-        8,
-        4,
-        4e-4,
-        0.01,
-        "exponential",
-        0.85,
-        256,
+    assert (
+        s.epochs,
+        s.batch,
+        s.accumulate,
+        s.lr,
+        s.weight_decay,
+        s.decay,
+        s.gamma,
+        s.size(14),
+    ) == (15, 8, 4, 4e-4, 0.01, "exponential", 0.85, 256)
+    assert (one.data.min_side, one.data.validation, one.objective.instance, one.augment.blur) == (
+        100,
+        0.1,
+        0.0,
+        1.0,
     )
-    assert (one.data.min_side, one.data.validation, one.objective.instance, one.augment.blur) == (100, 0.1, 0.0, 1.0)
 
 
 SMALL = ["schedule.epochs=3", "schedule.precision=no"]
@@ -190,7 +226,11 @@ SMALL = ["schedule.epochs=3", "schedule.precision=no"]
 @pytest.mark.parametrize("name", SEED)
 def test_a_recipe_runs_and_its_model_comes_back(name: str, tmp_path: Path) -> None:
     config = load_recipe(name, SMALL, 8, 113)
-    records = [r for r in train(noise_pixels(side=113), config, tmp_path, "noise") if isinstance(r, EpochRecord)]
+    records = [
+        r
+        for r in train(noise_pixels(side=113), config, tmp_path, "noise")
+        if isinstance(r, EpochRecord)
+    ]
     assert [list(r.accuracy) for r in records] == [list(config.model.dims)] * 3
     assert all(r.instance_loss == 0 for r in records)
     model, encoder = load_model(tmp_path), load_encoder(str(tmp_path))
@@ -200,7 +240,9 @@ def test_a_recipe_runs_and_its_model_comes_back(name: str, tmp_path: Path) -> No
 
 
 def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    config = load_recipe("seed-matryoshka", [*SMALL, "model.heads=tied", "schedule.gamma=0.5"], 8, 113)
+    config = load_recipe(
+        "seed-matryoshka", [*SMALL, "model.heads=tied", "schedule.gamma=0.5"], 8, 113
+    )
     list(train(noise_pixels(side=113), config, tmp_path / "whole", "noise"))
     run = train(noise_pixels(side=113), config, tmp_path / "killed", "noise")
     for record in run:
@@ -208,8 +250,14 @@ def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> Non
             run.close()
     text = (tmp_path / "killed" / "recipe.toml").read_text()
     assert text == to_toml(config)
-    (tmp_path / "killed" / "recipe.toml").write_text(text.replace("swap = false\n", ""))  # as a version without that setting wrote it
-    assert [r.epoch for r in train(noise_pixels(side=113), config, tmp_path / "killed", "noise") if isinstance(r, EpochRecord)] == [2, 3]
+    (tmp_path / "killed" / "recipe.toml").write_text(
+        text.replace("swap = false\n", "")
+    )  # as a version without that setting wrote it
+    assert [
+        r.epoch
+        for r in train(noise_pixels(side=113), config, tmp_path / "killed", "noise")
+        if isinstance(r, EpochRecord)
+    ] == [2, 3]
     weights = [load_model(tmp_path / name).network.state_dict() for name in ("whole", "killed")]
     assert all(torch.equal(a, weights[1][name]) for name, a in weights[0].items())
 
@@ -217,8 +265,18 @@ def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> Non
 def test_gamma_changes_the_result(tmp_path: Path) -> None:
     for gamma in (0.5, 0.9):
         config = load_recipe("seed-fixed-8", [*SMALL, f"schedule.gamma={gamma}"], 8, 113)
-        list(train(noise_pixels(16, side=113), replace(config, data=DataConfig(validation=0.25)), tmp_path / str(gamma), "noise"))
-    a, b = (load_model(tmp_path / g).network.state_dict()["backbone.project.weight"] for g in ("0.5", "0.9"))
+        list(
+            train(
+                noise_pixels(16, side=113),
+                replace(config, data=DataConfig(validation=0.25)),
+                tmp_path / str(gamma),
+                "noise",
+            )
+        )
+    a, b = (
+        load_model(tmp_path / g).network.state_dict()["backbone.project.weight"]
+        for g in ("0.5", "0.9")
+    )
     assert not torch.equal(a, b)
 
 
@@ -226,13 +284,28 @@ def test_the_two_folds_of_a_half_are_each_other_turned_round() -> None:
     labels, hashes = ["cat", "dog"] * 20, [f"{i:02d}" for i in range(40)]
     one = split_rows(labels, hashes, DataConfig(validation=0.5, split_seed=3))
     two = split_rows(labels, hashes, DataConfig(validation=0.5, split_seed=3, swap=True))
-    assert [r.tolist() for r in one] == [r.tolist() for r in stratified_split(labels, hashes, 0.5, 3)]
-    assert [r.tolist() for r in two] == [r.tolist() for r in one[::-1]] and len(one[0]) == len(one[1]) == 20
+    assert [r.tolist() for r in one] == [
+        r.tolist() for r in stratified_split(labels, hashes, 0.5, 3)
+    ]
+    assert [r.tolist() for r in two] == [r.tolist() for r in one[::-1]] and len(one[0]) == len(
+        one[1]
+    ) == 20
 
 
 def test_width_and_size_are_options_of_train(tmp_path: Path) -> None:
     write_corpus(tmp_path / "pictures", 8, size=120)
-    options = ["--recipe", "seed-fixed-8", "--width", "8", "--size", "113", "--set", "schedule.epochs=1", "--out", str(tmp_path / "run")]
+    options = [
+        "--recipe",
+        "seed-fixed-8",
+        "--width",
+        "8",
+        "--size",
+        "113",
+        "--set",
+        "schedule.epochs=1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = CliRunner().invoke(app, ["train", str(tmp_path / "pictures"), *options])
     assert result.exit_code == 0, result.output
     model = load_model(tmp_path / "run")
@@ -243,7 +316,18 @@ def test_width_and_size_are_options_of_train(tmp_path: Path) -> None:
 
 def test_min_side_is_an_option_of_train(tmp_path: Path) -> None:
     write_corpus(tmp_path / "pictures", 2, size=120)  # over the 100 pixels of the recipe
-    options = ["--recipe", "seed-fixed-8", "--width", "8", "--size", "113", "--min-side", "120", "--out", str(tmp_path / "run")]
+    options = [
+        "--recipe",
+        "seed-fixed-8",
+        "--width",
+        "8",
+        "--size",
+        "113",
+        "--min-side",
+        "120",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = CliRunner().invoke(app, ["train", str(tmp_path / "pictures"), *options])
     assert result.exit_code == 1
     assert "120 x 120 pixels is not over 120 on both sides" in " ".join(result.output.split())

@@ -11,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mrl_search.data import sources
-from mrl_search.data.reading import Picture, read_pictures
-from mrl_search.data.sources import ItemSource, Source, open_source, read_path, subset
 from mrl_search.errors import BrokenImage, DataError
+from mrl_search.images import sources
+from mrl_search.images.reading import Picture, read_pictures
+from mrl_search.images.sources import ItemSource, Source, open_source, read_path, subset
 
 
 @pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`datasets` writes what it reads into a cache; it shall not be the one of whoever runs the tests."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     sources._dataset_source.cache_clear()
@@ -31,14 +33,26 @@ def _png(grey: int) -> bytes:
     return file.getvalue()
 
 
-def _dataset(greys: list[int], label: object = None, column: str = "label", image: str = "image", **more: list) -> datasets.Dataset:
+def _dataset(
+    greys: list[int],
+    label: object = None,
+    column: str = "label",
+    image: str = "image",
+    **more: list,
+) -> datasets.Dataset:
     """Rows of one grey picture each; `label` is a list of class names, a list of values, or None for no column."""
     features = {image: datasets.Image()}
     values: dict[str, list] = {image: [{"bytes": _png(grey), "path": None} for grey in greys]}
     if isinstance(label, tuple):
-        features[column], values[column] = datasets.ClassLabel(names=list(label)), [i % len(label) for i in range(len(greys))]
+        features[column], values[column] = (
+            datasets.ClassLabel(names=list(label)),
+            [i % len(label) for i in range(len(greys))],
+        )
     elif isinstance(label, list):
-        features[column], values[column] = datasets.Value("string" if isinstance(label[0], str) else "int64"), label
+        features[column], values[column] = (
+            datasets.Value("string" if isinstance(label[0], str) else "int64"),
+            label,
+        )
     for name, rows in more.items():
         features[name], values[name] = datasets.Value("string"), rows
     return datasets.Dataset.from_dict(values, features=datasets.Features(features))
@@ -46,12 +60,23 @@ def _dataset(greys: list[int], label: object = None, column: str = "label", imag
 
 def _greys(source: Source) -> list[int]:
     """The pictures' values, read through the source."""
-    return [Image.open(io.BytesIO(source.read(i))).getpixel((0, 0))[0] for i in range(len(source.paths))]
+    return [
+        Image.open(io.BytesIO(source.read(i))).getpixel((0, 0))[0] for i in range(len(source.paths))
+    ]
 
 
 def test_a_folder_is_scanned_recursively_in_the_order_of_its_paths(tmp_path: Path) -> None:
     for i, name in enumerate(
-        ["dog/b.JPG", "cat/z.png", "cat/a.webp", "top.gif", "cat/siamese/s.bmp", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif"]
+        [
+            "dog/b.JPG",
+            "cat/z.png",
+            "cat/a.webp",
+            "top.gif",
+            "cat/siamese/s.bmp",
+            "dog/c.tiff",
+            "dog/d.jpeg",
+            "dog/e.tif",
+        ]
     ):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,18 +86,32 @@ def test_a_folder_is_scanned_recursively_in_the_order_of_its_paths(tmp_path: Pat
     (tmp_path / "folder.jpg").mkdir()
     source = open_source(str(tmp_path))
     assert source.name == str(tmp_path)
-    names = ["cat/a.webp", "cat/siamese/s.bmp", "cat/z.png", "dog/b.JPG", "dog/c.tiff", "dog/d.jpeg", "dog/e.tif", "top.gif"]
+    names = [
+        "cat/a.webp",
+        "cat/siamese/s.bmp",
+        "cat/z.png",
+        "dog/b.JPG",
+        "dog/c.tiff",
+        "dog/d.jpeg",
+        "dog/e.tif",
+        "top.gif",
+    ]
     assert source.paths == [str(tmp_path / name) for name in names]
     assert source.labels == ["cat", "siamese", "cat", "dog", "dog", "dog", "dog", None]
     assert [source.read(i) for i in range(8)] == [bytes([i]) for i in (2, 4, 1, 0, 5, 6, 7, 3)]
 
 
-def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_gives_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "pics").mkdir()
     (tmp_path / "pics" / "a.png").write_bytes(b"a")
     monkeypatch.chdir(tmp_path)
     source = open_source("pics")
-    assert (source.name, list(source.paths)) == (str(tmp_path / "pics"), [str(tmp_path / "pics" / "a.png")])
+    assert (source.name, list(source.paths)) == (
+        str(tmp_path / "pics"),
+        [str(tmp_path / "pics" / "a.png")],
+    )
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_source("~/pics").paths == source.paths
 
@@ -80,7 +119,11 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pyt
 def test_one_file_is_a_source_of_one_image(tmp_path: Path) -> None:
     (tmp_path / "one.PNG").write_bytes(_png(7))
     source = open_source(str(tmp_path / "one.PNG"))
-    assert (list(source.paths), list(source.labels), _greys(source)) == ([str(tmp_path / "one.PNG")], [None], [7])
+    assert (list(source.paths), list(source.labels), _greys(source)) == (
+        [str(tmp_path / "one.PNG")],
+        [None],
+        [7],
+    )
 
 
 def test_an_image_that_cannot_be_read_says_why(tmp_path: Path) -> None:
@@ -102,12 +145,16 @@ def test_an_image_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         ("numbers.parquet", "has no image column; it has x, y", "'image'"),
     ],
 )
-def test_what_is_no_source_is_a_sentence(tmp_path: Path, name: str, message: str, hint: str) -> None:
+def test_what_is_no_source_is_a_sentence(
+    tmp_path: Path, name: str, message: str, hint: str
+) -> None:
     (tmp_path / "empty" / "inner").mkdir(parents=True)
     (tmp_path / "empty" / "readme.txt").write_text("no pictures")
     (tmp_path / "letter.txt").write_text("Dear all")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 but no more")
-    datasets.Dataset.from_dict({"x": [1, 2], "y": ["a", "b"]}).to_parquet(tmp_path / "numbers.parquet")
+    datasets.Dataset.from_dict({"x": [1, 2], "y": ["a", "b"]}).to_parquet(
+        tmp_path / "numbers.parquet"
+    )
     with pytest.raises(DataError) as error:
         open_source(str(tmp_path / name))
     assert message in error.value.message
@@ -136,13 +183,17 @@ def test_a_parquet_file_with_class_names(tmp_path: Path) -> None:
         (None, "", [None, None]),
     ],
 )
-def test_labels_are_names_strings_numbers_or_unknown(tmp_path: Path, label: object, column: str, seen: list) -> None:
+def test_labels_are_names_strings_numbers_or_unknown(
+    tmp_path: Path, label: object, column: str, seen: list
+) -> None:
     _dataset([1, 2], label, column).to_parquet(tmp_path / "x.parquet")
     assert list(open_source(str(tmp_path / "x.parquet")).labels) == seen
 
 
 def test_a_missing_label_is_none(tmp_path: Path) -> None:
-    names = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    names = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
     rows = {"image": [{"bytes": _png(i), "path": None} for i in range(3)], "label": [1, -1, None]}
     datasets.Dataset.from_dict(rows, features=names).save_to_disk(tmp_path / "x")
     assert list(open_source(str(tmp_path / "x")).labels) == ["dog", None, None]
@@ -155,7 +206,9 @@ def test_a_folder_of_parquet_files_is_one_data_set_with_splits(tmp_path: Path) -
     _dataset([3], ("cat", "dog")).to_parquet(folder / "data" / "train-00001-of-00002.parquet")
     _dataset([4, 5], ("cat", "dog")).to_parquet(folder / "data" / "test-00000-of-00001.parquet")
     source = open_source(str(folder))
-    assert list(source.paths) == [f"{folder}#{row}" for row in ("train/0", "train/1", "train/2", "test/0", "test/1")]
+    assert list(source.paths) == [
+        f"{folder}#{row}" for row in ("train/0", "train/1", "train/2", "test/0", "test/1")
+    ]
     assert list(source.labels) == ["cat", "dog", "cat", "cat", "dog"]
     assert _greys(source) == [1, 2, 3, 4, 5]
 
@@ -164,10 +217,15 @@ def test_a_table_without_images_among_pictures_is_passed_over(tmp_path: Path) ->
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "a.png").write_bytes(_png(7))
     (tmp_path / "indexes" / "mine").mkdir(parents=True)
-    pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "indexes" / "mine" / "items.parquet")
+    pq.write_table(
+        pa.table({"path": ["a.png"], "label": ["cat"]}),
+        tmp_path / "indexes" / "mine" / "items.parquet",
+    )
     assert open_source(str(tmp_path)).paths == [str(tmp_path / "cat" / "a.png")]
     _dataset([1]).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match=r"holds images in tables, as .*rows.parquet, and pictures, as .*a.png."):
+    with pytest.raises(
+        DataError, match=r"holds images in tables, as .*rows.parquet, and pictures, as .*a.png."
+    ):
         open_source(str(tmp_path))
 
 
@@ -188,36 +246,53 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
 
 def test_a_column_of_numbers_holds_no_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
-    with pytest.raises(DataError, match=r"The column 'image' of .*numbers.parquet holds .*int64.*, no images."):
+    with pytest.raises(
+        DataError, match=r"The column 'image' of .*numbers.parquet holds .*int64.*, no images."
+    ):
         open_source(str(tmp_path / "numbers.parquet"))
 
 
 def test_a_saved_dataset_and_a_saved_dict(tmp_path: Path) -> None:
     _dataset([1, 2], ("cat", "dog")).save_to_disk(tmp_path / "one")
     one = open_source(str(tmp_path / "one"))
-    assert (list(one.paths), list(one.labels)) == ([f"{tmp_path}/one#train/0", f"{tmp_path}/one#train/1"], ["cat", "dog"])
+    assert (list(one.paths), list(one.labels)) == (
+        [f"{tmp_path}/one#train/0", f"{tmp_path}/one#train/1"],
+        ["cat", "dog"],
+    )
     assert _greys(one) == [1, 2]
-    datasets.DatasetDict({"train": _dataset([3], ("cat",)), "validation": _dataset([4, 5], ("cat",))}).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict(
+        {"train": _dataset([3], ("cat",)), "validation": _dataset([4, 5], ("cat",))}
+    ).save_to_disk(tmp_path / "both")
     both = open_source(str(tmp_path / "both"))
-    assert [path.rpartition("#")[2] for path in both.paths] == ["train/0", "validation/0", "validation/1"]
+    assert [path.rpartition("#")[2] for path in both.paths] == [
+        "train/0",
+        "validation/0",
+        "validation/1",
+    ]
     assert _greys(both) == [3, 4, 5]
 
 
 def test_a_split_without_labels_beside_one_with(tmp_path: Path) -> None:
-    datasets.DatasetDict({"train": _dataset([3], ("cat",)), "test": _dataset([4])}).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict({"train": _dataset([3], ("cat",)), "test": _dataset([4])}).save_to_disk(
+        tmp_path / "both"
+    )
     source = open_source(str(tmp_path / "both"))
     assert list(source.labels) == ["cat", None]
     assert _greys(source) == [3, 4]
 
 
 def test_a_split_without_images_is_a_sentence(tmp_path: Path) -> None:
-    datasets.DatasetDict({"train": _dataset([3]), "test": datasets.Dataset.from_dict({"x": [1]})}).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict(
+        {"train": _dataset([3]), "test": datasets.Dataset.from_dict({"x": [1]})}
+    ).save_to_disk(tmp_path / "both")
     with pytest.raises(DataError, match="has no image column 'image' in its split 'test'"):
         open_source(str(tmp_path / "both"))
 
 
 def test_the_format_a_data_set_was_saved_with_does_not_matter(tmp_path: Path) -> None:
-    _dataset([3, 4], ("cat", "dog")).with_format("numpy", columns=["label"]).save_to_disk(tmp_path / "x")
+    _dataset([3, 4], ("cat", "dog")).with_format("numpy", columns=["label"]).save_to_disk(
+        tmp_path / "x"
+    )
     source = open_source(str(tmp_path / "x"))
     assert list(source.labels) == ["cat", "dog"]
     assert _greys(source) == [3, 4]
@@ -240,8 +315,17 @@ def test_a_column_of_file_names_is_followed(tmp_path: Path) -> None:
 
 
 def test_an_empty_row_and_a_broken_one_are_skipped(tmp_path: Path) -> None:
-    rows = {"image": [{"bytes": _png(1), "path": None}, None, {"bytes": b"junk", "path": None}, {"bytes": _png(2), "path": None}]}
-    datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()})).to_parquet(tmp_path / "x.parquet")
+    rows = {
+        "image": [
+            {"bytes": _png(1), "path": None},
+            None,
+            {"bytes": b"junk", "path": None},
+            {"bytes": _png(2), "path": None},
+        ]
+    }
+    datasets.Dataset.from_dict(
+        rows, features=datasets.Features({"image": datasets.Image()})
+    ).to_parquet(tmp_path / "x.parquet")
     path = f"{tmp_path}/x.parquet"
     pictures = list(read_pictures(open_source(path), 2))
     assert [p.pixels[0, 0, 0] if isinstance(p, Picture) else p.reason for p in pictures] == [
@@ -263,7 +347,15 @@ def test_paths_lead_back_to_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["gone.png", "go#ne.png", "gone.parquet#train/0", "x.parquet#train/9", "x.parquet#test/0", "x.parquet#train/x"]
+    "path",
+    [
+        "gone.png",
+        "go#ne.png",
+        "gone.parquet#train/0",
+        "x.parquet#train/9",
+        "x.parquet#test/0",
+        "x.parquet#train/x",
+    ],
 )
 def test_a_path_that_leads_nowhere_is_a_broken_image(tmp_path: Path, path: str) -> None:
     _dataset([1]).to_parquet(tmp_path / "x.parquet")
@@ -286,20 +378,36 @@ def test_the_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load_dataset(name: str) -> datasets.DatasetDict:
         asked.append(name)
-        return datasets.DatasetDict({"train": _dataset([1, 2], ("cat", "dog")), "test": _dataset([3], ("cat", "dog"))})
+        return datasets.DatasetDict(
+            {"train": _dataset([1, 2], ("cat", "dog")), "test": _dataset([3], ("cat", "dog"))}
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     source = open_source("hub:zoo/pets")
-    assert list(source.paths) == ["hub:zoo/pets#train/0", "hub:zoo/pets#train/1", "hub:zoo/pets#test/0"]
-    assert (source.name, list(source.labels), _greys(source)) == ("hub:zoo/pets", ["cat", "dog", "cat"], [1, 2, 3])
+    assert list(source.paths) == [
+        "hub:zoo/pets#train/0",
+        "hub:zoo/pets#train/1",
+        "hub:zoo/pets#test/0",
+    ]
+    assert (source.name, list(source.labels), _greys(source)) == (
+        "hub:zoo/pets",
+        ["cat", "dog", "cat"],
+        [1, 2, 3],
+    )
     assert read_path("hub:zoo/pets#test/0") == _png(3)
     assert asked == ["zoo/pets"]  # once, and then remembered
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(ConnectionError("Couldn't reach 'zoo/pets' on the Hub\nmore"), "on the Hub."), (ValueError(), "ValueError.")]
+    ("error", "words"),
+    [
+        (ConnectionError("Couldn't reach 'zoo/pets' on the Hub\nmore"), "on the Hub."),
+        (ValueError(), "ValueError."),
+    ],
 )
-def test_a_hub_that_does_not_answer_is_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+def test_a_hub_that_does_not_answer_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
     def load_dataset(name: str) -> None:
         raise error
 
@@ -318,9 +426,13 @@ def test_a_data_set_without_rows_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
         open_source("hub:zoo/nothing")
 
 
-def test_pictures_are_not_decoded_before_they_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pictures_are_not_decoded_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     _dataset([1, 2], ("cat", "dog")).to_parquet(tmp_path / "x.parquet")
-    monkeypatch.setattr(datasets.Image, "decode_example", SimpleNamespace())  # calling it would fail
+    monkeypatch.setattr(
+        datasets.Image, "decode_example", SimpleNamespace()
+    )  # calling it would fail
     assert _greys(open_source(str(tmp_path / "x.parquet"))) == [1, 2]
 
 
@@ -329,12 +441,19 @@ def test_pictures_are_not_decoded_before_they_are_read(monkeypatch: pytest.Monke
 
 def test_another_column_may_hold_the_labels(tmp_path: Path) -> None:
     features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"]), "kind": datasets.Value("string")}
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["a", "b"]),
+            "kind": datasets.Value("string"),
+        }
     )
     picture = Image.new("RGB", (4, 4), "red")
     rows = {"image": [picture] * 3, "label": [0, 1, 0], "kind": ["x", "y", None]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "set.parquet"))
-    plain, other = open_source(str(tmp_path / "set.parquet")), open_source(str(tmp_path / "set.parquet"), "kind")
+    plain, other = (
+        open_source(str(tmp_path / "set.parquet")),
+        open_source(str(tmp_path / "set.parquet"), "kind"),
+    )
     assert (plain.labels, other.labels) == (["a", "b", "a"], ["x", "y", None])
     assert plain.paths == other.paths and plain.read(0) == other.read(0)
     with pytest.raises(DataError, match="has no column 'colour'"):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.data.splits import digest, stratified_split
 from mrl_search.errors import DataError
+from mrl_search.training.splits import digest, stratified_split
 
 
 def _corpus(**counts: int) -> tuple[list[str | None], list[str]]:
@@ -31,7 +31,9 @@ def test_images_without_a_label_are_split_too() -> None:
 
 def test_equal_bytes_stay_on_one_side() -> None:
     labels = ["cat", "dog"] * 60
-    hashes = [f"h{i // 3}" for i in range(120)]  # every picture three times, and each time under both labels
+    hashes = [
+        f"h{i // 3}" for i in range(120)
+    ]  # every picture three times, and each time under both labels
     for seed in range(5):
         train, validation = stratified_split(labels, hashes, 0.3, seed)
         assert not {hashes[i] for i in train} & {hashes[i] for i in validation}
@@ -49,7 +51,10 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     labels, hashes = _corpus(cat=90, dog=60)
     order = np.random.default_rng(1).permutation(150)
     here = {hashes[i] for i in stratified_split(labels, hashes, 0.1, 3)[1]}
-    there = {hashes[order[i]] for i in stratified_split([labels[i] for i in order], [hashes[i] for i in order], 0.1, 3)[1]}
+    there = {
+        hashes[order[i]]
+        for i in stratified_split([labels[i] for i in order], [hashes[i] for i in order], 0.1, 3)[1]
+    }
     assert here == there
 
 
@@ -75,7 +80,10 @@ def test_too_few_images_are_refused(n: int, share: float) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), min_size=20, max_size=80), st.integers(0, 3))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), min_size=20, max_size=80),
+    st.integers(0, 3),
+)
 def test_whatever_the_corpus_the_sides_are_whole(items: list[tuple[str, int]], seed: int) -> None:
     labels, hashes = [a for a, _ in items], [str(b) for _, b in items]
     try:

@@ -11,23 +11,31 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 
-from mrl_search.config import AxesConfig, ModelConfig
-from mrl_search.data.drawn import write_corpus
-from mrl_search.data.pixels import Pixels
+from mrl_search.encoders.checkpoint import load_model
+from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import ConfigError, MrlSearchError
-from mrl_search.models.checkpoint import load_model
-from mrl_search.training import pixel_side, train
+from mrl_search.images.drawn import write_corpus
+from mrl_search.training.config import AxesConfig
+from mrl_search.training.loop import pixel_side, train
+from mrl_search.training.pixels import Pixels
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
-AXES = replace(TINY, model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16), pool="stages"), axes=AxesConfig())
+AXES = replace(
+    TINY, model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16), pool="stages"), axes=AxesConfig()
+)
 
 
 def test_a_run_can_start_from_another(tmp_path: Path) -> None:
     train_tiny(tmp_path / "first")
     begun = change(TINY, init=str(tmp_path / "first"))
-    train_tiny(tmp_path / "second", change(begun, schedule__epochs=1, schedule__lr=1e-12, schedule__embed_size=48))
+    train_tiny(
+        tmp_path / "second",
+        change(begun, schedule__epochs=1, schedule__lr=1e-12, schedule__embed_size=48),
+    )
     first, second = weights_of(tmp_path / "first"), weights_of(tmp_path / "second")
-    assert torch.allclose(first["backbone.project.weight"], second["backbone.project.weight"], atol=1e-6)
+    assert torch.allclose(
+        first["backbone.project.weight"], second["backbone.project.weight"], atol=1e-6
+    )
     assert load_model(tmp_path / "second").size == 48
     with pytest.raises(ConfigError, match="other layers"):
         train_tiny(tmp_path / "third", change(begun, model__dims=(16,)))
@@ -35,7 +43,9 @@ def test_a_run_can_start_from_another(tmp_path: Path) -> None:
 
 
 def test_without_labels_similarity_can_be_learned(tmp_path: Path) -> None:
-    (record,) = train_tiny(tmp_path, change(TINY, objective__label=0.0, schedule__epochs=1), noise_pixels(labels=False))
+    (record,) = train_tiny(
+        tmp_path, change(TINY, objective__label=0.0, schedule__epochs=1), noise_pixels(labels=False)
+    )
     assert load_model(tmp_path).classes == ()
     assert record.accuracy == {} and record.instance_loss > 0
 
@@ -45,7 +55,13 @@ def test_without_labels_axes_can_be_set(tmp_path: Path) -> None:
     train_tiny(tmp_path / "first", change(TINY, objective__label=0.0), bare)
     train_tiny(
         tmp_path / "axes",
-        change(AXES, init=str(tmp_path / "first"), schedule__epochs=0, objective__label=0.0, objective__instance=0.0),
+        change(
+            AXES,
+            init=str(tmp_path / "first"),
+            schedule__epochs=0,
+            objective__label=0.0,
+            objective__instance=0.0,
+        ),
         bare,
     )
     assert weights_of(tmp_path / "axes")["backbone.project.weight"].shape[1] == 80
@@ -96,7 +112,11 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
-        next(train(noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"))
+        next(
+            train(
+                noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"
+            )
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -127,8 +147,8 @@ import sys
 from pathlib import Path
 
 from tiny_runs import TINY, change, noise_pixels
-from mrl_search.objective import Objective
-from mrl_search.training import train
+from mrl_search.training.objective import Objective
+from mrl_search.training.loop import train
 
 out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
@@ -147,9 +167,20 @@ list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label),
 def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a script, or -m and a module, in two processes; `accelerate launch` starts one where there is no GPU."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parent),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
     environment |= {"PATH": "/usr/bin:/bin", "HOME": str(home)}
-    return subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [*launch, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("label", [1.0, 0.0])
@@ -157,22 +188,43 @@ def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     (tmp_path / "run.py").write_text(RUN)
     done = two_processes(tmp_path, str(tmp_path / "run.py"), str(tmp_path / "out"), str(label))
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()
+    ]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert list(lines[0]["accuracy"]) == (["8", "16"] if label else [])
     assert load_model(tmp_path / "out").classes == (("cat", "dog") if label else ())
-    one, other = ([json.loads(line) for line in (tmp_path / f"out-{rank}.jsonl").read_text().splitlines()] for rank in (0, 1))
+    one, other = (
+        [json.loads(line) for line in (tmp_path / f"out-{rank}.jsonl").read_text().splitlines()]
+        for rank in (0, 1)
+    )
     assert len(one) == 3 * 2  # 32 pictures, in batches of eight for each of the two
-    for (weights, pictures, views), (same_weights, other_pictures, other_views) in zip(one, other, strict=True):
+    for (weights, pictures, views), (same_weights, other_pictures, other_views) in zip(
+        one, other, strict=True
+    ):
         assert weights == same_weights and pictures != other_pictures and views != other_views
     assert len({weights for weights, _, _ in one}) == 6
 
 
 def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
     write_corpus(tmp_path / "pictures", 20, size=48)
-    small = ("model.widths=[8,8,16,16]", "model.dims=[8,16]", "schedule.epochs=1", "schedule.batch=8", 'schedule.sizes={"0"=32}')
+    small = (
+        "model.widths=[8,8,16,16]",
+        "model.dims=[8,16]",
+        "schedule.epochs=1",
+        "schedule.batch=8",
+        'schedule.sizes={"0"=32}',
+    )
     settings = [part for setting in small for part in ("--set", setting)]
-    command = ["train", str(tmp_path / "pictures"), "--recipe", "drawn", "--out", str(tmp_path / "run"), *settings]
+    command = [
+        "train",
+        str(tmp_path / "pictures"),
+        "--recipe",
+        "drawn",
+        "--out",
+        str(tmp_path / "run"),
+        *settings,
+    ]
     done = two_processes(tmp_path, "-m", "mrl_search", *command)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (done.stdout + done.stderr).count("model in ") == 1  # one of them speaks

@@ -15,19 +15,23 @@ from safetensors import safe_open
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 from torch import Tensor
 
-from mrl_search import objective, training
-from mrl_search.config import AugmentConfig, ScheduleConfig, to_mapping, to_toml
-from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import digest, stratified_split
+from mrl_search.encoders.encoder import load_encoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
-from mrl_search.models.encoder import load_encoder
-from mrl_search.training import EpochRecord, StepRecord, train
+from mrl_search.mapping import to_mapping, to_toml
+from mrl_search.training import loop as training
+from mrl_search.training import objective
+from mrl_search.training.config import AugmentConfig, ScheduleConfig
+from mrl_search.training.loop import EpochRecord, StepRecord, train
+from mrl_search.training.pixels import Pixels
+from mrl_search.training.splits import digest, stratified_split
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"Training diverged in epoch \d: its loss is not a number."):
+    with pytest.raises(
+        ModelError, match=r"Training diverged in epoch \d: its loss is not a number."
+    ):
         train_tiny(tmp_path, change(TINY, schedule__lr=1e30))
     assert not (tmp_path / "model.json").exists()
 
@@ -54,23 +58,41 @@ def test_it_is_told_where_pictures_that_validate_may_have_trained(tmp_path: Path
 def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
     records = list(train(noise_pixels(), TINY, out, "a list"))
-    assert [type(r) for r in records] == [StepRecord, StepRecord, StepRecord, StepRecord, EpochRecord] * 3
+    assert [type(r) for r in records] == [
+        StepRecord,
+        StepRecord,
+        StepRecord,
+        StepRecord,
+        EpochRecord,
+    ] * 3
     assert [(r.epoch, r.step, r.steps) for r in records if isinstance(r, StepRecord)] == [
         (e, s, 4) for e in (1, 2, 3) for s in (1, 2, 3, 4)
     ]
     assert all(r.rate > 0 for r in records if isinstance(r, StepRecord))
     epochs = [r for r in records if isinstance(r, EpochRecord)]
-    assert [(r.epoch, r.epochs, r.size, r.n_train, r.n_validation) for r in epochs] == [(e, 3, 32, 32, 8) for e in (1, 2, 3)]
+    assert [(r.epoch, r.epochs, r.size, r.n_train, r.n_validation) for r in epochs] == [
+        (e, 3, 32, 32, 8) for e in (1, 2, 3)
+    ]
     for r in epochs:
         assert list(r.accuracy) == [8, 16]
         assert all(a * 8 == round(a * 8) for a in r.accuracy.values())  # of eight images
         assert r.images_per_second == pytest.approx(32 / r.seconds)
-    assert sorted(p.name for p in out.iterdir()) == ["model.json", "model.safetensors", "recipe.toml", "records.jsonl"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "model.json",
+        "model.safetensors",
+        "recipe.toml",
+        "records.jsonl",
+    ]
     assert (out / "recipe.toml").read_text() == to_toml(TINY)
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert lines == [json.loads(json.dumps(asdict(r))) for r in epochs]
     encoder = load_encoder(str(out))
-    assert (encoder.name, encoder.dims, encoder.classes, encoder.size) == ("tiny", (8, 16), ("cat", "dog"), 32)
+    assert (encoder.name, encoder.dims, encoder.classes, encoder.size) == (
+        "tiny",
+        (8, 16),
+        ("cat", "dog"),
+        32,
+    )
     assert encoder.training == {
         "source": "a list", "pictures": digest(noise_pixels().labels, noise_pixels().hashes), "recipe": to_mapping(TINY),
         "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
@@ -84,7 +106,16 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match=r"Another process is at work in"):
         next(train(noise_pixels(), TINY, tmp_path, "a list"))
     first.close()
-    assert len([r for r in train(noise_pixels(), TINY, tmp_path, "a list") if isinstance(r, EpochRecord)]) == 3
+    assert (
+        len(
+            [
+                r
+                for r in train(noise_pixels(), TINY, tmp_path, "a list")
+                if isinstance(r, EpochRecord)
+            ]
+        )
+        == 3
+    )
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:
@@ -121,18 +152,28 @@ def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("epochs", "memory"), [(1, 0), (2, 0), (1, 24)])
-def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(tmp_path: Path, epochs: int, memory: int) -> None:
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, epochs: int, memory: int
+) -> None:
     config = change(TINY, objective__memory=memory)
     whole = train_tiny(tmp_path / "whole", config)
     stop_after(tmp_path / "parts", epochs, config)
-    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["checkpoint.safetensors", "recipe.toml", "records.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
+        "checkpoint.safetensors",
+        "recipe.toml",
+        "records.jsonl",
+    ]
     with pytest.raises(ModelError, match="There is no finished model"):
         load_encoder(str(tmp_path / "parts"))
     rest = train_tiny(tmp_path / "parts", config)
     assert [r.epoch for r in rest] == list(range(epochs + 1, 4))
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     for a, b in zip(whole[epochs:], rest, strict=True):
-        assert (a.label_loss, a.instance_loss, a.accuracy) == (b.label_loss, b.instance_loss, b.accuracy)
+        assert (a.label_loss, a.instance_loss, a.accuracy) == (
+            b.label_loss,
+            b.instance_loss,
+            b.accuracy,
+        )
     lines = (tmp_path / "parts" / "records.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
@@ -164,7 +205,9 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_pat
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
 
-def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save = training._save_checkpoint
 
     def killed(out: Path, network: object, optimizer: object, epoch: int, origin: object) -> None:
@@ -187,7 +230,12 @@ def test_a_checkpoint_holds_the_epoch_the_weights_and_the_optimizer(tmp_path: Pa
         assert file.metadata()["epoch"] == "2"
         keys = set(file.keys())
         assert file.get_tensor("optimizer.0.step").item() == 8
-    assert {"network.backbone.project.weight", "network.heads.heads.0.bias", "optimizer.0.exp_avg", "optimizer.0.exp_avg_sq"} <= keys
+    assert {
+        "network.backbone.project.weight",
+        "network.heads.heads.0.bias",
+        "optimizer.0.exp_avg",
+        "optimizer.0.exp_avg_sq",
+    } <= keys
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
@@ -230,7 +278,12 @@ def _some_without_labels() -> Pixels:
     [
         ({}, _some_without_labels(), DataError, "2 of 40 images have no label"),
         ({}, noise_pixels(labels=False), DataError, "40 of 40 images have no label"),
-        ({"schedule__batch": 33}, noise_pixels(), DataError, "32 training images do not fill one batch of 33"),
+        (
+            {"schedule__batch": 33},
+            noise_pixels(),
+            DataError,
+            "32 training images do not fill one batch of 33",
+        ),
         ({}, noise_pixels(2), DataError, "2 images cannot be split"),
     ],
 )
@@ -243,9 +296,15 @@ def test_what_cannot_be_trained_is_a_sentence_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore:`log_with=:UserWarning")  # accelerate goes on without the tracker
-@pytest.mark.parametrize(("tracker", "words"), [("tensorboard", "'tensorboard' is not installed"), ("abacus", "abacus")])
-def test_a_tracker_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, words: str) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:`log_with=:UserWarning"
+)  # accelerate goes on without the tracker
+@pytest.mark.parametrize(
+    ("tracker", "words"), [("tensorboard", "'tensorboard' is not installed"), ("abacus", "abacus")]
+)
+def test_a_tracker_that_is_not_there_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, words: str
+) -> None:
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(ConfigError) as error:
         next(train(noise_pixels(), TINY, tmp_path / "out", "a list", tracker))
@@ -273,11 +332,20 @@ class Notebook(GeneralTracker):
 
 def test_a_tracker_is_told_every_epoch(tmp_path: Path) -> None:
     notebook = Notebook()
-    records = [r for r in train(noise_pixels(), TINY, tmp_path, "a list", notebook) if isinstance(r, EpochRecord)]
+    records = [
+        r
+        for r in train(noise_pixels(), TINY, tmp_path, "a list", notebook)
+        if isinstance(r, EpochRecord)
+    ]
     assert notebook.told == [
         (
             r.epoch,
-            {"label_loss": r.label_loss, "instance_loss": r.instance_loss, "accuracy/8": r.accuracy[8], "accuracy/16": r.accuracy[16]},
+            {
+                "label_loss": r.label_loss,
+                "instance_loss": r.instance_loss,
+                "accuracy/8": r.accuracy[8],
+                "accuracy/16": r.accuracy[16],
+            },
         )
         for r in records
     ]
@@ -291,7 +359,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """What views were drawn: images, side before, side after, for each call."""
     calls: list[tuple[int, int, int]] = []
 
-    def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    def views(
+        images: Tensor, size: int, config: AugmentConfig, generator: torch.Generator
+    ) -> Tensor:
         calls.append((len(images), images.shape[-1], size))
         return real(images, size, config, generator)
 
@@ -300,11 +370,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     return calls
 
 
-def test_instance_similarity_takes_two_views_and_labels_alone_take_one(tmp_path: Path, drawn: list[tuple[int, int, int]]) -> None:
+def test_instance_similarity_takes_two_views_and_labels_alone_take_one(
+    tmp_path: Path, drawn: list[tuple[int, int, int]]
+) -> None:
     train_tiny(tmp_path / "two", change(TINY, schedule__epochs=1))
     assert drawn == [(8, 40, 32)] * 8
     drawn.clear()
-    (record,) = train_tiny(tmp_path / "one", change(TINY, schedule__epochs=1, objective__instance=0.0))
+    (record,) = train_tiny(
+        tmp_path / "one", change(TINY, schedule__epochs=1, objective__instance=0.0)
+    )
     assert drawn == [(8, 40, 32)] * 4
     assert record.instance_loss == 0
     assert record.label_loss > 0
@@ -318,7 +392,9 @@ def test_sizes_grow_from_epoch_to_epoch(tmp_path: Path, drawn: list[tuple[int, i
     assert load_encoder(str(tmp_path)).size == 40
 
 
-def test_a_run_with_sizes_goes_on_at_the_right_size(tmp_path: Path, drawn: list[tuple[int, int, int]]) -> None:
+def test_a_run_with_sizes_goes_on_at_the_right_size(
+    tmp_path: Path, drawn: list[tuple[int, int, int]]
+) -> None:
     config = change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
     run = train(noise_pixels(side=50), config, tmp_path, "a list")
     for record in run:
@@ -385,7 +461,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor], setting: str) -> None:
+def test_every_setting_changes_the_result(
+    tmp_path: Path, base: dict[str, Tensor], setting: str
+) -> None:
     train_tiny(tmp_path, change(change(TINY, schedule__epochs=1), **SETTINGS[setting]))
     assert not same(weights_of(tmp_path), base)
 
@@ -406,7 +484,11 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
         "distil",
     }
     config = to_mapping(TINY)
-    names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
+    names = {"seed", "name", "weak"} | {
+        key
+        for section in ("model", "data", "augment", "objective", "schedule")
+        for key in config[section]
+    }
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
 
 
@@ -434,13 +516,17 @@ def test_without_warm_up_the_learning_rate_starts_at_its_peak() -> None:
     assert _rate(ScheduleConfig(lr=0.4, warmup=0.0), 0.0) == pytest.approx(0.4)
 
 
-def test_the_rate_is_set_at_every_step_and_weight_decay_spares_norms_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_is_set_at_every_step_and_weight_decay_spares_norms_and_biases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[float] = []
     groups: list[list[tuple[float, set[int]]]] = []
 
     def spy(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, share: float) -> None:
         done.append(share)
-        groups.append([(g["weight_decay"], {p.ndim for p in g["params"]}) for g in optimizer.param_groups])
+        groups.append(
+            [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in optimizer.param_groups]
+        )
 
     monkeypatch.setattr(training, "_set_rate", spy)
     train_tiny(tmp_path)
@@ -448,18 +534,24 @@ def test_the_rate_is_set_at_every_step_and_weight_decay_spares_norms_and_biases(
     assert groups[0] == [(0.05, {2, 4}), (0.0, {1})]
 
 
-def test_the_pixels_of_an_epoch_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixels_of_an_epoch_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """accelerate remembers the loaders that it prepared; a copy of all images an epoch would fill the memory."""
     made: list[training.accelerate.Accelerator] = []
     accelerator = training._accelerator
-    monkeypatch.setattr(training, "_accelerator", lambda *args: made.append(accelerator(*args)) or made[-1])
+    monkeypatch.setattr(
+        training, "_accelerator", lambda *args: made.append(accelerator(*args)) or made[-1]
+    )
     run = train(noise_pixels(), TINY, tmp_path, "a list")
     assert [len(made[0]._dataloaders) for r in run if isinstance(r, EpochRecord)] == [0, 0, 0]
 
 
 def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
     """With the first prefix alone in the loss, the head of the second never moves (nor decays: its gradient is nought)."""
-    config = change(TINY, schedule__epochs=1, schedule__weight_decay=0.0, objective__weights=(1.0, 0.0))
+    config = change(
+        TINY, schedule__epochs=1, schedule__weight_decay=0.0, objective__weights=(1.0, 0.0)
+    )
     train_tiny(tmp_path / "a", config)
     train_tiny(tmp_path / "b", change(config, schedule__lr=0.02))
     a, b = weights_of(tmp_path / "a"), weights_of(tmp_path / "b")
@@ -473,14 +565,25 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
-def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_learns_from_a_model_alone_sees_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training, "split_rows", lambda *_: (np.arange(32), np.arange(32, 40)))
     train_tiny(tmp_path / "teacher")
     right = noise_pixels()
     wrong = replace(right, labels=right.labels[::-1])  # every cat a dog
     weights = {}
-    for distil, pixels, name in ((1.0, right, "a"), (1.0, wrong, "b"), (0.5, right, "c"), (0.5, wrong, "d")):
-        train_tiny(tmp_path / name, change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil), pixels)
+    for distil, pixels, name in (
+        (1.0, right, "a"),
+        (1.0, wrong, "b"),
+        (0.5, right, "c"),
+        (0.5, wrong, "d"),
+    ):
+        train_tiny(
+            tmp_path / name,
+            change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil),
+            pixels,
+        )
         weights[name] = weights_of(tmp_path / name)
     assert same(weights["a"], weights["b"])
     assert not same(weights["a"], weights["c"])
@@ -488,13 +591,17 @@ def test_who_learns_from_a_model_alone_sees_no_label(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
-def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(tmp_path: Path) -> None:
+def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(
+    tmp_path: Path,
+) -> None:
     long = change(TINY, seed=1, schedule__epochs=12)
     train_tiny(tmp_path / "teacher", long)
     wrong = replace(noise_pixels(), labels=noise_pixels().labels[::-1])
     config = change(long, init=str(tmp_path / "teacher"))
     forgot = train_tiny(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
-    kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[16]
+    kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[
+        16
+    ]
     assert kept <= 0.25 < 0.5 <= forgot  # only who learns from labels alone takes cats for dogs
 
 
@@ -507,7 +614,11 @@ def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: P
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
 
 
-@pytest.mark.parametrize("changes", [{"objective__distil": 0.5}, {"init": "a", "objective__distil": 1.5}])
+@pytest.mark.parametrize(
+    "changes", [{"objective__distil": 0.5}, {"init": "a", "objective__distil": 1.5}]
+)
 def test_what_cannot_be_distilled_is_a_sentence(changes: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"wants a model to learn from in init|distil a share of 1"):
+    with pytest.raises(
+        ConfigError, match=r"wants a model to learn from in init|distil a share of 1"
+    ):
         change(TINY, **changes)

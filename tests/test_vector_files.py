@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import DataError
-from mrl_search.vector_files import VectorSource, open_vectors, read_queries
+from mrl_search.store.vector_files import VectorSource, open_vectors, read_queries
 from mrl_search.vectors import unit_rows
 
 DTYPES = ["float16", "float32", "float64"]
@@ -25,20 +25,28 @@ def table(x: np.ndarray, kind: str, name: str = "emb") -> pa.Table:
     flat = pa.array(x.reshape(-1))
     if kind == "fixed":
         return pa.table({name: pa.FixedSizeListArray.from_arrays(flat, x.shape[1])})
-    offsets = pa.array(np.arange(len(x) + 1) * x.shape[1], pa.int32() if kind == "list" else pa.int64())
-    return pa.table({name: (pa.ListArray if kind == "list" else pa.LargeListArray).from_arrays(offsets, flat)})
+    offsets = pa.array(
+        np.arange(len(x) + 1) * x.shape[1], pa.int32() if kind == "list" else pa.int64()
+    )
+    return pa.table(
+        {name: (pa.ListArray if kind == "list" else pa.LargeListArray).from_arrays(offsets, flat)}
+    )
 
 
 def all_rows(source: VectorSource) -> np.ndarray:
     return np.concatenate(list(source.read()))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     n=st.integers(1, 40), dim=st.integers(1, 17), dtype=st.sampled_from(DTYPES),
     kind=st.sampled_from(["npy", "shards", "list", "large", "fixed"]), order=st.sampled_from("CF"), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_rows_come_back_as_they_were(tmp_path: Path, n: int, dim: int, dtype: str, kind: str, order: str, seed: int) -> None:
+def test_rows_come_back_as_they_were(
+    tmp_path: Path, n: int, dim: int, dtype: str, kind: str, order: str, seed: int
+) -> None:
     x = rows(n, dim, dtype, seed) + np.asarray(0.01, dtype)
     x[x == 0] = 1
     if kind == "npy":
@@ -60,8 +68,10 @@ def test_rows_come_back_as_they_were(tmp_path: Path, n: int, dim: int, dtype: st
 
 
 @pytest.mark.parametrize("kind", ["list", "fixed"])
-def test_small_batches_and_slices_keep_the_rows_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr("mrl_search.embeddings.BLOCK", 18)
+def test_small_batches_and_slices_keep_the_rows_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("mrl_search.store.rows.BLOCK", 18)
     pq.write_table(table(rows(), kind), tmp_path / "x.parquet")
     np.save(tmp_path / "x.npy", rows())
     for name in ("x.parquet", "x.npy"):
@@ -71,7 +81,9 @@ def test_small_batches_and_slices_keep_the_rows_apart(tmp_path: Path, monkeypatc
     bad = rows().tolist()
     bad[10] = bad[10][:5]
     pq.write_table(pa.table({"emb": bad}), tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match=r"Row 10 of .*bad.parquet#emb has 5 numbers; the first has 6"):
+    with pytest.raises(
+        DataError, match=r"Row 10 of .*bad.parquet#emb has 5 numbers; the first has 6"
+    ):
         all_rows(open_vectors(tmp_path / "bad.parquet"))
     broken = rows()
     broken[11, 2] = np.nan
@@ -82,7 +94,9 @@ def test_small_batches_and_slices_keep_the_rows_apart(tmp_path: Path, monkeypatc
 
 def test_a_column_is_named_where_there_are_several(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    pq.write_table(pa.table({"title": ["a"] * 20, "one": list(rows()), "two": list(rows(dim=4, seed=1))}), path)
+    pq.write_table(
+        pa.table({"title": ["a"] * 20, "one": list(rows()), "two": list(rows(dim=4, seed=1))}), path
+    )
     np.testing.assert_array_equal(all_rows(open_vectors(f"{path}#two")), rows(dim=4, seed=1))
     with pytest.raises(DataError, match="several columns of vectors: one, two") as error:
         open_vectors(path)
@@ -107,7 +121,9 @@ def shards(*parts: np.ndarray) -> Callable[[Path], Path]:
     return write
 
 
-def column(values: list, name: str = "emb", ask: str = "", kind: pa.DataType | None = None) -> Callable[[Path], str]:
+def column(
+    values: list, name: str = "emb", ask: str = "", kind: pa.DataType | None = None
+) -> Callable[[Path], str]:
     def write(folder: Path) -> str:
         pq.write_table(pa.table({name: pa.array(values, kind)}), folder / "x.parquet")
         return f"{folder / 'x.parquet'}{ask}"
@@ -144,19 +160,35 @@ BAD = [
     (save(changed(7, np.nan)), "Row 7 of .*x.npy is not finite", "Leave such rows out"),
     (save(changed(3, np.inf, "float16")), "Row 3 of .*x.npy is not finite", "Leave such rows out"),
     (save(changed(4, 0)), "Row 4 of .*x.npy is zero: it has no direction", "Leave such rows out"),
-    (save(changed(5, 1e200, "float64")), r"Row 5 of .*x.npy has numbers of up to 1e\+200", "Multiply all rows"),
-    (save(changed(6, 1e-60, "float64")), r"Row 6 of .*x.npy has numbers of up to 1e-60", "Multiply all rows"),
+    (
+        save(changed(5, 1e200, "float64")),
+        r"Row 5 of .*x.npy has numbers of up to 1e\+200",
+        "Multiply all rows",
+    ),
+    (
+        save(changed(6, 1e-60, "float64")),
+        r"Row 6 of .*x.npy has numbers of up to 1e-60",
+        "Multiply all rows",
+    ),
     (shards(rows(), changed(2, np.nan)), "Row 2 of .*1.npy is not finite", "Leave"),
     (shards(rows(), rows(dim=7)), "1.npy has rows of 7 numbers; 0.npy has 6", "one model"),
     (shards(), "There is no .npy file in", "Shards"),
     (save(rows().astype(">f4")), "byte order of another machine", "astype"),
     (save(np.ones((4, 3), dtype=np.int8)), "x.npy holds int8; vectors are float16", "astype"),
-    (save(np.ones((4, 3), dtype=np.longdouble)), "vectors are float16, float32 or float64", "astype"),
+    (
+        save(np.ones((4, 3), dtype=np.longdouble)),
+        "vectors are float16, float32 or float64",
+        "astype",
+    ),
     (save(np.ones((4, 3), dtype=complex)), "holds complex128", "astype"),
     (save(np.ones(4, dtype=np.float32)), r"has shape \(4,\)", "one row a vector"),
     (save(np.ones((4, 0), dtype=np.float32)), r"has shape \(4, 0\)", "one row a vector"),
     (save(np.ones((0, 4), dtype=np.float32)), "is empty", ""),
-    (save(np.array([[{}]], dtype=object)), "x.npy cannot be read as .npy: it is no array of numbers", "np.save"),
+    (
+        save(np.array([[{}]], dtype=object)),
+        "x.npy cannot be read as .npy: it is no array of numbers",
+        "np.save",
+    ),
     (raw("x.npy", b"no array"), "x.npy cannot be read as .npy", "np.save"),
     (raw("x.npy", b""), "x.npy cannot be read as .npy", "np.save"),
     (cut_short, "x.npy cannot be read as .npy", "np.save"),
@@ -173,13 +205,19 @@ BAD = [
     (column([None, [1.0, 2.0]]), "Row 0 of .*#emb has no numbers", "one length"),
     (column([[1.0, 2.0], [1.0, None]]), "Row 1 of .*#emb holds a null", "fill the gap"),
     (column([[1.0, 2.0], [0.0, 0.0]]), "Row 1 of .*x.parquet is zero", "Leave"),
-    (column([[1.0, 2.0], None], kind=pa.list_(pa.float32(), 2)), "Row 1 of .*#emb has no vector", "one length"),
+    (
+        column([[1.0, 2.0], None], kind=pa.list_(pa.float32(), 2)),
+        "Row 1 of .*#emb has no vector",
+        "one length",
+    ),
     (column([], kind=pa.list_(pa.float32())), "x.parquet is empty", ""),
 ]
 
 
 @pytest.mark.parametrize(("write", "said", "hint"), BAD)
-def test_what_cannot_be_used_is_named(tmp_path: Path, write: Callable[[Path], Path | str], said: str, hint: str) -> None:
+def test_what_cannot_be_used_is_named(
+    tmp_path: Path, write: Callable[[Path], Path | str], said: str, hint: str
+) -> None:
     where = write(tmp_path)
     with pytest.raises(DataError, match=said) as error:
         all_rows(open_vectors(where))

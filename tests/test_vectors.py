@@ -9,7 +9,11 @@ from hypothesis.extra.numpy import arrays
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.vectors import check_dims, l2_normalize, nearest, prefix, rows_of
 
-ROWS = arrays(np.float32, (5, 12), elements=st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3))
+ROWS = arrays(
+    np.float32,
+    (5, 12),
+    elements=st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3),
+)
 
 
 def test_normalised_rows_by_hand() -> None:
@@ -21,7 +25,9 @@ def test_normalised_rows_by_hand() -> None:
 @pytest.mark.parametrize("length", [1e-44, 1e-30, 1e25, 1e38])
 def test_rows_of_any_length_become_unit_length(length: float) -> None:
     x = np.array([[length, -length, 0], [3, 0, 4], [0, 0, 0]], dtype=np.float32)
-    np.testing.assert_allclose(l2_normalize(x), [[0.5**0.5, -(0.5**0.5), 0], [0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        l2_normalize(x), [[0.5**0.5, -(0.5**0.5), 0], [0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6
+    )
 
 
 def test_a_prefix_is_of_unit_length_again() -> None:
@@ -40,12 +46,16 @@ def test_prefixes_nest(x: np.ndarray, a: int, b: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(ROWS, st.integers(1, 12))
 def test_a_row_does_not_depend_on_its_batch(x: np.ndarray, dims: int) -> None:
-    np.testing.assert_array_equal(prefix(x, dims), np.concatenate([prefix(row[None], dims) for row in x]))
+    np.testing.assert_array_equal(
+        prefix(x, dims), np.concatenate([prefix(row[None], dims) for row in x])
+    )
 
 
 @pytest.mark.parametrize("dims", [0, -1, 4])
 def test_no_such_prefix(dims: int) -> None:
-    with pytest.raises(ConfigError, match=f"A prefix of {dims} dims cannot be taken from vectors of 3."):
+    with pytest.raises(
+        ConfigError, match=f"A prefix of {dims} dims cannot be taken from vectors of 3."
+    ):
         prefix(np.ones((2, 3), dtype=np.float32), dims)
 
 
@@ -59,7 +69,11 @@ def test_rows_of_gives_float32_rows() -> None:
 @pytest.mark.parametrize(
     ("x", "dim", "message"),
     [
-        (np.ones((2, 2, 2)), None, "Vectors must be an .n, dim. array of numbers, not float64 of shape .2, 2, 2.."),
+        (
+            np.ones((2, 2, 2)),
+            None,
+            "Vectors must be an .n, dim. array of numbers, not float64 of shape .2, 2, 2..",
+        ),
         (np.array([["a"]]), None, "array of numbers"),
         (np.ones((2, 3)), 4, "These vectors have 3 dims; the index has 4."),
         (np.array([[0.0, 1.0], [0.0, np.nan]]), None, "Row 1 of the vectors is not finite."),
@@ -78,7 +92,13 @@ def test_dims_are_put_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dims", "message"), [([], "distinct positive"), ([8, 8], "distinct"), ([0, 8], "positive"), ([8, 65], "no prefix of 65")]
+    ("dims", "message"),
+    [
+        ([], "distinct positive"),
+        ([8, 8], "distinct"),
+        ([0, 8], "positive"),
+        ([8, 65], "no prefix of 65"),
+    ],
 )
 def test_unusable_dims(dims: list[int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

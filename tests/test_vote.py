@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.results import BatchHits
 from mrl_search.search import Weighting, vote
+from mrl_search.search.results import BatchHits
 
 LABELS = np.array(["cat", "cat", "dog", "dog", "dog", None], dtype=object)
 
@@ -23,7 +23,9 @@ def test_softmax_weights_by_hand() -> None:
     cat, dog = math.exp(0.9 / 0.5), 2 * math.exp(0.5 / 0.5)
     assert v.label == "cat"
     assert v.confidence == pytest.approx(cat / (cat + dog), rel=1e-6)
-    assert dict(v.shares) == pytest.approx({"cat": cat / (cat + dog), "dog": dog / (cat + dog)}, rel=1e-6)
+    assert dict(v.shares) == pytest.approx(
+        {"cat": cat / (cat + dog), "dog": dog / (cat + dog)}, rel=1e-6
+    )
 
 
 def test_majority_counts_heads() -> None:
@@ -67,8 +69,14 @@ def test_temperature_is_positive(temperature: float) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=5), st.floats(1e-6, 10), st.sampled_from(Weighting))
-def test_shares_are_a_distribution(scores: list[float], temperature: float, weighting: Weighting) -> None:
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=5),
+    st.floats(1e-6, 10),
+    st.sampled_from(Weighting),
+)
+def test_shares_are_a_distribution(
+    scores: list[float], temperature: float, weighting: Weighting
+) -> None:
     [v] = vote(hits(list(range(len(scores))), scores), LABELS, temperature, weighting)
     assert sum(v.shares.values()) == pytest.approx(1)
     assert v.confidence == max(v.shares.values()) == v.shares[str(v.label)]

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mrl_search.config import DataConfig, ModelConfig, ScheduleConfig, TrainConfig
-from mrl_search.data.pixels import Pixels
-from mrl_search.training import EpochRecord, train
+from mrl_search.encoders.config import ModelConfig
+from mrl_search.training.config import DataConfig, ScheduleConfig, TrainConfig
+from mrl_search.training.loop import EpochRecord, train
+from mrl_search.training.pixels import Pixels
 
 TINY = TrainConfig(
     name="tiny",
@@ -26,19 +27,30 @@ def noise_pixels(n: int = 40, labels: bool = True, side: int = 40) -> Pixels:
     images[::2, 0] += 90
     images[1::2, 2] += 90
     names: list[str | None] = [("cat", "dog")[i % 2] if labels else None for i in range(n)]
-    return Pixels(torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [], list(range(n)))
+    return Pixels(
+        torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [], list(range(n))
+    )
 
 
 def change(config: TrainConfig, **changes: object) -> TrainConfig:
     """`config` with `section__key=value` changed."""
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        config = replace(config, **{section: replace(getattr(config, section), **{name: value}) if name else value})
+        config = replace(
+            config,
+            **{section: replace(getattr(config, section), **{name: value}) if name else value},
+        )
     return config
 
 
-def train_tiny(out: Path, config: TrainConfig = TINY, pixels: Pixels | None = None) -> list[EpochRecord]:
-    return [r for r in train(pixels or noise_pixels(), config, out, "a list") if isinstance(r, EpochRecord)]
+def train_tiny(
+    out: Path, config: TrainConfig = TINY, pixels: Pixels | None = None
+) -> list[EpochRecord]:
+    return [
+        r
+        for r in train(pixels or noise_pixels(), config, out, "a list")
+        if isinstance(r, EpochRecord)
+    ]
 
 
 def stop_after(out: Path, epochs: int, config: TrainConfig = TINY) -> None:

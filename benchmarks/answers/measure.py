@@ -17,11 +17,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.bench.records import environment
-from mrl_search.config import Plan
-from mrl_search.index import Index
+from mrl_search.engines import Index
+from mrl_search.measure.records import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import certify, exact, exact_pruned, kernel, search, search_adaptive
+from mrl_search.search import certify, exact, exact_pruned, kernels, search, search_adaptive
+from mrl_search.search.plan import Plan
 
 K, QUERIES, TIMED, ROUNDS = 10, 500, 50, 3
 SHORTLISTS = (50, 200, 1000)
@@ -30,12 +30,18 @@ SHARES = (0.5, 0.1, 0.01, 0.0001)
 
 def queries_of(index: Index) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
-    rows = index.embeddings.prefix(index.dim, rng.choice(len(index), min(QUERIES, len(index)), replace=False))
-    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(axis=0)  # as strong as the vectors are in each dim
+    rows = index.embeddings.prefix(
+        index.dim, rng.choice(len(index), min(QUERIES, len(index)), replace=False)
+    )
+    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(
+        axis=0
+    )  # as strong as the vectors are in each dim
     return rows + np.float32(0.2) * noise
 
 
-def p50(jobs: Mapping[str, Callable[[NDArray[np.float32]], object]], queries: NDArray[np.float32]) -> dict[str, float]:
+def p50(
+    jobs: Mapping[str, Callable[[NDArray[np.float32]], object]], queries: NDArray[np.float32]
+) -> dict[str, float]:
     times = {name: np.empty((ROUNDS, TIMED)) for name in jobs}
     for job in jobs.values():
         job(queries[:1])
@@ -55,7 +61,10 @@ def proofs(index: Index, queries: NDArray[np.float32]) -> list[dict[str, Any]]:
             plan = Plan.adaptive(dims, min(keep, len(index)), index.dim, K)
             hits = certify(index, queries, plan)
             assert hits.proven is not None
-            lies = sum(not set(i[p].tolist()) <= set(t.tolist()) for i, p, t in zip(hits.ids, hits.proven, truth.ids, strict=True))
+            lies = sum(
+                not set(i[p].tolist()) <= set(t.tolist())
+                for i, p, t in zip(hits.ids, hits.proven, truth.ids, strict=True)
+            )
             found.append({
                 "what": "proofs", "plan": str(plan), "recall": recall_at_k(hits.ids, truth.ids), "hits_proven": float(hits.proven.mean()),
                 "queries_proven": float(hits.proven.all(axis=1).mean()), "lies": lies,
@@ -89,21 +98,35 @@ def costs(index: Index, queries: NDArray[np.float32]) -> list[dict[str, Any]]:
     }  # fmt: skip
     rng, allowed = np.random.default_rng(1), {}
     for share in SHARES:
-        allowed[share] = np.sort(rng.choice(len(index), max(1, round(share * len(index))), replace=False))
-        jobs[f"plan {plan}, {share:.2%} allowed"] = lambda q, rows=allowed[share]: search(index, q, plan, rows)
+        allowed[share] = np.sort(
+            rng.choice(len(index), max(1, round(share * len(index))), replace=False)
+        )
+        jobs[f"plan {plan}, {share:.2%} allowed"] = lambda q, rows=allowed[share]: search(
+            index, q, plan, rows
+        )
     wrong = 0
     for rows in allowed.values():
         hits = search(index, queries[:100], Plan.single(plan.dims[0], K), rows)
-        wrong += int((hits.ids != exact(index, queries[:100], K, plan.dims[0], rows).ids).any(axis=1).sum())
-    return [{"what": "costs", "p50_ms": p50(jobs, queries), "filtered_answers_that_differ_from_brute_force": wrong}]
+        wrong += int(
+            (hits.ids != exact(index, queries[:100], K, plan.dims[0], rows).ids).any(axis=1).sum()
+        )
+    return [
+        {
+            "what": "costs",
+            "p50_ms": p50(jobs, queries),
+            "filtered_answers_that_differ_from_brute_force": wrong,
+        }
+    ]
 
 
 def main() -> None:
     index = Index.open(Path(sys.argv[1]))
-    kernel.load()
+    kernels.load()
     faiss.omp_set_num_threads(1)
     queries = queries_of(index)
-    energy = {d: float((1 - index.sieve.norms_at(d).astype(np.float64) ** 2).mean()) for d in index.dims}
+    energy = {
+        d: float((1 - index.sieve.norms_at(d).astype(np.float64) ** 2).mean()) for d in index.dims
+    }
     common = {
         "kind": "answers", "corpus": index.manifest.source, "n": len(index), "factory": dict(index.manifest.factory),
         "queries": len(queries), "k": K, "threads": 1, "energy": energy, "environment": environment(),

@@ -21,13 +21,13 @@ from pathlib import Path
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from vectors import Kind, Tree
 
-from mrl_search.bench.records import environment
-from mrl_search.bench.vectors import Kind, Tree
-from mrl_search.config import Plan
-from mrl_search.index import Index
+from mrl_search.engines import Index
+from mrl_search.measure.records import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import exact_pruned, kernel, search
+from mrl_search.search import exact_pruned, kernels, search
+from mrl_search.search.plan import Plan
 from mrl_search.search.tune import Goal, ram_of, sample, tune
 
 K, QUERIES, TIMED, ROUNDS, BATCH = 10, 1000, 100, 3, 256
@@ -53,8 +53,12 @@ def queries_of(index: Index) -> tuple[str, NDArray[np.float32]]:
     if name in set(Kind):
         return name, Tree.of(Kind(name)).rows(QUERIES, 1)
     rng = np.random.default_rng(0)
-    rows = index.embeddings.prefix(index.dim, rng.choice(len(index), min(QUERIES, len(index)), replace=False))
-    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(axis=0)  # as strong as the vectors are in each dim
+    rows = index.embeddings.prefix(
+        index.dim, rng.choice(len(index), min(QUERIES, len(index)), replace=False)
+    )
+    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(
+        axis=0
+    )  # as strong as the vectors are in each dim
     return Path(index.manifest.source).name, rows + np.float32(0.2) * noise
 
 
@@ -65,14 +69,29 @@ def full(index: Index) -> NDArray[np.float32]:
 
 def exact_contestants(index: Index, x: NDArray[np.float32]) -> list[Contestant]:
     found = []
-    for name, make in (("IndexFlatIP", faiss.IndexFlatIP), ("IndexFlatIPPanorama", lambda d: faiss.IndexFlatIPPanorama(d, 32))):
+    for name, make in (
+        ("IndexFlatIP", faiss.IndexFlatIP),
+        ("IndexFlatIPPanorama", lambda d: faiss.IndexFlatIPPanorama(d, 32)),
+    ):
         start = time.perf_counter()
         flat = make(index.dim)
         flat.add(x)
-        found.append(Contestant(name, lambda q, f=flat: f.search(q, K)[1], 4 * index.dim, time.perf_counter() - start, "exact"))
+        found.append(
+            Contestant(
+                name,
+                lambda q, f=flat: f.search(q, K)[1],
+                4 * index.dim,
+                time.perf_counter() - start,
+                "exact",
+            )
+        )
     sieve = index.sieve
     coarse = 4 + (0 if sieve.codes is None else sieve.codes.shape[1])
-    found.append(Contestant("mrl-search exact", lambda q: exact_pruned(index, q, K).ids, coarse, None, "exact"))
+    found.append(
+        Contestant(
+            "mrl-search exact", lambda q: exact_pruned(index, q, K).ids, coarse, None, "exact"
+        )
+    )
     return found
 
 
@@ -84,11 +103,15 @@ def tuned_contestants(index: Index, targets: list[float], items: int) -> list[Co
         note = f"{chosen.plan}; {index.manifest.factory[str(chosen.plan.dims[0])]}"
         ids = lambda q, plan=chosen.plan: search(index, q, plan).ids  # noqa: E731
         per_vector = ram_of(index, chosen.plan.dims[0]) / len(index)
-        found.append(Contestant(f"mrl-search tuned {target}", ids, per_vector, None, note, chosen.plan))
+        found.append(
+            Contestant(f"mrl-search tuned {target}", ids, per_vector, None, note, chosen.plan)
+        )
     return found
 
 
-def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> list[Contestant]:
+def peers(
+    x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[np.int64]
+) -> list[Contestant]:
     """Graphs with 32 links on all dims, each with the smallest ef that reaches .99."""
     dim = x.shape[1]
     graph = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
@@ -145,13 +168,16 @@ def peers(x: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[n
 def serve(folder: Path, plan: Plan, queries: NDArray[np.float32]) -> dict[str, int]:
     """Answer `queries` one by one; bytes in memory at the most, and without what is mapped from files in the end, as Linux counts them."""
     index = Index.open(folder)
-    kernel.load()
+    kernels.load()
     faiss.omp_set_num_threads(1)
     for query in queries:
         search(index, query[None], plan)
     lines = Path("/proc/self/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    return {key: 1024 * int(status[name][0]) for key, name in (("rss_bytes", "VmHWM"), ("anonymous_bytes", "RssAnon"))}
+    return {
+        key: 1024 * int(status[name][0])
+        for key, name in (("rss_bytes", "VmHWM"), ("anonymous_bytes", "RssAnon"))
+    }
 
 
 def timed(contestants: list[Contestant], queries: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -164,7 +190,9 @@ def timed(contestants: list[Contestant], queries: NDArray[np.float32]) -> NDArra
         c.answer(queries[:2])
     for round_ in range(ROUNDS):
         for number, c in enumerate(contestants):
-            for i, query in enumerate(queries[: len(queries) // 5] if c.name == "IndexFlatIP" else queries):
+            for i, query in enumerate(
+                queries[: len(queries) // 5] if c.name == "IndexFlatIP" else queries
+            ):
                 start = time.perf_counter()
                 c.answer(query[None])
                 times[number, round_, i] = (time.perf_counter() - start) * 1e3
@@ -172,10 +200,17 @@ def timed(contestants: list[Contestant], queries: NDArray[np.float32]) -> NDArra
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("index", type=Path)
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--exact-up-to", type=int, default=2_000_000, help="vectors up to which exact indexes of FAISS are built in memory")
+    parser.add_argument(
+        "--exact-up-to",
+        type=int,
+        default=2_000_000,
+        help="vectors up to which exact indexes of FAISS are built in memory",
+    )
     parser.add_argument("--targets", default="0.95,0.99,0.999", help="what plans are tuned for")
     parser.add_argument("--tuning", type=int, default=2000, help="items that plans are tuned with")
     args = parser.parse_args()
@@ -184,7 +219,7 @@ def main() -> None:
     index = Index.open(args.index)
     open_s = time.perf_counter() - start
     vectors, queries = queries_of(index)
-    kernel.load()
+    kernels.load()
     faiss.omp_set_num_threads(2)
     truth = exact_pruned(index, queries, K).ids
     contestants = tuned_contestants(index, targets, args.tuning)

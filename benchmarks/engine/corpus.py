@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from vectors import DIM, Kind, Tree, blocks_of_rows
 
-from mrl_search.bench.records import environment
-from mrl_search.bench.vectors import DIM, Kind, Tree, blocks_of_rows
-from mrl_search.config import DIMS, IndexSpec
-from mrl_search.embeddings import write_rows
-from mrl_search.index import add_prefix_indexes
-from mrl_search.items import ITEMS_SCHEMA, write_items
-from mrl_search.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, write_manifest
-from mrl_search.storage import fresh_folder
+from mrl_search.engines import add_prefix_indexes
+from mrl_search.engines.spec import IndexSpec
+from mrl_search.files import fresh_folder
+from mrl_search.measure.records import environment
+from mrl_search.store.items import ITEMS_SCHEMA, write_items
+from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, write_manifest
+from mrl_search.store.rows import write_rows
+from mrl_search.vectors import DIMS
 
 SEED = 100  # queries are rows of seed 1
 
@@ -29,7 +30,9 @@ def write(kind: Kind, n: int, out: Path, spec: IndexSpec) -> float:
     """Write `n` vectors into the index `out`, which has no prefix indexes yet; returns how many seconds it took."""
     start = time.perf_counter()
     with fresh_folder(out) as folder:
-        write_rows(folder / VECTORS, (n, DIM), np.dtype(spec.dtype), blocks_of_rows(Tree.of(kind), n, SEED))
+        write_rows(
+            folder / VECTORS, (n, DIM), np.dtype(spec.dtype), blocks_of_rows(Tree.of(kind), n, SEED)
+        )
         unknown = [pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]]
         columns = [pa.array(np.arange(n)), *unknown, pa.array(np.ones(n, np.float32))]
         write_items(folder, pa.table(columns, schema=ITEMS_SCHEMA))
@@ -60,7 +63,9 @@ def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("vectors", type=Kind)
     parser.add_argument("n", type=int)
     parser.add_argument("out", type=Path)

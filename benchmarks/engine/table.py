@@ -8,7 +8,11 @@ from typing import Any
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- from table.py -->\n", "<!-- until here -->\n"
 EXACT = "IndexFlatIP"
-MUST = {"mrl-search exact": 20, "mrl-search tuned 0.99": 400, "mrl-search tuned 0.999": 120}  # times faster, of a million easy vectors
+MUST = {
+    "mrl-search exact": 20,
+    "mrl-search tuned 0.99": 400,
+    "mrl-search tuned 0.999": 120,
+}  # times faster, of a million easy vectors
 Record = dict[str, Any]
 
 
@@ -32,7 +36,11 @@ def must(record: Record) -> str:
 
 def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]:
     first = contest[0]
-    corpus = [c for c in corpora if (c["kind"], c["vectors"], c["n"]) == ("corpus", first["vectors"], first["n"])]
+    corpus = [
+        c
+        for c in corpora
+        if (c["kind"], c["vectors"], c["n"]) == ("corpus", first["vectors"], first["n"])
+    ]
     exact = next((r["p50_ms"] for r in contest if r["contestant"] == EXACT), None)
     lines = [
         f"### {first['n']:,} vectors, {first['vectors']}",
@@ -66,7 +74,11 @@ def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]
 
 
 def growth_table(found: list[list[Record]]) -> list[str]:
-    lines = ["### Growth: p50 in ms of the plan tuned for .99", "", "| vectors | n | plan | recall@10 | p50 ms | B/vector |"]
+    lines = [
+        "### Growth: p50 in ms of the plan tuned for .99",
+        "",
+        "| vectors | n | plan | recall@10 | p50 ms | B/vector |",
+    ]
     lines.append("| --- | ---: | --- | ---: | ---: | ---: |")
     for contest in found:
         for r in contest:
@@ -86,7 +98,10 @@ def growth_table(found: list[list[Record]]) -> list[str]:
 def tables() -> str:
     records = [json.loads(line) for line in (HERE / "records.jsonl").read_text().splitlines()]
     found = contests(records)
-    return "\n".join([line for contest in found for line in contest_table(contest, records)] + growth_table(found))
+    return "\n".join(
+        [line for contest in found for line in contest_table(contest, records)]
+        + growth_table(found)
+    )
 
 
 if __name__ == "__main__":

@@ -18,21 +18,21 @@ import numpy as np
 import torch
 
 from mrl_search import load_encoder, open_source
-from mrl_search.bench.records import environment
-from mrl_search.data.sources import subset
-from mrl_search.embed import embed
+from mrl_search.encoders.embed import embed
+from mrl_search.images.sources import subset
+from mrl_search.measure.records import environment
 
 IMAGES, ROUNDS, COLD = 1536, 3, 5
-IMPORT = (
-    "import torch\nfrom mrl_search.models.torchvision_import import import_torchvision\nimport_torchvision()"  # plain, where that works
-)
+IMPORT = "import torch\nfrom mrl_search.encoders.torchvision_import import import_torchvision\nimport_torchvision()"  # plain, where that works
 
 
 def embedding() -> dict[str, float]:
     encoder = load_encoder()
     source = open_source(sys.argv[1])
     part = subset(source, range(min(IMAGES, len(source.paths))), "first")
-    pictures = np.random.default_rng(0).integers(0, 255, (64, encoder.size, encoder.size, 3), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(
+        0, 255, (64, encoder.size, encoder.size, 3), dtype=np.uint8
+    )
     encoder.encode(pictures)
     bare, whole = [], []
     for _ in range(ROUNDS):
@@ -45,14 +45,25 @@ def embedding() -> dict[str, float]:
             embed(part, encoder, Path(folder) / "set")
             whole.append(len(part.paths) / (time.perf_counter() - start))
     forward, rate = statistics.median(bare), statistics.median(whole)
-    return {"images": len(part.paths), "forward_per_s": forward, "embed_per_s": rate, "ratio": rate / forward}
+    return {
+        "images": len(part.paths),
+        "forward_per_s": forward,
+        "embed_per_s": rate,
+        "ratio": rate / forward,
+    }
 
 
 def cold_query() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "query.jpg"
         image.write_bytes(open_source(sys.argv[1]).read(0))
-        query = [str(Path(sys.executable).with_name("mrl-search")), "query", str(image), "--index", sys.argv[2]]
+        query = [
+            str(Path(sys.executable).with_name("mrl-search")),
+            "query",
+            str(image),
+            "--index",
+            sys.argv[2],
+        ]
         times: dict[str, list[float]] = {"import": [], "query": []}
         for i in range(COLD + 1):
             for name, command in (("import", [sys.executable, "-c", IMPORT]), ("query", query)):

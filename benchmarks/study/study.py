@@ -13,40 +13,57 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from definition import Job, Study, load_study
+from records import JobRecords, read_part
 
 from mrl_search.cli.app import Group
 from mrl_search.cli.render import note, progress_bars, show_table
 from mrl_search.cli.train import show_record
-from mrl_search.storage import write_atomically
-from mrl_search.study.definition import Job, Study, load_study
-from mrl_search.study.records import JobRecords, read_part
+from mrl_search.files import write_atomically
 
 HERE = Path(__file__).parent
-Definition = Annotated[Path, typer.Option("--study", metavar="TOML", help="Definition of the study.")]
+Definition = Annotated[
+    Path, typer.Option("--study", metavar="TOML", help="Definition of the study.")
+]
 Records = Annotated[Path, typer.Option("--records", metavar="DIR", help="Where the records are.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where training runs are left.")]
-Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME=PATH", help="A source elsewhere than the definition says.")]
-app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source", metavar="NAME=PATH", help="A source elsewhere than the definition says."
+    ),
+]
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 def _load(definition: Path, sources: list[str] | None = None) -> Study:
-    from mrl_search.study.running import with_sources
+    from running import with_sources
 
     return with_sources(load_study(definition), sources or [])
 
 
 def _read(study: Study, part: str, records: Path) -> list[JobRecords]:
     """The records of a part, all of them of runs as the study defines them."""
-    from mrl_search.study.running import Places, state_of
+    from running import Places, state_of
 
     state_of(study, part, Places(records=records))
     return read_part(records, part, [run.name for run in study.part(part).runs])
 
 
 @app.command("list")
-def list_jobs(study: Definition = HERE / "study.toml", records: Records = HERE / "records", runs: Runs = Path("runs/study")) -> None:
+def list_jobs(
+    study: Definition = HERE / "study.toml",
+    records: Records = HERE / "records",
+    runs: Runs = Path("runs/study"),
+) -> None:
     """Show every job, how far it is, and how long its training is."""
-    from mrl_search.study.running import Places, state_of
+    from running import Places, state_of
 
     loaded = _load(study)
     rows = []
@@ -54,22 +71,35 @@ def list_jobs(study: Definition = HERE / "study.toml", records: Records = HERE /
         for s in state_of(loaded, part, Places(runs, records)):
             c = s.job.config
             sizes = "/".join(map(str, dict.fromkeys(c.schedule.sizes.values())))
-            rows.append((part, s.job.key, s.state, c.model.backbone, str(c.model.widths[0]), sizes, str(c.schedule.epochs)))
+            rows.append(
+                (
+                    part,
+                    s.job.key,
+                    s.state,
+                    c.model.backbone,
+                    str(c.model.widths[0]),
+                    sizes,
+                    str(c.schedule.epochs),
+                )
+            )
     show_table(("part", "job", "state", "backbone", "width", "pixels", "epochs"), rows)
 
 
 @app.command()
 def run(
     part: Annotated[str, typer.Argument(metavar="PART", help="Part of the study.")],
-    only: Annotated[str | None, typer.Option("--only", metavar="RUN", help="Only this run of the part.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="RUN", help="Only this run of the part.")
+    ] = None,
     study: Definition = HERE / "study.toml",
     records: Records = HERE / "records",
     runs: Runs = Path("runs/study"),
     source: Sources = None,
 ) -> None:
     """Train and measure what is not recorded yet; can be stopped and goes on."""
-    from mrl_search.study.running import Places, run_part
-    from mrl_search.training import Record
+    from running import Places, run_part
+
+    from mrl_search.training.loop import Record
 
     loaded = _load(study, source)
     with progress_bars() as progress:
@@ -89,15 +119,20 @@ def run(
 def tables(
     study: Definition = HERE / "study.toml",
     records: Records = HERE / "records",
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Markdown file to write.")] = HERE / "tables.md",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Markdown file to write.")
+    ] = HERE / "tables.md",
 ) -> None:
     """Write all tables from the records."""
-    from mrl_search.study.tables import part_tables
+    from tables import part_tables
 
     loaded = _load(study)
-    parts = [part_tables(name, spec, _read(loaded, name, records)) for name, spec in loaded.parts.items()]
-    text = "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n" + "\n".join(
-        p for p in parts if p
+    parts = [
+        part_tables(name, spec, _read(loaded, name, records)) for name, spec in loaded.parts.items()
+    ]
+    text = (
+        "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n"
+        + "\n".join(p for p in parts if p)
     )
     with write_atomically(out) as draft:
         draft.write_text(text, encoding="utf-8")
@@ -108,10 +143,12 @@ def tables(
 def figures(
     study: Definition = HERE / "study.toml",
     records: Records = HERE / "records",
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")] = HERE / "figures",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")
+    ] = HERE / "figures",
 ) -> None:
     """Draw all figures from the records, as PNG and SVG."""
-    from mrl_search.study.figures import draw_part
+    from figures import draw_part
 
     loaded = _load(study)
     for name in loaded.parts:

@@ -44,9 +44,15 @@ class Group(TyperGroup):
             if error.errno is None:
                 raise
             if error.filename is not None:
-                _show(f"{error.filename} cannot be used: {error.strerror}.", "Check that it is there, and the rights on it.")
+                _show(
+                    f"{error.filename} cannot be used: {error.strerror}.",
+                    "Check that it is there, and the rights on it.",
+                )
             else:
-                _show(f"The output cannot be written: {error.strerror or error}.", "Make room where it goes, or send it elsewhere.")
+                _show(
+                    f"The output cannot be written: {error.strerror or error}.",
+                    "Make room where it goes, or send it elsewhere.",
+                )
                 with contextlib.suppress(OSError):
                     sys.stdout.close()  # what it holds still would be written, and fail, once more
             raise typer.Exit(1) from error
@@ -64,7 +70,19 @@ app = typer.Typer(
     name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
 )  # fmt: skip
-for command in (demo, train, build_index, query, classify, tune, evaluate, bench, report, info, shrink):
+for command in (
+    demo,
+    train,
+    build_index,
+    query,
+    classify,
+    tune,
+    evaluate,
+    bench,
+    report,
+    info,
+    shrink,
+):
     app.command(cls=EvaluateCommand if command is evaluate else None)(command)
 
 
@@ -76,8 +94,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that is not text, or that the terminal cannot show
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a file may have a name that is not text, or that the terminal cannot show

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mrl_search.bench.compare import Comparison
+    from mrl_search.measure.compare import Comparison
 
 __all__ = ["bench"]
 
@@ -16,40 +16,76 @@ COPIES = 2_000  # changed copies that --instance searches with
 def bench(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index to measure.")],
     queries: Annotated[
-        str | None, typer.Option("--queries", metavar="SRC", help="Pictures to search with; default: the index's own, each left out.")
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="SRC",
+            help="Pictures to search with; default: the index's own, each left out.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Records, JSON Lines; default: bench-NAME.jsonl.")] = None,
-    instance: Annotated[bool, typer.Option("--instance", help="Also search with changed copies: is the original found first?")] = False,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Search with at most so many, drawn with a fixed seed.")] = 25_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Records, JSON Lines; default: bench-NAME.jsonl."
+        ),
+    ] = None,
+    instance: Annotated[
+        bool,
+        typer.Option(
+            "--instance", help="Also search with changed copies: is the original found first?"
+        ),
+    ] = False,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", min=1, help="Search with at most so many, drawn with a fixed seed."
+        ),
+    ] = 25_000,
     k: Annotated[int, typer.Option("-k", min=1, help="Answers of a plan.")] = 10,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each single query is timed.")] = 3,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads while times are taken.")] = 1,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="How often each single query is timed.")
+    ] = 3,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads while times are taken.")
+    ] = 1,
     base: Annotated[
-        Path | None, typer.Option("--compare", metavar="BASE", help="Earlier records: exit with 1 where something became worse.")
+        Path | None,
+        typer.Option(
+            "--compare",
+            metavar="BASE",
+            help="Earlier records: exit with 1 where something became worse.",
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="With --compare: a time may be longer by this share; 0.5 is half.")
+        float,
+        typer.Option(
+            "--tolerance",
+            min=0,
+            help="With --compare: a time may be longer by this share; 0.5 is half.",
+        ),
     ] = 0.5,
 ) -> None:
     """Measure an index: accuracy, recall, time and size of every prefix and plan; a bench that was stopped goes on where it was."""
-    from mrl_search.bench.compare import check_same_queries, compare
-    from mrl_search.bench.measure import measure
-    from mrl_search.bench.queries import QuerySet
-    from mrl_search.bench.records import Journal, read_runs
-    from mrl_search.bench.settings import BenchSettings, about
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
-    from mrl_search.index import Index
+    from mrl_search.engines import Index
+    from mrl_search.measure.bench import measure
+    from mrl_search.measure.compare import check_same_queries, compare
+    from mrl_search.measure.queries import QuerySet
+    from mrl_search.measure.records import Journal, read_runs
+    from mrl_search.measure.settings import BenchSettings, about
 
     before = read_runs([base])[0] if base else None
     index = Index.open(folder)
-    settings = BenchSettings(k=k, sample=sample, rounds=rounds, threads=threads, copies=COPIES if instance else 0)
+    settings = BenchSettings(
+        k=k, sample=sample, rounds=rounds, threads=threads, copies=COPIES if instance else 0
+    )
     out = out or Path(f"bench-{index.folder.resolve().name}.jsonl")
     with progress_bars() as progress:
         if queries is None and not instance:
             asked = QuerySet.of_index(index, sample, settings.seed)
             journal = Journal.open(out, about(index, asked, settings))
         else:
-            from mrl_search.workflow import bench_pictures
+            from mrl_search.measure.pictured import bench_pictures
 
             asked, journal = bench_pictures(index, settings, out, queries, progress)
             if queries is not None:
@@ -59,8 +95,8 @@ def bench(
         note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")
         run = measure(index, asked, settings, journal, progress)
         journal.close()
-    from mrl_search.bench.report import introduction
-    from mrl_search.bench.tables import run_tables
+    from mrl_search.report.tables import run_tables
+    from mrl_search.report.write import introduction
 
     show_tables(run_tables(run), introduction(run))
     note(f"next: mrl-search report {out}")

@@ -27,36 +27,68 @@ class EvaluateCommand(TyperCommand):
 def evaluate(
     src: Src,
     model: Annotated[
-        str | None, typer.Option("--model", help="bundled, a run folder, or torchvision:NAME; default: that of the index, else bundled.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="bundled, a run folder, or torchvision:NAME; default: that of the index, else bundled.",
+        ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", metavar="DIR", help="Index to search in; default: the images of SRC themselves.")
+        Path | None,
+        typer.Option(
+            "--index",
+            metavar="DIR",
+            help="Index to search in; default: the images of SRC themselves.",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="[standard|hard]", help="Also search with changed copies: is the original found first?"),
+        typer.Option(
+            "--instance",
+            metavar="[standard|hard]",
+            help="Also search with changed copies: is the original found first?",
+        ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="PART", help="Only the train or validation part, as the model's training divided SRC.")
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="PART",
+            help="Only the train or validation part, as the model's training divided SRC.",
+        ),
     ] = None,
     adaptive: Annotated[
-        bool, typer.Option("--adaptive", help="Also tell accuracy and dims of reading longer prefixes only where the vote is not sure.")
+        bool,
+        typer.Option(
+            "--adaptive",
+            help="Also tell accuracy and dims of reading longer prefixes only where the vote is not sure.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure every prefix on the images of SRC: searched in the index, or in SRC itself, each left out of its own answer."""
-    from mrl_search.data.copies import PROTOCOLS
+    from mrl_search.measure.copies import PROTOCOLS
 
     if instance is not None and instance not in PROTOCOLS:
-        raise ConfigError(f"There is no protocol {instance!r} for changed copies.", f"Protocols: {', '.join(PROTOCOLS)}.")
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_skipped, show_table
-    from mrl_search.config import to_mapping
-    from mrl_search.data.sources import open_source
-    from mrl_search.index import Index
-    from mrl_search.models.encoder import load_encoder
-    from mrl_search.workflow import evaluate as measure
-    from mrl_search.workflow import part_of
+        raise ConfigError(
+            f"There is no protocol {instance!r} for changed copies.",
+            f"Protocols: {', '.join(PROTOCOLS)}.",
+        )
+    from mrl_search.cli.render import (
+        json_line,
+        note,
+        percent,
+        progress_bars,
+        show_skipped,
+        show_table,
+    )
+    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.engines import Index
+    from mrl_search.images.sources import open_source
+    from mrl_search.mapping import to_mapping
+    from mrl_search.measure.evaluate import evaluate as measure
+    from mrl_search.measure.parts import part_of
 
     opened = Index.open(index) if index else None
     if opened:
@@ -83,16 +115,34 @@ def evaluate(
             json_line(t.record())
         return
     shares = ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
-    rows = [(str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares)) for p in result.prefixes]
+    rows = [
+        (str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares))
+        for p in result.prefixes
+    ]
     columns = ("dims", "linear head", f"{k}-NN", "mAP@10", "instance recall@1")
     show_table(columns if instance else columns[:4], [row if instance else row[:4] for row in rows])
     p = result.prefixes[0]
-    note(f"n = {p.n:,}, with 95% intervals" + (f"; {p.n_instance:,} changed copies, {instance}" if instance else ""))
+    note(
+        f"n = {p.n:,}, with 95% intervals"
+        + (f"; {p.n_instance:,} changed copies, {instance}" if instance else "")
+    )
     if result.thumbnail_recall_at_1 is not None:
-        note(f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}")
+        note(
+            f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}"
+        )
     if result.adaptive:
         table = [
-            (f"{t.give:.1%}", f"{t.point.accuracy:.1%}", f"{t.fixed[-1]:.1%}", f"{t.point.expected_dims:.1f}") for t in result.adaptive
+            (
+                f"{t.give:.1%}",
+                f"{t.point.accuracy:.1%}",
+                f"{t.fixed[-1]:.1%}",
+                f"{t.point.expected_dims:.1f}",
+            )
+            for t in result.adaptive
         ]
-        show_table(("may give up", f"{k}-NN, adaptive", f"{k}-NN, all dims", "expected dims"), table)
-        note(f"thresholds learnt on one half of the images, measured on the other, n = {result.adaptive[0].point.n:,}")
+        show_table(
+            ("may give up", f"{k}-NN, adaptive", f"{k}-NN, all dims", "expected dims"), table
+        )
+        note(
+            f"thresholds learnt on one half of the images, measured on the other, n = {result.adaptive[0].point.n:,}"
+        )

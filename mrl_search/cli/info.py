@@ -8,16 +8,25 @@ import typer
 from mrl_search.cli.options import Json, open_index
 
 if TYPE_CHECKING:
-    from mrl_search.index import Index
+    from mrl_search.engines import Index
 
 __all__ = ["info"]
 
 
 def info(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Index folder; default: the newest in indexes/.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte and compare the checksums.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Index folder; default: the newest in indexes/."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte and compare the checksums.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Measure what each prefix keeps, and what it would after a PCA rotation; shown instead.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure what each prefix keeps, and what it would after a PCA rotation; shown instead.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -26,9 +35,9 @@ def info(
     from collections import Counter
 
     from mrl_search.cli.render import json_line, note, show_table
-    from mrl_search.config import to_mapping
-    from mrl_search.items import ITEMS_SCHEMA
-    from mrl_search.manifest import verify as verify_files
+    from mrl_search.mapping import to_mapping
+    from mrl_search.store.items import ITEMS_SCHEMA
+    from mrl_search.store.manifest import verify as verify_files
 
     if verify:
         verify_files(index.folder)
@@ -37,7 +46,9 @@ def info(
         return
     m = index.manifest
     if as_json:
-        json_line({"index": str(index.folder), **to_mapping(m), "skipped": len(index.embeddings.skipped)})
+        json_line(
+            {"index": str(index.folder), **to_mapping(m), "skipped": len(index.embeddings.skipped)}
+        )
         return
     labels = Counter(label for label in index.embeddings.labels if label is not None)
     named = ", ".join(f"{label} {count:,}" for label, count in labels.most_common(8)) + (
@@ -67,17 +78,37 @@ def info(
 def _check(index: "Index", as_json: bool) -> None:
     from dataclasses import asdict
 
-    from mrl_search.bench.prefixes import advice, check_prefixes
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
+    from mrl_search.measure.prefixes import advice, check_prefixes
 
     with progress_bars(not as_json) as progress:
         found = check_prefixes(index, progress)
     if as_json:
         for p in found.prefixes:
-            shares = {name: None if value is None else round(value, 6) for name, value in asdict(p).items()}
-            json_line({**shares, "k": found.k, "shortlist": found.shortlist, "n": found.queries, "corpus": found.corpus})
+            shares = {
+                name: None if value is None else round(value, 6)
+                for name, value in asdict(p).items()
+            }
+            json_line(
+                {
+                    **shares,
+                    "k": found.k,
+                    "shortlist": found.shortlist,
+                    "n": found.queries,
+                    "corpus": found.corpus,
+                }
+            )
         return
-    rows = [(str(p.dims), percent(p.energy), percent(p.recall), percent(p.pca_energy), percent(p.pca_recall)) for p in found.prefixes]
+    rows = [
+        (
+            str(p.dims),
+            percent(p.energy),
+            percent(p.recall),
+            percent(p.pca_energy),
+            percent(p.pca_recall),
+        )
+        for p in found.prefixes
+    ]
     recall = f"recall@{found.k}"
     show_table(("dims", "energy", recall, "PCA energy", f"PCA {recall}"), rows, str(index.folder))
     note(
@@ -89,4 +120,8 @@ def _check(index: "Index", as_json: bool) -> None:
 
 def _plan(tuned: object) -> str:
     """The plan that was tuned and what it was for, in a few words."""
-    return f"{tuned.get('plan')} (tuned for {tuned.get('objective')} {tuned.get('target')})" if isinstance(tuned, dict) else "?"
+    return (
+        f"{tuned.get('plan')} (tuned for {tuned.get('objective')} {tuned.get('target')})"
+        if isinstance(tuned, dict)
+        else "?"
+    )

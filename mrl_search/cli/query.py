@@ -23,12 +23,12 @@ from mrl_search.cli.options import (
     plan_of,
     queries_of,
 )  # fmt: skip
-from mrl_search.config import Plan
 from mrl_search.errors import ConfigError
+from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
-    from mrl_search.index import Index
-    from mrl_search.sheet import Row
+    from mrl_search.engines import Index
+    from mrl_search.report.sheet import Row
 
 __all__ = ["query"]
 
@@ -43,18 +43,38 @@ def query(
     dims: Dims = None,
     plan: PlanText = None,
     k: K = 10,
-    exact: Annotated[bool, typer.Option("--exact", help="Find the true nearest at full length, reading as little as that takes.")] = False,
-    adaptive: Annotated[bool, typer.Option("--adaptive", help="Read longer prefixes only while the answers still change.")] = False,
-    certify: Annotated[bool, typer.Option("--certify", help="Say which hits are proven to be among the true nearest.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show rank and score of each hit at every prefix.")] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="Find the true nearest at full length, reading as little as that takes."
+        ),
+    ] = False,
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive", help="Read longer prefixes only while the answers still change."
+        ),
+    ] = False,
+    certify: Annotated[
+        bool,
+        typer.Option("--certify", help="Say which hits are proven to be among the true nearest."),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show rank and score of each hit at every prefix.")
+    ] = False,
     where: Where = None,
     ids: Ids = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="PNG", help="Also save the pictures of the hits, side by side.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--sheet", metavar="PNG", help="Also save the pictures of the hits, side by side."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the items of an index that are most like IMAGE."""
     if sheet:
-        from mrl_search.sheet import format_of
+        from mrl_search.report.sheet import format_of
 
         format_of(sheet)
     opened = open_index(index)
@@ -65,7 +85,9 @@ def query(
     from mrl_search.cli.render import json_line, note, show_skipped
     from mrl_search.search.tune import exact_by_default
 
-    exact = exact or (dims is None and plan is None and not adaptive and exact_by_default(opened, k))
+    exact = exact or (
+        dims is None and plan is None and not adaptive and exact_by_default(opened, k)
+    )
     queries = queries_of(opened, images, vector, model)
     start = time.perf_counter()
     if exact:
@@ -83,7 +105,15 @@ def query(
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
             read = {} if found.dims is None else {"dims_read": found.dims}
-            json_line({"image": name, "plan": named, "ms": round(ms, 3), **read, "hits": hit_lines(opened, found, told, i)})
+            json_line(
+                {
+                    "image": name,
+                    "plan": named,
+                    "ms": round(ms, 3),
+                    **read,
+                    "hits": hit_lines(opened, found, told, i),
+                }
+            )
         else:
             read_up_to = "" if found.dims is None else f", {found.dims} dims read"
             show_hits(opened, found, f"{name}  ·  plan {named}{read_up_to}", certify)
@@ -95,24 +125,43 @@ def query(
         elif sheet:
             rows.append(sheet_row(opened, Path(name).name, picture, found))
     if sheet:
-        from mrl_search.sheet import save_sheet
+        from mrl_search.report.sheet import save_sheet
 
-        save_sheet(rows, sheet, f"{opened.folder.name}, " + ("prefix by prefix" if explain else f"plan {named}"))
+        save_sheet(
+            rows,
+            sheet,
+            f"{opened.folder.name}, " + ("prefix by prefix" if explain else f"plan {named}"),
+        )
     if not as_json:
-        among = f"{len(opened):,} items" if allowed is None else f"{len(allowed):,} of {len(opened):,} items"
-        embedded = "" if queries.embed_ms is None else f"embedded in {queries.embed_ms / len(queries.names):.0f} ms, "
+        among = (
+            f"{len(opened):,} items"
+            if allowed is None
+            else f"{len(allowed):,} of {len(opened):,} items"
+        )
+        embedded = (
+            ""
+            if queries.embed_ms is None
+            else f"embedded in {queries.embed_ms / len(queries.names):.0f} ms, "
+        )
         note(f"{among} in {opened.folder}; {embedded}searched in {ms:.1f} ms")
     wanted = min(k, len(opened) if allowed is None else len(allowed))
     fewest = (hits.ids >= 0).sum(axis=1).min(initial=wanted)
     if fewest < wanted:
-        note(f"{fewest} of the {wanted} asked for were found{' by some queries' if len(hits) > 1 else ''}; --exact finds all.")
+        note(
+            f"{fewest} of the {wanted} asked for were found{' by some queries' if len(hits) > 1 else ''}; --exact finds all."
+        )
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
 
 
-def _plan(index: "Index", dims: int | None, plan: str | None, k: int, exact: bool, adaptive: bool) -> Plan:
+def _plan(
+    index: "Index", dims: int | None, plan: str | None, k: int, exact: bool, adaptive: bool
+) -> Plan:
     """The plan to run; `--exact` needs none, and `--adaptive` climbs all prefixes from 16 dims on unless told otherwise."""
     if exact and (adaptive or dims is not None or plan is not None):
-        raise ConfigError("--exact was given with another way to search.", "Leave out --dims, --plan and --adaptive.")
+        raise ConfigError(
+            "--exact was given with another way to search.",
+            "Leave out --dims, --plan and --adaptive.",
+        )
     return ladder_of(index, dims, plan, k, FIRST) if adaptive else plan_of(index, dims, plan, k)

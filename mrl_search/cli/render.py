@@ -10,15 +10,31 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from mrl_search.errors import Skipped
 
-__all__ = ["json_line", "note", "percent", "plain", "progress_bars", "show_skipped", "show_table", "show_tables"]
+__all__ = [
+    "json_line",
+    "note",
+    "percent",
+    "plain",
+    "progress_bars",
+    "show_skipped",
+    "show_table",
+    "show_tables",
+]
 
 if TYPE_CHECKING:
-    from mrl_search.bench.page import Table as ReportTable
+    from mrl_search.report.page import Table as ReportTable
 
 SHOWN = 5  # skipped images that are listed one by one
 ENDLESS = 1 << 20  # characters of a line in a file or a pipe, which has no width to fit into
@@ -46,13 +62,20 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=i < len(columns) - 1, overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if numbers else "left",
+            no_wrap=i < len(columns) - 1,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*map(plain, row))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = ENDLESS
-    with console.capture() as drawn:  # not printed from here: rich would end the process where nobody reads on
+    with (
+        console.capture() as drawn
+    ):  # not printed from here: rich would end the process where nobody reads on
         console.print(table)
     typer.echo((f"{plain(title)}\n" if title else "") + drawn.get(), nl=False)
 

@@ -9,16 +9,23 @@ __all__ = ["report"]
 
 
 def report(
-    records: Annotated[list[Path], typer.Argument(metavar="RECORDS…", help="Files that mrl-search bench wrote.")],
+    records: Annotated[
+        list[Path], typer.Argument(metavar="RECORDS…", help="Files that mrl-search bench wrote.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Folder for page and figures; default: named after the first file.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Folder for page and figures; default: named after the first file.",
+        ),
     ] = None,
 ) -> None:
     """Show what was measured: tables here, and a page of figures as HTML and as Markdown, from records alone."""
-    from mrl_search.bench.records import read_runs
-    from mrl_search.bench.report import HTML, MARKDOWN, introduction, write_report
-    from mrl_search.bench.tables import run_tables
     from mrl_search.cli.render import note, show_tables
+    from mrl_search.measure.records import read_runs
+    from mrl_search.report.tables import run_tables
+    from mrl_search.report.write import HTML, MARKDOWN, introduction, write_report
 
     runs = read_runs(records)
     out = out or records[0].with_suffix("")
@@ -28,5 +35,7 @@ def report(
     if len(runs) > 1:
         show_tables([], page.intro)
     for run in runs:
-        show_tables(run_tables(run), [run.name, *introduction(run)] if len(runs) > 1 else introduction(run))
+        show_tables(
+            run_tables(run), [run.name, *introduction(run)] if len(runs) > 1 else introduction(run)
+        )
     note(f"page: {out / HTML}\nMarkdown: {out / MARKDOWN}")

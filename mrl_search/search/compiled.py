@@ -11,17 +11,24 @@ from numba.extending import intrinsic, overload
 
 __all__ = ["narrow", "pairs", "select", "sift"]
 
-SUMS = {"reassoc", "contract"}  # sums may be taken in any order, which lets a processor add many at once
+SUMS = {
+    "reassoc",
+    "contract",
+}  # sums may be taken in any order, which lets a processor add many at once
 LINE = 64  # bytes that memory gives at once
 AHEAD = 128  # lines that are fetched before they are needed: candidates lie anywhere, and memory is slow to answer
 USUAL = 64  # codes of a row, for which the compiler unrolls the sum
-NATIVE = platform.machine() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c"))
+NATIVE = platform.machine() in ("aarch64", "arm64") or bool(
+    binding.get_host_cpu_features().get("f16c")
+)
 
 
 @intrinsic
 def _as_float(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's protocol
     """The float32 of these 32 bits."""
-    return types.float32(types.uint32), lambda _c, builder, _s, args: builder.bitcast(args[0], ir.FloatType())
+    return types.float32(types.uint32), lambda _c, builder, _s, args: builder.bitcast(
+        args[0], ir.FloatType()
+    )
 
 
 @intrinsic
@@ -40,7 +47,9 @@ def _plus_product(_context: Any, _total: Any, _a: Any, _b: Any) -> Any:  # noqa:
 
     def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:  # noqa: ANN401
         total, a, b = args
-        return builder.add(total, builder.mul(builder.sext(a, total.type), builder.sext(b, total.type)))
+        return builder.add(
+            total, builder.mul(builder.sext(a, total.type), builder.sext(b, total.type))
+        )
 
     return types.int32(types.int32, types.int8, types.int16), generate
 
@@ -53,10 +62,14 @@ def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: AN
     def generate(context: Any, builder: Any, _s: Any, args: Any) -> Any:  # noqa: ANN401
         view = context.make_array(array)(context, builder, args[0])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        pointer = builder.bitcast(cgutils.get_item_pointer(context, builder, array, view, args[1:]), byte)
+        pointer = builder.bitcast(
+            cgutils.get_item_pointer(context, builder, array, view, args[1:]), byte
+        )
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, number(0), number(2), number(1)])  # to read, into the second cache: the first is too small; data
+        builder.call(
+            function, [pointer, number(0), number(2), number(1)]
+        )  # to read, into the second cache: the first is too small; data
         return context.get_dummy_value()
 
     return signature, generate
@@ -77,7 +90,9 @@ def _number_of(x: Any) -> Any:  # noqa: ANN401
     if x == types.uint16:
 
         def slow_half(x: Any) -> Any:  # noqa: ANN401 - the exponent of a float16 is 112 smaller; subnormals come out right, too
-            bits = ((np.uint32(x) & np.uint32(0x8000)) << np.uint32(16)) | ((np.uint32(x) & np.uint32(0x7FFF)) << np.uint32(13))
+            bits = ((np.uint32(x) & np.uint32(0x8000)) << np.uint32(16)) | (
+                (np.uint32(x) & np.uint32(0x7FFF)) << np.uint32(13)
+            )
             return np.float64(_as_float(np.uint32(bits)) * np.float32(2.0**112))
 
         return slow_half
@@ -123,7 +138,9 @@ def select(ids: Any, scores: Any, best_ids: Any, best_scores: Any) -> None:  # n
             if j > last and (marks[last] > score or (marks[last] == score and held[last] < row)):
                 continue
             place = min(j, last)
-            while place > 0 and (marks[place - 1] < score or (marks[place - 1] == score and held[place - 1] > row)):
+            while place > 0 and (
+                marks[place - 1] < score or (marks[place - 1] == score and held[place - 1] > row)
+            ):
                 held[place], marks[place] = held[place - 1], marks[place - 1]
                 place -= 1
             held[place], marks[place] = row, score
@@ -145,7 +162,11 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
     """
     found = 0
     for i in range(codes.shape[0]):
-        total = _sum(codes, i, weights, USUAL) if codes.shape[1] == USUAL else _sum(codes, i, weights, codes.shape[1])
+        total = (
+            _sum(codes, i, weights, USUAL)
+            if codes.shape[1] == USUAL
+            else _sum(codes, i, weights, codes.shape[1])
+        )
         if np.float32(total) * unit + tail * tails[i] >= least:
             out[found] = i
             found += 1
@@ -153,7 +174,17 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
-def narrow(vectors: Any, unit: Any, rows: Any, dims: Any, tails: Any, norms: Any, doubt: Any, least: Any, out: Any) -> int:  # noqa: ANN401
+def narrow(
+    vectors: Any,  # noqa: ANN401
+    unit: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    dims: Any,  # noqa: ANN401
+    tails: Any,  # noqa: ANN401
+    norms: Any,  # noqa: ANN401
+    doubt: Any,  # noqa: ANN401
+    least: Any,  # noqa: ANN401
+    out: Any,  # noqa: ANN401
+) -> int:  # noqa: ANN401, RUF100
     """Fill `out` with those of `rows` (m,) whose cosine with `unit` (dim,) float64 may reach `least`, and return how many there are.
 
     Of a row of `vectors` (corpus, dim) ever longer prefixes are read, `dims` (l,) one after another, until one shows that it cannot.

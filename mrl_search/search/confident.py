@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
-from mrl_search.config import Plan
+from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index
+from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.search.others import by_copies, leave_out, widened
+from mrl_search.search.plan import Plan
 from mrl_search.search.run import check_queries, query_blocks, stages
-from mrl_search.search.stage import Rows, opening, rescore
+from mrl_search.search.scoring import Rows, opening, rescore
 from mrl_search.search.vote import TEMPERATURE, Vote, Weighting, vote
 
 __all__ = ["Ballot", "Learned", "classify_adaptive", "learn_thresholds"]
@@ -44,7 +44,12 @@ class Learned:
 
 
 def learn_thresholds(
-    index: Index, plan: Plan, ballot: Ballot, allowed: Rows | None = None, give: float = GIVE, held_out: Rows | None = None
+    index: Index,
+    plan: Plan,
+    ballot: Ballot,
+    allowed: Rows | None = None,
+    give: float = GIVE,
+    held_out: Rows | None = None,
 ) -> Learned:
     """Learn when to stop along `plan`, from up to 1,000 labelled items of `index`, each without itself and its copies as neighbours.
 
@@ -66,25 +71,43 @@ def learn_thresholds(
     rows = rows if held_out is None else np.intersect1d(rows, held_out)
     rows = rows[[labels[i] is not None for i in rows]]
     if len(rows) < 2:
-        raise DataError(f"Thresholds are learnt from labelled items, and there are {len(rows)} of them.", "Leave --adaptive out.")
+        raise DataError(
+            f"Thresholds are learnt from labelled items, and there are {len(rows)} of them.",
+            "Leave --adaptive out.",
+        )
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
     queries = check_queries(index, index.embeddings.vectors[rows], plan)
-    confidence, correct = np.empty((len(rows), len(plan.stages))), np.empty((len(rows), len(plan.stages)), dtype=bool)
+    confidence, correct = (
+        np.empty((len(rows), len(plan.stages))),
+        np.empty((len(rows), len(plan.stages)), dtype=bool),
+    )
     for alike, extra in by_copies(index, hashes[rows]):
         wider = widened(plan, extra)
         for block in query_blocks(alike, wider):
             some = alike[block]
             for stage, (_, hits) in enumerate(stages(index, queries[some], wider, allowed)):
-                votes = vote(leave_out(hits, hashes, hashes[rows[some]], ballot.k), labels, ballot.temperature, ballot.weighting)
+                votes = vote(
+                    leave_out(hits, hashes, hashes[rows[some]], ballot.k),
+                    labels,
+                    ballot.temperature,
+                    ballot.weighting,
+                )
                 confidence[some, stage] = [v.confidence for v in votes]
-                correct[some, stage] = [v.label == truth for v, truth in zip(votes, labels[rows[some]], strict=True)]
+                correct[some, stage] = [
+                    v.label == truth for v, truth in zip(votes, labels[rows[some]], strict=True)
+                ]
     cascade = learn_cascade(confidence, correct, plan.dims, give)
     return Learned(cascade, run_cascade(cascade, confidence, correct), float(correct[:, -1].mean()))
 
 
 def classify_adaptive(
-    index: Index, queries: NDArray[np.floating], plan: Plan, cascade: Cascade, ballot: Ballot, allowed: Rows | None = None
+    index: Index,
+    queries: NDArray[np.floating],
+    plan: Plan,
+    cascade: Cascade,
+    ballot: Ballot,
+    allowed: Rows | None = None,
 ) -> tuple[list[Vote], NDArray[np.int64]]:
     """Let neighbours vote stage by stage along `plan`, and stop for each query when they are sure enough.
 
@@ -96,7 +119,9 @@ def classify_adaptive(
     """
     _check(plan, ballot)
     if plan.dims != cascade.dims:
-        raise ConfigError(f"Plan {plan} has other dims than the thresholds, which are for {', '.join(map(str, cascade.dims))}.")
+        raise ConfigError(
+            f"Plan {plan} has other dims than the thresholds, which are for {', '.join(map(str, cascade.dims))}."
+        )
     queries = check_queries(index, queries, plan)
     votes: dict[int, Vote] = {}
     read = np.zeros(len(queries), dtype=np.int64)
@@ -105,8 +130,14 @@ def classify_adaptive(
         ids: Rows | None = None
         for stage, threshold in zip(plan.stages, cascade.thresholds, strict=True):
             some = queries[going]
-            hits = opening(index, some, plan, allowed) if ids is None else rescore(index, some, ids, stage.dims, stage.keep)
-            given = vote(hits.first(ballot.k), index.embeddings.labels, ballot.temperature, ballot.weighting)
+            hits = (
+                opening(index, some, plan, allowed)
+                if ids is None
+                else rescore(index, some, ids, stage.dims, stage.keep)
+            )
+            given = vote(
+                hits.first(ballot.k), index.embeddings.labels, ballot.temperature, ballot.weighting
+            )
             votes |= dict(zip(going.tolist(), given, strict=True))
             read[going] = stage.dims
             unsure = np.array([v.confidence < threshold for v in given], dtype=bool)
@@ -118,6 +149,11 @@ def classify_adaptive(
 
 def _check(plan: Plan, ballot: Ballot) -> None:
     if len(plan.stages) < 2:
-        raise ConfigError(f"Plan {plan} has one stage: there is nothing to stop before.", "For example 8:200,64:200,1024.")
+        raise ConfigError(
+            f"Plan {plan} has one stage: there is nothing to stop before.",
+            "For example 8:200,64:200,1024.",
+        )
     if plan.keep < ballot.k:
-        raise ConfigError(f"Plan {plan} keeps {plan.keep} at the end, fewer than the {ballot.k} that vote.")
+        raise ConfigError(
+            f"Plan {plan} keeps {plan.keep} at the end, fewer than the {ballot.k} that vote."
+        )

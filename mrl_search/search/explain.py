@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.embeddings import blocks
-from mrl_search.index import Index
-from mrl_search.search.kernel import settled
-from mrl_search.search.stage import Rows, count_of, directions, pair_scores
+from mrl_search.engines import Index
+from mrl_search.search.kernels import settled
+from mrl_search.search.scoring import Rows, count_of, directions, pair_scores
+from mrl_search.store.rows import blocks
 from mrl_search.vectors import prefix, query_rows
 
 __all__ = ["Explanation", "explain"]
@@ -29,7 +29,9 @@ class Explanation:
     ranks: NDArray[np.int64]
 
 
-def explain(index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Rows | None = None) -> Explanation:
+def explain(
+    index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Rows | None = None
+) -> Explanation:
     """Score and rank `ids` (n, k), answers to `queries` (n, dim), at every prefix of the index and at full length.
 
     Every allowed vector is compared at every prefix: as much work as an exact search at each. An id of -1 scores -inf and comes last.
@@ -45,8 +47,14 @@ def explain(index: Index, queries: NDArray[np.floating], ids: Rows, allowed: Row
         unit = prefix(queries, d).astype(np.float64)
         for rows in blocks(count_of(index, allowed), max(d, len(queries))):
             others = np.arange(rows.start, rows.stop) if allowed is None else allowed[rows]
-            found = settled((unit @ directions(index, d, rows if allowed is None else others).T).astype(np.float32))
+            found = settled(
+                (unit @ directions(index, d, rows if allowed is None else others).T).astype(
+                    np.float32
+                )
+            )
             for hit in range(ids.shape[1]):
                 own, score = ids[:, hit, None], scores[:, hit, level, None]
-                ranks[:, hit, level] += ((found > score) | ((found == score) & (others < own))).sum(axis=1)
+                ranks[:, hit, level] += ((found > score) | ((found == score) & (others < own))).sum(
+                    axis=1
+                )
     return Explanation(dims, scores, ranks)

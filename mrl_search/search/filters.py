@@ -11,18 +11,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.items import Items
+from mrl_search.store.items import Items
 
 __all__ = ["allowed_rows", "read_ids"]
 
 CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
-ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # behind a time of day: without one, that of the column is meant
+ZONE = re.compile(
+    r":.*(Z|[+-]\d\d:?(\d\d)?)$"
+)  # behind a time of day: without one, that of the column is meant
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
 
 
-def allowed_rows(items: Items, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
+def allowed_rows(
+    items: Items, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None
+) -> NDArray[np.int64] | None:
     """The rows of `items` that meet every condition and are among `ids`: ascending int64; None where neither is given.
 
     Args:
@@ -42,24 +46,35 @@ def allowed_rows(items: Items, where: Sequence[str] = (), ids: NDArray[np.int64]
     if ids is not None:
         outside = ids[(ids < 0) | (ids >= items.num_rows)]
         if len(outside):
-            raise DataError(f"There is no item {outside[0]} in this index of {items.num_rows:,}.", "Ids are the rows, from 0.")
+            raise DataError(
+                f"There is no item {outside[0]} in this index of {items.num_rows:,}.",
+                "Ids are the rows, from 0.",
+            )
         listed = np.zeros(items.num_rows, dtype=bool)
         listed[ids] = True
         mask &= listed
     rows = np.flatnonzero(mask)
     if not len(rows):
         asked = [*where, *(["the listed ids"] if ids is not None else [])]
-        raise DataError(f"No item of this index meets {' and '.join(asked)}.", "mrl-search info shows its labels and columns.")
+        raise DataError(
+            f"No item of this index meets {' and '.join(asked)}.",
+            "mrl-search info shows its labels and columns.",
+        )
     return rows
 
 
 def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     match = CONDITION.fullmatch(condition)
     if match is None:
-        raise ConfigError(f"{condition!r} is not a condition.", "For example label=cat, width>=200, or label!=dog.")
+        raise ConfigError(
+            f"{condition!r} is not a condition.",
+            "For example label=cat, width>=200, or label!=dog.",
+        )
     name, sign, text = match.groups()
     if name not in items.column_names:
-        raise ConfigError(f"Items have no column {name!r}.", f"They have: {', '.join(items.column_names)}.")
+        raise ConfigError(
+            f"Items have no column {name!r}.", f"They have: {', '.join(items.column_names)}."
+        )
     column = items[name]
     try:
         column, value = _comparable(column, text)

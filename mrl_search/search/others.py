@@ -6,16 +6,26 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan
-from mrl_search.index import Index
-from mrl_search.results import BatchHits
+from mrl_search.engines import Index
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.stage import joined
+from mrl_search.search.scoring import joined
 
-__all__ = ["by_copies", "copies_of", "leave_out", "leave_out_rows", "search_others", "widened", "without_copies"]
+__all__ = [
+    "by_copies",
+    "copies_of",
+    "leave_out",
+    "leave_out_rows",
+    "search_others",
+    "widened",
+    "without_copies",
+]
 
 
-def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan) -> BatchHits:
+def search_others(
+    index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan
+) -> BatchHits:
     """Search as `search` does, but leave every image with the query's own content out of its answer.
 
     Each stage keeps more, by the number of copies that the query has in the corpus, so that `plan.keep` others remain. A query that is
@@ -27,7 +37,13 @@ def search_others(index: Index, queries: NDArray[np.floating], hashes: NDArray[n
         hashes: (n,) str, content hash of each query's image, as in the `hash` column of the items.
         plan: what each stage keeps of other images.
     """
-    return without_copies(index, queries, hashes, plan.keep, lambda some, extra: search(index, some, widened(plan, extra)))
+    return without_copies(
+        index,
+        queries,
+        hashes,
+        plan.keep,
+        lambda some, extra: search(index, some, widened(plan, extra)),
+    )
 
 
 def without_copies(
@@ -38,12 +54,16 @@ def without_copies(
     parts, order = [], []
     for rows, extra in by_copies(index, hashes):
         found = find(queries[rows], extra)
-        parts.append(replace(leave_out(found, index.embeddings.hashes, hashes[rows], k), dims=found.dims))
+        parts.append(
+            replace(leave_out(found, index.embeddings.hashes, hashes[rows], k), dims=found.dims)
+        )
         order.append(rows)
     if len(parts) < 2:
         return parts[0] if parts else find(queries, 0).first(k)
     whole, back = joined(parts, k), np.argsort(np.concatenate(order))
-    return BatchHits(whole.ids[back], whole.scores[back], dims=None if whole.dims is None else whole.dims[back])
+    return BatchHits(
+        whole.ids[back], whole.scores[back], dims=None if whole.dims is None else whole.dims[back]
+    )
 
 
 def by_copies(index: Index, hashes: NDArray[np.object_]) -> Iterator[tuple[NDArray[np.int64], int]]:
@@ -63,7 +83,9 @@ def widened(plan: Plan, extra: int) -> Plan:
     return Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
 
 
-def leave_out(hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_], k: int) -> BatchHits:
+def leave_out(
+    hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_], k: int
+) -> BatchHits:
     """The first `k` hits of each query that have other content than the query itself.
 
     Args:
@@ -87,5 +109,8 @@ def _without(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
     gone = (hits.ids < 0) | unwanted
     order = gone.argsort(axis=1, kind="stable")[:, :k]
     gone = np.take_along_axis(gone, order, axis=1)
-    ids, scores = np.take_along_axis(hits.ids, order, axis=1), np.take_along_axis(hits.scores, order, axis=1)
+    ids, scores = (
+        np.take_along_axis(hits.ids, order, axis=1),
+        np.take_along_axis(hits.scores, order, axis=1),
+    )
     return BatchHits(np.where(gone, -1, ids), np.where(gone, np.float32(-np.inf), scores))

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sized
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan
-from mrl_search.embeddings import blocks
+from mrl_search.engines import Index, efforts
 from mrl_search.errors import ConfigError
-from mrl_search.index import Index, efforts
-from mrl_search.results import BatchHits
-from mrl_search.search.pruned import exact_pruned
-from mrl_search.search.stage import Rows, count_of, joined, opening, propose, rescore, shortlist
+from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
+from mrl_search.search.scoring import Rows, count_of, joined, opening, propose, rescore, shortlist
+from mrl_search.store.rows import blocks
 from mrl_search.vectors import query_rows
 
 __all__ = ["check_queries", "query_blocks", "search", "stages"]
@@ -22,7 +22,9 @@ __all__ = ["check_queries", "query_blocks", "search", "stages"]
 CANDIDATE = 4  # numbers that a candidate of a query takes while it is ranked: ids and sorting keys are eight bytes wide
 
 
-def search(index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None) -> BatchHits:
+def search(
+    index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None
+) -> BatchHits:
     """Search `index` for the neighbours of `queries` as `plan` says.
 
     The first stage asks the FAISS index of its prefix; each later one re-scores the survivors on a longer prefix, which needs no
@@ -66,12 +68,18 @@ def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> ND
     queries = query_rows(queries, index.dim)
     if plan.dims[-1] > index.dim:
         raise ConfigError(
-            f"Plan {plan} reads {plan.dims[-1]} dims; the vectors have {index.dim}.", f"End it with {index.dim} dims or fewer."
+            f"Plan {plan} reads {plan.dims[-1]} dims; the vectors have {index.dim}.",
+            f"End it with {index.dim} dims or fewer.",
         )
     first = plan.stages[0]
-    if first.effort and (index.scans(first.dims) or efforts(index.prefix_index(first.dims)) == (0,)):
+    if first.effort and (
+        index.scans(first.dims) or efforts(index.prefix_index(first.dims)) == (0,)
+    ):
         kind = index.manifest.factory[str(first.dims)]
-        raise ConfigError(f"Plan {plan} asks for an effort at {first.dims} dims, where {kind} takes none.", "Leave its @ out.")
+        raise ConfigError(
+            f"Plan {plan} asks for an effort at {first.dims} dims, where {kind} takes none.",
+            "Leave its @ out.",
+        )
     return queries
 
 
@@ -80,7 +88,9 @@ def query_blocks(queries: Sized, plan: Plan) -> Iterator[slice]:
     return blocks(len(queries), CANDIDATE * plan.stages[0].keep)
 
 
-def stages(index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None) -> Iterator[tuple[int, BatchHits]]:
+def stages(
+    index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None
+) -> Iterator[tuple[int, BatchHits]]:
     """Run `plan` stage by stage, for queries that were checked: the dims of each stage and what it keeps, best first."""
     first, *later = plan.stages
     hits = opening(index, queries, plan, allowed)

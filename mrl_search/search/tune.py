@@ -13,24 +13,61 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.config import Plan, Stage
+from mrl_search.engines import Index, efforts, is_graph
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index, efforts, is_graph
-from mrl_search.manifest import prefix_file
 from mrl_search.metrics import wilson_interval
 from mrl_search.progress import Progress, silent
-from mrl_search.results import BatchHits
-from mrl_search.search.kernel import best, load
+from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.kernels import best, load
 from mrl_search.search.others import leave_out_rows
-from mrl_search.search.pruned import exact_pruned
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.stage import MARGIN, Rows, ask, is_exact, pair_scores, propose
+from mrl_search.search.scoring import MARGIN, Rows, ask, is_exact, pair_scores, propose
 from mrl_search.search.vote import vote
+from mrl_search.store.manifest import prefix_file
 
-__all__ = ["Goal", "Trial", "Tuned", "default_plan", "exact_by_default", "exact_others", "front", "sample", "tune"]
+__all__ = [
+    "Goal",
+    "Trial",
+    "Tuned",
+    "default_plan",
+    "exact_by_default",
+    "exact_others",
+    "front",
+    "sample",
+    "tune",
+]
 
 DEEPEST = 2000  # candidates that are looked at, at most
-SHORTLISTS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130, 160, 200)  # times k
+SHORTLISTS = (
+    1,
+    1.5,
+    2,
+    2.5,
+    3,
+    4,
+    5,
+    6,
+    7.5,
+    9,
+    11,
+    13,
+    16,
+    20,
+    25,
+    30,
+    35,
+    40,
+    50,
+    60,
+    75,
+    90,
+    110,
+    130,
+    160,
+    200,
+)  # times k
 TOLERANCE = 0.005  # what a plan may miss the target by on the queries that check it
 MIDDLE = 4  # times k: from this shortlist on a middle stage may pay
 TIMED, ROUNDS = 40, 3  # queries, and times that each is asked
@@ -64,7 +101,9 @@ class Goal:
         truth = exact_others(index, queries, rows, k)
 
         def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = (hits.ids[:, :, None] == truth.ids[asked][:, None, :]).any(axis=2).sum(axis=1) / k
+            found: NDArray[np.float64] = (hits.ids[:, :, None] == truth.ids[asked][:, None, :]).any(
+                axis=2
+            ).sum(axis=1) / k
             return found
 
         return cls("recall", k, queries, rows, truth, score)
@@ -79,12 +118,18 @@ class Goal:
         labels = index.embeddings.labels
         rows = rows[[labels[row] is not None for row in rows]]
         if not len(rows):
-            raise DataError(f"The items of {index.folder} have no labels to tune by.", "Tune for recall instead.")
+            raise DataError(
+                f"The items of {index.folder} have no labels to tune by.",
+                "Tune for recall instead.",
+            )
         queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
 
         def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
             voted = vote(hits, labels)
-            return np.array([v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)], dtype=np.float64)
+            return np.array(
+                [v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)],
+                dtype=np.float64,
+            )
 
         k = min(k, len(index) - 1)
         return cls("class", k, queries, rows, exact_others(index, queries, rows, k), score)
@@ -133,7 +178,9 @@ class Tuned:
     trials: tuple[Trial, ...]
 
 
-def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress = silent) -> Tuned:
+def tune(
+    index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress = silent
+) -> Tuned:
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
     Half of the queries choose, the other half checks: a plan must reach the target on the first by more than chance may give it, and
@@ -153,16 +200,24 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
     if not 0 < target <= 1:
         raise ConfigError(f"The target is a share up to 1, not {target}.", "For example 0.99.")
     if len(goal.queries) < 20:
-        raise DataError(f"{len(goal.queries)} queries are too few to tune by.", "Use a larger index, or more queries.")
+        raise DataError(
+            f"{len(goal.queries)} queries are too few to tune by.",
+            "Use a larger index, or more queries.",
+        )
     half = len(goal.queries) // 2
     choose, check = np.arange(half), np.arange(half, len(goal.queries))
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
     judge = _Judge(goal, choose, target * best_marks[choose])
     dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
-    dims = [d for d in dims if not index.scans(d)] or dims  # a scan is never the cheapest where something else is to be had
+    dims = [
+        d for d in dims if not index.scans(d)
+    ] or dims  # a scan is never the cheapest where something else is to be had
     if not dims:
         least = min(index.dims, key=lambda d: ram_of(index, d))
-        raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", f"The smallest, {least} dims, takes {ram_of(index, least):,}.")
+        raise ConfigError(
+            f"No prefix index fits in {max_ram:,} bytes.",
+            f"The smallest, {least} dims, takes {ram_of(index, least):,}.",
+        )
     trials: dict[str, Trial] = {}
     done, total = 0, sum(len(_efforts(index, d)) for d in dims)
     for d in dims:
@@ -192,8 +247,18 @@ def tune(index: Index, goal: Goal, target: float, max_ram: int | None = None, pr
             "Ask for less, or tune with more --queries.",
         )
     chosen, marks = checked[-1]
-    interval = wilson_interval(float(marks.sum()), len(marks))  # a little wide where marks are shares
-    return Tuned(chosen, float(marks.mean()), interval, len(check), float(best_marks.mean()), exact_ms, tuple(timed))
+    interval = wilson_interval(
+        float(marks.sum()), len(marks)
+    )  # a little wide where marks are shares
+    return Tuned(
+        chosen,
+        float(marks.mean()),
+        interval,
+        len(check),
+        float(best_marks.mean()),
+        exact_ms,
+        tuple(timed),
+    )
 
 
 def sample(index: Index, count: int) -> Rows:
@@ -219,7 +284,9 @@ def default_plan(index: Index, k: int, use: str = "query") -> Plan:
 
 def exact_by_default(index: Index, k: int, use: str = "query") -> bool:
     """Whether `default_plan` stands for exact search, which the index at full length does not give: `exact_pruned` does."""
-    return default_plan(index, k, use) == Plan.single(index.dim, k) and not is_exact(index, index.dim, None)
+    return default_plan(index, k, use) == Plan.single(index.dim, k) and not is_exact(
+        index, index.dim, None
+    )
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
@@ -251,9 +318,16 @@ class _Judge:
     needed: NDArray[np.float64]
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
-        marks = self.goal.score(self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k))
+        marks = self.goal.score(
+            self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k)
+        )
         surplus = marks - self.needed
-        return Trial(plan, float(marks.mean()), bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))), ram)
+        return Trial(
+            plan,
+            float(marks.mean()),
+            bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))),
+            ram,
+        )
 
 
 def _looks(index: Index, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
@@ -281,12 +355,16 @@ def _shortest(trials: list[Trial]) -> int:
 def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
     """Plans that begin at `dims` with `effort`, of one to three stages."""
     queries, k, ram = judge.goal.queries[judge.rows], judge.goal.k, ram_of(index, dims)
-    yield judge.trial(Plan((Stage(dims, k, effort),)), propose(index, queries, Stage(dims, k + 1, effort)), ram)
+    yield judge.trial(
+        Plan((Stage(dims, k, effort),)), propose(index, queries, Stage(dims, k + 1, effort)), ram
+    )
     if dims == index.dim:
         return
     depth = min(DEEPEST, len(index))
     if not index.scans(dims) and is_graph(index.prefix_index(dims)):
-        depth = min(depth, effort - MARGIN)  # asked for more it would look harder than the plan does
+        depth = min(
+            depth, effort - MARGIN
+        )  # asked for more it would look harder than the plan does
     if depth <= k:
         return
     shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
@@ -296,19 +374,31 @@ def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Tri
     reached = False
     for keep in shortlists:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
-        two = judge.trial(Plan((Stage(dims, keep, effort), last)), best(shortlist, scores, k + 1), ram)
+        two = judge.trial(
+            Plan((Stage(dims, keep, effort), last)), best(shortlist, scores, k + 1), ram
+        )
         yield two
         if reached:
             return  # a longer shortlist costs more and is not needed; one more is tried, because those that check may ask for it
         reached = two.reached
         if not reached or keep < MIDDLE * k:
             continue
-        for middle in (d for d in index.dims if dims < d < index.dim):  # a long shortlist, cut before it is read whole
-            order = np.argsort(-pair_scores(index, queries, shortlist, middle), axis=1, kind="stable")
+        for middle in (
+            d for d in index.dims if dims < d < index.dim
+        ):  # a long shortlist, cut before it is read whole
+            order = np.argsort(
+                -pair_scores(index, queries, shortlist, middle), axis=1, kind="stable"
+            )
             for shorter in (n for n in shortlists if n < keep):
                 cut = order[:, :shorter]
-                hits = best(np.take_along_axis(shortlist, cut, axis=1), np.take_along_axis(scores, cut, axis=1), k + 1)
-                three = judge.trial(Plan((Stage(dims, keep, effort), Stage(middle, shorter), last)), hits, ram)
+                hits = best(
+                    np.take_along_axis(shortlist, cut, axis=1),
+                    np.take_along_axis(scores, cut, axis=1),
+                    k + 1,
+                )
+                three = judge.trial(
+                    Plan((Stage(dims, keep, effort), Stage(middle, shorter), last)), hits, ram
+                )
                 if three.reached:
                     yield three
                     break
@@ -327,18 +417,26 @@ def _promising(trials: list[Trial]) -> list[Trial]:
 def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> BatchHits:
     """What `plan` gives the queries at `rows`, asked for one more, as each query's own row is left out."""
     *early, last = plan.stages
-    wider = Plan((*early, Stage(last.dims, goal.k + 1, last.effort))) if not early or early[-1].keep > goal.k else plan
+    wider = (
+        Plan((*early, Stage(last.dims, goal.k + 1, last.effort)))
+        if not early or early[-1].keep > goal.k
+        else plan
+    )
     return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k)
 
 
-def _timed(index: Index, goal: Goal, trials: list[Trial], progress: Progress) -> tuple[list[Trial], float]:
+def _timed(
+    index: Index, goal: Goal, trials: list[Trial], progress: Progress
+) -> tuple[list[Trial], float]:
     """`trials` with their times, and that of exact search: p50 of single queries in ms, FAISS and the kernels on one thread.
 
     A plan answers all queries in a row, as one in use does; a round is every plan's turn, so that a slow moment of the machine is not
     one plan's bad luck.
     """
     queries = goal.queries[np.linspace(0, len(goal.queries) - 1, TIMED).astype(int)]
-    jobs: list[Callable[[NDArray[np.float32]], object]] = [partial(search, index, plan=trial.plan) for trial in trials]
+    jobs: list[Callable[[NDArray[np.float32]], object]] = [
+        partial(search, index, plan=trial.plan) for trial in trials
+    ]
     jobs.append(partial(exact_pruned, index, k=goal.k))
     load()
     before = faiss.omp_get_max_threads()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.results import BatchHits
+from mrl_search.search.results import BatchHits
 
 __all__ = ["TEMPERATURE", "Vote", "Weighting", "vote"]
 
@@ -36,7 +36,10 @@ class Vote:
 
 
 def vote(
-    hits: BatchHits, labels: NDArray[np.object_], temperature: float = TEMPERATURE, weighting: Weighting = Weighting.SOFTMAX
+    hits: BatchHits,
+    labels: NDArray[np.object_],
+    temperature: float = TEMPERATURE,
+    weighting: Weighting = Weighting.SOFTMAX,
 ) -> list[Vote]:
     """Let the hits of each query vote for its label.
 
@@ -58,7 +61,10 @@ def vote(
         DataError: no item of the corpus has a label.
     """
     if not temperature > 0:
-        raise ConfigError(f"The temperature of a vote is positive, not {temperature}.", f"The usual one is {TEMPERATURE}.")
+        raise ConfigError(
+            f"The temperature of a vote is positive, not {temperature}.",
+            f"The usual one is {TEMPERATURE}.",
+        )
     if all(label is None for label in labels):
         raise DataError(
             "The images of this index have no labels, so there is nothing to vote for.",
@@ -66,23 +72,36 @@ def vote(
         )
     named = labels[hits.ids]
     counts = (hits.ids >= 0) & np.vectorize(_is_label, otypes=[bool])(named)
-    weights = _weights(hits.scores, counts, temperature) if weighting is Weighting.SOFTMAX else counts.astype(np.float64)
-    return [_winner(n[c], w[c], s[c]) for n, w, s, c in zip(named, weights, hits.scores, counts, strict=True)]
+    weights = (
+        _weights(hits.scores, counts, temperature)
+        if weighting is Weighting.SOFTMAX
+        else counts.astype(np.float64)
+    )
+    return [
+        _winner(n[c], w[c], s[c])
+        for n, w, s, c in zip(named, weights, hits.scores, counts, strict=True)
+    ]
 
 
 def _is_label(label: object) -> bool:
     return label is not None
 
 
-def _weights(scores: NDArray[np.float32], counts: NDArray[np.bool_], temperature: float) -> NDArray[np.float64]:
+def _weights(
+    scores: NDArray[np.float32], counts: NDArray[np.bool_], temperature: float
+) -> NDArray[np.float64]:
     """Of every vote relative to the strongest in its row, so that no exponential overflows."""
     cosine = np.where(counts, scores.astype(np.float64), -np.inf)
     strongest = cosine.max(axis=1, keepdims=True, initial=-np.inf)
-    weights: NDArray[np.float64] = np.exp((cosine - np.where(np.isfinite(strongest), strongest, 0.0)) / temperature)
+    weights: NDArray[np.float64] = np.exp(
+        (cosine - np.where(np.isfinite(strongest), strongest, 0.0)) / temperature
+    )
     return weights
 
 
-def _winner(labels: NDArray[np.object_], weights: NDArray[np.float64], cosines: NDArray[np.float32]) -> Vote:
+def _winner(
+    labels: NDArray[np.object_], weights: NDArray[np.float64], cosines: NDArray[np.float32]
+) -> Vote:
     if not len(labels):
         return Vote(None, 0.0, {})
     weight: dict[str, float] = defaultdict(float)
@@ -92,4 +111,6 @@ def _winner(labels: NDArray[np.object_], weights: NDArray[np.float64], cosines: 
         cosine[label] += c
     total = sum(weight.values())
     order = sorted(weight, key=lambda label: (-weight[label], -cosine[label], label))
-    return Vote(order[0], weight[order[0]] / total, {label: weight[label] / total for label in order})
+    return Vote(
+        order[0], weight[order[0]] / total, {label: weight[label] / total for label in order}
+    )

@@ -1,0 +1,101 @@
+"""Vectors with Matryoshka structure, for measuring search at sizes that no data set here has.
+
+A tree of 10, 100, 1,000 classes and 20,000 topics: coarse levels put their energy into the first dims, fine ones further back, and
+every vector adds noise of its own. Of a vector's energy, `easy` holds .61/.71/.79/.84/.88 in the first 8/16/32/64/128 dims, and `hard`
+.24/.33/.43/.54/.64.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DIM", "Kind", "Tree", "blocks_of_rows"]
+
+DIM = 1024
+LEVELS = (10, 100, 1_000, 20_000)
+BLOCK = 50_000
+
+
+class Kind(StrEnum):
+    """How early in a vector its energy lies."""
+
+    EASY = "easy"
+    HARD = "hard"
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """What all vectors of a kind share.
+
+    Attributes:
+        means: one (nodes, DIM) float32 array a level, coarse to fine.
+        noise: (DIM,) float32, standard deviation of a vector's own part.
+        share: (topics,) how often each topic occurs, mildly skewed; adds up to 1.
+        offset: (DIM,) float32, common to all.
+    """
+
+    means: tuple[NDArray[np.float32], ...]
+    noise: NDArray[np.float32]
+    share: NDArray[np.float64]
+    offset: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, kind: Kind) -> "Tree":
+        """The tree of a kind; always the same."""
+        rng, i = np.random.default_rng(1), np.arange(1, DIM + 1)
+        if kind is Kind.EASY:
+            profiles = [
+                np.exp(-i / 6),
+                np.exp(-i / 20) + 0.02 * i**-0.5,
+                i**-0.6 * np.exp(-i / 200) + 0.01,
+                i**-0.45,
+                i**-0.6,
+            ]
+            energy = [0.28, 0.20, 0.14, 0.16, 0.22]
+        else:
+            profiles = [
+                np.exp(-i / 16) + 0.03,
+                np.exp(-i / 64) + 0.03,
+                np.exp(-i / 200) + 0.03,
+                i**-0.25,
+                i**-0.35,
+            ]
+            energy = [0.20, 0.16, 0.14, 0.20, 0.30]
+        *levels, noise = [
+            (p / np.linalg.norm(p) * np.sqrt(e)).astype(np.float32)
+            for p, e in zip(profiles, energy, strict=True)
+        ]
+        means = tuple(
+            rng.standard_normal((n, DIM), dtype=np.float32) * p
+            for n, p in zip(LEVELS, levels, strict=True)
+        )
+        share = np.arange(1, LEVELS[-1] + 1) ** -0.4
+        rng.shuffle(share)
+        offset = rng.standard_normal(DIM) * i**-0.3
+        return cls(
+            means,
+            noise,
+            share / share.sum(),
+            (offset / np.linalg.norm(offset) * 0.25).astype(np.float32),
+        )
+
+    def rows(self, n: int, seed: int) -> NDArray[np.float32]:
+        """(n, DIM) float32, rows of unit length; queries are rows of another seed."""
+        rng = np.random.default_rng(seed)
+        topic = rng.choice(LEVELS[-1], size=n, p=self.share)
+        x = rng.standard_normal((n, DIM), dtype=np.float32) * self.noise
+        x *= np.exp(0.25 * rng.standard_normal((n, 1), dtype=np.float32))
+        for mean in self.means:
+            x += mean[topic // (LEVELS[-1] // len(mean))]
+        x += self.offset
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return x
+
+
+def blocks_of_rows(tree: Tree, n: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """`n` rows of `tree` in blocks of at most 50,000, so that ten million need not be in memory."""
+    for number, start in enumerate(range(0, n, BLOCK)):
+        yield tree.rows(min(BLOCK, n - start), seed + number)

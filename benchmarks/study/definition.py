@@ -1,0 +1,205 @@
+"""What a study is: parts, each of them runs on one source, read from a TOML file; and the jobs that they come to."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mrl_search.errors import ConfigError
+from mrl_search.mapping import from_mapping
+from mrl_search.measure.copies import PROTOCOLS
+from mrl_search.training.config import TrainConfig
+from mrl_search.training.recipes import load_recipe
+from mrl_search.vectors import DIMS
+
+__all__ = ["Job", "PartSpec", "RunSpec", "SourceSpec", "Study", "jobs_of", "load_study"]
+
+REPETITIONS = 5  # of a 5x2 cross-validation
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """Where images are: `path` as for `train`, and the column of their coarse label, `group`, if there is one."""
+
+    path: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One system of a part.
+
+    Attributes:
+        name: of the system.
+        recipe: it is trained by; a name ending in .toml is a file beside the definition.
+        row: of the tables that shows it; empty: `name`. Systems of different length may share a row.
+        set: values of the recipe that are replaced, as for `train --set`.
+        width: as for `train --width`; 0: that of the recipe.
+        size: as for `train --size`; 0: that of the recipe.
+        prefixes: measure every prefix; false: the full length alone, for systems that say nothing of their prefixes.
+        controls: also measure what is left of it when it is cut along principal axes, or at random.
+    """
+
+    name: str
+    recipe: str
+    row: str = ""
+    set: tuple[str, ...] = ()
+    width: int = 0
+    size: int = 0
+    prefixes: bool = True
+    controls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """Runs on one source that belong in the same tables.
+
+    Attributes:
+        about: a sentence for the tables.
+        source: name of the source.
+        runs: the systems.
+        seeds: each system is trained once for each of them.
+        dims: prefixes that are measured, trained or not.
+        cross_validate: train on each half of five random halvings instead, with seeds 0 to 4.
+        compare: pairs of systems that are tested against each other, prefix by prefix of the second; the first at full length.
+        instance: protocols by which instance recall is measured, `standard` and `hard`.
+        scatter: prefixes whose principal plane is recorded.
+    """
+
+    about: str
+    source: str
+    runs: tuple[RunSpec, ...]
+    seeds: tuple[int, ...] = (0,)
+    dims: tuple[int, ...] = DIMS
+    cross_validate: bool = False
+    compare: tuple[tuple[str, str], ...] = ()
+    instance: tuple[str, ...] = ()
+    scatter: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All parts by name, in the order of the file, and the sources they use."""
+
+    sources: Mapping[str, SourceSpec]
+    parts: Mapping[str, PartSpec] = field(default_factory=dict)
+
+    def part(self, name: str) -> PartSpec:
+        """The part of that name. Raises ConfigError if there is none."""
+        if name not in self.parts:
+            raise ConfigError(
+                f"The study has no part {name!r}.", f"Parts: {', '.join(self.parts)}."
+            )
+        return self.parts[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training run and its measurement: `key` names its files; `repetition` and `fold` are -1 outside a cross-validation."""
+
+    part: str
+    run: RunSpec
+    config: TrainConfig
+    repetition: int = -1
+    fold: int = -1
+
+    @property
+    def key(self) -> str:
+        where = (
+            f"seed{self.config.seed}" if self.fold < 0 else f"rep{self.repetition}-fold{self.fold}"
+        )
+        return f"{self.run.name}-{where}"
+
+
+def load_study(path: Path) -> Study:
+    """Read the definition of a study.
+
+    Raises:
+        ConfigError: not there, not TOML, an unknown key, source, recipe or run, or a name that comes twice.
+    """
+    try:
+        study = from_mapping(Study, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}.",
+            "Name a study's definition, such as study.toml.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+    parts = {
+        name: replace(part, runs=tuple(_beside(path, run) for run in part.runs))
+        for name, part in study.parts.items()
+    }
+    study = replace(study, parts=parts)
+    for name, part in study.parts.items():
+        names = [run.name for run in part.runs]
+        if part.source not in study.sources:
+            raise ConfigError(
+                f"{path}: part {name} wants the source {part.source!r}.",
+                f"Sources: {', '.join(study.sources)}.",
+            )
+        if len(set(names)) != len(names) or not names:
+            raise ConfigError(
+                f"{path}: the runs of part {name} need names, each its own, not {names}."
+            )
+        unknown = [run for pair in part.compare for run in pair if run not in names]
+        if unknown:
+            raise ConfigError(
+                f"{path}: part {name} compares {unknown[0]!r}.", f"Its runs: {', '.join(names)}."
+            )
+        if set(part.instance) - set(PROTOCOLS):
+            raise ConfigError(
+                f"{path}: part {name} has other protocols than {', '.join(PROTOCOLS)}: {', '.join(part.instance)}."
+            )
+        jobs_of(study, name)
+    return study
+
+
+def _beside(path: Path, run: RunSpec) -> RunSpec:
+    return (
+        replace(run, recipe=str(path.parent / run.recipe)) if run.recipe.endswith(".toml") else run
+    )
+
+
+def jobs_of(study: Study, part: str) -> list[Job]:
+    """All jobs of a part; a cross-validation goes repetition by repetition, so that half of it is of use already.
+
+    Raises:
+        ConfigError: no such part, or a recipe that does not exist or makes no sense.
+    """
+    spec = study.part(part)
+    jobs = []
+    if spec.cross_validate:
+        for repetition in range(REPETITIONS):
+            for fold in (0, 1):
+                data = [
+                    "data.validation=0.5",
+                    f"data.split_seed={repetition}",
+                    f"data.swap={str(fold == 1).lower()}",
+                ]
+                jobs += [
+                    Job(
+                        part,
+                        run,
+                        _config(part, run, [*data, f"seed={repetition}"]),
+                        repetition,
+                        fold,
+                    )
+                    for run in spec.runs
+                ]
+    else:
+        jobs = [
+            Job(part, run, _config(part, run, [f"seed={seed}"]))
+            for seed in spec.seeds
+            for run in spec.runs
+        ]
+    return jobs
+
+
+def _config(part: str, run: RunSpec, more: list[str]) -> TrainConfig:
+    return load_recipe(
+        run.recipe,
+        [*run.set, *more, f"name={part}-{run.name}"],
+        run.width or None,
+        run.size or None,
+    )

@@ -1,0 +1,188 @@
+"""Running a study: job after job, trained, measured and recorded; what is done already is passed over, what was stopped goes on."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from definition import Job, Study, jobs_of
+from measuring import images_of, measure
+from records import read_part, record_file, write_records
+
+from mrl_search.encoders.checkpoint import DESCRIPTION
+from mrl_search.encoders.encoder import load_encoder
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.images.sources import Source, open_source
+from mrl_search.mapping import from_mapping, to_mapping
+from mrl_search.store.manifest import package_versions
+from mrl_search.training.config import TrainConfig
+from mrl_search.training.loop import RECORDS, Record, pixel_side, train
+from mrl_search.training.pixels import Pixels, load_pixels
+
+__all__ = ["Places", "State", "run_part", "state_of", "with_sources"]
+
+Told = Callable[[Job, Record | str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a study lives: training runs in `runs` (not kept), `records` (kept)."""
+
+    runs: Path = Path("runs/study")
+    records: Path = Path("benchmarks/study/records")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a job is: `done`, `begun` or `open`."""
+
+    job: Job
+    state: str
+
+
+@dataclass
+class _Decoded:
+    """The pictures that the last job was trained on and measured with, which the next one mostly needs, too."""
+
+    pixels: dict[tuple[str, int, int], Pixels] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    def source(self, path: str) -> Source:
+        if path not in self.sources:
+            self.sources[path] = open_source(path)
+        return self.sources[path]
+
+    def load(self, path: str, side: int, min_side: int) -> Pixels:
+        key = (path, side, min_side)
+        if key not in self.pixels:
+            while len(self.pixels) > 1:  # more may not fit in memory
+                del self.pixels[next(iter(self.pixels))]
+            self.pixels[key] = load_pixels(self.source(path), side, min_side)
+        return self.pixels[key]
+
+
+def state_of(study: Study, part: str, places: Places) -> list[State]:
+    """How far each job of a part is.
+
+    Raises:
+        DataError: records of a job that was run by another recipe than the definition has now, or by none that it has.
+    """
+    told = {(r.job["run"], r.job["key"]): r.job for r in read_part(places.records, part)}
+    jobs = jobs_of(study, part)
+    for _, key in told.keys() - {(job.run.name, job.key) for job in jobs}:
+        raise DataError(
+            f"{record_file(places.records, part, key)} is of no run that the study has.",
+            "Remove it, or define its run.",
+        )
+    states = []
+    for job in jobs:
+        known = told.get((job.run.name, job.key))
+        file = record_file(places.records, part, job.key)
+        if (
+            known is not None
+            and from_mapping(TrainConfig, known["recipe"], str(file)) != job.config
+        ):
+            raise DataError(
+                f"{file} was made by another recipe than the study has now.",
+                "Remove it, and its folder in the runs, to redo it.",
+            )
+        begun = (places.runs / part / job.key).exists()
+        states.append(State(job, "done" if known is not None else "begun" if begun else "open"))
+    return states
+
+
+def run_part(
+    study: Study, part: str, places: Places, only: str | None = None, told: Told | None = None
+) -> Iterator[Job]:
+    """Run the jobs of a part that are not done yet, and yield each when its records are written.
+
+    Args:
+        study: the definition.
+        part: which part of it.
+        places: where everything goes.
+        only: the name of one run, to run nothing else.
+        told: is called with every record of the training, and with a word before each measurement.
+
+    Raises:
+        ConfigError: no such part or run, or a run folder that holds another recipe's run.
+        DataError: images that cannot be used, or records of another recipe.
+    """
+    if only is not None and only not in {run.name for run in study.part(part).runs}:
+        raise ConfigError(
+            f"Part {part} has no run {only!r}.",
+            f"Its runs: {', '.join(run.name for run in study.part(part).runs)}.",
+        )
+    decoded = _Decoded()
+    for state in state_of(study, part, places):
+        done = record_file(
+            places.records, part, state.job.key
+        ).exists()  # by now: another process may be at work on the same part
+        if not done and only in (None, state.job.run.name):
+            _run(study, state.job, places, decoded, told or _silent)
+            yield state.job
+
+
+def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) -> None:
+    spec = study.part(job.part)
+    source = study.sources[spec.source]
+    out = places.runs / job.part / job.key
+    if not (out / DESCRIPTION).exists():
+        pixels = decoded.load(source.path, pixel_side(job.config), job.config.data.min_side)
+        for record in train(pixels, job.config, out, source.path):
+            told(job, record)
+    told(job, "measuring")
+    start = time.perf_counter()
+    encoder = load_encoder(str(out))
+    trained = (
+        from_mapping(TrainConfig, encoder.training["recipe"], str(out)),
+        encoder.training["source"],
+    )
+    if trained != (job.config, source.path):
+        raise DataError(
+            f"The model in {out} was trained by another recipe or on another source.",
+            "Remove it, to train it again.",
+        )
+    pixels = decoded.load(source.path, encoder.size, job.config.data.min_side)
+    images = images_of(source, decoded.source(source.path), pixels)
+    measured = list(measure(images, encoder, job.config, spec, job.run))
+    lines = (
+        (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+    )  # axes alone have no epochs
+    epochs = [{"kind": "epoch", **json.loads(line)} for line in lines]
+    training = sum(epoch["seconds"] for epoch in epochs) + encoder.training.get("axes", {}).get(
+        "seconds", 0
+    )
+    head: dict[str, Any] = {
+        "kind": "job", "part": job.part, "run": job.run.name, "row": job.run.row or job.run.name, "key": job.key, "seed": job.config.seed,
+        "repetition": job.repetition, "fold": job.fold, "source": source.path, "images": len(pixels.labels),
+        "skipped": len(pixels.skipped), "recipe": to_mapping(job.config), "fingerprint": encoder.fingerprint,
+        "seconds": round(training + time.perf_counter() - start, 1), "device": str(encoder.device), "machine": platform.machine(),
+        "cores": os.cpu_count(), "versions": package_versions(),
+    }  # fmt: skip
+    write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])
+
+
+def _silent(job: Job, record: Record | str) -> None:
+    """Nobody wants to know."""
+
+
+def with_sources(study: Study, given: list[str]) -> Study:
+    """The study with some sources elsewhere: `given` holds NAME=PATH.
+
+    Raises:
+        ConfigError: not of that form, or no source of that name.
+    """
+    sources = dict(study.sources)
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or name not in sources:
+            raise ConfigError(
+                f"{text!r} is not NAME=PATH of a source of this study.",
+                f"Sources: {', '.join(sources)}.",
+            )
+        sources[name] = replace(sources[name], path=path)
+    return replace(study, sources=sources)

@@ -1,0 +1,146 @@
+"""Do two classifiers differ, or are they as good as each other? Tests on folds and on paired outcomes, for the tables of a study.
+
+McNemar's test is in `metrics`. Only the F distribution needs scipy, which comes with the extra `study`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
+
+__all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "tango_z"]
+
+WIDE = NormalDist().inv_cdf(0.975)  # deviations within which 95% of a normal distribution lies
+
+
+@dataclass(frozen=True, slots=True)
+class FTest:
+    """F statistic with 10 and 5 degrees of freedom, and the chance `p` of one as large when both systems are equally good."""
+
+    f: float
+    p: float
+
+
+def combined_f_test(differences: Sequence[Sequence[float]]) -> FTest:
+    """The combined 5x2 cross-validation F test (Alpaydin, Neural Computation 11(8), 1999, equation 5).
+
+    F = sum of all squared differences / (2 x sum of the five variances), a variance being the sum of squared distances of the two
+    folds' differences from their mean. Unlike Dietterich's t test it does not hang on which difference comes first.
+
+    Args:
+        differences: five repetitions of two folds: accuracy (or error) of the one system minus that of the other.
+
+    Raises:
+        DataError: not five times two numbers.
+        MrlSearchError: scipy is not installed.
+    """
+    p = np.asarray(differences, dtype=np.float64)
+    if p.shape != (5, 2) or not np.isfinite(p).all():
+        raise DataError(
+            f"The combined F test wants 5 x 2 differences, not an array of shape {p.shape}."
+        )
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MrlSearchError(
+            "The F test needs scipy, which is not installed.",
+            'Install it with: pip install "mrl-search[study]"',
+        ) from error
+    squares = float((p**2).sum())
+    variance = float(((p - p.mean(axis=1, keepdims=True)) ** 2).sum())
+    if squares == 0:
+        return FTest(0.0, 1.0)  # the systems never differed
+    f = squares / (2 * variance) if variance else inf
+    return FTest(f, float(stats.f.sf(f, 10, 5)))
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Two paired shares, a and b.
+
+    Attributes:
+        difference: a minus b.
+        interval: its 95% interval, by Tango's score.
+        margin: what counts as different.
+        p: the chance of data as close as these if they differ by the margin.
+        p_worse: the chance of data as good for a as these if a is worse than b by the margin.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    margin: float
+    p: float
+    p_worse: float
+
+
+def equivalence_test(
+    a_correct: ArrayLike, b_correct: ArrayLike, margin: float = 0.01
+) -> Equivalence:
+    """Two one-sided tests of "a and b differ by `margin` or more", from the same n cases: (n,) bool each.
+
+    Each side is the score test for paired proportions of Tango (Statistics in Medicine 17, 891-908, 1998), which, unlike a paired t
+    test on zeros and ones, holds its level where few cases or none divide the systems. p is the larger of both (Schuirmann 1987);
+    below 0.05, a and b are equivalent within the margin, and the 90% interval of Tango's score lies inside it. A system that is better
+    than the other is not equivalent to it; that it is not worse is said by one side alone, `p_worse`.
+
+    Raises:
+        DataError: different lengths, or no case.
+        ConfigError: margin not between 0 and 1.
+    """
+    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise DataError(
+            f"Outcomes of shape {a.shape} cannot be paired with outcomes of shape {b.shape}."
+        )
+    if not 0 < margin < 1:
+        raise ConfigError(
+            f"The margin of an equivalence test is a share between 0 and 1, not {margin}.",
+            "0.01 is one point.",
+        )
+    only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
+    above, below = tango_z(only_a, only_b, n, -margin), tango_z(only_a, only_b, n, margin)
+    p_worse = 1 - NormalDist().cdf(above)
+    return Equivalence(
+        (only_a - only_b) / n,
+        _interval(only_a, only_b, n),
+        margin,
+        max(p_worse, NormalDist().cdf(below)),
+        p_worse,
+    )
+
+
+def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """The differences that Tango's score does not rule out at 5%, found by halving; from -1 to 1."""
+    ends = []
+    for end in (-1.0, 1.0):
+        near, far = (only_a - only_b) / n, end
+        for _ in range(50 if near != far else 0):
+            middle = (near + far) / 2
+            outside = abs(tango_z(only_a, only_b, n, middle)) > WIDE
+            near, far = (near, middle) if outside else (middle, far)
+        ends.append(near)
+    return ends[0], ends[1]
+
+
+def tango_z(only_a: int, only_b: int, n: int, difference: float) -> float:
+    """Tango's score statistic of "the shares of a and b differ by `difference`": standard normal when they do.
+
+    Args:
+        only_a: cases on which a alone is right.
+        only_b: cases on which b alone is right.
+        n: all cases.
+        difference: share of a minus share of b under the hypothesis; not 0 unless some case divides them.
+    """
+    # the chance that b alone is right, as likely as it can be made under the hypothesis: the larger root of a quadratic
+    half = -(only_a + only_b) + (2 * n - only_a + only_b) * difference
+    alone = (sqrt(max(0.0, half**2 + 8 * n * only_b * difference * (1 - difference))) - half) / (
+        4 * n
+    )
+    return (only_a - only_b - n * difference) / sqrt(
+        n * (2 * alone + difference * (1 - difference))
+    )

@@ -1,0 +1,65 @@
+"""A backbone with a head, a linear classifier, on each prefix of its embedding."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrl_search.encoders.backbones import build_backbone
+from mrl_search.encoders.config import ModelConfig
+
+__all__ = ["MatryoshkaHeads", "MatryoshkaNetwork", "to_network"]
+
+
+class MatryoshkaHeads(nn.Module):
+    """One classifier a prefix: (n, dim) embeddings to a list of (n, classes) logits (arXiv 2205.13147, section 3).
+
+    A linear head reads the raw prefix. Tied heads are linear, too, and share one matrix and one bias: that of a prefix is its first
+    columns (MRL-E). A cosine head gives `scale` times the cosine of the prefix and the class's weights.
+    """
+
+    def __init__(self, config: ModelConfig, classes: int) -> None:
+        super().__init__()
+        self.dims = config.dims if classes else ()
+        self.scale = config.scale if config.heads == "cosine" else None
+        self.tied = config.heads == "tied"
+        own = self.dims[-1:] if self.tied else self.dims
+        self.heads = nn.ModuleList(nn.Linear(d, classes, bias=self.scale is None) for d in own)
+
+    def forward(self, embedding: Tensor) -> list[Tensor]:
+        prefixes = [embedding[:, :d] for d in self.dims]
+        if self.scale is not None:
+            prefixes = [F.normalize(part.float(), dim=1) for part in prefixes]
+        return [
+            F.linear(part, *self.weights(d)) for d, part in zip(self.dims, prefixes, strict=True)
+        ]
+
+    def weights(self, dims: int) -> tuple[Tensor, Tensor]:
+        """Weight (classes, dims) and bias (classes,) of the head at `dims`, as its prefix, of unit length for cosine heads, meets them."""
+        head = self.heads[0 if self.tied else self.dims.index(dims)]
+        assert isinstance(head, nn.Linear)
+        if self.scale is None:
+            return head.weight[:, :dims], head.bias
+        return self.scale * F.normalize(head.weight, dim=1), torch.zeros(
+            len(head.weight), device=head.weight.device
+        )
+
+
+class MatryoshkaNetwork(nn.Module):
+    """`forward` gives the embedding (n, dim) and the logits of every prefix; no heads where there are no classes.
+
+    Pictures have `side` pixels; see `build_backbone`.
+    """
+
+    def __init__(self, config: ModelConfig, classes: int, side: int = 256) -> None:
+        super().__init__()
+        self.backbone = build_backbone(config, side)
+        self.heads = MatryoshkaHeads(config, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        embedding = self.backbone(x)
+        return embedding, self.heads(embedding)
+
+
+def to_network(images: Tensor) -> Tensor:
+    """(n, 3, h, w) uint8 to what every network here takes: float32 in (-1, 1), channels last."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

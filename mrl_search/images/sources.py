@@ -1,0 +1,333 @@
+"""Where images come from: a folder of pictures, a data set on disk, or one on the Hugging Face hub; all look alike from here on.
+
+A source knows the path and label of every image without reading it; `read(i)` gives the file's bytes. The path of a row in a data set
+is `WHERE#split/row`, which `read_path` can follow back.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mrl_search.errors import BrokenImage, DataError
+from mrl_search.images.decode import SUFFIXES
+
+__all__ = [
+    "FolderSource",
+    "ItemSource",
+    "Source",
+    "may_hold_images",
+    "open_source",
+    "read_path",
+    "subset",
+]
+
+IMAGE_COLUMNS = ("image", "img", "picture")
+LABEL_COLUMNS = ("label", "labels")
+HUB = "hub:"
+
+
+class Source(Protocol):
+    """A sequence of images: `name` says where from, `paths` and `labels` (None where unknown) are aligned."""
+
+    @property
+    def name(self) -> str:
+        """Where the images come from."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The path of each image."""
+
+    @property
+    def labels(self) -> Sequence[str | None]:
+        """The label of each image."""
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image `i`. Raises BrokenImage when they cannot be had."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Pictures in a folder, found recursively and along links, in the order of their paths; the name of the sub-folder is the label."""
+
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+
+    @classmethod
+    def scan(cls, folder: Path) -> "FolderSource":
+        """List the pictures under `folder`."""
+        files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
+        labels = [p.parent.name if p.parent != folder else None for p in files]
+        return cls(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
+
+    def read(self, i: int) -> bytes:
+        return _read_file(self.paths[i])
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Rows of a `datasets` data set, all its splits one after another."""
+
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+    splits: dict[str, Any]
+    column: str
+
+    def read(self, i: int) -> bytes:
+        split, _, row = self.paths[i].rpartition("#")[2].rpartition("/")
+        return _row_bytes(self.splits[split], int(row), self.column, self.paths[i])
+
+
+@dataclass(frozen=True)
+class ItemSource:
+    """Images by the paths that other sources gave them, as an index remembers them."""
+
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+
+    def read(self, i: int) -> bytes:
+        return read_path(self.paths[i])
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some images of another source."""
+
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+    of: Source
+    rows: Sequence[int]
+
+    def read(self, i: int) -> bytes:
+        return self.of.read(self.rows[i])
+
+
+def subset(source: Source, rows: Sequence[int], what: str) -> Source:
+    """The images of `source` at `rows`; `what` is added to its name."""
+    return Subset(
+        f"{source.name} ({what})",
+        [source.paths[i] for i in rows],
+        [source.labels[i] for i in rows],
+        source,
+        rows,
+    )
+
+
+def open_source(where: str, label: str | None = None) -> Source:
+    """Open `where`: an image folder, a folder or file that `datasets` can load, or `hub:OWNER/NAME`.
+
+    Args:
+        where: see above.
+        label: column of a data set that holds the labels; by default `label` or `labels`, where there is one.
+
+    Raises:
+        DataError: nothing there, no images in it, or two kinds of them; a data set without an image column, or without that label column.
+    """
+    if where.startswith(HUB):
+        return _dataset_source(where, label)
+    path = Path(where).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"There is nothing at {where}.",
+            "SRC is an image folder, a data set on disk, or hub:OWNER/NAME.",
+        )
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return FolderSource(str(path.resolve()), [str(path.resolve())], [None])
+    if path.is_file() or _is_dataset(path):
+        return _dataset_source(str(path.resolve()), label)
+    if label is not None:
+        raise DataError(
+            f"{where} is an image folder, which has no column {label!r}.",
+            "Its labels are the names of its sub-folders.",
+        )
+    source = FolderSource.scan(path)
+    if not source.paths:
+        raise DataError(
+            f"There is no image in {where}.",
+            f"Files ending in {', '.join(sorted(SUFFIXES))} are looked for, in sub-folders too.",
+        )
+    return source
+
+
+def read_path(path: str) -> bytes:
+    """The bytes of an image by the path a source gave it.
+
+    Raises:
+        BrokenImage: the file or row is gone.
+    """
+    if "#" in path and not Path(path).exists():
+        where, _, position = path.rpartition("#")
+        split, _, row = position.rpartition("/")
+        try:
+            source = _dataset_source(where, None)
+            return _row_bytes(source.splits[split], int(row), source.column, path)
+        except (DataError, KeyError, ValueError, IndexError) as error:
+            raise BrokenImage(f"{path} is gone: {error}") from error
+    return _read_file(path)
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BrokenImage(f"cannot be read: {error.strerror}") from error
+
+
+def may_hold_images(column: pa.Field) -> bool:
+    """Whether a Parquet column can hold pictures: bytes, or structs with bytes."""
+    kind = column.type
+    packed = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return (
+        column.name in IMAGE_COLUMNS
+        or packed
+        or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    )
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether the images of a folder are in tables; a table without them, as an index has one, may lie among pictures.
+
+    Raises:
+        DataError: there are pictures, and images in tables.
+    """
+    if any(
+        (folder / name).is_file()
+        for name in ("dataset_info.json", "dataset_dict.json", "state.json")
+    ):
+        return True
+    tables = sorted(p for p in _files(folder) if p.suffix in (".parquet", ".arrow") and p.is_file())
+    table = next((p for p in tables if _has_images(p)), None)
+    pictures = FolderSource.scan(folder).paths if tables else []
+    if table is not None and pictures:
+        raise DataError(
+            f"{folder} holds images in tables, as {table}, and pictures, as {pictures[0]}.",
+            "Name the folder of one of them.",
+        )
+    return bool(tables) and not pictures
+
+
+def _has_images(table: Path) -> bool:
+    """Whether a table has a column that may hold images; yes where it cannot be read, which `datasets` will say."""
+    try:
+        if table.suffix == ".parquet":
+            return any(may_hold_images(field) for field in pq.read_schema(table))
+        with pa.memory_map(str(table)) as file:
+            return any(may_hold_images(field) for field in pa.ipc.open_stream(file).schema)
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file under `folder`; links to folders are followed, but no folder is entered twice."""
+    seen: set[Path] = set()
+    later = [folder]
+    while later:
+        for here, folders, names in os.walk(later.pop(0)):
+            own = Path(here).resolve()
+            if own in seen:
+                folders.clear()
+                continue
+            seen.add(own)
+            later += [link for name in sorted(folders) if (link := Path(here, name)).is_symlink()]
+            yield from (Path(here, name) for name in names)
+
+
+@lru_cache(maxsize=4)
+def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
+    import datasets  # heavy, and only this kind of source needs it
+
+    try:
+        loaded = _load(datasets, where)
+    except DataError:
+        raise
+    except Exception as error:  # `datasets` raises many kinds; every one means the same to a user
+        hint = (
+            "Is the network there, and the name right?"
+            if where.startswith(HUB)
+            else "It should load with datasets.load_dataset(PATH)."
+        )
+        raise DataError(
+            f"{where} cannot be loaded as a data set: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            hint,
+        ) from error
+    splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    splits = {name: split.with_format(None) for name, split in splits.items()}
+    first = next(iter(splits.values()))
+    columns = first.column_names
+    image = next((c for c, f in first.features.items() if isinstance(f, datasets.Image)), None)
+    image = image or next((c for c in IMAGE_COLUMNS if c in columns), None)
+    if image is None:
+        raise DataError(
+            f"{where} has no image column; it has {', '.join(columns)}.",
+            f"Name the column {IMAGE_COLUMNS[0]!r}.",
+        )
+    bare = next((name for name, split in splits.items() if image not in split.column_names), None)
+    if bare is not None:
+        raise DataError(
+            f"{where} has no image column {image!r} in its split {bare!r}.", "Every split needs it."
+        )
+    if wanted is not None and wanted not in columns:
+        raise DataError(f"{where} has no column {wanted!r}.", f"It has: {', '.join(columns)}.")
+    label = wanted or next((c for c in LABEL_COLUMNS if c in columns), None)
+    paths: list[str] = []
+    labels: list[str | None] = []
+    for name, split in splits.items():
+        paths += [f"{where}#{name}/{i}" for i in range(len(split))]
+        labels += _label_names(split, label)
+    if not paths:
+        raise DataError(f"{where} has no rows.", "A data set needs at least one image.")
+    try:
+        splits = {
+            name: split.cast_column(image, datasets.Image(decode=False))
+            for name, split in splits.items()
+        }
+    except Exception as error:  # as above
+        raise DataError(
+            f"The column {image!r} of {where} holds {first.features[image]}, no images.",
+            "Name another column 'image'.",
+        ) from error
+    return DatasetSource(where, paths, labels, splits, image)
+
+
+def _load(datasets: Any, where: str) -> Any:  # noqa: ANN401 - `datasets` has no types
+    if where.startswith(HUB):
+        return datasets.load_dataset(where.removeprefix(HUB))
+    path = Path(where)
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return datasets.load_from_disk(where)
+        return datasets.load_dataset(where)
+    if path.suffix not in (".parquet", ".arrow"):
+        raise DataError(
+            f"{where} is neither an image nor a data set.",
+            "A data set is a Parquet or Arrow file, or a folder of them.",
+        )
+    return datasets.load_dataset(path.suffix[1:], data_files=where)
+
+
+def _label_names(split: Any, column: str | None) -> list[str | None]:  # noqa: ANN401
+    if column not in split.column_names:
+        return [None] * len(split)
+    names = getattr(split.features[column], "names", None)
+    values = split.select_columns([column])[column]
+    return [
+        None if v is None or (names and v < 0) else names[v] if names else str(v) for v in values
+    ]
+
+
+def _row_bytes(split: Any, row: int, column: str, path: str) -> bytes:  # noqa: ANN401
+    value = split[row][column]
+    if isinstance(value, dict) and value.get("bytes"):
+        return bytes(value["bytes"])
+    if isinstance(value, dict) and value.get("path"):
+        return _read_file(value["path"])
+    raise BrokenImage(f"{path} holds no image")

@@ -1,9 +1,0 @@
-"""Indexes on disk: FAISS indexes of the prefixes of stored vectors, and the folder they live in."""
-
-from mrl_search.index.build import add_prefix_indexes, build_prefix_index, check_factories
-from mrl_search.index.effort import efforts, is_graph, search_parameters
-from mrl_search.index.store import Index, newest_index
-
-__all__ = [
-    "Index", "add_prefix_indexes", "build_prefix_index", "check_factories", "efforts", "is_graph", "newest_index", "search_parameters",
-]  # fmt: skip

@@ -1,0 +1,281 @@
+"""Contact sheets: the pictures of search answers in rows, as one image a person can look at.
+
+It knows pictures, captions and marks; it does not know what a search is.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mrl_search.errors import ConfigError, MrlSearchError
+from mrl_search.files import write_atomically, writing
+from mrl_search.images.decode import decode
+from mrl_search.images.sources import read_path
+
+__all__ = ["COLUMNS", "MARKS", "Row", "Tile", "contact_sheet", "save_sheet"]
+
+MARKS = {
+    "query": (0, 114, 178),
+    "right": (0, 158, 115),
+    "wrong": (213, 94, 0),
+}  # colours of Okabe and Ito, which everyone can tell apart
+COLUMNS = 12  # tiles on one line: a query and its ten answers fit; a longer row is broken
+MAX_PIXELS = 150_000_000
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+LIMITS = {"PNG": MAX_PIXELS, "JPEG": 65_500, "WEBP": 16_383}  # pixels a side
+SIGNS = {
+    "query": ((58, 56, 80, 80),),
+    "right": ((22, 50, 42, 70, 76, 28),),
+    "wrong": ((28, 28, 72, 72), (28, 72, 72, 28)),
+}  # lines, in %
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no font can draw
+INK, GREY, CELL, LINE = (28, 32, 38), (98, 106, 116), (243, 244, 246), (222, 225, 229)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_font = ImageFont.load_default  # by its size in pixels; it comes with Pillow
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture: `path` as its source gave it, a `caption` such as `1  0.93  dog`, and a `mark` that colours the frame.
+
+    Raises:
+        ConfigError: the mark is neither empty nor one of `MARKS`.
+    """
+
+    path: str
+    caption: str = ""
+    mark: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mark and self.mark not in MARKS:
+            raise ConfigError(
+                f"A tile cannot be marked {self.mark!r}.", f"Marks: {', '.join(MARKS)}, or none."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Some pictures that belong together, best first, under a title such as `64 dims` or `8:200,1024:10`."""
+
+    title: str
+    tiles: Sequence[Tile]
+
+
+class _Lengths(NamedTuple):
+    """All lengths of a sheet in pixels."""
+
+    thumb: int
+    frame: int
+    text: int
+    line: int
+    gap: int
+    side: int  # of a picture with its frame
+    step: int  # from one to the next
+
+    @classmethod
+    def of(cls, thumb: int) -> "_Lengths":
+        frame, text, gap = max(3, thumb // 36), max(11, thumb // 11), max(10, thumb // 8)
+        return cls(
+            thumb, frame, text, round(text * 1.35), gap, thumb + 2 * frame, thumb + 2 * frame + gap
+        )
+
+
+def contact_sheet(rows: Sequence[Row], title: str = "", thumb: int = 144) -> Image.Image:
+    """Lay out the pictures of `rows` on white, each in a square of `thumb` pixels, with its caption and file name below.
+
+    A picture keeps its aspect ratio. One that cannot be read becomes a grey tile with the reason. A row of more than `COLUMNS`
+    tiles goes on in the next line.
+
+    Raises:
+        ConfigError: no row, a `thumb` that makes no sense, or a sheet too large to hold in memory.
+    """
+    if not rows or not 48 <= thumb <= 1024:
+        raise ConfigError(
+            f"No contact sheet has {len(rows)} rows of {thumb} pixels.",
+            "Give one row at least, and 48 to 1024 pixels.",
+        )
+    at = _Lengths.of(thumb)
+    text, heading, margin = _font(at.text), _font(round(at.text * 1.25)), 2 * at.gap
+    captions = [[_wrap(tile.caption, text, at.side, 2) for tile in row.tiles] for row in rows]
+    steps = [
+        at.side + at.gap + at.line * (1 + max(map(len, lines))) if lines else 2 * at.line
+        for lines in captions
+    ]
+    heights = [
+        2 * at.line + step * max(1, -(-len(row.tiles) // COLUMNS)) + at.gap
+        for row, step in zip(rows, steps, strict=True)
+    ]
+    marks = [mark for mark in MARKS if any(tile.mark == mark for row in rows for tile in row.tiles)]
+    width = 2 * margin - at.gap + at.step * min(COLUMNS, max(4, *(len(row.tiles) for row in rows)))
+    y = margin + (3 * at.line if title else 0)
+    height = y + sum(heights) + (2 * at.line if marks else 0)
+    if width * height > MAX_PIXELS:
+        raise ConfigError(
+            f"A contact sheet of {width} x {height} pixels is too large.",
+            "Show fewer queries, or smaller pictures.",
+        )
+
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    cells = {path: _cell(path, at) for path in {tile.path for row in rows for tile in row.tiles}}
+    large = _font(round(at.text * 1.7))
+    draw.text((margin, margin - at.text // 3), _fit(title, large, width - 2 * margin), INK, large)
+    for row, lines, step, below in zip(rows, captions, steps, heights, strict=True):
+        draw.text((margin, y), _fit(row.title, heading, width - 2 * margin), INK, heading)
+        draw.line(
+            (margin, y + round(1.5 * at.line), width - margin - 1, y + round(1.5 * at.line)), LINE
+        )
+        if not row.tiles:
+            draw.text((margin, y + 2 * at.line), "no answer", GREY, text)
+        for i, (tile, caption) in enumerate(zip(row.tiles, lines, strict=True)):
+            corner = (margin + i % COLUMNS * at.step, y + 2 * at.line + i // COLUMNS * step)
+            _draw_tile(sheet, at, corner, tile, caption, cells[tile.path])
+        y += below
+    for i, mark in enumerate(marks):
+        x = margin + i * (at.line + 6 * at.text)
+        _draw_badge(draw, mark, x, y, at.line)
+        draw.text((x + 1.4 * at.line, y + at.line / 2), mark, GREY, text, anchor="lm")
+    return sheet
+
+
+def format_of(out: Path) -> str:
+    """The format of a sheet that its name tells: PNG, JPEG or WEBP; ConfigError for any other."""
+    kind = FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise ConfigError(
+            f"{out} does not say which kind of picture to write.",
+            f"End its name with {', '.join(FORMATS)}.",
+        )
+    return kind
+
+
+def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144) -> None:
+    """Write the contact sheet of `rows` to `out`: PNG, JPEG or WebP by its suffix. The folder is made; the file comes whole or not at all.
+
+    Raises:
+        ConfigError: another suffix, a sheet larger than the format can hold, or from `contact_sheet`.
+        MrlSearchError: the place cannot be written.
+    """
+    kind = format_of(out)
+    sheet = contact_sheet(rows, title, thumb)
+    if max(sheet.size) > LIMITS[kind]:
+        raise ConfigError(
+            f"A contact sheet of {sheet.width} x {sheet.height} pixels is too large for {kind}.",
+            "Write a .png.",
+        )
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(out) as draft:
+        sheet.save(draft, kind, **({} if kind == "PNG" else {"quality": 92}))
+
+
+def _cell(path: str, at: _Lengths) -> Image.Image:
+    """The picture on a quiet square, or the reason why it cannot be shown."""
+    cell = Image.new("RGB", (at.thumb, at.thumb), CELL)
+    try:
+        picture, _ = decode(read_path(path), at.thumb)
+    except (
+        MrlSearchError,
+        OSError,
+        ValueError,
+    ) as error:  # the last two: names that no file can have
+        font, reason = (
+            _font(at.text),
+            error.message if isinstance(error, MrlSearchError) else "cannot be read",
+        )
+        block = "\n".join(_wrap(reason, font, at.thumb - at.gap, max(1, at.thumb // at.line - 1)))
+        ImageDraw.Draw(cell).multiline_text(
+            (at.thumb / 2, at.thumb / 2),
+            block,
+            GREY,
+            font,
+            "mm",
+            spacing=at.line // 4,
+            align="center",
+        )
+        return cell
+    scale = at.thumb / max(picture.size)
+    picture = picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
+    cell.paste(picture, ((at.thumb - picture.width) // 2, (at.thumb - picture.height) // 2))
+    return cell
+
+
+def _draw_tile(
+    sheet: Image.Image,
+    at: _Lengths,
+    corner: tuple[int, int],
+    tile: Tile,
+    caption: Sequence[str],
+    cell: Image.Image,
+) -> None:
+    (x, y), draw, font = corner, ImageDraw.Draw(sheet), _font(at.text)
+    draw.rectangle((x, y, x + at.side - 1, y + at.side - 1), MARKS.get(tile.mark, CELL))
+    sheet.paste(cell, (x + at.frame, y + at.frame))
+    if tile.mark:
+        _draw_badge(draw, tile.mark, x + at.side - at.line, y, at.line)
+    name = re.search(r"#([^/#]+/\d+)$", tile.path)  # a row of a data set
+    for i, line in enumerate(
+        [
+            *caption,
+            _fit(name.group(1) if name else Path(tile.path).name, font, at.side, middle=True),
+        ]
+    ):
+        draw.text(
+            (x, y + at.side + at.line // 3 + i * at.line),
+            line,
+            INK if i < len(caption) else GREY,
+            font,
+        )
+
+
+def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int) -> None:
+    """The mark as a sign (a lens, a tick, a cross), for those who see no colour or print in grey."""
+    draw.rectangle((x, y, x + size - 1, y + size - 1), MARKS[mark])
+    for sign in SIGNS[mark]:
+        points = [
+            (x + a * size / 100, y + b * size / 100)
+            for a, b in zip(sign[::2], sign[1::2], strict=True)
+        ]
+        draw.line(points, "white", max(2, size // 7))
+    if mark == "query":
+        draw.ellipse(
+            (x + 0.22 * size, y + 0.2 * size, x + 0.62 * size, y + 0.6 * size),
+            outline="white",
+            width=max(2, size // 9),
+        )
+
+
+def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
+    """`text` on one line of `width` pixels, with an ellipsis at the end or in the middle where it is too long."""
+    text = CONTROL.sub(" ", text)
+
+    def cut(keep: int) -> str:
+        tail = keep // 2 if middle else 0
+        return text[: keep - tail].rstrip() + "…" + text[len(text) - tail :]
+
+    if font.getlength(text) <= width:
+        return text
+    return cut(
+        max(
+            0, bisect_right(range(len(text)), width, key=lambda keep: font.getlength(cut(keep))) - 1
+        )
+    )
+
+
+def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
+    """`text` broken at spaces into at most `lines` lines of `width` pixels; the last one ends in an ellipsis if there was more."""
+    words, done = re.findall(r"\s*\S+", CONTROL.sub(" ", text)), list[str]()
+    while words and len(done) < lines - 1:
+        line = words.pop(0).lstrip()
+        while words and font.getlength(line + words[0]) <= width:
+            line += words.pop(0)
+        done.append(_fit(line, font, width))
+    return [*done, _fit("".join(words).lstrip(), font, width)] if words else done

@@ -1,0 +1,406 @@
+"""Vectors that a user brings: a .npy file, a folder of .npy shards, or a Parquet column of lists, read a few rows at a time.
+
+Files stay on disk: an array is memory-mapped, a column is read in batches. Every row is checked as it is read.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mrl_search.errors import DataError
+from mrl_search.images.sources import FolderSource, may_hold_images
+from mrl_search.store.rows import blocks
+from mrl_search.vectors import unit_rows
+
+__all__ = [
+    "VectorSource",
+    "holds_vectors",
+    "in_parquet",
+    "open_parquet",
+    "open_vectors",
+    "read_queries",
+    "vector_columns",
+]
+
+DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+CONVERT = "Convert it with: np.save(NEW, np.load(OLD).astype('float32'))"
+
+
+class Part(Protocol):
+    """One file of vectors: `count` rows of `dim` numbers of type `dtype`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Type of a number."""
+
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        """All rows in order, a few at a time: (rows, dim), unchecked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFile:
+    """A .npy file of two dimensions. It is opened only while it is read, so that thousands of shards are no trouble."""
+
+    path: Path
+    count: int
+    dim: int
+    dtype: np.dtype[np.floating]
+
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        for rows in blocks(self.count, self.dim):
+            yield np.ascontiguousarray(array[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A column of lists of numbers in a Parquet file."""
+
+    path: Path
+    count: int
+    dim: int
+    dtype: np.dtype[np.floating]
+    column: str
+
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        start = 0
+        for lists in _batches(self.path, self.column, next(blocks(self.count, self.dim)).stop):
+            yield self._rows(lists, start)
+            start += len(lists)
+
+    def _rows(self, lists: pa.Array, start: int) -> NDArray[np.floating]:
+        lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths != self.dim)
+        if len(wrong):
+            row, length = start + int(wrong[0]), int(lengths[wrong[0]])
+            said = (
+                "has no vector" if length < 0 else f"has {length} numbers; the first has {self.dim}"
+            )
+            raise DataError(
+                f"Row {row} of {self.path}#{self.column} {said}.",
+                "All vectors must have one length; leave that row out.",
+            )
+        values = lists.flatten()
+        if values.null_count:
+            row = (
+                start
+                + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+                // self.dim
+            )
+            raise DataError(
+                f"Row {row} of {self.path}#{self.column} holds a null.",
+                "Leave that row out, or fill the gap.",
+            )
+        rows: NDArray[np.floating] = values.to_numpy(zero_copy_only=False).reshape(
+            len(lists), self.dim
+        )
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """Vectors on disk: `count` rows of `dim` numbers, the rows of one part after another.
+
+    Attributes:
+        name: absolute path, with `#COLUMN` for a Parquet file.
+        parts: the files, all of one length of row.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def dim(self) -> int:
+        return self.parts[0].dim
+
+    @property
+    def dtypes(self) -> str:
+        """The types of the numbers, as in `float32`."""
+        return ", ".join(sorted({str(part.dtype) for part in self.parts}))
+
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        """All rows in order, a few at a time: (rows, dim) as they are in the file.
+
+        Raises:
+            DataError: a row that is not finite, or zero, or of another length; it names the row and the file.
+        """
+        for part in self.parts:
+            start = 0
+            try:
+                for rows in part.read():
+                    _check_rows(rows, start, part.path)
+                    yield rows
+                    start += len(rows)
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(
+                    f"{part.path} cannot be read: {error}.", "Write the file again."
+                ) from error
+
+
+def open_vectors(where: str | Path) -> VectorSource:
+    """Open a .npy file, a folder of .npy files (in the order of their names), or `FILE.parquet` with `#COLUMN` if it has several.
+
+    Only headers are read.
+
+    Raises:
+        DataError: nothing there, or not two-dimensional numbers of type float16, float32 or float64, or of several lengths.
+    """
+    path = Path(where).expanduser()
+    if in_parquet(str(where)):
+        column = open_parquet(str(where))
+        return VectorSource(f"{column.path.resolve()}#{column.column}", (column,))
+    if not path.exists():
+        raise DataError(
+            f"There is nothing at {where}.",
+            "Name a .npy file, a folder of .npy files, or FILE.parquet#COLUMN.",
+        )
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix == ".npy" and p.is_file())
+        if not files:
+            raise DataError(
+                f"There is no .npy file in {path}.",
+                "Shards of vectors are .npy files directly in the folder.",
+            )
+    else:
+        files = [path]
+    parts = [_array_file(file) for file in files]
+    for part in parts:
+        if part.dim != parts[0].dim:
+            raise DataError(
+                f"{part.path} has rows of {part.dim} numbers; {parts[0].path.name} has {parts[0].dim}.",
+                "All shards must come from one model.",
+            )
+    filled = tuple(part for part in parts if part.count)
+    if not filled:
+        raise DataError(f"{path} is empty: it holds no vector.")
+    return VectorSource(str(path.resolve()), filled)
+
+
+def read_queries(where: str | Path) -> NDArray[np.float32]:
+    """Read query vectors: (n, dim) float32 at unit length. A .npy file of one dimension is one query.
+
+    Raises:
+        DataError: as `open_vectors` and `VectorSource.read`.
+    """
+    path = Path(where).expanduser()
+    if path.is_file() and path.suffix != ".parquet":
+        array = _load(path)
+        if array.ndim == 1 and array.size:
+            _check_type(array.dtype, path)
+            row = np.array(array)[None]
+            _check_rows(row, 0, path)
+            return unit_rows(row)[0].astype(np.float32)
+    return np.concatenate(
+        [unit_rows(rows)[0].astype(np.float32) for rows in open_vectors(where).read()]
+    )
+
+
+def in_parquet(where: str) -> bool:
+    """Whether `where` names a Parquet file, or `FILE.parquet#COLUMN`."""
+    return _split(where)[0].suffix == ".parquet"
+
+
+def holds_vectors(where: str) -> bool:
+    """Whether `where` is vectors that a user brings (see `open_vectors`) and no source of images.
+
+    That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a Parquet file without an image column
+    but with lists of numbers.
+
+    Raises:
+        DataError: a Parquet file that cannot be read.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return any(p.suffix == ".npy" for p in path.iterdir()) and not FolderSource.scan(path).paths
+    if not in_parquet(where):
+        return path.suffix in (".npy", ".npz")
+    if not path.is_file():
+        return not where.endswith(".parquet")
+    return bool(vector_columns(path)) and not any(
+        may_hold_images(field) for field in pq.read_schema(path)
+    )
+
+
+def vector_columns(path: Path) -> list[str]:
+    """The columns of a Parquet file that hold lists of numbers.
+
+    Raises:
+        DataError: it is not a Parquet file.
+    """
+    return [field.name for field in _parquet(path).schema_arrow if _is_vector(field.type)]
+
+
+def open_parquet(where: str) -> ListColumn:
+    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of lists of numbers.
+
+    Raises:
+        DataError: not a Parquet file, no such column, several that could be meant, or numbers of another type.
+    """
+    path, column = _split(where)
+    if not path.is_file():
+        raise DataError(
+            f"There is no file {path}.",
+            "Name a .npy file, a folder of .npy files, or FILE.parquet#COLUMN.",
+        )
+    schema, columns = _parquet(path).schema_arrow, vector_columns(path)
+    named = f"It has: {', '.join(schema.names)}."
+    if not column:
+        if len(columns) != 1:
+            found = (
+                f"several columns of vectors: {', '.join(columns)}"
+                if columns
+                else "no column of vectors"
+            )
+            raise DataError(
+                f"{path} has {found}.",
+                f"Name one: {path}#{columns[0]}"
+                if columns
+                else f"{named} Vectors are lists of floats.",
+            )
+        (column,) = columns
+    if schema.names.count(column) != 1:
+        raise DataError(
+            f"{path} has no column {column!r}."
+            if column not in schema.names
+            else f"{path} has two columns {column!r}.",
+            named,
+        )
+    kind = schema.field(column).type
+    if column not in columns:
+        raise DataError(f"Column {column!r} of {path} holds {kind}, no lists of numbers.", named)
+    dtype = np.dtype(kind.value_type.to_pandas_dtype())
+    if dtype not in DTYPES:
+        raise DataError(
+            f"Column {column!r} of {path} holds {dtype}; vectors are float16, float32 or float64.",
+            "Convert it to float32.",
+        )
+    count = _parquet(path).metadata.num_rows
+    if not count:
+        raise DataError(f"{path} is empty: it holds no vector.")
+    first = next(iter(_batches(path, column, 1)))
+    dim = len(first[0]) if first[0].is_valid else 0
+    if not dim:
+        raise DataError(
+            f"Row 0 of {path}#{column} has no numbers.",
+            "All vectors must have one length; leave that row out.",
+        )
+    return ListColumn(path, count, dim, dtype, column)
+
+
+def _split(where: str) -> tuple[Path, str]:
+    """`FILE.parquet#COLUMN` as file and column; a `#` in the name of a file or folder that exists is part of that name."""
+    file, _, column = where.rpartition("#")
+    if file.endswith(".parquet") and not Path(where).expanduser().exists():
+        return Path(file).expanduser(), column
+    return Path(where).expanduser(), ""
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True, buffer_size=1 << 20)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as Parquet: {error}.", "Write the file again."
+        ) from error
+
+
+def _batches(path: Path, column: str, size: int) -> Iterable[pa.Array]:
+    return (
+        batch.column(0)
+        for batch in _parquet(path).iter_batches(batch_size=size, columns=[column])
+        if len(batch)
+    )
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    lists: bool = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return lists and bool(
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
+
+
+def _array_file(path: Path) -> ArrayFile:
+    array = _load(path)
+    _check_type(array.dtype, path)
+    if array.ndim != 2 or not array.shape[1]:
+        raise DataError(
+            f"{path} has shape {array.shape}; vectors are an array of (rows, numbers).",
+            "Save one row a vector.",
+        )
+    return ArrayFile(path, array.shape[0], array.shape[1], array.dtype)
+
+
+def _load(path: Path) -> NDArray[np.floating]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        said = (
+            "it is no array of numbers, or not a whole one"
+            if isinstance(error, ValueError)
+            else f"{error}".rstrip(".")
+        )
+        raise DataError(
+            f"{path} cannot be read as .npy: {said}.",
+            "Save the array again: np.save(PATH, x.astype('float32'))",
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(
+            f"{path} is an archive of arrays.", "Save one of them with np.save, as .npy."
+        )
+    return array
+
+
+def _check_type(dtype: np.dtype[np.generic], path: Path) -> None:
+    if not dtype.isnative and dtype.newbyteorder() in DTYPES:
+        raise DataError(f"{path} has the byte order of another machine ({dtype.str}).", CONVERT)
+    if dtype not in DTYPES:
+        raise DataError(f"{path} holds {dtype}; vectors are float16, float32 or float64.", CONVERT)
+
+
+def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        row = start + int(np.flatnonzero(~finite)[0])
+        raise DataError(
+            f"Row {row} of {path} is not finite: it holds NaN or infinity.", "Leave such rows out."
+        )
+    largest = np.abs(rows).max(axis=1).astype(np.float64)
+    if not largest.all():
+        raise DataError(
+            f"Row {start + int(np.flatnonzero(largest == 0)[0])} of {path} is zero: it has no direction.",
+            "Leave such rows out.",
+        )
+    limits = np.finfo(np.float32)
+    far = (largest > float(limits.max) / 2**16) | (largest < float(limits.tiny))
+    if far.any():
+        row = int(np.flatnonzero(far)[0])
+        raise DataError(
+            f"Row {start + row} of {path} has numbers of up to {largest[row]:.3g}, out of the range of float32.",
+            "Multiply all rows by a constant: only their directions count.",
+        )

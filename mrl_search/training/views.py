@@ -1,0 +1,111 @@
+"""Training views, drawn for a whole batch at once on the device: one affine crop and one linear colour change an image."""
+
+import io
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from mrl_search.training.config import AugmentConfig
+
+__all__ = ["blurred", "compressed", "shrink", "views"]
+
+BLUR = (0.1, 2.0)  # deviations in pixels, those that torchvision's GaussianBlur draws from
+GREY = (0.299, 0.587, 0.114)
+TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """(n, 3, s, s) uint8 to (n, 3, side, side) uint8, antialiased."""
+    if images.shape[-1] == side:
+        return images
+    if images.device.type != "cpu":  # others have no kernel for bytes
+        return (
+            F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+        )
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """One random view of each image: (n, 3, s, s) uint8 to (n, 3, size, size) float32 in (-1, 1), channels last.
+
+    All chance comes from `generator` (on the CPU), so the same state gives the same views on any device.
+    """
+    n, device = len(images), images.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        return (torch.rand(n, generator=generator) * (high - low) + low).to(device)
+
+    area, aspect = (
+        uniform(*config.scale),
+        torch.exp(uniform(math.log(config.aspect[0]), math.log(config.aspect[1]))),
+    )
+    w, h = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+    x, y = uniform(-1, 1) * (1 - w), uniform(-1, 1) * (1 - h)
+    angle = uniform(-1, 1) * math.radians(config.rotate)
+    mirror = torch.where(uniform(0, 1) < config.flip, -1.0, 1.0)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    theta = torch.stack(
+        (
+            torch.stack((w * cos * mirror, -w * sin, x), 1),
+            torch.stack((h * sin * mirror, h * cos, y), 1),
+        ),
+        1,
+    )
+    grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
+    view = F.grid_sample(
+        images.float() / 255, grid, padding_mode=config.outside, align_corners=False
+    )
+
+    brightness, contrast, saturation = (
+        uniform(1 - j, 1 + j).view(n, 1, 1) for j in config.jitter[:3]
+    )
+    turn = uniform(-1, 1) * 2 * math.pi * config.jitter[3]
+    grey = torch.tensor(GREY, device=device)
+    to_yiq = torch.tensor(TO_YIQ, device=device)
+    hue = torch.eye(3, device=device).repeat(n, 1, 1)
+    hue[:, 1, 1] = hue[:, 2, 2] = torch.cos(turn)
+    hue[:, 1, 2], hue[:, 2, 1] = -torch.sin(turn), torch.sin(turn)
+    saturate = saturation * torch.eye(3, device=device) + (1 - saturation) * grey.expand(3, 3)
+    colour = torch.linalg.inv(to_yiq) @ hue @ to_yiq @ saturate * (brightness * contrast)
+    mean = torch.einsum("nchw,c->n", view, grey) / (size * size)
+    offset = ((1 - contrast) * brightness).view(n, 1, 1) * mean.view(n, 1, 1)
+    view = torch.baddbmm(offset.expand(n, 3, 1), colour, view.flatten(2)).view(n, 3, size, size)
+    view = view.clamp(0, 1)
+    if config.blur:  # nothing is drawn without it: other recipes keep their views
+        sigma = uniform(*BLUR)
+        view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
+    if config.jpeg:
+        view = compressed(view, uniform(config.jpeg, 95))
+    return (view * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def compressed(images: Tensor, quality: Tensor) -> Tensor:
+    """Saved as JPEG files and read again: (n, 3, h, w) float32 from 0 to 1, qualities (n,) from 1 to 95."""
+    read = []
+    for pixels, q in zip(
+        (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(),
+        quality.tolist(),
+        strict=True,
+    ):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=round(q))
+        read.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).to(images.device).float() / 255
+
+
+def blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with a 3x3 kernel, edges reflected, as torchvision's: (n, c, h, w) float32, deviations (n,) in pixels, 0 for none."""
+    beside = torch.where(sigma > 0, torch.exp(-0.5 / sigma.clamp(min=1e-3) ** 2), 0.0).view(
+        -1, 1, 1, 1
+    )
+    centre, beside = 1 / (1 + 2 * beside), beside / (1 + 2 * beside)
+    wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    rows = centre * wide[:, :, 1:-1] + beside * (wide[:, :, :-2] + wide[:, :, 2:])
+    return centre * rows[..., 1:-1] + beside * (rows[..., :-2] + rows[..., 2:])
