@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.encoders.encoder import NetworkEncoder
+from mrl_search.encoders.base import Encoder, Preprocessing
 from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.reading import Picture, read_pictures
@@ -18,7 +18,7 @@ __all__ = ["held_out_rows", "part_of"]
 
 
 def part_of(
-    source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = silent
+    source: Source, part: str | None, encoder: Encoder, progress: Progress = silent
 ) -> Source:
     """The `train` or `validation` part of a source, as the training of `encoder` divides it; all of it for None.
 
@@ -37,7 +37,7 @@ def part_of(
         )
     how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
     kept, labels, hashes = [], [], []
-    for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=how.min_side), 1):
+    for done, picture in enumerate(read_pictures(source, Preprocessing(THUMBNAIL).decode, min_side=how.min_side), 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
@@ -55,7 +55,7 @@ def part_of(
     )
 
 
-def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
+def held_out_rows(index: Index, encoder: Encoder) -> NDArray[np.int64] | None:
     """The items of `index` that validated when `encoder` was trained: (n,) ids; None where they are not the pictures of that training."""
     labels, hashes = index.embeddings.labels.tolist(), index.embeddings.hashes.tolist()
     if encoder.training.get("pictures") != digest(labels, hashes):
