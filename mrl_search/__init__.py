@@ -9,14 +9,13 @@ from typing import Any
 _HOMES = {
     "errors": ("MrlSearchError",),
     "engines.spec": ("IndexSpec",),
-    "search.plan": ("Plan", "Stage"),
-    "training.config": ("TrainConfig",),
+    "search.plan": ("Plan", "Recipe", "Stage"),
+    "training.config": ("Recipe", "TrainConfig"),
     "training.recipes": ("load_recipe",),
     "search.results": ("BatchHits", "Hit", "Hits"),
     "store.rows": ("EmbeddingSet",),
     "images.sources": ("open_source",),
-    "training.pixels": ("load_pixels",),
-    "training.loop": ("pixel_side", "train"),
+    "training.steps": ("train",),
     "encoders.registry": ("load_encoder",),
     "engines": ("Index",),
     "search": ("vote",),
@@ -30,8 +29,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "BatchHits", "EmbeddingSet", "Hit", "Hits", "Index", "IndexSpec", "MrlSearchError", "Plan", "Stage", "TrainConfig", "build_index",
-    "contact_sheet", "evaluate", "index_vectors", "load_encoder", "load_pixels", "load_recipe", "open_source", "pixel_side",
+    "BatchHits", "EmbeddingSet", "Hit", "Hits", "Index", "IndexSpec", "MrlSearchError", "Plan", "Recipe", "Stage", "TrainConfig", "build_index",
+    "contact_sheet", "evaluate", "index_vectors", "load_encoder", "load_recipe", "open_source",
     "read_queries", "save_sheet", "search_images", "shrink_index", "train", "vote",
 ]  # fmt: skip
 

@@ -16,8 +16,7 @@ from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.images.drawn import write_corpus
 from mrl_search.training.config import AxesConfig
-from mrl_search.training.loop import pixel_side, train
-from mrl_search.training.pixels import Pixels
+from mrl_search.training.pixels import Pixels, pixel_side
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 AXES = replace(
@@ -112,11 +111,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
-        next(
-            train(
-                noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"
-            )
-        )
+        train_tiny(tmp_path / "run", change(AXES, model__dims=(8, 128, 512)))
     assert not (tmp_path / "run").exists()
 
 
@@ -148,7 +143,7 @@ from pathlib import Path
 
 from tiny_runs import TINY, change, noise_pixels
 from mrl_search.training.objective import Objective
-from mrl_search.training.loop import train
+from mrl_search.training.loop import train_pixels
 
 out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
@@ -160,7 +155,7 @@ def watched(self, network, pictures, target, chance):
     return step(self, network, pictures, target, chance)
 
 Objective.__call__ = watched
-list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list"))
+train_pixels(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list")
 """
 
 

@@ -12,17 +12,27 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from safetensors import safe_open
-from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
+from tiny_runs import (
+    TINY,
+    change,
+    noise_pixels,
+    same,
+    stop_after,
+    train_all,
+    train_tiny,
+    weights_of,
+)  # fmt: skip
 from torch import Tensor
 
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training import loop as training
-from mrl_search.training import objective
+from mrl_search.training import objective, run_folder
 from mrl_search.training.config import AugmentConfig, ScheduleConfig
-from mrl_search.training.loop import EpochRecord, StepRecord, train
+from mrl_search.training.loop import train_pixels
 from mrl_search.training.pixels import Pixels
+from mrl_search.training.records import EpochRecord, StepRecord
 from mrl_search.training.splits import digest, stratified_split
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -30,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"Training diverged in epoch \d: its loss is not a number."
+        ModelError, match=r"Training diverged in epoch \d: the loss is infinite or NaN."
     ):
         train_tiny(tmp_path, change(TINY, schedule__lr=1e30))
     assert not (tmp_path / "model.json").exists()
@@ -44,12 +54,12 @@ def test_it_is_told_where_pictures_that_validate_may_have_trained(tmp_path: Path
     train_tiny(tmp_path / "first")
     begun = change(TINY, init=str(tmp_path / "first"))
     train_tiny(tmp_path / "same", begun)  # warnings are errors in these tests
-    with pytest.warns(UserWarning, match="some that validate may have trained"):
+    with pytest.warns(UserWarning, match="Some images that validate may have trained it"):
         train_tiny(tmp_path / "other part", change(begun, data__split_seed=1))
     pixels = noise_pixels()
     pixels.hashes[0] = "another"
-    with pytest.warns(UserWarning, match="some that validate may have trained"):
-        list(train(pixels, begun, tmp_path / "other pictures", "a list"))
+    with pytest.warns(UserWarning, match="Some images that validate may have trained it"):
+        train_tiny(tmp_path / "other pictures", begun, pixels)
 
 
 # A whole run
@@ -57,7 +67,7 @@ def test_it_is_told_where_pictures_that_validate_may_have_trained(tmp_path: Path
 
 def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
-    records = list(train(noise_pixels(), TINY, out, "a list"))
+    records = train_all(out)
     assert [type(r) for r in records] == [
         StepRecord,
         StepRecord,
@@ -87,7 +97,7 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert lines == [json.loads(json.dumps(asdict(r))) for r in epochs]
     encoder = load_encoder(str(out))
-    assert (encoder.name, encoder.dims, encoder.classes, encoder.size) == (
+    assert (encoder.name, encoder.dims, encoder.heads.classes, encoder.preprocessing.size) == (
         "tiny",
         (8, 16),
         ("cat", "dog"),
@@ -101,21 +111,16 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked on Windows")
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    first = train(noise_pixels(), TINY, tmp_path, "a list")
-    next(first)
-    with pytest.raises(IndexFolderError, match=r"Another process is at work in"):
-        next(train(noise_pixels(), TINY, tmp_path, "a list"))
-    first.close()
-    assert (
-        len(
-            [
-                r
-                for r in train(noise_pixels(), TINY, tmp_path, "a list")
-                if isinstance(r, EpochRecord)
-            ]
-        )
-        == 3
-    )
+    refused: list[str] = []
+
+    def second(*_: object) -> None:
+        if not refused:
+            with pytest.raises(IndexFolderError) as error:
+                train_tiny(tmp_path)
+            refused.append(error.value.message)
+
+    train_pixels(noise_pixels(), TINY, tmp_path, "a list", on_record=second)
+    assert refused == [f"Another process is at work in {tmp_path}."]
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:
@@ -125,9 +130,9 @@ def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Pa
     encoder, pixels = load_encoder(str(tmp_path)), noise_pixels()
     _, held_out = stratified_split(pixels.labels, pixels.hashes, 0.2, 0)
     rows = encoder.encode(training.shrink(pixels.images[held_out], 32).permute(0, 2, 3, 1).numpy())
-    truth = np.array([encoder.classes.index(pixels.labels[i]) for i in held_out])
+    truth = np.array([encoder.heads.classes.index(pixels.labels[i]) for i in held_out])
     for d, accuracy in records[-1].accuracy.items():
-        weight, bias = encoder.heads[d]
+        weight, bias = encoder.heads.weights[d]
         assert np.mean((rows[:, :d] @ weight.T + bias).argmax(1) == truth) == accuracy
     assert max(records[-1].accuracy.values()) == 1
 
@@ -180,10 +185,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(
 
 def test_a_run_that_was_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
-    run = train(noise_pixels(), TINY, tmp_path / "parts", "a list")
-    for record in run:
-        if isinstance(record, StepRecord) and (record.epoch, record.step) == (2, 3):
-            run.close()
+    train_all(
+        tmp_path / "parts", stop=lambda r: isinstance(r, StepRecord) and (r.epoch, r.step) == (2, 3)
+    )
     assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [2, 3]
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
@@ -198,9 +202,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_the_model(tmp_p
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
-    run = train(noise_pixels(), TINY, tmp_path / "parts", "a list")
-    next(run)
-    run.close()
+    train_all(tmp_path / "parts", stop=lambda _: True)
     assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [1, 2, 3]
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
@@ -208,7 +210,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_pat
 def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = training._save_checkpoint
+    save = run_folder._save_checkpoint
 
     def killed(out: Path, network: object, optimizer: object, epoch: int, origin: object) -> None:
         if epoch == 2:
@@ -216,7 +218,7 @@ def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(
         save(out, network, optimizer, epoch, origin)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_checkpoint", killed)
+        patch.setattr(run_folder, "_save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path)
     train_tiny(tmp_path)
@@ -251,7 +253,7 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_network_is_a_sentence(tmp_path: Path) -> None:
     stop_after(tmp_path, 1)
     (tmp_path / "recipe.toml").unlink()
-    with pytest.raises(ModelError, match="of another network"):
+    with pytest.raises(ModelError, match="or of another network"):
         train_tiny(tmp_path, change(TINY, model__widths=(8, 8, 16, 24)))
 
 
@@ -263,7 +265,7 @@ def test_another_recipe_in_the_folder_is_refused(tmp_path: Path) -> None:
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ConfigError) as error:
         train_tiny(tmp_path, change(TINY, schedule__lr=0.02))
-    assert error.value.message == f"The unfinished run in {tmp_path} has another recipe."
+    assert error.value.message == f"The run in {tmp_path} has another recipe."
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -282,7 +284,7 @@ def _some_without_labels() -> Pixels:
             {"schedule__batch": 33},
             noise_pixels(),
             DataError,
-            "32 training images do not fill one batch of 33",
+            "32 training images do not fill a batch of 33",
         ),
         ({}, noise_pixels(2), DataError, "2 images cannot be split"),
     ],
@@ -307,7 +309,7 @@ def test_a_tracker_that_is_not_there_is_a_sentence(
 ) -> None:
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(ConfigError) as error:
-        next(train(noise_pixels(), TINY, tmp_path / "out", "a list", tracker))
+        train_pixels(noise_pixels(), TINY, tmp_path / "out", "a list", tracker)
     assert words in error.value.message
     assert "tracker" in error.value.hint
 
@@ -332,11 +334,16 @@ class Notebook(GeneralTracker):
 
 def test_a_tracker_is_told_every_epoch(tmp_path: Path) -> None:
     notebook = Notebook()
-    records = [
-        r
-        for r in train(noise_pixels(), TINY, tmp_path, "a list", notebook)
-        if isinstance(r, EpochRecord)
-    ]
+    records: list[EpochRecord] = []
+    train_pixels(
+        noise_pixels(),
+        TINY,
+        tmp_path,
+        "a list",
+        notebook,
+        lambda _, r: records.append(r) if isinstance(r, EpochRecord) else None,
+    )
+    assert len(records) == 3
     assert notebook.told == [
         (
             r.epoch,
@@ -389,17 +396,14 @@ def test_sizes_grow_from_epoch_to_epoch(tmp_path: Path, drawn: list[tuple[int, i
     records = train_tiny(tmp_path, config, noise_pixels(side=50))
     assert [r.size for r in records] == [32, 40, 40]
     assert drawn == [(8, 40, 32)] * 4 + [(8, 50, 40)] * 8
-    assert load_encoder(str(tmp_path)).size == 40
+    assert load_encoder(str(tmp_path)).preprocessing.size == 40
 
 
 def test_a_run_with_sizes_goes_on_at_the_right_size(
     tmp_path: Path, drawn: list[tuple[int, int, int]]
 ) -> None:
     config = change(TINY, schedule__sizes={"0": 32, "1": 40}, objective__instance=0.0)
-    run = train(noise_pixels(side=50), config, tmp_path, "a list")
-    for record in run:
-        if isinstance(record, EpochRecord):
-            run.close()
+    stop_after(tmp_path, 1, config, noise_pixels(side=50))
     drawn.clear()
     train_tiny(tmp_path, config, noise_pixels(side=50))
     assert drawn == [(8, 50, 40)] * 8
@@ -543,8 +547,15 @@ def test_the_pixels_of_an_epoch_are_not_kept(
     monkeypatch.setattr(
         training, "_accelerator", lambda *args: made.append(accelerator(*args)) or made[-1]
     )
-    run = train(noise_pixels(), TINY, tmp_path, "a list")
-    assert [len(made[0]._dataloaders) for r in run if isinstance(r, EpochRecord)] == [0, 0, 0]
+    kept: list[int] = []
+    train_pixels(
+        noise_pixels(),
+        TINY,
+        tmp_path,
+        "a list",
+        on_record=lambda *_: kept.append(len(made[0]._dataloaders)),
+    )
+    assert set(kept) == {0}
 
 
 def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
@@ -564,7 +575,7 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
 # What another model knows
 
 
-@pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
+@pytest.mark.filterwarnings("ignore:.*Some images that validate may have trained")
 def test_who_learns_from_a_model_alone_sees_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,7 +601,7 @@ def test_who_learns_from_a_model_alone_sees_no_label(
     assert not same(weights["c"], weights["d"])
 
 
-@pytest.mark.filterwarnings("ignore:.*some that validate may have trained")
+@pytest.mark.filterwarnings("ignore:.*Some images that validate may have trained")
 def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(
     tmp_path: Path,
 ) -> None:
@@ -615,10 +626,13 @@ def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "changes", [{"objective__distil": 0.5}, {"init": "a", "objective__distil": 1.5}]
+    ("changes", "message"),
+    [
+        ({"objective__distil": 0.5}, "objective.distil is 0.5; it needs init and a positive"),
+        ({"init": "a", "objective__distil": 1.5}, "objective.distil is 1.5; it must be from 0"),
+    ],
 )
-def test_what_cannot_be_distilled_is_a_sentence(changes: dict[str, object]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"wants a model to learn from in init|distil a share of 1"
-    ):
+def test_what_cannot_be_distilled_is_a_sentence(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
         change(TINY, **changes)
+    assert error.value.message.startswith(message)
