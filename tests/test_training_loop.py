@@ -3,8 +3,10 @@
 import json
 import math
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +31,13 @@ from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelErr
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training import loop as training
 from mrl_search.training import objective, run_folder
-from mrl_search.training.config import AugmentConfig, ScheduleConfig
+from mrl_search.training.config import AugmentConfig, ScheduleConfig, TrainConfig
 from mrl_search.training.loop import train_pixels
+from mrl_search.training.losses import InfoNCE
+from mrl_search.training.objective import Objective
 from mrl_search.training.pixels import Pixels
 from mrl_search.training.records import EpochRecord, StepRecord
-from mrl_search.training.splits import digest, stratified_split
+from mrl_search.training.splits import digest, split_rows, stratified_split
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -419,57 +423,173 @@ def test_gradients_are_added_up_before_the_weights_move(tmp_path: Path) -> None:
     assert moved == {1: 4, 2: 2}
 
 
-SETTINGS = {
-    "seed": {"seed": 1},
-    "dims": {"model__dims": (4, 16)},
-    "widths": {"model__widths": (8, 8, 16, 24)},
-    "heads": {"model__heads": "cosine"},
-    "scale of the cosines": {"model__heads": "cosine", "model__scale": 8.0},
-    "validation": {"data__validation": 0.1},
-    "split_seed": {"data__split_seed": 1},
-    "swap": {"data__swap": True},
-    "scale": {"augment__scale": (0.8, 1.0)},
-    "aspect": {"augment__aspect": (1.0, 1.0)},
-    "rotate": {"augment__rotate": 0.0},
-    "flip": {"augment__flip": 0.0},
-    "jitter": {"augment__jitter": (0.4, 0.4, 0.4, 0.0)},
-    "blur": {"augment__blur": 1.0},
-    "jpeg": {"augment__jpeg": 20},
-    "outside": {"augment__outside": "zeros"},
-    "weak": {"weak": AugmentConfig(rotate=1.0)},
-    "label": {"objective__label": 0.5},
-    "instance": {"objective__instance": 0.1},
-    "temperature": {"objective__temperature": 0.5},
-    "memory": {"objective__memory": 24},
-    "smoothing": {"objective__smoothing": 0.1},
-    "weights": {"objective__weights": (1.0, 0.5)},
-    "epochs": {"schedule__epochs": 2},
-    "batch": {"schedule__batch": 16},
-    "accumulate": {"schedule__accumulate": 2},
-    "lr": {"schedule__lr": 0.02},
-    "weight_decay": {"schedule__weight_decay": 0.5},
-    "warmup": {"schedule__warmup": 0.5},
-    "decay": {"schedule__decay": "exponential"},
-    "sizes": {"schedule__sizes": {"0": 40}},
-    "precision": {"schedule__precision": "bf16"},
+@dataclass
+class Seen:
+    """What reached the loss and the optimizer of a run."""
+
+    views: list[tuple[int, AugmentConfig, int]] = field(default_factory=list)  # size, kind, seed
+    rows: list[int] = field(default_factory=list)  # in each call of InfoNCE
+    losses: list[tuple[float, ...]] = field(default_factory=list)  # total, label, instance
+    pixels: int = 0  # the sum of all pixels in the batches
+    rates: list[list[float]] = field(default_factory=list)
+    decays: list[float] = field(default_factory=list)
+    steps: list[bool] = field(default_factory=list)  # whether the optimizer stepped
+    records: list[EpochRecord] = field(default_factory=list)
+    objective: Objective | None = None
+    network: Any = None
+    precision: str = ""
+
+
+def observed(out: Path, config: TrainConfig) -> Seen:
+    """Train one epoch, or as many as `config` says, and watch."""
+    seen = Seen()
+    views, call, info_nce, set_rate = (
+        objective.views, Objective.__call__, InfoNCE.forward, training._set_rate,
+    )  # fmt: skip
+
+    def watch_views(images: Tensor, size: int, kind: AugmentConfig, rng: torch.Generator) -> Tensor:
+        seen.views.append((size, kind, rng.initial_seed()))
+        return views(images, size, kind, rng)
+
+    def watch_rows(self: InfoNCE, rows: Tensor, pairs: int | None = None) -> Tensor:
+        seen.rows.append(len(rows))
+        return info_nce(self, rows, pairs)
+
+    def watch_rate(optimizer: Any, schedule: ScheduleConfig, done: float) -> None:
+        set_rate(optimizer, schedule, done)
+        seen.rates.append([group["lr"] for group in optimizer.param_groups])
+        seen.decays = [group["weight_decay"] for group in optimizer.param_groups]
+
+    def watch_call(self: Objective, network: Any, pictures: Tensor, *rest: Any) -> Any:
+        result = call(self, network, pictures, *rest)
+        seen.objective, seen.network = self, network
+        seen.precision = self.accelerator.mixed_precision
+        seen.pixels += int(pictures.long().sum())
+        seen.losses.append(tuple(part.item() for part in result))
+        seen.steps.append(self.accelerator.sync_gradients)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective, "views", watch_views)
+        patch.setattr(InfoNCE, "forward", watch_rows)
+        patch.setattr(training, "_set_rate", watch_rate)
+        patch.setattr(Objective, "__call__", watch_call)
+        seen.records = train_tiny(out, config)
+    return seen
+
+
+def _view(name: str) -> Callable[[Seen], object]:
+    return lambda seen: getattr(seen.views[0][1], name)
+
+
+def _training_pixels(**data: object) -> int:
+    pixels = noise_pixels()
+    config = change(TINY, **{f"data__{key}": value for key, value in data.items()})
+    rows, _ = split_rows(pixels.labels, pixels.hashes, config.data)
+    return int(pixels.images[rows].long().sum())
+
+
+# what is changed, what is read of the run, and its value; without the change it is another value
+SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
+    "seed": ({"seed": 1}, lambda s: s.views[0][2], 100_000),
+    "dims": ({"model__dims": (4, 16)}, lambda s: s.network.heads.dims, (4, 16)),
+    "widths": (
+        {"model__widths": (8, 8, 16, 24)},
+        lambda s: s.network.backbone.project.in_features,
+        24,
+    ),
+    "heads": ({"model__heads": "tied"}, lambda s: s.network.heads.tied, True),
+    "scale of the cosines": (
+        {"model__heads": "cosine", "model__scale": 8.0},
+        lambda s: s.network.heads.scale,
+        8.0,
+    ),
+    "validation": ({"data__validation": 0.4}, lambda s: s.records[0].n_train, 24),
+    "split_seed": ({"data__split_seed": 1}, lambda s: s.pixels, _training_pixels(split_seed=1)),
+    "swap": ({"data__swap": True}, lambda s: s.pixels, _training_pixels(swap=True)),
+    "scale": ({"augment__scale": (0.8, 1.0)}, _view("scale"), (0.8, 1.0)),
+    "aspect": ({"augment__aspect": (1.0, 1.0)}, _view("aspect"), (1.0, 1.0)),
+    "rotate": ({"augment__rotate": 0.0}, _view("rotate"), 0.0),
+    "flip": ({"augment__flip": 0.0}, _view("flip"), 0.0),
+    "jitter": ({"augment__jitter": (0.4, 0.4, 0.4, 0.0)}, _view("jitter"), (0.4, 0.4, 0.4, 0.0)),
+    "blur": ({"augment__blur": 1.0}, _view("blur"), 1.0),
+    "jpeg": ({"augment__jpeg": 20}, _view("jpeg"), 20),
+    "outside": ({"augment__outside": "zeros"}, _view("outside"), "zeros"),
+    "weak": (
+        {"weak": AugmentConfig(rotate=1.0)},
+        lambda s: s.views[1][1],
+        AugmentConfig(rotate=1.0),
+    ),
+    "label": (
+        {"objective__label": 0.25},
+        lambda s: round((s.losses[0][0] - 0.5 * s.losses[0][2]) / s.losses[0][1], 4),
+        0.25,
+    ),
+    "instance": (
+        {"objective__instance": 0.1},
+        lambda s: round((s.losses[0][0] - s.losses[0][1]) / s.losses[0][2], 4),
+        0.1,
+    ),
+    "temperature": (
+        {"objective__temperature": 0.5},
+        lambda s: s.objective.instances.criterion.temperature,
+        0.5,
+    ),
+    "memory": (
+        {"objective__memory": 20},
+        lambda s: s.rows[::2],  # of each step, at the first prefix
+        [16, 24, 32, 36],
+    ),
+    "smoothing": (
+        {"objective__smoothing": 0.1},
+        lambda s: s.objective.labels.criterion.label_smoothing,
+        0.1,
+    ),
+    "weights": (
+        {"objective__weights": (1.0, 0.5)},
+        lambda s: (s.objective.labels.weights, s.objective.instances.weights),
+        ((1.0, 0.5), (1.0, 0.5)),
+    ),
+    "epochs": ({"schedule__epochs": 2}, lambda s: [r.epochs for r in s.records], [2, 2]),
+    "batch": ({"schedule__batch": 16}, lambda s: len(s.losses), 2),
+    "accumulate": ({"schedule__accumulate": 2}, lambda s: s.steps, [False, True] * 2),
+    "lr": (
+        {"schedule__lr": 0.02},
+        lambda s: s.rates[3],
+        pytest.approx([0.01 * (1 + math.cos(math.pi * 0.65 / 0.9))] * 2),
+    ),
+    "weight_decay": ({"schedule__weight_decay": 0.5}, lambda s: s.decays, [0.5, 0.0]),
+    "warmup": ({"schedule__warmup": 0.5}, lambda s: s.rates[1], pytest.approx([0.01 * 0.501] * 2)),
+    "decay": ({"schedule__decay": "exponential"}, lambda s: s.rates[3], pytest.approx([0.01] * 2)),
+    "gamma": (
+        {"schedule__decay": "exponential", "schedule__gamma": 0.5, "schedule__epochs": 2},
+        lambda s: s.rates[-1],
+        pytest.approx([0.005] * 2),
+    ),
+    "sizes": ({"schedule__sizes": {"0": 40}}, lambda s: s.views[0][0], 40),
+    "precision": (
+        {"schedule__precision": "bf16"},
+        lambda s: s.precision,
+        "bf16",
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """The weights of one epoch with nothing changed."""
-    out = tmp_path_factory.mktemp("base")
-    train_tiny(out, change(TINY, schedule__epochs=1))
+def base(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """One epoch with nothing changed."""
+    seen = observed(tmp_path_factory.mktemp("base"), change(TINY, schedule__epochs=1))
     AcceleratorState._reset_state(reset_partial_state=True)
-    return weights_of(out)
+    return seen
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_setting_changes_the_result(
-    tmp_path: Path, base: dict[str, Tensor], setting: str
+def test_every_setting_reaches_the_loss_or_the_optimizer(
+    tmp_path: Path, base: Seen, setting: str
 ) -> None:
-    train_tiny(tmp_path, change(change(TINY, schedule__epochs=1), **SETTINGS[setting]))
-    assert not same(weights_of(tmp_path), base)
+    changes, read, value = SETTINGS[setting]
+    seen = observed(tmp_path, change(change(TINY, schedule__epochs=1), **changes))
+    assert read(seen) == value and read(base) != value
 
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
@@ -481,18 +601,14 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
         "native",
         "instance_from",
         "embed_size",
-        "gamma",
         "pool",
         "mirror",
         "keep",
         "distil",
     }
     config = to_mapping(TINY)
-    names = {"seed", "name", "weak"} | {
-        key
-        for section in ("model", "data", "augment", "objective", "schedule")
-        for key in config[section]
-    }
+    sections = ("model", "data", "augment", "objective", "schedule")
+    names = {"seed", "name", "weak"} | {key for section in sections for key in config[section]}
     assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
 
 
