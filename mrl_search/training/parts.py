@@ -1,15 +1,15 @@
 """Which pictures trained a model, and which did not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.encoders.encoder import NetworkEncoder
-from mrl_search.engines import Index
+from mrl_search.encoders.base import Encoder
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, subset
 from mrl_search.mapping import from_mapping
-from mrl_search.measure.copies import THUMBNAIL
 from mrl_search.progress import Progress, silent
 from mrl_search.training.config import DataConfig
 from mrl_search.training.splits import digest, split_rows
@@ -18,7 +18,7 @@ __all__ = ["held_out_rows", "part_of"]
 
 
 def part_of(
-    source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = silent
+    source: Source, part: str | None, encoder: Encoder, progress: Progress = silent
 ) -> Source:
     """The `train` or `validation` part of a source, as the training of `encoder` divides it; all of it for None.
 
@@ -55,10 +55,12 @@ def part_of(
     )
 
 
-def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
-    """The items of `index` that validated when `encoder` was trained: (n,) ids; None where they are not the pictures of that training."""
-    labels, hashes = index.embeddings.labels.tolist(), index.embeddings.hashes.tolist()
+def held_out_rows(
+    labels: Sequence[str | None], hashes: Sequence[str], encoder: Encoder
+) -> NDArray[np.int64] | None:
+    """Which of these pictures did not train `encoder`; None if it was trained on other pictures."""
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
-    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
+    recipe = encoder.training["recipe"]["data"]
+    how = from_mapping(DataConfig, recipe, f"model {encoder.name}")
     return split_rows(labels, hashes, how)[1]
