@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mrl_search.encoders.base import Encoder, Preprocessing
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.encoder import Encoder, load_encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.engines import Index
 from mrl_search.errors import BrokenImage, DataError, Skipped
@@ -151,7 +152,7 @@ def changed_copies(
                 broken.append(Skipped(source.paths[i], error.message))
             else:
                 originals.append(content_hash(data))
-                pictures.append(changed_copy(image, encoder.size, seed=i, protocol=protocol))
+                pictures.append(changed_copy(image, encoder.preprocessing.size, seed=i, protocol=protocol))
             progress("changed copies", done, len(todo))
         if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
@@ -173,7 +174,7 @@ def thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDA
     """8x8 thumbnails of the whole corpus, and the content hash of each; files that are gone are left out."""
     items = corpus_of(index)
     small, hashes = [], []
-    for done, picture in enumerate(read_pictures(items, THUMBNAIL), 1):
+    for done, picture in enumerate(read_pictures(items, Preprocessing(THUMBNAIL).decode), 1):
         if isinstance(picture, Picture):
             small.append(picture.pixels)
             hashes.append(picture.hash)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrl_search.encoders.encoder import Encoder
+from mrl_search.encoders.base import Encoder
 from mrl_search.engines import Index
 from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
 from mrl_search.errors import DataError, Skipped

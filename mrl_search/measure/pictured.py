@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.engines import Index
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError
