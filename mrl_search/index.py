@@ -15,14 +15,14 @@ from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines import IndexSpec, build_indexes, check_kinds, kernels
 from mrl_search.engines.spec import FLAT_UP_TO
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import refuse_existing
-from mrl_search.images.decode import from_pixels
+from mrl_search.images.decode import to_rgb
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
@@ -571,5 +571,8 @@ def _pixels(query: Query, encoder: Encoder) -> NDArray[np.uint8]:
         return encoder.preprocessing.decode(read_path(str(query)))[0]
     if isinstance(query, bytes):
         return encoder.preprocessing.decode(query)[0]
-    image = query if isinstance(query, Image.Image) else from_pixels(query)
-    return encoder.preprocessing.pixels(image.convert("RGB"))
+    if isinstance(query, np.ndarray):
+        if query.dtype != np.uint8 or query.ndim != 3:
+            raise DataError(f"Pixels are (h, w, 3) uint8, not {query.shape} {query.dtype}.")
+        query = Image.fromarray(query)
+    return encoder.preprocessing.pixels(to_rgb(ImageOps.exif_transpose(query)))
