@@ -7,7 +7,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 
 from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def pairs(make_index: Callable[..., Index]) -> Index:
     raw[np.arange(12), np.arange(12) // 2] = 1
     raw[1::2, 7] = 0.1
     labels = ["cat", "dog", None, None, "cat", "cat", "dog", "dog", "cat", "cat", "dog", "dog"]
-    return make_index(embedding_set(raw, labels), dims=(8, 16), name="pairs")
+    return make_index(made_of(raw, labels), dims=(8, 16), name="pairs")
 
 
 def test_pairs_are_measured_as_by_hand(pairs: Index, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_nobody_contradicts_where_no_neighbour_has_a_label(
         *["dog"] * 8,
     ]
     run = bench(
-        make_index(embedding_set(raw, labels), dims=(8, 16)), tmp_path / "some.jsonl", QUICK_VOTE
+        make_index(made_of(raw, labels), dims=(8, 16)), tmp_path / "some.jsonl", QUICK_VOTE
     )
     told = run.one("mislabels")
     assert told["count"] == 1 and [(item["id"], item["says"]) for item in told["shown"]] == [
@@ -220,7 +220,7 @@ def test_efforts_are_kept_where_a_query_is_left_out(
 def test_the_papers_funnel(make_index: Callable[..., Index]) -> None:
     rng = np.random.default_rng(0)
     index = make_index(
-        embedding_set(energy_first(rng, 300, 256), [None] * 300), dims=(8, 256), name="long"
+        made_of(energy_first(rng, 300, 256), [None] * 300), dims=(8, 256), name="long"
     )
     (funnel,) = [c for c in contestants(index, 10) if c.name == "funnel"]
     assert str(funnel.plan) == "8:200,16:100,32:50,64:25,128:10,256:10"
@@ -282,7 +282,7 @@ def test_copies_of_one_picture_help_no_other(make_index: Callable[..., Index]) -
     raw = energy_first(np.random.default_rng(1), 300)
     raw[:100] = raw[0]
     index = make_index(
-        embedding_set(raw, [None] * 300, ["same"] * 100 + [f"{i}" for i in range(200)]),
+        made_of(raw, [None] * 300, ["same"] * 100 + [f"{i}" for i in range(200)]),
         name="placeholder",
     )
     queries, plan = QuerySet.of_index(index, 300, 0), Plan.parse("8:20,64:5", 5)
@@ -298,7 +298,7 @@ def test_copies_of_one_picture_help_no_other(make_index: Callable[..., Index]) -
 
 def test_a_prefix_of_one_number_has_a_plane(make_index: Callable[..., Index]) -> None:
     index = make_index(
-        embedding_set(energy_first(np.random.default_rng(1), 40), [None] * 40),
+        made_of(energy_first(np.random.default_rng(1), 40), [None] * 40),
         dims=(1, 64),
         name="thin",
     )
@@ -323,7 +323,7 @@ def test_a_copy_in_the_corpus_is_left_out_too(make_index: Callable[..., Index]) 
     raw = energy_first(np.random.default_rng(1), 40)
     raw[1] = raw[0]
     hashes = ["same", "same", *(f"{i}" for i in range(38))]
-    index = make_index(embedding_set(raw, [None] * 40, hashes), name="copies")
+    index = make_index(made_of(raw, [None] * 40, hashes), name="copies")
     queries = QuerySet.of_index(index, 40, 0)
     assert copies_of(index, queries.hashes).tolist() == [2, 2] + [1] * 38
     for c in contestants(index, 5):
@@ -381,7 +381,7 @@ def test_without_labels_accuracy_is_absent(
     make_index: Callable[..., Index], tmp_path: Path
 ) -> None:
     index = make_index(
-        embedding_set(energy_first(np.random.default_rng(0), 60), [None] * 60), name="plain"
+        made_of(energy_first(np.random.default_rng(0), 60), [None] * 60), name="plain"
     )
     run = bench(index, tmp_path / "plain.jsonl")
     assert all(r["vote"] is None and r["linear"] is None for r in run.of("prefix"))
