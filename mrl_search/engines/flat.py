@@ -1,4 +1,4 @@
-"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and any other FAISS kind."""
+"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and other kinds."""
 
 from typing import Any
 
