@@ -24,11 +24,12 @@ from mrl_search.errors import MrlSearchError
 
 __all__ = ["app"]
 
+WIDEST = 200  # columns of --help, where the terminal has them
 ABOUT = "Image search over Matryoshka embeddings: train, embed once, search coarse to fine."
 
 
 class Group(TyperGroup):
-    """Shows an `MrlSearchError`, or a refusal of the system, as `error:` and `hint:`; exit code 1."""
+    """Shows an `MrlSearchError`, or an OSError, as `error:` and `hint:`; the exit code is 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
@@ -66,7 +67,7 @@ def _show(message: str, hint: str) -> None:
 
 app = typer.Typer(
     name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-    pretty_exceptions_enable=False, help=ABOUT,
+    pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
 for command in (
     demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train,

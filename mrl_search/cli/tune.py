@@ -77,7 +77,7 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the cheapest plan of an index that finds enough, and store it.
+    """Find the cheapest plan that is good enough, and store it.
 
     query and classify run the stored plan by default.
     """

@@ -188,10 +188,10 @@ def narrow(
     least: Any,
     out: Any,
 ) -> int:
-    """Fill `out` with those of `rows` whose cosine with `unit` may reach `least`; return their number.
+    """Fill `out` with those of `rows` whose cosine may reach `least`; return their number.
 
     Longer and longer prefixes, `dims` (l,), of a row of `vectors` are read, until one rules it out.
-    `tails` (l,) are norms of the query's tails, `norms` (l, corpus) those of the unit vectors' tails,
+    `tails` (l,) are norms of the query's tails, `norms` (l, corpus) those of the vectors' tails,
     whose squares are known within `doubt`.
     """
     found, step = 0, LINE // vectors.itemsize
