@@ -19,6 +19,7 @@ __all__ = [
     "prefix",
     "query_rows",
     "rows_of",
+    "sample",
     "suffix_norms",
     "unit_rows",
 ]
@@ -152,3 +153,10 @@ def default_dims(dim: int) -> tuple[int, ...]:
 def nearest(dims: Sequence[int], wanted: int) -> int:
     """The member of `dims` nearest to `wanted`, for a hint."""
     return min(dims, key=lambda d: (abs(d - wanted), d))
+
+
+def sample(count: int, size: int, seed: int = 0) -> NDArray[np.int64]:
+    """`size` of `count` rows drawn without replacement, or all of them: ascending int64."""
+    if size >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))

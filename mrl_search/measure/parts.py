@@ -1,4 +1,4 @@
-"""Which pictures trained a model, and which did not."""
+"""The pictures that trained a model, and those that did not."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +20,30 @@ __all__ = ["held_out_rows", "part_of"]
 def part_of(
     source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = silent
 ) -> Source:
-    """The `train` or `validation` part of a source, as the training of `encoder` divides it; all of it for None.
+    """The `train` or `validation` part of a source, as the training of `encoder` split it.
+
+    Args:
+        source: the pictures of that training.
+        part: the part; None: all pictures.
+        encoder: the trained model.
+        progress: receives what is done, how much of it, and the total.
 
     Raises:
         ConfigError: another part, or an encoder that was not trained by a recipe.
-        DataError: the pictures are not those that it was trained on; an older model does not say.
+        DataError: these are not the pictures of that training.
     """
     if part is None:
         return source
     if part not in ("train", "validation"):
-        raise ConfigError(f"There is no {part!r} part of a source.", "It is train or validation.")
+        raise ConfigError(f"--split is {part!r}; it must be train or validation.")
     if "recipe" not in encoder.training:
         raise ConfigError(
-            f"The model {encoder.name} does not say how its training data was divided.",
+            f"The model {encoder.name} does not say how its training data was split.",
             "Leave --split out.",
         )
-    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
     kept, labels, hashes = [], [], []
-    for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=how.min_side), 1):
+    config = _data_config(encoder)
+    for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=config.min_side), 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
@@ -46,19 +52,25 @@ def part_of(
     pictures = digest(labels, hashes)
     if encoder.training.get("pictures", pictures) != pictures:
         raise DataError(
-            f"{source.name} does not hold the same pictures as when {encoder.name} was trained, so nobody knows which of them trained.",
-            "Leave --split out, or name the pictures as they were.",
+            f"{source.name} does not hold the pictures that trained {encoder.name}, "
+            "so its split is unknown.",
+            "Leave --split out, or use the pictures as they were.",
         )
-    train, held_out = split_rows(labels, hashes, how)
-    return subset(
-        source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part"
-    )
+    rows = split_rows(labels, hashes, config)[0 if part == "train" else 1]
+    return subset(source, [kept[i] for i in rows], f"{part} part")
 
 
 def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
-    """The items of `index` that validated when `encoder` was trained: (n,) ids; None where they are not the pictures of that training."""
+    """The items of `index` that were held out of the training of `encoder`: (n,) ids.
+
+    None where the items are not the pictures of that training.
+    """
     labels, hashes = index.embeddings.labels.tolist(), index.embeddings.hashes.tolist()
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
-    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
-    return split_rows(labels, hashes, how)[1]
+    return split_rows(labels, hashes, _data_config(encoder))[1]
+
+
+def _data_config(encoder: NetworkEncoder) -> DataConfig:
+    recipe = encoder.training["recipe"]["data"]
+    return from_mapping(DataConfig, recipe, f"model {encoder.name}")
