@@ -623,13 +623,11 @@ def test_a_file_name_that_is_not_utf8_stops_no_corpus(place: Path, tmp_path: Pat
 def test_a_full_disk_while_embedding_is_a_sentence(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrl_search.encoders import embed as module
-
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "fsync", full)
+        patch.setattr("os.fsync", full)
         args = (
             "build-index",
             place / "fresh",
@@ -852,10 +850,8 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Builds of eight pictures a batch, the first of which is stopped by the user after three; sizes of the batches that were embedded."""
-    from mrl_search.encoders import embed as module
-
-    monkeypatch.setattr(module, "BATCH", 8)
-    monkeypatch.setattr(module, "COMMIT", 1)
+    monkeypatch.setattr("mrl_search.encoders.embed.BATCH", 8)
+    monkeypatch.setattr("mrl_search.index.COMMIT", 1)
     encode, seen, stops = NetworkEncoder.encode, list[int](), [KeyboardInterrupt]
 
     def counting(self: NetworkEncoder, pictures: np.ndarray) -> np.ndarray:

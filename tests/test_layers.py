@@ -17,7 +17,7 @@ ORDER = (
 TORCH = {"encoders", "training", "measure", "cli"}
 FAISS = {"engines"}
 WRONG_WAY = {  # to be mended next
-    ("encoders", "store"), ("engines", "measure"), ("engines", "search"), ("measure", "report"), ("store", "engines"),
+    ("engines", "measure"), ("engines", "search"), ("measure", "report"), ("store", "engines"),
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

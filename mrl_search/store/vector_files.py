@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.images.sources import FolderSource, may_hold_images
-from mrl_search.store.rows import blocks
-from mrl_search.vectors import unit_rows
+from mrl_search.vectors import blocks, unit_rows
 
 __all__ = [
     "VectorSource",
@@ -27,6 +26,7 @@ __all__ = [
     "open_vectors",
     "read_queries",
     "vector_columns",
+    "vectors_in_memory",
 ]
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
@@ -69,6 +69,30 @@ class ArrayFile:
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         for rows in blocks(self.count, self.dim):
             yield np.ascontiguousarray(array[rows])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MemoryArray:
+    """An array in memory, (n, dim) float16, float32 or float64."""
+
+    array: NDArray[np.floating]
+    path: Path = Path("array")
+
+    @property
+    def count(self) -> int:
+        return len(self.array)
+
+    @property
+    def dim(self) -> int:
+        return int(self.array.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        return self.array.dtype
+
+    def read(self) -> Iterator[NDArray[np.floating]]:
+        for rows in blocks(self.count, self.dim):
+            yield np.ascontiguousarray(self.array[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +221,19 @@ def open_vectors(where: str | Path) -> VectorSource:
     if not filled:
         raise DataError(f"{path} is empty: it holds no vector.")
     return VectorSource(str(path.resolve()), filled)
+
+
+def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> VectorSource:
+    """An array (n, dim) of float16, float32 or float64 as a source.
+
+    Raises:
+        DataError: another shape or dtype, or no row.
+    """
+    path = Path(name)
+    _check_type(array.dtype, path)
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"The array has shape {array.shape}, not (rows, dims).", "One row a vector.")
+    return VectorSource(name, (MemoryArray(array, path),))
 
 
 def read_queries(where: str | Path) -> NDArray[np.float32]:
