@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
 from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.queries import QuerySet
 from mrl_search.metrics import Share, average_precision
-from mrl_search.search import search, vote
+from mrl_search.search import BatchHits, Corpus, Plan, search, vote
 from mrl_search.search.cascade import TradeOff, trade_off
-from mrl_search.search.plan import Plan
-from mrl_search.search.results import BatchHits
 
 __all__ = [
     "Copies", "Outcomes", "PrefixAccuracy", "PrefixOutcomes", "copies_found", "finds_original",
@@ -76,7 +73,7 @@ class PrefixOutcomes:
 
 
 def prefix_outcomes(
-    index: Index,
+    corpus: Corpus,
     queries: QuerySet,
     dims: int,
     voters: int,
@@ -88,12 +85,12 @@ def prefix_outcomes(
     linear = None
     if collection.has_head(dims, own):
         linear = collection.linear_predictions(dims)[queries.rows[rows]] == own
-    if not len(rows) or all(label is None for label in index.embeddings.labels):
+    if not len(rows) or not corpus.collection.labelled.any():
         return PrefixOutcomes(linear, None)
     k = max(voters, RANKS)
-    hits = answers(index, queries, Contestant(f"{dims} dims", Plan.single(dims, k)), k, progress)
+    hits = answers(corpus, queries, Contestant(f"{dims} dims", Plan.single(dims)), k, progress)
     some = BatchHits(hits.ids[rows], hits.scores[rows])
-    return PrefixOutcomes(linear, outcomes(some, index.embeddings.labels, own, voters, RANKS))
+    return PrefixOutcomes(linear, outcomes(some, corpus.collection.labels, own, voters, RANKS))
 
 
 def trade_offs(
@@ -103,14 +100,14 @@ def trade_offs(
 ) -> list[TradeOff]:
     """Accuracy against dims of adaptive classification by votes along the prefixes `dims`.
 
-    Empty with fewer than two queries or prefixes.
+    Empty with fewer than two queries or prefixes, or with no votes.
 
     Args:
         dims: lengths of the prefixes, ascending.
         votes: of each prefix, (n,) whether the vote is right.
         confidence: of each prefix, (n,) the winner's share of the votes.
     """
-    if len(dims) < 2 or len(votes[0]) < 2:
+    if len(dims) < 2 or len(votes) < len(dims) or len(votes[0]) < 2:
         return []
     return trade_off(np.stack(confidence, axis=1), np.stack(votes, axis=1), dims)
 
@@ -128,10 +125,10 @@ class Copies:
     originals: NDArray[np.object_]
 
 
-def copies_found(index: Index, copies: Copies, dims: int) -> NDArray[np.bool_]:
+def copies_found(corpus: Corpus, copies: Copies, dims: int) -> NDArray[np.bool_]:
     """Whether each changed copy finds its original first by a prefix: (n,) bool."""
-    hits = search(index, index.to_space(copies.rows), Plan.single(dims, 1))
-    return finds_original(hits, index.embeddings.hashes, copies.originals)
+    hits = search(corpus, corpus.to_space(copies.rows), Plan.single(dims), 1)
+    return finds_original(hits, corpus.collection.hashes, copies.originals)
 
 
 def finds_original(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mrl_search.engines import Index
 from mrl_search.measure.accuracy import (
     Copies,
     copies_found,
@@ -19,7 +18,9 @@ from mrl_search.measure.accuracy import (
     prefix_outcomes,
     trade_offs,
 )  # fmt: skip
-from mrl_search.measure.contestants import Contestant, answers, contestants, memory, multiply_adds
+from mrl_search.measure.contestants import (
+    EXACT, Contestant, answers, contestants, memory, multiply_adds,
+)  # fmt: skip
 from mrl_search.measure.controls import CONTROLS, LARGEST, control_answers, projections
 from mrl_search.measure.pictures import (
     LADDERS,
@@ -29,20 +30,20 @@ from mrl_search.measure.pictures import (
     scatter_record,
     shown_dims,
 )  # fmt: skip
-from mrl_search.measure.queries import QuerySet
+from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.measure.records import Journal, Run, pack, unpack
 from mrl_search.measure.settings import BenchSettings
 from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress
-from mrl_search.search import kernels
-from mrl_search.search.results import BatchHits
+from mrl_search.engines import kernels
+from mrl_search.search import BatchHits, Corpus, Plan
 from mrl_search.search.timing import Answer, Pace, batch_seconds, pace_of, threads, time_round
 
 __all__ = ["measure", "measure_copies"]
 
 
 def measure(
-    index: Index, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
+    corpus: Corpus, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
 ) -> Run:
     """Measure what the journal does not have yet, and return all of it.
 
@@ -50,7 +51,7 @@ def measure(
         ConfigError: the index cannot run one of its own plans.
         MrlSearchError: the journal cannot be written.
     """
-    bench = _Bench(index, queries, settings, journal, progress)
+    bench = _Bench(corpus, queries, settings, journal, progress)
     bench.prefixes()
     bench.plans()
     bench.controls()
@@ -61,16 +62,16 @@ def measure(
     return journal.run
 
 
-def measure_copies(index: Index, copies: Copies, journal: Journal) -> None:
+def measure_copies(corpus: Corpus, copies: Copies, journal: Journal) -> None:
     """Records `instance`: does each changed copy find its original first, at every prefix?"""
-    for d in index.dims:
+    for d in corpus.dims:
         if not journal.has("instance", dims=d):
-            journal.add("instance", dims=d, right=pack(copies_found(index, copies, d)))
+            journal.add("instance", dims=d, right=pack(copies_found(corpus, copies, d)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Bench:
-    index: Index
+    corpus: Corpus
     queries: QuerySet
     settings: BenchSettings
     journal: Journal
@@ -78,13 +79,13 @@ class _Bench:
 
     @cached_property
     def contestants(self) -> list[Contestant]:
-        return contestants(self.index, self.settings.k)
+        return contestants(self.corpus, self.settings.k)
 
     @cached_property
     def truth(self) -> BatchHits:
         """The true neighbours of every query at full length, itself left out: (n, k)."""
-        best = [c for c in self.contestants if c.is_exact][-1]  # the later, the faster
-        return answers(self.index, self.queries, best, self.settings.k, self._tell("true hits"))
+        exact = Contestant(EXACT, Plan.EXACT, exact=True)
+        return answers(self.corpus, self.queries, exact, self.settings.k, self._tell("true hits"))
 
     def prefixes(self) -> None:
         """Records `prefix`: linear head and vote of the neighbours, full length first; `cascade`.
@@ -92,22 +93,22 @@ class _Bench:
         Confidence is the winner's share of the votes, in 255ths.
         """
         journal, voters = self.journal, self.settings.neighbours
-        for d in reversed(self.index.dims):
+        for d in reversed(self.corpus.dims):
             if not journal.has("prefix", dims=d):
                 tell = self._tell(f"votes at {d} dims")
-                one = prefix_outcomes(self.index, self.queries, d, voters, tell)
+                one = prefix_outcomes(self.corpus, self.queries, d, voters, tell)
                 record = {"linear": None if one.linear is None else pack(one.linear)}
                 record |= {"vote": None, "confidence": None}
                 if one.hits is not None:
                     shares = np.rint(255 * one.hits.confidence).astype(np.int64)
                     record |= {"vote": pack(one.hits.vote), "confidence": pack(shares)}
                 journal.add("prefix", dims=d, **record)
-        records = [journal.run.of("prefix", dims=d)[0] for d in self.index.dims]
+        records = [journal.run.of("prefix", dims=d)[0] for d in self.corpus.dims]
         if any(r["vote"] is None for r in records):
             return
         votes = [unpack(r["vote"]) == 1 for r in records]
         confidence = [unpack(r["confidence"]) / 255 for r in records]
-        for trade in trade_offs(self.index.dims, votes, confidence):
+        for trade in trade_offs(self.corpus.dims, votes, confidence):
             if not journal.has("cascade", give=trade.give):
                 journal.add("cascade", **trade.record())
 
@@ -116,31 +117,31 @@ class _Bench:
         k = self.settings.k
         for c in self.contestants:
             if not self.journal.has("plan", name=c.name):
-                if c.is_exact:
+                if c.exact:
                     hits = self.truth
                 else:
-                    hits = answers(self.index, self.queries, c, k, self._tell(c.name))
+                    hits = answers(self.corpus, self.queries, c, k, self._tell(c.name))
                 self.journal.add(
                     "plan",
                     name=c.name,
                     plan=str(c),
                     dims=c.single,
-                    exact=c.is_exact,
-                    multiply_adds=multiply_adds(self.index, c),
-                    ram=memory(self.index, c),
+                    exact=c.exact,
+                    multiply_adds=multiply_adds(self.corpus, c),
+                    ram=memory(self.corpus, c),
                     **self._labels_of(hits),
                     found=pack(found_at_k(hits.ids, self.truth.ids)),
                 )
 
     def controls(self) -> None:
         """Records `control`: the same dims of other axes."""
-        k, voters, dims = self.settings.k, self.settings.neighbours, self.index.dims
+        k, voters, dims = self.settings.k, self.settings.neighbours, self.corpus.dims
         has = [self.journal.has("control", name=name, dims=d) for name in CONTROLS for d in dims]
-        if len(self.index) > LARGEST or all(has):
+        if len(self.corpus) > LARGEST or all(has):
             return
-        for name, projection in projections(self.index, self.settings.seed).items():
+        for name, projection in projections(self.corpus, self.settings.seed).items():
             tell = self._tell(f"control {name}")
-            found = control_answers(self.index, self.queries, projection, dims, max(k, voters))
+            found = control_answers(self.corpus, self.queries, projection, dims, max(k, voters))
             for number, (d, hits) in enumerate(found, 1):
                 tell(number, len(dims))
                 if not self.journal.has("control", name=name, dims=d):
@@ -152,7 +153,7 @@ class _Bench:
         """Records `latency` and `batch`: in each round every contestant answers all its queries."""
         kernels.load()
         s = self.settings
-        rows = self.queries.vectors[self.queries.shuffled(s.timed, s.seed)]
+        rows = self.queries.vectors[shuffled(len(self.queries), s.timed, s.seed)]
         batch = rows[np.arange(s.batch) % len(rows)]
         paces: dict[str, Pace] = {}
         for number in range(1, s.rounds + 1):
@@ -174,24 +175,24 @@ class _Bench:
     def pictures(self) -> None:
         """Records `scatter`, `ladder` and, where there are labels, `mislabels`."""
         s, journal = self.settings, self.journal
-        for d in shown_dims(self.index, SCATTERED):
+        for d in shown_dims(self.corpus, SCATTERED):
             if not journal.has("scatter", dims=d):
-                journal.add("scatter", **scatter_record(self.index, d, s.seed))
+                journal.add("scatter", **scatter_record(self.corpus, d, s.seed))
         for number in range(1, LADDERS + 1):
             if not journal.has("ladder", number=number):
-                journal.add("ladder", **ladder_record(self.index, self.queries, number, s.seed))
+                journal.add("ladder", **ladder_record(self.corpus, self.queries, number, s.seed))
         votes = [r["vote"] for r in journal.run.of("prefix")]
         if None not in votes and not journal.has("mislabels"):
             right = np.any([unpack(vote) == 1 for vote in votes], axis=0)
             wrong = self.queries.labelled[~right]
             journal.add(
-                "mislabels", **mislabel_record(self.index, self.queries, wrong, s.neighbours)
+                "mislabels", **mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
             )
 
     def _labels_of(self, hits: BatchHits) -> dict[str, Any]:
         """Hits compared with labels, as a record holds them; None without labels."""
-        rows, labels = self.queries.labelled, self.index.embeddings.labels
-        if not len(rows) or all(label is None for label in labels):
+        rows, labels = self.queries.labelled, self.corpus.collection.labels
+        if not len(rows) or not self.corpus.collection.labelled.any():
             return {"nearest": None, "vote": None, "precision": None}
         some = BatchHits(hits.ids[rows], hits.scores[rows])
         found = outcomes(some, labels, self.queries.labels[rows])
@@ -210,7 +211,7 @@ class _Bench:
         ]
 
     def _answer(self, contestant: Contestant) -> Answer:
-        return lambda rows: contestant.search(self.index, rows, self.settings.k)
+        return lambda rows: contestant.search(self.corpus, rows, self.settings.k)
 
     def _pace(self, name: str) -> Pace | None:
         """How a contestant was timed before: every round times the same queries."""

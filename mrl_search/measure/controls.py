@@ -9,14 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
 from mrl_search.measure.queries import QuerySet
-from mrl_search.search import copies_of, leave_out
+from mrl_search.search import BatchHits, Corpus, leave_out
 from mrl_search.search.nearest import nearest_rows
-from mrl_search.search.results import BatchHits
-from mrl_search.store.rows import blocks
 from mrl_search.store.transform import principal_axes
-from mrl_search.vectors import prefix, sample
+from mrl_search.vectors import blocks, prefix, sample
 
 __all__ = ["CONTROLS", "LARGEST", "Projection", "centred_axes", "control_answers", "projections"]
 
@@ -27,14 +24,14 @@ FITTED = 50_000  # rows that principal axes are fitted to
 Projection = tuple[NDArray[np.float32], NDArray[np.float32]]  # centre (dim,), axes (dim, dim)
 
 
-def projections(index: Index, seed: int) -> dict[str, Projection]:
+def projections(corpus: Corpus, seed: int) -> dict[str, Projection]:
     """The controls by name: x becomes (x - centre) @ axes, of which the first d dims are kept."""
-    rows = sample(len(index), FITTED, seed)
-    order = np.random.default_rng(seed).permutation(index.dim)
-    shuffled = np.ascontiguousarray(np.eye(index.dim, dtype=np.float32)[:, order])
+    rows = sample(len(corpus), FITTED, seed)
+    order = np.random.default_rng(seed).permutation(corpus.dim)
+    shuffled = np.ascontiguousarray(np.eye(corpus.dim, dtype=np.float32)[:, order])
     return {
-        "pca": centred_axes(index.embeddings.prefix(index.dim, rows)),
-        "random": (np.zeros(index.dim, dtype=np.float32), shuffled),
+        "pca": centred_axes(corpus.vectors.prefix(corpus.dim, rows)),
+        "random": (np.zeros(corpus.dim, dtype=np.float32), shuffled),
     }
 
 
@@ -52,16 +49,17 @@ def centred_axes(x: NDArray[np.floating]) -> Projection:
 
 
 def control_answers(
-    index: Index, queries: QuerySet, projection: Projection, dims: Sequence[int], k: int
+    corpus: Corpus, queries: QuerySet, projection: Projection, dims: Sequence[int], k: int
 ) -> Iterator[tuple[int, BatchHits]]:
     """For each of `dims`: the nearest (n, k) by that many projected dims, without the query."""
     centre, axes = projection
-    wide = min(len(index), k + int(copies_of(index, queries.hashes).max(initial=0)))
-    projected = (prefix(queries.vectors, index.dim) - centre) @ axes[:, : max(dims)]
-    corpus = np.empty((len(index), max(dims)), dtype=np.float32)
-    for rows in blocks(len(index), index.dim):
-        corpus[rows] = (index.embeddings.prefix(index.dim, rows) - centre) @ axes[:, : max(dims)]
+    wide = min(len(corpus), k + int(corpus.collection.copies(queries.hashes).max(initial=0)))
+    projected = (prefix(queries.vectors, corpus.dim) - centre) @ axes[:, : max(dims)]
+    corpus = np.empty((len(corpus), max(dims)), dtype=np.float32)
+    for rows in blocks(len(corpus), corpus.dim):
+        corpus[rows] = (corpus.vectors.prefix(corpus.dim, rows) - centre) @ axes[:, : max(dims)]
     for d in dims:
-        chunks = (corpus[rows, :d] for rows in blocks(len(index), 1024))
+        chunks = (corpus[rows, :d] for rows in blocks(len(corpus), 1024))
         hits = nearest_rows(chunks, projected[:, :d], wide)
-        yield d, leave_out(hits, index.embeddings.hashes, queries.hashes, k)
+        own = corpus.collection.hashes[hits.ids] == queries.hashes[:, None]
+        yield d, leave_out(hits, own, k)

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.encoder import Encoder, load_encoder
+from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.engines import Index
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import ItemSource, Source, subset
+from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.progress import Progress, silent
-from mrl_search.search.results import BatchHits
+from mrl_search.search import BatchHits, Corpus
 from mrl_search.search.tune import Goal, exact_others
+from mrl_search.store.rows import Ids
 
 __all__ = [
     "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "changed_copies", "changed_copy", "corpus_of",
@@ -86,9 +87,7 @@ def changed_copy(
     return np.asarray(copy)
 
 
-def instance_goal(
-    index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = silent
-) -> Goal:
+def instance_goal(index: Index, rows: Ids, k: int = 1, progress: Progress = silent) -> Goal:
     """The goal of `tune` that a changed copy of an item finds its original first.
 
     The pictures of the items `rows` are read and embedded.
@@ -96,18 +95,16 @@ def instance_goal(
     Raises:
         IndexFolderError: an index of own vectors, or of another model than the one it names.
     """
-    index.check_takes_images()
-    encoder = load_encoder(index.manifest.model)
-    index.check_encoder(encoder.fingerprint)
-    items = subset(corpus_of(index), rows.tolist(), "sample")
-    copies, _ = changed_copies(items, encoder, set(items.paths), STANDARD, progress)
+    corpus = index.corpus
+    items = subset(corpus_of(corpus), rows.tolist(), "sample")
+    copies, _ = changed_copies(items, index.encoder, set(items.paths), STANDARD, progress)
 
-    def score(rows: NDArray[np.int64], hits: BatchHits) -> NDArray[np.float64]:
-        found = finds_original(hits, index.embeddings.hashes, copies.originals[rows])
+    def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
+        found = finds_original(hits, corpus.collection.hashes, copies.originals[at])
         return found.astype(np.float64)
 
-    queries, own = index.to_space(copies.rows), np.full(len(copies.rows), -1)
-    return Goal("instance", k, queries, own, exact_others(index, queries, own, k), score)
+    queries, own = corpus.to_space(copies.rows), np.full(len(copies.rows), -1)
+    return Goal("instance", k, queries, own, exact_others(corpus, queries, own, k), score)
 
 
 def changed_copies(
@@ -149,17 +146,17 @@ def changed_copies(
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
-def corpus_of(index: Index) -> ItemSource:
+def corpus_of(corpus: Corpus) -> ItemSource:
     """The pictures of an index, by the paths in its items."""
-    return ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+    return ItemSource("corpus", list(corpus.collection.paths), list(corpus.collection.labels))
 
 
-def thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
+def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
     """8x8 thumbnails of the corpus and their content hashes, without pictures that are gone."""
     small, hashes = [np.empty((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)], []
-    for done, picture in enumerate(read_pictures(corpus_of(index), THUMBNAIL), 1):
+    for done, picture in enumerate(read_pictures(corpus_of(corpus), THUMBNAIL), 1):
         if isinstance(picture, Picture):
             small.append(picture.pixels[None])
             hashes.append(picture.hash)
-        progress("thumbnails", done, len(index))
+        progress("thumbnails", done, len(corpus))
     return np.concatenate(small), np.array(hashes, dtype=object)

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrl_search.encoders.encoder import Encoder, load_encoder
-from mrl_search.engines import Index
+from mrl_search.encoders.base import Encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import DataError, Skipped
 from mrl_search.images.sources import Source, open_source
+from mrl_search.index import Index
 from mrl_search.measure.accuracy import (
-    PrefixAccuracy,
-    copies_found,
-    prefix_outcomes,
-    thumbnail_recall,
-    trade_offs,
+    PrefixAccuracy, copies_found, prefix_outcomes, thumbnail_recall, trade_offs,
 )  # fmt: skip
 from mrl_search.measure.copies import CopyProtocol, changed_copies, thumbnails
 from mrl_search.measure.queries import QuerySet, temporary_index
@@ -57,52 +54,54 @@ def evaluate(
     Args:
         index: what is searched; None: the pictures themselves.
         source: pictures with labels, as for `Index.build`.
-        encoder: the model; that of the index by default, or else the bundled one.
+        encoder: the model; default: that of the index, or the bundled one.
         k: neighbours that vote.
         instance: also search with copies of the pictures, changed like this: is the original of
             each found first?
-        progress: receives what is done, how much of it, and the total.
+        progress: called with what is being done, how far, and of how much.
 
     Raises:
         IndexFolderError: the index was built with another model.
         DataError: no labels and no `instance`, or no picture of `source` is in the index.
     """
-    source = open_source(str(source)) if isinstance(source, (str, Path)) else source
-    encoder = encoder or load_encoder(index.manifest.model if index else "bundled")
-    if index:
-        index.check_encoder(encoder.fingerprint)
-    dims = encoder.dims[-1:] if index else encoder.dims
+    source = open_source(str(source)) if isinstance(source, str | Path) else source
+    if index is None:
+        encoder = encoder or load_encoder("bundled")
+        dims = encoder.dims
+    else:
+        encoder = encoder or index.encoder
+        index.corpus.check_encoder(encoder.fingerprint)
+        dims = encoder.dims[-1:]
     with temporary_index(source, encoder, dims, progress) as own:
-        if index is None:
-            index, queries = own, QuerySet.of_index(own)
-        else:
-            queries = QuerySet.of_collection(own.embeddings, source.name, index)
+        corpus = (index or own).corpus
+        queries = QuerySet.of_corpus(own.corpus)
+        if index is not None:
+            queries = QuerySet.of_collection(own.corpus.collection, source.name, corpus)
         n = len(queries.labelled)
         if not n and instance is None:
             raise DataError(
                 f"The pictures of {source.name} have no labels.",
                 "Sort them into one folder a class, or add --instance.",
             )
-        found = {d: prefix_outcomes(index, queries, d, k) for d in index.dims}
+        found = {d: prefix_outcomes(corpus, queries, d, k) for d in corpus.dims}
         hits = [one.hits for one in found.values() if one.hits is not None]
-        trades = []
-        if hits:
-            trades = trade_offs(index.dims, [h.vote for h in hits], [h.confidence for h in hits])
-        skipped = own.embeddings.skipped
+        trades = trade_offs(corpus.dims, [h.vote for h in hits], [h.confidence for h in hits])
+        skipped = own.corpus.collection.skipped
         if instance is None:
             prefixes = [PrefixAccuracy.of(d, n, one, None) for d, one in found.items()]
             return Evaluation(prefixes, None, skipped, trades)
-        wanted = queries.paths_in(index)
+        wanted = queries.paths_in(corpus)
         if not wanted:
             raise DataError(
-                f"No picture of {source.name} is in {index.folder}: no copy can find its original.",
+                f"No picture of {source.name} is in {corpus.folder}: no copy can find its original.",
                 "Evaluate pictures that are in the index.",
             )
         copies, small = changed_copies(source, encoder, set(wanted), instance, progress)
         prefixes = [
-            PrefixAccuracy.of(d, n, one, copies_found(index, copies, d)) for d, one in found.items()
+            PrefixAccuracy.of(d, n, one, copies_found(corpus, copies, d))
+            for d, one in found.items()
         ]
-        corpus, hashes = thumbnails(index, progress)
-        whole = len(corpus) == len(index)
-        recall = thumbnail_recall(corpus, hashes, small, copies.originals) if whole else None
+        every, hashes = thumbnails(corpus, progress)
+        whole = len(every) == len(corpus)
+        recall = thumbnail_recall(every, hashes, small, copies.originals) if whole else None
         return Evaluation(prefixes, recall, skipped, trades)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.encoders.encoder import NetworkEncoder
-from mrl_search.engines import Index
+from mrl_search.search.corpus import Corpus
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, subset
@@ -60,12 +60,12 @@ def part_of(
     return subset(source, [kept[i] for i in rows], f"{part} part")
 
 
-def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
+def held_out_rows(corpus: Corpus, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
     """The items of `index` that were held out of the training of `encoder`: (n,) ids.
 
     None where the items are not the pictures of that training.
     """
-    labels, hashes = index.embeddings.labels.tolist(), index.embeddings.hashes.tolist()
+    labels, hashes = corpus.collection.labels.tolist(), corpus.collection.hashes.tolist()
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
     return split_rows(labels, hashes, _data_config(encoder))[1]

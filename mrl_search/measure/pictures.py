@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
+from mrl_search.search.corpus import Corpus
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
 from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.controls import centred_axes
-from mrl_search.measure.queries import QuerySet
+from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.search import vote
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
@@ -38,20 +38,20 @@ LISTED, SHOWN = 200, 36  # likely mislabels in the record, and on the sheet
 THUMBNAIL = 112  # pixels
 
 
-def shown_dims(index: Index, wanted: Sequence[int]) -> list[int]:
+def shown_dims(corpus: Corpus, wanted: Sequence[int]) -> list[int]:
     """The prefixes of the index nearest to those that are wanted, ascending."""
-    return sorted({nearest(index.dims, min(d, index.dim)) for d in wanted})
+    return sorted({nearest(corpus.dims, min(d, corpus.dim)) for d in wanted})
 
 
-def scatter_record(index: Index, dims: int, seed: int) -> dict[str, Any]:
+def scatter_record(corpus: Corpus, dims: int, seed: int) -> dict[str, Any]:
     """A prefix of a sample of the corpus on its two principal axes, with their variance."""
-    rows = sample(len(index), POINTS, seed)
-    x = index.embeddings.prefix(dims, rows)
+    rows = sample(len(corpus), POINTS, seed)
+    x = corpus.vectors.prefix(dims, rows)
     centre, axes = centred_axes(x)
     points = np.zeros((len(x), 2), dtype=np.float32)
     points[:, : min(dims, 2)] = (x - centre) @ axes[:, :2]
     total = float(((x - centre) ** 2).sum()) or 1.0
-    labels = index.embeddings.labels
+    labels = corpus.collection.labels
     counts = Counter(label for label in labels if label is not None)
     common = [name for name, _ in counts.most_common(COMMON)]
     names = [*common, "other", ""]  # the last: no label
@@ -66,12 +66,12 @@ def scatter_record(index: Index, dims: int, seed: int) -> dict[str, Any]:
     }
 
 
-def ladder_record(index: Index, queries: QuerySet, number: int, seed: int) -> dict[str, Any]:
+def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> dict[str, Any]:
     """The `number`-th of some random queries, with its hits at a few prefixes.
 
     Where its picture cannot be read, there are no rows, and `why` says so.
     """
-    at = queries.shuffled(len(queries), seed)[number % len(queries)]
+    at = shuffled(len(queries), len(queries), seed)[number % len(queries)]
     path, label = queries.paths[at], queries.labels[at]
     thumbnails: dict[str, str] = {}
     record: dict[str, Any] = {
@@ -81,33 +81,30 @@ def ladder_record(index: Index, queries: QuerySet, number: int, seed: int) -> di
         "thumbnails": thumbnails,
         "why": _add_thumbnail(path, thumbnails),
     }
-    for d in [] if record["why"] else shown_dims(index, LADDER):
-        (hits,) = _hits(index, queries, np.array([at]), Plan.single(d, LADDER_HITS))
+    for d in [] if record["why"] else shown_dims(corpus, LADDER):
+        (hits,) = _hits(corpus, queries, np.array([at]), d, LADDER_HITS)
         tiles = [{"path": path, "caption": f"query  {label or ''}", "mark": "query"}]
         for h in hits:
-            if h.id >= 0:
-                own, hit_path = index.embeddings.labels[h.id], index.embeddings.paths[h.id] or ""
-                mark = "right" if own == label else "wrong"
-                known = label is not None and own is not None
-                caption = f"{h.rank}  {h.score:.2f}  {own or ''}"
-                tiles.append({"path": hit_path, "caption": caption, "mark": mark if known else ""})
-                _add_thumbnail(hit_path, thumbnails)
+            mark = "" if label is None or h.label is None else _mark(h.label == label)
+            caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
+            tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
+            _add_thumbnail(h.path, thumbnails)
         record["rows"].append({"title": f"{d} dims", "tiles": tiles})
     return record
 
 
 def mislabel_record(
-    index: Index, queries: QuerySet, wrong: NDArray[np.int64], voters: int
+    corpus: Corpus, queries: QuerySet, wrong: NDArray[np.int64], voters: int
 ) -> dict[str, Any]:
     """The queries at positions `wrong`, whose neighbours vote against their label everywhere.
 
     Those whose neighbours have no label, at any prefix, are left out. `against` is the mean share
     of the votes for other labels over all prefixes, largest first; `says` wins at full length.
     """
-    labels = index.embeddings.labels
+    labels = corpus.collection.labels
     ballots = [
-        vote(_hits(index, queries, wrong, Plan.single(d, voters)), labels) if len(wrong) else []
-        for d in index.dims
+        vote(_hits(corpus, queries, wrong, d, voters), labels) if len(wrong) else []
+        for d in corpus.dims
     ]
     found = []
     for at, votes in zip(wrong.tolist(), zip(*ballots, strict=True), strict=True):
@@ -137,6 +134,10 @@ def mislabel_record(
     }
 
 
+def _mark(right: bool) -> str:
+    return "right" if right else "wrong"
+
+
 def _readable(items: Iterable[dict[str, Any]], thumbnails: dict[str, str]) -> list[dict[str, Any]]:
     """The first few items whose pictures can be read."""
     found: list[dict[str, Any]] = []
@@ -146,10 +147,10 @@ def _readable(items: Iterable[dict[str, Any]], thumbnails: dict[str, str]) -> li
     return found
 
 
-def _hits(index: Index, queries: QuerySet, at: NDArray[np.int64], plan: Plan) -> BatchHits:
-    """Hits of the queries at some positions, without their own content."""
-    some = QuerySet(queries.collection, queries.rows[at], "", queries.own, queries.index)
-    return answers(index, some, Contestant(str(plan), plan), plan.keep)
+def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k: int) -> BatchHits:
+    """Hits of the queries at some positions by one prefix, without their own content."""
+    some = QuerySet(queries.collection, queries.rows[at], "", queries.own, queries.corpus)
+    return answers(corpus, some, Contestant(f"{dims} dims", Plan.single(dims)), k)
 
 
 def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
+from mrl_search.search.corpus import Corpus
 from mrl_search.errors import DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
 from mrl_search.search.nearest import Change, row_neighbours
-from mrl_search.store.rows import blocks
-from mrl_search.store.transform import LARGEST, principal_axes, rotate, rows_to_fit
-from mrl_search.vectors import sample
+from mrl_search.store.transform import LARGEST, principal_axes, rows_to_fit
+from mrl_search.vectors import blocks, sample
 
 __all__ = ["PrefixCheck", "PrefixShare", "advice", "check_prefixes"]
 
@@ -55,7 +54,7 @@ class PrefixCheck:
     shortlist: int
 
 
-def check_prefixes(index: Index, progress: Progress = silent) -> PrefixCheck:
+def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     """Measure every prefix of `index` and its full length with a seeded sample of its rows.
 
     A query is not its own neighbour. The rotation is fitted to at most 50,000 rows.
@@ -63,34 +62,34 @@ def check_prefixes(index: Index, progress: Progress = silent) -> PrefixCheck:
     Raises:
         DataError: there are fewer than two vectors.
     """
-    if len(index) < 2:
+    if len(corpus) < 2:
         hint = "Build an index of at least two."
-        raise DataError(f"{index.folder} holds one vector, which has no neighbour.", hint)
-    rows = sample(len(index), QUERIES)
-    k, shortlist = min(K, len(index) - 1), min(SHORTLIST, len(index) - 1)
-    truth = row_neighbours(index.embeddings, rows, k, lambda x: x)
-    moment = _moment(index)
-    rotation = principal_axes(moment) if index.dim <= LARGEST else None
-    dims = sorted({*index.dims, index.dim})
+        raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.", hint)
+    rows = sample(len(corpus), QUERIES)
+    k, shortlist = min(K, len(corpus) - 1), min(SHORTLIST, len(corpus) - 1)
+    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
+    moment = _moment(corpus)
+    rotation = principal_axes(moment) if corpus.dim <= LARGEST else None
+    dims = sorted({*corpus.dims, corpus.dim})
     done, total = 0, len(dims) * (1 if rotation is None else 2)
 
     def recall(change: Change) -> float:
         nonlocal done
-        found = row_neighbours(index.embeddings, rows, shortlist, change)
+        found = row_neighbours(corpus.vectors, rows, shortlist, change)
         done += 1
         progress("searching", done, total)
         return recall_at_k(found, truth)
 
     def share(d: int) -> PrefixShare:
         plain = recall(lambda x: x[:, :d])
-        energy = _energy(moment, np.eye(index.dim)[:d])
+        energy = _energy(moment, np.eye(corpus.dim)[:d])
         if rotation is None:
             return PrefixShare(d, energy, plain, None, None)
         axes = rotation[:d]
-        rotated = recall(lambda x: rotate(x, axes))
+        rotated = recall(lambda x: x @ axes.T)
         return PrefixShare(d, energy, plain, _energy(moment, axes), rotated)
 
-    return PrefixCheck(tuple(map(share, dims)), len(rows), len(index), k, shortlist)
+    return PrefixCheck(tuple(map(share, dims)), len(rows), len(corpus), k, shortlist)
 
 
 def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
@@ -130,11 +129,11 @@ def _energy(moment: NDArray[np.float64], axes: NDArray[np.floating]) -> float:
     return float(np.einsum("ij,ij->", axes @ moment, axes) / moment.trace())
 
 
-def _moment(index: Index) -> NDArray[np.float64]:
+def _moment(corpus: Corpus) -> NDArray[np.float64]:
     """Sum of the outer products of stored rows with themselves, (dim, dim)."""
-    moment = np.zeros((index.dim, index.dim))
-    chosen = rows_to_fit(len(index))
-    for some in blocks(len(chosen), index.dim):
-        unit = index.embeddings.prefix(index.dim, chosen[some]).astype(np.float64)
+    moment = np.zeros((corpus.dim, corpus.dim))
+    chosen = rows_to_fit(len(corpus))
+    for some in blocks(len(chosen), corpus.dim):
+        unit = corpus.vectors.prefix(corpus.dim, chosen[some]).astype(np.float64)
         moment += unit.T @ unit
     return moment

@@ -12,17 +12,19 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
+from mrl_search.search.corpus import Corpus
+from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import FLAT_UP_TO, SCAN
 from mrl_search.images.sources import Source
+from mrl_search.index import Index
 from mrl_search.progress import Progress
-from mrl_search.store.rows import EmbeddingSet
+from mrl_search.store.collection import Collection
 from mrl_search.vectors import sample
 
 if TYPE_CHECKING:
-    from mrl_search.encoders.encoder import Encoder
+    from mrl_search.encoders.base import Encoder
 
-__all__ = ["QuerySet", "temporary_index"]
+__all__ = ["QuerySet", "shuffled", "temporary_index"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +35,43 @@ class QuerySet:
         collection: where they are from.
         rows: (n,) int64, ascending.
         source: what a report calls them.
-        own: whether they are items of the searched index.
-        index: the searched index, where the rows are raw; None where they are in its space.
+        own: whether they are items of the searched corpus.
+        corpus: what is searched, where the rows are raw; None where they are in its space.
     """
 
-    collection: EmbeddingSet
+    collection: Collection
     rows: NDArray[np.int64]
     source: str
     own: bool = False
-    index: Index | None = None
+    corpus: Corpus | None = None
 
     @classmethod
-    def of_index(cls, index: Index, size: int | None = None, seed: int = 0) -> "QuerySet":
-        """At most `size` items of the index itself; none is among its own hits."""
-        rows = sample(len(index), size or len(index), seed)
-        return cls(index.embeddings, rows, "items of the index", own=True)
+    def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
+        """At most `size` items of the corpus itself; none is among its own hits."""
+        rows = sample(len(corpus), size or len(corpus), seed)
+        return cls(corpus.collection, rows, "items of the index", own=True)
 
     @classmethod
     def of_collection(
         cls,
-        collection: EmbeddingSet,
+        collection: Collection,
         source: str,
-        index: Index,
+        corpus: Corpus,
         size: int | None = None,
         seed: int = 0,
     ) -> "QuerySet":
         """At most `size` rows of another collection, as queries of `index`."""
         rows = sample(len(collection), size or len(collection), seed)
-        return cls(collection, rows, source, index=index)
+        return cls(collection, rows, source, corpus=corpus)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """(n, dim) float32, in the space of the index."""
-        rows = np.asarray(self.collection.vectors[self.rows], dtype=np.float32)
-        return rows if self.index is None else self.index.to_space(rows)
+        """(n, dim) float32, in the space of the corpus."""
+        rows = self.collection.vectors.rows(self.rows).astype(np.float32)
+        return rows if self.corpus is None else self.corpus.to_space(rows)
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:
@@ -89,7 +91,7 @@ class QuerySet:
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
         """Positions of the queries with a label."""
-        return np.flatnonzero([label is not None for label in self.labels])
+        return np.flatnonzero(self.collection.labelled[self.rows])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,18 +99,19 @@ class QuerySet:
         text = "\n".join(f"{h}\t{label}" for h, label in zip(self.hashes, self.labels, strict=True))
         return xxhash.xxh3_64_hexdigest(text.encode())
 
-    def paths_in(self, index: Index) -> list[str]:
+    def paths_in(self, corpus: Corpus) -> list[str]:
         """Paths of the queries whose content is in `index`."""
-        known = set(index.embeddings.hashes)
+        known = set(corpus.collection.hashes)
         return [
             str(path)
             for path, h in zip(self.paths, self.hashes, strict=True)
             if path and h in known
         ]
 
-    def shuffled(self, count: int, seed: int) -> NDArray[np.int64]:
-        """At most `count` positions in a seeded random order."""
-        return np.random.default_rng(seed).permutation(len(self))[:count]
+
+def shuffled(count: int, size: int, seed: int) -> NDArray[np.int64]:
+    """At most `size` of `count` positions in a seeded random order."""
+    return np.random.default_rng(seed).permutation(count)[:size]
 
 
 @contextmanager
@@ -116,9 +119,7 @@ def temporary_index(
     source: Source, encoder: "Encoder", dims: tuple[int, ...], progress: Progress
 ) -> Iterator[Index]:
     """An exact index of the pictures of `source`, which is deleted at the end of the block."""
-    from mrl_search.index import build_index
-
-    factory = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
+    kind = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
     with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
-        out = Path(folder) / "queries"
-        yield build_index(source, encoder, out, IndexSpec(dims, factory), progress)
+        out, spec = Path(folder) / "index", IndexSpec(dims, kind)
+        yield Index.build(source, out, model=encoder, spec=spec, progress=progress)

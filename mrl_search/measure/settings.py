@@ -3,13 +3,12 @@
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mrl_search.engines import Index
+from mrl_search.search.corpus import Corpus
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.measure.contestants import contestants, stored_bytes
+from mrl_search.measure.contestants import contestants
 from mrl_search.measure.environment import environment
 from mrl_search.measure.queries import QuerySet
 from mrl_search.measure.records import Record, identity
-from mrl_search.search import copies_of
 
 __all__ = ["BenchSettings", "about"]
 
@@ -58,35 +57,35 @@ class BenchSettings:
             raise ConfigError(f"bench: k is {self.k}; it must be {MOST_HITS} or less.")
 
 
-def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
+def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
     """The `run` record: everything that decides the results, hashed as `id`, and the time.
 
     Raises:
-        DataError: too few queries, a corpus too small for so many neighbours, or no prefix index.
+        DataError: too few queries, a corpus too small for so many neighbours, or no prefix corpus.
     """
-    m, most = index.manifest, max(settings.k, settings.neighbours)
-    if not index.dims:
-        raise DataError(f"{index.folder} has no prefix index yet.", m.rebuild(index.folder))
+    m, most = corpus.manifest, max(settings.k, settings.neighbours)
+    if not corpus.dims:
+        raise DataError(f"{corpus.folder} has no prefix index yet.", m.rebuild(corpus.folder))
     if len(queries) < FEWEST:
         hint = f"Measure with {FEWEST} pictures or more; hundreds give short intervals."
         raise DataError(f"{len(queries)} queries are too few for a benchmark.", hint)
-    if len(index) < most + copies_of(index, queries.hashes).max(initial=0):
+    if len(corpus) < most + corpus.collection.copies(queries.hashes).max(initial=0):
         raise DataError(
-            f"{index.folder} has {len(index)} items, too few to find {most} others of each.",
+            f"{corpus.folder} has {len(corpus)} items, too few to find {most} others of each.",
             "Index more pictures.",
         )
-    labels = {label for label in index.embeddings.labels if label is not None}
+    labels = {label for label in corpus.collection.labels if label is not None}
     what = {
         "corpus": {
-            "n": len(index),
-            "dim": index.dim,
-            "dims": list(index.dims),
+            "n": len(corpus),
+            "dim": corpus.dim,
+            "dims": list(corpus.dims),
             "dtype": m.dtype,
             "source": m.source,
             "encoder": m.encoder,
             "fingerprint": m.fingerprint,
             "factory": dict(m.factory),
-            "vectors": stored_bytes(index),
+            "vectors": corpus.vectors.nbytes,
             "classes": len(labels),
             "files": {name: record.bytes for name, record in m.files.items()},
             "content": identity({name: record.xxh3 for name, record in m.files.items()}),
@@ -98,9 +97,9 @@ def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
             "own": queries.own,
             "fingerprint": queries.fingerprint,
         },
-        "contestants": {c.name: str(c) for c in contestants(index, settings.k)},
+        "contestants": {c.name: str(c) for c in contestants(corpus, settings.k)},
         "settings": asdict(settings),
         "environment": environment(),
     }
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"id": identity(what), "name": index.folder.resolve().name, **what, "when": when}
+    return {"id": identity(what), "name": corpus.folder.resolve().name, **what, "when": when}

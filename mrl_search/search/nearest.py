@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.search.results import BatchHits
-from mrl_search.store.rows import EmbeddingSet, blocks
-from mrl_search.vectors import l2_normalize
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.vectors import blocks, l2_normalize
 
 __all__ = ["Change", "nearest_rows", "row_neighbours"]
 
@@ -45,9 +45,7 @@ def nearest_rows(
     )
 
 
-def _merged(
-    old: BatchHits | None, ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
-) -> BatchHits:
+def _merged(old: BatchHits | None, ids: Ids, scores: NDArray[np.float32], k: int) -> BatchHits:
     """The best `k` of earlier hits and of further rows `ids` (m,) with `scores` (n, m)."""
     all_ids = np.broadcast_to(ids, scores.shape)
     if old is not None:
@@ -60,9 +58,7 @@ def _merged(
     return BatchHits(*(np.take_along_axis(a, order, axis=1) for a in (all_ids, scores)))
 
 
-def row_neighbours(
-    store: EmbeddingSet, rows: NDArray[np.int64], k: int, change: Change
-) -> NDArray[np.int64]:
+def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids:
     """The `k` nearest other rows of each of `rows`, once all are changed: (n, k) ids, best first.
 
     Compare the ids of two changes with `recall_at_k`: it says how many neighbours one keeps.
@@ -73,8 +69,8 @@ def row_neighbours(
         k: neighbours wanted, fewer than there are rows.
         change: what happens to stored rows (m, dim) before they are compared.
     """
-    chunks = (change(store.stored(store.manifest.dim, some)) for some in blocks(len(store), 1024))
-    ids = nearest_rows(chunks, change(store.stored(store.manifest.dim, rows)), k + 1).ids
+    chunks = (change(stored) for _, stored in store.chunks())
+    ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).ids
     own = ids == rows[:, None]
     own[~own.any(axis=1), -1] = True  # among equals the query itself may be missing
     return ids[~own].reshape(len(rows), k)
