@@ -17,7 +17,7 @@ _HOMES = {
     "images.sources": ("open_source",),
     "training.pixels": ("load_pixels",),
     "training.loop": ("pixel_side", "train"),
-    "encoders.encoder": ("load_encoder",),
+    "encoders.registry": ("load_encoder",),
     "engines": ("Index",),
     "search": ("vote",),
     "store.own_vectors": ("index_vectors",),

@@ -14,13 +14,12 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed, embed_pictures, first_change
-from mrl_search.encoders.encoder import Encoder
 from mrl_search.engines import Index, add_prefix_indexes, check_factories
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import BrokenImage, DataError, IndexFolderError, Skipped
 from mrl_search.files import PROGRESS, building_folder, claim, publish, write_atomically, writing
-from mrl_search.images.decode import decode, square
 from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
 from mrl_search.search import search
@@ -76,7 +75,7 @@ def build_index(
         )
         manifest = Manifest(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
-            source=source.name, model=encoder.model, classes=encoder.classes, unit_heads=encoder.unit_heads, factory=factory,
+            source=source.name, model=encoder.model, classes=encoder.heads.classes, unit_heads=encoder.heads.unit, factory=factory,
         )  # fmt: skip
         write_manifest(building, manifest)
         publish(building, out)
@@ -99,11 +98,11 @@ def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -
         pictures = []
         for path in names[first : first + COPIED]:
             try:
-                image, _ = decode(read_path(path), encoder.size)
+                pixels, _ = encoder.preprocessing.decode(read_path(path))
             except BrokenImage as error:
                 skipped.append(Skipped(path, error.message))
                 continue
-            pictures.append(square(image, encoder.size))
+            pictures.append(pixels)
             good.append(path)
         if pictures:
             rows.append(index.to_space(embed_pictures(encoder, np.stack(pictures))))
@@ -231,7 +230,7 @@ def _embed_into(
     good = [entry for entry in entries if "reason" not in entry]
     items = [{"id": i, **entry} for i, entry in enumerate(good)]
     write_items(folder, pa.Table.from_pylist(items, ITEMS_SCHEMA))
-    write_heads(folder, encoder.heads)
+    write_heads(folder, encoder.heads.weights)
     write_skipped(folder, skipped)
     return kept
 

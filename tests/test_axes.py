@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.config import ModelConfig
-from mrl_search.encoders.encoder import load_encoder
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork, to_network
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training.closed_form import arrange, class_axes, fit_heads, image_axes, set_axes

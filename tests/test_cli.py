@@ -16,7 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
-from mrl_search.encoders.encoder import NetworkEncoder, load_encoder
+from mrl_search.encoders.network_encoder import NetworkEncoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.engines import Index
 from mrl_search.files import building_folder, claim
 from mrl_search.images import sources

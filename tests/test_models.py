@@ -1,5 +1,7 @@
 """Networks, their files, and encoders: shapes and prefixes, a round trip over the disk, and a sentence for every damaged file."""
 
+import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -8,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 import xxhash
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mrl_search.encoders import encoder as encoder_module
+from mrl_search.encoders import own
 from mrl_search.encoders.backbones import CompactBackbone, build_backbone
+from mrl_search.encoders.base import INTERPOLATIONS, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model, save_model
 from mrl_search.encoders.config import ModelConfig
-from mrl_search.encoders.encoder import NetworkEncoder, load_encoder
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.encoders.network_encoder import NetworkEncoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.errors import ModelError, MrlSearchError
+from mrl_search.errors import ConfigError, ModelError, MrlSearchError
 from mrl_search.mapping import to_mapping
 
 TINY = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16))
@@ -270,13 +275,13 @@ def test_a_save_that_fails_leaves_no_model_behind(
 
 def test_a_run_folder_is_an_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, file = load_encoder(str(folder)), load_model(folder)
-    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (
+    assert (encoder.model, encoder.name, encoder.preprocessing, encoder.dims) == (
         str(folder),
         "tiny",
-        32,
+        Preprocessing(32),
         (8, 16),
     )
-    assert encoder.classes == ("cat", "dog")
+    assert encoder.heads.classes == ("cat", "dog") and not encoder.heads.unit
     assert encoder.training == TRAINING
     pictures = _pictures(5)
     rows = encoder.encode(pictures)
@@ -285,7 +290,7 @@ def test_a_run_folder_is_an_encoder(folder: Path, monkeypatch: pytest.MonkeyPatc
     embedding, logits = file.network(x)
     assert np.allclose(rows, embedding.numpy(), atol=1e-4)
     for d, part in zip((8, 16), logits, strict=True):
-        weight, bias = encoder.heads[d]
+        weight, bias = encoder.heads.weights[d]
         assert (weight.shape, bias.shape, weight.dtype) == ((2, d), (2,), np.float32)
         assert np.allclose(rows[:, :d] @ weight.T + bias, part.numpy(), atol=1e-4)
     monkeypatch.chdir(folder.parent)
@@ -302,6 +307,101 @@ def test_the_fingerprint_is_of_weights_and_preprocessing(folder: Path) -> None:
     assert load_encoder(str(folder)).fingerprint != first
 
 
+def test_the_bundled_model_keeps_the_fingerprint_that_indexes_have(tmp_path: Path) -> None:
+    encoder = load_encoder()
+    assert encoder.preprocessing == Preprocessing(176, mirror=True)
+    assert encoder.fingerprint == xxhash.xxh3_128_hexdigest(b"a67411b6b0faee3c2f828c5a78b2c00a 176")
+    assert encoder.fingerprint == "df6c67b5967004c41b8f30748f7f7294"
+
+
+def test_a_mirrored_model_has_another_fingerprint(folder: Path) -> None:
+    plain = load_encoder(str(folder))
+    weights = xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes())
+    assert plain.fingerprint == xxhash.xxh3_128_hexdigest(f"{weights} 32".encode())
+    _edit(model={**to_mapping(TINY), "mirror": True})(folder)
+    mirrored = load_encoder(str(folder))
+    assert mirrored.preprocessing == Preprocessing(32, mirror=True)
+    assert mirrored.fingerprint != plain.fingerprint
+    pictures = _pictures(3)
+    both = plain.encode(pictures) + plain.encode(pictures[:, :, ::-1])
+    np.testing.assert_allclose(mirrored.encode(pictures), both / 2, atol=1e-4)
+    own.MIRRORED.add(weights)  # as the bundled weights are
+    try:
+        assert load_encoder(str(folder)).fingerprint == plain.fingerprint
+        _edit(model={**to_mapping(TINY), "mirror": False})(folder)
+        assert load_encoder(str(folder)).fingerprint not in (
+            plain.fingerprint,
+            mirrored.fingerprint,
+        )
+    finally:
+        own.MIRRORED.remove(weights)
+
+
+def test_every_part_of_the_preprocessing_is_in_the_fingerprint() -> None:
+    usual = Preprocessing(32)
+    others = [
+        Preprocessing(48),
+        Preprocessing(32, crop=0.875),
+        Preprocessing(32, interpolation="bicubic"),
+        Preprocessing(32, mean=(0.4, 0.5, 0.5)),
+        Preprocessing(32, std=(0.4, 0.5, 0.5)),
+        Preprocessing(32, mirror=True),
+    ]
+    assert {p.name for p in dataclasses.fields(Preprocessing)} == {
+        name for p in others for name in to_mapping(p) if getattr(p, name) != getattr(usual, name)
+    }
+    values = [fingerprint("f00d", p, usual) for p in (usual, *others)]
+    assert values[0] == "f00d" and len(set(values)) == 7
+    assert values[1] == fingerprint("f00d", Preprocessing(48), usual)
+
+
+# Preprocessing
+
+
+def _columns() -> Image.Image:
+    """8 x 4 pixels; the grey value of a pixel is ten times its column."""
+    return Image.fromarray(np.tile(10 * np.arange(8, dtype=np.uint8)[None, :, None], (4, 1, 3)))
+
+
+def test_the_whole_picture_is_squashed() -> None:
+    assert Preprocessing(4).pixels(_columns().resize((4, 4), 0))[0, :, 0].tolist() == [
+        10, 30, 50, 70,
+    ]  # fmt: skip
+
+
+def test_a_crop_keeps_the_central_square() -> None:
+    assert Preprocessing(4, crop=1.0).pixels(_columns())[0, :, 0].tolist() == [20, 30, 40, 50]
+    half = Preprocessing(2, crop=0.5)
+    assert half.pixels(_columns())[:, :, 0].tolist() == [[30, 40], [30, 40]]
+    file = io.BytesIO()
+    _columns().save(file, "PNG")
+    pixels, size = half.decode(file.getvalue())
+    assert pixels[:, :, 0].tolist() == [[30, 40], [30, 40]] and size == (8, 4)
+
+
+def test_interpolation_changes_the_pixels() -> None:
+    edge = Image.fromarray(np.repeat([[[0], [255]]], 2, axis=0).repeat(3, 2).astype(np.uint8))
+    rows = {
+        i: Preprocessing(6, interpolation=i).pixels(edge)[0, :, 0].tolist() for i in INTERPOLATIONS
+    }
+    assert rows["bilinear"] == [0, 0, 85, 170, 255, 255] and rows["bicubic"] != rows["bilinear"]
+    assert len({tuple(row) for row in rows.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 0}, "size is 0; it must be positive."),
+        ({"size": 8, "crop": 1.5}, "crop is 1.5; it must be a share over 0 and up to 1, or None."),
+        ({"size": 8, "interpolation": "nearest"}, "interpolation is 'nearest'; it must be one of "),
+    ],
+)
+def test_preprocessing_that_cannot_be(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Preprocessing(**values)
+    assert error.value.message.startswith(message)
+
+
 def test_rows_do_not_depend_on_what_else_is_in_the_batch(folder: Path) -> None:
     encoder, pictures = load_encoder(str(folder)), _pictures(9)
     together = encoder.encode(pictures)
@@ -313,7 +413,7 @@ def test_rows_do_not_depend_on_what_else_is_in_the_batch(folder: Path) -> None:
 
 def test_a_network_left_in_training_mode_is_put_right(folder: Path) -> None:
     network = _network().backbone.train()
-    encoder = NetworkEncoder("m", "n", "f", 32, (8, 16), network)
+    encoder = NetworkEncoder("m", "n", "f", (8, 16), Preprocessing(32), network)
     assert not encoder.network.training
     before = encoder.network.norm.running_mean.clone()
     encoder.encode(_pictures(4))
@@ -329,11 +429,10 @@ class Means(torch.nn.Module):
 
 def test_mean_and_std_are_applied_to_the_channels_in_order() -> None:
     picture = np.zeros((1, 4, 4, 3), np.uint8) + np.array([0, 51, 255], np.uint8)
-    plain = NetworkEncoder("m", "n", "f", 4, (3,), Means())
+    plain = NetworkEncoder("m", "n", "f", (3,), Preprocessing(4), Means())
     assert np.allclose(plain.encode(picture), [[-1, -0.6, 1]], atol=1e-6)
-    scaled = NetworkEncoder(
-        "m", "n", "f", 4, (3,), Means(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1)
-    )
+    preprocessing = Preprocessing(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1))
+    scaled = NetworkEncoder("m", "n", "f", (3,), preprocessing, Means())
     assert np.allclose(scaled.encode(picture), [[-0.2, 0, 7]], atol=1e-5)
 
 
@@ -362,9 +461,7 @@ def test_bundled_is_looked_for_in_the_package(
 ) -> None:
     (folder.parent / "bundled").symlink_to(folder)
     monkeypatch.setattr(
-        encoder_module.resources,
-        "files",
-        lambda package: {"mrl_search.encoders": folder.parent}[package],
+        own.resources, "files", lambda package: {"mrl_search.encoders": folder.parent}[package]
     )
     encoder = load_encoder()
     assert (encoder.model, encoder.name) == ("bundled", "tiny")
@@ -399,13 +496,13 @@ def test_a_torchvision_model_without_its_last_layer(
     name: str, dims: tuple[int, ...], size: int
 ) -> None:
     encoder = load_encoder(f"torchvision:{name}")
-    assert (encoder.model, encoder.name, encoder.size, encoder.dims) == (
+    assert (encoder.model, encoder.name, encoder.preprocessing, encoder.dims) == (
         f"torchvision:{name}",
         name,
-        size,
+        Preprocessing(size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         dims,
     )
-    assert (encoder.classes, dict(encoder.heads)) == ((), {})
+    assert (encoder.heads.classes, dict(encoder.heads.weights)) == ((), {})
     models = import_torchvision("torchvision.models")
     torch.manual_seed(7)
     whole = models.get_model(name, weights=models.get_model_weights(name).DEFAULT).eval()
@@ -470,7 +567,7 @@ def test_weights_that_cannot_be_fetched_are_a_sentence(
     with pytest.raises(ModelError) as error:
         load_encoder("torchvision:resnet18")
     assert error.value.message.startswith(
-        "The weights of torchvision:resnet18 could not be fetched from https://"
+        "The weights of torchvision:resnet18 could not be downloaded from https://"
     )
     assert str(problem) in error.value.message
     assert error.value.hint

@@ -1,13 +1,14 @@
 """Reading a source: in its order, every picture either decoded or skipped with a reason."""
 
 import io
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import ListSource, png
 from PIL import Image
 
+from mrl_search.encoders.base import Preprocessing
 from mrl_search.errors import BrokenImage, DataError, Skipped
 from mrl_search.images.decode import content_hash
 from mrl_search.images.reading import Picture, read_pictures
@@ -15,35 +16,9 @@ from mrl_search.images.sources import open_source, subset
 from mrl_search.training.pixels import load_pixels
 
 
-def _png(grey: int, width: int = 20, height: int = 10) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), (grey, grey, grey)).save(file, "PNG")
-    return file.getvalue()
-
-
-@dataclass
-class ListSource:
-    """Images in memory; an entry that is an error is raised when it is read."""
-
-    files: list[bytes | BrokenImage]
-    name: str = "a list"
-    paths: list[str] = field(init=False)
-    labels: list[str | None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.paths = [f"image {i}" for i in range(len(self.files))]
-        self.labels = [f"label {i % 2}" for i in range(len(self.files))]
-
-    def read(self, i: int) -> bytes:
-        data = self.files[i]
-        if isinstance(data, BrokenImage):
-            raise data
-        return data
-
-
 def test_pictures_come_in_order_with_all_that_is_known() -> None:
-    files = [_png(grey) for grey in range(256)] * 2  # more than are decoded ahead on two threads
-    pictures = list(read_pictures(ListSource(files), 4))
+    files = [png(grey) for grey in range(256)] * 2  # more than are decoded ahead on two threads
+    pictures = list(read_pictures(ListSource(files), Preprocessing(4).decode))
     assert [p.row for p in pictures] == list(range(512))
     assert [int(p.pixels[0, 0, 0]) for p in pictures] == [*range(256)] * 2
     assert [p.path for p in pictures[:2]] == ["image 0", "image 1"]
@@ -59,15 +34,15 @@ def test_pictures_come_in_order_with_all_that_is_known() -> None:
 def test_broken_images_are_skipped_in_their_place() -> None:
     source = ListSource(
         [
-            _png(1),
+            png(1),
             b"",
             b"nonsense",
             BrokenImage("cannot be read: Permission denied"),
-            _png(2)[:45],
-            _png(3),
+            png(2)[:45],
+            png(3),
         ]
     )
-    pictures = list(read_pictures(source, 8))
+    pictures = list(read_pictures(source, Preprocessing(8).decode))
     assert [type(p) for p in pictures] == [Picture, Skipped, Skipped, Skipped, Skipped, Picture]
     assert pictures[1:4] == [
         Skipped("image 1", "empty file"),
@@ -80,45 +55,54 @@ def test_broken_images_are_skipped_in_their_place() -> None:
 
 def test_a_file_that_vanished_is_skipped(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        (tmp_path / f"{name}.png").write_bytes(_png(5))
+        (tmp_path / f"{name}.png").write_bytes(png(5))
     source = open_source(str(tmp_path))
     (tmp_path / "a.png").unlink()
-    gone, kept = read_pictures(source, 8)
+    gone, kept = read_pictures(source, Preprocessing(8).decode)
     assert gone == Skipped(str(tmp_path / "a.png"), "cannot be read: No such file or directory")
     assert isinstance(kept, Picture)
 
 
 def test_a_file_whose_name_is_not_utf8_is_skipped() -> None:
-    source = ListSource([_png(1), _png(2)])
+    source = ListSource([png(1), png(2)])
     source.paths[1] = "caf\udce9.png"
-    assert [p.path for p in read_pictures(source, 8)] == ["image 0", "caf\\xe9.png"]
-    assert list(read_pictures(source, 8))[1] == Skipped("caf\\xe9.png", "its name is not UTF-8")
+    assert [p.path for p in read_pictures(source, Preprocessing(8).decode)] == [
+        "image 0",
+        "caf\\xe9.png",
+    ]
+    assert list(read_pictures(source, Preprocessing(8).decode))[1] == Skipped(
+        "caf\\xe9.png", "its name is not UTF-8"
+    )
 
 
 def test_both_sides_must_be_over_min_side() -> None:
     sizes = [(101, 101), (100, 101), (101, 100), (100, 100), (300, 99), (500, 101)]
-    source = ListSource([_png(9, *size) for size in sizes])
-    pictures = list(read_pictures(source, 8, min_side=100))
+    source = ListSource([png(9, *size) for size in sizes])
+    pictures = list(read_pictures(source, Preprocessing(8).decode, min_side=100))
     assert [isinstance(p, Picture) for p in pictures] == [True, False, False, False, False, True]
-    assert pictures[1] == Skipped("image 1", "100 x 101 pixels is not over 100 on both sides")
-    assert all(isinstance(p, Picture) for p in read_pictures(source, 8))
+    assert pictures[1] == Skipped(
+        "image 1", "100 x 101 pixels; both sides must be above 100 pixels"
+    )
+    assert all(isinstance(p, Picture) for p in read_pictures(source, Preprocessing(8).decode))
 
 
 def test_rows_choose_and_order() -> None:
-    source = ListSource([_png(grey) for grey in (10, 20, 30, 40)])
-    pictures = list(read_pictures(source, 8, rows=[3, 0, 3]))
+    source = ListSource([png(grey) for grey in (10, 20, 30, 40)])
+    pictures = list(read_pictures(source, Preprocessing(8).decode, rows=[3, 0, 3]))
     assert [(p.row, int(p.pixels[0, 0, 0])) for p in pictures] == [(3, 40), (0, 10), (3, 40)]
-    assert list(read_pictures(source, 8, rows=[])) == []
+    assert list(read_pictures(source, Preprocessing(8).decode, rows=[])) == []
 
 
 def test_a_reader_may_stop_early() -> None:
-    pictures = read_pictures(ListSource([_png(grey) for grey in range(200)]), 8)
+    pictures = read_pictures(
+        ListSource([png(grey) for grey in range(200)]), Preprocessing(8).decode
+    )
     assert next(pictures).row == 0
     pictures.close()
 
 
 def test_load_pixels_keeps_what_can_be_decoded_aligned() -> None:
-    files = [_png(10), b"", _png(30), _png(40)]
+    files = [png(10), b"", png(30), png(40)]
     calls: list[tuple[int, int]] = []
     pixels = load_pixels(
         ListSource(files), 6, progress=lambda done, total: calls.append((done, total))
@@ -132,7 +116,7 @@ def test_load_pixels_keeps_what_can_be_decoded_aligned() -> None:
 
 
 def test_load_pixels_filters_by_side_and_takes_a_part_of_a_source() -> None:
-    source = ListSource([_png(10), _png(20, 30, 30), _png(30, 40, 40), _png(40, 50, 50)])
+    source = ListSource([png(10), png(20, 30, 30), png(30, 40, 40), png(40, 50, 50)])
     part = subset(source, [3, 0, 1], "three of them")
     assert part.name == "a list (three of them)"
     pixels = load_pixels(part, 4, min_side=20)
@@ -141,11 +125,11 @@ def test_load_pixels_filters_by_side_and_takes_a_part_of_a_source() -> None:
     assert [s.path for s in pixels.skipped] == ["image 0"]
 
 
-@pytest.mark.parametrize(("files", "min_side"), [([b"", b"x"], 0), ([_png(1)], 100)])
+@pytest.mark.parametrize(("files", "min_side"), [([b"", b"x"], 0), ([png(1)], 100)])
 def test_load_pixels_needs_one_image(files: list, min_side: int) -> None:
     with pytest.raises(DataError) as error:
         load_pixels(ListSource(files), 6, min_side)
-    reason = "20 x 10 pixels is not over 100 on both sides" if min_side else "empty file"
+    reason = "20 x 10 pixels; both sides must be above 100 pixels" if min_side else "empty file"
     assert error.value.message == f"No image of a list can be used; the first: image 0: {reason}."
     assert error.value.hint
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tiny_runs import noise_pixels, train_tiny
 
-from mrl_search.encoders.encoder import load_encoder
-from mrl_search.images.decode import square
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.drawn import SPECIES, draw_animal
 from mrl_search.mapping import to_mapping
 from mrl_search.measure.copies import STANDARD, changed_copy
@@ -29,8 +28,11 @@ def test_the_recipes_of_the_bundled_model_follow_each_other(
         records = train_tiny(Path("runs") / name, config, noise_pixels())
         assert len(records) == epochs
     encoder = load_encoder("runs/pets-joint")
-    assert encoder.training["recipe"] == to_mapping(config) and encoder.classes == ("cat", "dog")
-    rows = encoder.encode(np.zeros((2, encoder.size, encoder.size, 3), np.uint8))
+    assert encoder.training["recipe"] == to_mapping(config) and encoder.heads.classes == (
+        "cat",
+        "dog",
+    )
+    rows = encoder.encode(np.zeros((2, 32, 32, 3), np.uint8))
     assert rows.shape == (2, 16) and np.isfinite(rows).all()
 
 
@@ -42,20 +44,25 @@ def test_the_recipe_of_small_pictures_trains_on_them_as_they_are(tmp_path: Path)
 
 def test_the_bundled_model_is_whole_and_finds_changed_copies_of_what_it_never_saw() -> None:
     encoder = load_encoder()
-    assert (encoder.model, encoder.classes, encoder.dims) == (
+    assert (encoder.model, encoder.heads.classes, encoder.dims) == (
         "bundled",
         ("cat", "dog"),
         (8, 16, 32, 64, 128, 256, 512, 1024),
     )
-    assert set(encoder.heads) == set(encoder.dims) and "pictures" in encoder.training
+    assert set(encoder.heads.weights) == set(encoder.dims) and "pictures" in encoder.training
     drawn = [draw_animal(species, i) for species in SPECIES for i in range(10)]
-    pictures = np.stack([square(image, encoder.size) for image in drawn])
+    pictures = np.stack([encoder.preprocessing.pixels(image) for image in drawn])
     rows = encoder.encode(pictures)
     np.testing.assert_allclose(
         encoder.encode(pictures[:, :, ::-1].copy()), rows, atol=1e-3 * np.abs(rows).max()
     )
     copies = encoder.encode(
-        np.stack([changed_copy(image, encoder.size, i, STANDARD) for i, image in enumerate(drawn)])
+        np.stack(
+            [
+                changed_copy(image, encoder.preprocessing.size, i, STANDARD)
+                for i, image in enumerate(drawn)
+            ]
+        )
     )
     found = [
         (prefix(copies, d) @ prefix(rows, d).T).argmax(axis=1) == np.arange(len(drawn))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import FakeEncoder
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -137,23 +138,17 @@ def test_a_table_breaks_no_line_and_steers_no_terminal(capsys: pytest.CaptureFix
 def test_a_model_that_moved_is_named(
     small_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    class Encoder:
-        size, fingerprint = 8, "f00d" * 8
-
-        def __init__(self, model: str) -> None:
-            opened.append(model)
-
-        def encode(self, pictures: np.ndarray) -> np.ndarray:
-            return pictures.reshape(len(pictures), -1)[:, :64].astype(np.float32)
-
     opened: list[str] = []
-    monkeypatch.setattr("mrl_search.encoders.encoder.load_encoder", Encoder)
+    encoder = FakeEncoder()
+    monkeypatch.setattr(
+        "mrl_search.encoders.registry.load_encoder", lambda model: opened.append(model) or encoder
+    )
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     asked = [command, str(tmp_path / "red.png"), "--index", str(small_index.folder)]
     for extra in ([], ["--model", "runs/moved"]):
         assert CliRunner().invoke(app, asked + extra).exit_code == 0
     assert opened == ["bundled", "runs/moved"]
-    monkeypatch.setattr(Encoder, "fingerprint", "beef" * 8)
+    encoder.fingerprint = "beef" * 8
     refused = CliRunner().invoke(app, [*asked, "--model", "runs/moved"])
     assert refused.exit_code == 1 and "was built with the model counting" in refused.stderr
     np.save(tmp_path / "x.npy", np.ones(64))

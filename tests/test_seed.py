@@ -13,8 +13,8 @@ from mrl_search.cli.app import app
 from mrl_search.encoders.backbones import FourConvBackbone, build_backbone
 from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.config import ModelConfig
-from mrl_search.encoders.encoder import load_encoder
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import ConfigError
 from mrl_search.images.drawn import write_corpus

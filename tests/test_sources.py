@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mrl_search.encoders.base import Preprocessing
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images import sources
 from mrl_search.images.reading import Picture, read_pictures
@@ -327,7 +328,7 @@ def test_an_empty_row_and_a_broken_one_are_skipped(tmp_path: Path) -> None:
         rows, features=datasets.Features({"image": datasets.Image()})
     ).to_parquet(tmp_path / "x.parquet")
     path = f"{tmp_path}/x.parquet"
-    pictures = list(read_pictures(open_source(path), 2))
+    pictures = list(read_pictures(open_source(path), Preprocessing(2).decode))
     assert [p.pixels[0, 0, 0] if isinstance(p, Picture) else p.reason for p in pictures] == [
         1, f"{path}#train/1 holds no image", "not an image that can be read", 2,
     ]  # fmt: skip

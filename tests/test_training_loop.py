@@ -15,7 +15,7 @@ from safetensors import safe_open
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 from torch import Tensor
 
-from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training import loop as training

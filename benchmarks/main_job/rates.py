@@ -31,7 +31,7 @@ def embedding() -> dict[str, float]:
     source = open_source(sys.argv[1])
     part = subset(source, range(min(IMAGES, len(source.paths))), "first")
     pictures = np.random.default_rng(0).integers(
-        0, 255, (64, encoder.size, encoder.size, 3), dtype=np.uint8
+        0, 255, (64, *(encoder.preprocessing.size,) * 2, 3), dtype=np.uint8
     )
     encoder.encode(pictures)
     bare, whole = [], []

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from quality import Answers, Part, Representation, neighbours, probe_answers, quality
 from records import bits_of
 
+from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.encoder import NetworkEncoder
 from mrl_search.images.sources import Source, open_source
 from mrl_search.measure.copies import PROTOCOLS, changed_copies
 from mrl_search.search.cascade import trade_off
@@ -50,7 +50,7 @@ def images_of(spec: SourceSpec, source: Source, pixels: Pixels) -> Images:
 
 
 def measure(
-    images: Images, encoder: NetworkEncoder, config: TrainConfig, part: PartSpec, run: RunSpec
+    images: Images, encoder: Encoder, config: TrainConfig, part: PartSpec, run: RunSpec
 ) -> Iterator[dict[str, Any]]:
     """All records of a trained system but those of its job and epochs."""
     train_rows, held_out = split_rows(images.pixels.labels, images.pixels.hashes, config.data)
@@ -58,7 +58,7 @@ def measure(
     dims = tuple(d for d in part.dims if d <= full) if run.prefixes else (full,)
     heads = _heads(encoder, config, dims)
     train, validation = _part(images, encoder, train_rows), _part(images, encoder, held_out)
-    own = Representation("own", train, validation, heads, encoder.classes)
+    own = Representation("own", train, validation, heads, encoder.heads.classes)
     copies = {
         name: changed_copies(
             images.source, encoder, {images.paths[i] for i in held_out}, PROTOCOLS[name]
@@ -95,7 +95,7 @@ def measure(
             yield {"kind": "scatter", "dims": d, "x": x, "y": y, "label": names[some].tolist()}
 
 
-def _part(images: Images, encoder: NetworkEncoder, rows: NDArray[np.int64]) -> Part:
+def _part(images: Images, encoder: Encoder, rows: NDArray[np.int64]) -> Part:
     """The images at `rows`, embedded; a block at a time, so that no copy of all pictures is made."""
     blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
     embedded = [
@@ -109,12 +109,12 @@ def _part(images: Images, encoder: NetworkEncoder, rows: NDArray[np.int64]) -> P
     return Part(np.concatenate(embedded), labels, groups)
 
 
-def _heads(encoder: NetworkEncoder, config: TrainConfig, dims: tuple[int, ...]) -> Heads:
+def _heads(encoder: Encoder, config: TrainConfig, dims: tuple[int, ...]) -> Heads:
     """The encoder's heads; tied ones serve every prefix, also one that was not trained."""
-    if config.model.heads == "tied" and encoder.heads:
-        weight, bias = encoder.heads[encoder.dims[-1]]
+    if config.model.heads == "tied" and encoder.heads.weights:
+        weight, bias = encoder.heads.weights[encoder.dims[-1]]
         return {d: (np.ascontiguousarray(weight[:, :d]), bias) for d in dims}
-    return encoder.heads
+    return encoder.heads.weights
 
 
 def _prefixes(

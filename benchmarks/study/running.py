@@ -14,7 +14,7 @@ from measuring import images_of, measure
 from records import read_part, record_file, write_records
 
 from mrl_search.encoders.checkpoint import DESCRIPTION
-from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.sources import Source, open_source
 from mrl_search.mapping import from_mapping, to_mapping
@@ -146,7 +146,7 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) 
             f"The model in {out} was trained by another recipe or on another source.",
             "Remove it, to train it again.",
         )
-    pixels = decoded.load(source.path, encoder.size, job.config.data.min_side)
+    pixels = decoded.load(source.path, encoder.preprocessing.size, job.config.data.min_side)
     images = images_of(source, decoded.source(source.path), pixels)
     measured = list(measure(images, encoder, job.config, spec, job.run))
     lines = (

@@ -21,7 +21,7 @@ from tables import part_tables
 from typer.testing import CliRunner
 
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.encoder import load_encoder
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import decode
 from mrl_search.images.drawn import SPECIES, draw_animal
@@ -300,14 +300,14 @@ def test_records_say_what_the_stored_model_does(place: Path) -> None:
         load_encoder(str(place / "runs" / "all" / job.key)),
         open_source(str(place / "animals.parquet")),
     )
-    pixels = load_pixels(source, encoder.size)
+    pixels = load_pixels(source, encoder.preprocessing.size)
     train, held_out = split_rows(pixels.labels, pixels.hashes, job.config.data)
     rows = embed_pictures(encoder, pixels.images.permute(0, 2, 3, 1).numpy())
     assert 7 not in pixels.rows and len(rows) == 48
 
     pictures = [(row, decode(source.read(row))[0]) for row in (pixels.rows[i] for i in held_out)]
     copies = embed_pictures(
-        encoder, np.stack([changed_copy(image, encoder.size, seed=row) for row, image in pictures])
+        encoder, np.stack([changed_copy(image, encoder.preprocessing.size, seed=row) for row, image in pictures])
     )
     for line in lines(place, job.key, "prefix"):
         first = (prefix(copies, line["dims"]) @ prefix(rows, line["dims"]).T).argmax(axis=1)
@@ -318,7 +318,7 @@ def test_records_say_what_the_stored_model_does(place: Path) -> None:
     assert line["values"] == pytest.approx(values / values[0], abs=1e-4)
 
     part = Part(rows[held_out], np.array(pixels.labels, dtype=object)[held_out])
-    own = Representation("own", part, part, encoder.heads, encoder.classes)
+    own = Representation("own", part, part, encoder.heads.weights, encoder.heads.classes)
     answers = [head_answers(own, d, part) for d in (8, 16)]
     sure, right = (
         np.stack([a.confidence for a in answers], axis=1),

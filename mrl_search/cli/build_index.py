@@ -128,7 +128,7 @@ def _from_images(
     src: str, out: Path, dims: str | None, kinds: Kinds, model: str, split: str | None
 ) -> None:
     from mrl_search.cli.render import note, progress_bars, show_skipped
-    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.encoders.registry import load_encoder
     from mrl_search.files import refuse_existing
     from mrl_search.images.sources import open_source
     from mrl_search.index import build_index as build

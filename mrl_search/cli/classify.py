@@ -165,7 +165,7 @@ def _held_out(index: "Index", model: str | None) -> "NDArray[np.int64] | None":
     """Items that the model of the index was not trained on, where it can be known."""
     if index.manifest.own_vectors:
         return None
-    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.encoders.registry import load_encoder
     from mrl_search.measure.parts import held_out_rows
 
     try:

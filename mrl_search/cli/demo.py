@@ -10,7 +10,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.training.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from mrl_search.encoders.encoder import NetworkEncoder
+    from mrl_search.encoders.base import Encoder
     from mrl_search.engines import Index
     from mrl_search.measure.evaluate import Evaluation
     from mrl_search.measure.timing import PlanLatency
@@ -36,7 +36,7 @@ def demo(
 ) -> None:
     """Run the whole job on drawn animals: train, embed, index, search, classify, measure; offline, in about a minute."""
     from mrl_search.cli.render import note, progress_bars, show_table
-    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.encoders.registry import load_encoder
     from mrl_search.images.drawn import write_corpus
     from mrl_search.index import embed_queries, search_images
     from mrl_search.measure.copies import STANDARD
@@ -138,7 +138,7 @@ def _train(pictures: Path, run: Path, epochs: int) -> None:
         run_training(str(pictures), load_recipe("drawn", [f"schedule.epochs={epochs}"]), run)
 
 
-def _index(out: Path, run: Path, encoder: "NetworkEncoder", pictures: int) -> "Index":
+def _index(out: Path, run: Path, encoder: "Encoder", pictures: int) -> "Index":
     from mrl_search.cli.render import progress_bars
     from mrl_search.engines import Index
     from mrl_search.index import build_index
@@ -158,7 +158,7 @@ def _show(
     result: "Evaluation",
     times: "list[PlanLatency]",
     index: "Index",
-    encoder: "NetworkEncoder",
+    encoder: "Encoder",
 ) -> None:
     """The table of accuracy and latency in the terminal, and the summary page with its plots."""
     import platform

@@ -83,7 +83,7 @@ def evaluate(
         show_skipped,
         show_table,
     )
-    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.encoders.registry import load_encoder
     from mrl_search.engines import Index
     from mrl_search.images.sources import open_source
     from mrl_search.mapping import to_mapping

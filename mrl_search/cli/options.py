@@ -133,7 +133,7 @@ def queries_of(
             [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))], rows
         )
     index.check_takes_images()
-    from mrl_search.encoders.encoder import load_encoder
+    from mrl_search.encoders.registry import load_encoder
     from mrl_search.index import embed_queries
 
     queries = embed_queries(index, load_encoder(model or index.manifest.model), images or [])

@@ -1,1 +1,1 @@
-"""Networks: backbones, Matryoshka heads, the encoder that turns pictures into vectors, and its files."""
+"""Encoders: pictures in, raw vectors out."""

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from mrl_search.encoders.config import ModelConfig
-from mrl_search.errors import ConfigError
+from mrl_search.errors import require
 
 __all__ = ["CompactBackbone", "FourConvBackbone", "build_backbone"]
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet, arXiv 1512.03385, section 3.3).
+    """Two 3x3 convolutions and a shortcut (ResNet, arXiv 1512.03385, section 3.3).
 
-    A shortcut to fewer pixels averages them, where a strided convolution would drop three of four (ResNet-D, arXiv 1812.01187, section 4).
+    With a stride, the shortcut averages pixels (ResNet-D, arXiv 1812.01187, section 4).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -22,19 +22,14 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.act = nn.ReLU(inplace=True)
-        same = stride == 1 and inputs == outputs
-        pool = (
-            nn.Identity()
-            if stride == 1
-            else nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-        )
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(
-                pool, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+            self.shortcut = nn.Sequential(
+                pool if stride != 1 else nn.Identity(),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
             )
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm1(self.conv1(x)))
@@ -45,8 +40,9 @@ class Residual(nn.Module):
 class CompactBackbone(nn.Module):
     """A narrow 18-layer residual network, made for processors without a GPU.
 
-    (n, 3, s, s) float32 in (-1, 1) to (n, dim) float32, for any s from 32 up. The embedding is batch-normalised, so that every
-    dim carries weight in the cosine from the first step of training on. It is a projection of what `pooled` gives.
+    (n, 3, s, s) float32 in (-1, 1) to (n, dim) float32, for any s from 32 up. The embedding is
+    batch-normalised, so that every dimension counts in the cosine from the first step of training.
+    It is a linear function of `pooled`. See `ModelConfig` for `pool` and `mirror`.
     """
 
     def __init__(
@@ -60,10 +56,14 @@ class CompactBackbone(nn.Module):
         self.pool = pool
         self.mirror = mirror
         first = widths[0]
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, first // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(first // 2), nn.ReLU(inplace=True),
-            nn.Conv2d(first // 2, first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU(inplace=True),
-        )  # fmt: skip
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, first // 2), (first // 2, first)):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        self.stem = nn.Sequential(*layers)
         blocks: list[nn.Module] = []
         inputs = first
         for i, outputs in enumerate(widths):
@@ -73,18 +73,16 @@ class CompactBackbone(nn.Module):
             ]
             inputs = outputs
         self.body = nn.Sequential(*blocks)
-        features = inputs if pool == "last" else sum(widths) + sum(widths[:-1])
-        self.standard: nn.Module = (
-            nn.Identity() if pool == "last" else nn.BatchNorm1d(features, affine=False)
-        )
+        self.standard: nn.Module = nn.Identity()
+        features = inputs
+        if pool == "stages":
+            features = sum(widths) + sum(widths[:-1])
+            self.standard = nn.BatchNorm1d(features, affine=False)
         self.project = nn.Linear(features, dim, bias=False)
         self.norm = nn.BatchNorm1d(dim)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(n, 3, s, s) to (n, features): means, and deviations, of maps over the picture, as `ModelConfig.pool` says.
-
-        With `mirror`, outside of training, the mean of what the picture and its mirror image give.
-        """
+        """(n, 3, s, s) to (n, features): statistics of maps, as `ModelConfig.pool` says."""
         if self.mirror and not self.training:
             return (self._pooled(x) + self._pooled(x.flip(3))) / 2
         return self._pooled(x)
@@ -97,9 +95,9 @@ class CompactBackbone(nn.Module):
         for block in self.body:
             maps.append(block(maps[-1]))
         stages = [m.float() for m in maps[2::2]]
-        return torch.cat(
-            [m.mean((2, 3)) for m in stages] + [m.std((2, 3), correction=0) for m in stages[:-1]], 1
-        )
+        means = [m.mean((2, 3)) for m in stages]
+        deviations = [m.std((2, 3), correction=0) for m in stages[:-1]]
+        return torch.cat(means + deviations, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         embedding: Tensor = self.norm(self.project(self.standard(self.pooled(x))))
@@ -107,15 +105,15 @@ class CompactBackbone(nn.Module):
 
 
 class FourConvBackbone(nn.Module):
-    """The seed's network: four convolutions, each with a rectifier and max pooling, and one linear layer.
+    """The network of the original study: four convolutions and one linear layer.
 
-    (n, 3, side, side) float32 in (-1, 1) to (n, dim) float32. With the widths 256, 512, 512, 512 and 256 pixels the shapes are those
-    of the seed: 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. They follow from kernels of 12, 5, 3 and 3 pixels without padding
-    and pools of 3, 3, 2 and 2 ("Matryoshka Representation Learning: Classifying Cats vs. Dogs (Part 1)", Model Configuration), where no
-    activation is named; a rectifier is taken.
+    (n, 3, side, side) float32 in (-1, 1) to (n, dim) float32. "Matryoshka Representation Learning:
+    Classifying Cats vs. Dogs (Part 1)", Model Configuration: with the default widths and 256
+    pixels the shapes are 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. The study names no
+    activation; this is a rectifier.
 
     Raises:
-        ConfigError: pictures so small that nothing is left of them.
+        ConfigError: the pictures are too small.
     """
 
     KERNELS, POOLS = (12, 5, 3, 3), (3, 3, 2, 2)
@@ -124,23 +122,19 @@ class FourConvBackbone(nn.Module):
         self, dim: int, widths: tuple[int, ...] = (256, 512, 512, 512), side: int = 256
     ) -> None:
         super().__init__()
-        left = side
-        for kernel, pool in zip(self.KERNELS, self.POOLS, strict=True):
-            left = max(0, left - kernel + 1) // pool
-        if left < 1:
-            raise ConfigError(
-                f"The backbone four-conv cannot see pictures of {side} pixels.",
-                "Its pictures have at least 113: --size 128.",
-            )
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(inputs, outputs, kernel), nn.ReLU(inplace=True), nn.MaxPool2d(pool)
-            )
-            for inputs, outputs, kernel, pool in zip(
-                (3, *widths), widths, self.KERNELS, self.POOLS, strict=False
-            )
+        stages: list[nn.Module] = []
+        inputs, map_side = 3, side
+        for outputs, kernel, pool in zip(widths, self.KERNELS, self.POOLS, strict=True):
+            convolution = nn.Conv2d(inputs, outputs, kernel)
+            stages.append(nn.Sequential(convolution, nn.ReLU(inplace=True), nn.MaxPool2d(pool)))
+            inputs, map_side = outputs, max(0, map_side - kernel + 1) // pool
+        require(
+            map_side > 0,
+            f"Pictures of {side} pixels are too small for the backbone four-conv; it needs 113.",
+            "For example --size 128.",
         )
-        self.project = nn.Linear(widths[-1] * left * left, dim)
+        self.stages = nn.ModuleList(stages)
+        self.project = nn.Linear(inputs * map_side**2, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages:
@@ -150,14 +144,14 @@ class FourConvBackbone(nn.Module):
 
 
 def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
-    """The backbone that `config` describes, its weights at random.
+    """The backbone of `config` with random weights.
 
     Args:
         config: of the network.
-        side: of its pictures, in pixels: what the linear layer of `four-conv` is made for. `compact` takes any.
+        side: of the pictures, in pixels; fixed for `four-conv`, free for `compact`.
 
     Raises:
-        ConfigError: it cannot have such pictures.
+        ConfigError: the pictures are too small for it.
     """
     if config.backbone == "four-conv":
         return FourConvBackbone(config.dims[-1], config.widths, side)

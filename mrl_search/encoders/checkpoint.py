@@ -1,4 +1,4 @@
-"""A model on disk: `model.safetensors` and `model.json`, written whole or not at all; data, never code."""
+"""A model on disk: `model.safetensors` and `model.json`, written last. Data, never code."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,7 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load, save
 
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.encoders.network import MatryoshkaNetwork
@@ -22,11 +21,23 @@ __all__ = ["ModelFile", "load_model", "save_model"]
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+COUNTER = "num_batches_tracked"  # of batch norms; not saved
+COPY_AGAIN = "Copy or train the model again."
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A network in evaluation mode with what it needs to be used: picture side in pixels, class names, weights fingerprint."""
+    """A network in evaluation mode, and its description.
+
+    Attributes:
+        network: with its weights.
+        name: of the recipe.
+        config: of the network.
+        classes: class names, in the order of the heads' rows.
+        size: side of the pictures, in pixels.
+        fingerprint: XXH3-128 of the file of weights.
+        training: how it was trained: recipe, pictures, metrics.
+    """
 
     network: MatryoshkaNetwork
     name: str
@@ -46,22 +57,21 @@ def save_model(
     size: int,
     training: Mapping[str, Any],
 ) -> None:
-    """Write a model into `folder`: weights in float16, the description last. `training` is kept as it is: recipe, data, metrics.
+    """Write a model into `folder`, its weights in float16. See `ModelFile` for the arguments.
 
     Raises:
-        ModelError: a weight is not finite, or not in float16: its training diverged.
+        ModelError: a weight is not finite in float16.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        k: v.detach().cpu().contiguous()
-        for k, v in network.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
-    state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    for key, value in state.items():
-        if not value.isfinite().all():
+    state = {}
+    for key, value in network.state_dict().items():
+        if key.endswith(COUNTER):
+            continue
+        value = value.detach().cpu().contiguous()
+        state[key] = value.half() if value.is_floating_point() else value
+        if not state[key].isfinite().all():
             raise ModelError(
-                f"{key} of the network holds numbers that are not finite, or too large.",
+                f"The weights {key} are infinite, NaN, or too large for float16.",
                 "Train with a lower schedule.lr.",
             )
     (folder / DESCRIPTION).unlink(missing_ok=True)
@@ -69,9 +79,14 @@ def save_model(
     with write_atomically(folder / WEIGHTS) as part:
         part.write_bytes(weights)
     description = {
-        "format": FORMAT, "name": name, "model": to_mapping(config), "classes": list(classes), "size": size,
-        "weights": xxhash.xxh3_128_hexdigest(weights), "training": dict(training),
-    }  # fmt: skip
+        "format": FORMAT,
+        "name": name,
+        "model": to_mapping(config),
+        "classes": list(classes),
+        "size": size,
+        "weights": xxhash.xxh3_128_hexdigest(weights),
+        "training": dict(training),
+    }
     with write_atomically(folder / DESCRIPTION) as part:
         part.write_text(json.dumps(description, indent=2) + "\n")
 
@@ -80,66 +95,57 @@ def load_model(folder: Path) -> ModelFile:
     """Read the model in `folder`.
 
     Raises:
-        ModelError: not there, unfinished, damaged, or of a newer format.
+        ModelError: it is missing, unfinished, damaged, or of a newer format.
     """
-    description_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
-    if not description_file.is_file():
+    if not (folder / DESCRIPTION).is_file():
         raise ModelError(
             f"There is no finished model in {folder}: {DESCRIPTION} is missing.",
-            "Finish its training with mrl-search train, or name another model.",
+            "Finish its training with mrl-search train, or choose another model.",
         )
     try:
-        description = json.loads(description_file.read_text())
-        if description["format"] > FORMAT:
-            raise ModelError(
-                f"{description_file} has format {description['format']}; this version reads up to {FORMAT}.",
-                "Upgrade mrl-search.",
-            )
-        config = from_mapping(ModelConfig, description["model"], str(description_file))
-        data = weights_file.read_bytes()
-        fingerprint = xxhash.xxh3_128_hexdigest(data)
-        if fingerprint != description["weights"]:
-            raise ModelError(
-                f"{weights_file} is damaged: it is not the file that {DESCRIPTION} describes.",
-                "Copy or train the model again.",
-            )
-        network = MatryoshkaNetwork(config, len(description["classes"]), int(description["size"]))
-        state: dict[str, Tensor] = {
-            k: v.float() if v.is_floating_point() else v for k, v in load_file(weights_file).items()
-        }
-        problems = network.load_state_dict(state, strict=False)
-        missing = [k for k in problems.missing_keys if not k.endswith("num_batches_tracked")]
-        if missing or problems.unexpected_keys:
-            raise ModelError(
-                f"{weights_file} does not fit {description_file}: {(missing + problems.unexpected_keys)[0]}.",
-                "Train the model again.",
-            )
-        name, classes, size, training = (
-            description["name"],
-            tuple(description["classes"]),
-            int(description["size"]),
-            description["training"],
-        )
+        return _read(folder)
     except ConfigError as error:
         raise ModelError(
             f"The model in {folder} cannot be read: {error.message}",
-            "It may be of a newer version: upgrade.",
+            "A newer version may have written it: upgrade mrl-search.",
         ) from error
     except OSError as error:
         raise ModelError(
-            f"{error.filename} cannot be read: {error.strerror}.", "Copy or train the model again."
+            f"{error.filename} cannot be read: {error.strerror}.", COPY_AGAIN
         ) from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"The model in {folder} cannot be read: {error}.", COPY_AGAIN) from error
+
+
+def _read(folder: Path) -> ModelFile:
+    weights_file, description_file = folder / WEIGHTS, folder / DESCRIPTION
+    description = json.loads(description_file.read_text())
+    if description["format"] > FORMAT:
         raise ModelError(
-            f"The model in {folder} cannot be read: {error}.", "Copy or train the model again."
-        ) from error
+            f"{description_file} has format {description['format']};"
+            f" this version reads up to {FORMAT}.",
+            "Upgrade mrl-search.",
+        )
+    config = from_mapping(ModelConfig, description["model"], str(description_file))
+    data = weights_file.read_bytes()
+    if (fingerprint := xxhash.xxh3_128_hexdigest(data)) != description["weights"]:
+        raise ModelError(
+            f"{weights_file} is damaged: its checksum is not the one in {DESCRIPTION}.", COPY_AGAIN
+        )
+    classes, size = tuple(description["classes"]), int(description["size"])
+    network = MatryoshkaNetwork(config, len(classes), size)
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
+    keys = network.load_state_dict(state, strict=False)
+    missing = [key for key in keys.missing_keys if not key.endswith(COUNTER)]
+    if wrong := missing + keys.unexpected_keys:
+        raise ModelError(f"{weights_file} does not fit {description_file}: {wrong[0]}.", COPY_AGAIN)
     network.eval().requires_grad_(False)
     return ModelFile(
-        network.to(memory_format=torch.channels_last),
-        name,
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        description["name"],
         config,
         classes,
         size,
         fingerprint,
-        training,
-    )  # type: ignore[call-overload]
+        description["training"],
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.encoders.encoder import Encoder
+from mrl_search.encoders.base import Encoder
 from mrl_search.errors import BrokenImage, Skipped
 from mrl_search.images.decode import content_hash
 from mrl_search.images.reading import Picture, read_pictures
@@ -38,7 +38,9 @@ class Batch:
 
 def embed(source: Source, encoder: Encoder, start: int = 0) -> Iterator[Batch]:
     """Yield the images of `source` from row `start` on, embedded in batches."""
-    pictures = read_pictures(source, encoder.size, rows=range(start, len(source.paths)))
+    pictures = read_pictures(
+        source, encoder.preprocessing.decode, rows=range(start, len(source.paths))
+    )
     while entries := list(islice(pictures, BATCH)):
         pixels = [entry.pixels for entry in entries if isinstance(entry, Picture)]
         rows = (
@@ -77,7 +79,7 @@ def first_change(
     def unchanged(row: int) -> bool:
         entry = entries[row]
         if "reason" in entry:
-            (again,) = read_pictures(source, encoder.size, rows=[row])
+            (again,) = read_pictures(source, encoder.preprocessing.decode, rows=[row])
             return isinstance(again, Skipped) and again.reason == entry["reason"]
         try:
             same_bytes = entry["hash"] == content_hash(source.read(row))

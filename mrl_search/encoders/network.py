@@ -1,4 +1,4 @@
-"""A backbone with a head, a linear classifier, on each prefix of its embedding."""
+"""A backbone with a linear classifier on each prefix of its embedding."""
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,11 @@ __all__ = ["MatryoshkaHeads", "MatryoshkaNetwork", "to_network"]
 
 
 class MatryoshkaHeads(nn.Module):
-    """One classifier a prefix: (n, dim) embeddings to a list of (n, classes) logits (arXiv 2205.13147, section 3).
+    """One classifier a prefix: (n, dim) embeddings to a list of (n, classes) logits.
 
-    A linear head reads the raw prefix. Tied heads are linear, too, and share one matrix and one bias: that of a prefix is its first
-    columns (MRL-E). A cosine head gives `scale` times the cosine of the prefix and the class's weights.
+    arXiv 2205.13147, section 3. A linear head takes the raw prefix. Tied heads take the first
+    columns of one weight matrix (MRL-E). A cosine head returns `scale` times the cosine of the
+    prefix and the weights of a class.
     """
 
     def __init__(self, config: ModelConfig, classes: int) -> None:
@@ -22,8 +23,8 @@ class MatryoshkaHeads(nn.Module):
         self.dims = config.dims if classes else ()
         self.scale = config.scale if config.heads == "cosine" else None
         self.tied = config.heads == "tied"
-        own = self.dims[-1:] if self.tied else self.dims
-        self.heads = nn.ModuleList(nn.Linear(d, classes, bias=self.scale is None) for d in own)
+        sizes = self.dims[-1:] if self.tied else self.dims
+        self.heads = nn.ModuleList(nn.Linear(d, classes, bias=self.scale is None) for d in sizes)
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
         prefixes = [embedding[:, :d] for d in self.dims]
@@ -34,21 +35,17 @@ class MatryoshkaHeads(nn.Module):
         ]
 
     def weights(self, dims: int) -> tuple[Tensor, Tensor]:
-        """Weight (classes, dims) and bias (classes,) of the head at `dims`, as its prefix, of unit length for cosine heads, meets them."""
+        """Weight (classes, dims) and bias (classes,) of one head, as they multiply its prefix."""
         head = self.heads[0 if self.tied else self.dims.index(dims)]
         assert isinstance(head, nn.Linear)
         if self.scale is None:
             return head.weight[:, :dims], head.bias
-        return self.scale * F.normalize(head.weight, dim=1), torch.zeros(
-            len(head.weight), device=head.weight.device
-        )
+        weight = self.scale * F.normalize(head.weight, dim=1)
+        return weight, torch.zeros(len(weight), device=weight.device)
 
 
 class MatryoshkaNetwork(nn.Module):
-    """`forward` gives the embedding (n, dim) and the logits of every prefix; no heads where there are no classes.
-
-    Pictures have `side` pixels; see `build_backbone`.
-    """
+    """Pictures of `side` pixels to an embedding (n, dim) and the logits of every prefix."""
 
     def __init__(self, config: ModelConfig, classes: int, side: int = 256) -> None:
         super().__init__()
@@ -61,5 +58,5 @@ class MatryoshkaNetwork(nn.Module):
 
 
 def to_network(images: Tensor) -> Tensor:
-    """(n, 3, h, w) uint8 to what every network here takes: float32 in (-1, 1), channels last."""
+    """(n, 3, h, w) uint8 to the input of a network: float32 in (-1, 1), channels last."""
     return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

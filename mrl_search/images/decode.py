@@ -121,8 +121,13 @@ def _stretched(image: Image.Image) -> Image.Image:
     )
 
 
-def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The whole picture squashed to `side` x `side`: (side, side, 3) uint8. Nothing is cropped away: a search must see it all."""
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+def square(
+    image: Image.Image,
+    side: int,
+    resampling: Image.Resampling = Image.Resampling.BILINEAR,
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.uint8]:
+    """Resize to (side, side, 3) uint8: the whole picture, squashed, or its part in `box`."""
+    if box is not None or image.size != (side, side):
+        image = image.resize((side, side), resampling, box, reducing_gap=2.0)
     return np.asarray(image)

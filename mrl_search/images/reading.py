@@ -1,24 +1,30 @@
-"""Reading a whole source in order, on several threads: pictures that could be decoded, and the others with their reason."""
+"""Read a source in order, on several threads: each image decoded, or skipped with a reason."""
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import BrokenImage, Skipped
-from mrl_search.images.decode import content_hash, decode, square
+from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import Source
 
-__all__ = ["Picture", "read_pictures"]
+__all__ = ["Decode", "Picture", "read_pictures"]
+
+AHEAD = 64  # images decoded ahead, a thread
+
+# An image file to its pixels and the (width, height) of the original; raises BrokenImage.
+Decode: TypeAlias = Callable[[bytes], tuple[NDArray[np.uint8], tuple[int, int]]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picture:
-    """Image `row` of a source: `pixels` (side, side, 3) uint8, and the width and height of the original in pixels."""
+    """Image `row` of a source: its pixels, and the size of the original in pixels."""
 
     row: int
     path: str
@@ -30,36 +36,40 @@ class Picture:
 
 
 def read_pictures(
-    source: Source, side: int, rows: Sequence[int] | None = None, min_side: int = 0
+    source: Source, decode: Decode, rows: Sequence[int] | None = None, min_side: int = 0
 ) -> Iterator[Picture | Skipped]:
-    """Decode the images of `source` at `rows` (default: all), squashed to `side` pixels, in that order.
+    """Yield the images of `source`, decoded. A broken image is skipped; none raises.
 
-    Images of which a side is not over `min_side` pixels are skipped (0: none are). A broken image is skipped; it never raises.
+    Args:
+        source: the images.
+        decode: usually `Preprocessing.decode` of an encoder.
+        rows: which images, in which order; default: all.
+        min_side: skip images whose width or height is not above this (0: none).
     """
 
     def read(row: int) -> Picture | Skipped:
         path = source.paths[row]
         if not path.isprintable() and path != (
-            shown := path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            readable := path.encode(errors="surrogateescape").decode(errors="backslashreplace")
         ):
-            return Skipped(shown, "its name is not UTF-8")
+            return Skipped(readable, "its name is not UTF-8")
         try:
             data = source.read(row)
-            image, (width, height) = decode(data, side)
+            pixels, (width, height) = decode(data)
         except BrokenImage as error:
             return Skipped(path, error.message)
         if min(width, height) <= min_side:
-            return Skipped(path, f"{width} x {height} pixels is not over {min_side} on both sides")
-        return Picture(
-            row, path, source.labels[row], content_hash(data), width, height, square(image, side)
-        )
+            return Skipped(
+                path, f"{width} x {height} pixels; both sides must be above {min_side} pixels"
+            )
+        return Picture(row, path, source.labels[row], content_hash(data), width, height, pixels)
 
     threads = os.cpu_count() or 1
     waiting: deque[Future[Picture | Skipped]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         for row in range(len(source.paths)) if rows is None else rows:
             waiting.append(pool.submit(read, row))
-            if len(waiting) >= 64 * threads:
+            if len(waiting) >= AHEAD * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrl_search.encoders.base import Preprocessing
 from mrl_search.errors import DataError, Skipped
 from mrl_search.images.reading import read_pictures
 from mrl_search.images.sources import Source
@@ -42,7 +43,7 @@ def load_pixels(
     hashes: list[str] = []
     rows: list[int] = []
     skipped: list[Skipped] = []
-    for done, picture in enumerate(read_pictures(source, side, min_side=min_side), 1):
+    for done, picture in enumerate(read_pictures(source, Preprocessing(side).decode, min_side=min_side), 1):
         if isinstance(picture, Skipped):
             skipped.append(picture)
         else:

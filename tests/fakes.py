@@ -1,0 +1,57 @@
+"""A source in memory and an encoder without a network, shared by the tests."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mrl_search.encoders.base import LinearHeads, Preprocessing
+from mrl_search.errors import BrokenImage
+
+
+def png(grey: int, width: int = 20, height: int = 10) -> bytes:
+    """A PNG file of one grey value."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (grey, grey, grey)).save(file, "PNG")
+    return file.getvalue()
+
+
+@dataclass
+class ListSource:
+    """Images in memory; reading an entry that is an error raises it."""
+
+    files: list[bytes | BrokenImage]
+    name: str = "a list"
+    paths: list[str] = field(init=False)
+    labels: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.paths = [f"image {i}" for i in range(len(self.files))]
+        self.labels = [f"label {i % 2}" for i in range(len(self.files))]
+
+    def read(self, i: int) -> bytes:
+        data = self.files[i]
+        if isinstance(data, BrokenImage):
+            raise data
+        return data
+
+
+@dataclass
+class FakeEncoder:
+    """The vector of a picture is its first pixel values. `batches` has the size of every call."""
+
+    model: str = "bundled"
+    name: str = "counting"
+    fingerprint: str = "f00d" * 8
+    dims: tuple[int, ...] = (8, 16, 64)
+    preprocessing: Preprocessing = Preprocessing(8)
+    heads: LinearHeads = field(default_factory=LinearHeads)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pictures))
+        return pictures.reshape(len(pictures), -1)[:, : self.dims[-1]].astype(np.float32)
