@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mrl_search.engines import kernels
 from mrl_search.measure.accuracy import (
     Copies,
     copies_found,
@@ -19,7 +20,12 @@ from mrl_search.measure.accuracy import (
     trade_offs,
 )  # fmt: skip
 from mrl_search.measure.contestants import (
-    EXACT, Contestant, answers, contestants, memory, multiply_adds,
+    EXACT,
+    Contestant,
+    answers,
+    contestants,
+    memory,
+    multiply_adds,
 )  # fmt: skip
 from mrl_search.measure.controls import CONTROLS, LARGEST, control_answers, projections
 from mrl_search.measure.pictures import (
@@ -35,7 +41,6 @@ from mrl_search.measure.records import Journal, Run, pack, unpack
 from mrl_search.measure.settings import BenchSettings
 from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress
-from mrl_search.engines import kernels
 from mrl_search.search import BatchHits, Corpus, Plan
 from mrl_search.search.timing import Answer, Pace, batch_seconds, pace_of, threads, time_round
 

@@ -55,11 +55,11 @@ def control_answers(
     centre, axes = projection
     wide = min(len(corpus), k + int(corpus.collection.copies(queries.hashes).max(initial=0)))
     projected = (prefix(queries.vectors, corpus.dim) - centre) @ axes[:, : max(dims)]
-    corpus = np.empty((len(corpus), max(dims)), dtype=np.float32)
+    rotated = np.empty((len(corpus), max(dims)), dtype=np.float32)
     for rows in blocks(len(corpus), corpus.dim):
-        corpus[rows] = (corpus.vectors.prefix(corpus.dim, rows) - centre) @ axes[:, : max(dims)]
+        rotated[rows] = (corpus.vectors.prefix(corpus.dim, rows) - centre) @ axes[:, : max(dims)]
     for d in dims:
-        chunks = (corpus[rows, :d] for rows in blocks(len(corpus), 1024))
+        chunks = (rotated[rows, :d] for rows in blocks(len(corpus), 1024))
         hits = nearest_rows(chunks, projected[:, :d], wide)
         own = corpus.collection.hashes[hits.ids] == queries.hashes[:, None]
         yield d, leave_out(hits, own, k)

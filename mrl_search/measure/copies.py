@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mrl_search.encoders.base import Encoder, Preprocessing
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
@@ -122,6 +122,7 @@ def changed_copies(
         DataError: none can be read.
     """
     rows, small, originals, broken = [], [], [], []
+    side = round(encoder.preprocessing.size / (encoder.preprocessing.crop or 1))
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
     for start in range(0, len(todo), BATCH):
         pictures = []
@@ -133,11 +134,12 @@ def changed_copies(
                 broken.append(f"{source.paths[i]}: {error.message}")
             else:
                 originals.append(content_hash(data))
-                pictures.append(changed_copy(image, encoder.size, seed=i, protocol=protocol))
+                copy = Image.fromarray(changed_copy(image, side, seed=i, protocol=protocol))
+                small.append(square(copy, THUMBNAIL))
+                pictures.append(encoder.preprocessing.pixels(copy))
             progress("changed copies", done, len(todo))
         if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
-            small += [square(Image.fromarray(p), THUMBNAIL) for p in pictures]
     if not rows:
         raise DataError(
             f"No picture of {source.name} can be read; the first: {broken[0]}.",
@@ -153,8 +155,9 @@ def corpus_of(corpus: Corpus) -> ItemSource:
 
 def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
     """8x8 thumbnails of the corpus and their content hashes, without pictures that are gone."""
+    tiny = Preprocessing(THUMBNAIL).decode
     small, hashes = [np.empty((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)], []
-    for done, picture in enumerate(read_pictures(corpus_of(corpus), THUMBNAIL), 1):
+    for done, picture in enumerate(read_pictures(corpus_of(corpus), tiny), 1):
         if isinstance(picture, Picture):
             small.append(picture.pixels[None])
             hashes.append(picture.hash)

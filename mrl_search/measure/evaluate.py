@@ -10,7 +10,11 @@ from mrl_search.errors import DataError, Skipped
 from mrl_search.images.sources import Source, open_source
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import (
-    PrefixAccuracy, copies_found, prefix_outcomes, thumbnail_recall, trade_offs,
+    PrefixAccuracy,
+    copies_found,
+    prefix_outcomes,
+    thumbnail_recall,
+    trade_offs,
 )  # fmt: skip
 from mrl_search.measure.copies import CopyProtocol, changed_copies, thumbnails
 from mrl_search.measure.queries import QuerySet, temporary_index
@@ -93,7 +97,8 @@ def evaluate(
         wanted = queries.paths_in(corpus)
         if not wanted:
             raise DataError(
-                f"No picture of {source.name} is in {corpus.folder}: no copy can find its original.",
+                f"No picture of {source.name} is in {corpus.folder}: "
+                "no copy can find its original.",
                 "Evaluate pictures that are in the index.",
             )
         copies, small = changed_copies(source, encoder, set(wanted), instance, progress)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.search.corpus import Corpus
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
@@ -21,6 +20,7 @@ from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.controls import centred_axes
 from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.search import vote
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.vectors import nearest, sample

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.search.corpus import Corpus
 from mrl_search.errors import DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.nearest import Change, row_neighbours
 from mrl_search.store.transform import LARGEST, principal_axes, rows_to_fit
 from mrl_search.vectors import blocks, sample

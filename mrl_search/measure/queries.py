@@ -12,12 +12,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.search.corpus import Corpus
 from mrl_search.engines import IndexSpec
 from mrl_search.engines.spec import FLAT_UP_TO, SCAN
 from mrl_search.images.sources import Source
 from mrl_search.index import Index
 from mrl_search.progress import Progress
+from mrl_search.search.corpus import Corpus
 from mrl_search.store.collection import Collection
 from mrl_search.vectors import sample
 

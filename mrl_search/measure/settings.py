@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mrl_search.search.corpus import Corpus
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.measure.contestants import contestants
 from mrl_search.measure.environment import environment
 from mrl_search.measure.queries import QuerySet
 from mrl_search.measure.records import Record, identity
+from mrl_search.search.corpus import Corpus
 
 __all__ = ["BenchSettings", "about"]
 

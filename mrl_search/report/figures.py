@@ -14,8 +14,16 @@ from mrl_search.measure.records import Record, Run
 from mrl_search.metrics import Share
 from mrl_search.report.page import Figure
 from mrl_search.report.plots import (
-    AccuracyPoint, Cloud, FrontPoint, LatencyPoint, PrefixLatency, accuracy_plot, front_plot,
-    latency_plot, prefix_plot, scatter_plot,
+    AccuracyPoint,
+    Cloud,
+    FrontPoint,
+    LatencyPoint,
+    PrefixLatency,
+    accuracy_plot,
+    front_plot,
+    latency_plot,
+    prefix_plot,
+    scatter_plot,
 )  # fmt: skip
 from mrl_search.report.sheet import Row, Tile, contact_sheet
 from mrl_search.report.values import dims_of, rate_of, recall_of, share_of, single_of, times_of
@@ -130,8 +138,9 @@ class Sketchbook:
     def mislabels(self) -> Figure | None:
         """Pictures whose neighbours contradict their label."""
         caption = "The clearest first: the label, and the vote of the neighbours at full length."
-        record = self.run.one("mislabels")
-        return record and self._sheet(record, "mislabels", "Likely mislabels", caption)
+        if record := self.run.one("mislabels"):
+            return self._sheet(record, "mislabels", "Likely mislabels", caption)
+        return None
 
     @property
     def _k(self) -> int:

@@ -127,9 +127,7 @@ def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
     _save(figure, axes, out)
 
 
-def latency_plot(
-    points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile"
-) -> None:
+def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile") -> None:
     """Draw the median and the `tail` of each plan, from the top; raises as `accuracy_plot`."""
     figure, axes = _blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
     rows = range(len(points))
@@ -140,7 +138,7 @@ def latency_plot(
     for i, (series, name) in enumerate(((medians, "median"), (tails, tail))):
         if series:
             x, y = list(series.values()), list(series)
-            style = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 4 - i}
+            style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 4 - i}
             axes.scatter(x, y, s=52 - 8 * i, label=name, **style)
         side, align, colour = ((-8, "right", INK), (8, "left", SOFT))[i]
         for row, ms in series.items():
@@ -180,7 +178,7 @@ def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
     x, y = [p.ms for p in front], [p.value for p in front]
     axes.plot(x, y, label="Pareto front", **{**_line(0), "marker": "s"})
     for p in (p for p in points if p.chosen):
-        style = {"color": COLOURS[1], "marker": "D", "zorder": 5}
+        style: dict[str, Any] = {"color": COLOURS[1], "marker": "D", "zorder": 5}
         axes.scatter([p.ms], [p.value], s=70, label=f"chosen: {p.name}", **style)
     _time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
     axes.set_ylabel(f"{measure} on the queries that choose")
@@ -200,7 +198,7 @@ def front_plot(points: Sequence[FrontPoint], out: Path) -> None:
     axes.plot(x, y, color=COLOURS[0], linewidth=1.5, zorder=2, drawstyle="steps-post")
     for i, (group, name) in enumerate(((front, "Pareto front"), (others, "other plans"))):
         x, y = [max(FASTEST, p.p50_ms) for p in group], [p.recall for p in group]
-        style = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 3}
+        style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 3}
         axes.scatter(x, y, s=50, label=name, **style)
     for number, p in enumerate(points, 1):
         above = p in front and front.index(p) % 2 == 0  # away from the line
@@ -211,8 +209,8 @@ def front_plot(points: Sequence[FrontPoint], out: Path) -> None:
         f"{number}  {p.name}  ({p.recall:.1%}, {_two_digits(p.p50_ms)} ms)"
         for number, p in enumerate(points, 1)
     )
-    style = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
-    axes.annotate(names, (1.03, 1), xycoords="axes fraction", **style)
+    listed: dict[str, Any] = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
+    axes.annotate(names, (1.03, 1), xycoords="axes fraction", **listed)
     _time_axis(axes, "x", "milliseconds for one query, median (log scale)")
     axes.set_ylabel("recall of the exact hits")
     axes.margins(0.1)
@@ -313,7 +311,7 @@ def _annotate(
     axes: Axes, text: str, at: tuple[float, float], shift: tuple[int, int],
     across: str, along: str, colour: str = INK,
 ) -> None:  # fmt: skip
-    style = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
     axes.annotate(text, at, shift, ha=across, va=along, **style)
 
 
@@ -346,6 +344,6 @@ def _save(figure: Figure, axes: Axes, out: Path) -> None:
     """Put the legend of `axes` above the plot, and write it."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        style = {"frameon": False, "labelcolor": INK, "fontsize": 9, "ncols": 3}
+        style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9, "ncols": 3}
         figure.legend(handles, labels, loc="outside upper right", **style)
     write_figure(figure, out)

@@ -8,7 +8,14 @@ from mrl_search.measure.records import Record, Run
 from mrl_search.metrics import Share, wilson_interval
 from mrl_search.report.page import Table
 from mrl_search.report.values import (
-    baseline, dims_of, precision_of, rate_of, recall_of, share_of, single_of, times_of,
+    baseline,
+    dims_of,
+    precision_of,
+    rate_of,
+    recall_of,
+    share_of,
+    single_of,
+    times_of,
 )  # fmt: skip
 
 __all__ = [
@@ -208,7 +215,7 @@ def headline_table(run: Run) -> Table:
             times(_speed_up(run, plan) if plan else None),
         ))  # fmt: skip
     if ms := embedding_ms(run):
-        cells.append((EMBEDDING, *[NOTHING] * 3, milliseconds(ms), NOTHING))
+        cells.append((EMBEDDING, NOTHING, NOTHING, NOTHING, milliseconds(ms), NOTHING))
     heads = ("search", "1-NN", _votes(run), f"recall@{k} of exact", "p50 ms", "speed-up")
     columns = [(head, [row[i] for row in cells]) for i, head in enumerate(heads)]
     return _table("", columns, [_baseline_note(run), _protocol(run)])

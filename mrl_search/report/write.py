@@ -10,11 +10,29 @@ from mrl_search.measure.environment import same_machine
 from mrl_search.measure.records import Run
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import (
-    Block, Figure, Figures, Heading, Page, Table, render_markdown, write_page,
+    Block,
+    Figure,
+    Figures,
+    Heading,
+    Page,
+    Table,
+    render_markdown,
+    write_page,
 )  # fmt: skip
 from mrl_search.report.tables import (
-    accuracy_table, bytes_of, cascade_table, control_table, cost_table, count, digits, embedding_ms,
-    milliseconds, mislabel_table, plan_cost_table, plan_table, times,
+    accuracy_table,
+    bytes_of,
+    cascade_table,
+    control_table,
+    cost_table,
+    count,
+    digits,
+    embedding_ms,
+    milliseconds,
+    mislabel_table,
+    plan_cost_table,
+    plan_table,
+    times,
 )  # fmt: skip
 from mrl_search.report.values import baseline, enough, recall_of, times_of
 

@@ -53,9 +53,12 @@ def _merged(old: BatchHits | None, ids: Ids, scores: NDArray[np.float32], k: int
         scores = np.concatenate([old.scores, scores], axis=1)
     if scores.shape[1] > k:
         top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        all_ids, scores = (np.take_along_axis(a, top, axis=1) for a in (all_ids, scores))
+        all_ids = np.take_along_axis(all_ids, top, axis=1)
+        scores = np.take_along_axis(scores, top, axis=1)
     order = np.lexsort((all_ids, -scores), axis=1)
-    return BatchHits(*(np.take_along_axis(a, order, axis=1) for a in (all_ids, scores)))
+    return BatchHits(
+        np.take_along_axis(all_ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )
 
 
 def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids:
@@ -73,4 +76,5 @@ def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids
     ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).ids
     own = ids == rows[:, None]
     own[~own.any(axis=1), -1] = True  # among equals the query itself may be missing
-    return ids[~own].reshape(len(rows), k)
+    others: Ids = ids[~own].reshape(len(rows), k)
+    return others

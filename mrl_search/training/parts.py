@@ -1,24 +1,26 @@
 """The pictures that trained a model, and those that did not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.encoders.encoder import NetworkEncoder
-from mrl_search.search.corpus import Corpus
+from mrl_search.encoders.base import Encoder, Preprocessing
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, subset
 from mrl_search.mapping import from_mapping
-from mrl_search.measure.copies import THUMBNAIL
 from mrl_search.progress import Progress, silent
 from mrl_search.training.config import DataConfig
 from mrl_search.training.splits import digest, split_rows
 
 __all__ = ["held_out_rows", "part_of"]
 
+TINY = 8  # pixels; only labels and hashes are needed
+
 
 def part_of(
-    source: Source, part: str | None, encoder: NetworkEncoder, progress: Progress = silent
+    source: Source, part: str | None, encoder: Encoder, progress: Progress = silent
 ) -> Source:
     """The `train` or `validation` part of a source, as the training of `encoder` split it.
 
@@ -43,7 +45,9 @@ def part_of(
         )
     kept, labels, hashes = [], [], []
     config = _data_config(encoder)
-    for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=config.min_side), 1):
+    tiny = Preprocessing(TINY).decode
+    found = read_pictures(source, tiny, min_side=config.min_side)
+    for done, picture in enumerate(found, 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
@@ -60,17 +64,23 @@ def part_of(
     return subset(source, [kept[i] for i in rows], f"{part} part")
 
 
-def held_out_rows(corpus: Corpus, encoder: NetworkEncoder) -> NDArray[np.int64] | None:
-    """The items of `index` that were held out of the training of `encoder`: (n,) ids.
+def held_out_rows(
+    labels: Sequence[str | None], hashes: Sequence[str], encoder: Encoder
+) -> NDArray[np.int64] | None:
+    """The rows of some items that were held out of the training of `encoder`: (n,) int64.
 
     None where the items are not the pictures of that training.
+
+    Args:
+        labels: label of each item.
+        hashes: content hash of each item.
+        encoder: the trained model.
     """
-    labels, hashes = corpus.collection.labels.tolist(), corpus.collection.hashes.tolist()
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
     return split_rows(labels, hashes, _data_config(encoder))[1]
 
 
-def _data_config(encoder: NetworkEncoder) -> DataConfig:
+def _data_config(encoder: Encoder) -> DataConfig:
     recipe = encoder.training["recipe"]["data"]
     return from_mapping(DataConfig, recipe, f"model {encoder.name}")
