@@ -1,7 +1,6 @@
-"""A smaller index from a larger one without embedding again: a prefix of the stored vectors becomes all there is.
+"""A smaller index from a larger one: the first dims of its vectors, without embedding again.
 
-What that costs is measured first: recall against exact search in the original. Queries of the same model go on working, because
-`Index.to_space` cuts them to the new length.
+Queries of the same model still work, because the transform of the new index cuts them, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,48 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index, add_prefix_indexes, check_factories
-from mrl_search.engines.spec import SCAN, IndexSpec
-from mrl_search.errors import ConfigError
-from mrl_search.files import fresh_folder
-from mrl_search.measure.neighbours import Change, changed, drawn, neighbours
+from mrl_search.engines import SCAN, IndexSpec, check_kinds
+from mrl_search.engines.spec import FLAT_UP_TO
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.index import Index, write_indexes
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
-from mrl_search.store.items import as_table, write_items
-from mrl_search.store.manifest import (
-    CODES,
-    HEADS,
-    ITEMS,
-    ROTATION,
-    SKIPPED,
-    STEPS,
-    SUFFIX,
-    VECTORS,
-    FileRecord,
-    Manifest,
-    manifest_text,
-    prefix_file,
-    write_manifest,
-)
-from mrl_search.store.rows import (
-    EmbeddingSet,
-    blocks,
-    heads_bytes,
-    write_heads,
-    write_rotation,
-    write_rows,
-    write_skipped,
-)
-from mrl_search.vectors import check_dims, nearest, prefix
+from mrl_search.search.nearest import row_neighbours
+from mrl_search.store.manifest import CODES, STEPS, SUFFIX, VECTORS, prefix_file
+from mrl_search.store.writer import CollectionWriter
+from mrl_search.vectors import check_dims, nearest, prefix, sample
 
 __all__ = ["Candidate", "best_that_fits", "candidates", "shrink_index"]
 
-K = 10
-NPY_HEADER, FLAT_HEADER = 128, 45  # bytes
+K, QUERIES = 10, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +35,11 @@ class Candidate:
     """What an index could be shrunk to.
 
     Attributes:
-        dims: length of the vectors.
-        dtype: how they are stored.
-        bytes: size of all files of the folder; exact, but for a prefix that the original has no FAISS index of.
-        recall: share of the 10 true neighbours in the original that exact search in the smaller one finds.
-        queries: rows of the original behind `recall`, each left out of its own answer.
+        dims: dims of its vectors.
+        dtype: of its vectors.
+        bytes: estimated size of all files.
+        recall: share of the 10 true neighbours that exact search in it finds.
+        queries: rows of the index behind `recall`, each left out of its own answer.
     """
 
     dims: int
@@ -77,34 +52,31 @@ class Candidate:
 def candidates(
     index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = silent
 ) -> list[Candidate]:
-    """Measure what `index` could be shrunk to: every one of `dims` in every one of `dtypes`, by rising dims.
+    """Measure what `index` could be shrunk to: each of `dims` in each of `dtypes`, by rising dims.
 
     Raises:
-        ConfigError: a length that is not between 1 and that of the vectors, or another dtype than float16 and float32.
+        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
         DataError: the index holds one vector.
     """
-    rows = drawn(index)
-    queries = index.embeddings.vectors[rows].astype(np.float32)
-    truth = neighbours(index, rows, queries, K)
-    result = []
+    corpus = index.corpus
+    if len(corpus) < 2:
+        raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
+    rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
+    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
     specs = [
-        IndexSpec((d,), dtype=dtype) for d, dtype in product(check_dims(dims, index.dim), dtypes)
+        IndexSpec((d,), dtype=dtype) for d, dtype in product(check_dims(dims, corpus.dim), dtypes)
     ]
+    found = []
     for done, spec in enumerate(specs, 1):
         (d,) = spec.dims
-        found = neighbours(changed(index, _rounded(spec.dtype)), rows, queries, K, d)
-        result.append(
-            Candidate(
-                d, spec.dtype, _bytes(index, d, spec.dtype), recall_at_k(found, truth), len(rows)
-            )
-        )
+
+        def change(x: NDArray[np.floating], spec: IndexSpec = spec) -> NDArray[np.floating]:
+            return prefix(x, spec.dims[0]).astype(spec.dtype)
+
+        recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change), truth)
+        found.append(Candidate(d, spec.dtype, _bytes(corpus, d, spec.dtype), recall, len(rows)))
         progress("measuring", done, len(specs))
-    return result
-
-
-def _rounded(dtype: str) -> Change:
-    """Rows as a shrunk index stores them."""
-    return lambda rows, dims: prefix(rows, dims).astype(dtype)
+    return found
 
 
 def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
@@ -117,8 +89,9 @@ def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
     if not fitting:
         least = min(found, key=lambda c: c.bytes)
         raise ConfigError(
-            f"Nothing fits in {size:,} bytes: the smallest, {least.dims} dims in {least.dtype}, takes {least.bytes:,}.",
-            f"Allow that much, or see what fewer dims would take with --dims. At {least.dims} dims recall@{K} is {least.recall:.1%}.",
+            f"Nothing fits in {size:,} bytes.",
+            f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,} and "
+            f"keeps {least.recall:.1%} of the neighbours.",
         )
     return max(fitting, key=lambda c: (c.recall, -c.bytes))
 
@@ -126,123 +99,76 @@ def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
 def shrink_index(
     index: Index, out: str | Path, dims: int, dtype: str | None = None, progress: Progress = silent
 ) -> Index:
-    """Write the new index folder `out`: the first `dims` numbers of the vectors of `index`, at unit length, as `dtype`.
+    """Write a new index: the first `dims` dims of the vectors of `index`, normalised, as `dtype`.
 
-    Items, heads and FAISS indexes (same factories) of what remains come along; tuned plans do not, as they were measured on longer
-    vectors. `dtype` is that of `index` by default.
+    Items, heads and kinds of index come along; tuned plans do not.
 
     Raises:
-        ConfigError: `dims` is not between 1 and the length of the vectors, or another dtype than float16 and float32.
-        IndexFolderError: `out` exists, or is being built by another process.
+        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
+        IndexFolderError: `out` exists, or another process builds it.
     """
-    check_dims([dims], index.dim)
-    spec = IndexSpec(dtype=dtype or index.manifest.dtype)
-    old = index.embeddings
-    out = Path(out).expanduser()
-    with fresh_folder(out) as building:
-        write_rows(
-            building / VECTORS,
-            (len(index), dims),
-            np.dtype(spec.dtype),
-            _prefixes(old, dims, progress),
-        )
-        write_items(building, _items(old, dims))
-        write_heads(building, _heads(old, dims))
-        write_skipped(building, old.skipped)
-        write_rotation(building, _rotation(old, dims))
-        write_manifest(building, replace(_manifest(index, dims, spec.dtype), factory={}))
-        factories = _factories(index, dims)
-        for factory in dict.fromkeys(factories.values()):
-            alike = IndexSpec(tuple(d for d in factories if factories[d] == factory), factory)
-            add_prefix_indexes(
-                building, alike, lambda d, done, total: progress(f"indexing {d} dims", done, total)
-            )
+    corpus = index.corpus
+    check_dims([dims], corpus.dim)
+    old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
+    kinds = _kinds(corpus, dims)
+    spec = IndexSpec(tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype)
+    heads = {d: head for d, head in old.heads.items() if d <= dims}
+    transform = old.transform.cut(dims)
+    with CollectionWriter.open(out, dims, spec.dtype) as writer:
+        store = writer.write_vectors(len(corpus), _prefixes(corpus, dims, progress))
+        writer.write_items(_items(corpus, dims))
+        writer.write_heads(heads)
+        writer.write_skipped(old.skipped)
+        writer.write_rotation(transform.rotation)
+        factory = write_indexes(writer, store, spec, progress)
+        rows_dim = transform.rows_dim if transform.rows_dim > dims else 0
+        writer.publish(replace(
+            manifest, dim=dims, dims=spec.dims, dtype=spec.dtype, factory=factory, plans={},
+            rows_dim=rows_dim, files={},
+        ))  # fmt: skip
     return Index.open(out)
 
 
-def _prefixes(
-    embeddings: EmbeddingSet, dims: int, progress: Progress
-) -> Iterator[NDArray[np.float32]]:
-    for rows in blocks(len(embeddings), dims):
-        yield embeddings.prefix(dims, rows)
-        progress("writing vectors", rows.stop, len(embeddings))
+def _prefixes(corpus: Corpus, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    for rows, stored in corpus.vectors.chunks(dims):
+        yield prefix(stored, dims)
+        progress("writing vectors", rows.stop, len(corpus))
 
 
-def _items(embeddings: EmbeddingSet, dims: int) -> pa.Table:
-    """The items, with the length of the raw prefix in place of that of the raw vector."""
-    norms = embeddings.norms.copy()
-    for rows in blocks(len(embeddings), dims):
-        norms[rows] *= np.linalg.norm(embeddings.vectors[rows, :dims].astype(np.float32), axis=1)
-    items = as_table(embeddings.items)
-    return items.set_column(
-        items.schema.get_field_index("norm"), "norm", pa.array(norms, pa.float32())
-    )
+def _items(corpus: Corpus, dims: int) -> pa.Table:
+    """The items, with the norm of the raw prefix in place of that of the raw vector."""
+    norms = corpus.collection.norms.copy()
+    for rows, stored in corpus.vectors.chunks(dims):
+        norms[rows] *= np.linalg.norm(stored.astype(np.float32), axis=1)
+    table = corpus.items.table()
+    column = table.schema.get_field_index("norm")
+    return table.set_column(column, "norm", pa.array(norms, pa.float32()))
 
 
-def _heads(
-    embeddings: EmbeddingSet, dims: int
-) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    return {d: head for d, head in embeddings.heads.items() if d <= dims}
-
-
-def _rotation(embeddings: EmbeddingSet, dims: int) -> NDArray[np.float32] | None:
-    return None if embeddings.rotation is None else np.ascontiguousarray(embeddings.rotation[:dims])
-
-
-def _factories(index: Index, dims: int) -> dict[int, str]:
-    """Of every prefix that remains and of `dims` itself: the factory it had, or that of the nearest prefix if FAISS takes it."""
-    old = {int(d): factory for d, factory in index.manifest.factory.items()}
-    kept = {d: old[d] for d in sorted(old) if d < dims}
-    own = old[nearest(list(old), dims)] if old else "Flat"
+def _kinds(corpus: Corpus, dims: int) -> dict[int, str]:
+    """The kind of every remaining prefix; `dims` gets that of the nearest, if FAISS takes it."""
+    old = {d: corpus.manifest.factory[str(d)] for d in corpus.dims}
+    kept = {d: kind for d, kind in old.items() if d < dims}
+    own = old[nearest(corpus.dims, dims)] if old else "Flat"
     try:
-        check_factories(IndexSpec((dims,), own), len(index))
-    except ConfigError:  # PQ16 wants a multiple of 16 dims
+        check_kinds(IndexSpec((dims,), own), len(corpus))
+    except ConfigError:  # PQ16 takes only multiples of 16 dims
         own = "Flat"
     return {**kept, dims: own}
 
 
-def _manifest(index: Index, dims: int, dtype: str) -> Manifest:
-    factory = {str(d): text for d, text in _factories(index, dims).items()}
-    shorter = tuple(d for d in index.manifest.dims if d < dims)
-    rows_dim = index.rows_dim if index.rows_dim > dims else 0
-    return Manifest(
-        encoder=index.manifest.encoder, fingerprint=index.manifest.fingerprint, dim=dims, dims=(*shorter, dims), count=len(index),
-        dtype=dtype, source=index.manifest.source, model=index.manifest.model, classes=index.manifest.classes,
-        unit_heads=index.manifest.unit_heads, factory=factory,
-        rows_dim=rows_dim,
-    )  # fmt: skip
-
-
-def _bytes(index: Index, dims: int, dtype: str) -> int:
-    """Size of the folder that `shrink_index` would write."""
-    old, files = index.embeddings, index.manifest.files
-    rotation, heads = _rotation(old, dims), _heads(old, dims)
-    sink = pa.MockOutputStream()
-    pq.write_table(_items(old, dims), sink)
-    sizes: dict[str, int] = {
-        VECTORS: NPY_HEADER + len(index) * dims * np.dtype(dtype).itemsize,
-        ITEMS: sink.size(),
-    }
-    if heads:
-        sizes[HEADS] = len(heads_bytes(heads))
-    if SKIPPED in files:
-        sizes[SKIPPED] = files[SKIPPED].bytes
-    if rotation is not None:
-        sizes[ROTATION] = NPY_HEADER + rotation.nbytes
-    factories = _factories(index, dims)
-    sizes[SUFFIX] = NPY_HEADER + 4 * len(index) * len(factories)
-    if coded := coded_dims(tuple(factories), dims):
-        sizes[CODES], sizes[STEPS] = NPY_HEADER + len(index) * coded, NPY_HEADER + 4 * (coded + 1)
-    for d, factory in factories.items():
-        if factory == SCAN:
-            continue
-        like = nearest(index.dims, d) if index.dims else d
-        known = files.get(prefix_file(like))
-        flat = FLAT_HEADER + 4 * len(index) * d
-        sizes[prefix_file(d)] = (
-            flat if known is None or factory == "Flat" else known.bytes * d // like
-        )
-    records = {name: FileRecord(size, "0" * 32) for name, size in sorted(sizes.items())}
-    return sum(sizes.values()) + len(
-        manifest_text(replace(_manifest(index, dims, dtype), files=records))
-    )
+def _bytes(corpus: Corpus, dims: int, dtype: str) -> int:
+    """Estimated size of the index that `shrink_index` would write."""
+    count, files = len(corpus), corpus.manifest.files
+    kinds = _kinds(corpus, dims)
+    derived = {VECTORS, SUFFIX, CODES, STEPS, *(prefix_file(d) for d in corpus.dims)}
+    size = sum(record.bytes for name, record in files.items() if name not in derived)
+    size += count * dims * np.dtype(dtype).itemsize
+    for d, kind in kinds.items():
+        if kind != SCAN:
+            like = nearest(corpus.dims, d)
+            known = files.get(prefix_file(like))
+            size += known.bytes * d // like if known else 4 * count * d
+    if count > FLAT_UP_TO:
+        size += count * (4 * len(kinds) + (coded_dims(tuple(kinds), dims) or 0))
+    return size

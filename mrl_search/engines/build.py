@@ -124,7 +124,7 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
 
 def _untrained(dims: int, kind: str) -> faiss.Index:
     if kind == PANORAMA:
-        return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))
+        return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
     with _explained(f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."):
         index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):

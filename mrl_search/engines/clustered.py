@@ -93,7 +93,9 @@ class ClusteredIndex(PrefixIndex):
     def _visited(self, effort: int, mask: Mask | None) -> int:
         """Clusters to visit on average: more of them where fewer rows may be answers."""
         share = 1 if mask is None else max(1, mask.count) / self.count
-        return min(round((effort or max(1, self._lists // SHARE)) / share**0.5), self._lists)
+        wanted = float(effort or max(1, self._lists // SHARE))
+        more: float = wanted / float(share) ** 0.5
+        return min(round(more), self._lists)
 
     def _whole(self, visited: int, mask: Mask | None) -> Any:  # noqa: ANN401 - SWIG
         """Parameters for a search that FAISS does alone."""

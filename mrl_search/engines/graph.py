@@ -23,7 +23,7 @@ class GraphIndex(PrefixIndex):
     def __init__(self, index: faiss.Index, kind: str, ram_bytes: int) -> None:
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         self._index: Any = index
-        self._links = inner_index(index).hnsw.nb_neighbors(0)
+        self._links = int(inner_index(index).hnsw.nb_neighbors(0))
 
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
@@ -34,7 +34,8 @@ class GraphIndex(PrefixIndex):
         return self._index.search(x, k, params=wrapped(self._index, parameters))  # type: ignore[no-any-return]
 
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
-        return min(float(self.count), self._beam(effort or BEAM, mask) * self._links / 2)
+        compared = self._beam(effort or BEAM, mask) * self._links / 2
+        return float(min(self.count, compared))
 
     def _beam(self, beam: int, mask: Mask | None) -> int:
         """Candidates to hold: a walk passes through rows that may not be answers."""

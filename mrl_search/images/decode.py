@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mrl_search.errors import BrokenImage
 
-__all__ = ["SUFFIXES", "content_hash", "decode", "square"]
+__all__ = ["SUFFIXES", "content_hash", "decode", "square", "to_rgb"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 ORIENTATION = 0x0112  # the tag of EXIF
@@ -83,15 +83,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
                 width, height = image.size
             elif orientation >= 5:
                 width, height = height, width
-            if image.mode.startswith("I;16"):  # 16 bits a pixel; Pillow would clip them to white
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode in ("I", "F"):
-                image = _stretched(image)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = Image.alpha_composite(
-                    Image.new("RGBA", image.size, "white"), image.convert("RGBA")
-                )
-            image = image.convert("RGB")
+            image = to_rgb(image)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
@@ -101,6 +93,18 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
     ) as error:  # a decoder fed with garbage can raise anything; one bad file must not end a run
         raise BrokenImage(f"cannot be decoded: {error}") from error
     return image, (width, height)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: 16 bits become 8, transparency becomes white."""
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        image = _stretched(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Exact neighbours among plain arrays: vectors that are rotated, rounded or cut when read.
+"""Exact neighbours among plain arrays: vectors that are rotated, rounded or cut when they are read.
 
 No index is needed, and none could answer for vectors that it does not hold.
 """
@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.engines.kernels import best
 from mrl_search.search.results import BatchHits
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import blocks, l2_normalize
@@ -22,7 +23,7 @@ Change: TypeAlias = Callable[[NDArray[np.floating]], NDArray[np.floating]]  # (n
 def nearest_rows(
     chunks: Iterable[NDArray[np.floating]], queries: NDArray[np.floating], k: int
 ) -> BatchHits:
-    """The `k` rows with the highest cosine to each of `queries` (n, d), best first.
+    """The `k` rows with the highest cosine to each query, best first; ties go to the lower row.
 
     Args:
         chunks: the rows in order, some at a time: (m, d) each, of any norm.
@@ -30,41 +31,24 @@ def nearest_rows(
         k: hits wanted; all rows where there are fewer.
     """
     unit = l2_normalize(queries)
-    batches = list(blocks(len(unit), 1, BATCH))
-    best: list[BatchHits | None] = [None] * len(batches)
+    scores, ids = np.empty((len(unit), 0), np.float32), np.empty((len(unit), 0), np.int64)
     start = 0
     for chunk in chunks:
-        corpus = l2_normalize(chunk).T
-        ids = np.arange(start, start + len(chunk))
+        here = np.arange(start, start + len(chunk))
         start += len(chunk)
-        for i, some in enumerate(batches):
-            best[i] = _merged(best[i], ids, unit[some] @ corpus, k)
-    return BatchHits(
-        np.concatenate([hits.ids for hits in best if hits]),
-        np.concatenate([hits.scores for hits in best if hits]),
-    )
-
-
-def _merged(old: BatchHits | None, ids: Ids, scores: NDArray[np.float32], k: int) -> BatchHits:
-    """The best `k` of earlier hits and of further rows `ids` (m,) with `scores` (n, m)."""
-    all_ids = np.broadcast_to(ids, scores.shape)
-    if old is not None:
-        all_ids = np.concatenate([old.ids, all_ids], axis=1)
-        scores = np.concatenate([old.scores, scores], axis=1)
-    if scores.shape[1] > k:
-        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        all_ids = np.take_along_axis(all_ids, top, axis=1)
-        scores = np.take_along_axis(scores, top, axis=1)
-    order = np.lexsort((all_ids, -scores), axis=1)
-    return BatchHits(
-        np.take_along_axis(all_ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    )
+        corpus, parts = l2_normalize(chunk).T, []
+        for some in blocks(len(unit), 1, BATCH):
+            cosines = unit[some] @ corpus
+            both = np.concatenate([ids[some], np.broadcast_to(here, cosines.shape)], axis=1)
+            parts.append(best(np.concatenate([scores[some], cosines], axis=1), both, k))
+        scores, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return BatchHits(ids, scores)
 
 
 def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids:
-    """The `k` nearest other rows of each of `rows`, once all are changed: (n, k) ids, best first.
+    """The `k` nearest other rows of each of `rows`, once all are changed: (n, k), best first.
 
-    Compare the ids of two changes with `recall_at_k`: it says how many neighbours one keeps.
+    `recall_at_k` of the ids of two changes says how many neighbours one of them keeps.
 
     Args:
         store: the vectors.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import Skipped
+from mrl_search.search.explain import Explanation
 from mrl_search.search.plan import Plan
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
@@ -92,6 +93,7 @@ class BatchHits:
         items: what the ids stand for.
         plan: what ran.
         dims: (n,) int64, the prefix at which each query stopped, if a stop rule was used.
+        explanation: rank and score of every answer at every prefix, if the request wants it.
     """
 
     ids: Ids
@@ -99,6 +101,7 @@ class BatchHits:
     items: Items | None = field(default=None, repr=False)
     plan: Plan | None = None
     dims: NDArray[np.int64] | None = None
+    explanation: Explanation | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -5,6 +5,7 @@ go to the lower id, at the cut of a stage too. A batch is answered as its querie
 """
 
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,17 @@ from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.explain import explain
+from mrl_search.search.filters import mask_of
 from mrl_search.search.first import first_stage, propose, shortlist
 from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.scoring import joined, rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, query_rows
 
-__all__ = ["StopRule", "default_plan", "exact_search", "search"]
+__all__ = ["StopRule", "answer", "default_plan", "exact_search", "search"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
@@ -90,6 +94,23 @@ def search(
             if not len(going):
                 break
     return BatchHits(ids, scores, corpus.items, plan, dims if stop else None)
+
+
+def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
+    """Answer a request for `queries` (n, dim): filter, search, cut off, explain.
+
+    Raises:
+        ConfigError: as `mask_of` and `search`.
+        DataError: as `mask_of` and `search`.
+    """
+    mask = mask_of(corpus.items, request.where, request.ids)
+    hits = search(corpus, queries, request.plan, request.k, mask)
+    if request.cutoff is not None:
+        low = hits.scores < request.cutoff
+        hits.ids[low], hits.scores[low] = -1, -np.inf
+    if request.explain:
+        return replace(hits, explanation=explain(corpus, queries, hits.ids, mask))
+    return hits
 
 
 def default_plan(corpus: Corpus, k: int, use: str = "query") -> Plan:

@@ -324,8 +324,8 @@ def _middles(
         order = np.argsort(-marks, axis=1, kind="stable")
         for shorter in (n for n in lengths if n < (first.keep or 0)):
             cut = order[:, :shorter]
-            part = (np.take_along_axis(a, cut, axis=1) for a in (scores, shortlist))
-            top = best(*part, judge.goal.k + 1)
+            left = np.take_along_axis(shortlist, cut, axis=1)
+            top = best(np.take_along_axis(scores, cut, axis=1), left, judge.goal.k + 1)
             plan = Plan((first, Stage(middle, shorter), Stage(corpus.dim)))
             three = judge.trial(plan, BatchHits(top[1], top[0]), ram)
             if three.reached:

@@ -180,8 +180,10 @@ class Collection:
 
         vectors = _load(folder, m, VECTORS, _read_array)
         items = _load(folder, m, ITEMS, Items)
-        heads = optional(HEADS, _read_heads, {})
-        skipped = optional(SKIPPED, _read_skipped, ())
+        no_heads: Heads = {}
+        nothing: tuple[Skipped, ...] = ()
+        heads = optional(HEADS, _read_heads, no_heads)
+        skipped = optional(SKIPPED, _read_skipped, nothing)
         rotation = optional(ROTATION, _read_array, None)
         try:
             transform = Transform(m.rows_dim or m.dim, m.dim, rotation)

@@ -30,10 +30,10 @@ class Transform:
 
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw rows (n, rows_dim) as (n, dim) float32; norms are not changed to 1."""
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        raw: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32)
         if self.rotation is None:
-            return np.ascontiguousarray(rows[:, : self.dim])
-        rotated: NDArray[np.float32] = rows @ self.rotation.T
+            return np.ascontiguousarray(raw[:, : self.dim])
+        rotated: NDArray[np.float32] = raw @ self.rotation.T
         return rotated
 
     def cut(self, dim: int) -> "Transform":

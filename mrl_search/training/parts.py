@@ -1,4 +1,4 @@
-"""The pictures that trained a model, and those that did not."""
+"""Which pictures of a source trained a model, and which validated it."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from mrl_search.training.splits import digest, split_rows
 
 __all__ = ["held_out_rows", "part_of"]
 
-TINY = 8  # pixels; only labels and hashes are needed
+TINY = Preprocessing(8)  # only sizes and hashes of the pictures are needed
 
 
 def part_of(
@@ -25,29 +25,25 @@ def part_of(
     """The `train` or `validation` part of a source, as the training of `encoder` split it.
 
     Args:
-        source: the pictures of that training.
-        part: the part; None: all pictures.
-        encoder: the trained model.
-        progress: receives what is done, how much of it, and the total.
+        source: all pictures.
+        part: `train`, `validation`, or None for all.
+        encoder: a model that a recipe trained.
+        progress: called with pictures read so far and in all.
 
     Raises:
-        ConfigError: another part, or an encoder that was not trained by a recipe.
-        DataError: these are not the pictures of that training.
+        ConfigError: another part, or a model without a recipe.
+        DataError: the pictures are not those that the model was trained on.
     """
     if part is None:
         return source
     if part not in ("train", "validation"):
         raise ConfigError(f"--split is {part!r}; it must be train or validation.")
     if "recipe" not in encoder.training:
-        raise ConfigError(
-            f"The model {encoder.name} does not say how its training data was split.",
-            "Leave --split out.",
-        )
+        message = f"The model {encoder.name} has no record of how its pictures were split."
+        raise ConfigError(message, "Leave --split out.")
+    how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
     kept, labels, hashes = [], [], []
-    config = _data_config(encoder)
-    tiny = Preprocessing(TINY).decode
-    found = read_pictures(source, tiny, min_side=config.min_side)
-    for done, picture in enumerate(found, 1):
+    for done, picture in enumerate(read_pictures(source, TINY.decode, min_side=how.min_side), 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
@@ -56,31 +52,20 @@ def part_of(
     pictures = digest(labels, hashes)
     if encoder.training.get("pictures", pictures) != pictures:
         raise DataError(
-            f"{source.name} does not hold the pictures that trained {encoder.name}, "
-            "so its split is unknown.",
-            "Leave --split out, or use the pictures as they were.",
+            f"{source.name} does not hold the pictures that {encoder.name} was trained on.",
+            "Leave --split out, or name those pictures.",
         )
-    rows = split_rows(labels, hashes, config)[0 if part == "train" else 1]
+    train, validation = split_rows(labels, hashes, how)
+    rows = train if part == "train" else validation
     return subset(source, [kept[i] for i in rows], f"{part} part")
 
 
 def held_out_rows(
     labels: Sequence[str | None], hashes: Sequence[str], encoder: Encoder
 ) -> NDArray[np.int64] | None:
-    """The rows of some items that were held out of the training of `encoder`: (n,) int64.
-
-    None where the items are not the pictures of that training.
-
-    Args:
-        labels: label of each item.
-        hashes: content hash of each item.
-        encoder: the trained model.
-    """
+    """Which of these pictures did not train `encoder`; None if it was trained on other pictures."""
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
-    return split_rows(labels, hashes, _data_config(encoder))[1]
-
-
-def _data_config(encoder: Encoder) -> DataConfig:
     recipe = encoder.training["recipe"]["data"]
-    return from_mapping(DataConfig, recipe, f"model {encoder.name}")
+    how = from_mapping(DataConfig, recipe, f"model {encoder.name}")
+    return split_rows(labels, hashes, how)[1]
