@@ -383,7 +383,7 @@ def test_a_benchmark_continues_where_it_stopped(
     run = bench(small, out)
     lines = out.read_text().splitlines()
     assert lines[: len(half)] == half and run.done
-    assert seen[6:8] == ["exact", "8 dims"] and seen.count("16 dims") == 2
+    assert seen[6:8] == ["8 dims", "exact"] and seen.count("16 dims") == 2
     before = out.read_bytes()
     bench(small, out)
     assert out.read_bytes() == before  # nothing is measured twice
