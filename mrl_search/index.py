@@ -28,7 +28,12 @@ from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE, Cascade
 from mrl_search.search.classify import (
-    Ballot, Learned, Vote, classify_adaptive, learn_thresholds, vote,
+    Ballot,
+    Learned,
+    Vote,
+    classify_adaptive,
+    learn_thresholds,
+    vote,
 )  # fmt: skip
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import SieveBuilder
@@ -40,7 +45,11 @@ from mrl_search.search.run import answer, default_plan
 from mrl_search.search.tune import Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
-    MANIFEST, OWN_VECTORS, Manifest, read_manifest, store_plan,
+    MANIFEST,
+    OWN_VECTORS,
+    Manifest,
+    read_manifest,
+    store_plan,
 )  # fmt: skip
 from mrl_search.store.own_vectors import inspect, item_table, stored_rows
 from mrl_search.store.rows import Ids, VectorStore

@@ -1,7 +1,11 @@
 """Small corpora with vectors that can be checked by hand, built by the real functions."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any import: tests are small, cores are few
+
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mrl_search.engines import IndexSpec
+from mrl_search.errors import Skipped
 from mrl_search.index import Index, write_indexes
 from mrl_search.progress import silent
 from mrl_search.store.collection import Heads
@@ -21,46 +26,53 @@ DIMS = (8, 16, 64)
 CLASSES = ("bird", "cat", "dog")
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What goes into a collection; `save` writes it as an index folder."""
+
+    vectors: np.ndarray  # (n, dim) of unit norm, in the stored dtype
+    items: pa.Table
+    manifest: Manifest
+    heads: Heads = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    rotation: np.ndarray | None = None
+
+    def save(self, out: Path, dims: tuple[int, ...] = (), factory: str = "Flat") -> None:
+        n, dim = self.vectors.shape
+        with CollectionWriter.open(out, dim, str(self.vectors.dtype)) as writer:
+            store = writer.write_vectors(n, [self.vectors])
+            writer.write_items(self.items)
+            writer.write_heads(self.heads)
+            writer.write_skipped(self.skipped)
+            writer.write_rotation(self.rotation)
+            made = {}
+            if dims:
+                spec = IndexSpec(dims, factory, dtype=str(self.vectors.dtype))
+                made = write_indexes(writer, store, spec, silent)
+            every = tuple(sorted({*self.manifest.dims, *dims}))
+            writer.publish(replace(self.manifest, factory=made, dims=every))
+
+
 def energy_first(rng: np.random.Generator, n: int, dim: int = 64) -> np.ndarray:
-    """(n, dim) float32 rows whose first numbers weigh most, as those of a Matryoshka model do."""
+    """(n, dim) float32 rows whose first dims weigh most, as those of a Matryoshka model do."""
     return (rng.standard_normal((n, dim)) * np.linspace(2.0, 0.2, dim) ** 2).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What an index folder is written from."""
-
-    vectors: np.ndarray
-    items: pa.Table
-    manifest: Manifest
-    heads: Heads
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.array(self.items["label"].to_pylist(), dtype=object)
-
-
-def embedding_set(
+def made_of(
     raw: np.ndarray,
     labels: list[str | None],
     hashes: list[str] | None = None,
     dtype: str = "float16",
 ) -> Rows:
-    """`raw` (n, dim) embeddings, with a linear head a prefix that scores by class means."""
+    """`raw` (n, dim) vectors with items, and linear heads that score by the mean of each class."""
     n, dim = raw.shape
     dims = tuple(d for d in DIMS if d <= dim)
-    items = pa.table(
-        {
-            "id": range(n),
-            "path": [f"pictures/{i}.jpg" for i in range(n)],
-            "label": labels,
-            "hash": hashes or [f"{i:032x}" for i in range(n)],
-            "width": [320] * n,
-            "height": [240] * n,
-            "norm": np.linalg.norm(raw, axis=1),
-        },
-        schema=ITEMS_SCHEMA,
-    )
+    columns = {
+        "id": range(n), "path": [f"pictures/{i}.jpg" for i in range(n)], "label": labels,
+        "hash": hashes or [f"{i:032x}" for i in range(n)], "width": [320] * n, "height": [240] * n,
+        "norm": np.linalg.norm(raw, axis=1),
+    }  # fmt: skip
+    items = pa.table(columns, schema=ITEMS_SCHEMA)
     heads = {}
     if all(labels):
         means = np.stack([raw[[label == c for label in labels]].mean(axis=0) for c in CLASSES])
@@ -77,7 +89,7 @@ def embedding_set(
 
 @pytest.fixture
 def fresh_accelerate() -> Iterator[None]:
-    """Reset accelerate, which keeps its settings for the life of a process."""
+    """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -94,23 +106,17 @@ def small_set() -> Rows:
     labels = [CLASSES[i % 3] for i in range(500)]
     centres = np.zeros((3, 64), dtype=np.float32)
     centres[[0, 1, 2], [0, 1, 2]] = 9
-    return embedding_set(energy_first(rng, 500) + np.tile(centres, (167, 1))[:500], labels)
+    return made_of(energy_first(rng, 500) + np.tile(centres, (167, 1))[:500], labels)
 
 
 @pytest.fixture
 def make_index(tmp_path: Path) -> Callable[..., Index]:
-    """Saves a set as an index folder and opens it."""
+    """Saves rows as an index folder and opens it."""
 
     def make(
         rows: Rows, dims: tuple[int, ...] = DIMS, factory: str = "Flat", name: str = "made"
     ) -> Index:
-        dim, dtype, spec = rows.manifest.dim, rows.manifest.dtype, IndexSpec(dims, factory)
-        with CollectionWriter.open(tmp_path / name, dim, dtype) as writer:
-            store = writer.write_vectors(len(rows.vectors), [rows.vectors])
-            writer.write_items(rows.items)
-            writer.write_heads(rows.heads)
-            kinds = write_indexes(writer, store, spec, silent)
-            writer.publish(replace(rows.manifest, factory=kinds))
+        rows.save(tmp_path / name, dims, factory)
         return Index.open(tmp_path / name)
 
     return make
@@ -124,5 +130,5 @@ def small_index(small_set: Rows, make_index: Callable[..., Index]) -> Index:
 
 @pytest.fixture
 def queries() -> np.ndarray:
-    """40 queries for `small_index`, of various lengths."""
+    """40 queries for `small_index`, of various norms."""
     return energy_first(np.random.default_rng(8), 40) + np.float32(0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Rows, embedding_set, energy_first
+from conftest import Rows, energy_first, made_of
 
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, DataError
@@ -84,7 +84,7 @@ def pairs(make: Callable[..., Corpus]) -> Corpus:
     raw[np.arange(12), np.arange(12) // 2] = 1
     raw[1::2, 7] = 0.1
     labels = ["cat", "dog", None, None, "cat", "cat", "dog", "dog", "cat", "cat", "dog", "dog"]
-    return make(embedding_set(raw, labels), dims=(8, 16), name="pairs")
+    return make(made_of(raw, labels), dims=(8, 16), name="pairs")
 
 
 def test_pairs_are_measured_as_by_hand(pairs: Corpus, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_nobody_contradicts_where_no_neighbour_has_a_label(
         *["cat"] * 8,
         *["dog"] * 8,
     ]
-    run = bench(make(embedding_set(raw, labels), dims=(8, 16)), tmp_path / "some.jsonl", QUICK_VOTE)
+    run = bench(make(made_of(raw, labels), dims=(8, 16)), tmp_path / "some.jsonl", QUICK_VOTE)
     told = run.one("mislabels")
     assert told["count"] == 1 and [(item["id"], item["says"]) for item in told["shown"]] == [
         (4, "cat")
@@ -234,7 +234,7 @@ def test_efforts_are_kept_where_a_query_is_left_out(
 
 def test_the_papers_funnel(make: Callable[..., Corpus]) -> None:
     rng = np.random.default_rng(0)
-    rows = embedding_set(energy_first(rng, 300, 256), [None] * 300)
+    rows = made_of(energy_first(rng, 300, 256), [None] * 300)
     (funnel,) = [c for c in contestants(make(rows, dims=(8, 256)), 10) if c.name == "funnel"]
     assert str(funnel.plan) == "8:200,16:100,32:50,64:25,128:10,256"
 
@@ -283,7 +283,7 @@ def test_copies_of_one_picture_help_no_other(make: Callable[..., Corpus]) -> Non
     raw = energy_first(np.random.default_rng(1), 300)
     raw[:100] = raw[0]
     hashes = ["same"] * 100 + [f"{i}" for i in range(200)]
-    corpus = make(embedding_set(raw, [None] * 300, hashes))
+    corpus = make(made_of(raw, [None] * 300, hashes))
     queries = QuerySet.of_corpus(corpus)
     ids = others(corpus, queries, "8:20,64")
     wider = search_others(
@@ -294,7 +294,7 @@ def test_copies_of_one_picture_help_no_other(make: Callable[..., Corpus]) -> Non
 
 
 def test_a_prefix_of_one_dim_has_a_plane(make: Callable[..., Corpus]) -> None:
-    rows = embedding_set(energy_first(np.random.default_rng(1), 40), [None] * 40)
+    rows = made_of(energy_first(np.random.default_rng(1), 40), [None] * 40)
     record = scatter_record(make(rows, dims=(1, 64)), 1, 0)
     assert len(record["x"]) == 40 and set(record["y"]) == {0.0} and record["variance"][1] == 0
 
@@ -313,7 +313,7 @@ def test_a_copy_in_the_corpus_is_left_out_too(make: Callable[..., Corpus]) -> No
     raw = energy_first(np.random.default_rng(1), 40)
     raw[1] = raw[0]
     hashes = ["same", "same", *(f"{i}" for i in range(38))]
-    corpus = make(embedding_set(raw, [None] * 40, hashes))
+    corpus = make(made_of(raw, [None] * 40, hashes))
     queries = QuerySet.of_corpus(corpus)
     for c in contestants(corpus, 5):
         ids = answers(corpus, queries, c, 5).ids
@@ -352,9 +352,7 @@ def test_a_copy_that_finds_nothing_does_not_find_the_last_picture(
 
 
 def test_without_labels_accuracy_is_absent(make: Callable[..., Corpus], tmp_path: Path) -> None:
-    index = make(
-        embedding_set(energy_first(np.random.default_rng(0), 60), [None] * 60), name="plain"
-    )
+    index = make(made_of(energy_first(np.random.default_rng(0), 60), [None] * 60), name="plain")
     run = bench(index, tmp_path / "plain.jsonl")
     assert all(r["vote"] is None and r["linear"] is None for r in run.of("prefix"))
     assert all(r["nearest"] is None and r["precision"] is None for r in run.of("plan"))

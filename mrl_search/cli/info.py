@@ -24,7 +24,8 @@ def info(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Measure instead what each prefix keeps, and what PCA would make it keep."
+            "--check",
+            help="Measure instead what each prefix keeps, and what PCA would make it keep.",
         ),
     ] = False,
     as_json: Json = False,
@@ -82,7 +83,12 @@ def _check(index: "Index", as_json: bool) -> None:
 
     with progress_bars(not as_json) as progress:
         found = check_prefixes(index, progress)
-    common = {"k": found.k, "shortlist": found.shortlist, "n": found.queries, "corpus": found.corpus}
+    common = {
+        "k": found.k,
+        "shortlist": found.shortlist,
+        "n": found.queries,
+        "corpus": found.corpus,
+    }
     if as_json:
         for p in found.prefixes:
             shares = {n: None if v is None else round(v, 6) for n, v in asdict(p).items()}

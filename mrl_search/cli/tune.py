@@ -36,7 +36,10 @@ def tune(
     recall: Annotated[
         float,
         typer.Option(
-            "--recall", min=0.01, max=1, help="Share of what exact search gives that a plan must give."
+            "--recall",
+            min=0.01,
+            max=1,
+            help="Share of what exact search gives that a plan must give.",
         ),
     ] = 0.99,
     objective: Annotated[
@@ -62,8 +65,7 @@ def tune(
         ),
     ] = None,
     queries: Annotated[
-        int,
-        typer.Option("--queries", min=20, help="Items of the index to search with, at most."),
+        int, typer.Option("--queries", min=20, help="Items of the index to search with, at most.")
     ] = 1000,
     max_ram: Annotated[
         str | None,
@@ -133,7 +135,9 @@ def tune(
     instance = objective is Objective.INSTANCE  # no command runs this plan by default
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
-    note(f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{options}")
+    note(
+        f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{options}"
+    )
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
@@ -156,7 +160,9 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         f"On {p.n:,} items, each without itself: {p.accuracy:.1%} right with {p.expected_dims:.0f} "
         f"dims on average, {learned.full_accuracy:.1%} with {full}."
     )
-    note(f"stored in {index.folder}\nnext: mrl-search classify IMAGE --adaptive --index {index.folder}")
+    note(
+        f"stored in {index.folder}\nnext: mrl-search classify IMAGE --adaptive --index {index.folder}"
+    )
 
 
 def _line(trial: "Trial") -> dict[str, object]:

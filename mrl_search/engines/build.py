@@ -125,7 +125,9 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
 def _untrained(dims: int, kind: str) -> faiss.Index:
     if kind == PANORAMA:
         return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
-    with _explained(f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."):
+    with _explained(
+        f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."
+    ):
         index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):
         raise ConfigError(
@@ -141,7 +143,9 @@ def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
         return index
     rows = _training_rows(index, len(store))
     x = prefix(store.rows(rows, dims), dims)
-    with _explained(f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."):
+    with _explained(
+        f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."
+    ):
         _place_centroids(index, x)
         index.train(x)
     return index

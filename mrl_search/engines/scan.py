@@ -33,7 +33,9 @@ class ScanIndex(PrefixIndex):
         if not missing:
             return scores, ids
         wider = ((0, 0), (0, missing))
-        return np.pad(scores, wider, constant_values=-np.inf), np.pad(ids, wider, constant_values=-1)
+        return np.pad(scores, wider, constant_values=-np.inf), np.pad(
+            ids, wider, constant_values=-1
+        )
 
 
 def scan(store: VectorStore, unit: NDArray[np.float32], k: int, rows: Ids | None = None) -> Found:

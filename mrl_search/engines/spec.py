@@ -48,7 +48,11 @@ class IndexSpec:
         require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
         lost = sorted(set(self.factories) - set(map(str, self.dims)))
         dims = ", ".join(map(str, self.dims))
-        require(not lost, f"--factory names {', '.join(lost)} dims, which get no index.", f"Dims: {dims}.")
+        require(
+            not lost,
+            f"--factory names {', '.join(lost)} dims, which get no index.",
+            f"Dims: {dims}.",
+        )
 
     def factory_of(self, dims: int, count: int) -> str:
         """The kind of index for one prefix of a corpus of `count` vectors."""

@@ -184,7 +184,7 @@ def learn_thresholds(
             correct[places, number] = [v.label == label for v, label in truth]
 
         def watch(number: int, stage: Stage, hits: BatchHits, at: Ids) -> NDArray[np.bool_]:
-            count(number, hits, at)  # noqa: B023 - called before the next group
+            count(number, hits, at)
             return np.zeros(len(at), dtype=bool)
 
         wide = plan.widened(extra)

@@ -23,7 +23,9 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
     ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
-COMPARABLE = "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+COMPARABLE = (
+    "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+)
 
 
 def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:

@@ -232,7 +232,9 @@ def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> Vecto
     path = Path(name)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.size:
-        raise DataError(f"The array has shape {array.shape}, not (rows, dims).", "One row a vector.")
+        raise DataError(
+            f"The array has shape {array.shape}, not (rows, dims).", "One row a vector."
+        )
     return VectorSource(name, (MemoryArray(array, path),))
 
 
