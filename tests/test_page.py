@@ -207,23 +207,6 @@ def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
         write_page(picture / "page.html", page)
 
 
-def test_a_figure_has_a_dark_twin(picture: Path, tmp_path: Path) -> None:
-    dark = tmp_path / "dark.png"
-    Image.new("RGB", (1500, 300), "black").save(dark)
-    page = render_page(
-        Page("", blocks=[Figures((Figure("Both", picture, "", dark), Figure("One", picture, "")))])
-    )
-    (source,) = _Reader(page).all("source")
-    assert source["media"] == "screen and (prefers-color-scheme: dark)"
-    assert base64.b64decode(str(source["srcset"]).partition(",")[2]) == dark.read_bytes()
-    text = render_markdown(
-        Page("", blocks=[Figures((Figure("Both", picture, "", dark),))]), "figures/"
-    )
-    assert (
-        'srcset="figures/dark.png"' in text and '<img src="figures/sheet.png" alt="Both">' in text
-    )
-
-
 def test_markdown_says_the_same_and_nothing_in_it_is_markup(picture: Path) -> None:
     text = render_markdown(
         _page([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")])
