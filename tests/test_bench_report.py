@@ -305,9 +305,9 @@ def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> N
 
 
 def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None:
-    first = replace(run, file=tmp_path / "a b.jsonl", called="a b")
+    first = replace(run, file=tmp_path / "a b.jsonl", label="a b")
     page = report_page(
-        [first, replace(run, file=tmp_path / "others.jsonl", called="others")], tmp_path
+        [first, replace(run, file=tmp_path / "others.jsonl", label="others")], tmp_path
     )
     assert [command for command, _ in page.commands] == [
         "mrl-search bench pets --out 'a b.jsonl'", "mrl-search bench pets --out others.jsonl",
@@ -353,8 +353,9 @@ def test_figures_show_their_values(run: Run, tmp_path: Path) -> None:
 def test_a_sheet_is_laid_out_from_the_thumbnails_of_its_record(run: Run, tmp_path: Path) -> None:
     (ladder,) = Sketchbook(run, tmp_path).ladders()
     with Image.open(ladder.image) as sheet:
-        reds = [p for p in sheet.convert("RGB").getdata() if p[0] > 200 and max(p[1:]) < 60]
-    assert ladder.title == "Hits of cat-7.jpg by prefix" and 2 * 5000 < len(reds) < 2 * 7000
+        pixels = np.asarray(sheet.convert("RGB"))
+    reds = ((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=2) < 60)).sum()
+    assert ladder.title == "Hits of cat-7.jpg by prefix" and 2 * 5000 < reds < 2 * 7000
     damaged = change(run, "ladder", {}, thumbnails={"cat-7.jpg": "no base64!"})
     with pytest.raises(DataError, match=r"thumbnail of cat-7\.jpg cannot be read"):
         Sketchbook(damaged, tmp_path).ladders()

@@ -305,7 +305,7 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
     for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY)):
         with pytest.raises(ConfigError, match="nothing to plot"):
             draw([], tmp_path / "a.png")
-        with pytest.raises(ConfigError, match="not a name for a plot"):
+        with pytest.raises(ConfigError, match="not the name of a plot"):
             draw(points, tmp_path / "a.svg")
         with pytest.raises(MrlSearchError, match="cannot be written"):
             draw(points, tmp_path / "new" / "a.png" / "b.png")
@@ -315,7 +315,7 @@ def test_plans_stand_where_their_time_and_value_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Axes] = []
-    monkeypatch.setattr(module, "save", lambda figure, axes, out, theme: drawn.append(axes))
+    monkeypatch.setattr(module, "_save", lambda figure, axes, out: drawn.append(axes))
     points = [
         PlanPoint("slow", 2.0, 0.99, best=True, chosen=True), PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
         PlanPoint("quick", 0.5, 0.9, best=True, chosen=False),

@@ -146,7 +146,7 @@ def test_the_command_shows_a_table_and_json(small_index: Index) -> None:
     assert (
         shown.exit_code == 0
         and "PCA recall@10" in shown.stdout
-        and "200 of 500 rows asked" in shown.stderr
+        and "n = 200 of 500 rows" in shown.stderr
     )
     told = CliRunner().invoke(app, ["info", str(small_index.folder), "--check", "--json"])
     lines = [json.loads(line) for line in told.stdout.splitlines()]

@@ -13,7 +13,6 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.measure.environment import same_machine
 from mrl_search.measure.records import Run, unpack
 from mrl_search.metrics import mcnemar_exact
-from mrl_search.search.timing import median_ms
 
 __all__ = ["ALPHA", "Comparison", "Difference", "check_same_queries", "compare"]
 
@@ -141,7 +140,7 @@ def _times(new: Run, base: Run, tolerance: float) -> Iterator[Difference]:
         name = plan["name"]
         rounds = [[r["ms"] for r in run.of("latency", plan=name)] for run in (base, new)]
         if all(rounds):
-            old, now = (float(np.median(median_ms(ms))) for ms in rounds)
+            old, now = (float(np.median(np.median(ms, axis=0))) for ms in rounds)
             yield Difference(name, "p50 ms", old, now, None, now > (1 + tolerance) * old)
 
 

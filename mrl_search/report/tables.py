@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from mrl_search.measure.contestants import BRUTE
 from mrl_search.measure.records import Record, Run
 from mrl_search.metrics import Share, wilson_interval
 from mrl_search.report.page import Table
@@ -198,11 +197,12 @@ def headline_table(run: Run) -> Table:
     """One small table: prefixes and plans with accuracy, recall and speed."""
     k = _k(run)
     rows = [(f"{r['dims']} dims", single_of(run, r["dims"]), r["vote"]) for r in _prefixes(run)]
-    rows += [
-        (f"{p['name']}, {p['plan']}" if not p["exact"] else p["name"], p, None)
-        for p in run.of("plan")
-        if p["dims"] is None and p["name"] != BRUTE
-    ]
+    fastest = baseline(run)
+    for p in run.of("plan", dims=None):
+        if not p["exact"]:
+            rows.append((f"{p['name']}, {p['plan']}", p, None))
+        elif fastest and p["name"] == fastest[0]:
+            rows.append((p["name"], p, None))
     cells = []
     for name, plan, vote in rows:
         t = times_of(run, plan["name"]) if plan else None

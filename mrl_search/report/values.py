@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from mrl_search.measure.compare import ALPHA
 from mrl_search.measure.records import Record, Run, unpack
 from mrl_search.metrics import Share, exact_interval, mcnemar_exact
-from mrl_search.search.timing import median_ms
 
 __all__ = [
     "Enough", "Timing", "baseline", "dims_of", "enough", "precision_of", "rate_of", "recall_of",
@@ -88,7 +87,7 @@ def times_of(run: Run, name: str) -> Timing | None:
     rounds = run.of("latency", plan=name)
     if not rounds:
         return None
-    each = median_ms([r["ms"] for r in rounds])
+    each = np.median([r["ms"] for r in rounds], axis=0)
     n, p50 = len(each), float(np.median(each))
     p95 = float(np.percentile(each, 95)) if n >= 20 else None
     p99 = float(np.percentile(each, 99)) if n >= 100 else None
