@@ -79,9 +79,9 @@ def build_index(
         ),
     ] = None,
 ) -> None:
-    """Embed the pictures of SRC, or take its vectors, and index every prefix.
+    """Index pictures, or vectors of your own, at every prefix.
 
-    A stopped build continues where it was.
+    Pictures are embedded by a model. A stopped build continues where it was.
     """
     from mrl_search.store.vector_files import holds_vectors
 

@@ -54,7 +54,7 @@ def classify(
     ids: Ids = None,
     as_json: Json = False,
 ) -> None:
-    """Classify IMAGE by a vote of its nearest neighbours in an index."""
+    """Classify IMAGE by a vote of its nearest neighbours."""
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model)

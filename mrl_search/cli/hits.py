@@ -29,7 +29,8 @@ def hit_lines(
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
         line: dict[str, object] = {
-            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label, "path": h.path,
+            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label,
+            "path": h.path,
         }  # fmt: skip
         if explanation is not None:
             ranks, scores = (

@@ -101,7 +101,7 @@ def _check(index: "Index", as_json: bool) -> None:
     recall = f"recall@{found.k}"
     show_table(("dims", "energy", recall, "PCA energy", f"PCA {recall}"), rows, str(index.folder))
     note(
-        f"{recall}: share of the true neighbours in a shortlist of {found.shortlist} on the prefix, "
+        f"{recall}: share of the true neighbours in a shortlist of {found.shortlist} by prefix, "
         f"re-ranked at full length; n = {found.queries} of {found.corpus:,} rows"
     )
     rotated = index.corpus.collection.transform.rotation is not None

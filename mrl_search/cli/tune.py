@@ -77,7 +77,7 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the cheapest plan of an index that finds enough, and store it.
+    """Find the cheapest plan that is good enough, and store it.
 
     query and classify run the stored plan by default.
     """
@@ -136,7 +136,8 @@ def tune(
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
     note(
-        f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{options}"
+        f"stored in {index.folder}\n"
+        f"next: mrl-search {command} IMAGE --index {index.folder}{options}"
     )
 
 
@@ -161,7 +162,8 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         f"dims on average, {learned.full_accuracy:.1%} with {full}."
     )
     note(
-        f"stored in {index.folder}\nnext: mrl-search classify IMAGE --adaptive --index {index.folder}"
+        f"stored in {index.folder}\n"
+        f"next: mrl-search classify IMAGE --adaptive --index {index.folder}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and any other FAISS kind."""
+"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and other kinds."""
 
 from typing import Any
 
@@ -11,6 +11,8 @@ from mrl_search.engines.base import Found, Mask, PrefixIndex
 __all__ = ["FAISS", "FlatIndex", "inner_index", "selector", "wrapped"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
+MORE = 1.1  # times the answers that a random filter leaves: asked for, so that enough remain
+WIDEST = 16  # times k: a filter that leaves fewer is given to FAISS
 
 
 class FlatIndex(PrefixIndex):
@@ -29,9 +31,24 @@ class FlatIndex(PrefixIndex):
     ) -> Found:
         if mask is None:
             return self._index.search(x, k)  # type: ignore[no-any-return]
+        wide = round(MORE * k * self.count / max(1, mask.count)) + k
+        if not self.exact or wide > WIDEST * k:
+            return self._selected(x, k, mask)
+        # asking for more and dropping what is excluded is three times as fast as a selector
+        scores, ids = self._index.search(x, min(wide, self.count))
+        excluded = ~mask.allowed[ids]
+        order = excluded.argsort(axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        short = np.flatnonzero(np.take_along_axis(excluded, order[:, -1:], axis=1)[:, 0])
+        if len(short):
+            found[0][short], found[1][short] = self._selected(x[short], k, mask)
+        return found
+
+    def _selected(self, x: NDArray[np.float32], k: int, mask: Mask) -> Found:
         if "flat" not in mask.cache:
             mask.cache["flat"] = FAISS.SearchParameters(sel=selector(mask))
-        return self._index.search(x, k, params=wrapped(self._index, mask.cache["flat"]))  # type: ignore[no-any-return]
+        parameters = wrapped(self._index, mask.cache["flat"])
+        return self._index.search(x, k, params=parameters)  # type: ignore[no-any-return]
 
 
 def inner_index(index: faiss.Index) -> Any:  # noqa: ANN401 - SWIG

@@ -1,4 +1,4 @@
-"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer that knows its item."""
+"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

@@ -334,7 +334,7 @@ def _middles(
 
 
 def _promising(trials: list[Trial]) -> list[Trial]:
-    """Plans worth timing: those that reach the target, and for each start the last that does not."""
+    """Plans worth timing: those that reach the target, and each start's last one that does not."""
     short: dict[tuple[int, int, int], Trial] = {}
     for trial in trials:
         if not trial.reached:

@@ -1,4 +1,4 @@
-"""A collection at rest: vectors, the items they stand for, and the manifest that says what made them.
+"""A collection at rest: vectors, the items they stand for, and what made them.
 
 Opening maps the vectors and reads the manifest; a column of items is read when it is first used.
 Neither torch nor FAISS is needed, not even for the accuracy of linear heads.
