@@ -82,7 +82,7 @@ def _check(index: "Index", as_json: bool) -> None:
     from mrl_search.measure.prefixes import advice, check_prefixes
 
     with progress_bars(not as_json) as progress:
-        found = check_prefixes(index, progress)
+        found = check_prefixes(index.corpus, progress)
     common = {
         "k": found.k,
         "shortlist": found.shortlist,
