@@ -1,244 +1,583 @@
-"""Building an index of pictures, and searching it with pictures."""
+"""`Index`, the facade: open a collection and ask it, or build one.
 
-import io
-import json
-import os
+Everything else stands below it: the command line, the page and measurements are built on `Index`.
+"""
+
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Lock
+from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
-import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.encoders.embed import embed, embed_pictures, first_change
-from mrl_search.engines import Index, add_prefix_indexes, check_factories
-from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import BrokenImage, DataError, IndexFolderError, Skipped
-from mrl_search.files import PROGRESS, building_folder, claim, publish, write_atomically, writing
+from mrl_search.engines import IndexSpec, build_indexes, check_kinds, kernels
+from mrl_search.engines.spec import FLAT_UP_TO
+from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, Skipped
+from mrl_search.files import refuse_existing
+from mrl_search.images.decode import to_rgb
+from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
-from mrl_search.search import search
+from mrl_search.search.cascade import GIVE, Cascade
+from mrl_search.search.classify import (
+    Ballot,
+    Learned,
+    Vote,
+    classify_adaptive,
+    learn_thresholds,
+    vote,
+)  # fmt: skip
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.exact.sieve import SieveBuilder
+from mrl_search.search.filters import mask_of
 from mrl_search.search.plan import Plan
-from mrl_search.search.results import BatchHits, Queries
-from mrl_search.store.items import ITEMS_SCHEMA, write_items
-from mrl_search.store.manifest import VECTORS, Manifest, write_manifest
-from mrl_search.store.rows import write_heads, write_skipped
-from mrl_search.vectors import check_dims, l2_normalize
+from mrl_search.search.request import SearchRequest
+from mrl_search.search.results import BatchHits, Hits, Queries
+from mrl_search.search.run import answer, default_plan
+from mrl_search.search.tune import Goal, Tuned, queries_to_tune, tune
+from mrl_search.store.items import Items
+from mrl_search.store.manifest import (
+    MANIFEST,
+    OWN_VECTORS,
+    Manifest,
+    read_manifest,
+    store_plan,
+)  # fmt: skip
+from mrl_search.store.own_vectors import inspect, item_table, stored_rows
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.transform import Transform, check_rotatable
+from mrl_search.store.vector_files import VectorSource, open_vectors, vectors_in_memory
+from mrl_search.store.writer import CollectionWriter
+from mrl_search.vectors import check_dims, default_dims
 
-__all__ = ["Answers", "build_index", "embed_queries", "search_images"]
+__all__ = ["Index", "Query", "newest_index", "write_indexes"]
 
-COPIED = 256  # pictures in memory at once
-COMMIT = 16  # batches between two commits of the progress
-LOG = "items.jsonl"
+PICTURES = 256  # in memory at once
+SHORTLIST = 200  # of adaptive classification: so many, or 20 times k
+USES = {"recall": "query", "class": "classify", "instance": "instance"}
+
+Query: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
+"""A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; or a vector (dim,)."""
 
 
-def build_index(
-    source: Source | str,
-    encoder: Encoder,
-    out: str | Path,
-    spec: IndexSpec | None = None,
-    progress: Progress = silent,
-) -> Index:
-    """Embed the images of `source` and build the prefix indexes of `spec` over them, in the new folder `out`.
+class Index:
+    """A collection of pictures or vectors that can be searched. Safe to use from several threads.
 
-    An unfinished build of the same images by the same encoder is continued. `spec` defaults to the encoder's dims, each with the kind of
-    index that suits so many images.
+    Args:
+        corpus: the opened index folder.
+        model: the model that embeds queries; default: the one that built the index.
 
-    Raises:
-        IndexFolderError: `out` exists, or is being built by another process.
-        ConfigError: a dim that the encoder does not have.
-        DataError: there is nothing in `source` that can be read.
+    Example:
+        >>> import numpy as np
+        >>> rows = np.random.default_rng(0).standard_normal((100, 32)).astype("float32")
+        >>> index = Index.from_vectors(rows)
+        >>> hits = index.search(rows[7], k=3)
+        >>> hits[0].id, round(hits[0].score, 3)
+        (7, 1.0)
     """
-    if isinstance(source, str):
-        source = open_source(source)
-    out = Path(out).expanduser()
-    spec = spec or IndexSpec(dims=encoder.dims)
-    dim = encoder.dims[-1]
-    spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
-    check_factories(spec, len(source.paths))
-    building = building_folder(out)
-    with claim(building):
-        count = _embed_into(
-            source,
-            encoder,
-            building,
-            spec.dtype,
-            lambda done, total: progress("embedding", done, total),
-        )
-        factory = add_prefix_indexes(
-            building, spec, lambda d, done, total: progress(f"indexing {d} dims", done, total)
-        )
-        manifest = Manifest(
-            encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims, count=count, dtype=spec.dtype,
-            source=source.name, model=encoder.model, classes=encoder.heads.classes, unit_heads=encoder.heads.unit, factory=factory,
-        )  # fmt: skip
-        write_manifest(building, manifest)
-        publish(building, out)
-        for name in (LOG, PROGRESS):  # only an unfinished build needs them
-            (out / name).unlink(missing_ok=True)
-    return Index.open(out)
 
+    def __init__(self, corpus: Corpus, model: str | Encoder | None = None) -> None:
+        self.corpus = corpus
+        self._model = model
+        self._lock = Lock()
+        self._encoder: Encoder | None = None
 
-def embed_queries(index: Index, encoder: Encoder, paths: Sequence[str | Path]) -> Queries:
-    """Embed image files to search `index` with; one that cannot be read is skipped.
+    @classmethod
+    def open(cls, folder: str | Path, model: str | Encoder | None = None) -> Self:
+        """Open an index folder.
 
-    Raises:
-        IndexFolderError: the index was built with another model.
-    """
-    index.check_encoder(encoder.fingerprint)
-    start = time.perf_counter()
-    rows, good, skipped = [np.empty((0, index.dim), dtype=np.float32)], [], []
-    names = [str(path) for path in paths]
-    for first in range(0, len(names), COPIED):
-        pictures = []
-        for path in names[first : first + COPIED]:
-            try:
-                pixels, _ = encoder.preprocessing.decode(read_path(path))
-            except BrokenImage as error:
-                skipped.append(Skipped(path, error.message))
-                continue
-            pictures.append(pixels)
-            good.append(path)
-        if pictures:
-            rows.append(index.to_space(embed_pictures(encoder, np.stack(pictures))))
-    return Queries(good, np.concatenate(rows), tuple(skipped), (time.perf_counter() - start) * 1e3)
+        Args:
+            folder: where it is.
+            model: the model that built the index, if it is no longer where it was.
 
+        Raises:
+            IndexFolderError: not an index, unfinished, newer, or with a damaged file.
+        """
+        return cls(Corpus.open(Path(folder).expanduser()), model)
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Answers:
-    """What a search with image files gave: `hits[i]` belongs to `paths[i]`; times in milliseconds for all of them together."""
+    @classmethod
+    def build(
+        cls,
+        source: Source | str | Path,
+        out: str | Path,
+        *,
+        model: str | Encoder = "bundled",
+        spec: IndexSpec | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Embed the pictures of `source` and index every prefix, in the new folder `out`.
 
-    paths: list[str]
-    hits: BatchHits
-    skipped: Sequence[Skipped]
-    embed_ms: float
-    search_ms: float
+        An unfinished build of the same pictures by the same model is continued.
 
+        Args:
+            source: a folder of pictures, a data set on disk, `hub:OWNER/NAME`, or an open source.
+            out: the new index folder.
+            model: `bundled`, a run folder, `torchvision:NAME`, or an encoder.
+            spec: prefixes, kinds of index and dtype; default: all prefixes of the model.
+            progress: called with what is being done, how far, and of how much.
 
-def search_images(
-    index: Index,
-    encoder: Encoder,
-    paths: Sequence[str | Path],
-    plan: Plan,
-    allowed: NDArray[np.int64] | None = None,
-) -> Answers:
-    """Search `index` with image files; one that cannot be read is skipped. Only the ids `allowed` may be answers, if they are given.
+        Raises:
+            ConfigError: a prefix that the model does not have, or an unknown kind of index.
+            DataError: nothing in `source` can be read.
+            IndexFolderError: `out` exists, or another process builds it.
+            ModelError: there is no such model.
+        """
+        from mrl_search.encoders.embed import embed, first_change
 
-    Raises:
-        IndexFolderError: the index was built with another model.
-        ConfigError: the plan names a dim that the index does not have.
-    """
-    for d in plan.dims:
-        index.check_dims(d)
-    queries = embed_queries(index, encoder, paths)
-    start = time.perf_counter()
-    hits = search(index, queries.rows, plan, allowed)
-    return Answers(
-        queries.names,
-        hits,
-        queries.skipped,
-        queries.embed_ms or 0.0,
-        (time.perf_counter() - start) * 1e3,
-    )
+        out = Path(out).expanduser()
+        refuse_existing(out.resolve())
+        encoder = _encoder_of(model)
+        source = open_source(str(source)) if isinstance(source, str | Path) else source
+        dim = encoder.dims[-1]
+        spec = spec or IndexSpec(dims=encoder.dims)
+        spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
+        check_kinds(spec, len(source.paths))
+        total = len(source.paths)
+        job = [encoder.fingerprint, source.name, *source.paths]
+        with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
+            checked = lambda done, n: progress("checking", done, n)  # noqa: E731
+            writer.keep(first_change(source, encoder, writer.entries, checked))
+            for batch in embed(source, encoder, start=writer.read):
+                writer.append(batch.rows, [_entry(e) for e in batch.entries])
+                progress("embedding", writer.read, total)
+            store = writer.finish_rows(source.name)
+            writer.write_heads(encoder.heads.weights)
+            factory = write_indexes(writer, store, spec, progress)
+            writer.publish(Manifest(
+                encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims,
+                count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
+                classes=encoder.heads.classes, unit_heads=encoder.heads.unit, factory=factory,
+            ))  # fmt: skip
+        return cls.open(out, model)
 
+    @classmethod
+    def from_vectors(
+        cls,
+        vectors: VectorSource | NDArray[np.floating] | str | Path,
+        out: str | Path | None = None,
+        *,
+        items: str | Path | None = None,
+        rotate: str | None = None,
+        spec: IndexSpec | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Index vectors of your own.
 
-# Temporary: store/writer.py replaces everything below.
+        Args:
+            vectors: an (n, dim) array, or where they are on disk (see `open_vectors`).
+            out: the new index folder; default: a temporary one, removed with this object.
+            items: a Parquet file with one row a vector: path, label, and any other columns.
+            rotate: `pca` stores vectors along their principal axes, so that a prefix keeps as much
+                as it can; default: as they are.
+            spec: prefixes, kinds of index and dtype; default: 8, 16, 32, … dims.
+            progress: called with what is being done, how far, and of how much.
 
+        Raises:
+            ConfigError: a prefix longer than the vectors, or an unknown rotation or kind of index.
+            DataError: vectors or items that cannot be used.
+            IndexFolderError: `out` exists, or another process builds it.
+        """
+        temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
+        out = Path(temporary or "") / "index" if out is None else Path(out).expanduser()
+        try:
+            refuse_existing(out.resolve())
+            source = _vector_source(vectors)
+            dim = source.dim
+            spec = spec or IndexSpec(dims=default_dims(dim))
+            spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
+            check_kinds(spec, source.count)
+            if rotate not in (None, "pca"):
+                raise ConfigError(f"There is no rotation {rotate!r}; there is pca.")
+            if rotate:
+                check_rotatable(dim)
+            found = inspect(source, bool(rotate), progress)
+            transform = Transform(dim, dim, found.rotation)
+            table = item_table(source, items, found)
+            with CollectionWriter.open(out, dim, spec.dtype) as writer:
+                rows = stored_rows(source, transform, progress)
+                store = writer.write_vectors(source.count, rows)
+                writer.write_items(table)
+                writer.write_rotation(found.rotation)
+                factory = write_indexes(writer, store, spec, progress)
+                writer.publish(Manifest(
+                    encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
+                    count=source.count, dtype=spec.dtype, source=source.name, model="",
+                    factory=factory,
+                ))  # fmt: skip
+            index = cls.open(out)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True) if temporary else None
+            raise
+        if temporary:
+            weakref.finalize(index, shutil.rmtree, temporary, ignore_errors=True)
+        return index
 
-def _embed_into(
-    source: Source, encoder: Encoder, folder: Path, dtype: str, progress: Callable[[int, int], None]
-) -> int:
-    """Embed `source` into the building folder `folder`, or continue there; return the row count."""
-    dim, total = encoder.dims[-1], len(source.paths)
-    job_text = "\n".join([encoder.fingerprint, dtype, source.name, *source.paths])
-    job = xxhash.xxh3_128_hexdigest(job_text.encode(errors="surrogateescape"))
-    header = _npy_header(0, dim, dtype)
-    row_bytes = dim * np.dtype(dtype).itemsize
-    log, vectors = folder / LOG, folder / VECTORS
-    lines: list[bytes] = []
-    if (folder / PROGRESS).exists():
-        state = json.loads((folder / PROGRESS).read_text())
-        if state["job"] != job:
-            raise IndexFolderError(
-                f"{folder} holds an unfinished run of other images, another model, or another"
-                " --dtype.",
-                f"Remove {folder}, or choose another --out.",
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.folder)!r}, {len(self):,} items, dims {self.dims})"
+
+    @property
+    def folder(self) -> Path:
+        """The index folder."""
+        return self.corpus.folder
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Prefix lengths that can begin a plan, ascending."""
+        return self.corpus.dims
+
+    @property
+    def items(self) -> Items:
+        """The items: paths, labels and other columns."""
+        return self.corpus.items
+
+    @property
+    def manifest(self) -> Manifest:
+        """What made the index."""
+        return self.corpus.manifest
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model that embeds queries, loaded when first used.
+
+        Raises:
+            IndexFolderError: an index of own vectors, or of another model.
+            ModelError: the model cannot be opened.
+        """
+        self.corpus.check_takes_images()
+        with self._lock:
+            if self._encoder is None:
+                encoder = _encoder_of(self._model or self.manifest.model)
+                self.corpus.check_encoder(encoder.fingerprint)
+                self._encoder = encoder
+            return self._encoder
+
+    def warm(self) -> None:
+        """Load the compiled kernels and all prefix indexes now, as a server wants."""
+        kernels.load()
+        for dims in self.dims:
+            self.corpus.prefix_index(dims)
+
+    def embed(self, queries: Sequence[Query], *, skip_broken: bool = False) -> Queries:
+        """Pictures and vectors as queries in the space of the index.
+
+        Args:
+            queries: pictures to embed, or vectors as the model or the user gives them.
+            skip_broken: leave out pictures that cannot be read, and list them in `skipped`.
+
+        Raises:
+            DataError: a picture that cannot be read, or a vector that does not fit.
+            IndexFolderError: pictures for an index of own vectors, or of another model.
+        """
+        from mrl_search.encoders.embed import embed_pictures
+
+        vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
+        if vectors:
+            if len(vectors) < len(queries):
+                raise DataError("Pictures and vectors cannot be mixed in one search.")
+            rows = self.corpus.to_space(np.stack(vectors))
+            return Queries([f"vector {i}" for i in range(len(rows))], rows)
+        encoder = self.encoder
+        start = time.perf_counter()
+        names: list[str] = []
+        parts = [np.empty((0, self.corpus.dim), np.float32)]
+        skipped: list[Skipped] = []
+        for first in range(0, len(queries), PICTURES):
+            pixels = []
+            for number, query in enumerate(queries[first : first + PICTURES], first):
+                name = str(query) if isinstance(query, str | Path) else f"picture {number}"
+                try:
+                    pixels.append(_pixels(query, encoder))
+                    names.append(name)
+                except BrokenImage as error:
+                    if not skip_broken:
+                        raise DataError(f"{name}: {error.message}", error.hint) from error
+                    skipped.append(Skipped(name, error.message))
+            if pixels:
+                parts.append(self.corpus.to_space(embed_pictures(encoder, np.stack(pixels))))
+        ms = (time.perf_counter() - start) * 1e3
+        return Queries(names, np.concatenate(parts), tuple(skipped), ms)
+
+    @overload
+    def search(
+        self, query: str | Path | bytes | Image.Image, k: int = ..., *,
+        plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
+        cutoff: float | None = ..., explain: bool = ...,
+    ) -> Hits: ...  # fmt: skip
+
+    @overload
+    def search(
+        self, query: list[Any] | tuple[Any, ...], k: int = ..., *,
+        plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
+        cutoff: float | None = ..., explain: bool = ...,
+    ) -> BatchHits: ...  # fmt: skip
+
+    @overload
+    def search(
+        self, query: NDArray[Any], k: int = ..., *,
+        plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
+        cutoff: float | None = ..., explain: bool = ...,
+    ) -> Any: ...  # noqa: ANN401 # fmt: skip
+
+    def search(
+        self, query: Query | Sequence[Query], k: int = 10, *, plan: Plan | str | int = Plan.AUTO,
+        where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: float | None = None,
+        explain: bool = False,
+    ) -> Hits | BatchHits:  # fmt: skip
+        """The `k` items most like a picture or vector.
+
+        Args:
+            query: one picture or vector (see `Query`), which gives `Hits`; or a list of them, an
+                (n, dim) array, or (n, h, w, 3) pixels, which give `BatchHits`.
+            k: answers wanted.
+            plan: how to search: a `Plan`, text such as `8:200,64:50,1024`, or one prefix length.
+            where: conditions on columns, such as `label=cat`.
+            ids: rows that may be answers.
+            cutoff: smallest cosine of an answer.
+            explain: whether `BatchHits.explanation` has rank and score at every prefix.
+
+        Raises:
+            ConfigError: a plan that this index cannot run, or a condition it does not understand.
+            DataError: a query that cannot be read, or no item that meets the conditions.
+        """
+        conditions = (where,) if isinstance(where, str) else tuple(where)
+        request = SearchRequest(Plan.of(plan), k, conditions, ids, cutoff, explain)
+        single = _is_single(query)
+        queries = self.embed([query] if single else list(query))  # type: ignore[list-item,arg-type]
+        hits = answer(self.corpus, queries.rows, request)
+        return hits[0] if single else hits
+
+    def answer(self, queries: Queries, request: SearchRequest) -> BatchHits:
+        """Answer a request for queries that are embedded already."""
+        return answer(self.corpus, queries.rows, request)
+
+    def classify(
+        self, query: Query | Sequence[Query], k: int = 20, *, plan: Plan | str | int = Plan.AUTO,
+        where: str | Sequence[str] = (), ids: Ids | None = None, ballot: Ballot | None = None,
+        adaptive: bool = False,
+    ) -> Any:  # noqa: ANN401 # fmt: skip
+        """The label that the `k` nearest items vote for: a `Vote`, or a list for several queries.
+
+        Args:
+            query: as for `search`.
+            k: neighbours that vote.
+            plan: as for `search`; `auto` is the plan that was tuned for `class`.
+            where: as for `search`.
+            ids: as for `search`.
+            ballot: how they vote; default: softmax weights.
+            adaptive: stop at the prefix where the vote is sure (see `Index.tune`).
+
+        Raises:
+            ConfigError: as `search`; or `adaptive` without thresholds.
+            DataError: as `search`; or no item has a label.
+        """
+        single = _is_single(query)
+        conditions = (where,) if isinstance(where, str) else tuple(where)
+        request = SearchRequest(Plan.of(plan), k, conditions, ids)
+        queries = self.embed([query] if single else list(query))  # type: ignore[list-item,arg-type]
+        votes = self.votes(queries, request, ballot, adaptive=adaptive)
+        return votes[0] if single else votes
+
+    def votes(
+        self, queries: Queries, request: SearchRequest, ballot: Ballot | None = None, *,
+        adaptive: bool = False,
+    ) -> list[Vote]:  # fmt: skip
+        """Classify queries that are embedded already."""
+        ballot = replace(ballot or Ballot(), k=request.k)
+        labels = self.corpus.collection.labels
+        if adaptive:
+            plan, cascade = self._thresholds(request, ballot)
+            mask = mask_of(self.items, request.where, request.ids)
+            return classify_adaptive(self.corpus, queries.rows, plan, cascade, ballot, mask)
+        if request.plan == Plan.AUTO:
+            request = replace(request, plan=default_plan(self.corpus, request.k, "classify"))
+        return vote(answer(self.corpus, queries.rows, request), labels, ballot)
+
+    def tune(
+        self,
+        goal: str | Goal = "recall",
+        target: float = 0.99,
+        *,
+        k: int | None = None,
+        queries: int = 1000,
+        max_ram: int | None = None,
+        progress: Progress = silent,
+    ) -> Tuned:
+        """Find the cheapest plan that keeps `target` of what exact search gives, and store it.
+
+        `search` and `classify` then use it by default.
+
+        Args:
+            goal: `recall` (the nearest neighbours), `class` (the right label), or a `Goal`.
+            target: share of what exact search gives.
+            k: answers wanted; default: 10, for `class` 20.
+            queries: items of the index to search with, drawn with a fixed seed.
+            max_ram: bytes that the first stage may keep in memory.
+            progress: called with what is being done, how far, and of how much.
+
+        Raises:
+            ConfigError: an unknown goal, or no plan reaches the target.
+            DataError: too few items, or no labels.
+        """
+        if isinstance(goal, str):
+            rows = queries_to_tune(self.corpus, queries)
+            if goal not in ("recall", "class"):
+                raise ConfigError(f"goal is {goal!r}; it must be recall or class.")
+            make = Goal.recall if goal == "recall" else Goal.votes
+            goal = make(self.corpus, rows, k or (10 if goal == "recall" else 20))
+        found = tune(self.corpus, goal, target, max_ram, progress)
+        self._store(USES[goal.name], {
+            "plan": str(found.chosen.plan), "objective": goal.name, "target": target, "k": goal.k,
+            "value": found.held_out, "ci95": list(found.interval), "n": found.n,
+            "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,
+            "ram_bytes": found.chosen.ram,
+        })  # fmt: skip
+        return found
+
+    def learn_thresholds(
+        self, k: int = 20, give: float = GIVE, *, plan: Plan | str | None = None,
+        ballot: Ballot | None = None,
+    ) -> Learned:  # fmt: skip
+        """Learn when adaptive classification may stop, and store it for `classify`.
+
+        Args:
+            k: neighbours that vote.
+            give: share of all answers that stopping early may lose.
+            plan: stages to stop after; default: every prefix, with a shortlist of 200 or 20 k.
+            ballot: how they vote.
+
+        Raises:
+            ConfigError: a plan with one stage.
+            DataError: too few labelled items.
+        """
+        ladder = Plan.ladder(self.dims, max(SHORTLIST, 20 * k)) if len(self.dims) > 1 else None
+        chosen = ladder if plan is None else Plan.of(plan)
+        if chosen is None:
+            raise ConfigError("This index has one prefix: there is nothing to stop before.")
+        ballot = replace(ballot or Ballot(), k=k)
+        learned = learn_thresholds(self.corpus, chosen, ballot, give, self._held_out())
+        self._store("adaptive", {
+            "plan": str(chosen), "give": give, "thresholds": list(learned.cascade.thresholds),
+            **asdict(ballot), **asdict(learned.point), "full_accuracy": learned.full_accuracy,
+        })  # fmt: skip
+        return learned
+
+    def _thresholds(self, request: SearchRequest, ballot: Ballot) -> tuple[Plan, Cascade]:
+        """The stored plan and thresholds of adaptive classification."""
+        stored: Any = self.manifest.plans.get("adaptive")
+        learn = f"mrl-search tune {self.folder} --objective adaptive -k {ballot.k}"
+        if not isinstance(stored, Mapping) or "thresholds" not in stored:
+            raise ConfigError(f"{self.folder} has no thresholds.", f"Learn them with: {learn}")
+        now = {**asdict(ballot), "plan": str(request.plan)}
+        wanted = {name: stored.get(name) for name in asdict(ballot)} | {"plan": stored["plan"]}
+        if request.plan == Plan.AUTO:
+            now["plan"] = stored["plan"]
+        if now != wanted:
+            name = next(key for key in now if now[key] != wanted[key])
+            raise ConfigError(
+                f"The thresholds of {self.folder} are for {name} {wanted[name]}, not {now[name]}.",
+                f"Learn others with: {learn}",
             )
-        if state["read"]:
-            lines = log.read_bytes()[: state["log_bytes"]].splitlines(keepends=True)
-            entries = [json.loads(line) for line in lines]
-            lines = lines[: first_change(source, encoder, entries, progress)]
-    kept = sum("reason" not in json.loads(line) for line in lines)
-    if not vectors.exists() or vectors.stat().st_size < len(header) + kept * row_bytes:
-        lines, kept = [], 0
-    for left in folder.iterdir():  # of a stopped run, which may have had another spec
-        if left.name not in {VECTORS, LOG, PROGRESS}:
-            left.unlink()
+        plan = Plan.parse(stored["plan"])
+        return plan, Cascade(plan.dims, tuple(map(float, stored["thresholds"])))
 
-    def commit() -> None:
-        state = {"job": job, "read": read, "kept": kept, "log_bytes": log_bytes}
-        with write_atomically(folder / PROGRESS) as part:
-            part.write_text(json.dumps(state))
+    def _held_out(self) -> Ids | None:
+        """Items that the model was not trained on, where that is known."""
+        from mrl_search.errors import ModelError
+        from mrl_search.training.parts import held_out_rows
 
-    read, log_bytes = len(lines), sum(map(len, lines))
-    commit()  # before the files are truncated
-    vectors.touch()
-    log.touch()
-    with vectors.open("r+b") as vectors_file, log.open("r+b") as log_file:
-        vectors_file.write(header)
-        for file, size in ((vectors_file, len(header) + kept * row_bytes), (log_file, log_bytes)):
-            file.truncate(size)
-            file.seek(size)
-        for number, batch in enumerate(embed(source, encoder, read), 1):
-            norms = iter(np.linalg.norm(batch.rows, axis=1).tolist())
-            new = [
-                asdict(e)
-                if isinstance(e, Skipped)
-                else {
-                    name: getattr(e, name) for name in ("path", "label", "hash", "width", "height")
-                }
-                | {"norm": next(norms)}
-                for e in batch.entries
-            ]
-            with writing(vectors):
-                vectors_file.write(l2_normalize(batch.rows).astype(dtype).tobytes())
-                log_file.write("".join(json.dumps(entry) + "\n" for entry in new).encode())
-                read, kept = read + len(new), kept + len(batch.rows)
-                if number % COMMIT == 0 or read == total:
-                    for file in (vectors_file, log_file):
-                        file.flush()
-                        os.fsync(file.fileno())
-                    log_bytes = log_file.tell()
-                    commit()
-            progress(read, total)
-        vectors_file.seek(0)
-        vectors_file.write(_npy_header(kept, dim, dtype))
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    skipped = tuple(Skipped(**entry) for entry in entries if "reason" in entry)
-    if not kept:
-        shutil.rmtree(folder)
-        raise DataError(
-            f"No image of {source.name} can be read; the first: {skipped[0].path}:"
-            f" {skipped[0].reason}.",
-            "Look at the files.",
-        )
-    good = [entry for entry in entries if "reason" not in entry]
-    items = [{"id": i, **entry} for i, entry in enumerate(good)]
-    write_items(folder, pa.Table.from_pylist(items, ITEMS_SCHEMA))
-    write_heads(folder, encoder.heads.weights)
-    write_skipped(folder, skipped)
-    return kept
+        if self.manifest.own_vectors:
+            return None
+        collection = self.corpus.collection
+        try:
+            encoder = self.encoder
+        except ModelError:  # the model is gone; its vectors can be used all the same
+            return None
+        return held_out_rows(collection.labels.tolist(), collection.hashes.tolist(), encoder)
+
+    def _store(self, use: str, plan: Mapping[str, object]) -> None:
+        store_plan(self.folder, use, plan)
+        collection = replace(self.corpus.collection, manifest=read_manifest(self.folder))
+        self.corpus.collection = collection
 
 
-def _npy_header(rows: int, dim: int, dtype: str) -> bytes:
-    """The .npy header; numpy pads it, so that its size is the same for any number of rows."""
-    buffer = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    values = {"descr": descr, "fortran_order": False, "shape": (rows, dim)}
-    np.lib.format.write_array_header_1_0(buffer, values)
-    return buffer.getvalue()
+def newest_index(root: Path = Path("indexes")) -> Path:
+    """The index folder in `root` that was created last; unreadable folders are passed over.
+
+    Raises:
+        IndexFolderError: there is none.
+    """
+    created = {}
+    for path in root.glob(f"*/{MANIFEST}"):
+        if not path.parent.name.startswith("."):
+            try:
+                created[path.parent] = read_manifest(path.parent).created
+            except IndexFolderError:
+                continue
+    if not created:
+        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
+        raise IndexFolderError(f"There is no index in {root}.", hint)
+    return max(created, key=lambda folder: (created[folder], folder.name))
+
+
+def write_indexes(
+    writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
+) -> dict[str, str]:
+    """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
+    if len(store) <= FLAT_UP_TO:
+        return build_indexes(writer.folder, store, spec, (), progress)
+    with SieveBuilder(writer.folder, len(store), spec.dims, store.dim) as sieve:
+        return build_indexes(writer.folder, store, spec, (sieve,), progress)
+
+
+def _encoder_of(model: str | Encoder) -> Encoder:
+    if not isinstance(model, str):
+        return model
+    from mrl_search.encoders.registry import load_encoder
+
+    return load_encoder(model)
+
+
+def _vector_source(vectors: VectorSource | NDArray[np.floating] | str | Path) -> VectorSource:
+    if isinstance(vectors, VectorSource):
+        return vectors
+    if isinstance(vectors, str | Path):
+        return open_vectors(vectors)
+    return vectors_in_memory(np.asarray(vectors))
+
+
+def _entry(entry: Picture | Skipped) -> dict[str, object]:
+    """What is logged about a picture of a source."""
+    if isinstance(entry, Skipped):
+        return asdict(entry)
+    columns = ("path", "label", "hash", "width", "height")
+    return {name: getattr(entry, name) for name in columns}
+
+
+def _is_single(query: Query | Sequence[Query]) -> bool:
+    if isinstance(query, np.ndarray):
+        return query.ndim == 1 or (query.ndim == 3 and query.dtype == np.uint8)
+    return isinstance(query, str | Path | bytes | Image.Image)
+
+
+def _pixels(query: Query, encoder: Encoder) -> NDArray[np.uint8]:
+    """A picture as the encoder takes it."""
+    if isinstance(query, str | Path):
+        return encoder.preprocessing.decode(read_path(str(query)))[0]
+    if isinstance(query, bytes):
+        return encoder.preprocessing.decode(query)[0]
+    if isinstance(query, np.ndarray):
+        if query.dtype != np.uint8 or query.ndim != 3:
+            raise DataError(f"Pixels are (h, w, 3) uint8, not {query.shape} {query.dtype}.")
+        query = Image.fromarray(query)
+    return encoder.preprocessing.pixels(to_rgb(ImageOps.exif_transpose(query)))

@@ -1,9 +1,6 @@
-"""What a Matryoshka vector is: rows of which every prefix, normalised again, is an embedding too.
+"""Prefixes of Matryoshka vectors: the one place that slices and normalises."""
 
-The one place that slices and normalises, for queries and for the corpus alike.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,75 +8,61 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError, DataError
 
 __all__ = [
-    "DIMS",
-    "check_dims",
-    "default_dims",
-    "l2_normalize",
-    "nearest",
-    "prefix",
-    "query_rows",
-    "rows_of",
-    "suffix_norms",
-    "unit_rows",
-]
+    "DIMS", "blocks", "check_dims", "default_dims", "l2_normalize", "nearest", "prefix",
+    "query_rows", "rows_of", "sample", "suffix_norms", "unit_rows",
+]  # fmt: skip
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks trained here
-SAFE = (1e-15, 1e18)  # lengths of float32 rows whose squares neither vanish nor overflow
+SAFE = (1e-15, 1e18)  # norms whose squares neither underflow nor overflow in float32
+BLOCK = 1 << 22  # float32 values in memory at once: 16 MB
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
     """Check `x` and return it as (n, dim) float32, C-contiguous; a single vector becomes one row.
 
     Raises:
-        DataError: not numeric, not one- or two-dimensional, of another length than `dim`, or not finite.
+        DataError: not numeric, not one- or two-dimensional, not of `dim` dims, or not finite.
     """
     x = np.asarray(x)
     if x.ndim == 1:
         x = x[None]
     if x.ndim != 2 or x.dtype.kind not in "fiu":
-        raise DataError(
-            f"Vectors must be an (n, dim) array of numbers, not {x.dtype} of shape {x.shape}."
-        )
+        raise DataError(f"Vectors must be an (n, dim) array of numbers, not {x.dtype} {x.shape}.")
     if dim is not None and x.shape[1] != dim:
         raise DataError(
             f"These vectors have {x.shape[1]} dims; the index has {dim}.",
             "Embed the query with the index's model.",
         )
-    rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
+        rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(rows).all():
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise DataError(
-            f"Row {row} of the vectors is not finite.", "Remove rows with NaN or infinity."
-        )
+        raise DataError(f"Row {row} of the vectors is not finite.", "Remove NaN and infinity.")
     return rows
 
 
 def query_rows(x: NDArray[np.generic], dim: int) -> NDArray[np.float32]:
-    """Check queries as `rows_of` does, and that each has a direction.
+    """Check queries as `rows_of` does; each must also have a direction.
 
     Raises:
         DataError: as `rows_of`, or a row of zeros.
     """
     rows = rows_of(x, dim)
-    zero = np.flatnonzero(~rows.any(axis=1))
-    if len(zero):
-        raise DataError(
-            f"Row {zero[0]} of the queries is zero: it has no direction.", "Leave such rows out."
-        )
+    if not rows.any(axis=1).all():
+        zero = int(np.flatnonzero(~rows.any(axis=1))[0])
+        raise DataError(f"Row {zero} of the queries is all zeros.", "Remove such rows.")
     return rows
 
 
 def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows of unit length, (n, dim) float32. A row of zeros stays zero: it has no direction."""
+    """Rows of norm 1, (n, dim) float32. A row of zeros stays zero."""
     rows: NDArray[np.float32] = np.asarray(x, dtype=np.float32)
     with np.errstate(over="ignore"):
         norm = np.sqrt(np.vecdot(rows, rows))[:, None]
     odd = (norm < SAFE[0]) | (norm > SAFE[1])
     if odd.any():
         _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0))
-        rows = np.where(
-            odd, np.ldexp(rows, -exponent), rows
-        )  # by a power of two, which rounds nothing
+        rows = np.where(odd, np.ldexp(rows, -exponent), rows)  # a power of two rounds nothing
         norm = np.sqrt(np.vecdot(rows, rows))[:, None]
         norm[norm == 0] = 1
     unit: NDArray[np.float32] = rows / norm
@@ -87,68 +70,82 @@ def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def unit_rows(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows at unit length and the lengths they had, (n, dim) and (n,) float64, from rows of any type and length but zero.
+    """Rows of norm 1, (n, dim) float64, and the norms they had, (n,) float64; no row may be zero.
 
-    A row that is at unit length already, as well as its type can say, is left as it is, so that it is stored bit for bit.
+    A row whose norm is 1 within the precision of its dtype is returned bit for bit.
     """
     rows = x.astype(np.float64)
     _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True))
-    scaled = np.ldexp(
-        rows, -exponent
-    )  # by a power of two, which rounds nothing: no square overflows or vanishes
+    scaled = np.ldexp(rows, -exponent)  # a power of two: no square underflows or overflows
     norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-    length = np.ldexp(norm, exponent)
-    is_unit = np.abs(length - 1) <= 4 * float(np.finfo(x.dtype).eps)
-    return np.where(is_unit, rows, scaled / norm), length[:, 0]
+    full = np.ldexp(norm, exponent)
+    is_unit = np.abs(full - 1) <= 4 * float(np.finfo(x.dtype).eps)
+    return np.where(is_unit, rows, scaled / norm), full[:, 0]
 
 
 def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:
-    """The first `dims` numbers of each row of `x`, at unit length again: (n, dims) float32, C-contiguous.
+    """The first `dims` dims of each row of `x`, normalised: (n, dims) float32, C-contiguous.
 
-    The cosine of two prefixes is the inner product of what this returns; it is the only scoring rule here.
+    The inner product of two such rows is their cosine, the only scoring rule of this library.
     `prefix(prefix(x, 256), 64)` equals `prefix(x, 64)`.
 
     Raises:
-        ConfigError: `dims` is not between 1 and the length of a row.
+        ConfigError: `dims` is not between 1 and the dims of `x`.
+
+    Example:
+        >>> import numpy as np
+        >>> prefix(np.array([[3.0, 4.0, 12.0]]), 2)
+        array([[0.6, 0.8]], dtype=float32)
     """
     if not 1 <= dims <= x.shape[1]:
-        raise ConfigError(f"A prefix of {dims} dims cannot be taken from vectors of {x.shape[1]}.")
+        raise ConfigError(f"Vectors of {x.shape[1]} dims have no prefix of {dims}.")
     return l2_normalize(x[:, :dims])
 
 
 def suffix_norms(x: NDArray[np.floating], dims: Sequence[int]) -> NDArray[np.float32]:
-    """Length of what follows the first d numbers of each row of `x`, (n, dim), once the row has unit length: (len(dims), n) float32."""
+    """Norm of what follows the first d dims of each unit row of `x`: (len(dims), n) float32."""
     squares = l2_normalize(x).astype(np.float64) ** 2
-    tail = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # [:, d]: what begins at d
+    tail = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # [:, d]: the sum from d on
     norms = [np.sqrt(tail[:, d]) if d < x.shape[1] else np.zeros(len(x)) for d in dims]
     return np.array(norms, dtype=np.float32).reshape(len(dims), len(x))
 
 
 def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:
-    """Prefix lengths as an ascending tuple of distinct numbers, the last one `full` if that is given.
+    """Prefix lengths as an ascending tuple of distinct values, at most `full`.
 
     Raises:
-        ConfigError: empty, repeated, not positive, or longer than `full`.
+        ConfigError: empty, repeated, not positive, or larger than `full`.
     """
     result = tuple(sorted(int(d) for d in dims))
     if not result or result[0] < 1 or len(set(result)) != len(result):
         raise ConfigError(
-            f"Dims must be distinct positive numbers, not {list(result)}.",
-            "For example 8,16,32,64.",
+            f"Dims must be distinct positive numbers, not {list(result)}.", "For example 8,16,64."
         )
     if full is not None and result[-1] > full:
         raise ConfigError(
-            f"There is no prefix of {result[-1]} dims in vectors of {full}.",
-            f"Use dims of at most {full}.",
+            f"Vectors of {full} dims have no prefix of {result[-1]}.", f"Use at most {full} dims."
         )
     return result
 
 
 def default_dims(dim: int) -> tuple[int, ...]:
-    """The prefixes that get an index where none are named: the powers of two from 8 up, below `dim`, and `dim` itself."""
+    """Default prefix lengths: the powers of two from 8 below `dim`, and `dim` itself."""
     return (*(2**i for i in range(3, dim.bit_length()) if 2**i < dim), dim)
 
 
 def nearest(dims: Sequence[int], wanted: int) -> int:
-    """The member of `dims` nearest to `wanted`, for a hint."""
+    """The member of `dims` nearest to `wanted`."""
     return min(dims, key=lambda d: (abs(d - wanted), d))
+
+
+def blocks(count: int, width: int, size: int | None = None) -> Iterator[slice]:
+    """Slices over `count` rows of `width` values, each of about `size` values (4 million)."""
+    step = max(1, (size or BLOCK) // max(1, width))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def sample(count: int, size: int, seed: int = 0) -> NDArray[np.int64]:
+    """`size` of `count` rows drawn without replacement, or all of them: ascending int64."""
+    if size >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))

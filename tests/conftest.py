@@ -1,49 +1,78 @@
 """Small corpora with vectors that can be checked by hand, built by the real functions."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any import: tests are small, cores are few
+
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mrl_search.engines import Index, add_prefix_indexes
-from mrl_search.engines.spec import IndexSpec
+from mrl_search.engines import IndexSpec
+from mrl_search.errors import Skipped
+from mrl_search.index import Index, write_indexes
+from mrl_search.progress import silent
+from mrl_search.store.collection import Heads
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.manifest import Manifest
-from mrl_search.store.rows import EmbeddingSet
+from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import l2_normalize
 
 DIMS = (8, 16, 64)
 CLASSES = ("bird", "cat", "dog")
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What goes into a collection; `save` writes it as an index folder."""
+
+    vectors: np.ndarray  # (n, dim) of unit norm, in the stored dtype
+    items: pa.Table
+    manifest: Manifest
+    heads: Heads = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    rotation: np.ndarray | None = None
+
+    def save(self, out: Path, dims: tuple[int, ...] = (), factory: str = "Flat") -> None:
+        n, dim = self.vectors.shape
+        with CollectionWriter.open(out, dim, str(self.vectors.dtype)) as writer:
+            store = writer.write_vectors(n, [self.vectors])
+            writer.write_items(self.items)
+            writer.write_heads(self.heads)
+            writer.write_skipped(self.skipped)
+            writer.write_rotation(self.rotation)
+            made = {}
+            if dims:
+                spec = IndexSpec(dims, factory, dtype=str(self.vectors.dtype))
+                made = write_indexes(writer, store, spec, silent)
+            every = tuple(sorted({*self.manifest.dims, *dims}))
+            writer.publish(replace(self.manifest, factory=made, dims=every))
+
+
 def energy_first(rng: np.random.Generator, n: int, dim: int = 64) -> np.ndarray:
-    """(n, dim) float32 rows whose first numbers weigh most, as those of a Matryoshka model do."""
+    """(n, dim) float32 rows whose first dims weigh most, as those of a Matryoshka model do."""
     return (rng.standard_normal((n, dim)) * np.linspace(2.0, 0.2, dim) ** 2).astype(np.float32)
 
 
-def embedding_set(
+def made_of(
     raw: np.ndarray,
     labels: list[str | None],
     hashes: list[str] | None = None,
     dtype: str = "float16",
-) -> EmbeddingSet:
-    """The set of `raw` (n, dim) embeddings, with a linear head a prefix that scores by the mean of each class."""
+) -> Rows:
+    """`raw` (n, dim) vectors with items, and linear heads that score by the mean of each class."""
     n, dim = raw.shape
     dims = tuple(d for d in DIMS if d <= dim)
-    items = pa.table(
-        {
-            "id": range(n),
-            "path": [f"pictures/{i}.jpg" for i in range(n)],
-            "label": labels,
-            "hash": hashes or [f"{i:032x}" for i in range(n)],
-            "width": [320] * n,
-            "height": [240] * n,
-            "norm": np.linalg.norm(raw, axis=1),
-        },
-        schema=ITEMS_SCHEMA,
-    )
+    columns = {
+        "id": range(n), "path": [f"pictures/{i}.jpg" for i in range(n)], "label": labels,
+        "hash": hashes or [f"{i:032x}" for i in range(n)], "width": [320] * n, "height": [240] * n,
+        "norm": np.linalg.norm(raw, axis=1),
+    }  # fmt: skip
+    items = pa.table(columns, schema=ITEMS_SCHEMA)
     heads = {}
     if all(labels):
         means = np.stack([raw[[label == c for label in labels]].mean(axis=0) for c in CLASSES])
@@ -52,10 +81,10 @@ def embedding_set(
             for d in dims
         }
     manifest = Manifest(
-        encoder="counting", fingerprint="f00d" * 8, dim=dim, dims=dims, count=n, dtype=dtype, source="pictures", model="bundled",
-        classes=CLASSES if heads else (),
+        encoder="counting", fingerprint="f00d" * 8, dim=dim, dims=dims, count=n, dtype=dtype,
+        source="pictures", model="bundled", classes=CLASSES if heads else (),
     )  # fmt: skip
-    return EmbeddingSet(l2_normalize(raw).astype(dtype), items, manifest, heads)
+    return Rows(l2_normalize(raw).astype(dtype), items, manifest, heads)
 
 
 @pytest.fixture
@@ -78,39 +107,35 @@ def fresh_accelerate() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def small_set() -> EmbeddingSet:
+def small_set() -> Rows:
     """500 items in three classes, 64 dims."""
     rng = np.random.default_rng(7)
     labels = [CLASSES[i % 3] for i in range(500)]
     centres = np.zeros((3, 64), dtype=np.float32)
     centres[[0, 1, 2], [0, 1, 2]] = 9
-    return embedding_set(energy_first(rng, 500) + np.tile(centres, (167, 1))[:500], labels)
+    return made_of(energy_first(rng, 500) + np.tile(centres, (167, 1))[:500], labels)
 
 
 @pytest.fixture
 def make_index(tmp_path: Path) -> Callable[..., Index]:
-    """Saves a set as an index folder and opens it."""
+    """Saves rows as an index folder and opens it."""
 
     def make(
-        embeddings: EmbeddingSet,
-        dims: tuple[int, ...] = DIMS,
-        factory: str = "Flat",
-        name: str = "made",
+        rows: Rows, dims: tuple[int, ...] = DIMS, factory: str = "Flat", name: str = "made"
     ) -> Index:
-        embeddings.save(tmp_path / name)
-        add_prefix_indexes(tmp_path / name, IndexSpec(dims, factory))
+        rows.save(tmp_path / name, dims, factory)
         return Index.open(tmp_path / name)
 
     return make
 
 
 @pytest.fixture
-def small_index(small_set: EmbeddingSet, make_index: Callable[..., Index]) -> Index:
+def small_index(small_set: Rows, make_index: Callable[..., Index]) -> Index:
     """`small_set` on disk, with flat indexes at 8, 16 and 64 dims."""
     return make_index(small_set, name="small")
 
 
 @pytest.fixture
 def queries() -> np.ndarray:
-    """40 queries for `small_index`, of various lengths."""
+    """40 queries for `small_index`, of various norms."""
     return energy_first(np.random.default_rng(8), 40) + np.float32(0.5)

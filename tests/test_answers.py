@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def clustered(rng: np.random.Generator, n: int, copies: int = 5) -> np.ndarray:
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """400 clustered vectors with ties, under every kind of index."""
     folder = tmp_path_factory.mktemp("kinds") / "index"
-    embedding_set(clustered(np.random.default_rng(4), 400), [None] * 400).save(folder)
+    made_of(clustered(np.random.default_rng(4), 400), [None] * 400).save(folder)
     add_prefix_indexes(folder, IndexSpec((8, 16, 64), request.param))
     return Index.open(folder)
 
@@ -53,7 +53,7 @@ def near(index: Index, n: int, seed: int) -> np.ndarray:
 
 def test_bounds_by_hand(make_index: Callable[..., Index]) -> None:
     raw = np.array([[3, 0, 4, 0], [1, 0, 0, 0], [0, 1, 0, 1]], dtype=np.float32)
-    index = make_index(embedding_set(raw, [None] * 3, dtype="float32"), dims=(2, 4))
+    index = make_index(made_of(raw, [None] * 3, dtype="float32"), dims=(2, 4))
     np.testing.assert_allclose(index.sieve.norms_at(2), [0.8, 0, np.sqrt(0.5)], atol=1e-6)
     np.testing.assert_array_equal(index.sieve.norms_at(4), [0, 0, 0])
     bounds = Bounds.of(
@@ -155,7 +155,7 @@ def test_no_proof_lies_where_a_prefix_holds_next_to_nothing(
                 np.sqrt(1 - length**2),
             )
         index = make_index(
-            embedding_set(rows.astype(np.float32), [None] * 2, dtype=dtype),
+            made_of(rows.astype(np.float32), [None] * 2, dtype=dtype),
             (8, 16),
             name=f"tail-{trial}",
         )
@@ -179,7 +179,7 @@ def test_no_proof_lies_where_roundings_decide(make_index: Callable[..., Index], 
         cosines = np.append(np.full(5, 0.002), 0.001 + 3e-9 * rng.standard_normal(400))[:, None]
         rows = cosines * query + np.sqrt(1 - cosines**2) * aside
         index = make_index(
-            embedding_set(rows.astype(np.float32), [None] * 405, dtype="float32"),
+            made_of(rows.astype(np.float32), [None] * 405, dtype="float32"),
             (32, 64),
             name=f"near-{seed}",
         )
@@ -204,7 +204,7 @@ def test_a_short_prefix_proves_nothing_where_scores_are_close(
 ) -> None:
     rng = np.random.default_rng(0)
     index = make_index(
-        embedding_set(rng.standard_normal((300, 64)).astype(np.float32), [None] * 300), dims=(8, 64)
+        made_of(rng.standard_normal((300, 64)).astype(np.float32), [None] * 300), dims=(8, 64)
     )
     hits = certify(index, rng.standard_normal((20, 64)), Plan.parse("8:50,64:10", 10))
     assert hits.proven is not None
@@ -239,7 +239,7 @@ def test_pruned_search_is_exact_on_any_shape(n: int, dim: int, k: int, seed: int
         0.5
     )  # few values: many ties
     with tempfile.TemporaryDirectory() as folder:
-        embedding_set(raw, [None] * n).save(Path(folder) / "index")
+        made_of(raw, [None] * n).save(Path(folder) / "index")
         add_prefix_indexes(Path(folder) / "index", IndexSpec(tuple(sorted({1, dim // 2, dim}))))
         index = Index.open(Path(folder) / "index")
         queries = np.concatenate([raw[:3], rng.standard_normal((3, dim)).astype(np.float32)])
@@ -310,7 +310,7 @@ def test_a_proof_stops_a_query_at_once(make_index: Callable[..., Index]) -> None
     raw = np.zeros((40, 64), dtype=np.float32)
     raw[np.arange(40), np.arange(40) % 8] = 1  # all of their length lies in the first 8 dims
     raw[:, 8:] = 1e-3 * rng.standard_normal((40, 56))
-    index = make_index(embedding_set(raw, [None] * 40, dtype="float32"), dims=(8, 64))
+    index = make_index(made_of(raw, [None] * 40, dtype="float32"), dims=(8, 64))
     hits = search_adaptive(index, raw[:4], Plan.parse("8:20,64:5", 5), 5)
     assert hits.dims is not None
     assert hits.dims.tolist() == [8] * 4
@@ -350,7 +350,7 @@ def test_cosines_of_zero_tie_however_they_are_compared(make_index: Callable[...,
     queries = np.concatenate([half, -half], axis=1).astype(
         np.float32
     )  # each at right angles to every row
-    index = make_index(embedding_set(rows, [None] * 40, dtype="float32"), dims=(64,))
+    index = make_index(made_of(rows, [None] * 40, dtype="float32"), dims=(64,))
     batch = exact(index, queries, 40)
     assert (batch.scores == 0).all() and (batch.ids == np.arange(40)).all()
     assert all((exact(index, query, 40).ids == np.arange(40)).all() for query in queries)

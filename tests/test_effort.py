@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 
 from mrl_search.engines import Index, build_prefix_index, efforts, search_parameters
 from mrl_search.engines.spec import IndexSpec
@@ -68,7 +68,7 @@ def test_effort_becomes_the_parameter_of_its_kind(rows: np.ndarray) -> None:
 def test_more_effort_finds_more(
     make_index: Callable[..., Index], rows: np.ndarray, factory: str
 ) -> None:
-    index = make_index(embedding_set(rows, [None] * len(rows)), dims=(8, 16), factory=factory)
+    index = make_index(made_of(rows, [None] * len(rows)), dims=(8, 16), factory=factory)
     queries = energy_first(np.random.default_rng(1), 200, 16)
     truth = exact(index, queries, 10).ids
     recalls = [
@@ -83,7 +83,7 @@ def test_more_effort_finds_more(
 def test_an_effort_that_nothing_takes_is_refused(
     make_index: Callable[..., Index], rows: np.ndarray, factory: str
 ) -> None:
-    index = make_index(embedding_set(rows[:300], [None] * 300), dims=(8, 16), factory=factory)
+    index = make_index(made_of(rows[:300], [None] * 300), dims=(8, 16), factory=factory)
     for plan in ("16:10@5", "8:20@5,16:10"):
         with pytest.raises(
             ConfigError,
@@ -129,7 +129,7 @@ def test_kinds_follow_from_the_size_of_the_corpus() -> None:
 def test_a_scanned_prefix_has_no_file_and_exact_answers(
     make_index: Callable[..., Index], rows: np.ndarray
 ) -> None:
-    index = make_index(embedding_set(rows, [None] * len(rows)), dims=(8, 16), factory="Scan")
+    index = make_index(made_of(rows, [None] * len(rows)), dims=(8, 16), factory="Scan")
     assert index.scans(8)
     assert not list(index.folder.glob("*.faiss"))
     queries = energy_first(np.random.default_rng(1), 5, 16)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 
 from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
@@ -44,14 +44,14 @@ KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs")
 )
 def test_conditions(where: list[str], wanted: list[int]) -> None:
     raw = np.eye(5, 8, dtype=np.float32) * np.arange(1, 6, dtype=np.float32)[:, None]
-    items = embedding_set(raw, ["bird", "cat", "dog", "bird", "cat"]).items
+    items = made_of(raw, ["bird", "cat", "dog", "bird", "cat"]).items
     rows = allowed_rows(items, where)
     assert rows is not None
     assert rows.tolist() == wanted
 
 
 def test_what_is_not_known_meets_no_condition() -> None:
-    items = embedding_set(np.eye(3, 8, dtype=np.float32), [None, "cat", None]).items
+    items = made_of(np.eye(3, 8, dtype=np.float32), [None, "cat", None]).items
     for where in ("label=cat", "label!=dog"):
         rows = allowed_rows(items, [where])
         assert rows is not None
@@ -59,7 +59,7 @@ def test_what_is_not_known_meets_no_condition() -> None:
 
 
 def test_a_number_that_is_none_meets_no_condition() -> None:
-    items = embedding_set(np.eye(3, 8, dtype=np.float32), [None] * 3).items
+    items = made_of(np.eye(3, 8, dtype=np.float32), [None] * 3).items
     items = items.append_column("price", pa.array([1.0, float("nan"), 2.0]))
     rows = allowed_rows(items, ["price!=1"])
     assert rows is not None
@@ -112,7 +112,7 @@ def test_what_a_column_cannot_be_compared_with(where: str) -> None:
 
 
 def test_ids_and_conditions_both_count() -> None:
-    items = embedding_set(np.eye(4, 8, dtype=np.float32), ["cat", "dog", "cat", None]).items
+    items = made_of(np.eye(4, 8, dtype=np.float32), ["cat", "dog", "cat", None]).items
     assert allowed_rows(items) is None
     rows = allowed_rows(items, ["label=cat"], np.array([3, 2, 2, 1]))
     assert rows is not None
@@ -163,7 +163,7 @@ def test_no_kind_leaks_or_loses(
     rng = np.random.default_rng(0)
     raw = energy_first(rng, 10_000, 16)
     raw[5000:6000] = raw[:1000]  # ties, on both sides of any filter
-    index = make_index(embedding_set(raw, [None] * 10_000), dims=(8, 16), factory=factory)
+    index = make_index(made_of(raw, [None] * 10_000), dims=(8, 16), factory=factory)
     allowed = np.sort(rng.choice(10_000, round(share * 10_000), replace=False))
     queries = np.concatenate([energy_first(rng, 5, 16), raw[allowed[:3]], raw[:3]])
     k = min(10, len(allowed))

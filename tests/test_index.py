@@ -8,7 +8,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 
 from mrl_search.engines import (
     Index,
@@ -226,7 +226,7 @@ def test_the_newest_index_is_the_one_created_last(
     assert "mrl-search build-index SRC --out" in error.value.hint
     with pytest.raises(IndexFolderError, match=r"There is no index in"):
         newest_index(tmp_path / "nowhere")
-    tiny = embedding_set(energy_first(np.random.default_rng(0), 3), [None] * 3)
+    tiny = made_of(energy_first(np.random.default_rng(0), 3), [None] * 3)
     for name, created in (
         ("a", "2026-01-02T00:00:00+00:00"),
         ("z", "2025-01-02T00:00:00+00:00"),

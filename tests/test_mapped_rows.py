@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 
 from mrl_search.engines import Index
 from mrl_search.search import exact, exact_pruned, kernels, search
@@ -70,7 +70,7 @@ def test_a_large_index_answers_as_a_small_one(
         energy_first(np.random.default_rng(0), 3000, 32),
         energy_first(np.random.default_rng(1), 40, 32),
     )
-    folder = make_index(embedding_set(rows, [None] * len(rows)), dims=(8, 16, 32)).folder
+    folder = make_index(made_of(rows, [None] * len(rows)), dims=(8, 16, 32)).folder
     plan = Plan.parse("8:100,32:10", 10)
 
     def answers() -> list[np.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import embedding_set, energy_first
+from conftest import made_of, energy_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ def test_a_middle_stage_normalises_its_prefix_again(make_index: Callable[..., In
     # At 2 dims row 0 points as the query does and row 1 a little aside. Slicing the full-length unit vectors instead, row 1 would
     # score .70 and row 0 .30, because little of row 0 is in its first two dims: row 0 would be dropped before its long prefix counts.
     raw = np.array([[3, 0, 0, 9.5], [7, 1, 0, 7], [1, 9, 0, 0], [0, 9, 1, 0]], dtype=np.float32)
-    index = make_index(embedding_set(raw, [None] * 4, dtype="float32"), dims=(1, 4))
+    index = make_index(made_of(raw, [None] * 4, dtype="float32"), dims=(1, 4))
     query = np.array([[1, 0, 0, 1]], dtype=np.float32)
     hits = search(index, query, Plan.parse("1:3,2:1,4:1", 1))
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
@@ -81,7 +81,7 @@ def test_one_stage_equals_exact_search(small_index: Index, queries: np.ndarray, 
 
 def test_exact_search_by_hand(make_index: Callable[..., Index]) -> None:
     raw = np.array([[1, 0], [0, 2], [3, 3], [-1, 0]], dtype=np.float32)
-    index = make_index(embedding_set(raw, [None] * 4), dims=(2,))
+    index = make_index(made_of(raw, [None] * 4), dims=(2,))
     hits = exact(index, np.array([2.0, 0.0]), 4)
     assert hits.ids.tolist() == [[0, 2, 1, 3]]
     np.testing.assert_allclose(hits.scores, [[1, np.sqrt(0.5), 0, -1]], atol=1e-3)
@@ -145,7 +145,7 @@ def test_an_item_finds_itself_first(small_index: Index) -> None:
 def test_keep_is_capped_at_the_corpus(
     make_index: Callable[..., Index], queries: np.ndarray
 ) -> None:
-    index = make_index(embedding_set(energy_first(np.random.default_rng(0), 5), [None] * 5))
+    index = make_index(made_of(energy_first(np.random.default_rng(0), 5), [None] * 5))
     hits = search(index, queries[:2], Plan.parse("8:100,64:50", 1))
     assert hits.ids.shape == (2, 5)
     assert sorted(hits.ids[0]) == [0, 1, 2, 3, 4]
@@ -166,7 +166,7 @@ def test_equal_scores_are_ordered_and_cut_by_id(
     raw = energy_first(rng, 400)
     same = rng.choice(400, copies, replace=False)
     raw[same] = raw[same[0]]
-    index = make_index(embedding_set(raw, [None] * 400), dims=(8, 64))
+    index = make_index(made_of(raw, [None] * 400), dims=(8, 64))
     for plan in (Plan.single(8, keep), Plan.single(64, keep), Plan.parse(f"8:{keep},64:{keep}", 1)):
         hits = search(index, raw[same[:1]], plan)
         assert hits.ids[0].tolist() == np.sort(same)[:keep].tolist()
@@ -181,7 +181,7 @@ def test_a_cut_among_scores_that_faiss_cannot_tell_apart(make_index: Callable[..
     around = np.concatenate([np.full((300, 1), 2.0), rng.standard_normal((300, 63))], axis=1)
     around[:, 1:] /= np.linalg.norm(around[:, 1:], axis=1, keepdims=True)
     index = make_index(
-        embedding_set((around @ rotation).astype(np.float32), [None] * 300, dtype="float32"),
+        made_of((around @ rotation).astype(np.float32), [None] * 300, dtype="float32"),
         dims=(64,),
     )
     query = rotation[:1].astype(np.float32)
@@ -211,7 +211,7 @@ def test_a_tie_too_wide_to_settle_still_gives_an_answer(
     make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mrl_search.search.scoring.WIDEST", 30)
-    index = make_index(embedding_set(np.ones((200, 8), dtype=np.float32), [None] * 200), dims=(8,))
+    index = make_index(made_of(np.ones((200, 8), dtype=np.float32), [None] * 200), dims=(8,))
     hits = search(index, np.ones(8), Plan.single(8, 3))
     assert len(set(hits.ids[0])) == 3
     np.testing.assert_allclose(hits.scores, 1, atol=1e-6)
@@ -221,7 +221,7 @@ def test_an_approximate_index_that_finds_too_few_fills_up(
     make_index: Callable[..., Index], queries: np.ndarray
 ) -> None:
     raw = energy_first(np.random.default_rng(0), 400)
-    index = make_index(embedding_set(raw, [None] * 400), dims=(8,), factory="IVF10,Flat")
+    index = make_index(made_of(raw, [None] * 400), dims=(8,), factory="IVF10,Flat")
     hits = search(index, queries, Plan.parse("8:390,64:380", 1))
     filled = hits.ids < 0
     assert filled.any()
@@ -235,7 +235,7 @@ def test_scores_are_cosines_whatever_the_index(
     make_index: Callable[..., Index], queries: np.ndarray, factory: str
 ) -> None:
     index = make_index(
-        embedding_set(energy_first(np.random.default_rng(0), 400), [None] * 400),
+        made_of(energy_first(np.random.default_rng(0), 400), [None] * 400),
         dims=(16,),
         factory=factory,
     )
@@ -313,7 +313,7 @@ def test_every_copy_of_a_query_is_left_out(make_index: Callable[..., Index], pla
     raw[10:14] = raw[10]
     hashes = [f"{i:032x}" for i in range(60)]
     hashes[10:14] = [hashes[10]] * 4
-    index = make_index(embedding_set(raw, [None] * 60, hashes), dims=(8, 64))
+    index = make_index(made_of(raw, [None] * 60, hashes), dims=(8, 64))
     own = index.embeddings.hashes
     hits = search_others(index, raw, own, Plan.parse(plan, 5))
     assert hits.ids.shape == (60, 5)

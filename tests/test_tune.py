@@ -29,7 +29,7 @@ def clusters(make_index: Callable[..., Index]) -> Callable[[str], Index]:
     centres = energy_first(rng, 200)
     rows = centres[rng.integers(0, 200, 4000)] + energy_first(rng, 4000) * np.float32(0.6)
     return lambda factory: make_index(
-        embedding_set(rows, [CLASSES[i % 3] for i in range(4000)]), factory=factory
+        made_of(rows, [CLASSES[i % 3] for i in range(4000)]), factory=factory
     )
 
 
@@ -52,7 +52,7 @@ def test_a_goal_counts_the_neighbours_that_are_found(small_index: Index) -> None
 
 def test_a_vote_is_right_or_wrong(make_index: Callable[..., Index]) -> None:
     raw = np.eye(8, dtype=np.float32)[[0, 0, 0, 1, 1, 1]] + np.float32(0.01)
-    index = make_index(embedding_set(raw, ["cat", "cat", "dog", "dog", "dog", None]), dims=(8,))
+    index = make_index(made_of(raw, ["cat", "cat", "dog", "dog", "dog", None]), dims=(8,))
     goal = Goal.votes(index, np.arange(6), k=2)
     assert len(goal.queries) == 5  # one has no label
     neighbours = np.array([[1, 2], [0, 1], [0, 1], [4, 5], [3, 5]])
@@ -64,7 +64,7 @@ def test_a_vote_is_right_or_wrong(make_index: Callable[..., Index]) -> None:
         1.0,
     ]
     with pytest.raises(DataError, match="have no labels to tune by"):
-        Goal.votes(make_index(embedding_set(raw, [None] * 6), dims=(8,), name="bare"), np.arange(6))
+        Goal.votes(make_index(made_of(raw, [None] * 6), dims=(8,), name="bare"), np.arange(6))
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF32,SQ8", "HNSW16", "IVF32,PQ8x4fs"])

@@ -1,6 +1,6 @@
-"""How hits look: as JSON, as tables in a terminal, and as rows of a contact sheet."""
+"""How hits are shown: as JSON, as tables in a terminal, and as rows of a contact sheet."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mrl_search.engines import Index
+    from mrl_search.index import Index
     from mrl_search.report.sheet import Row
-    from mrl_search.search import Explanation
+    from mrl_search.search.explain import Explanation
+    from mrl_search.search.request import SearchRequest
     from mrl_search.search.results import Hits
 
 __all__ = ["hit_lines", "ladder_rows", "sheet_row", "show_explanation", "show_hits"]
@@ -22,86 +23,54 @@ LADDER = (8, 64)  # prefixes shown beside full length
 
 
 def hit_lines(
-    index: "Index", hits: "Hits", told: "Explanation | None", query: int
+    hits: "Hits", explanation: "Explanation | None", query: int
 ) -> list[dict[str, object]]:
-    """The hits of one query for JSON; with `told`, rank and score of each at every prefix."""
-    labels, paths = index.embeddings.labels, index.embeddings.paths
+    """The hits of one query for JSON; with rank and score of each at every prefix, if explained."""
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
-        if h.id < 0:
-            continue
-        line = {
-            "rank": h.rank,
-            "id": h.id,
-            "score": round(h.score, 6),
-            "label": labels[h.id],
-            "path": paths[h.id],
-        }
-        if h.proven is not None:
-            line["proven"] = h.proven
-        if told is not None:
+        line: dict[str, object] = {
+            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label,
+            "path": h.path,
+        }  # fmt: skip
+        if explanation is not None:
+            ranks, scores = (
+                explanation.ranks[query, i].tolist(),
+                explanation.scores[query, i].tolist(),
+            )
             line["explain"] = [
-                {
-                    "dims": d,
-                    "rank": int(told.ranks[query, i, level]),
-                    "score": round(float(told.scores[query, i, level]), 6),
-                }
-                for level, d in enumerate(told.dims)
+                {"dims": d, "rank": rank, "score": round(score, 6)}
+                for d, rank, score in zip(explanation.dims, ranks, scores, strict=True)
             ]
         lines.append(line)
     return lines
 
 
-def show_hits(index: "Index", hits: "Hits", title: str, proofs: bool) -> None:
-    """A table of the hits of one query; with `proofs`, which of them are proven to be among the true nearest."""
-    labels, paths = index.embeddings.labels, index.embeddings.paths
-    columns = ("rank", "score", *(["proven"] if proofs else []), "label", "path")
-    rows = [
-        (
-            str(h.rank),
-            f"{h.score:.4f}",
-            *(["proven" if h.proven else "likely"] if proofs else []),
-            labels[h.id] or "",
-            paths[h.id] or f"item {h.id}",
-        )
-        for h in hits
-        if h.id >= 0
-    ]
-    show_table(columns, rows, title)
+def show_hits(hits: "Hits", title: str) -> None:
+    """Print a table of the hits of one query."""
+    rows = [(str(h.rank), f"{h.score:.4f}", h.label or "", h.path or f"item {h.id}") for h in hits]
+    show_table(("rank", "score", "label", "path"), rows, title)
 
 
-def show_explanation(index: "Index", hits: "Hits", told: "Explanation", query: int) -> None:
-    """A table of the rank, and the score, that each hit of one query has at every prefix."""
-    paths = index.embeddings.paths
+def show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:
+    """Print a table of rank and score of each hit of one query at every prefix."""
     rows = []
     for i, h in enumerate(hits):
-        if h.id >= 0:
-            cells = [
-                f"{r:,} ({s:.2f})"
-                for r, s in zip(
-                    told.ranks[query, i].tolist(), told.scores[query, i].tolist(), strict=True
-                )
-            ]
-            rows.append((str(h.rank), *cells, Path(paths[h.id] or str(h.id)).name))
-    show_table(
-        ("rank", *(f"{d} dims" for d in told.dims), "path"),
-        rows,
-        "rank (score) of each hit at every prefix",
-    )
+        ranks, scores = explanation.ranks[query, i].tolist(), explanation.scores[query, i].tolist()
+        cells = [f"{r:,} ({s:.2f})" for r, s in zip(ranks, scores, strict=True)]
+        rows.append((str(h.rank), *cells, Path(h.path or str(h.id)).name))
+    columns = ("rank", *(f"{d} dims" for d in explanation.dims), "path")
+    show_table(columns, rows, "rank (score) of each hit at every prefix")
 
 
-def sheet_row(index: "Index", title: str, picture: str | None, hits: "Hits") -> "Row":
+def sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":
     """The query, if it is a picture, and its hits as one row of pictures."""
     from mrl_search.report.sheet import Row, Tile
 
-    labels, paths = index.embeddings.labels, index.embeddings.paths
     query = [Tile(picture, "query", "query")] if picture else []
-    found = [
-        Tile(paths[h.id] or f"item {h.id}", f"{h.rank}  {h.score:.2f}  {labels[h.id] or ''}")
-        for h in hits
-        if h.id >= 0
+    tiles = [
+        Tile(h.path or f"item {h.id}", f"{h.rank}  {h.score:.2f}  {h.label or ''}") for h in hits
     ]
-    return Row(title, [*query, *found])
+    return Row(title, [*query, *tiles])
 
 
 def ladder_rows(
@@ -109,20 +78,15 @@ def ladder_rows(
     name: str,
     picture: str | None,
     query: "NDArray[np.float32]",
-    k: int,
-    allowed: "NDArray[np.int64] | None",
-) -> "Sequence[Row]":
-    """One query with its hits at 8, at 64 and at all dims, or what the index has nearest to them: a row of pictures each."""
-    from mrl_search.search import search
+    request: "SearchRequest",
+) -> "list[Row]":
+    """One query with its hits at 8, at 64 and at all dims, or at the nearest prefixes."""
+    from mrl_search.search.run import answer
     from mrl_search.vectors import nearest
 
-    dims = sorted({*(nearest(index.dims, d) for d in LADDER), index.dims[-1]})
-    return [
-        sheet_row(
-            index,
-            f"{Path(name).name}, {d} dims",
-            picture,
-            search(index, query, Plan.single(d, k), allowed)[0],
-        )
-        for d in dims
-    ]
+    rows = []
+    for d in sorted({*(nearest(index.dims, d) for d in LADDER), index.dims[-1]}):
+        at = replace(request, plan=Plan.single(d), explain=False)
+        hits = answer(index.corpus, query[None], at)[0]
+        rows.append(sheet_row(f"{Path(name).name}, {d} dims", picture, hits))
+    return rows

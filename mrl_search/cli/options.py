@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they mean together."""
+"""Options that several commands share, and the values they stand for."""
 
 import re
 from pathlib import Path
@@ -10,38 +10,38 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from mrl_search.engines import Index
+    from mrl_search.index import Index
+    from mrl_search.search.request import SearchRequest
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src", "VectorFile", "Where",
-    "allowed_of", "bytes_of", "dims_of", "ladder_of", "open_index", "plan_of", "queries_of",
+    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src",
+    "VectorFile", "Where", "bytes_of", "dims_of", "open_index", "queries_of", "request_of",
 ]  # fmt: skip
 
 Src = Annotated[
     str,
     typer.Argument(
-        metavar="SRC",
-        help="An image folder, a data set on disk (folder or Parquet file), or hub:OWNER/NAME.",
+        metavar="SRC", help="Pictures: a folder, a data set on disk, or hub:OWNER/NAME."
     ),
 ]
 IndexFolder = Annotated[
     Path | None,
-    typer.Option("--index", metavar="DIR", help="Index to use; default: the newest in indexes/."),
+    typer.Option("--index", metavar="DIR", help="Index folder. Default: the newest in indexes/."),
 ]
 Dims = Annotated[
-    int | None, typer.Option("--dims", min=1, help="Search at this prefix length alone.")
+    int | None, typer.Option("--dims", min=1, help="Search on this prefix alone, such as 64.")
 ]
 PlanText = Annotated[
     str | None,
     typer.Option(
-        "--plan", metavar="PLAN", help="Stages DIMS:KEEP, coarse to fine, as in 8:200,64:50,1024."
+        "--plan",
+        metavar="PLAN",
+        help="How to search, coarse to fine: stages DIMS:KEEP such as 8:200,64:50,1024, or exact. "
+        "Default: the tuned plan of the index, or exact.",
     ),
 ]
-K = Annotated[int, typer.Option("-k", min=1, help="Neighbours to find.")]
+K = Annotated[int, typer.Option("-k", min=1, help="Number of neighbours.")]
 Images = Annotated[
     list[str] | None, typer.Argument(metavar="[IMAGE…]", help="Pictures to search with.")
 ]
@@ -50,7 +50,7 @@ VectorFile = Annotated[
     typer.Option(
         "--vector",
         metavar="FILE",
-        help="Search with the rows of a .npy file or a Parquet column instead of pictures.",
+        help="Search with vectors instead: a .npy file, or FILE.parquet#COLUMN.",
     ),
 ]
 Where = Annotated[
@@ -58,116 +58,71 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="CONDITION",
-        help="Only pictures of which this is true, as in label=cat or width>=200; may be repeated.",
+        help="Only items that meet it, such as label=cat or width>=200. Can be repeated.",
     ),
 ]
 Ids = Annotated[
     Path | None,
     typer.Option(
-        "--ids",
-        metavar="FILE",
-        help="Only these rows of the index: one number a line, or a .npy file.",
+        "--ids", metavar="FILE", help="Only these items: a text file with one id a line, or .npy."
     ),
 ]
 IndexModel = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        help="The model that built the index, where it lies elsewhere now; default: where it was then.",
-    ),
+    typer.Option("--model", help="The model that built the index, if it has moved since."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
-SHORTLIST = 200  # what an early stop re-scores: so many, or 20 times k
-
-
-def open_index(folder: Path | None) -> "Index":
+def open_index(folder: Path | None, model: str | None = None) -> "Index":
     """The index that `--index` names, or the newest."""
-    from mrl_search.engines import Index, newest_index
+    from mrl_search.index import Index, newest_index
 
-    return Index.open(folder or newest_index())
+    return Index.open(folder or newest_index(), model)
 
 
-def plan_of(index: "Index", dims: int | None, plan: str | None, k: int, use: str = "query") -> Plan:
-    """The plan that `--dims` or `--plan` asks for, or the index's own; every dim of it is one that the index has."""
-    from mrl_search.search.tune import default_plan
+def request_of(
+    index: "Index", dims: int | None, plan: str | None, k: int, where: list[str] | None,
+    ids: Path | None, cutoff: float | None = None, explain: bool = False,
+) -> "SearchRequest":  # fmt: skip
+    """The request that the options describe; every stage is a prefix of the index."""
+    from mrl_search.search.filters import read_ids
+    from mrl_search.search.request import SearchRequest
 
     if dims is not None and plan is not None:
-        raise ConfigError(
-            "--dims and --plan were both given.",
-            "--dims 64 is short for --plan 64; give one of them.",
-        )
-    result = (
-        Plan.single(dims, k)
-        if dims is not None
-        else Plan.parse(plan, k)
-        if plan is not None
-        else default_plan(index, k, use)
-    )
-    for d in result.dims:
-        index.check_dims(d)
-    return result
+        raise ConfigError("--dims and --plan are both given.", "--dims 64 is short for --plan 64.")
+    chosen = Plan.single(dims) if dims is not None else Plan.parse(plan or "auto")
+    for d in chosen.dims:
+        index.corpus.check_dims(d)
+    rows = read_ids(ids) if ids else None
+    return SearchRequest(chosen, k, tuple(where or ()), rows, cutoff, explain)
 
 
 def queries_of(
     index: "Index", images: list[str] | None, vector: str | None, model: str | None
 ) -> "Queries":
-    """What to search `index` with: the pictures, embedded by its model, which may be at `model` now, or the rows of `--vector`."""
-    if (not images) == (vector is None):
-        raise ConfigError(
-            "Give pictures to search with, or --vector FILE."
-            if vector is None
-            else "Pictures and --vector were both given."
-        )
+    """The pictures, embedded by the index's model, or the rows of `--vector`."""
+    if not images and vector is None:
+        raise ConfigError("There is nothing to search with.", "Name pictures, or --vector FILE.")
+    if images and vector is not None:
+        raise ConfigError("Pictures and --vector are both given.", "Leave one of them out.")
     if vector is not None:
         if model is not None:
-            raise ConfigError(
-                "--model is for pictures, and --vector was given.", "Leave one of them out."
-            )
+            raise ConfigError("--model is for pictures, and --vector is given.", "Drop one.")
         from mrl_search.search.results import Queries
         from mrl_search.store.vector_files import read_queries
 
-        rows = index.to_space(read_queries(vector))
-        return Queries(
-            [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))], rows
-        )
-    index.check_takes_images()
-    from mrl_search.encoders.registry import load_encoder
-    from mrl_search.index import embed_queries
-
-    queries = embed_queries(index, load_encoder(model or index.manifest.model), images or [])
+        rows = index.corpus.to_space(read_queries(vector))
+        names = [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))]
+        return Queries(names, rows)
+    queries = index.embed(images or [], skip_broken=True)
     if not queries.names:
         from mrl_search.cli.render import show_skipped
 
         show_skipped(queries.skipped)
-        raise DataError(
-            "None of the images could be read.",
-            "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF.",
-        )
+        hint = "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF."
+        raise DataError("None of the pictures can be read.", hint)
     return queries
-
-
-def ladder_of(index: "Index", dims: int | None, plan: str | None, k: int, first: int) -> Plan:
-    """The plan that `--adaptive` climbs: the one given, or all prefixes of the index from `first` dims on."""
-    if dims is not None:
-        raise ConfigError(
-            "--adaptive needs more than one prefix, and --dims names one.",
-            "Leave --dims out, or give a --plan.",
-        )
-    if plan is not None:
-        return plan_of(index, None, plan, k)
-    steps = [d for d in index.dims if d >= first] or list(index.dims)
-    return Plan.ladder(steps, max(SHORTLIST, 20 * k), k)
-
-
-def allowed_of(
-    index: "Index", where: list[str] | None, ids: Path | None
-) -> "NDArray[np.int64] | None":
-    """The rows that `--where` and `--ids` leave; None where neither is given."""
-    from mrl_search.search import allowed_rows, read_ids
-
-    return allowed_rows(index.items, where or (), read_ids(ids) if ids else None)
 
 
 def dims_of(text: str) -> tuple[int, ...]:
@@ -177,9 +132,7 @@ def dims_of(text: str) -> tuple[int, ...]:
     try:
         return check_dims(int(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(
-            f"{text!r} is not a list of dims.", "For example --dims 8,16,64,1024."
-        ) from error
+        raise ConfigError(f"--dims is {text!r}; it must be numbers, such as 8,16,64.") from error
 
 
 def bytes_of(text: str) -> int:

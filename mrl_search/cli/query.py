@@ -1,4 +1,4 @@
-"""`mrl-search query`: find the pictures of an index that are most like one's own."""
+"""`mrl-search query`: find the items of an index that are most like a picture or a vector."""
 
 import time
 from pathlib import Path
@@ -17,22 +17,17 @@ from mrl_search.cli.options import (
     PlanText,
     VectorFile,
     Where,
-    allowed_of,
-    ladder_of,
     open_index,
-    plan_of,
     queries_of,
+    request_of,
 )  # fmt: skip
-from mrl_search.errors import ConfigError
-from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
-    from mrl_search.engines import Index
     from mrl_search.report.sheet import Row
 
 __all__ = ["query"]
 
-FIRST = 16  # an early stop starts at so many dims
+NOTHING_FOUND = 3  # exit code, where a cut-off was given
 
 
 def query(
@@ -42,126 +37,78 @@ def query(
     model: IndexModel = None,
     dims: Dims = None,
     plan: PlanText = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Short for --plan exact.")] = False,
     k: K = 10,
-    exact: Annotated[
-        bool,
+    where: Where = None,
+    ids: Ids = None,
+    cutoff: Annotated[
+        float | None,
         typer.Option(
-            "--exact", help="Find the true nearest at full length, reading as little as that takes."
+            "--cutoff", min=-1, max=1, help="Only answers with at least this cosine; 3 if none."
         ),
-    ] = False,
-    adaptive: Annotated[
-        bool,
-        typer.Option(
-            "--adaptive", help="Read longer prefixes only while the answers still change."
-        ),
-    ] = False,
-    certify: Annotated[
-        bool,
-        typer.Option("--certify", help="Say which hits are proven to be among the true nearest."),
-    ] = False,
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show rank and score of each hit at every prefix.")
     ] = False,
-    where: Where = None,
-    ids: Ids = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(
-            "--sheet", metavar="PNG", help="Also save the pictures of the hits, side by side."
-        ),
+        typer.Option("--sheet", metavar="PNG", help="Save the pictures of the hits, side by side."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the items of an index that are most like IMAGE."""
+    """Find the items of an index that are most like IMAGE.
+
+    With --cutoff, the exit code is 3 if no query has an answer.
+    """
     if sheet:
         from mrl_search.report.sheet import format_of
 
         format_of(sheet)
-    opened = open_index(index)
-    chosen = _plan(opened, dims, plan, k, exact, adaptive)
-    allowed = allowed_of(opened, where, ids)
-    from mrl_search import search
+    if exact and plan is None and dims is None:
+        plan = "exact"
+    elif exact:
+        from mrl_search.errors import ConfigError
+
+        raise ConfigError("--exact is given with --dims or --plan.", "Leave one of them out.")
+    opened = open_index(index, model)
+    request = request_of(opened, dims, plan, k, where, ids, cutoff, explain)
     from mrl_search.cli.hits import hit_lines, ladder_rows, sheet_row, show_explanation, show_hits
     from mrl_search.cli.render import json_line, note, show_skipped
-    from mrl_search.search.tune import exact_by_default
 
-    exact = exact or (
-        dims is None and plan is None and not adaptive and exact_by_default(opened, k)
-    )
     queries = queries_of(opened, images, vector, model)
     start = time.perf_counter()
-    if exact:
-        hits = search.exact_pruned(opened, queries.rows, k, allowed)
-    elif adaptive:
-        hits = search.search_adaptive(opened, queries.rows, chosen, k, allowed)
-    elif certify:
-        hits = search.certify(opened, queries.rows, chosen, allowed, k)
-    else:
-        hits = search.search(opened, queries.rows, chosen, allowed).first(k)
+    hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
-    told = search.explain(opened, queries.rows, hits.ids, allowed) if explain else None
-    named = "exact" if exact else str(chosen)
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
-            read = {} if found.dims is None else {"dims_read": found.dims}
-            json_line(
-                {
-                    "image": name,
-                    "plan": named,
-                    "ms": round(ms, 3),
-                    **read,
-                    "hits": hit_lines(opened, found, told, i),
-                }
-            )
+            lines = hit_lines(found, hits.explanation, i)
+            json_line({"image": name, "plan": str(hits.plan), "ms": round(ms, 3), "hits": lines})
         else:
-            read_up_to = "" if found.dims is None else f", {found.dims} dims read"
-            show_hits(opened, found, f"{name}  ·  plan {named}{read_up_to}", certify)
-            if told is not None:
-                show_explanation(opened, found, told, i)
+            show_hits(found, f"{name}  ·  plan {hits.plan}")
+            if hits.explanation is not None:
+                show_explanation(found, hits.explanation, i)
         picture = None if vector else name
         if sheet and explain:
-            rows += ladder_rows(opened, name, picture, queries.rows[i], k, allowed)
+            rows += ladder_rows(opened, name, picture, queries.rows[i], request)
         elif sheet:
-            rows.append(sheet_row(opened, Path(name).name, picture, found))
+            rows.append(sheet_row(Path(name).name, picture, found))
     if sheet:
         from mrl_search.report.sheet import save_sheet
 
-        save_sheet(
-            rows,
-            sheet,
-            f"{opened.folder.name}, " + ("prefix by prefix" if explain else f"plan {named}"),
-        )
+        title = "prefix by prefix" if explain else f"plan {hits.plan}"
+        save_sheet(rows, sheet, f"{opened.folder.name}, {title}")
     if not as_json:
-        among = (
-            f"{len(opened):,} items"
-            if allowed is None
-            else f"{len(allowed):,} of {len(opened):,} items"
-        )
-        embedded = (
-            ""
-            if queries.embed_ms is None
-            else f"embedded in {queries.embed_ms / len(queries.names):.0f} ms, "
-        )
-        note(f"{among} in {opened.folder}; {embedded}searched in {ms:.1f} ms")
-    wanted = min(k, len(opened) if allowed is None else len(allowed))
-    fewest = (hits.ids >= 0).sum(axis=1).min(initial=wanted)
-    if fewest < wanted:
-        note(
-            f"{fewest} of the {wanted} asked for were found{' by some queries' if len(hits) > 1 else ''}; --exact finds all."
-        )
+        embedded = ""
+        if queries.embed_ms is not None:
+            embedded = f"embedding {queries.embed_ms / len(queries.names):.0f} ms, "
+        note(f"{len(opened):,} items in {opened.folder}; {embedded}search {ms:.1f} ms")
+    fewest = min((len(found) for found in hits), default=0)
+    if cutoff is None and fewest < hits.ids.shape[1]:
+        note(f"Only {fewest} of {hits.ids.shape[1]} neighbours were found; --exact finds all.")
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
-
-
-def _plan(
-    index: "Index", dims: int | None, plan: str | None, k: int, exact: bool, adaptive: bool
-) -> Plan:
-    """The plan to run; `--exact` needs none, and `--adaptive` climbs all prefixes from 16 dims on unless told otherwise."""
-    if exact and (adaptive or dims is not None or plan is not None):
-        raise ConfigError(
-            "--exact was given with another way to search.",
-            "Leave out --dims, --plan and --adaptive.",
-        )
-    return ladder_of(index, dims, plan, k, FIRST) if adaptive else plan_of(index, dims, plan, k)
+    if cutoff is not None and not any(len(found) for found in hits):
+        note(f"No item has a cosine of at least {cutoff}.")
+        raise typer.Exit(NOTHING_FOUND)

@@ -1,4 +1,4 @@
-"""`mrl-search shrink`: a smaller index from a larger one, and what it costs in recall before anything is written."""
+"""`mrl-search shrink`: a smaller index from a larger one, and its cost in recall beforehand."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,71 +12,62 @@ __all__ = ["shrink"]
 
 
 def shrink(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The index to shrink; it stays as it is.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index; it stays as it is.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="New index folder; default: DIR-DIMS."),
+        typer.Option("--out", metavar="DIR", help="New index folder. Default: DIR-DIMS."),
     ] = None,
     dims: Annotated[
-        int | None, typer.Option("--dims", min=1, help="Keep so many numbers of every vector.")
+        int | None, typer.Option("--dims", min=1, help="Dims of the new vectors.")
     ] = None,
     fit: Annotated[
         str | None,
-        typer.Option(
-            "--fit",
-            metavar="SIZE",
-            help="Keep what gives the best recall in so much: 200MB, 1.5GB, 800kB.",
-        ),
+        typer.Option("--fit", metavar="SIZE", help="Largest size, such as 200MB or 1.5GB."),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype",
-            help="float16 or float32; default: that of DIR, with --fit the better of both.",
+            "--dtype", help="float16 or float32. Default: as in DIR; with --fit the better one."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
 ) -> None:
-    """Make a smaller index from DIR without embedding again; the recall it keeps is measured and told first."""
+    """Make a smaller index from DIR without embedding again.
+
+    The recall that it keeps is measured and shown first.
+    """
     from mrl_search.cli.render import note, percent, progress_bars, show_table
-    from mrl_search.engines.shrink import best_that_fits, candidates, shrink_index
     from mrl_search.files import refuse_existing
+    from mrl_search.shrink import best_that_fits, candidates, shrink_index
 
     if (dims is None) == (fit is None):
-        raise ConfigError("Give one of --dims and --fit.", "For example --dims 64, or --fit 200MB.")
+        raise ConfigError("Give --dims or --fit.", "For example --dims 64, or --fit 200MB.")
     size = bytes_of(fit) if fit is not None else None
     index = open_index(folder)
     if out:
         refuse_existing(out)
-    dtypes = (
-        (dtype,) if dtype else (index.manifest.dtype,) if size is None else ("float16", "float32")
-    )
-    lengths = sorted({*index.dims, dims or index.dim})
+    dtypes = ("float16", "float32") if size is not None else (index.manifest.dtype,)
+    dtypes = (dtype,) if dtype else dtypes
     with progress_bars() as progress:
-        found = candidates(index, lengths, dtypes, progress)
-    chosen = (
-        best_that_fits(found, size)
-        if size is not None
-        else next(c for c in found if c.dims == dims)
-    )
+        every = sorted({*index.dims, dims or index.corpus.dim})
+        found = candidates(index, every, dtypes, progress)
+    if size is not None:
+        chosen = best_that_fits(found, size)
+    else:
+        chosen = next(c for c in found if c.dims == dims)
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-{chosen.dims}")
     refuse_existing(out)
     rows = [
         (
-            str(c.dims),
-            c.dtype,
-            f"{c.bytes / 1e6:,.2f}",
-            percent(c.recall),
-            "←" if c == chosen else "",
+            str(c.dims), c.dtype, f"{c.bytes / 1e6:,.2f}", percent(c.recall),
+            "chosen" if c == chosen else "",
         )
         for c in found
-    ]
-    show_table(("dims", "dtype", "MB", "recall@10", ""), rows, str(index.folder))
+    ]  # fmt: skip
+    show_table(("dims", "dtype", "MB, about", "recall@10", ""), rows, str(index.folder))
     note(
-        f"recall@10: of the 10 true neighbours in {index.folder}, {sum(f.bytes for f in index.manifest.files.values()) / 1e6:,.2f} MB, "
-        f"exact search in the smaller index finds so many; {chosen.queries} of {len(index):,} rows asked"
+        f"recall@10: share of the 10 true neighbours in {index.folder} that exact search in the "
+        f"smaller index finds; n = {chosen.queries}. Now {index.manifest.nbytes / 1e6:,.2f} MB."
     )
     note(f"{chosen.dims} dims in {chosen.dtype} lose {1 - chosen.recall:.1%} of the neighbours")
     if not yes and not _agreed(out):
@@ -90,6 +81,6 @@ def shrink(
 def _agreed(out: Path) -> bool:
     try:
         return typer.confirm(f"Write {out}?", err=True)
-    except typer.Abort:  # nobody there to answer
+    except typer.Abort:  # no terminal
         typer.echo(err=True)
         return False

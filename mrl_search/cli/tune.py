@@ -1,4 +1,4 @@
-"""`mrl-search tune`: choose the cheapest plan that finds what is asked for, and keep it with the index."""
+"""`mrl-search tune`: choose the cheapest plan that finds enough, and keep it with the index."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,107 +7,103 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli.options import Json, bytes_of, open_index
+from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mrl_search.index import Index
     from mrl_search.search.tune import Trial
 
 __all__ = ["tune"]
 
 
 class Objective(StrEnum):
-    """What a plan is tuned for."""
+    """What is tuned for."""
 
     RECALL = "recall"
     CLASS = "class"
     INSTANCE = "instance"
+    ADAPTIVE = "adaptive"
 
 
-KS = {Objective.RECALL: 10, Objective.CLASS: 20}
-USES = {
-    Objective.RECALL: "query",
-    Objective.CLASS: "classify",
-    Objective.INSTANCE: "instance",
-}  # names under which plans are stored
+KS = {Objective.RECALL: 10, Objective.CLASS: 20, Objective.INSTANCE: 1, Objective.ADAPTIVE: 20}
 
 
 def tune(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="The index to tune; default: the newest in indexes/."),
+        typer.Argument(metavar="DIR", help="Index folder. Default: the newest in indexes/."),
     ] = None,
     recall: Annotated[
         float,
         typer.Option(
             "--recall",
-            min=0,
+            min=0.01,
             max=1,
-            help="Share of what exact search gives that the plan must give, up to 1.",
+            help="Share of what exact search gives that a plan must give.",
         ),
     ] = 0.99,
     objective: Annotated[
         Objective,
         typer.Option(
             "--objective",
-            help="recall: the nearest neighbours. class: the right label by their vote. instance: the original of a changed copy first.",
+            help="recall: the nearest neighbours. class: the right label by their vote. "
+            "instance: the original of a changed copy first. adaptive: thresholds for "
+            "classify --adaptive.",
         ),
     ] = Objective.RECALL,
     k: Annotated[
         int | None,
+        typer.Option("-k", min=1, help="Neighbours. Default: 10; class, adaptive 20; instance 1."),
+    ] = None,
+    give: Annotated[
+        float | None,
         typer.Option(
-            "-k", min=1, help="Answers wanted; default: 10, for class 20, for instance 1."
+            "--give",
+            min=0,
+            max=1,
+            help="With adaptive: share of answers that may be lost. Default: 0.01.",
         ),
     ] = None,
     queries: Annotated[
-        int,
-        typer.Option(
-            "--queries", min=20, help="Items of the index to ask with, drawn with a fixed seed."
-        ),
+        int, typer.Option("--queries", min=20, help="Items of the index to search with, at most.")
     ] = 1000,
     max_ram: Annotated[
         str | None,
-        typer.Option(
-            "--max-ram",
-            metavar="SIZE",
-            help="What the first stage may keep in memory: 200MB, 1.5GB, 800kB.",
-        ),
+        typer.Option("--max-ram", metavar="SIZE", help="Memory of the first stage, such as 200MB."),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            "--plot", metavar="PNG", help="Also draw all plans, and those that none beats."
-        ),
+        typer.Option("--plot", metavar="PNG", help="Draw all plans, and the Pareto front."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the cheapest plan of an index that keeps the recall asked for, and store it: query and classify use theirs by default."""
+    """Find the cheapest plan that is good enough, and store it.
+
+    query and classify run the stored plan by default.
+    """
+    if give is not None and objective is not Objective.ADAPTIVE:
+        raise ConfigError("--give is for --objective adaptive.", "Leave it out.")
     if plot:
-        from mrl_search.report.canvas import check_name
+        from mrl_search.report.plots import check_name
 
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
+    k = k or KS[objective]
+    if objective is Objective.ADAPTIVE:
+        _learn(index, k, give, as_json)
+        return
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
-    from mrl_search.search import tune as tuning
-    from mrl_search.store.manifest import store_plan
+    from mrl_search.search.tune import front, queries_to_tune
 
-    rows = tuning.sample(index, queries)
     with progress_bars() as progress:
+        goal: object = str(objective)
         if objective is Objective.INSTANCE:
             from mrl_search.measure.copies import instance_goal
 
-            goal = instance_goal(index, rows, k or 1, progress)
-        else:
-            goal = (tuning.Goal.recall if objective is Objective.RECALL else tuning.Goal.votes)(
-                index, rows, k or KS[objective]
-            )
-        found = tuning.tune(index, goal, recall, most, progress)
-    kept = {
-        "plan": str(found.chosen.plan), "objective": str(objective), "target": recall, "k": goal.k, "value": found.held_out,
-        "ci95": list(found.interval), "n": found.n, "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,
-        "ram_bytes": found.chosen.ram,
-    }  # fmt: skip
-    store_plan(index.folder, USES[objective], kept)
-    best = tuning.front(found.trials)
+            goal = instance_goal(index, queries_to_tune(index.corpus, queries), k, progress)
+        found = index.tune(goal, recall, k=k, queries=queries, max_ram=most, progress=progress)  # type: ignore[arg-type]
+    best = front(found.trials)
     if plot:
         from mrl_search.report.plots import PlanPoint, plans_plot
 
@@ -117,39 +113,61 @@ def tune(
         ]
         plans_plot(every, plot, str(objective))
     if as_json:
-        json_line({**kept, "front": [_line(t) for t in best]})
+        use = {"recall": "query", "class": "classify"}.get(str(objective), "instance")
+        stored = index.manifest.plans[use]
+        json_line({**stored, "front": [_line(t) for t in best]})  # type: ignore[dict-item]
         return
     table = [
         (
-            str(t.plan), percent(t.value), f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}", f"{t.ram / len(index):,.0f}",
-            "chosen" if t.plan == found.chosen.plan else "",
+            str(t.plan), percent(t.value), f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}",
+            f"{t.ram / len(index):,.0f}", "chosen" if t.plan == found.chosen.plan else "",
         )
         for t in best
     ]  # fmt: skip
-    show_table(
-        ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", ""),
-        table,
-        f"{index.folder}: plans that no other beats",
-    )
-    note(
-        f"{len(found.trials)} plans timed, single queries on one thread; exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
-    )
-    note(
-        f"chosen: {found.chosen.plan}, {percent(found.held_out, found.interval)} on {found.n} other queries, which check it"
-    )
+    columns = ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", "")
+    show_table(columns, table, f"{index.folder}: Pareto front")
+    exact = f"exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
+    note(f"{len(found.trials)} plans timed, single queries on one thread; {exact}")
+    checked = percent(found.held_out, found.interval)
+    note(f"chosen: {found.chosen.plan}; {checked} on {found.n} other queries")
     if plot:
         note(f"plot: {plot}")
-    told = (
-        f" --plan {found.chosen.plan} -k {goal.k}" if objective is Objective.INSTANCE else ""
-    )  # which no command uses by default
+    instance = objective is Objective.INSTANCE  # no command runs this plan by default
+    options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
-    note(f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{told}")
+    note(
+        f"stored in {index.folder}\n"
+        f"next: mrl-search {command} IMAGE --index {index.folder}{options}"
+    )
+
+
+def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
+    from mrl_search.cli.render import json_line, note
+    from mrl_search.search.cascade import GIVE
+
+    give = GIVE if give is None else give
+    learned = index.learn_thresholds(k, give)
+    p = learned.point
+    if as_json:
+        json_line(index.manifest.plans["adaptive"])  # type: ignore[arg-type]
+        return
+    full = index.dims[-1]
+    if p.expected_dims == full:
+        note(
+            f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items. "
+            f"Allow a larger loss with --give {max(0.05, 2 * give):.2f}."
+        )
+    note(
+        f"On {p.n:,} items, each without itself: {p.accuracy:.1%} right with {p.expected_dims:.0f} "
+        f"dims on average, {learned.full_accuracy:.1%} with {full}."
+    )
+    note(
+        f"stored in {index.folder}\n"
+        f"next: mrl-search classify IMAGE --adaptive --index {index.folder}"
+    )
 
 
 def _line(trial: "Trial") -> dict[str, object]:
     return {
-        "plan": str(trial.plan),
-        "value": trial.value,
-        "p50_ms": trial.ms,
-        "ram_bytes": trial.ram,
-    }
+        "plan": str(trial.plan), "value": trial.value, "p50_ms": trial.ms, "ram_bytes": trial.ram,
+    }  # fmt: skip

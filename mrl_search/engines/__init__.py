@@ -1,9 +1,9 @@
-"""Indexes on disk: FAISS indexes of the prefixes of stored vectors, and the folder they live in."""
+"""One prefix searched: kinds of index behind one interface, how they are built, and the kernels."""
 
-from mrl_search.engines.build import add_prefix_indexes, build_prefix_index, check_factories
-from mrl_search.engines.collection import Index, newest_index
-from mrl_search.engines.effort import efforts, is_graph, search_parameters
+from mrl_search.engines.base import Mask, PrefixIndex
+from mrl_search.engines.build import build_indexes, check_kinds, load_index
+from mrl_search.engines.spec import SCAN, IndexSpec
 
 __all__ = [
-    "Index", "add_prefix_indexes", "build_prefix_index", "check_factories", "efforts", "is_graph", "newest_index", "search_parameters",
+    "SCAN", "IndexSpec", "Mask", "PrefixIndex", "build_indexes", "check_kinds", "load_index",
 ]  # fmt: skip

@@ -1,157 +1,164 @@
-"""From stored vectors to FAISS indexes: one for each prefix length, its ids the rows of the vectors.
+"""Building, saving and loading prefix indexes; the one place that tells their kinds apart."""
 
-An index is a FAISS factory string; the metric is the inner product of unit vectors, which is the cosine.
-"""
-
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.clusters import find_centroids, inverted_file
-from mrl_search.engines.spec import SCAN, IndexSpec
+from mrl_search.engines.base import PrefixIndex
+from mrl_search.engines.centroids import find_centroids
+from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, inverted_file
+from mrl_search.engines.flat import FAISS, FlatIndex, inner_index
+from mrl_search.engines.graph import GraphIndex
+from mrl_search.engines.scan import ScanIndex
+from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.files import write_atomically
-from mrl_search.store.manifest import MANIFEST, VECTORS, prefix_file, read_manifest, write_manifest
-from mrl_search.store.rows import blocks
-from mrl_search.vectors import check_dims, prefix
+from mrl_search.progress import Progress, silent
+from mrl_search.store.manifest import Manifest, check_file, prefix_file
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.vectors import l2_normalize, prefix, sample
 
-__all__ = ["add_prefix_indexes", "build_prefix_index", "check_factories"]
+__all__ = ["Pass", "build_indexes", "check_kinds", "index_of", "load_index"]
 
-FEWEST, PER_CLUSTER = (
-    1 << 17,
-    40,
-)  # rows to train with at least, and for each cluster: FAISS wants 39
-CAREFUL = (
-    64  # centroids that a graph of them looks at: a vector in the wrong cluster is hard to find
-)
-MANY = 1024  # clusters from which on they are found in two levels
-
-Progress = Callable[[int, int, int], None]
+FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
+CAREFUL = 64  # efSearch of a graph over centroids while building
+MANY = 1024  # clusters from which centroids are found in two levels
+LEVELS = 32  # of a Panorama index
+COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
 
-def build_prefix_index(x: NDArray[np.float32], factory: str) -> faiss.Index:
-    """Build a FAISS index of `x`, (n, dims) float32 rows of unit length; row i gets id i.
+class Pass(Protocol):
+    """Something that is fed all rows once, in order."""
 
-    Raises:
-        ConfigError: FAISS does not know `factory`, or cannot use it at this length or with so few rows.
-    """
-    index = _untrained(x.shape[1], factory)
-    _train(index, x, factory)
-    _add(index, x, factory)
-    return index
+    def add(self, rows: slice, unit: NDArray[np.float32]) -> None:
+        """Take the rows at their place: (rows, dim) float32 of unit norm."""
 
 
-def add_prefix_indexes(
-    folder: Path, spec: IndexSpec, progress: Progress | None = None
+def build_indexes(
+    folder: Path,
+    store: VectorStore,
+    spec: IndexSpec,
+    passes: Sequence[Pass] = (),
+    progress: Progress = silent,
 ) -> dict[str, str]:
-    """Derive the prefix indexes of `spec` from the stored vectors of `folder`, which may still be a building folder.
-
-    Where the folder is complete already, its manifest is written again to include them.
+    """Build the prefix indexes of `spec` and write them to `folder`; the store is read once.
 
     Args:
-        folder: holds `vectors.npy`.
-        spec: prefix lengths and factory string; its `dtype` plays no part here.
-        progress: is told (dims, rows indexed so far, rows in all).
+        folder: a building folder.
+        store: all rows.
+        spec: prefix lengths and kinds.
+        passes: others who need to see all rows; they are fed in the same pass.
+        progress: called with rows indexed so far and in all.
 
     Returns:
-        prefix length to factory string, as a manifest holds it.
+        prefix length to kind, as a manifest has it.
 
     Raises:
-        ConfigError: a prefix longer than the vectors, or a factory string that FAISS cannot use.
-        IndexFolderError: there are no vectors.
+        ConfigError: a kind that FAISS cannot use here.
         MrlSearchError: the disk is full.
     """
-    try:
-        vectors = np.asarray(np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise IndexFolderError(
-            f"{folder / VECTORS} cannot be read: {error}", "Build the index again."
-        ) from error
-    dims = check_dims(spec.dims, full=vectors.shape[1])
-    factory = {str(d): spec.factory_of(d, len(vectors)) for d in dims}
-    for d in dims:
-        if (kind := factory[str(d)]) == SCAN:
-            continue
-        index = _untrained(d, kind)
-        if not index.is_trained:
-            _train(index, prefix(vectors[_sample(index, len(vectors)), :d], d), kind)
-        for rows in blocks(len(vectors), d):
-            _add(index, prefix(vectors[rows, :d], d), kind)
-            if progress:
-                progress(d, rows.stop, len(vectors))
-        _write(index, folder / prefix_file(d))
-    from mrl_search.search.exact.sieve import write_sieve
-
-    if not (folder / MANIFEST).exists():
-        write_sieve(folder, vectors, dims)
-        return factory
-    manifest = read_manifest(folder)
-    write_sieve(folder, vectors, check_dims({*map(int, manifest.factory), *dims}))
-    write_manifest(
-        folder,
-        replace(
-            manifest,
-            dims=check_dims({*manifest.dims, *dims}),
-            factory={**manifest.factory, **factory},
-        ),
-    )
-    return factory
+    kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
+    indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
+    for rows, stored in store.chunks():
+        unit = l2_normalize(stored)
+        for d, index in indexes.items():
+            with _explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
+                index.add(prefix(unit, d))
+        for other in passes:
+            other.add(rows, unit)
+        progress("indexing", rows.stop, len(store))
+    for d, index in indexes.items():
+        with write_atomically(folder / prefix_file(d)) as temporary:
+            faiss.write_index(index, str(temporary))
+    return {str(d): kind for d, kind in kinds.items()}
 
 
-def check_factories(spec: IndexSpec, count: int) -> None:
-    """See that FAISS knows the indexes that `spec` asks for, before `count` vectors are made for them.
+def check_kinds(spec: IndexSpec, count: int) -> None:
+    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them.
 
     Raises:
-        ConfigError: a factory string that it cannot use.
+        ConfigError: it does not know one.
     """
     for d in spec.dims:
         if (kind := spec.factory_of(d, count)) != SCAN:
             _untrained(d, kind)
 
 
-def _sample(index: faiss.Index, count: int) -> NDArray[np.int64] | slice:
-    """Rows to train with: all, or as many as are of use, drawn with a fixed seed."""
-    clustered = inverted_file(index)
-    wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
-    if count <= wanted:
-        return slice(None)
-    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
+def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) -> PrefixIndex:
+    """Load the index of one prefix; flat ones are memory-mapped.
 
-
-def _untrained(dims: int, factory: str) -> faiss.Index:
+    Raises:
+        IndexFolderError: its file is missing, cut short, altered, or of another index.
+    """
+    kind = manifest.factory[str(dims)]
+    if kind == SCAN:
+        return ScanIndex(store, dims)
+    path = check_file(folder, manifest, prefix_file(dims))
+    hint = manifest.rebuild(folder)
     try:
-        index = faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.read_index(str(path), 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise ConfigError(
-            f"FAISS makes no index of {dims} dims from {factory!r}: {_reason(error)}.",
-            "For example Flat, SQ8, HNSW32, or IVF1024,Flat.",
-        ) from error
+        raise IndexFolderError(f"{path} is not a FAISS index that can be read.", hint) from error
+    if (index.d, index.ntotal) != (dims, len(store)):
+        raise IndexFolderError(
+            f"{path} has {index.ntotal:,} vectors of {index.d} dims, not {len(store):,} of {dims}.",
+            hint,
+        )
+    return index_of(index, kind, manifest.files[prefix_file(dims)].bytes, store)
+
+
+def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> PrefixIndex:
+    """A FAISS index as a `PrefixIndex` of its kind."""
+    if inverted_file(index) is not None:
+        rows = np.unique(np.linspace(0, len(store) - 1, SAMPLE).astype(np.int64))
+        return ClusteredIndex(index, kind, ram_bytes, lambda: store.prefix(index.d, rows))
+    if isinstance(inner_index(index), faiss.IndexHNSW):
+        return GraphIndex(index, kind, ram_bytes)
+    return FlatIndex(index, kind, ram_bytes)
+
+
+def _untrained(dims: int, kind: str) -> faiss.Index:
+    if kind == PANORAMA:
+        return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
+    with _explained(
+        f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."
+    ):
+        index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):
         raise ConfigError(
-            f"{factory!r} would keep the vectors a second time.",
-            "Leave the refinement out: candidates are scored from the stored vectors.",
+            f"An index {kind!r} would keep the vectors a second time.",
+            "Leave the refinement out: plans score candidates from the stored vectors.",
         )
     return index
 
 
-def _train(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:
-    try:
-        _place_clusters(index, x)
+def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
+    index = _untrained(dims, kind)
+    if index.is_trained:
+        return index
+    rows = _training_rows(index, len(store))
+    x = prefix(store.rows(rows, dims), dims)
+    with _explained(
+        f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."
+    ):
+        _place_centroids(index, x)
         index.train(x)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{len(x):,} vectors cannot train an index {factory!r}: {_reason(error)}.",
-            "Use fewer clusters, or Flat.",
-        ) from error
+    return index
 
 
-def _place_clusters(index: faiss.Index, x: NDArray[np.float32]) -> None:
-    """Give an inverted file of many clusters its centroids; FAISS trains the rest, and few clusters, or other quantizers, altogether."""
+def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
+    clustered = inverted_file(index)
+    wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
+    return slice(None) if count <= wanted else sample(count, wanted)
+
+
+def _place_centroids(index: faiss.Index, x: NDArray[np.float32]) -> None:
+    """Place the centroids of an inverted file with many clusters; FAISS trains all the rest."""
     clustered = inverted_file(index)
     if clustered is None or not MANY <= clustered.nlist <= len(x) // 8:
         return
@@ -170,21 +177,11 @@ def _place_clusters(index: faiss.Index, x: NDArray[np.float32]) -> None:
     quantizer.add(find_centroids(x, clustered.nlist))
 
 
-def _add(index: faiss.Index, x: NDArray[np.float32], factory: str) -> None:
+@contextmanager
+def _explained(message: str, hint: str) -> Iterator[None]:
+    """Turn an exception of FAISS into a ConfigError with its last words."""
     try:
-        index.add(x)
+        yield
     except RuntimeError as error:
-        raise ConfigError(
-            f"FAISS cannot fill an index {factory!r}: {_reason(error)}.",
-            "Leave IDMap out: ids are the rows.",
-        ) from error
-
-
-def _write(index: faiss.Index, path: Path) -> None:
-    with write_atomically(path) as temporary:
-        faiss.write_index(index, str(temporary))
-
-
-def _reason(error: RuntimeError) -> str:
-    """The last words of a FAISS exception, which begins with C++ signatures and paths."""
-    return str(error).rpartition(": ")[2].strip()
+        reason = str(error).rpartition(": ")[2].strip()  # after C++ signatures and paths
+        raise ConfigError(f"{message}: {reason}.", hint) from error

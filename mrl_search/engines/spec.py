@@ -7,28 +7,40 @@ from dataclasses import dataclass, field
 from mrl_search.errors import require
 from mrl_search.vectors import DIMS
 
-__all__ = ["IndexSpec"]
+__all__ = ["EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
 
-SCAN, FLAT_UP_TO, LONGEST_CODED = "Scan", 50_000, 128
-GRAPH_FROM = (
-    16_384  # clusters from which on a graph finds the nearest faster than comparing with all
-)
+SCAN, PANORAMA = "Scan", "Panorama"  # kinds that no FAISS factory string names
+EXACT = ("Flat", PANORAMA, SCAN)  # kinds that find the true nearest of their prefix
+FLAT_UP_TO = 50_000  # vectors
+PANORAMA_FROM = 5_000  # vectors and dims from which pruning pays
+PANORAMA_DIMS = 512
+CODED_UP_TO = 128  # dims; the index of a longer prefix takes more time and memory than it saves
+GRAPH_FROM = 16_384  # clusters from which a graph finds the nearest faster than comparing with all
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """Which indexes to build over the stored vectors.
 
-    A factory string is FAISS's, for the inner product of unit prefixes (`Flat`, `SQ8`, `HNSW16,SQ8`, `RR128,IVF4096,PQ128x4fsr`), or
-    `Scan`: no index of its own, the stored vectors are compared one after another. `auto` chooses by the size of the corpus: `Flat` up
-    to 50,000 vectors; above that clusters of compressed prefixes up to 128 dims, and `Scan` for longer ones, whose indexes would take
-    more memory and time to build than they save.
+    A kind is a FAISS factory string for the inner product of unit prefixes (`Flat`, `SQ8`,
+    `HNSW16,SQ8`, `RR128,IVF4096,PQ128x4fsr`), or a word:
+
+    - `Scan`: no index; the stored vectors are compared one after another.
+    - `Panorama`: exact search that skips the rest of a vector when a prefix rules it out
+      (Panorama, arXiv 2510.00566).
+    - `auto`: by the size of the corpus. Up to 50,000 vectors `Flat`, with `Panorama` for 512 dims
+      or more of at least 5,000 vectors. Above that, compressed clusters up to 128 dims, and `Scan`.
 
     Attributes:
         dims: prefix lengths that can begin a plan, ascending.
-        factory: for every prefix, `auto` or a factory string.
-        factories: factory strings for single prefixes, by their length.
-        dtype: how the full-length vectors are stored, `float16` or `float32`.
+        factory: kind for every prefix.
+        factories: kinds for single prefixes, by their length.
+        dtype: of the stored vectors, `float16` or `float32`.
+
+    Example:
+        >>> spec = IndexSpec(dims=(8, 64, 1024), factories={"64": "HNSW16,SQ8"})
+        >>> [spec.factory_of(d, count=1_000) for d in spec.dims]
+        ['Flat', 'HNSW16,SQ8', 'Flat']
     """
 
     dims: tuple[int, ...] = DIMS
@@ -38,29 +50,24 @@ class IndexSpec:
 
     def __post_init__(self) -> None:
         known = self.dtype in ("float16", "float32")
-        require(
-            known,
-            f"Vectors are stored as float16 or float32, not {self.dtype!r}.",
-            "float16 is enough for nearly all.",
-        )
+        require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
         lost = sorted(set(self.factories) - set(map(str, self.dims)))
+        dims = ", ".join(map(str, self.dims))
         require(
             not lost,
-            f"A factory is given for {', '.join(lost)} dims, which get no index.",
-            f"Dims: {', '.join(map(str, self.dims))}.",
+            f"--factory names {', '.join(lost)} dims, which get no index.",
+            f"Dims: {dims}.",
         )
 
     def factory_of(self, dims: int, count: int) -> str:
-        """The factory string of one prefix in a corpus of `count` vectors."""
+        """The kind of index for one prefix of a corpus of `count` vectors."""
         chosen = self.factories.get(str(dims), self.factory)
         if chosen != "auto":
             return chosen
         if count <= FLAT_UP_TO:
-            return "Flat"
-        if dims > LONGEST_CODED:
+            return PANORAMA if dims >= PANORAMA_DIMS and count >= PANORAMA_FROM else "Flat"
+        if dims > CODED_UP_TO:
             return SCAN
-        lists = 1 << round(
-            math.log2(4 * math.sqrt(count))
-        )  # about 4·√n clusters: FAISS's guideline for inverted files
+        lists = 1 << round(math.log2(4 * math.sqrt(count)))  # 4·√n: FAISS's guideline
         clusters = f"IVF{lists}" if lists < GRAPH_FROM else f"IVF{lists}_HNSW16"
         return f"RR{dims},{clusters},PQ{dims}x4fsr" if dims >= 32 else f"{clusters},SQ8"

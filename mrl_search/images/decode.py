@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mrl_search.errors import BrokenImage
 
-__all__ = ["SUFFIXES", "content_hash", "decode", "square"]
+__all__ = ["SUFFIXES", "content_hash", "decode", "square", "to_rgb"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 120_000_000  # fits a 12000 x 10000 scan; beyond is a decompression bomb or a mistake
@@ -98,6 +98,11 @@ def _decode(image: Image.Image, side: int | None) -> tuple[Image.Image, tuple[in
         width, height = image.size
     elif orientation >= 5:
         width, height = height, width
+    return to_rgb(image), (width, height)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: 16 bits become 8, transparency becomes white."""
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -105,7 +110,7 @@ def _decode(image: Image.Image, side: int | None) -> tuple[Image.Image, tuple[in
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB"), (width, height)
+    return image.convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Filters: which rows of a corpus may be answers, by comparisons on the columns of its items or by a list of ids."""
+"""Filters: which rows may be answers, by conditions on columns or by a list of ids."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,57 +10,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrl_search.engines import Mask
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.store.items import Items
+from mrl_search.store.rows import Ids
 
-__all__ = ["allowed_rows", "read_ids"]
+__all__ = ["mask_of", "read_ids"]
 
 CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
-ZONE = re.compile(
-    r":.*(Z|[+-]\d\d:?(\d\d)?)$"
-)  # behind a time of day: without one, that of the column is meant
+ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # after a time of day
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+    "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
+    ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
+COMPARABLE = (
+    "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+)
 
 
-def allowed_rows(
-    items: Items, where: Sequence[str] = (), ids: NDArray[np.int64] | None = None
-) -> NDArray[np.int64] | None:
-    """The rows of `items` that meet every condition and are among `ids`: ascending int64; None where neither is given.
+def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:
+    """The rows of `items` that meet every condition and are among `ids`; None without either.
 
     Args:
-        items: the items of a corpus, row i is item i.
-        where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=; a row whose value is not known meets none of them.
+        items: the items of a corpus.
+        where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=. A null meets none.
         ids: rows of the corpus, in any order.
 
     Raises:
-        ConfigError: not a condition, a column that the items do not have, or a value that its column cannot hold.
-        DataError: ids that the corpus does not have, or not one row is left.
+        ConfigError: not a condition, an unknown column, or a value of another type.
+        DataError: ids that the corpus does not have, or no row is left.
     """
     if not where and ids is None:
         return None
-    mask = np.ones(items.num_rows, dtype=bool)
+    allowed = np.ones(items.num_rows, dtype=bool)
     for condition in where:
-        mask &= _meets(items, condition)
+        allowed &= _meets(items, condition)
     if ids is not None:
         outside = ids[(ids < 0) | (ids >= items.num_rows)]
         if len(outside):
-            raise DataError(
-                f"There is no item {outside[0]} in this index of {items.num_rows:,}.",
-                "Ids are the rows, from 0.",
-            )
+            last = items.num_rows - 1
+            raise DataError(f"There is no item {outside[0]}.", f"Ids go from 0 to {last:,}.")
         listed = np.zeros(items.num_rows, dtype=bool)
         listed[ids] = True
-        mask &= listed
-    rows = np.flatnonzero(mask)
-    if not len(rows):
-        asked = [*where, *(["the listed ids"] if ids is not None else [])]
-        raise DataError(
-            f"No item of this index meets {' and '.join(asked)}.",
-            "mrl-search info shows its labels and columns.",
-        )
-    return rows
+        allowed &= listed
+    if not allowed.any():
+        conditions = [*where, *(["the listed ids"] if ids is not None else [])]
+        hint = "mrl-search info shows labels and columns."
+        raise DataError(f"No item of this index meets {' and '.join(conditions)}.", hint)
+    return Mask(allowed)
 
 
 def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
@@ -83,17 +80,16 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(
-            f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {items[name].type}.",
-            "What can be compared: text, numbers, true or false, dates as in 2024-01-31, and moments as in 2024-01-31T12:00:00.",
+            f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not.", COMPARABLE
         ) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
 
 
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
-    """A column, and the value that `text` is there, in a type that both fit and that arrow compares."""
+    """A column and the value of `text`, in a type that Arrow compares."""
     kind, value = column.type, pa.scalar(text)
-    if pa.types.is_integer(kind):  # a number may lie beyond those that the column can hold
+    if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):
         return column.cast(pa.float32()), value.cast(kind).cast(pa.float32())
@@ -103,12 +99,12 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
-    """Ids from a file, (n,) int64: a text file with one a line, or a .npy file of integers.
+    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers.
 
     Raises:
         DataError: the file is missing, or holds something else.
     """
-    hint = "It should hold one row number a line, or be a .npy file of whole numbers."
+    hint = "Give one id a line, or a .npy file of integers."
     try:
         if path.suffix == ".npy":
             ids = np.load(path, allow_pickle=False)

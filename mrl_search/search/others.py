@@ -1,116 +1,70 @@
-"""The neighbours of images that are in the corpus themselves: every copy of the query is left out of its own answer."""
+"""Leaving the query itself out of its answer, where queries are items of the corpus."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.scoring import joined
+from mrl_search.store.rows import Ids
 
-__all__ = [
-    "by_copies",
-    "copies_of",
-    "leave_out",
-    "leave_out_rows",
-    "search_others",
-    "widened",
-    "without_copies",
-]
+__all__ = ["by_copies", "leave_out", "search_others"]
+
+Find = Callable[[NDArray[np.float32], Plan, int], BatchHits]
 
 
 def search_others(
-    index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], plan: Plan
+    corpus: Corpus,
+    queries: NDArray[np.float32],
+    hashes: NDArray[np.object_],
+    plan: Plan,
+    k: int,
+    find: Find | None = None,
 ) -> BatchHits:
-    """Search as `search` does, but leave every image with the query's own content out of its answer.
+    """Search, but leave every item with the query's own content out of its answer.
 
-    Each stage keeps more, by the number of copies that the query has in the corpus, so that `plan.keep` others remain. A query that is
-    not in the corpus gets what `search` gives.
+    Each query keeps as many more candidates as it has copies in the corpus, so that `k` others
+    remain. A query that is not in the corpus gets what `search` gives.
 
     Args:
-        index: what is searched.
-        queries: (n, dim) vectors.
-        hashes: (n,) str, content hash of each query's image, as in the `hash` column of the items.
-        plan: what each stage keeps of other images.
+        corpus: what is searched.
+        queries: (n, dim) float32.
+        hashes: (n,) str, content hash of each query, as in the `hash` column of the items.
+        plan: how to search.
+        k: answers wanted.
+        find: searches queries by a plan for k answers; default: `search`.
+
+    Returns:
+        (n, k) answers, fewer columns where the corpus is smaller.
     """
-    return without_copies(
-        index,
-        queries,
-        hashes,
-        plan.keep,
-        lambda some, extra: search(index, some, widened(plan, extra)),
-    )
+    find = find or (lambda rows, wider, more: search(corpus, rows, wider, more))
+    width = min(k, len(corpus))
+    ids, scores = np.full((len(queries), width), -1), np.full((len(queries), width), -np.inf)
+    found = BatchHits(ids, scores.astype(np.float32), corpus.items, plan)
+    for rows, extra in by_copies(corpus, hashes):
+        wide = find(queries[rows], plan.widened(extra), k + extra)
+        own = corpus.collection.hashes[wide.ids] == hashes[rows, None]
+        others = leave_out(wide, own, width)
+        found.ids[rows, : others.ids.shape[1]] = others.ids
+        found.scores[rows, : others.ids.shape[1]] = others.scores
+    return found
 
 
-def without_copies(
-    index: Index, queries: NDArray[np.floating], hashes: NDArray[np.object_], k: int,
-    find: Callable[[NDArray[np.floating], int], BatchHits],
-) -> BatchHits:  # fmt: skip
-    """The best `k` of what `find` finds that have other content than the query itself; `find` takes queries and how many more they need."""
-    parts, order = [], []
-    for rows, extra in by_copies(index, hashes):
-        found = find(queries[rows], extra)
-        parts.append(
-            replace(leave_out(found, index.embeddings.hashes, hashes[rows], k), dims=found.dims)
-        )
-        order.append(rows)
-    if len(parts) < 2:
-        return parts[0] if parts else find(queries, 0).first(k)
-    whole, back = joined(parts, k), np.argsort(np.concatenate(order))
-    return BatchHits(
-        whole.ids[back], whole.scores[back], dims=None if whole.dims is None else whole.dims[back]
-    )
-
-
-def by_copies(index: Index, hashes: NDArray[np.object_]) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Queries of content `hashes` (n,) that have the same number of copies in the corpus: their positions, and that number."""
-    copies = copies_of(index, hashes)
+def by_copies(corpus: Corpus, hashes: NDArray[np.object_]) -> Iterator[tuple[Ids, int]]:
+    """Positions of the queries with the same number of copies in the corpus, and that number."""
+    copies = corpus.collection.copies(hashes)
     for extra in np.unique(copies).tolist():
         yield np.flatnonzero(copies == extra), extra
 
 
-def copies_of(index: Index, hashes: NDArray[np.object_]) -> NDArray[np.int64]:
-    """How many items of the corpus have each of the contents `hashes` (n,): (n,) int64."""
-    return np.array([index.embeddings.copies[h] for h in hashes], dtype=np.int64)
-
-
-def widened(plan: Plan, extra: int) -> Plan:
-    """`plan` with so many more kept by every stage."""
-    return Plan(tuple(replace(stage, keep=stage.keep + extra) for stage in plan.stages))
-
-
-def leave_out(
-    hits: BatchHits, corpus_hashes: NDArray[np.object_], query_hashes: NDArray[np.object_], k: int
-) -> BatchHits:
-    """The first `k` hits of each query that have other content than the query itself.
-
-    Args:
-        hits: (n, m) answers, best first; m should be k and as many more as a query has copies in the corpus.
-        corpus_hashes: (corpus,) content hash of each item.
-        query_hashes: (n,) content hash of each query.
-        k: how many to keep.
-
-    Returns:
-        (n, min(k, m)) answers in the same order; a row with fewer is filled up with id -1 and score -inf.
-    """
-    return _without(hits, corpus_hashes[hits.ids] == query_hashes[:, None], k)
-
-
-def leave_out_rows(hits: BatchHits, own: NDArray[np.int64], k: int) -> BatchHits:
-    """The first `k` hits of each query but the row `own` (n,), the query itself in the corpus; -1 leaves out none. As `leave_out`."""
-    return _without(hits, hits.ids == own[:, None], k)
-
-
-def _without(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
+def leave_out(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
+    """The first `k` hits of each query that are not `unwanted`, (n, m); the rest is padding."""
     gone = (hits.ids < 0) | unwanted
     order = gone.argsort(axis=1, kind="stable")[:, :k]
     gone = np.take_along_axis(gone, order, axis=1)
-    ids, scores = (
-        np.take_along_axis(hits.ids, order, axis=1),
-        np.take_along_axis(hits.scores, order, axis=1),
-    )
-    return BatchHits(np.where(gone, -1, ids), np.where(gone, np.float32(-np.inf), scores))
+    ids = np.where(gone, -1, np.take_along_axis(hits.ids, order, axis=1))
+    scores = np.where(gone, np.float32(-np.inf), np.take_along_axis(hits.scores, order, axis=1))
+    return BatchHits(ids, scores, hits.items, hits.plan)

@@ -4,117 +4,164 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import ClassVar, Self
 
 from mrl_search.errors import ConfigError, require
 
 __all__ = ["Plan", "Stage"]
 
 STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
+EXAMPLE = "For example 64, or 8:200,64:50,1024, or exact."
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Score by the cosine of the first `dims` numbers and keep the best `keep`.
+    """Score by the cosine of the first `dims` dims and keep the best `keep`.
 
-    `effort` is how hard a first stage looks where its index is approximate: clusters that are visited (nprobe of IVF; on average, where
-    clusters are found exactly: each query visits what it needs), or candidates that a walk holds (ef of HNSW); 0 leaves it to the index.
-    Written `DIMS:KEEP` or `DIMS:KEEP@EFFORT`.
+    Attributes:
+        dims: prefix length.
+        keep: answers that go on to the next stage; None in the last stage, which keeps k.
+        effort: how much an approximate first index looks at: clusters to visit on average, or
+            candidates to hold; 0 is the default of the index. Written `DIMS:KEEP@EFFORT`.
+
+    Example:
+        >>> str(Stage(128, 200, effort=64))
+        '128:200@64'
     """
 
     dims: int
-    keep: int
+    keep: int | None = None
     effort: int = 0
 
     def __str__(self) -> str:
-        return f"{self.dims}:{self.keep}" + (f"@{self.effort}" if self.effort else "")
+        keep = "" if self.keep is None else f":{self.keep}"
+        return f"{self.dims}{keep}" + (f"@{self.effort}" if self.effort else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to search: the first stage searches the index of its prefix, each later one re-scores the survivors on a longer prefix.
+    """How to search. The first stage asks a prefix index; each later one re-ranks what is left.
 
-    One stage is a plain search at that prefix (exact search at full length), two are adaptive retrieval, three or more funnel
-    retrieval (Matryoshka Representation Learning, arXiv 2205.13147, section 4.3).
+    One stage is a search on one prefix, two are adaptive retrieval, more are funnel retrieval
+    (Matryoshka Representation Learning, arXiv 2205.13147, section 4.3). A plan holds no k: the last
+    stage keeps as many answers as a call wants. `exact` finds the true nearest at full length;
+    `auto` is the index's tuned plan, or `exact`.
 
     Raises:
-        ConfigError: no stage, dims that do not grow, a shortlist that grows, or keeps nothing.
+        ConfigError: dims that do not grow, a shortlist that grows, or one that keeps nothing.
+
+    Example:
+        >>> plan = Plan.parse("8:200,64:50,1024")
+        >>> plan.dims
+        (8, 64, 1024)
+        >>> str(plan)
+        '8:200,64:50,1024'
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = ()
+    word: str = ""
+    EXACT: ClassVar["Plan"]
+    AUTO: ClassVar["Plan"]
 
     def __post_init__(self) -> None:
-        require(
-            bool(self.stages),
-            "A plan needs at least one stage.",
-            "For example 64:10, or 8:200,1024:10.",
-        )
+        if self.word:
+            require(self.word in ("exact", "auto"), f"There is no plan {self.word!r}.", EXAMPLE)
+            return
+        require(bool(self.stages), "A plan needs at least one stage.", EXAMPLE)
         for stage in self.stages:
-            reads = min(stage.dims, stage.keep) >= 1 and stage.effort >= 0
-            require(
-                reads,
-                f"Stage {stage} keeps nothing or reads nothing.",
-                "Both numbers of a stage are at least 1.",
-            )
+            positive = min(stage.dims, stage.keep or 1) >= 1 and stage.effort >= 0
+            nothing = f"Stage {stage} of plan {self} has a number below 1."
+            require(positive and stage.keep != 0, nothing, EXAMPLE)
+        require(
+            self.stages[-1].keep is None,
+            f"The last stage of {self} keeps k answers, no other number.",
+        )
         for a, b in pairwise(self.stages):
-            grow = f"Plan {self}: dims must grow from stage to stage, {b.dims} follows {a.dims}."
-            require(b.dims > a.dims, grow, "For example 8:200,64:50,1024.")
+            require(a.keep is not None, f"Stage {a} of plan {self} needs DIMS:KEEP.", EXAMPLE)
             require(
-                b.keep <= a.keep,
-                f"Plan {self}: a stage cannot keep more than the one before, {b.keep} follows {a.keep}.",
+                b.dims > a.dims, f"Plan {self}: dims must grow; {b.dims} follows {a.dims}.", EXAMPLE
             )
-            require(
-                not b.effort,
-                f"Plan {self}: only the first stage asks an index, {b} cannot.",
-                "Leave its @ out.",
-            )
+            grows = f"Plan {self}: a stage cannot keep more than the one before it."
+            require(b.keep is None or b.keep <= (a.keep or 0), grows, EXAMPLE)
+            require(not b.effort, f"Plan {self}: only the first stage takes an effort (@).")
 
     @classmethod
-    def parse(cls, text: str, k: int) -> Self:
-        """Read `8:200,64:50,1024` or `128:200@64,1024`; the last stage may leave its number out, and then keeps `k`.
+    def parse(cls, text: str) -> Self:
+        """Read `64`, `8:200,64:50,1024`, `128:200@64,1024`, `exact` or `auto`.
 
         Raises:
-            ConfigError: not of that form, or the last stage keeps fewer than `k`.
+            ConfigError: not of that form.
         """
+        text = "".join(text.split())
+        if text in ("exact", "auto"):
+            return cls(word=text)
         stages = []
-        parts = text.replace(" ", "").split(",")
+        parts = text.split(",")
         for i, part in enumerate(parts):
             match = STAGE.fullmatch(part)
-            if match is None or (match[2] is None and i < len(parts) - 1):
+            if match is None:
+                raise ConfigError(f"{text!r} is not a plan: {part!r} is not DIMS:KEEP.", EXAMPLE)
+            if match[2] is not None and i == len(parts) - 1:
+                short = ",".join([*parts[:-1], part.replace(f":{match[2]}", "", 1)])
                 raise ConfigError(
-                    f"{text!r} is not a plan: {part!r} should be DIMS:KEEP.",
-                    "For example 8:200,64:50,1024.",
+                    f"Plan {text} ends with :{match[2]}, but the last stage keeps what -k says.",
+                    f"Give the plan {short}, and -k {match[2]}.",
                 )
-            stages.append(Stage(int(match[1]), int(match[2] or k), int(match[3] or 0)))
-        plan = cls(tuple(stages))
-        short = f"Plan {plan} keeps {plan.keep} at the end, fewer than the {k} asked for."
-        require(plan.keep >= k, short, f"End it with :{k}, or ask for fewer with -k.")
-        return plan
+            keep = None if match[2] is None else int(match[2])
+            stages.append(Stage(int(match[1]), keep, int(match[3] or 0)))
+        return cls(tuple(stages))
 
     @classmethod
-    def single(cls, dims: int, k: int) -> Self:
-        """The plan with one stage: search at one prefix."""
-        return cls((Stage(dims, k),))
+    def of(cls, plan: "Plan | str | int") -> "Plan":
+        """A plan as it is, as text, or as the dims of its only stage."""
+        if isinstance(plan, Plan):
+            return plan
+        return cls.parse(plan) if isinstance(plan, str) else cls.single(plan)
 
     @classmethod
-    def adaptive(cls, dims: int, shortlist: int, full: int, k: int) -> Self:
-        """A shortlist on a few dims, re-ranked at full length."""
-        return cls((Stage(dims, max(shortlist, k)), Stage(full, k)))
+    def single(cls, dims: int) -> Self:
+        """Search on one prefix."""
+        return cls((Stage(dims),))
 
     @classmethod
-    def ladder(cls, dims: Sequence[int], shortlist: int, k: int) -> Self:
-        """A stage at each of `dims`, ascending, that re-scores one shortlist; the last keeps `k`."""
+    def rerank(cls, dims: int, shortlist: int, full: int) -> Self:
+        """A shortlist on a few dims, re-ranked at `full` dims."""
+        return cls((Stage(dims, shortlist), Stage(full)))
+
+    @classmethod
+    def ladder(cls, dims: Sequence[int], shortlist: int) -> Self:
+        """A stage at each of `dims`, ascending, that re-ranks one shortlist."""
         *early, last = dims
-        return cls((*(Stage(d, max(shortlist, k)) for d in early), Stage(last, k)))
+        return cls((*(Stage(d, shortlist) for d in early), Stage(last)))
 
     @property
     def dims(self) -> tuple[int, ...]:
+        """Prefix length of each stage."""
         return tuple(stage.dims for stage in self.stages)
 
     @property
-    def keep(self) -> int:
-        """How many answers come out at the end."""
-        return self.stages[-1].keep
+    def shortest(self) -> int | None:
+        """The smallest shortlist; None for a single stage."""
+        return min((stage.keep for stage in self.stages if stage.keep is not None), default=None)
+
+    def widened(self, extra: int) -> "Plan":
+        """The same plan with `extra` more kept by every stage but the last."""
+        if not self.stages:
+            return self
+        *early, last = self.stages
+        wide = (Stage(s.dims, (s.keep or 0) + extra, s.effort) for s in early)
+        return Plan((*wide, last))
+
+    def at_least(self, k: int) -> "Plan":
+        """The same plan with shortlists of at least `k`."""
+        if not self.stages or (self.shortest or k) >= k:
+            return self
+        *early, last = self.stages
+        return Plan((*(Stage(s.dims, max(s.keep or 0, k), s.effort) for s in early), last))
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.stages))
+        return self.word or ",".join(map(str, self.stages))
+
+
+Plan.EXACT = Plan(word="exact")
+Plan.AUTO = Plan(word="auto")

@@ -1,23 +1,27 @@
-"""What goes into a search, `Queries`, and what comes out: `BatchHits` for all of them, `Hits` for one, `Hit` for one answer."""
+"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import Skipped
+from mrl_search.search.explain import Explanation
+from mrl_search.search.plan import Plan
+from mrl_search.store.items import Items
+from mrl_search.store.rows import Ids
 
 __all__ = ["BatchHits", "Hit", "Hits", "Queries"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Queries:
-    """What to search with: `rows` (n, dim) float32 in the space of an index, and the name of each.
+    """What to search with.
 
     Attributes:
         names: paths of the pictures, or places in a file of vectors.
-        rows: see above.
+        rows: (n, dim) float32 in the space of the stored vectors.
         skipped: pictures that could not be read.
         embed_ms: milliseconds that embedding all of them took; None for vectors.
     """
@@ -30,25 +34,49 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer: `rank` from 1, `id` the row in the corpus, `score` the cosine at the last stage's prefix.
+    """One answer.
 
-    `proven` says whether exact search is known to answer it, too; None where nobody asked.
+    Attributes:
+        rank: from 1.
+        id: the item.
+        score: cosine at the prefix of the last stage.
+        path: of the picture; None for vectors without one.
+        label: None where unknown.
+
+    Example:
+        >>> Hit(rank=1, id=42, score=0.93, path="cats/tom.jpg", label="cat").label
+        'cat'
     """
 
     rank: int
     id: int
     score: float
-    proven: bool | None = None
+    path: str | None = None
+    label: str | None = None
+    _items: Items | None = field(default=None, repr=False, compare=False)
+
+    def __getitem__(self, column: str) -> object:
+        """The value of any other column of the items, as in `hit["width"]`."""
+        if self._items is None or column not in self._items.column_names:
+            raise KeyError(column)
+        return self._items[column][self.id].as_py()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Hits:
-    """The answers to one query, best first: `ids` (k,) int64 and `scores` (k,) float32; the rest as in `BatchHits`."""
+    """The answers to one query, best first: `ids` (m,) int64 and `scores` (m,) float32.
 
-    ids: NDArray[np.int64]
+    Iterating and indexing give `Hit`s. There are fewer than k where fewer were found.
+
+    Example:
+        >>> hits = Hits(np.array([7, 3]), np.array([0.5, 0.25], dtype=np.float32))
+        >>> [(hit.rank, hit.id, hit.score) for hit in hits]
+        [(1, 7, 0.5), (2, 3, 0.25)]
+    """
+
+    ids: Ids
     scores: NDArray[np.float32]
-    proven: NDArray[np.bool_] | None = None
-    dims: int | None = None
+    items: Items | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,25 +85,38 @@ class Hits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hit:
-        proven = None if self.proven is None else bool(self.proven[i])
-        return Hit(range(1, len(self) + 1)[i], int(self.ids[i]), float(self.scores[i]), proven)
+        rank, row = range(1, len(self) + 1)[i], int(self.ids[i])
+        known = (None, None)
+        if self.items is not None:
+            known = (self.items["path"][row].as_py(), self.items["label"][row].as_py())
+        return Hit(rank, row, float(self.scores[i]), *known, self.items)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BatchHits:
-    """The answers to a batch of queries: `ids` (n, k) int64 and `scores` (n, k) float32, best first in each row.
+    """The answers to n queries; `batch[i]` is the `Hits` of query i.
 
     Attributes:
-        ids: see above; -1 where there are fewer than k answers.
-        scores: see above.
-        proven: (n, k) bool, the answers that are known to be among the true k at full length; None where nobody asked.
-        dims: (n,) int64, how many numbers of its candidates each query read, where the search decided that by itself; else None.
+        ids: (n, k) int64, best first; rows with fewer than k answers end with -1.
+        scores: (n, k) float32; -inf where the id is -1.
+        items: what the ids stand for.
+        plan: what ran.
+        dims: (n,) int64, the prefix at which each query stopped, if a stop rule was used.
+        explanation: rank and score of every answer at every prefix, if the request wants it.
+
+    Example:
+        >>> scores = np.array([[0.5, -np.inf]], dtype=np.float32)
+        >>> batch = BatchHits(np.array([[7, -1]]), scores)
+        >>> len(batch), len(batch[0])
+        (1, 1)
     """
 
-    ids: NDArray[np.int64]
+    ids: Ids
     scores: NDArray[np.float32]
-    proven: NDArray[np.bool_] | None = None
+    items: Items | None = field(default=None, repr=False)
+    plan: Plan | None = None
     dims: NDArray[np.int64] | None = None
+    explanation: Explanation | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,16 +125,9 @@ class BatchHits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hits:
-        proven = None if self.proven is None else self.proven[i]
-        return Hits(
-            self.ids[i], self.scores[i], proven, None if self.dims is None else int(self.dims[i])
-        )
+        found = int(np.count_nonzero(self.ids[i] >= 0))
+        return Hits(self.ids[i, :found], self.scores[i, :found], self.items)
 
     def first(self, k: int) -> "BatchHits":
         """The best `k` answers of each query."""
-        return BatchHits(
-            self.ids[:, :k],
-            self.scores[:, :k],
-            None if self.proven is None else self.proven[:, :k],
-            self.dims,
-        )
+        return replace(self, ids=self.ids[:, :k], scores=self.scores[:, :k])

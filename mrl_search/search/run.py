@@ -1,100 +1,168 @@
-"""Running a plan: the FAISS index of the first stage's prefix proposes, every stage scores and keeps its best.
+"""Answering a request: the one walk through the stages of a plan.
 
-All searches of this package are `search`, or follow its `stages`.
+A prefix index proposes candidates for the first stage; every stage scores and keeps its best. Ties
+go to the lower id, at the cut of a stage too. A batch is answered as its queries are singly.
 """
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index, efforts
+from mrl_search.engines.base import Found, Mask
+from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
-from mrl_search.search.plan import Plan
+from mrl_search.search.explain import explain
+from mrl_search.search.filters import mask_of
+from mrl_search.search.first import first_stage, propose, shortlist
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
-from mrl_search.search.scoring import Rows, count_of, joined, opening, propose, rescore, shortlist
-from mrl_search.store.rows import blocks
-from mrl_search.vectors import query_rows
+from mrl_search.search.scoring import joined, rescore
+from mrl_search.store.rows import Ids
+from mrl_search.vectors import blocks, prefix, query_rows
 
-__all__ = ["check_queries", "query_blocks", "search", "stages"]
+__all__ = ["StopRule", "answer", "default_plan", "exact_search", "search"]
 
-CANDIDATE = 4  # numbers that a candidate of a query takes while it is ranked: ids and sorting keys are eight bytes wide
+CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
+
+StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
+"""Which queries are done: (number of the stage, stage, its hits, positions of the queries)."""
 
 
 def search(
-    index: Index, queries: NDArray[np.floating], plan: Plan, allowed: Rows | None = None
+    corpus: Corpus,
+    queries: NDArray[np.floating],
+    plan: Plan,
+    k: int,
+    mask: Mask | None = None,
+    stop: StopRule | None = None,
 ) -> BatchHits:
-    """Search `index` for the neighbours of `queries` as `plan` says.
-
-    The first stage asks the FAISS index of its prefix; each later one re-scores the survivors on a longer prefix, which needs no
-    index of its own. Equal scores are ordered by id, at the cut of a stage too. A batch gives what its queries give singly.
+    """Search `corpus` for the `k` nearest neighbours of each query.
 
     Args:
-        index: what is searched.
-        queries: (n, dim) numbers, of any length but zero; a single vector is a batch of one.
-        plan: what each stage reads and keeps; a stage keeps the whole corpus where that is smaller.
-        allowed: ids that may be answers, ascending and distinct; all by default. The first stage is then exact on every kind of index.
+        corpus: what is searched.
+        queries: (n, dim) numbers in the space of the stored vectors, of any norm but zero.
+        plan: how to search.
+        k: answers wanted.
+        mask: rows that may be answers; default: all.
+        stop: ends the search of some queries after a stage; they keep the hits of that stage.
 
     Returns:
-        (n, min(plan.keep, allowed)) ids and cosines at the last stage's prefix, best first. Where an approximate index found fewer, a
-        row is filled up with id -1 and score -inf.
+        (n, min(k, rows allowed)) ids and cosines at the prefix of the last stage, best first.
+        Where an approximate index found fewer, rows end with id -1.
 
     Raises:
-        ConfigError: the index has no prefix index for the first stage, or none that takes its effort, or vectors shorter than a later one.
-        DataError: queries that are not finite, zero, or of another length than the vectors.
+        ConfigError: the corpus has no index for the first stage, or it takes no effort; a stage
+            has more dims than the vectors; or a shortlist is smaller than `k`.
+        DataError: queries that are zero, not finite, or of other dims than the vectors.
     """
-    queries = check_queries(index, queries, plan)
-    if plan.dims == (index.dim,) and index.scans(index.dim):
-        found = exact_pruned(index, queries, plan.keep, allowed)
-        return BatchHits(found.ids, found.scores)
-    parts = []
-    first, *later = plan.stages
-    for rows in query_blocks(queries, plan):
-        some = queries[rows]
-        if not later:
-            parts.append(propose(index, some, first, allowed))
-            continue
-        ids = shortlist(index, some, first, allowed)
-        for stage in later:
-            hits = rescore(index, some, ids, stage.dims, stage.keep)
-            ids = hits.ids
-        parts.append(hits)
-    return joined(parts, min(plan.keep, count_of(index, allowed)))
+    queries = query_rows(queries, corpus.dim)
+    plan = default_plan(corpus, k) if plan == Plan.AUTO else plan
+    allowed = len(corpus) if mask is None else mask.count
+    width = min(k, allowed)
+    if plan == Plan.EXACT:
+        scores, ids = exact_search(corpus, queries, width, mask)
+        return BatchHits(ids, scores, corpus.items, plan)
+    _check(corpus, plan, k)
+    ids, scores = np.full((len(queries), width), -1), np.empty((len(queries), width), np.float32)
+    dims = np.full(len(queries), plan.dims[-1], dtype=np.int64)
+    for block in _query_blocks(queries, plan, k):
+        going = np.arange(block.start, block.stop)
+        candidates: Ids | None = None
+        for number, stage in enumerate(plan.stages):
+            last = number == len(plan.stages) - 1
+            keep = width if stage.keep is None else min(stage.keep, allowed)
+            part = queries[going]
+            if candidates is not None:
+                hits = rescore(corpus.vectors, part, candidates, stage.dims, keep)
+            elif last or stop:
+                hits = first_stage(corpus, part, stage, keep, mask, final=last)
+            else:  # the next stage scores them: their order does not matter
+                candidates = shortlist(corpus, part, stage, keep, mask)
+                continue
+            done = np.full(len(going), last)
+            if stop and not last:
+                done |= stop(number, stage, BatchHits(hits[1], hits[0]), going)
+            finished = going[done]
+            scores[finished], ids[finished] = hits[0][done, :width], hits[1][done, :width]
+            dims[finished] = stage.dims
+            going, candidates = going[~done], hits[1][~done]
+            if not len(going):
+                break
+    return BatchHits(ids, scores, corpus.items, plan, dims if stop else None)
 
 
-def check_queries(index: Index, queries: NDArray[np.floating], plan: Plan) -> NDArray[np.float32]:
-    """Queries as (n, dim) float32, and a plan that this index can run; raises as `search` does."""
-    queries = query_rows(queries, index.dim)
-    if plan.dims[-1] > index.dim:
+def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
+    """Answer a request for `queries` (n, dim): filter, search, cut off, explain.
+
+    Raises:
+        ConfigError: as `mask_of` and `search`.
+        DataError: as `mask_of` and `search`.
+    """
+    mask = mask_of(corpus.items, request.where, request.ids)
+    hits = search(corpus, queries, request.plan, request.k, mask)
+    if request.cutoff is not None:
+        low = hits.scores < request.cutoff
+        hits.ids[low], hits.scores[low] = -1, -np.inf
+    if request.explain:
+        return replace(hits, explanation=explain(corpus, queries, hits.ids, mask))
+    return hits
+
+
+def default_plan(corpus: Corpus, k: int, use: str = "query") -> Plan:
+    """The plan that was tuned for `use` and at least `k` answers, or `exact`."""
+    tuned = corpus.manifest.plans.get(use)
+    if isinstance(tuned, dict) and isinstance(tuned.get("plan"), str):
+        *early, last = str(tuned["plan"]).split(",")
+        last, _, keep = last.partition(":")  # version 0.1 wrote the number of answers there
+        effort = keep.partition("@")[2]
+        plan = Plan.parse(",".join([*early, last + (f"@{effort}" if effort else "")]))
+        for_k = int(tuned.get("k") or keep.partition("@")[0] or 0)
+        if plan.stages and for_k >= k and set(plan.dims) <= set(corpus.dims):
+            return plan
+    return Plan.EXACT
+
+
+def exact_search(
+    corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None = None
+) -> Found:
+    """The true `k` nearest at full length, in the fastest way that this corpus has."""
+    if mask is not None and mask.count * 2 < len(corpus):
+        return scan(corpus.vectors, prefix(queries, corpus.dim), k, mask.ids)
+    if corpus.sieve is None and corpus.dim in corpus.dims:
+        index = corpus.prefix_index(corpus.dim)
+        if index.exact:
+            stage, some = Stage(corpus.dim), blocks(len(queries), CANDIDATE * k)
+            return joined([propose(corpus, index, queries[s], stage, k, mask) for s in some], k)
+    return exact_pruned(corpus, queries, k, mask)
+
+
+def _check(corpus: Corpus, plan: Plan, k: int) -> None:
+    """Raise ConfigError for a plan that this corpus cannot run."""
+    corpus.check_dims(plan.dims[0])
+    if plan.dims[-1] > corpus.dim:
         raise ConfigError(
-            f"Plan {plan} reads {plan.dims[-1]} dims; the vectors have {index.dim}.",
-            f"End it with {index.dim} dims or fewer.",
+            f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}.",
+            f"End it with at most {corpus.dim} dims.",
+        )
+    if (plan.shortest or k) < k:
+        raise ConfigError(
+            f"Plan {plan} has a shortlist of {plan.shortest}, fewer than the {k} answers wanted.",
+            f"Keep at least {k} in every stage, or ask for fewer with -k.",
         )
     first = plan.stages[0]
-    if first.effort and (
-        index.scans(first.dims) or efforts(index.prefix_index(first.dims)) == (0,)
-    ):
-        kind = index.manifest.factory[str(first.dims)]
+    if first.effort and not corpus.prefix_index(first.dims).efforts:
+        kind = corpus.prefix_index(first.dims).kind
         raise ConfigError(
-            f"Plan {plan} asks for an effort at {first.dims} dims, where {kind} takes none.",
-            "Leave its @ out.",
+            f"Plan {plan} has an effort at {first.dims} dims, but {kind} takes none.",
+            f"Leave @{first.effort} out.",
         )
-    return queries
 
 
-def query_blocks(queries: Sized, plan: Plan) -> Iterator[slice]:
-    """Slices of queries few enough that the candidates of `plan` for them fit in memory."""
-    return blocks(len(queries), CANDIDATE * plan.stages[0].keep)
-
-
-def stages(
-    index: Index, queries: NDArray[np.float32], plan: Plan, allowed: Rows | None = None
-) -> Iterator[tuple[int, BatchHits]]:
-    """Run `plan` stage by stage, for queries that were checked: the dims of each stage and what it keeps, best first."""
-    first, *later = plan.stages
-    hits = opening(index, queries, plan, allowed)
-    yield first.dims, hits
-    for stage in later:
-        hits = rescore(index, queries, hits.ids, stage.dims, stage.keep)
-        yield stage.dims, hits
+def _query_blocks(queries: Sized, plan: Plan, k: int) -> Iterator[slice]:
+    """Slices of queries so small that their candidates fit in memory."""
+    return blocks(len(queries), CANDIDATE * (plan.stages[0].keep or k))

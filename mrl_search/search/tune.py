@@ -1,138 +1,97 @@
-"""Tuning: the cheapest plan that keeps the share asked for of what exact search would give, on the user's own vectors.
+"""Tuning: the cheapest plan that keeps a wanted share of what exact search finds.
 
-Every start dim and effort that may pay is searched once, deep; shorter shortlists and middle stages are slices of that. What a plan is
-worth is told by a `Goal`; what it costs is measured, one query at a time, on one thread.
+Every first stage that may pay is searched once, deep; shorter shortlists and middle stages are
+slices of that. A `Goal` says what answers are worth; time is measured, single queries, one thread.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index, efforts, is_graph
+from mrl_search.engines import SCAN
+from mrl_search.engines.kernels import best, load
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import wilson_interval
 from mrl_search.progress import Progress, silent
-from mrl_search.search.exact.pruned import exact_pruned
-from mrl_search.search.kernels import best, load
-from mrl_search.search.others import leave_out_rows
+from mrl_search.search.classify import Ballot, vote
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.first import MARGIN, propose
+from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.scoring import MARGIN, Rows, ask, is_exact, pair_scores, propose
-from mrl_search.search.vote import vote
-from mrl_search.store.manifest import prefix_file
+from mrl_search.search.scoring import pair_scores
+from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_round
+from mrl_search.store.rows import Ids
+from mrl_search.vectors import prefix
 
-__all__ = [
-    "Goal",
-    "Trial",
-    "Tuned",
-    "default_plan",
-    "exact_by_default",
-    "exact_others",
-    "front",
-    "sample",
-    "tune",
-]
+__all__ = ["Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune"]
 
-DEEPEST = 2000  # candidates that are looked at, at most
+DEEPEST = 2000  # candidates of a first stage, at most
 SHORTLISTS = (
-    1,
-    1.5,
-    2,
-    2.5,
-    3,
-    4,
-    5,
-    6,
-    7.5,
-    9,
-    11,
-    13,
-    16,
-    20,
-    25,
-    30,
-    35,
-    40,
-    50,
-    60,
-    75,
-    90,
-    110,
-    130,
-    160,
-    200,
-)  # times k
-TOLERANCE = 0.005  # what a plan may miss the target by on the queries that check it
-MIDDLE = 4  # times k: from this shortlist on a middle stage may pay
-TIMED, ROUNDS = 40, 3  # queries, and times that each is asked
+    1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130,
+    160, 200,
+)  # fmt: skip
+"""Lengths of shortlists to try, times k."""
+TOLERANCE = 0.005  # by which a plan may miss the target on the queries that check it
+MIDDLE = 4  # times k: shortlists from which a middle stage may pay
+TIMED, ROUNDS = 40, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What to tune for: `score` gives each query a mark from 0 to 1 for its answers, and exact search's mean is what can be had.
+    """What answers are worth: a mark from 0 to 1 for each query.
 
     Attributes:
         name: `recall`, `class` or `instance`.
         k: answers a query gets.
-        queries: (n, dim) float32, in the space of the index.
-        own: (n,) row of each query in the index itself, left out of its answer; -1 where it has none.
-        exact: what exact search at full length gives, (n, k).
-        score: (rows of the queries, their answers (rows, k)) to marks (rows,).
+        queries: (n, dim) float32, in the space of the corpus.
+        own: (n,) row of each query in the corpus, left out of its answer; -1 where it has none.
+        exact: what exact search gives, (n, k).
+        score: (rows of the queries, their answers) to marks (rows,).
     """
 
     name: str
     k: int
     queries: NDArray[np.float32]
-    own: Rows
+    own: Ids
     exact: BatchHits
-    score: Callable[[Rows, BatchHits], NDArray[np.float64]]
+    score: Callable[[Ids, BatchHits], NDArray[np.float64]]
 
     @classmethod
-    def recall(cls, index: Index, rows: Rows, k: int = 10) -> "Goal":
-        """Share of the true `k` neighbours of the items at `rows` that are found, as exact search at full length gives them."""
-        k = min(k, len(index) - 1)
-        queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
-        truth = exact_others(index, queries, rows, k)
+    def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
+        """Share of the true `k` neighbours of the items at `rows` that are found."""
+        k = min(k, len(corpus) - 1)
+        queries = corpus.vectors.rows(rows).astype(np.float32)
+        truth = exact_others(corpus, queries, rows, k)
 
-        def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = (hits.ids[:, :, None] == truth.ids[asked][:, None, :]).any(
-                axis=2
-            ).sum(axis=1) / k
+        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
+            same = hits.ids[:, :, None] == truth.ids[at][:, None, :]
+            found: NDArray[np.float64] = same.any(axis=2).sum(axis=1) / k
             return found
 
         return cls("recall", k, queries, rows, truth, score)
 
     @classmethod
-    def votes(cls, index: Index, rows: Rows, k: int = 20) -> "Goal":
-        """Whether the vote of the `k` neighbours gives the items at `rows` their own label; those without one are not asked.
+    def votes(cls, corpus: Corpus, rows: Ids, k: int = 20) -> "Goal":
+        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label.
 
         Raises:
             DataError: none has a label.
         """
-        labels = index.embeddings.labels
-        rows = rows[[labels[row] is not None for row in rows]]
+        labels = corpus.collection.labels
+        rows = rows[corpus.collection.labelled[rows]]
         if not len(rows):
-            raise DataError(
-                f"The items of {index.folder} have no labels to tune by.",
-                "Tune for recall instead.",
-            )
-        queries = np.asarray(index.embeddings.vectors[rows], dtype=np.float32)
+            raise DataError(f"The items of {corpus.folder} have no labels.", "Tune for recall.")
+        queries, k = corpus.vectors.rows(rows).astype(np.float32), min(k, len(corpus) - 1)
 
-        def score(asked: Rows, hits: BatchHits) -> NDArray[np.float64]:
-            voted = vote(hits, labels)
-            return np.array(
-                [v.label == labels[row] for v, row in zip(voted, rows[asked], strict=True)],
-                dtype=np.float64,
-            )
+        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
+            votes = zip(vote(hits, labels, Ballot(k)), labels[rows[at]], strict=True)
+            return np.array([v.label == label for v, label in votes], dtype=np.float64)
 
-        k = min(k, len(index) - 1)
-        return cls("class", k, queries, rows, exact_others(index, queries, rows, k), score)
+        return cls("class", k, queries, rows, exact_others(corpus, queries, rows, k), score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +101,8 @@ class Trial:
     Attributes:
         plan: the plan.
         value: its mean mark on the queries that choose.
-        reached: whether that is the target at least, by more than the standard error of the difference.
-        ram: bytes that its first stage keeps in memory: the FAISS index of the prefix, or the stored prefixes where it scans them.
+        reached: whether it reaches the target, by more than the standard error.
+        ram: bytes that its first stage keeps in memory.
         ms: p50 of single queries; None where it was not timed.
     """
 
@@ -160,12 +119,12 @@ class Tuned:
 
     Attributes:
         chosen: the plan to use.
-        held_out: its mean mark on the `n` queries that check, within `interval` with 95% confidence (Wilson's); a little flattering where
-            they turned cheaper plans down.
-        interval: see above.
-        n: see above.
+        held_out: its mean mark on the `n` queries that check; a little high where these turned
+            cheaper plans down.
+        interval: 95% interval of `held_out` (Wilson's).
+        n: number of queries that check.
         exact: mean mark of exact search on all queries.
-        exact_ms: p50 of exact search, in the same run as the trials.
+        exact_ms: p50 of exact search, in the same run.
         trials: all plans that were timed.
     """
 
@@ -179,118 +138,78 @@ class Tuned:
 
 
 def tune(
-    index: Index, goal: Goal, target: float, max_ram: int | None = None, progress: Progress = silent
+    corpus: Corpus,
+    goal: Goal,
+    target: float,
+    max_ram: int | None = None,
+    progress: Progress = silent,
 ) -> Tuned:
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    Half of the queries choose, the other half checks: a plan must reach the target on the first by more than chance may give it, and
-    within half a point on the second.
+    Half of the queries choose, the others check: a plan must reach the target on the first half by
+    more than chance, and miss it by at most half a point on the second.
 
     Args:
-        index: what is searched.
-        goal: what a plan is worth, and the queries to ask.
+        corpus: what is searched.
+        goal: what answers are worth, and the queries.
         target: share of what exact search gives, up to 1.
         max_ram: bytes that the first stage may keep in memory.
-        progress: is told what is being done, how much of it, and of how much.
+        progress: called with what is being done, how far, and of how much.
 
     Raises:
-        ConfigError: a target that makes no sense, or that no plan reaches; no prefix index small enough.
+        ConfigError: a target that is not a share, or that no plan reaches; or no prefix index fits.
         DataError: fewer than 20 queries.
     """
     if not 0 < target <= 1:
-        raise ConfigError(f"The target is a share up to 1, not {target}.", "For example 0.99.")
+        raise ConfigError(f"The target is {target}; it must be over 0 and at most 1.")
     if len(goal.queries) < 20:
-        raise DataError(
-            f"{len(goal.queries)} queries are too few to tune by.",
-            "Use a larger index, or more queries.",
-        )
+        few = f"Tuning needs at least 20 queries; there are {len(goal.queries)}."
+        raise DataError(few, "Use a larger index, or more queries.")
     half = len(goal.queries) // 2
     choose, check = np.arange(half), np.arange(half, len(goal.queries))
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
     judge = _Judge(goal, choose, target * best_marks[choose])
-    dims = [d for d in index.dims if max_ram is None or ram_of(index, d) <= max_ram]
-    dims = [
-        d for d in dims if not index.scans(d)
-    ] or dims  # a scan is never the cheapest where something else is to be had
-    if not dims:
-        least = min(index.dims, key=lambda d: ram_of(index, d))
-        raise ConfigError(
-            f"No prefix index fits in {max_ram:,} bytes.",
-            f"The smallest, {least} dims, takes {ram_of(index, least):,}.",
-        )
-    trials: dict[str, Trial] = {}
-    done, total = 0, sum(len(_efforts(index, d)) for d in dims)
-    for d in dims:
-        for looked, found in enumerate(_looks(index, judge, d), 1):
-            for trial in found:
-                trials.setdefault(str(trial.plan), trial)
-            progress("searching", done + looked, total)
-        done += len(_efforts(index, d))
-    progress("searching", total, total)
-    timed, exact_ms = _timed(index, goal, _promising(list(trials.values())), progress)
+    trials = _search_all(corpus, judge, _starts(corpus, max_ram), progress)
+    timed, exact_ms = _timed(corpus, goal, _promising(trials), progress)
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
         closest = max(timed, key=lambda t: t.value)
         raise ConfigError(
-            f"No plan that was tried on {index.folder} reaches {target:.1%} of exact search; {closest.plan} has {closest.value:.1%}.",
-            "Ask for less, allow more memory, or build the index with other kinds (--factory).",
+            f"No plan for {corpus.folder} reaches {target:.1%} of exact search; "
+            f"{closest.plan} has {closest.value:.1%}.",
+            "Lower the target, allow more memory, or build the index with other kinds (--factory).",
         )
-    checked: list[tuple[Trial, NDArray[np.float64]]] = []
+    needed = target * best_marks[check].mean() - TOLERANCE
+    checked = []
     for trial in reached:
-        checked.append((trial, goal.score(check, _answers(index, goal, check, trial.plan))))
-        if checked[-1][1].mean() >= target * best_marks[check].mean() - TOLERANCE:
-            break
-    else:
-        best_trial, marks = max(checked, key=lambda pair: float(pair[1].mean()))
-        raise ConfigError(
-            f"No plan reaches {target:.1%} of exact search on the queries that check it; {best_trial.plan} has {marks.mean():.1%}.",
-            "Ask for less, or tune with more --queries.",
-        )
-    chosen, marks = checked[-1]
-    interval = wilson_interval(
-        float(marks.sum()), len(marks)
-    )  # a little wide where marks are shares
-    return Tuned(
-        chosen,
-        float(marks.mean()),
-        interval,
-        len(check),
-        float(best_marks.mean()),
-        exact_ms,
-        tuple(timed),
+        marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
+        checked.append((float(marks.mean()), trial))
+        if marks.mean() >= needed:
+            interval = wilson_interval(float(marks.sum()), len(marks))  # wide for shares
+            exact = float(best_marks.mean())
+            held_out = float(marks.mean())
+            return Tuned(trial, held_out, interval, len(check), exact, exact_ms, tuple(timed))
+    value, closest = max(checked, key=lambda pair: pair[0])
+    raise ConfigError(
+        f"No plan reaches {target:.1%} of exact search on the queries that check it; "
+        f"{closest.plan} has {value:.1%}.",
+        "Lower the target, or tune with more --queries.",
     )
 
 
-def sample(index: Index, count: int) -> Rows:
-    """Rows of the index to ask with, `count` of them at most: (n,) int64, drawn with a fixed seed and in no order."""
-    return np.random.default_rng(0).permutation(len(index))[:count]
+def queries_to_tune(corpus: Corpus, count: int) -> Ids:
+    """At most `count` rows of the corpus, drawn with a fixed seed, in random order."""
+    return np.random.default_rng(0).permutation(len(corpus))[:count]
 
 
-def exact_others(index: Index, queries: NDArray[np.float32], own: Rows, k: int) -> BatchHits:
-    """The true `k` nearest of each query but its own row, -1 for none: (n, k)."""
-    return leave_out_rows(exact_pruned(index, queries, k + 1), own, k)
-
-
-def default_plan(index: Index, k: int, use: str = "query") -> Plan:
-    """The plan that was tuned for `use`, `query` or `classify`, if it was tuned for as many answers; else exact search at full length."""
-    tuned = index.manifest.plans.get(use)
-    if isinstance(tuned, dict) and "plan" in tuned:
-        plan = Plan.parse(str(tuned["plan"]), 1)
-        *early, last = plan.stages
-        if last.keep >= k and set(plan.dims) <= set(index.dims):
-            return Plan((*early, Stage(last.dims, k, last.effort)))
-    return Plan.single(index.dim, k)
-
-
-def exact_by_default(index: Index, k: int, use: str = "query") -> bool:
-    """Whether `default_plan` stands for exact search, which the index at full length does not give: `exact_pruned` does."""
-    return default_plan(index, k, use) == Plan.single(index.dim, k) and not is_exact(
-        index, index.dim, None
-    )
+def exact_others(corpus: Corpus, queries: NDArray[np.float32], own: Ids, k: int) -> BatchHits:
+    """The true `k` nearest of each query without its own row, -1 for none: (n, k)."""
+    hits = search(corpus, queries, Plan.EXACT, k + 1)
+    return leave_out(hits, hits.ids == own[:, None], k)
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
-    """The trials that no other beats in both time and mark, by rising time: the Pareto front."""
+    """The Pareto front in time and mark, by rising time."""
     kept: list[Trial] = []
     for trial in sorted((t for t in trials if t.ms is not None), key=lambda t: (t.ms, -t.value)):
         if not kept or trial.value > kept[-1].value:
@@ -298,114 +217,124 @@ def front(trials: tuple[Trial, ...]) -> list[Trial]:
     return kept
 
 
-def ram_of(index: Index, dims: int) -> int:
-    """Bytes that a first stage at `dims` keeps in memory."""
-    if index.scans(dims):
-        return len(index) * dims * np.dtype(index.manifest.dtype).itemsize
-    return index.manifest.files[prefix_file(dims)].bytes
+def _starts(corpus: Corpus, max_ram: int | None) -> list[int]:
+    """Prefix lengths that may begin a plan: those that fit, with an index where there is one."""
+    every = {d: corpus.prefix_index(d) for d in corpus.dims}
+    fitting = {d: i for d, i in every.items() if max_ram is None or i.ram_bytes <= max_ram}
+    if not fitting:
+        least = min(every.values(), key=lambda i: i.ram_bytes)
+        raise ConfigError(
+            f"No prefix index fits in {max_ram:,} bytes.",
+            f"The smallest, {least.dims} dims, takes {least.ram_bytes:,}.",
+        )
+    return [d for d, i in fitting.items() if i.kind != SCAN] or list(fitting)
 
 
-def _efforts(index: Index, dims: int) -> tuple[int, ...]:
-    return (0,) if index.scans(dims) else efforts(index.prefix_index(dims))
+def _efforts(corpus: Corpus, dims: int) -> tuple[int, ...]:
+    return corpus.prefix_index(dims).efforts or (0,)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Judge:
-    """Marks plans by their answers to the queries at `rows`, and says whether they are as good as `needed`, a mark for each of them."""
+    """Marks plans by their answers to the queries at `rows`; `needed` is a mark for each."""
 
     goal: Goal
-    rows: Rows
+    rows: Ids
     needed: NDArray[np.float64]
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
-        marks = self.goal.score(
-            self.rows, leave_out_rows(hits, self.goal.own[self.rows], self.goal.k)
-        )
+        own = hits.ids == self.goal.own[self.rows, None]
+        marks = self.goal.score(self.rows, leave_out(hits, own, self.goal.k))
         surplus = marks - self.needed
-        return Trial(
-            plan,
-            float(marks.mean()),
-            bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus))),
-            ram,
-        )
+        reached = bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus)))
+        return Trial(plan, float(marks.mean()), reached, ram)
 
 
-def _looks(index: Index, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
-    """The plans that begin at `dims`, of one effort after another, as far as these may pay.
+def _search_all(corpus: Corpus, judge: _Judge, dims: list[int], progress: Progress) -> list[Trial]:
+    trials: dict[str, Trial] = {}
+    done, total = 0, sum(len(_efforts(corpus, d)) for d in dims)
+    for d in dims:
+        for looks, found in enumerate(_looks(corpus, judge, d), 1):
+            for trial in found:
+                trials.setdefault(str(trial.plan), trial)
+            progress("searching", done + looks, total)
+        done += len(_efforts(corpus, d))
+    progress("searching", total, total)
+    return list(trials.values())
 
-    The hardest look comes first. Where that falls short, no other is tried; the others follow from the least on, up to one that
-    makes do with as short a shortlist as the hardest.
+
+def _looks(corpus: Corpus, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
+    """Plans that begin at `dims`, one effort after another.
+
+    Try the highest effort first; if it misses the target, skip this prefix. The others follow in
+    rising order, up to one whose shortlist is as short as that of the highest.
     """
-    *lesser, hardest = _efforts(index, dims)
-    found = list(_trials(index, judge, dims, hardest))
+    *lower, highest = _efforts(corpus, dims)
+    found = list(_trials(corpus, judge, dims, highest))
     yield found
     shortest = _shortest(found)
-    for effort in lesser if shortest else ():
-        found = list(_trials(index, judge, dims, effort))
+    for effort in lower if shortest else ():
+        found = list(_trials(corpus, judge, dims, effort))
         yield found
         if 0 < _shortest(found) <= shortest:
             return
 
 
 def _shortest(trials: list[Trial]) -> int:
-    """The shortest shortlist that reaches the goal; 0 where none does."""
-    return min((trial.plan.stages[0].keep for trial in trials if trial.reached), default=0)
+    """The shortest shortlist that reaches the target; 0 where none does."""
+    return min((t.plan.stages[0].keep or 1 for t in trials if t.reached), default=0)
 
 
-def _trials(index: Index, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
+def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
     """Plans that begin at `dims` with `effort`, of one to three stages."""
-    queries, k, ram = judge.goal.queries[judge.rows], judge.goal.k, ram_of(index, dims)
-    yield judge.trial(
-        Plan((Stage(dims, k, effort),)), propose(index, queries, Stage(dims, k + 1, effort)), ram
-    )
-    if dims == index.dim:
+    index, k = corpus.prefix_index(dims), judge.goal.k
+    queries, ram = judge.goal.queries[judge.rows], index.ram_bytes
+    single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, None)
+    yield judge.trial(Plan((Stage(dims, None, effort),)), BatchHits(single[1], single[0]), ram)
+    depth = min(DEEPEST, len(corpus))
+    if index.widens:
+        depth = min(depth, effort - MARGIN)  # a larger k would look harder than the plan does
+    if dims == corpus.dim or depth <= k:
         return
-    depth = min(DEEPEST, len(index))
-    if not index.scans(dims) and is_graph(index.prefix_index(dims)):
-        depth = min(
-            depth, effort - MARGIN
-        )  # asked for more it would look harder than the plan does
-    if depth <= k:
-        return
-    shortlists = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
-    deep = Stage(dims, depth, effort)
-    ids = propose(index, queries, deep).ids if index.scans(dims) else ask(index, queries, deep)[1]
-    whole, last = pair_scores(index, queries, ids, index.dim), Stage(index.dim, k)
+    lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
+    _, ids = index.search(prefix(queries, dims), depth, effort)
+    whole, last = pair_scores(corpus.vectors, queries, ids, corpus.dim), Stage(corpus.dim)
     reached = False
-    for keep in shortlists:
+    for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
-        two = judge.trial(
-            Plan((Stage(dims, keep, effort), last)), best(shortlist, scores, k + 1), ram
-        )
+        top = best(scores, shortlist, k + 1)
+        two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
         yield two
         if reached:
-            return  # a longer shortlist costs more and is not needed; one more is tried, because those that check may ask for it
+            return  # one longer shortlist is tried, because the check may ask for it
         reached = two.reached
-        if not reached or keep < MIDDLE * k:
-            continue
-        for middle in (
-            d for d in index.dims if dims < d < index.dim
-        ):  # a long shortlist, cut before it is read whole
-            order = np.argsort(
-                -pair_scores(index, queries, shortlist, middle), axis=1, kind="stable"
+        if reached and keep >= MIDDLE * k:
+            yield from _middles(
+                corpus, judge, queries, Stage(dims, keep, effort), shortlist, scores, lengths, ram
             )
-            for shorter in (n for n in shortlists if n < keep):
-                cut = order[:, :shorter]
-                hits = best(
-                    np.take_along_axis(shortlist, cut, axis=1),
-                    np.take_along_axis(scores, cut, axis=1),
-                    k + 1,
-                )
-                three = judge.trial(
-                    Plan((Stage(dims, keep, effort), Stage(middle, shorter), last)), hits, ram
-                )
-                if three.reached:
-                    yield three
-                    break
+
+
+def _middles(
+    corpus: Corpus, judge: _Judge, queries: NDArray[np.float32], first: Stage, shortlist: Ids,
+    scores: NDArray[np.float32], lengths: list[int], ram: int,
+) -> Iterator[Trial]:  # fmt: skip
+    """Plans that cut a long shortlist on a middle prefix before it is read whole."""
+    for middle in (d for d in corpus.dims if first.dims < d < corpus.dim):
+        marks = pair_scores(corpus.vectors, queries, shortlist, middle)
+        order = np.argsort(-marks, axis=1, kind="stable")
+        for shorter in (n for n in lengths if n < (first.keep or 0)):
+            cut = order[:, :shorter]
+            left = np.take_along_axis(shortlist, cut, axis=1)
+            top = best(np.take_along_axis(scores, cut, axis=1), left, judge.goal.k + 1)
+            plan = Plan((first, Stage(middle, shorter), Stage(corpus.dim)))
+            three = judge.trial(plan, BatchHits(top[1], top[0]), ram)
+            if three.reached:
+                yield three
+                break
 
 
 def _promising(trials: list[Trial]) -> list[Trial]:
-    """What is worth timing: the plans that reach the goal, and of every start and effort the last one that falls short of it."""
+    """Plans worth timing: those that reach the target, and each start's last one that does not."""
     short: dict[tuple[int, int, int], Trial] = {}
     for trial in trials:
         if not trial.reached:
@@ -414,44 +343,33 @@ def _promising(trials: list[Trial]) -> list[Trial]:
     return [t for t in trials if t.reached] + list(short.values())
 
 
-def _answers(index: Index, goal: Goal, rows: Rows, plan: Plan) -> BatchHits:
-    """What `plan` gives the queries at `rows`, asked for one more, as each query's own row is left out."""
-    *early, last = plan.stages
-    wider = (
-        Plan((*early, Stage(last.dims, goal.k + 1, last.effort)))
-        if not early or early[-1].keep > goal.k
-        else plan
-    )
-    return leave_out_rows(search(index, goal.queries[rows], wider), goal.own[rows], goal.k)
+def _answers(corpus: Corpus, goal: Goal, rows: Ids, plan: Plan) -> BatchHits:
+    """What `plan` gives the queries at `rows`, each without its own row."""
+    k = goal.k if (plan.shortest or goal.k + 1) <= goal.k else goal.k + 1
+    hits = search(corpus, goal.queries[rows], plan, k)
+    return leave_out(hits, hits.ids == goal.own[rows, None], goal.k)
 
 
 def _timed(
-    index: Index, goal: Goal, trials: list[Trial], progress: Progress
+    corpus: Corpus, goal: Goal, trials: list[Trial], progress: Progress
 ) -> tuple[list[Trial], float]:
-    """`trials` with their times, and that of exact search: p50 of single queries in ms, FAISS and the kernels on one thread.
-
-    A plan answers all queries in a row, as one in use does; a round is every plan's turn, so that a slow moment of the machine is not
-    one plan's bad luck.
-    """
+    """`trials` with their times, and the time of exact search: p50 of single queries in ms."""
     queries = goal.queries[np.linspace(0, len(goal.queries) - 1, TIMED).astype(int)]
-    jobs: list[Callable[[NDArray[np.float32]], object]] = [
-        partial(search, index, plan=trial.plan) for trial in trials
-    ]
-    jobs.append(partial(exact_pruned, index, k=goal.k))
+
+    def searcher(plan: Plan) -> Answer:
+        return lambda rows: search(corpus, rows, plan, goal.k)
+
+    answers = {str(plan): searcher(plan) for plan in (*(t.plan for t in trials), Plan.EXACT)}
+    paces = dict.fromkeys(answers, Pace(len(queries), warm_up=2))
     load()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    times = np.empty((ROUNDS, len(jobs), len(queries)))
-    try:
-        for job in jobs:
-            job(queries[:2])
-        for round_, number, query in np.ndindex(times.shape):
-            start = time.perf_counter()
-            jobs[number](queries[query])
-            times[round_, number, query] = time.perf_counter() - start
-            if query == 0:
-                progress("timing", round_ * len(jobs) + number + 1, ROUNDS * len(jobs))
-    finally:
-        faiss.omp_set_num_threads(before)
-    *p50, exact_ms = (np.median(np.median(times, axis=0), axis=1) * 1e3).tolist()
-    return [replace(trial, ms=ms) for trial, ms in zip(trials, p50, strict=True)], exact_ms
+    rounds = []
+    with threads(1):
+        for number in range(ROUNDS):
+            before = number * len(answers)
+
+            def report(done: int, _: int, before: int = before) -> None:
+                progress("timing", before + done, ROUNDS * len(answers))
+
+            rounds.append(time_round(answers, queries, paces, report))
+    ms = {name: float(np.median(median_ms([r[name] for r in rounds]))) for name in answers}
+    return [replace(trial, ms=ms[str(trial.plan)]) for trial in trials], ms[str(Plan.EXACT)]

@@ -1,17 +1,19 @@
-"""The items that vectors stand for: a table with one row a vector, read from disk a column at a time and only when it is asked for."""
+"""The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from threading import Lock
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.files import write_atomically
 from mrl_search.store.manifest import ITEMS
 
-__all__ = ["ITEMS_SCHEMA", "Items", "ItemsFile", "as_table", "write_items"]
+__all__ = ["ITEMS_SCHEMA", "Items", "write_items"]
 
 ITEMS_SCHEMA = pa.schema([
     ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
@@ -19,21 +21,22 @@ ITEMS_SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-class ItemsFile:
-    """`items.parquet`, opened: its header is read at once, a column when it is first asked for. It looks like the table it holds.
+class Items:
+    """`items.parquet`, opened: a column is read when it is first used, and kept.
 
     Raises:
-        OSError, pyarrow.ArrowException: the file is not there, or not Parquet.
+        OSError, pyarrow.ArrowException: the file is missing, or not Parquet.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = pq.ParquetFile(path)
         self._columns: dict[str, pa.ChunkedArray] = {}
+        self._lock = Lock()
 
     @property
     def num_rows(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return int(self._file.metadata.num_rows)
 
     @cached_property
@@ -43,40 +46,48 @@ class ItemsFile:
 
     @property
     def column_names(self) -> list[str]:
-        """The names alone."""
+        """Names of the columns."""
         return list(self.schema.names)
 
+    @property
+    def own_columns(self) -> list[str]:
+        """Names of the columns that `ITEMS_SCHEMA` does not have."""
+        return self.column_names[len(ITEMS_SCHEMA) :]
+
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        if name not in self._columns:
-            try:
-                self._columns[name] = self._file.read([name])[name].cast(
-                    self.schema.field(name).type
-                )
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(
-                    f"Column {name!r} of {self.path} cannot be read: {error}",
-                    "Build the index again.",
-                ) from error
-        return self._columns[name]
+        with self._lock:
+            if name not in self._columns:
+                try:
+                    column = self._file.read([name])[name]
+                    self._columns[name] = column.cast(self.schema.field(name).type)
+                except (OSError, pa.ArrowException) as error:
+                    message = f"Column {name!r} of {self.path} cannot be read: {error}"
+                    raise DataError(message, "Build the index again.") from error
+            return self._columns[name]
+
+    def column(self, name: str) -> NDArray[np.object_]:
+        """A column as Python values: (n,) object."""
+        values = np.empty(self.num_rows, dtype=object)
+        values[:] = self[name].to_pylist()
+        return values
+
+    def table(self) -> pa.Table:
+        """All columns, in memory."""
+        return pa.table({name: self[name] for name in self.column_names}, schema=self.schema)
 
 
-Items: TypeAlias = pa.Table | ItemsFile
+def write_items(folder: Path, items: pa.Table) -> None:
+    """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first.
 
-
-def as_table(items: Items) -> pa.Table:
-    """All columns, in memory."""
-    return pa.table({name: items[name] for name in items.column_names}, schema=items.schema)
-
-
-def write_items(folder: Path, items: Items) -> None:
-    """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first. Raises MrlSearchError when the disk is full."""
+    Raises:
+        MrlSearchError: the disk is full.
+    """
     with write_atomically(folder / ITEMS) as path:
-        pq.write_table(_in_schema(as_table(items)), path)
+        pq.write_table(_in_schema(items), path)
 
 
 def _in_schema(items: pa.Table) -> pa.Table:
-    """The columns of `ITEMS_SCHEMA`, each of its type, then the others as they are."""
+    """The columns of `ITEMS_SCHEMA`, each cast to its type, then the others as they are."""
     extra = [field for field in items.schema if field.name not in ITEMS_SCHEMA.names]
-    return items.select([*ITEMS_SCHEMA.names, *(field.name for field in extra)]).cast(
-        pa.schema([*ITEMS_SCHEMA, *extra])
-    )
+    names = [*ITEMS_SCHEMA.names, *(field.name for field in extra)]
+    return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))

@@ -1,6 +1,6 @@
-"""The manifest of an index folder: what is in it, what made it, and whether it is still whole.
+"""The manifest of an index folder: its content, what made it, and checksums of its files.
 
-`manifest.json` is written last, so its presence means that the folder is complete.
+`manifest.json` is written last: where it exists, the folder is complete.
 """
 
 import dataclasses
@@ -19,44 +19,32 @@ from mrl_search.files import checksum, write_atomically
 from mrl_search.mapping import from_mapping, to_mapping
 
 __all__ = [
-    "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "check_file", "manifest_text", "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
+    "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS",
+    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "package_versions", "prefix_file",
+    "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
-MANIFEST, VECTORS, ITEMS, HEADS, SKIPPED = (
-    "manifest.json",
-    "vectors.npy",
-    "items.parquet",
-    "heads.safetensors",
-    "skipped.json",
-)
-ROTATION, SUFFIX, CODES, STEPS = (
-    "rotation.npy",
-    "suffix-norms.npy",
-    "sieve-codes.npy",
-    "sieve-steps.npy",
-)
+MANIFEST, VECTORS, ITEMS = "manifest.json", "vectors.npy", "items.parquet"
+HEADS, SKIPPED, ROTATION = "heads.safetensors", "skipped.json", "rotation.npy"
+SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
+KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
-PART = re.compile(
-    r"(.+) \((train|validation) part\)"
-)  # of a source, as `workflow.part_of` names it
+PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
-PREFIX = re.compile(r"[1-9][0-9]*")  # its length, as a key of JSON
+PREFIX = re.compile(r"[1-9][0-9]*")  # a prefix length as a JSON key
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
-CHECKED_AT_OPEN = (
-    256 << 20
-)  # bytes; hashing this much takes well under 0.1 s, a larger file is hashed by `verify` alone
+CHECKED_AT_OPEN = 256 << 20  # bytes; a larger file is hashed by `verify` alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
 def prefix_file(dims: int) -> str:
-    """Name of the FAISS index of one prefix length."""
+    """File name of the FAISS index of one prefix length."""
     return f"prefix-{dims:04d}.faiss"
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide what an index holds, as installed here; none is imported."""
+    """Installed versions of the packages that decide what an index holds; none is imported."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -72,7 +60,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One file as it was written: its length in bytes and its XXH3-128 in hex."""
+    """A file as it was written: its size in bytes and its XXH3-128 in hex."""
 
     bytes: int
     xxh3: str
@@ -80,27 +68,26 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an index folder is.
+    """The description of an index folder.
 
     Attributes:
-        encoder: name of the model that made the vectors; `own vectors` for those that a user brought.
-        fingerprint: of that model's weights and preprocessing; a query must come from the same. Of own vectors: of their content.
-        dim: length of the stored vectors.
+        encoder: name of the model that made the vectors, or `own vectors`.
+        fingerprint: of the model's weights and preprocessing; of own vectors: of their content.
+        dim: dims of the stored vectors.
         dims: prefix lengths, ascending; those in `factory` can begin a plan.
         count: number of items.
         dtype: of the stored vectors, `float16` or `float32`.
-        source: where the images came from, as given to `build-index`.
-        model: the --model argument that opens the encoder again; empty for own vectors.
+        source: where the pictures came from, as given to `build-index`.
+        model: the --model argument that opens the encoder; empty for own vectors.
         classes: class names in the order of the linear heads; may be empty.
-        unit_heads: whether the heads read prefixes of unit length; else they read the raw ones, of which `norm` is the length.
-        normalisation: `l2`: rows of unit length.
+        unit_heads: whether heads read prefixes of unit norm; otherwise raw prefixes.
         created: ISO 8601, UTC.
-        factory: prefix length to FAISS factory string.
-        plans: tuned plans by what they are for, what `mrl-search tune` found and measured: `query` and `classify` use theirs by default,
-            `instance` finds the original of a changed copy.
-        rows_dim: length of the rows that queries come with, where it is not `dim`: an index that was shrunk has it. 0: `dim`.
-        versions: of the packages that built it.
-        files: every file of the folder, filled in by `write_manifest`.
+        factory: prefix length to kind of index, a FAISS factory string or a word of `IndexSpec`.
+        plans: what `tune` found, by use: `query` and `classify` run theirs by default, `instance`
+            finds the original of a changed copy, `adaptive` has thresholds.
+        rows_dim: dims of a raw row, where that is not `dim`; 0 otherwise.
+        versions: of the packages that built the index.
+        files: every file of the folder; set by `write_manifest`.
         format: of the folder.
     """
 
@@ -114,7 +101,6 @@ class Manifest:
     model: str
     classes: tuple[str, ...] = ()
     unit_heads: bool = False
-    normalisation: str = "l2"
     created: str = field(default_factory=_now)
     factory: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, object] = field(default_factory=dict)
@@ -125,53 +111,51 @@ class Manifest:
 
     @property
     def own_vectors(self) -> bool:
-        """Whether a user brought the vectors: no model here can embed a query for them."""
+        """Whether a user brought the vectors, so that no model here can embed a query."""
         return self.encoder == OWN_VECTORS
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(record.bytes for record in self.files.values())
+
     def rebuild(self, folder: Path) -> str:
-        """The hint that says how `folder` is made again."""
+        """The hint that names the command which builds `folder` again."""
+        out = shlex.quote(str(folder))
         if self.rows_dim:
-            return f"Remove it and shrink the larger index again: mrl-search shrink INDEX --dims {self.dim} --out {shlex.quote(str(folder))}"
+            command = f"mrl-search shrink INDEX --dims {self.dim} --out {out}"
+            return f"Remove it and shrink the larger index again: {command}"
         part = PART.fullmatch(self.source)
         source, split = (part[1], f" --split {part[2]}") if part else (self.source, "")
         model = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
-        lost = (
-            ", with what other options it had (--items, --rotate, --dims, …)"
-            if self.own_vectors
-            else ""
-        )
-        command = f"mrl-search build-index {shlex.quote(source)} --out {shlex.quote(str(folder))}{model}{split}"
-        return f"Remove it and rebuild{lost} with: {command}"
+        options = " with the options it had" if self.own_vectors else ""
+        command = f"mrl-search build-index {shlex.quote(source)} --out {out}{model}{split}"
+        return f"Remove it and build it again{options}: {command}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Record the index files that lie in `folder` and write `manifest.json`: the folder is complete from then on.
+    """Record the index files in `folder` and write `manifest.json`: the folder is then complete.
 
     Returns:
         the manifest as written, with `files`.
 
     Raises:
-        IndexFolderError: vectors or items are not there.
+        IndexFolderError: there are no vectors or no items.
         MrlSearchError: the disk is full.
     """
-    known = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
     names = sorted(
-        p.name for p in folder.iterdir() if p.name in known or PREFIX_FILE.fullmatch(p.name)
+        p.name for p in folder.iterdir() if p.name in KNOWN or PREFIX_FILE.fullmatch(p.name)
     )
     for name in (VECTORS, ITEMS):
         if name not in names:
-            raise IndexFolderError(
-                f"{folder} has no {name} yet: it is not complete.", manifest.rebuild(folder)
-            )
-    files = {
-        name: FileRecord((folder / name).stat().st_size, checksum(folder / name)) for name in names
-    }
+            raise IndexFolderError(f"{folder} has no {name}.", manifest.rebuild(folder))
+    files = {n: FileRecord((folder / n).stat().st_size, checksum(folder / n)) for n in names}
     manifest = dataclasses.replace(manifest, files=files)
     _write(folder, manifest)
     return manifest
 
 
-def store_plan(folder: Path, name: str, plan: Mapping[str, object]) -> None:
+def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> None:
     """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
 
     Raises:
@@ -179,39 +163,30 @@ def store_plan(folder: Path, name: str, plan: Mapping[str, object]) -> None:
         MrlSearchError: the manifest cannot be written.
     """
     manifest = read_manifest(folder)
-    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, name: dict(plan)}))
+    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)}))
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
     with write_atomically(folder / MANIFEST) as path:
-        path.write_bytes(manifest_text(manifest))
-
-
-def manifest_text(manifest: Manifest) -> bytes:
-    """What `manifest.json` holds."""
-    return (json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n").encode()
+        text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what `folder` says it is; its files are not looked at. Keys that this version does not know are passed over.
+    """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
 
     Raises:
-        IndexFolderError: not there, unfinished, not readable, or of a newer format.
+        IndexFolderError: missing, unfinished, not readable, or of a newer format.
     """
     path = folder / MANIFEST
     build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
     if not path.is_file():
         if (folder.parent / f".{folder.name}.building").is_dir() and not folder.exists():
-            raise IndexFolderError(
-                f"{folder} is not finished yet.",
-                "Run the command that makes it again; embedding goes on where it stopped.",
-            )
-        problem = (
-            f"{folder} is not an index, or not a finished one: it has no {MANIFEST}."
-            if folder.exists()
-            else f"There is no {folder}."
-        )
-        raise IndexFolderError(problem, build)
+            hint = "Run the command that builds it again; embedding continues where it stopped."
+            raise IndexFolderError(f"{folder} is not finished yet.", hint)
+        if folder.exists():
+            raise IndexFolderError(f"{folder} is not a finished index: no {MANIFEST}.", build)
+        raise IndexFolderError(f"There is no {folder}.", build)
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -222,7 +197,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise IndexFolderError(f"{path} is not the manifest of an index.", build)
     if values["format"] > FORMAT:
         raise IndexFolderError(
-            f"{folder} has format {values['format']}; this version of mrl-search reads up to {FORMAT}.",
+            f"{folder} has format {values['format']}; this version reads up to {FORMAT}.",
             "Upgrade mrl-search, or build the index again with this version.",
         )
     return _manifest_of(values, path, build)
@@ -230,58 +205,48 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     fields = {f.name: f for f in dataclasses.fields(Manifest)}
-    required = [
-        name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING
-    ]
-    absent = [name for name in required if name not in values]
-    if absent:
-        raise IndexFolderError(f"{path} does not say {absent[0]!r}.", hint)
+    for name, f in fields.items():
+        if f.default is f.default_factory is dataclasses.MISSING and name not in values:
+            raise IndexFolderError(f"{path} has no key {name!r}.", hint)
     records = values.get("files", {})
-    if isinstance(records, dict):  # a later version may say more about a file, too
+    if isinstance(records, dict):  # a later version may record more about a file
         values["files"] = {
             n: {"bytes": r.get("bytes"), "xxh3": r.get("xxh3")} if isinstance(r, dict) else r
             for n, r in records.items()
         }
     try:
-        manifest = from_mapping(
-            Manifest, {name: value for name, value in values.items() if name in fields}, str(path)
-        )
+        known = {name: value for name, value in values.items() if name in fields}
+        manifest = from_mapping(Manifest, known, str(path))
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
     if manifest.dtype not in DTYPES:
-        raise IndexFolderError(f"{path}: dtype cannot be {manifest.dtype!r}.", hint)
+        raise IndexFolderError(
+            f"{path}: dtype is {manifest.dtype!r}, not float16 or float32.", hint
+        )
     for dims in manifest.factory:
         if not PREFIX.fullmatch(dims):
-            raise IndexFolderError(f"{path}: factory cannot have a prefix of {dims!r} dims.", hint)
+            raise IndexFolderError(f"{path}: factory has a prefix of {dims!r} dims.", hint)
     return manifest
 
 
 def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = False) -> Path:
     """Check that a file of the folder is as it was written, and return its path.
 
-    The length is always compared, the checksum for files up to 256 MB, or for any with `thorough`.
+    The size is always compared; the checksum for files up to 256 MB, or for any with `thorough`.
 
     Raises:
         IndexFolderError: the file is not recorded, missing, cut short, or altered.
     """
     path, record = folder / name, manifest.files.get(name)
+    hint = manifest.rebuild(folder)
     if record is None or not path.is_file():
-        raise IndexFolderError(f"{path} is missing.", manifest.rebuild(folder))
+        raise IndexFolderError(f"{path} is missing.", hint)
     size = path.stat().st_size
-    if size < record.bytes:
-        raise IndexFolderError(
-            f"{path} is cut short: {size:,} bytes of {record.bytes:,}.", manifest.rebuild(folder)
-        )
-    if size > record.bytes:
-        raise IndexFolderError(
-            f"{path} was altered: {size:,} bytes instead of {record.bytes:,}.",
-            manifest.rebuild(folder),
-        )
+    if size != record.bytes:
+        damage = "is cut short" if size < record.bytes else "was altered"
+        raise IndexFolderError(f"{path} {damage}: {size:,} bytes, not {record.bytes:,}.", hint)
     if (thorough or size <= CHECKED_AT_OPEN) and checksum(path) != record.xxh3:
-        raise IndexFolderError(
-            f"{path} was altered since it was written: its checksum differs.",
-            manifest.rebuild(folder),
-        )
+        raise IndexFolderError(f"{path} was altered: its checksum differs.", hint)
     return path
 
 

@@ -1,11 +1,8 @@
-"""From vectors that a user brings to an index: checked, at unit length, rotated if asked for, with the items they stand for.
-
-No torch is needed. Everything is checked before the first byte is written.
-"""
+"""Vectors that a user brings, on their way into a collection: checked, normalised, rotated."""
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,175 +11,28 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index, add_prefix_indexes, check_factories
-from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, DataError
-from mrl_search.files import fresh_folder, refuse_existing
-from mrl_search.progress import Progress, silent
-from mrl_search.store.items import ITEMS_SCHEMA, write_items
-from mrl_search.store.manifest import OWN_VECTORS, VECTORS, Manifest, write_manifest
-from mrl_search.store.rows import write_rotation, write_rows
-from mrl_search.store.transform import check_rotatable, principal_axes, rotate, rows_to_fit
-from mrl_search.store.vector_files import ListColumn, VectorSource, open_vectors
-from mrl_search.vectors import check_dims, default_dims, unit_rows
+from mrl_search.errors import DataError
+from mrl_search.progress import Progress
+from mrl_search.store.items import ITEMS_SCHEMA
+from mrl_search.store.transform import Transform, principal_axes, rows_to_fit
+from mrl_search.store.vector_files import ListColumn, VectorSource
+from mrl_search.vectors import unit_rows
 
-__all__ = ["index_vectors", "item_columns"]
+__all__ = ["Inspection", "inspect", "item_table", "stored_rows"]
 
-OURS = ("id", "hash", "norm")  # columns of the items that are always made here
-ROTATIONS = ("pca",)
-
-
-def index_vectors(
-    source: VectorSource | str | Path,
-    out: str | Path,
-    spec: IndexSpec | None = None,
-    *,
-    items: str | Path | None = None,
-    rotation: str | None = None,
-    progress: Progress = silent,
-) -> Index:
-    """Build an index of own vectors in the new folder `out`.
-
-    Args:
-        source: the vectors, or where they are (see `open_vectors`).
-        out: the new index folder.
-        spec: prefixes, factory and dtype; by default `default_dims`, the kind of index that suits so many, float16.
-        items: a Parquet file with one row a vector (see `item_columns`). Where the vectors are a column of a Parquet file, its other
-            columns are the default.
-        rotation: `pca` stores the vectors along their principal axes, so that a prefix holds as much as it can; None: as they are.
-        progress: is told what is being done, how much of it, and of how much.
-
-    Raises:
-        DataError: rows or items that cannot be used.
-        ConfigError: a dim longer than the vectors, or another rotation.
-        IndexFolderError: `out` exists, or is being built by another process.
-    """
-    out = Path(out).expanduser()
-    refuse_existing(out.resolve())
-    if not isinstance(source, VectorSource):
-        source = open_vectors(source)
-    dim = source.dim
-    spec = spec or IndexSpec(dims=default_dims(dim))
-    dims = check_dims({*spec.dims, dim}, dim)
-    check_factories(replace(spec, dims=dims), source.count)
-    if rotation is not None:
-        if rotation not in ROTATIONS:
-            raise ConfigError(
-                f"There is no rotation {rotation!r}.", f"It is {', '.join(ROTATIONS)}."
-            )
-        check_rotatable(dim)
-    columns = item_columns(source, items)
-    seen = _look(source, rotation is not None, progress)
-    table = columns.set_column(0, "id", pa.array(np.arange(source.count)))
-    table = table.set_column(
-        table.schema.get_field_index("hash"), "hash", pa.array(seen.hashes, pa.string())
-    )
-    table = table.set_column(
-        table.schema.get_field_index("norm"), "norm", pa.array(seen.norms, pa.float32())
-    )
-    with fresh_folder(out) as building:
-        shape = (source.count, dim)
-        write_rows(
-            building / VECTORS,
-            shape,
-            np.dtype(spec.dtype),
-            _stored(source, seen.rotation, progress),
-        )
-        write_items(building, table)
-        write_rotation(building, seen.rotation)
-        factory = add_prefix_indexes(
-            building,
-            replace(spec, dims=dims),
-            lambda d, done, total: progress(f"indexing {d} dims", done, total),
-        )
-        manifest = Manifest(
-            encoder=OWN_VECTORS, fingerprint=seen.fingerprint, dim=dim, dims=dims, count=source.count, dtype=spec.dtype,
-            source=source.name, model="", factory=factory,
-        )  # fmt: skip
-        write_manifest(building, manifest)
-    return Index.open(out)
-
-
-def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Table:
-    """The items of `source` from a Parquet file, its own or `items`: the columns of `ITEMS_SCHEMA`, then all others.
-
-    Columns with the schema's names are used and cast to its types, `labels` for `label` if that is not there; those that are missing
-    are null. `id`, `hash` and `norm` are always made from the vectors: columns of these names are kept as `item_id`, `item_hash` and
-    `item_norm`. Of the vectors' own Parquet file, lists, structs and binary columns are left out.
-
-    Raises:
-        DataError: not a Parquet file, another number of rows, a column twice, or values that the schema's type cannot hold.
-    """
-    if items is None and not isinstance(source.parts[0], ListColumn):
-        return pa.table(
-            [pa.nulls(source.count, field.type) for field in ITEMS_SCHEMA], schema=ITEMS_SCHEMA
-        )
-    table, where = _read_items(source, items)
-    if table.num_rows != source.count:
-        raise DataError(
-            f"{where} has {table.num_rows:,} rows; there are {source.count:,} vectors.",
-            "Give one row a vector, in the same order.",
-        )
-    names = list(table.column_names)
-    if "labels" in names and "label" not in names:
-        names[names.index("labels")] = "label"
-    names = [f"item_{name}" if name in OURS else name for name in names]
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise DataError(
-            f"{where} has two columns {twice[0]!r}.",
-            f"Rename one; {', '.join(OURS)} become item_{OURS[0]} and so on.",
-        )
-    table = table.rename_columns(names)
-    standard = []
-    for field in ITEMS_SCHEMA:
-        if field.name not in names:
-            standard.append(pa.nulls(source.count, field.type))
-            continue
-        column = table[field.name]
-        try:
-            standard.append(column.cast(field.type))
-        except pa.ArrowException as error:
-            raise DataError(
-                f"Column {field.name!r} of {where} holds {column.type}, which is no {field.type}: {error}.",
-                "Convert it, or rename it.",
-            ) from error
-    extra = [name for name in names if name not in ITEMS_SCHEMA.names]
-    return pa.table(
-        [*standard, *(table[name] for name in extra)], names=[*ITEMS_SCHEMA.names, *extra]
-    )
-
-
-def _read_items(source: VectorSource, items: str | Path | None) -> tuple[pa.Table, Path]:
-    path = Path(items).expanduser() if items is not None else source.parts[0].path
-    if not path.is_file():
-        raise DataError(
-            f"There is no file {path}.", "--items is a Parquet file with one row a vector."
-        )
-    try:
-        file = pq.ParquetFile(path)
-        wanted = (
-            None
-            if items is not None
-            else [f.name for f in file.schema_arrow if not _is_payload(f.type)]
-        )
-        return file.read(columns=wanted).replace_schema_metadata(None), path
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} cannot be read as Parquet: {error}.",
-            "--items is a Parquet file with one row a vector.",
-        ) from error
-
-
-def _is_payload(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    )
+DERIVED = ("id", "hash", "norm")  # columns of the items that are always made here
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Seen:
-    """What one reading of all rows gives: their content hashes and lengths, a hash of everything, and the rotation if there is one."""
+class Inspection:
+    """What one pass over all rows finds.
+
+    Attributes:
+        hashes: content hash of each row.
+        norms: (n,) float32, norm of each row.
+        fingerprint: hash of all rows.
+        rotation: (dim, dim) float32 principal axes, if a rotation is wanted.
+    """
 
     hashes: list[str]
     norms: NDArray[np.float32]
@@ -190,7 +40,12 @@ class _Seen:
     rotation: NDArray[np.float32] | None
 
 
-def _look(source: VectorSource, rotated: bool, progress: Progress) -> _Seen:
+def inspect(source: VectorSource, rotated: bool, progress: Progress) -> Inspection:
+    """Read and check every row once; with `rotated`, also fit the principal axes.
+
+    Raises:
+        DataError: a row that is not finite, or all zeros.
+    """
     hashes: list[str] = []
     norms = np.empty(source.count, dtype=np.float32)
     content = xxhash.xxh3_128(f"{source.dim} {source.dtypes}".encode())
@@ -203,21 +58,106 @@ def _look(source: VectorSource, rotated: bool, progress: Progress) -> _Seen:
         content.update(rows.data)
         unit, norms[start:stop] = unit_rows(rows)
         if moment is not None:
-            some = unit[fitted[(fitted >= start) & (fitted < stop)] - start]
-            moment += some.T @ some
+            chosen = unit[fitted[(fitted >= start) & (fitted < stop)] - start]
+            moment += chosen.T @ chosen
         start = stop
         progress("checking rows", start, source.count)
-    return _Seen(
-        hashes, norms, content.hexdigest(), None if moment is None else principal_axes(moment)
-    )
+    rotation = None if moment is None else principal_axes(moment)
+    return Inspection(hashes, norms, content.hexdigest(), rotation)
 
 
-def _stored(
-    source: VectorSource, rotation: NDArray[np.float32] | None, progress: Progress
+def stored_rows(
+    source: VectorSource, transform: Transform, progress: Progress
 ) -> Iterator[NDArray[np.floating]]:
+    """All rows as they are stored, some at a time."""
     done = 0
     for rows in source.read():
         unit, _ = unit_rows(rows)
-        yield unit if rotation is None else rotate(unit, rotation)
+        yield unit if transform.rotation is None else transform(unit)
         done += len(rows)
         progress("writing vectors", done, source.count)
+
+
+def item_table(source: VectorSource, items: str | Path | None, found: Inspection) -> pa.Table:
+    """The items of `source`: columns of a Parquet file, with ids, hashes and norms of the rows."""
+    table = item_columns(source, items)
+    derived = {
+        "id": pa.array(np.arange(source.count)),
+        "hash": pa.array(found.hashes, pa.string()),
+        "norm": pa.array(found.norms, pa.float32()),
+    }
+    for name, values in derived.items():
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    return table
+
+
+def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Table:
+    """The columns of `ITEMS_SCHEMA`, null where missing, then all others.
+
+    They come from the Parquet file `items`, or from the file of the vectors itself, without its
+    nested and binary columns. `labels` serves as `label`. `id`, `hash` and `norm` are always made
+    from the vectors: columns of these names become `item_id`, `item_hash` and `item_norm`.
+
+    Raises:
+        DataError: not a Parquet file, another number of rows, a repeated column, or values that
+            the type of a column cannot hold.
+    """
+    if items is None and not isinstance(source.parts[0], ListColumn):
+        nulls = [pa.nulls(source.count, field.type) for field in ITEMS_SCHEMA]
+        return pa.table(nulls, schema=ITEMS_SCHEMA)
+    table, where = _read_items(source, items)
+    if table.num_rows != source.count:
+        raise DataError(
+            f"{where} has {table.num_rows:,} rows; there are {source.count:,} vectors.",
+            "Give one row a vector, in the same order.",
+        )
+    names = list(table.column_names)
+    if "labels" in names and "label" not in names:
+        names[names.index("labels")] = "label"
+    names = [f"item_{name}" if name in DERIVED else name for name in names]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"{where} has two columns {twice[0]!r}.",
+            f"Rename one; {', '.join(DERIVED)} become item_{DERIVED[0]} and so on.",
+        )
+    table = table.rename_columns(names)
+    standard = [
+        _cast(table[field.name], field, where)
+        if field.name in names
+        else pa.nulls(source.count, field.type)
+        for field in ITEMS_SCHEMA
+    ]
+    extra = [name for name in names if name not in ITEMS_SCHEMA.names]
+    columns = [*standard, *(table[name] for name in extra)]
+    return pa.table(columns, names=[*ITEMS_SCHEMA.names, *extra])
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, where: Path) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"Column {field.name!r} of {where} is {column.type}, not {field.type}: {error}.",
+            "Convert it, or rename it.",
+        ) from error
+
+
+def _read_items(source: VectorSource, items: str | Path | None) -> tuple[pa.Table, Path]:
+    path = Path(items).expanduser() if items is not None else source.parts[0].path
+    hint = "--items is a Parquet file with one row a vector."
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", hint)
+    try:
+        file = pq.ParquetFile(path)
+        wanted = None
+        if items is None:
+            wanted = [f.name for f in file.schema_arrow if not _is_payload(f.type)]
+        return file.read(columns=wanted).replace_schema_metadata(None), path
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}.", hint) from error
+
+
+def _is_payload(kind: pa.DataType) -> bool:
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_nested(kind) or binary)

@@ -1,51 +1,72 @@
-"""Principal axes: a rotation that moves the energy of ordinary vectors into their first numbers, as Matryoshka training would.
+"""From a raw row to a stored row: as it is, cut to its first dims, or rotated to principal axes."""
 
-The second-moment matrix is not centred, so that rotated rows have the lengths and the cosines of the rows themselves.
-"""
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError
+from mrl_search.vectors import sample
 
-__all__ = ["FITTED_ROWS", "LARGEST", "check_rotatable", "principal_axes", "rotate", "rows_to_fit"]
+__all__ = ["LARGEST", "Transform", "check_rotatable", "principal_axes", "rows_to_fit"]
 
-FITTED_ROWS = 50_000  # rows that a rotation is fitted on, at most
+FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
 LARGEST = 8192  # dims; the eigenvectors of more take hours and gigabytes
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Transform:
+    """What happens to a row before it is stored, and to a query before it is compared.
+
+    Attributes:
+        rows_dim: dims of a raw row.
+        dim: dims of a stored row, at most `rows_dim`.
+        rotation: (dim, rows_dim) float32 with orthonormal rows, or None: the row is only cut.
+    """
+
+    rows_dim: int
+    dim: int
+    rotation: NDArray[np.float32] | None = None
+
+    def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Raw rows (n, rows_dim) as (n, dim) float32; norms are not changed to 1."""
+        raw: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32)
+        if self.rotation is None:
+            return np.ascontiguousarray(raw[:, : self.dim])
+        rotated: NDArray[np.float32] = raw @ self.rotation.T
+        return rotated
+
+    def cut(self, dim: int) -> "Transform":
+        """The same transform, cut to the first `dim` dims."""
+        rotation = None if self.rotation is None else np.ascontiguousarray(self.rotation[:dim])
+        return Transform(self.rows_dim, dim, rotation)
+
+
 def check_rotatable(dim: int) -> None:
-    """Raise ConfigError for vectors too long to be rotated."""
+    """Raise ConfigError for vectors with too many dims for a rotation."""
     if dim > LARGEST:
         raise ConfigError(
-            f"Vectors of {dim:,} numbers are too long for a PCA rotation.",
-            f"It goes up to {LARGEST:,}; leave --rotate out.",
+            f"A PCA rotation takes vectors of at most {LARGEST:,} dims; these have {dim:,}.",
+            "Leave --rotate out.",
         )
 
 
 def rows_to_fit(count: int) -> NDArray[np.int64]:
-    """The rows of `count` that a rotation is fitted on, ascending: all, or `FITTED_ROWS` of them drawn with a fixed seed."""
-    if count <= FITTED_ROWS:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, FITTED_ROWS, replace=False))
+    """The rows that a rotation is fitted to: all `count`, or a seeded sample; ascending."""
+    return sample(count, FITTED_ROWS)
 
 
 def principal_axes(moment: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The rotation that sorts energy: (dim, dim) float32, orthonormal rows, the one with most energy first.
+    """Principal axes by falling energy: (dim, dim) float32, orthonormal rows.
+
+    The moment is not centred, so that rotated rows keep their norms and cosines.
 
     Args:
-        moment: (dim, dim) sum of the outer products of the rows with themselves.
+        moment: (dim, dim), the sum of the outer products of the rows with themselves.
     """
     _, columns = np.linalg.eigh(moment)  # by rising energy
     axes = columns.T[::-1]
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
-    rotation: NDArray[np.float32] = np.ascontiguousarray(
-        axes * np.where(largest < 0, -1, 1)[:, None], dtype=np.float32
-    )
+    signs = np.where(largest < 0, -1, 1)[:, None]
+    rotation: NDArray[np.float32] = np.ascontiguousarray(axes * signs, dtype=np.float32)
     return rotation
-
-
-def rotate(rows: NDArray[np.floating], rotation: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`rows` (n, rows_dim) along the axes of `rotation` (dim, rows_dim): (n, dim) float32."""
-    rotated: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32) @ rotation.T
-    return rotated

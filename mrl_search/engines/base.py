@@ -1,0 +1,85 @@
+"""What every kind of prefix index is: a search, and the traits that others ask for."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.store.rows import Ids
+
+__all__ = ["Found", "Mask", "PrefixIndex"]
+
+Found = tuple[NDArray[np.float32], Ids]  # scores and ids, each (n, k)
+
+
+class Mask:
+    """Which rows may be answers: how deleted rows and filters reach an index.
+
+    Args:
+        allowed: (n,) bool, one for each row of the corpus.
+    """
+
+    def __init__(self, allowed: NDArray[np.bool_]) -> None:
+        self.allowed = allowed
+        self.cache: dict[Any, Any] = {}  # of search parameters that an index made from this mask
+
+    def __len__(self) -> int:
+        return len(self.allowed)
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The allowed rows, ascending."""
+        return np.flatnonzero(self.allowed)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of allowed rows."""
+        return int(np.count_nonzero(self.allowed))
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8]:
+        """One bit a row, the lowest first."""
+        return np.packbits(self.allowed, bitorder="little")
+
+
+class PrefixIndex(ABC):
+    """An index of one prefix length; row i of the corpus has id i. Safe for concurrent searches.
+
+    Attributes:
+        dims: prefix length.
+        count: number of rows.
+        kind: factory string, or a word of `IndexSpec`.
+        exact: whether a search finds the true nearest, up to float32 rounding of scores.
+        filters: whether `search` takes a mask.
+        efforts: efforts worth trying, ascending; empty where the index takes none.
+        widens: whether a larger k makes an approximate search look at more.
+        ram_bytes: bytes that searching keeps in memory.
+    """
+
+    exact = False
+    filters = True
+    widens = False
+    efforts: tuple[int, ...] = ()
+
+    def __init__(self, dims: int, count: int, kind: str, ram_bytes: int) -> None:
+        self.dims, self.count, self.kind, self.ram_bytes = dims, count, kind, ram_bytes
+
+    @abstractmethod
+    def search(
+        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
+    ) -> Found:
+        """The best `k` rows by inner product, in the index's own order.
+
+        Args:
+            x: (n, dims) float32 queries of unit norm.
+            k: answers wanted; a row with fewer ends with id -1 and score -inf.
+            effort: how much an approximate index looks at: clusters to visit on average (nprobe),
+                or candidates to hold (efSearch). 0: the default of the kind.
+            mask: the rows that may be answers; default: all.
+        """
+
+    def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
+        """Vectors that one query is compared with; None where that is unknown."""
+        return float(self.count)

@@ -1,0 +1,240 @@
+"""Classification by a vote of neighbours, and adaptive classification that stops when it is sure.
+
+Adaptive classification (Matryoshka Representation Learning, arXiv 2205.13147, section 4.2.1) votes
+after every stage of a plan and stops once the confidence reaches a threshold. Thresholds are learnt
+from labelled items of the index, each left out of its own answer.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.engines import Mask
+from mrl_search.errors import ConfigError, DataError, require
+from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.others import by_copies, leave_out
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import search
+from mrl_search.store.rows import Ids
+from mrl_search.vectors import sample
+
+__all__ = [
+    "Ballot", "Learned", "Vote", "Weighting", "classify_adaptive", "learn_thresholds", "vote",
+]  # fmt: skip
+
+TEMPERATURE = 0.07  # DINO's
+SAMPLE = 1000  # labelled items that thresholds are learnt from, at most
+
+
+class Weighting(StrEnum):
+    """The weight of a neighbour's vote: by its cosine, or the same for all."""
+
+    SOFTMAX = "softmax"
+    MAJORITY = "majority"
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """How neighbours vote.
+
+    Softmax weights are those of DINO's k-NN classifier (arXiv 2104.14294, `eval_knn.py`).
+
+    Attributes:
+        k: neighbours that vote.
+        temperature: of the softmax; the lower, the more the nearest decide.
+        weighting: the weight of a vote; a majority vote has no temperature.
+
+    Raises:
+        ConfigError: a temperature that is not positive.
+
+    Example:
+        >>> Ballot(k=5, weighting=Weighting.MAJORITY).k
+        5
+    """
+
+    k: int = 20
+    temperature: float = TEMPERATURE
+    weighting: Weighting = Weighting.SOFTMAX
+
+    def __post_init__(self) -> None:
+        message = f"The temperature is {self.temperature}; it must be positive."
+        require(self.temperature > 0, message, f"The default is {TEMPERATURE}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The outcome of a vote.
+
+    Attributes:
+        label: the winner; None if no neighbour has a label.
+        confidence: its share of the votes.
+        shares: the share of every label, largest first; they add up to 1.
+        dims: prefix length at which the vote was taken, in adaptive classification.
+
+    Example:
+        >>> import numpy as np
+        >>> hits = BatchHits(np.array([[0, 1]]), np.array([[0.9, 0.8]], dtype=np.float32))
+        >>> vote(hits, np.array(["cat", "dog"], dtype=object))[0].label
+        'cat'
+    """
+
+    label: str | None
+    confidence: float
+    shares: Mapping[str, float]
+    dims: int | None = None
+
+
+def vote(hits: BatchHits, labels: NDArray[np.object_], ballot: Ballot | None = None) -> list[Vote]:
+    """Let the hits of each query vote for its label.
+
+    A softmax vote weighs exp(cosine / temperature), divided by the sum. Hits without a label do not
+    vote. Of labels with equal shares, the larger sum of cosines wins, then the alphabet.
+
+    Args:
+        hits: answers with cosines as scores; ids of -1 do not vote.
+        labels: (corpus,) str, or None where unknown.
+        ballot: how they vote.
+
+    Raises:
+        DataError: no item of the corpus has a label.
+    """
+    ballot = ballot or Ballot()
+    if all(label is None for label in labels):
+        raise DataError(
+            "The items of this index have no labels.",
+            "Build it from a folder with one sub-folder a class, or from a data set with labels.",
+        )
+    named = labels[hits.ids]
+    counts = (hits.ids >= 0) & np.array([[x is not None for x in row] for row in named], bool)
+    if ballot.weighting is Weighting.SOFTMAX:
+        weights = _softmax_weights(hits.scores, counts, ballot.temperature)
+    else:
+        weights = counts.astype(np.float64)
+    rows = zip(named, weights, hits.scores, counts, strict=True)
+    return [_winner(n[c], w[c], s[c]) for n, w, s, c in rows]
+
+
+def _softmax_weights(
+    scores: NDArray[np.float32], counts: NDArray[np.bool_], temperature: float
+) -> NDArray[np.float64]:
+    """Weights relative to the largest in each row, so that no exponential overflows."""
+    cosine = np.where(counts, scores.astype(np.float64), -np.inf)
+    largest = cosine.max(axis=1, keepdims=True, initial=-np.inf)
+    largest = np.where(np.isfinite(largest), largest, 0.0)
+    weights: NDArray[np.float64] = np.exp((cosine - largest) / temperature)
+    return weights
+
+
+def _winner(
+    labels: NDArray[np.object_], weights: NDArray[np.float64], cosines: NDArray[np.float32]
+) -> Vote:
+    if not len(labels):
+        return Vote(None, 0.0, {})
+    weight: dict[str, float] = defaultdict(float)
+    cosine: dict[str, float] = defaultdict(float)
+    for label, w, c in zip(labels, weights.tolist(), cosines.tolist(), strict=True):
+        weight[label] += w
+        cosine[label] += c
+    total = sum(weight.values())
+    order = sorted(weight, key=lambda label: (-weight[label], -cosine[label], label))
+    shares = {label: weight[label] / total for label in order}
+    return Vote(order[0], shares[order[0]], shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Thresholds, their effect on the items they were learnt from, and accuracy at full length."""
+
+    cascade: Cascade
+    point: CascadePoint
+    full_accuracy: float
+
+
+def learn_thresholds(
+    corpus: Corpus, plan: Plan, ballot: Ballot, give: float = GIVE, held_out: Ids | None = None
+) -> Learned:
+    """Learn when to stop along `plan` from up to 1,000 labelled items of the corpus.
+
+    Args:
+        corpus: with labels.
+        plan: at least two stages, all with shortlists of at least `ballot.k`.
+        ballot: how neighbours vote.
+        give: share of all answers that stopping early may lose (see `learn_cascade`).
+        held_out: items that the model was not trained on, if known; only these are learnt from.
+
+    Raises:
+        ConfigError: a plan with one stage.
+        DataError: fewer than two labelled items.
+    """
+    _check_stages(plan)
+    labels, hashes = corpus.collection.labels, corpus.collection.hashes
+    rows = np.arange(len(corpus)) if held_out is None else held_out
+    rows = rows[corpus.collection.labelled[rows]]
+    if len(rows) < 2:
+        hint = "Label them by sub-folders."
+        raise DataError(f"Thresholds need two labelled items; there are {len(rows)}.", hint)
+    rows = rows[sample(len(rows), SAMPLE)]
+    queries = corpus.vectors.rows(rows).astype(np.float32)
+    shape = (len(rows), len(plan.stages))
+    confidence, correct = np.empty(shape), np.empty(shape, dtype=bool)
+    for group, extra in by_copies(corpus, hashes[rows]):
+
+        def count(number: int, hits: BatchHits, at: Ids, group: Ids = group) -> None:
+            places = group[at]
+            own = hashes[hits.ids] == hashes[rows[places], None]
+            votes = vote(leave_out(hits, own, ballot.k), labels, ballot)
+            confidence[places, number] = [v.confidence for v in votes]
+            truth = zip(votes, labels[rows[places]], strict=True)
+            correct[places, number] = [v.label == label for v, label in truth]
+
+        def watch(number: int, stage: Stage, hits: BatchHits, at: Ids) -> NDArray[np.bool_]:
+            count(number, hits, at)
+            return np.zeros(len(at), dtype=bool)
+
+        wide = plan.widened(extra)
+        last = search(corpus, queries[group], wide, ballot.k + extra, stop=watch)
+        count(len(plan.stages) - 1, last, np.arange(len(group)))
+    cascade = learn_cascade(confidence, correct, plan.dims, give)
+    point = run_cascade(cascade, confidence, correct)
+    return Learned(cascade, point, float(correct[:, -1].mean()))
+
+
+def classify_adaptive(
+    corpus: Corpus,
+    queries: NDArray[np.floating],
+    plan: Plan,
+    cascade: Cascade,
+    ballot: Ballot,
+    mask: Mask | None = None,
+) -> list[Vote]:
+    """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold.
+
+    Raises:
+        ConfigError: a plan with one stage, or of other dims than the thresholds.
+    """
+    _check_stages(plan)
+    if plan.dims != cascade.dims:
+        known = ", ".join(map(str, cascade.dims))
+        raise ConfigError(f"The thresholds are for {known} dims, not for the plan {plan}.")
+    labels = corpus.collection.labels
+
+    def sure(number: int, stage: Stage, hits: BatchHits, at: Ids) -> NDArray[np.bool_]:
+        votes = vote(hits.first(ballot.k), labels, ballot)
+        return np.array([v.confidence >= cascade.thresholds[number] for v in votes], dtype=bool)
+
+    hits = search(corpus, queries, plan, ballot.k, mask, stop=sure)
+    dims = [plan.dims[-1]] * len(hits) if hits.dims is None else hits.dims.tolist()
+    votes = zip(vote(hits, labels, ballot), dims, strict=True)
+    return [Vote(v.label, v.confidence, v.shares, d) for v, d in votes]
+
+
+def _check_stages(plan: Plan) -> None:
+    if len(plan.stages) < 2:
+        hint = "For example 8:200,64:200,1024."
+        raise ConfigError(f"Plan {plan} has one stage: there is nothing to stop before.", hint)

@@ -1,0 +1,97 @@
+"""The first stage of a plan: what the index of its prefix proposes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.engines import SCAN, Mask, PrefixIndex
+from mrl_search.engines.base import Found
+from mrl_search.engines.kernels import best
+from mrl_search.engines.scan import scan
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.plan import Stage
+from mrl_search.search.scoring import rescore
+from mrl_search.store.rows import Ids
+from mrl_search.vectors import blocks, prefix
+
+__all__ = ["first_stage", "propose", "shortlist"]
+
+CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
+MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
+TIE = 1e-6  # scores closer than float32 summation error count as ties
+WIDEST = 1 << 16  # candidates; a longer tie is cut where the index cut it
+READ = 32.0  # scoring one allowed row from the store takes as long as so many comparisons
+
+
+def first_stage(
+    corpus: Corpus,
+    queries: NDArray[np.float32],
+    stage: Stage,
+    keep: int,
+    mask: Mask | None,
+    *,
+    final: bool,
+) -> Found:
+    """A first stage, scored and in order."""
+    if final:
+        return propose(corpus, corpus.prefix_index(stage.dims), queries, stage, keep, mask)
+    ids = shortlist(corpus, queries, stage, keep, mask)
+    return rescore(corpus.vectors, queries, ids, stage.dims, keep)
+
+
+def _scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
+    """Whether to score all allowed rows rather than ask the index."""
+    if mask is None:
+        return index.kind == SCAN
+    cost = index.cost(stage.effort, mask) or index.count
+    return index.kind == SCAN or not index.filters or mask.count * READ < cost
+
+
+def propose(
+    corpus: Corpus,
+    index: PrefixIndex,
+    queries: NDArray[np.float32],
+    stage: Stage,
+    keep: int,
+    mask: Mask | None,
+    margin: int = MARGIN,
+) -> Found:
+    """The best `keep` of what the index finds, scored.
+
+    Where the cut of an exact index falls among ties, it is asked again for four times as many.
+    """
+    unit, count = prefix(queries, stage.dims), len(corpus) if mask is None else mask.count
+    if _scans(index, stage, mask):
+        return scan(corpus.vectors, unit, keep, None if mask is None else mask.ids)
+    wide = min(keep + margin, count)
+    coarse, ids = index.search(unit, wide, stage.effort, mask)
+    found = rescore(corpus.vectors, queries, ids, stage.dims, keep)
+    if index.exact and keep < wide < min(count, WIDEST):
+        ties = np.flatnonzero(coarse[:, keep - 1] - coarse[:, -1] <= TIE)
+        for some in blocks(len(ties), 4 * CANDIDATE * wide):
+            rows = ties[some]
+            more = 4 * wide - keep
+            found[0][rows], found[1][rows] = propose(
+                corpus, index, queries[rows], stage, keep, mask, more
+            )
+    return found
+
+
+def shortlist(
+    corpus: Corpus, queries: NDArray[np.float32], stage: Stage, keep: int, mask: Mask | None
+) -> Ids:
+    """Candidates (n, keep) of a first stage, in no order: the index makes the cut.
+
+    Equal scores at the cut of an approximate index go by id. Where an exact index cannot order the
+    scores at its cut, the candidates are scored.
+    """
+    index, count = corpus.prefix_index(stage.dims), len(corpus) if mask is None else mask.count
+    if keep >= count or _scans(index, stage, mask):
+        return propose(corpus, index, queries, stage, keep, mask)[1]
+    wide = min(keep + MARGIN, count)
+    coarse, ids = index.search(prefix(queries, stage.dims), wide, stage.effort, mask)
+    if not index.exact:
+        return best(coarse, ids, keep, nearly=True)[1]
+    ties = np.flatnonzero(coarse[:, keep - 1] <= coarse[:, keep] + TIE)
+    if len(ties):
+        ids[ties, :keep] = propose(corpus, index, queries[ties], stage, keep, mask)[1]
+    return ids[:, :keep]

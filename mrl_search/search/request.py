@@ -1,0 +1,43 @@
+"""One way to ask: what the command line, the page, Python, `bench` and `tune` all build."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mrl_search.errors import require
+from mrl_search.search.plan import Plan
+from mrl_search.store.rows import Ids
+
+__all__ = ["SearchRequest"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SearchRequest:
+    """A search, but for its queries.
+
+    Attributes:
+        plan: how to search.
+        k: answers wanted.
+        where: conditions on columns, such as `label=cat` or `width>=200`; all must hold.
+        ids: rows that may be answers; default: all.
+        cutoff: smallest score of an answer; default: none.
+        explain: whether to add rank and score of each answer at every prefix.
+
+    Raises:
+        ConfigError: k below 1, or a cutoff that is not a cosine.
+
+    Example:
+        >>> SearchRequest(Plan.parse("64:200,1024"), k=5, where=["label=cat"]).k
+        5
+    """
+
+    plan: Plan = Plan.AUTO
+    k: int = 10
+    where: Sequence[str] = ()
+    ids: Ids | None = None
+    cutoff: float | None = None
+    explain: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.k >= 1, f"k is {self.k}; it must be at least 1.")
+        fits = self.cutoff is None or -1 <= self.cutoff <= 1
+        require(fits, f"The cutoff is {self.cutoff}; it must be a cosine from -1 to 1.")

@@ -1,0 +1,176 @@
+"""A smaller index from a larger one: the first dims of its vectors, without embedding again.
+
+Queries of the same model still work, because the transform of the new index cuts them, too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.engines import SCAN, IndexSpec, check_kinds
+from mrl_search.engines.spec import FLAT_UP_TO
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.index import Index, write_indexes
+from mrl_search.metrics import recall_at_k
+from mrl_search.progress import Progress, silent
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.exact.sieve import coded_dims
+from mrl_search.search.nearest import row_neighbours
+from mrl_search.store.manifest import CODES, STEPS, SUFFIX, VECTORS, prefix_file
+from mrl_search.store.writer import CollectionWriter
+from mrl_search.vectors import check_dims, nearest, prefix, sample
+
+__all__ = ["Candidate", "best_that_fits", "candidates", "shrink_index"]
+
+K, QUERIES = 10, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What an index could be shrunk to.
+
+    Attributes:
+        dims: dims of its vectors.
+        dtype: of its vectors.
+        bytes: estimated size of all files.
+        recall: share of the 10 true neighbours that exact search in it finds.
+        queries: rows of the index behind `recall`, each left out of its own answer.
+    """
+
+    dims: int
+    dtype: str
+    bytes: int
+    recall: float
+    queries: int
+
+
+def candidates(
+    index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = silent
+) -> list[Candidate]:
+    """Measure what `index` could be shrunk to: each of `dims` in each of `dtypes`, by rising dims.
+
+    Raises:
+        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
+        DataError: the index holds one vector.
+    """
+    corpus = index.corpus
+    if len(corpus) < 2:
+        raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
+    rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
+    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
+    specs = [
+        IndexSpec((d,), dtype=dtype) for d, dtype in product(check_dims(dims, corpus.dim), dtypes)
+    ]
+    found = []
+    for done, spec in enumerate(specs, 1):
+        (d,) = spec.dims
+
+        def change(x: NDArray[np.floating], spec: IndexSpec = spec) -> NDArray[np.floating]:
+            return prefix(x, spec.dims[0]).astype(spec.dtype)
+
+        recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change), truth)
+        found.append(Candidate(d, spec.dtype, _bytes(corpus, d, spec.dtype), recall, len(rows)))
+        progress("measuring", done, len(specs))
+    return found
+
+
+def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
+    """The candidate of at most `size` bytes with the best recall; of equals, the smallest.
+
+    Raises:
+        ConfigError: none fits.
+    """
+    fitting = [c for c in found if c.bytes <= size]
+    if not fitting:
+        least = min(found, key=lambda c: c.bytes)
+        raise ConfigError(
+            f"Nothing fits in {size:,} bytes.",
+            f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,} and "
+            f"keeps {least.recall:.1%} of the neighbours.",
+        )
+    return max(fitting, key=lambda c: (c.recall, -c.bytes))
+
+
+def shrink_index(
+    index: Index, out: str | Path, dims: int, dtype: str | None = None, progress: Progress = silent
+) -> Index:
+    """Write a new index: the first `dims` dims of the vectors of `index`, normalised, as `dtype`.
+
+    Items, heads and kinds of index come along; tuned plans do not.
+
+    Raises:
+        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
+        IndexFolderError: `out` exists, or another process builds it.
+    """
+    corpus = index.corpus
+    check_dims([dims], corpus.dim)
+    old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
+    kinds = _kinds(corpus, dims)
+    spec = IndexSpec(
+        tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype
+    )
+    heads = {d: head for d, head in old.heads.items() if d <= dims}
+    transform = old.transform.cut(dims)
+    with CollectionWriter.open(out, dims, spec.dtype) as writer:
+        store = writer.write_vectors(len(corpus), _prefixes(corpus, dims, progress))
+        writer.write_items(_items(corpus, dims))
+        writer.write_heads(heads)
+        writer.write_skipped(old.skipped)
+        writer.write_rotation(transform.rotation)
+        factory = write_indexes(writer, store, spec, progress)
+        rows_dim = transform.rows_dim if transform.rows_dim > dims else 0
+        writer.publish(replace(
+            manifest, dim=dims, dims=spec.dims, dtype=spec.dtype, factory=factory, plans={},
+            rows_dim=rows_dim, files={},
+        ))  # fmt: skip
+    return Index.open(out)
+
+
+def _prefixes(corpus: Corpus, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    for rows, stored in corpus.vectors.chunks(dims):
+        yield prefix(stored, dims)
+        progress("writing vectors", rows.stop, len(corpus))
+
+
+def _items(corpus: Corpus, dims: int) -> pa.Table:
+    """The items, with the norm of the raw prefix in place of that of the raw vector."""
+    norms = corpus.collection.norms.copy()
+    for rows, stored in corpus.vectors.chunks(dims):
+        norms[rows] *= np.linalg.norm(stored.astype(np.float32), axis=1)
+    table = corpus.items.table()
+    column = table.schema.get_field_index("norm")
+    return table.set_column(column, "norm", pa.array(norms, pa.float32()))
+
+
+def _kinds(corpus: Corpus, dims: int) -> dict[int, str]:
+    """The kind of every remaining prefix; `dims` gets that of the nearest, if FAISS takes it."""
+    old = {d: corpus.manifest.factory[str(d)] for d in corpus.dims}
+    kept = {d: kind for d, kind in old.items() if d < dims}
+    own = old[nearest(corpus.dims, dims)] if old else "Flat"
+    try:
+        check_kinds(IndexSpec((dims,), own), len(corpus))
+    except ConfigError:  # PQ16 takes only multiples of 16 dims
+        own = "Flat"
+    return {**kept, dims: own}
+
+
+def _bytes(corpus: Corpus, dims: int, dtype: str) -> int:
+    """Estimated size of the index that `shrink_index` would write."""
+    count, files = len(corpus), corpus.manifest.files
+    kinds = _kinds(corpus, dims)
+    derived = {VECTORS, SUFFIX, CODES, STEPS, *(prefix_file(d) for d in corpus.dims)}
+    size = sum(record.bytes for name, record in files.items() if name not in derived)
+    size += count * dims * np.dtype(dtype).itemsize
+    for d, kind in kinds.items():
+        if kind != SCAN:
+            like = nearest(corpus.dims, d)
+            known = files.get(prefix_file(like))
+            size += known.bytes * d // like if known else 4 * count * d
+    if count > FLAT_UP_TO:
+        size += count * (4 * len(kinds) + (coded_dims(tuple(kinds), dims) or 0))
+    return size

@@ -1,0 +1,246 @@
+"""A collection at rest: vectors, the items they stand for, and what made them.
+
+Opening maps the vectors and reads the manifest; a column of items is read when it is first used.
+Neither torch nor FAISS is needed, not even for the accuracy of linear heads.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self, TypeAlias, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
+from mrl_search.store.items import ITEMS_SCHEMA, Items
+from mrl_search.store.manifest import (
+    HEADS,
+    ITEMS,
+    ROTATION,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    check_file,
+    read_manifest,
+)  # fmt: skip
+from mrl_search.store.rows import VectorStore
+from mrl_search.store.transform import Transform
+
+__all__ = ["Collection", "Head", "Heads", "heads_bytes"]
+
+HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    pa.ArrowException,
+    SafetensorError,
+)
+
+T = TypeVar("T")
+Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+Heads: TypeAlias = Mapping[int, Head]
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Vectors and their items; row i of `vectors` is item i.
+
+    Attributes:
+        vectors: the stored vectors.
+        items: a table of n rows with the columns of `ITEMS_SCHEMA`, then any others. Vectors of
+            a user's own may leave `path`, `label`, `width` and `height` null.
+        manifest: what made the vectors.
+        transform: from a raw row to a stored row.
+        heads: prefix length to linear head: weight (classes, dims) and bias (classes,) float32.
+        skipped: pictures of the source that could not be embedded.
+
+    Raises:
+        DataError: vectors, items and manifest disagree.
+    """
+
+    vectors: VectorStore
+    items: Items
+    manifest: Manifest
+    transform: Transform
+    heads: Heads = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        m, v, t = self.manifest, self.vectors, self.transform
+        if (len(v), v.dim, v.dtype) != (m.count, m.dim, np.dtype(m.dtype)):
+            raise DataError(
+                f"There are {len(v):,} vectors of {v.dim} dims in {v.dtype}; "
+                f"the manifest says {m.count:,} of {m.dim} in {m.dtype}."
+            )
+        if self.items.num_rows != m.count:
+            raise DataError(f"There are {self.items.num_rows:,} items for {m.count:,} vectors.")
+        if not pa.schema(list(self.items.schema)[: len(ITEMS_SCHEMA)]).equals(ITEMS_SCHEMA):
+            raise DataError(f"The items have columns {self.items.schema}, not {ITEMS_SCHEMA}.")
+        for dims, (weight, bias) in self.heads.items():
+            if weight.shape != (len(m.classes), dims) or bias.shape != (len(m.classes),):
+                wanted = (len(m.classes), dims)
+                raise DataError(f"The head at {dims} dims has shape {weight.shape}, not {wanted}.")
+        if t.rotation is not None and t.rotation.shape != (t.dim, t.rows_dim):
+            shape, wanted = t.rotation.shape, (t.dim, t.rows_dim)
+            raise DataError(f"The rotation has shape {shape}, not {wanted}.")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def labels(self) -> NDArray[np.object_]:
+        """Label of each item: (n,) str, or None where unknown."""
+        return self.items.column("label")
+
+    @cached_property
+    def paths(self) -> NDArray[np.object_]:
+        """Path of each item: (n,) str, or None."""
+        return self.items.column("path")
+
+    @cached_property
+    def hashes(self) -> NDArray[np.object_]:
+        """Content hash of each item: (n,) str."""
+        return self.items.column("hash")
+
+    @cached_property
+    def norms(self) -> NDArray[np.float32]:
+        """Norm of each raw row before it was normalised: (n,) float32."""
+        return np.asarray(self.items["norm"].to_numpy(), dtype=np.float32)
+
+    @cached_property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which items have a label: (n,) bool."""
+        return np.array([label is not None for label in self.labels], dtype=bool)
+
+    @cached_property
+    def hash_counts(self) -> Counter[str]:
+        """How many items have each content hash."""
+        return Counter(self.hashes.tolist())
+
+    def copies(self, hashes: Iterable[str]) -> NDArray[np.int64]:
+        """How many items have each of these content hashes: (n,) int64."""
+        return np.array([self.hash_counts[h] for h in hashes], dtype=np.int64)
+
+    def head(self, dims: int) -> Head:
+        """The linear head of a prefix.
+
+        Raises:
+            ConfigError: there is none at `dims`.
+        """
+        if dims not in self.heads:
+            known = ", ".join(map(str, sorted(self.heads)))
+            raise ConfigError(
+                f"There is no linear head at {dims} dims."
+                if known
+                else f"The model {self.manifest.encoder} has no linear heads.",
+                f"There are heads at {known}." if known else "Classify by neighbours instead.",
+            )
+        return self.heads[dims]
+
+    def linear_scores(self, dims: int) -> NDArray[np.float32]:
+        """Logits of every item by the linear head of a prefix: (n, classes) float32.
+
+        A head reads the raw prefix, or the prefix at unit norm, as `manifest.unit_heads` says.
+
+        Raises:
+            ConfigError: there is no head at `dims`.
+        """
+        weight, bias = self.head(dims)
+        scores = np.empty((len(self), len(bias)), dtype=np.float32)
+        for rows, stored in self.vectors.chunks(dims):
+            if self.manifest.unit_heads:
+                x = self.vectors.prefix(dims, rows)
+            else:
+                x = stored.astype(np.float32) * self.norms[rows, None]
+            scores[rows] = x @ weight.T + bias
+        return scores
+
+    def linear_predictions(self, dims: int) -> NDArray[np.object_]:
+        """The class that the linear head of a prefix predicts for each item: (n,) str.
+
+        Raises:
+            ConfigError: there is no head at `dims`.
+        """
+        classes = np.array(self.manifest.classes, dtype=object)
+        predicted: NDArray[np.object_] = classes[self.linear_scores(dims).argmax(axis=1)]
+        return predicted
+
+    def has_head(self, dims: int, labels: Iterable[str | None]) -> bool:
+        """Whether there is a linear head at `dims` that knows any of `labels`."""
+        return dims in self.heads and not set(self.manifest.classes).isdisjoint(labels)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open an index folder: its files are checked (see `check_file`), its vectors mapped.
+
+        Raises:
+            IndexFolderError: not an index, unfinished, newer, or with a file that is missing, cut
+                short or altered.
+        """
+        m = read_manifest(folder)
+
+        def optional(name: str, read: Callable[[Path], T], default: T) -> T:
+            return _load(folder, m, name, read) if name in m.files else default
+
+        vectors = _load(folder, m, VECTORS, _read_array)
+        items = _load(folder, m, ITEMS, Items)
+        no_heads: Heads = {}
+        nothing: tuple[Skipped, ...] = ()
+        heads = optional(HEADS, _read_heads, no_heads)
+        skipped = optional(SKIPPED, _read_skipped, nothing)
+        rotation = optional(ROTATION, _read_array, None)
+        try:
+            transform = Transform(m.rows_dim or m.dim, m.dim, rotation)
+            return cls(VectorStore(vectors), items, m, transform, heads, skipped)
+        except DataError as error:
+            hint = m.rebuild(folder)
+            raise IndexFolderError(f"{folder} contradicts itself. {error.message}", hint) from error
+
+
+def heads_bytes(heads: Heads) -> bytes:
+    """The content of `heads.safetensors`."""
+    parts = (
+        (kind, d, part)
+        for d, (w, b) in heads.items()
+        for kind, part in (("weight", w), ("bias", b))
+    )
+    return bytes(save({f"{kind}.{d:04d}": np.ascontiguousarray(p) for kind, d, p in parts}))
+
+
+def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]) -> T:
+    path = check_file(folder, manifest, name)
+    try:
+        return read(path)
+    except UNREADABLE as error:
+        hint = manifest.rebuild(folder)
+        raise IndexFolderError(f"{path} cannot be read: {error}", hint) from error
+
+
+def _read_array(path: Path) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim != 2:
+        raise ValueError(f"its shape is {array.shape}, not two-dimensional")
+    return array
+
+
+def _read_heads(path: Path) -> Heads:
+    found: dict[int, dict[str, NDArray[np.float32]]] = {}
+    for name, tensor in load_file(path).items():
+        if match := HEAD_NAME.fullmatch(name):
+            found.setdefault(int(match[2]), {})[match[1]] = tensor
+    return {dims: (parts["weight"], parts["bias"]) for dims, parts in sorted(found.items())}
+
+
+def _read_skipped(path: Path) -> tuple[Skipped, ...]:
+    return tuple(Skipped(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))

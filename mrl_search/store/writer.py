@@ -1,0 +1,321 @@
+"""The one way an index folder comes to be: rows and items are appended, the manifest comes last.
+
+A folder is built beside its place as `.NAME.building` and renamed when it is complete. Rows of
+pictures are logged as they are embedded: a build that was killed continues from its last commit.
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from mrl_search.errors import DataError, IndexFolderError, Skipped
+from mrl_search.files import (
+    PROGRESS,
+    building_folder,
+    claim,
+    empty_folder,
+    publish,
+    write_atomically,
+    writing,
+)  # fmt: skip
+from mrl_search.store.collection import Heads, heads_bytes
+from mrl_search.store.items import ITEMS_SCHEMA, write_items
+from mrl_search.store.manifest import (
+    HEADS,
+    ROTATION,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    write_manifest,
+)  # fmt: skip
+from mrl_search.store.rows import VectorStore
+from mrl_search.vectors import l2_normalize
+
+__all__ = ["CollectionWriter", "Entry", "write_rows"]
+
+LOG = "items.jsonl"
+COMMIT = 1024  # source rows between two commits
+
+Entry = Mapping[str, object]  # an item's columns, or `path` and `reason` of a skipped picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far the files are whole; `job` is a hash of what is embedded, and by what."""
+
+    job: str
+    read: int = 0
+    kept: int = 0
+    log_bytes: int = 0
+
+
+@dataclass(eq=False)
+class CollectionWriter:
+    """Writes an index folder; open one with `CollectionWriter.open`.
+
+    Attributes:
+        folder: the building folder; other rooms write their files into it.
+        out: the folder it becomes.
+        dim: dims of the stored vectors.
+        dtype: of the stored vectors, `float16` or `float32`.
+    """
+
+    folder: Path
+    out: Path
+    dim: int
+    dtype: str
+    _state: _Progress = field(default_factory=lambda: _Progress(""))
+    _committed: int = 0
+    _vectors: BinaryIO | None = None
+    _log: BinaryIO | None = None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, out: Path, dim: int, dtype: str, job: Sequence[str] = ()
+    ) -> Iterator["CollectionWriter"]:
+        """Claim the building folder of `out`.
+
+        Without a `job` the folder begins empty and is removed if the block fails. With one, an
+        unfinished build of the same job is continued, and kept if the block fails.
+
+        Args:
+            out: the new index folder.
+            dim: dims of the stored vectors.
+            dtype: `float16` or `float32`.
+            job: whatever decides the rows: fingerprint of the encoder, source, paths.
+
+        Raises:
+            IndexFolderError: `out` exists, another process builds it, or an unfinished build of
+                another job is in the way.
+        """
+        folder = building_folder(out)
+        with claim(folder):
+            unfinished = (folder / PROGRESS).exists()
+            name = xxhash.xxh3_128_hexdigest(
+                "\n".join([dtype, str(dim), *job]).encode(errors="surrogateescape")
+            )
+            state = _read_progress(folder, name) if job else _Progress("")
+            if unfinished and not job:
+                raise IndexFolderError(
+                    f"{folder} holds an unfinished build of pictures.",
+                    f"Finish it, remove {folder}, or choose another place with --out.",
+                )
+            writer = cls(folder, out, dim, dtype, state)
+            try:
+                if not unfinished:
+                    empty_folder(folder)
+                yield writer
+            except BaseException:
+                writer._close()
+                if not job:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+    @property
+    def read(self) -> int:
+        """Rows of the source that are logged."""
+        return self._state.read
+
+    @property
+    def entries(self) -> list[dict[str, object]]:
+        """What is logged about each row of the source, in order."""
+        if not (self.folder / LOG).exists():
+            return []
+        whole = (self.folder / LOG).read_bytes()[: self._state.log_bytes]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def keep(self, count: int) -> None:
+        """Keep what is logged about the first `count` rows of the source, and begin to append."""
+        lines = []
+        if (self.folder / LOG).exists():
+            whole = (self.folder / LOG).read_bytes()[: self._state.log_bytes]
+            lines = whole.splitlines(keepends=True)[:count]
+        kept = sum("reason" not in json.loads(line) for line in lines)
+        header, row = self._header_bytes(), self.dim * np.dtype(self.dtype).itemsize
+        vectors = self.folder / VECTORS
+        if not vectors.exists() or vectors.stat().st_size < header + kept * row:
+            lines, kept = [], 0  # rows are lost: begin again
+        size = sum(map(len, lines))
+        self._state = replace(self._state, read=len(lines), kept=kept, log_bytes=size)
+        self._save_progress()  # before anything is cut off
+        for left in self.folder.iterdir():  # by a stopped build, which may have had another spec
+            if left.name not in {VECTORS, LOG, PROGRESS}:
+                left.unlink()
+        self._vectors = _open_at(vectors, header + kept * row if lines else 0)
+        self._log = _open_at(self.folder / LOG, size)
+        if not lines:
+            self._write_header(self._vectors, 0)
+        self._committed = len(lines)
+
+    def append(self, raw: NDArray[np.floating], entries: Sequence[Entry]) -> None:
+        """Append rows and log what became of the source's rows.
+
+        Args:
+            raw: (good, dim) as the encoder gives them; they are stored at unit norm.
+            entries: for each row of the source, an item's columns, or `path` and `reason`. Those
+                without a `reason` are the rows of `raw`, in order, and get its `norm`.
+
+        Raises:
+            MrlSearchError: the disk is full.
+        """
+        assert self._vectors is not None and self._log is not None, "keep() comes first"
+        norms = iter(np.linalg.norm(raw, axis=1).tolist())
+        lines = [e if "reason" in e else {**e, "norm": next(norms)} for e in entries]
+        with writing(self.folder / VECTORS):
+            self._vectors.write(l2_normalize(raw).astype(self.dtype).tobytes())
+            self._log.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            state = self._state
+            read, kept = state.read + len(lines), state.kept + len(raw)
+            self._state = replace(state, read=read, kept=kept, log_bytes=self._log.tell())
+            if read - self._committed >= COMMIT:
+                self._commit()
+
+    def finish_rows(self, source: str) -> VectorStore:
+        """End appending: write items and skipped pictures from the log; return all rows.
+
+        Raises:
+            DataError: there is no row at all.
+            MrlSearchError: the disk is full.
+        """
+        assert self._vectors is not None, "keep() comes first"
+        with writing(self.folder / VECTORS):
+            self._commit()
+            self._vectors.seek(0)
+            self._write_header(self._vectors, self._state.kept)
+        self._close()
+        entries = self.entries
+        skipped = [Skipped(str(e["path"]), str(e["reason"])) for e in entries if "reason" in e]
+        if not self._state.kept:
+            shutil.rmtree(self.folder)
+            first = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "there is none"
+            raise DataError(f"No image of {source} can be read; the first: {first}.", "Check them.")
+        items = [e for e in entries if "reason" not in e]
+        rows = [{"id": i, **item} for i, item in enumerate(items)]
+        self.write_items(pa.Table.from_pylist(rows, ITEMS_SCHEMA))
+        self.write_skipped(skipped)
+        return self.rows()
+
+    def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
+        """Write `count` finished rows, some at a time, and return them."""
+        write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), parts)
+        return self.rows()
+
+    def rows(self) -> VectorStore:
+        """The rows that were written, mapped."""
+        return VectorStore(np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False))
+
+    def write_items(self, items: pa.Table) -> None:
+        """Write the items, one row a vector."""
+        write_items(self.folder, items)
+
+    def write_heads(self, heads: Heads) -> None:
+        """Write the linear heads, if there are any."""
+        if heads:
+            with write_atomically(self.folder / HEADS) as path:
+                path.write_bytes(heads_bytes(heads))
+
+    def write_skipped(self, skipped: Sequence[Skipped]) -> None:
+        """Write which pictures were left out, and why, if there are any."""
+        if skipped:
+            text = json.dumps([asdict(s) for s in skipped], indent=1, ensure_ascii=False) + "\n"
+            with write_atomically(self.folder / SKIPPED) as path:
+                path.write_text(text, encoding="utf-8")
+
+    def write_rotation(self, rotation: NDArray[np.float32] | None) -> None:
+        """Write the rotation of the rows, if there is one."""
+        if rotation is not None:
+            write_rows(self.folder / ROTATION, rotation.shape, rotation.dtype, [rotation])
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest and move the folder to its place.
+
+        Raises:
+            IndexFolderError: vectors or items are missing, or the place is taken.
+            MrlSearchError: the disk is full.
+        """
+        write_manifest(self.folder, manifest)
+        publish(self.folder, self.out)
+        for name in (LOG, PROGRESS):
+            (self.out.expanduser().resolve() / name).unlink(missing_ok=True)
+
+    def _commit(self) -> None:
+        for file in (self._vectors, self._log):
+            if file is not None:
+                file.flush()
+                os.fsync(file.fileno())
+        self._save_progress()
+        self._committed = self._state.read
+
+    def _save_progress(self) -> None:
+        with write_atomically(self.folder / PROGRESS) as part:
+            part.write_text(json.dumps(asdict(self._state)))
+
+    def _close(self) -> None:
+        for file in (self._vectors, self._log):
+            if file is not None:
+                file.close()
+        self._vectors = self._log = None
+
+    def _write_header(self, file: BinaryIO, rows: int) -> None:
+        """Write the .npy header; numpy pads it to the same size for any number of rows."""
+        descr = np.lib.format.dtype_to_descr(np.dtype(self.dtype))
+        header = {"descr": descr, "fortran_order": False, "shape": (rows, self.dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def _header_bytes(self) -> int:
+        buffer = io.BytesIO()
+        self._write_header(buffer, 0)
+        return buffer.tell()
+
+
+def write_rows(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.floating],
+    parts: Iterable[NDArray[np.floating]],
+) -> None:
+    """Write a .npy file of `shape` and `dtype` from its rows, some at a time.
+
+    Raises:
+        MrlSearchError: the disk is full.
+    """
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.astype(dtype, copy=False).tobytes())
+
+
+def _read_progress(folder: Path, job: str) -> _Progress:
+    file = folder / PROGRESS
+    if not file.exists():
+        return _Progress(job)
+    state = _Progress(**json.loads(file.read_text()))
+    if state.job != job:
+        raise IndexFolderError(
+            f"{folder} holds an unfinished build of other images, another model, or --dtype.",
+            f"Remove {folder}, or choose another --out.",
+        )
+    return state
+
+
+def _open_at(path: Path, size: int) -> BinaryIO:
+    """Open for writing after the first `size` bytes; what follows them is cut off."""
+    path.touch()
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
