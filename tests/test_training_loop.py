@@ -124,7 +124,7 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
             refused.append(error.value.message)
 
     train_pixels(noise_pixels(), TINY, tmp_path, "a list", on_record=second)
-    assert refused == [f"Another process is at work in {tmp_path}."]
+    assert refused == [f"Another process works in {tmp_path}."]
 
 
 def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Path) -> None:
