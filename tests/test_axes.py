@@ -1,4 +1,4 @@
-"""Axes in closed form: what each kind is, what share of every prefix it gets, and what they do to a network that was trained."""
+"""Axes in closed form: each kind, its share of every prefix, and the effect on a network."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ AXES = replace(change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes
 
 
 def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows whose class shows in their first features, labels, and a covariance within images that is largest in the last features."""
+    """Rows with their class in the first features, labels, and a covariance between views."""
     generator = torch.Generator().manual_seed(0)
     labels = F.one_hot(torch.arange(n) % classes, classes).double()
     x = torch.randn(n, features, dtype=torch.float64, generator=generator)
@@ -44,7 +44,7 @@ def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
+def test_class_axes_are_the_predicted_labels(classes: int) -> None:
     x, labels, within = _standard(classes=classes)
     scores = x @ class_axes(x, labels, within).T
     assert scores.shape == (400, classes - 1)
@@ -54,7 +54,7 @@ def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
     assert (nearest == labels.argmax(1)).double().mean() > 0.9
 
 
-def test_the_less_ridge_the_further_apart_lie_classes_and_the_more_change_is_minded() -> None:
+def test_less_ridge_separates_classes_more_and_ignores_changes_less() -> None:
     x, labels, within = _standard()
     apart, minded = [], []
     for ridge in (0.01, 1.0, 100.0):
@@ -72,7 +72,7 @@ def test_without_classes_there_are_no_class_axes() -> None:
     assert class_axes(x, labels[:, :1], within).shape == (0, 12)
 
 
-def test_along_image_axes_images_vary_as_told_and_views_the_less_the_earlier() -> None:
+def test_image_axes_have_their_variances_and_the_most_distinctive_come_first() -> None:
     x, labels, within = _standard()
     values, axes = image_axes(x, labels, within)
     scores = x @ axes.T
@@ -88,7 +88,7 @@ def test_along_image_axes_images_vary_as_told_and_views_the_less_the_earlier() -
     )  # what views change least comes first
 
 
-def test_what_sets_classes_apart_is_no_variance_between_images_of_one() -> None:
+def test_variance_between_classes_does_not_count_for_image_axes() -> None:
     x, labels, within = _standard()
     together, apart = image_axes(x, labels[:, :0], within)[0], image_axes(x, labels, within)[0]
     assert together.sum() > 1.1 * apart.sum() and together[0] > 1.5 * apart[0]
@@ -113,10 +113,10 @@ def test_every_prefix_gives_the_classes_their_share(classes: int, share: float) 
     for start, end in pairwise((0, *dims)):
         count = min(classes - 1, (end - start) // 2) if share else 0
         assert is_class[start : start + count].all() and not is_class[start + count : end].any()
-        told = values[: int((~is_class[:end]).sum())].sum()
+        image_share = values[: int((~is_class[:end]).sum())].sum()
         scores = x @ axes[:end].T
         spent = scores[:, is_class[:end]].square().sum(1).mean()
-        assert float(spent / (spent + told)) == pytest.approx(share, abs=1e-6)
+        assert float(spent / (spent + image_share)) == pytest.approx(share, abs=1e-6)
     assert torch.equal(axes[~is_class], images[: int((~is_class).sum())])
 
 
@@ -183,8 +183,8 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
     def found() -> list[float]:
         network.eval()
         with torch.no_grad():
-            rows, asked = network.backbone(whole), network.backbone(copies)
-        sims = [F.normalize(asked[:, :d]) @ F.normalize(rows[:, :d]).T for d in config.dims]
+            rows, queries = network.backbone(whole), network.backbone(copies)
+        sims = [F.normalize(queries[:, :d]) @ F.normalize(rows[:, :d]).T for d in config.dims]
         return [(s.argmax(1) == torch.arange(200)).double().mean().item() for s in sims]
 
     before = found()
@@ -204,7 +204,7 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
 
 
 def test_every_kind_of_view_counts_alike() -> None:
-    """Views that are drawn without chance: twice the same kind is that kind, and another kind is another projection."""
+    """Views without randomness: one kind twice changes nothing, another kind does."""
     images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
     whole = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, jitter=(0.0,) * 4)
     mirrored, cut = (
@@ -229,7 +229,7 @@ def _shrunk(images: Tensor) -> Tensor:
     return F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
 
 
-def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
+def test_heads_are_fitted_to_the_minimum() -> None:
     x, labels, _ = _standard(n=300, features=8, classes=3)
     embeddings, targets = x.float(), labels.argmax(1)
     for kind in ("linear", "cosine"):
@@ -277,11 +277,11 @@ def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_p
     assert rows.shape == (40, 32) and np.isfinite(rows).all()
 
 
-def test_pictures_that_validate_change_nothing_of_what_is_learnt(tmp_path: Path) -> None:
+def test_validation_images_do_not_change_the_weights(tmp_path: Path) -> None:
     pixels = noise_pixels()
-    _, held_out = split_rows(pixels.labels, pixels.hashes, AXES.data)
+    _, validation = split_rows(pixels.labels, pixels.hashes, AXES.data)
     other = pixels.images.clone()
-    other[held_out] = 255 - other[held_out]
+    other[validation] = 255 - other[validation]
     for name, images in (("one", pixels.images), ("other", other)):
         train_all(tmp_path / name, AXES, replace(pixels, images=images))
     assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
@@ -299,7 +299,7 @@ def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> No
     assert load_model(tmp_path / "large").size == 40 and not torch.allclose(small, large)
 
 
-def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_axes_continues_with_the_same_result(tmp_path: Path) -> None:
     train_all(tmp_path / "whole", AXES)
     train_all(tmp_path / "stopped", AXES, stop=lambda r: isinstance(r, AxesRecord))
     assert not (tmp_path / "stopped" / "model.json").exists()
@@ -307,7 +307,7 @@ def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path:
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
 
 
-def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
+def test_axes_without_epochs_keep_the_layers_below_the_projection(tmp_path: Path) -> None:
     plain = change(TINY, model__dims=(8, 16, 32))
     train_all(tmp_path / "plain", plain)
     config = change(
@@ -325,7 +325,7 @@ def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) 
         train_all(tmp_path / "other", other)
 
 
-def test_what_a_run_keeps_of_its_start_is_in_the_mean_that_it_ends_with(tmp_path: Path) -> None:
+def test_keep_is_the_share_of_the_first_weights_in_the_final_mean(tmp_path: Path) -> None:
     train_all(tmp_path / "start", change(TINY, model__dims=(8, 16, 32)))
     config = change(AXES, init=str(tmp_path / "start"))
     train_all(tmp_path / "end", config)

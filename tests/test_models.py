@@ -1,4 +1,4 @@
-"""Networks, their files, and encoders: shapes and prefixes, a round trip over the disk, and a sentence for every damaged file."""
+"""Networks, their files, and encoders, with a message for every damaged file."""
 
 import dataclasses
 import io
@@ -152,7 +152,8 @@ def test_a_model_is_data_and_nothing_is_left_over(folder: Path) -> None:
     assert {v.dtype for v in weights.values()} == {torch.float16}
     assert json.loads((folder / "model.json").read_text()) == {
         "format": 1, "name": "tiny", "model": to_mapping(TINY), "classes": ["cat", "dog"],
-        "size": 32, "weights": xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes()), "training": TRAINING,
+        "size": 32, "training": TRAINING,
+        "weights": xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes()),
     }  # fmt: skip
 
 
@@ -421,7 +422,7 @@ def test_a_network_left_in_training_mode_is_put_right(folder: Path) -> None:
 
 
 class Means(torch.nn.Module):
-    """The mean of each channel: shows what a network is given."""
+    """The mean of each channel of the input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean((2, 3))

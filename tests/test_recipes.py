@@ -1,4 +1,4 @@
-"""The recipes of the package do train, one after the other where one begins with another; and the model that they made is whole."""
+"""The recipes of the package train, step by step, and the bundled model is complete."""
 
 import io
 from dataclasses import replace

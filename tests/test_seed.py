@@ -1,4 +1,4 @@
-"""The seed's systems: the shapes of its network, its augmentation and schedule, and its recipes from end to end on a few pictures."""
+"""The systems of the original study: network, augmentation, schedule, and whole runs."""
 
 import math
 from dataclasses import replace
@@ -119,7 +119,7 @@ def test_a_loss_on_a_short_prefix_moves_only_the_columns_that_it_reads() -> None
 
 
 def test_the_loss_of_tied_heads_by_hand() -> None:
-    """One image of the first of two classes. Logits at 1 dim: (2, 0), at 2 dims: (2 + 3, 0 - 1); importance 1 and 0.5."""
+    """One image of the first of two classes; logits (2, 0) and (5, -1), weights 1 and 0.5."""
     heads = MatryoshkaHeads(ModelConfig(dims=(1, 2), heads="tied"), 2)
     with torch.no_grad():
         heads.heads[0].weight.copy_(torch.tensor([[2.0, 3.0], [0.0, -1.0]]))

@@ -1,4 +1,4 @@
-"""Training that begins with another model, with pictures that have no labels, in two processes; and what it refuses to go on with."""
+"""Training from another model, without labels, and in two processes; and what is refused."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def _relabelled() -> Pixels:
 
 
 @pytest.mark.parametrize("pixels", [_more(), _relabelled()], ids=["more", "relabelled"])
-def test_a_run_goes_on_with_its_own_pictures_alone(tmp_path: Path, pixels: Pixels) -> None:
+def test_a_run_continues_only_with_its_own_pictures(tmp_path: Path, pixels: Pixels) -> None:
     stop_after(tmp_path, 1)
     records = (tmp_path / "records.jsonl").read_text()
     with pytest.raises(ConfigError, match="began with other pictures or labels"):
@@ -90,7 +90,7 @@ def test_a_run_goes_on_with_its_own_pictures_alone(tmp_path: Path, pixels: Pixel
     assert [r.epoch for r in train_tiny(tmp_path)] == [2, 3]
 
 
-def test_a_run_goes_on_with_the_model_that_it_began_with(tmp_path: Path) -> None:
+def test_a_run_continues_only_from_its_own_first_model(tmp_path: Path) -> None:
     for seed in (0, 1):
         train_tiny(tmp_path / f"first{seed}", change(TINY, seed=seed, schedule__epochs=1))
     begun = change(TINY, init=str(tmp_path / "first"))
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_the_model_that_it_began_with(tmp_path: Path) -> None
         train_tiny(tmp_path / "run", begun)
 
 
-def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_older_version_continues(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     stop_after(tmp_path / "run", 1)
     file = tmp_path / "run" / "checkpoint.safetensors"
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
 
 
-def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_too_few_axes_are_reported_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
         train_tiny(tmp_path / "run", change(AXES, model__dims=(8, 128, 512)))
     assert not (tmp_path / "run").exists()
@@ -152,7 +152,8 @@ out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
 
 def watched(self, network, pictures, target, chance):
-    seen = [sum(p.double().sum().item() for p in network.parameters()), pictures.double().mean().item(), chance.initial_seed()]
+    weights = sum(p.double().sum().item() for p in network.parameters())
+    seen = [weights, pictures.double().mean().item(), chance.initial_seed()]
     with open(f"{out}-{self.accelerator.process_index}.jsonl", "a") as file:
         file.write(json.dumps(seen) + "\\n")
     return step(self, network, pictures, target, chance)
@@ -163,7 +164,10 @@ train_pixels(noise_pixels(labels=label > 0), change(TINY, objective__label=label
 
 
 def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or -m and a module, in two processes; `accelerate launch` starts one where there is no GPU."""
+    """Run a script, or -m and a module, in two processes.
+
+    `accelerate launch` starts only one where there is no GPU.
+    """
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),

@@ -1,4 +1,4 @@
-"""The training loop from inside: what each record says, every place where a run can be stopped, and what each setting does."""
+"""The training loop: its records, stopping and continuing, and every setting."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def test_a_large_seed_is_a_seed(tmp_path: Path) -> None:
     assert len(train_tiny(tmp_path, change(TINY, seed=2**32 - 1, schedule__epochs=2))) == 2
 
 
-def test_it_is_told_where_pictures_that_validate_may_have_trained(tmp_path: Path) -> None:
+def test_a_warning_where_validation_pictures_may_have_trained(tmp_path: Path) -> None:
     train_tiny(tmp_path / "first")
     begun = change(TINY, init=str(tmp_path / "first"))
     train_tiny(tmp_path / "same", begun)  # warnings are errors in these tests
@@ -108,7 +108,8 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
         32,
     )
     assert encoder.training == {
-        "source": "a list", "pictures": digest(noise_pixels().labels, noise_pixels().hashes), "recipe": to_mapping(TINY),
+        "source": "a list", "recipe": to_mapping(TINY),
+        "pictures": digest(noise_pixels().labels, noise_pixels().hashes),
         "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
 
@@ -132,9 +133,11 @@ def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Pa
     records = train_tiny(tmp_path, config)
     assert records[-1].label_loss < 0.5 * records[0].label_loss
     encoder, pixels = load_encoder(str(tmp_path)), noise_pixels()
-    _, held_out = stratified_split(pixels.labels, pixels.hashes, 0.2, 0)
-    rows = encoder.encode(training.shrink(pixels.images[held_out], 32).permute(0, 2, 3, 1).numpy())
-    truth = np.array([encoder.heads.classes.index(pixels.labels[i]) for i in held_out])
+    _, validation = stratified_split(pixels.labels, pixels.hashes, 0.2, 0)
+    rows = encoder.encode(
+        training.shrink(pixels.images[validation], 32).permute(0, 2, 3, 1).numpy()
+    )
+    truth = np.array([encoder.heads.classes.index(pixels.labels[i]) for i in validation])
     for d, accuracy in records[-1].accuracy.items():
         weight, bias = encoder.heads.weights[d]
         assert np.mean((rows[:, :d] @ weight.T + bias).argmax(1) == truth) == accuracy
@@ -161,7 +164,7 @@ def test_labels_alone_come_first_where_the_recipe_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("epochs", "memory"), [(1, 0), (2, 0), (1, 24)])
-def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(
+def test_a_stopped_run_continues_with_the_same_result(
     tmp_path: Path, epochs: int, memory: int
 ) -> None:
     config = change(TINY, objective__memory=memory)
@@ -187,7 +190,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
-def test_a_run_that_was_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Path) -> None:
+def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     train_all(
         tmp_path / "parts", stop=lambda r: isinstance(r, StepRecord) and (r.epoch, r.step) == (2, 3)
@@ -196,7 +199,7 @@ def test_a_run_that_was_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Pat
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
 
 
-def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_the_model(tmp_path: Path) -> None:
+def test_a_run_stopped_after_its_last_epoch_only_writes_the_model(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     stop_after(tmp_path / "parts", 3)
     assert train_tiny(tmp_path / "parts") == []
@@ -204,7 +207,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_the_model(tmp_p
     assert load_encoder(str(tmp_path / "parts")).training["last_epoch"]["epoch"] == 3
 
 
-def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     train_all(tmp_path / "parts", stop=lambda _: True)
     assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [1, 2, 3]
@@ -319,24 +322,24 @@ def test_a_tracker_that_is_not_there_is_a_sentence(
 
 
 class Notebook(GeneralTracker):
-    """A tracker that keeps what it is told."""
+    """A tracker that keeps what it logs."""
 
     name = "notebook"
     requires_logging_directory = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[int, dict]] = []
+        self.logged: list[tuple[int, dict]] = []
 
     @property
     def tracker(self) -> object:
-        return self.told
+        return self.logged
 
     def log(self, values: dict, step: int, **_: object) -> None:
-        self.told.append((step, values))
+        self.logged.append((step, values))
 
 
-def test_a_tracker_is_told_every_epoch(tmp_path: Path) -> None:
+def test_a_tracker_logs_every_epoch(tmp_path: Path) -> None:
     notebook = Notebook()
     records: list[EpochRecord] = []
     train_pixels(
@@ -348,7 +351,7 @@ def test_a_tracker_is_told_every_epoch(tmp_path: Path) -> None:
         lambda _, r: records.append(r) if isinstance(r, EpochRecord) else None,
     )
     assert len(records) == 3
-    assert notebook.told == [
+    assert notebook.logged == [
         (
             r.epoch,
             {
@@ -567,11 +570,7 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
         pytest.approx([0.005] * 2),
     ),
     "sizes": ({"schedule__sizes": {"0": 40}}, lambda s: s.views[0][0], 40),
-    "precision": (
-        {"schedule__precision": "bf16"},
-        lambda s: s.precision,
-        "bf16",
-    ),
+    "precision": ({"schedule__precision": "bf16"}, lambda s: s.precision, "bf16"),
 }
 
 
@@ -657,7 +656,7 @@ def test_the_rate_is_set_at_every_step_and_weight_decay_spares_norms_and_biases(
 def test_the_pixels_of_an_epoch_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """accelerate remembers the loaders that it prepared; a copy of all images an epoch would fill the memory."""
+    """accelerate keeps the loaders that it prepared, and with each a copy of all images."""
     made: list[training.accelerate.Accelerator] = []
     accelerator = training._accelerator
     monkeypatch.setattr(
@@ -675,7 +674,7 @@ def test_the_pixels_of_an_epoch_are_not_kept(
 
 
 def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
-    """With the first prefix alone in the loss, the head of the second never moves (nor decays: its gradient is nought)."""
+    """Without weight, the head of the second prefix has no gradient and does not change."""
     config = change(
         TINY, schedule__epochs=1, schedule__weight_decay=0.0, objective__weights=(1.0, 0.0)
     )
@@ -692,7 +691,7 @@ def test_objective_weights_are_those_of_the_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*Some images that validate may have trained")
-def test_who_learns_from_a_model_alone_sees_no_label(
+def test_full_distillation_ignores_the_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "split_rows", lambda *_: (np.arange(32), np.arange(32, 40)))
@@ -718,9 +717,7 @@ def test_who_learns_from_a_model_alone_sees_no_label(
 
 
 @pytest.mark.filterwarnings("ignore:.*Some images that validate may have trained")
-def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(
-    tmp_path: Path,
-) -> None:
+def test_distillation_keeps_the_classes_in_spite_of_wrong_labels(tmp_path: Path) -> None:
     long = change(TINY, seed=1, schedule__epochs=12)
     train_tiny(tmp_path / "teacher", long)
     wrong = replace(noise_pixels(), labels=noise_pixels().labels[::-1])
@@ -729,10 +726,10 @@ def test_a_model_keeps_its_classes_from_wrong_labels_by_learning_from_itself(
     kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[
         16
     ]
-    assert kept <= 0.25 < 0.5 <= forgot  # only who learns from labels alone takes cats for dogs
+    assert kept <= 0.25 < 0.5 <= forgot  # labels alone turn cats into dogs
 
 
-def test_a_stopped_run_goes_on_learning_from_the_model_it_began_with(tmp_path: Path) -> None:
+def test_a_stopped_run_continues_to_distil(tmp_path: Path) -> None:
     train_tiny(tmp_path / "teacher")
     config = change(TINY, init=str(tmp_path / "teacher"), objective__distil=0.9)
     train_tiny(tmp_path / "whole", config)
