@@ -217,15 +217,15 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) 
 def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = run_folder._save_checkpoint
+    save = run_folder.save_file
 
-    def killed(out: Path, network: object, optimizer: object, epoch: int, origin: object) -> None:
-        if epoch == 2:
+    def killed(tensors: dict, path: Path, metadata: dict) -> None:
+        if metadata["epoch"] == "2":
             raise KeyboardInterrupt
-        save(out, network, optimizer, epoch, origin)
+        save(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "_save_checkpoint", killed)
+        patch.setattr(run_folder, "save_file", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path)
     train_tiny(tmp_path)

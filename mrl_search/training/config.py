@@ -18,29 +18,24 @@ __all__ = [
 ]
 
 
-def _check(config: object, keys: str, test: Callable[[Any], bool], allowed: str) -> None:
-    """Raise ConfigError unless `test` holds for each of `keys`, named with their section."""
+RULES: dict[str, Callable[[Any], bool]] = {
+    "0 or more": lambda value: value >= 0,
+    "0 or more, and below 1": lambda value: 0 <= value < 1,
+    "from 0 to 1": lambda value: 0 <= value <= 1,
+    "positive": lambda value: value > 0,
+}
+
+
+def _check(
+    config: object, keys: str, allowed: str, test: Callable[[Any], bool] | None = None
+) -> None:
+    """Raise ConfigError unless each of `keys` has an allowed value; the default test is a rule."""
     section = type(config).__name__.removesuffix("Config").lower()
     for key in keys.split():
         value = getattr(config, key)
         value = list(value) if isinstance(value, tuple) else value
-        require(test(value), f"{section}.{key} is {value!r}; it must be {allowed}.")
-
-
-def _share(value: float) -> bool:
-    return 0 <= value <= 1
-
-
-def _below_one(value: float) -> bool:
-    return 0 <= value < 1
-
-
-def _not_negative(value: float) -> bool:
-    return value >= 0
-
-
-def _positive(value: float) -> bool:
-    return value > 0
+        valid = (test or RULES[allowed])(value)
+        require(valid, f"{section}.{key} is {value!r}; it must be {allowed}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +57,8 @@ class DataConfig:
     swap: bool = False
 
     def __post_init__(self) -> None:
-        _check(self, "min_side native split_seed", _not_negative, "0 or more")
-        _check(self, "validation", lambda v: 0 < v < 1, "a share over 0 and below 1")
+        _check(self, "min_side native split_seed", "0 or more")
+        _check(self, "validation", "a share over 0 and below 1", lambda v: 0 < v < 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +87,13 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         ascending = "two positive numbers, the smaller first"
-        _check(self, "scale", lambda v: 0 < v[0] <= v[1] <= 1, f"{ascending}, up to 1")
-        _check(self, "aspect", lambda v: 0 < v[0] <= v[1], ascending)
-        _check(self, "rotate", _not_negative, "0 or more")
-        _check(self, "flip blur", _share, "from 0 to 1")
-        _check(self, "jitter", lambda v: all(map(_share, v)), "four numbers from 0 to 1")
-        _check(self, "jpeg", lambda v: 0 <= v <= 95, "from 0 to 95")
-        _check(self, "outside", ("reflection", "zeros").__contains__, "reflection or zeros")
+        _check(self, "scale", f"{ascending}, up to 1", lambda v: 0 < v[0] <= v[1] <= 1)
+        _check(self, "aspect", ascending, lambda v: 0 < v[0] <= v[1])
+        _check(self, "rotate", "0 or more")
+        _check(self, "flip blur", "from 0 to 1")
+        _check(self, "jitter", "four numbers from 0 to 1", lambda v: 0 <= min(v) <= max(v) <= 1)
+        _check(self, "jpeg", "from 0 to 95", lambda v: 0 <= v <= 95)
+        _check(self, "outside", "reflection or zeros", ("reflection", "zeros").__contains__)
 
     @property
     def crops(self) -> bool:
@@ -122,9 +117,9 @@ class AxesConfig:
     ridge: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, "share", _below_one, "0 or more, and below 1")
-        _check(self, "ridge", _positive, "positive")
-        _check(self, "views", bool, "at least one view")
+        _check(self, "share", "0 or more, and below 1")
+        _check(self, "ridge", "positive")
+        _check(self, "views", "at least one view", bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +147,11 @@ class ObjectiveConfig:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self, "label instance instance_from memory", _not_negative, "0 or more")
-        _check(self, "temperature", _positive, "positive")
-        _check(self, "smoothing", _below_one, "0 or more, and below 1")
-        _check(self, "distil", _share, "from 0 to 1")
-        _check(self, "weights", lambda v: all(map(_not_negative, v)), "0 or more each")
+        _check(self, "label instance instance_from memory", "0 or more")
+        _check(self, "temperature", "positive")
+        _check(self, "smoothing", "0 or more, and below 1")
+        _check(self, "distil", "from 0 to 1")
+        _check(self, "weights", "0 or more each", lambda v: min(v, default=0) >= 0)
 
     def instance_in(self, epoch: int) -> float:
         """Weight of instance similarity in `epoch`."""
@@ -197,21 +192,21 @@ class ScheduleConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _check(self, "epochs weight_decay embed_size", _not_negative, "0 or more")
-        _check(self, "batch", lambda v: v >= 2, "2 or more")
-        _check(self, "accumulate", lambda v: v >= 1, "1 or more")
-        _check(self, "lr", _positive, "positive")
-        _check(self, "warmup keep", _below_one, "0 or more, and below 1")
-        _check(self, "decay", ("cosine", "exponential").__contains__, "cosine or exponential")
-        _check(self, "gamma", lambda v: 0 < v <= 1, "over 0 and up to 1")
+        _check(self, "epochs weight_decay embed_size", "0 or more")
+        _check(self, "batch", "2 or more", lambda v: v >= 2)
+        _check(self, "accumulate", "1 or more", lambda v: v >= 1)
+        _check(self, "lr", "positive")
+        _check(self, "warmup keep", "0 or more, and below 1")
+        _check(self, "decay", "cosine or exponential", ("cosine", "exponential").__contains__)
+        _check(self, "gamma", "over 0 and up to 1", lambda v: 0 < v <= 1)
         _check(
             self,
             "sizes",
-            lambda v: "0" in v and all(e.isdecimal() and side > 0 for e, side in v.items()),
             'positive sides by epoch, from epoch 0 on, for example { "0" = 64, "8" = 128 }',
+            lambda v: "0" in v and all(e.isdecimal() and side > 0 for e, side in v.items()),
         )
         precisions = ("auto", "no", "bf16", "fp16")
-        _check(self, "precision", precisions.__contains__, f"one of {', '.join(precisions)}")
+        _check(self, "precision", f"one of {', '.join(precisions)}", precisions.__contains__)
 
     def size(self, epoch: int) -> int:
         """Side of the training images in `epoch`, in pixels."""

@@ -114,7 +114,7 @@ def train_pixels(
             save_model(
                 out, network, config.name, config.model, run.classes, run.embed_size, training
             )
-            run_folder.close_run(out)
+            (out / run_folder.CHECKPOINT).unlink(missing_ok=True)
         for active in accelerator.trackers:
             active.finish()
         accelerator.wait_for_everyone()

@@ -1,7 +1,7 @@
 """A source decoded into memory, from which training draws its views."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrl_search.encoders.base import Preprocessing
 from mrl_search.errors import DataError, Skipped
-from mrl_search.images.reading import read_pictures
+from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source
 from mrl_search.training.config import TrainConfig
 
@@ -51,26 +51,30 @@ def load_pixels(
     """
     total = len(source.paths)
     images = np.empty((total, side, side, 3), dtype=np.uint8)
-    pixels = Pixels(torch.from_numpy(images), [], [], [], [])
+    kept: list[Picture] = []
+    skipped: list[Skipped] = []
     pictures = read_pictures(source, Preprocessing(side).decode, min_side=min_side)
     for done, picture in enumerate(pictures, 1):
         if isinstance(picture, Skipped):
-            pixels.skipped.append(picture)
+            skipped.append(picture)
         else:
-            images[len(pixels.rows)] = picture.pixels
-            pixels.labels.append(picture.label)
-            pixels.hashes.append(picture.hash)
-            pixels.rows.append(picture.row)
+            images[len(kept)] = picture.pixels
+            kept.append(replace(picture, pixels=images[len(kept)]))
         if progress and (done % 64 == 0 or done == total):
             progress(done, total)
-    if not pixels.rows:
-        first = pixels.skipped[0]
+    if not kept:
+        first = skipped[0]
         raise DataError(
             f"No image of {source.name} can be used; the first: {first.path}: {first.reason}.",
             "Check the files, or lower data.min_side.",
         )
-    decoded = torch.from_numpy(images[: len(pixels.rows)]).permute(0, 3, 1, 2)
-    return Pixels(decoded, pixels.labels, pixels.hashes, pixels.skipped, pixels.rows)
+    return Pixels(
+        torch.from_numpy(images[: len(kept)]).permute(0, 3, 1, 2),
+        [picture.label for picture in kept],
+        [picture.hash for picture in kept],
+        skipped,
+        [picture.row for picture in kept],
+    )
 
 
 def pixel_side(config: TrainConfig) -> int:

@@ -24,10 +24,10 @@ from mrl_search.training.config import TrainConfig
 from mrl_search.training.records import EpochRecord
 
 __all__ = [
+    "CHECKPOINT",
     "RECORDS",
     "check_run",
     "claimed",
-    "close_run",
     "finished",
     "last_record",
     "load_checkpoint",
@@ -89,29 +89,18 @@ def save_epoch(
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str],
 ) -> None:
-    """Append the record of an epoch and replace the checkpoint.
+    """Append the record of an epoch, then replace the checkpoint.
 
-    The record comes first: `load_checkpoint` removes records that have no checkpoint.
+    Its tensors are named `network.NAME` and `optimizer.PARAMETER.NAME`.
     """
     with (out / RECORDS).open("a") as file:
         file.write(json.dumps(dataclasses.asdict(record)) + "\n")
-    _save_checkpoint(out, network, optimizer, record.epoch, origin)
-
-
-def _save_checkpoint(
-    out: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    origin: Mapping[str, str],
-) -> None:
-    """Write tensors named `network.NAME` and `optimizer.PARAMETER.NAME`."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with write_atomically(out / CHECKPOINT) as part:
-        save_file(tensors, part, metadata={"epoch": str(epoch), **origin})
+        save_file(tensors, part, metadata={"epoch": str(record.epoch), **origin})
 
 
 def load_checkpoint(
@@ -177,8 +166,3 @@ def last_record(out: Path) -> EpochRecord:
     values = json.loads((out / RECORDS).read_text().splitlines()[-1])
     values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
     return EpochRecord(**values)
-
-
-def close_run(out: Path) -> None:
-    """Remove the checkpoint of a finished run."""
-    (out / CHECKPOINT).unlink(missing_ok=True)
