@@ -10,6 +10,7 @@ from records import JobRecords, outcomes_of
 from significance import combined_f_test, equivalence_test
 
 from mrl_search.metrics import mcnemar_exact, wilson_interval
+from mrl_search.report.page import Table, markdown_table
 
 __all__ = ["part_tables"]
 
@@ -108,9 +109,8 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first is aligned right."""
-    lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+    """A Markdown table."""
+    return markdown_table(Table("", tuple(columns), tuple(map(tuple, rows))))
 
 
 def _outcomes(job: JobRecords) -> dict[int, NDArray[np.bool_]]:
