@@ -161,7 +161,7 @@ def peers(
 
 
 def serve(folder: Path, plan: Plan, queries: NDArray[np.float32]) -> dict[str, int]:
-    """Answer `queries` one by one: peak memory, and memory without mapped files, as Linux counts."""
+    """Answer `queries` one by one; peak memory, and memory without mapped files."""
     corpus = Corpus.open(folder)
     kernels.load()
     with threads(1):

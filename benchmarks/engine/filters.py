@@ -1,4 +1,4 @@
-"""What a filter costs: the same plan with all rows, and with some excluded, on three kinds of index.
+"""What a filter costs: a plan with all rows, and with some excluded, on three kinds of index.
 
     python benchmarks/engine/filters.py INDEX/vectors.npy >> benchmarks/engine/filters.jsonl
 
@@ -55,7 +55,7 @@ def main() -> None:
         kernels.load()
         masks = {text: mask_of(text, len(corpus)) for text in EXCLUDED}
         truth = {text: search(corpus, queries, Plan.EXACT, K, m).ids for text, m in masks.items()}
-        for kind, (factory, text) in KINDS.items():
+        for factory, text in KINDS.values():
             plan = Plan.parse(text)
             recall = {
                 name: recall_at_k(search(corpus, queries, plan, K, mask).ids, truth[name])

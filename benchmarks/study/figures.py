@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from mrl_search.report.plots import COLOURS, INK, MARKERS, figure_of, write_figure
 from records import JobRecords
+
+from mrl_search.report.plots import COLOURS, INK, MARKERS, figure_of, write_figure
 
 __all__ = ["draw_part"]
 
@@ -18,7 +19,7 @@ PANEL = (3.3, 2.9)  # inches
 
 
 def draw_part(name: str, jobs: Sequence[JobRecords], out: Path) -> list[Path]:
-    """Draw the records of a part into `out`: curves, planes, spectra and adaptive; returns the files.
+    """Draw curves, planes, spectra and adaptive classification of a part; returns the files.
 
     Raises:
         MrlSearchError: the place cannot be written.
@@ -200,10 +201,18 @@ def _panels(
 def _legend(figure: Figure, panels: Sequence[Axes], title: str) -> None:
     """One legend for all panels, each name once."""
     entries: dict[str, Any] = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }  # fmt: skip
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     inches = 0.6 + 0.06 * max(map(len, entries))  # of an entry
     figure.legend(
-        list(entries.values()), list(entries), title=title or None, frameon=False, labelcolor=INK, fontsize=8, loc="outside lower center",
+        list(entries.values()),
+        list(entries),
+        title=title or None,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=8,
+        loc="outside lower center",
         ncols=min(8, max(1, int(figure.get_figwidth() / inches))),
-    )  # fmt: skip
+    )

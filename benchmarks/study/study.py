@@ -29,9 +29,7 @@ Records = Annotated[Path, typer.Option("--records", metavar="DIR", help="Where t
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the training runs.")]
 Sources = Annotated[
     list[str] | None,
-    typer.Option(
-        "--source", metavar="NAME=PATH", help="Another place of a source."
-    ),
+    typer.Option("--source", metavar="NAME=PATH", help="Another place of a source."),
 ]
 app = typer.Typer(
     cls=Group,
@@ -131,7 +129,7 @@ def tables(
         part_tables(name, spec, _read(loaded, name, records)) for name, spec in loaded.parts.items()
     ]
     text = (
-        "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n"
+        "# The study\n\nWritten by `python benchmarks/study/study.py tables` from the records.\n\n"
         + "\n".join(p for p in parts if p)
     )
     with write_atomically(out) as draft:
