@@ -59,8 +59,8 @@ def _facts(jobs: Sequence[JobRecords]) -> str:
         / 3600
     )  # it may have been stopped
     return (
-        f"{len(jobs)} runs on {jobs[0].job['images']:,} images, {', '.join(f'{k:,}' for k in n)} of "
-        f"them for validation (a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); "
+        f"{len(jobs)} runs on {jobs[0].job['images']:,} images, "
+        f"{', '.join(f'{k:,}' for k in n)} of them for validation (a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); "
         f"{hours:.1f} hours on {', '.join(devices)}."
     )
 
@@ -246,7 +246,7 @@ def _p(p: float) -> str:
 
 
 def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
-    """Accuracy and mean dims of adaptive classification, next to the shortest and longest prefix."""
+    """Accuracy and mean dims of adaptive classification, and of the shortest and longest prefix."""
     body, gives = [], set()
     for job in jobs:
         if job.job["fold"] > 0 or job.job["repetition"] > 0:
