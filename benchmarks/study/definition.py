@@ -19,7 +19,7 @@ REPETITIONS = 5  # of a 5x2 cross-validation
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Where images are: `path` as for `train`; `group` is the column of a coarse label, or empty."""
+    """Where images are: `path` as for `train`; `group` is the column of a coarse label."""
 
     path: str
     group: str = ""

@@ -83,10 +83,10 @@ def equivalence_test(
 ) -> Equivalence:
     """Two one-sided tests of "a and b differ by `margin` or more", (n,) bool of the same cases.
 
-    Each side is Tango's score test for paired proportions (Statistics in Medicine 17, 891-908, 1998),
-    which holds its level even where few cases divide the systems. p is the larger of both (Schuirmann
-    1987); below 0.05 a and b are equivalent within the margin. A better system is not equivalent;
-    `p_worse` is the p of the side that tests whether it is worse.
+    Each side is Tango's score test for paired proportions (Statistics in Medicine 17, 891-908,
+    1998), which holds its level even where few cases divide the systems. p is the larger of both
+    (Schuirmann 1987); below 0.05 a and b are equivalent within the margin. A better system is not
+    equivalent; `p_worse` is the p of the side that tests whether it is worse.
 
     Raises:
         DataError: different lengths, or no case.

@@ -60,7 +60,8 @@ def _facts(jobs: Sequence[JobRecords]) -> str:
     )  # it may have been stopped
     return (
         f"{len(jobs)} runs on {jobs[0].job['images']:,} images, "
-        f"{', '.join(f'{k:,}' for k in n)} of them for validation (a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); "
+        f"{', '.join(f'{k:,}' for k in n)} of them for validation "
+        f"(a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); "
         f"{hours:.1f} hours on {', '.join(devices)}."
     )
 

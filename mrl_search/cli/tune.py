@@ -84,7 +84,7 @@ def tune(
     if give is not None and objective is not Objective.ADAPTIVE:
         raise ConfigError("--give is for --objective adaptive.", "Leave it out.")
     if plot:
-        from mrl_search.report.figures import check_name
+        from mrl_search.report.plots import check_name
 
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
@@ -105,7 +105,7 @@ def tune(
         found = index.tune(goal, recall, k=k, queries=queries, max_ram=most, progress=progress)  # type: ignore[arg-type]
     best = front(found.trials)
     if plot:
-        from mrl_search.report.figures import PlanPoint, plans_plot
+        from mrl_search.report.plots import PlanPoint, plans_plot
 
         every = [
             PlanPoint(str(t.plan), t.ms or 0.0, t.value, t in best, t == found.chosen)

@@ -36,6 +36,11 @@ class IndexSpec:
         factory: kind for every prefix.
         factories: kinds for single prefixes, by their length.
         dtype: of the stored vectors, `float16` or `float32`.
+
+    Example:
+        >>> spec = IndexSpec(dims=(8, 64, 1024), factories={"64": "HNSW16,SQ8"})
+        >>> [spec.factory_of(d, count=1_000) for d in spec.dims]
+        ['Flat', 'HNSW16,SQ8', 'Flat']
     """
 
     dims: tuple[int, ...] = DIMS

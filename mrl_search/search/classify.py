@@ -52,6 +52,10 @@ class Ballot:
 
     Raises:
         ConfigError: a temperature that is not positive.
+
+    Example:
+        >>> Ballot(k=5, weighting=Weighting.MAJORITY).k
+        5
     """
 
     k: int = 20
@@ -72,6 +76,12 @@ class Vote:
         confidence: its share of the votes.
         shares: the share of every label, largest first; they add up to 1.
         dims: prefix length at which the vote was taken, in adaptive classification.
+
+    Example:
+        >>> import numpy as np
+        >>> hits = BatchHits(np.array([[0, 1]]), np.array([[0.9, 0.8]], dtype=np.float32))
+        >>> vote(hits, np.array(["cat", "dog"], dtype=object))[0].label
+        'cat'
     """
 
     label: str | None

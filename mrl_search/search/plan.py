@@ -23,6 +23,10 @@ class Stage:
         keep: answers that go on to the next stage; None in the last stage, which keeps k.
         effort: how much an approximate first index looks at: clusters to visit on average, or
             candidates to hold; 0 is the default of the index. Written `DIMS:KEEP@EFFORT`.
+
+    Example:
+        >>> str(Stage(128, 200, effort=64))
+        '128:200@64'
     """
 
     dims: int
