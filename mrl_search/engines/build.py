@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mrl_search.engines.base import PrefixIndex
 from mrl_search.engines.centroids import find_centroids
 from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, inverted_file
-from mrl_search.engines.flat import FAISS, FlatIndex, inner_index
-from mrl_search.engines.graph import GraphIndex
+from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
+from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError
@@ -119,13 +119,19 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
         return ClusteredIndex(index, kind, ram_bytes, lambda: store.prefix(index.d, rows))
     if isinstance(inner_index(index), faiss.IndexHNSW):
         return GraphIndex(index, kind, ram_bytes)
+    if isinstance(inner_index(index), faiss.IndexNSG):
+        return NSGIndex(index, kind, ram_bytes)
+    if kind == PANORAMA:
+        return PanoramaIndex(index, kind, ram_bytes, store)
     return FlatIndex(index, kind, ram_bytes)
 
 
 def _untrained(dims: int, kind: str) -> faiss.Index:
     if kind == PANORAMA:
         return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
-    with _explained(f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."):
+    with _explained(
+        f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."
+    ):
         index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):
         raise ConfigError(
@@ -141,7 +147,9 @@ def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
         return index
     rows = _training_rows(index, len(store))
     x = prefix(store.rows(rows, dims), dims)
-    with _explained(f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."):
+    with _explained(
+        f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."
+    ):
         _place_centroids(index, x)
         index.train(x)
     return index

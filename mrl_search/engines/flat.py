@@ -1,4 +1,4 @@
-"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and any other FAISS kind."""
+"""Indexes that compare a query with every vector: Flat, SQ, PQ, Panorama, and other kinds."""
 
 from typing import Any
 
@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.scan import ScanIndex
+from mrl_search.store.rows import VectorStore
 
-__all__ = ["FAISS", "FlatIndex", "inner_index", "selector", "wrapped"]
+__all__ = ["FAISS", "FlatIndex", "PanoramaIndex", "inner_index", "selector", "wrapped"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 
@@ -21,8 +23,7 @@ class FlatIndex(PrefixIndex):
         inner = inner_index(index)
         self._index: Any = index
         self.exact = isinstance(inner, faiss.IndexFlat)
-        scalar = isinstance(inner, faiss.IndexScalarQuantizer)
-        self.filters = self.exact or scalar or type(inner) is faiss.IndexPQ
+        self.filters = self.exact or isinstance(inner, faiss.IndexScalarQuantizer)
 
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
@@ -32,6 +33,20 @@ class FlatIndex(PrefixIndex):
         if "flat" not in mask.cache:
             mask.cache["flat"] = FAISS.SearchParameters(sel=selector(mask))
         return self._index.search(x, k, params=wrapped(self._index, mask.cache["flat"]))  # type: ignore[no-any-return]
+
+
+class PanoramaIndex(FlatIndex):
+    """A Panorama index, and a scan for more answers than FAISS returns from one."""
+
+    def __init__(self, index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> None:
+        super().__init__(index, kind, ram_bytes)
+        self._most = int(self._index.batch_size)
+        self._scan = ScanIndex(store, index.d)
+
+    def search(
+        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
+    ) -> Found:
+        return (self._scan if k > self._most else super()).search(x, k, effort, mask)
 
 
 def inner_index(index: faiss.Index) -> Any:  # noqa: ANN401 - SWIG
