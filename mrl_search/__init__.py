@@ -1,4 +1,4 @@
-"""Image search over Matryoshka embeddings: train a backbone, embed a corpus once, search coarse to fine.
+"""Image search over Matryoshka embeddings: train, embed a corpus once, search coarse to fine.
 
 Nothing is imported until it is used: `import mrl_search` needs neither torch nor FAISS.
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.engines.spec import IndexSpec
     from mrl_search.errors import (
-        BrokenImage, ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError,
+        BrokenImage,
+        ConfigError,
+        DataError,
+        IndexFolderError,
+        ModelError,
+        MrlSearchError,
     )  # fmt: skip
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
@@ -40,7 +45,8 @@ _HOMES = {
     "encoders.registry": ("load_encoder",),
     "engines.spec": ("IndexSpec",),
     "errors": (
-        "BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError",
+        "BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError",
+        "MrlSearchError",
     ),
     "images.sources": ("open_source",),
     "index": ("Index",),
@@ -60,14 +66,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "Hit", "Hits", "Index",
-    "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "SearchRequest", "Stage",
-    "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate", "load_encoder", "load_recipe",
-    "open_source", "read_queries", "save_sheet", "shrink_index", "train",
+    "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "SearchRequest",
+    "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate", "load_encoder",
+    "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index", "train",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
         if name not in _HOME_OF:
             raise AttributeError(f"module 'mrl_search' has no attribute {name!r}")
         return getattr(importlib.import_module(f"mrl_search.{_HOME_OF[name]}"), name)

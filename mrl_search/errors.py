@@ -1,32 +1,26 @@
-"""Every error this library raises on purpose: a sentence for the user, and a hint that names the way out.
+"""The exceptions of this library: a sentence for the user, and a hint that names the way out.
 
 MrlSearchError
-├─ ConfigError      a recipe, a plan or an option that makes no sense
-├─ DataError        a source of images, or vectors, that cannot be used
-│   └─ BrokenImage  one image that cannot be decoded (skipped and listed, never the end of a run)
-├─ ModelError       a model that is missing, damaged or of another kind
-└─ IndexFolderError an index that is missing, damaged, newer, or of another model
+├─ ConfigError       a setting, a plan or an option that cannot work
+├─ DataError         pictures, vectors or records that cannot be used
+│   └─ BrokenImage   one picture that cannot be decoded
+├─ ModelError        a model that is missing, damaged or of another kind
+└─ IndexFolderError  an index that is missing, damaged, newer, or of another model
 """
 
 from dataclasses import dataclass
 
 __all__ = [
-    "BrokenImage",
-    "ConfigError",
-    "DataError",
-    "IndexFolderError",
-    "ModelError",
-    "MrlSearchError",
-    "Skipped",
-    "require",
-]
+    "BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError", "MrlSearchError",
+    "Skipped", "require",
+]  # fmt: skip
 
 
 class MrlSearchError(Exception):
-    """Base of all errors of this library.
+    """Base of all exceptions of this library.
 
     Args:
-        message: what happened, to which file, in one sentence.
+        message: what is wrong, with which file or value, in one sentence.
         hint: what to do about it; may be empty.
     """
 
@@ -37,15 +31,15 @@ class MrlSearchError(Exception):
 
 
 class ConfigError(MrlSearchError):
-    """A recipe, a plan or an option that makes no sense."""
+    """A setting, a plan or an option that cannot work."""
 
 
 class DataError(MrlSearchError):
-    """A source of images, or an array of vectors, that cannot be used."""
+    """Pictures, vectors or records that cannot be used."""
 
 
 class BrokenImage(DataError):
-    """One image that cannot be decoded; `message` is the reason."""
+    """One picture that cannot be decoded; `message` is the reason."""
 
 
 class ModelError(MrlSearchError):
@@ -58,7 +52,7 @@ class IndexFolderError(MrlSearchError):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An image that was left out of a run, and why: what became of a `BrokenImage`."""
+    """A picture that was left out, and why."""
 
     path: str
     reason: str

@@ -1,13 +1,12 @@
-"""How files and folders come to be on disk: whole, or not at all.
+"""Atomic writes of files and folders.
 
-A file is written under a temporary name and renamed. A folder is built beside its place, as `.NAME.building`, and renamed when it
-is complete; until then it is the place where an interrupted build is taken up again.
+A file is written under a temporary name and renamed. A folder is built beside its place as
+`.NAME.building` and renamed when it is complete.
 """
 
 import contextlib
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +19,9 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS",
-    "building_folder",
-    "checksum",
-    "claim",
-    "empty_folder",
-    "fresh_folder",
-    "publish",
-    "refuse_existing",
-    "write_atomically",
-    "writing",
-]
+    "PROGRESS", "building_folder", "checksum", "claim", "empty_folder", "publish",
+    "refuse_existing", "write_atomically", "writing",
+]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -38,10 +29,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around code that writes `path`: a full disk, or a place that cannot be written, becomes a sentence.
+    """Turn a full disk, or missing rights, into a sentence about `path`.
 
     Raises:
-        MrlSearchError: in place of the OSError, or of another library's exception that quotes the system's words for a full disk.
+        MrlSearchError: in place of an OSError, or of another library's "no space left".
     """
     try:
         yield
@@ -49,23 +40,19 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error):
-            raise MrlSearchError(
-                f"The disk is full: {path} could not be written.",
-                "Make room, then run the same command again.",
-            ) from error
+            message = f"The disk is full: {path} could not be written."
+            raise MrlSearchError(message, "Make room, then run the command again.") from error
         if isinstance(error, OSError):
-            raise MrlSearchError(
-                f"{path} cannot be written: {error.strerror or error}.",
-                f"Check the rights on {path.parent}.",
-            ) from error
+            message = f"{path} cannot be written: {error.strerror or error}."
+            raise MrlSearchError(message, f"Check the rights on {path.parent}.") from error
         raise
 
 
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Give the name of a temporary file to write; what was written there becomes `path` when the block ends well.
+    """Yield a temporary file name; the file becomes `path` when the block succeeds.
 
-    It is flushed to the disk before it is renamed, and removed when the block fails: `path` is the old file or the new one, whole.
+    The file is flushed before it is renamed, and removed if the block fails.
 
     Raises:
         MrlSearchError: the disk is full, or the place cannot be written.
@@ -83,7 +70,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def checksum(path: Path) -> str:
-    """XXH3-128 of a file's bytes, as 32 hex digits. It finds damage; it is no proof against malice."""
+    """XXH3-128 of a file's bytes, 32 hex digits: it finds damage, not malice."""
     state = xxhash.xxh3_128()
     buffer = memoryview(bytearray(1 << 20))
     with path.open("rb", buffering=0) as file:
@@ -93,10 +80,10 @@ def checksum(path: Path) -> str:
 
 
 def building_folder(out: Path) -> Path:
-    """The folder in which `out` is built, made if it is not there: `.NAME.building` beside it.
+    """The folder in which `out` is built, `.NAME.building` beside it; created if missing.
 
     Raises:
-        IndexFolderError: `out` exists already, or its place cannot be written.
+        IndexFolderError: `out` exists, or its place cannot be written.
     """
     out = out.expanduser().resolve()
     refuse_existing(out)
@@ -104,37 +91,32 @@ def building_folder(out: Path) -> Path:
     try:
         building.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IndexFolderError(
-            f"{building} cannot be made: {error.strerror}.", "Choose another place with --out."
-        ) from error
+        message = f"{building} cannot be made: {error.strerror}."
+        raise IndexFolderError(message, "Choose another place with --out.") from error
     return building
 
 
 @contextlib.contextmanager
-def claim(building: Path) -> Iterator[None]:
-    """Hold a folder for this process, so that two never write into one; a killed process lets go by itself.
+def claim(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process; the lock of a killed process ends by itself.
 
     Raises:
-        IndexFolderError: another process holds it.
+        IndexFolderError: another process has the lock.
     """
     if sys.platform == "win32":
         yield
         return
     try:
-        handle = os.open(building, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError as error:
-        raise IndexFolderError(
-            f"Another process has just finished {building}.",
-            "Look at what it made, or choose another --out.",
-        ) from error
+        message = f"Another process has just finished {folder}."
+        raise IndexFolderError(message, "Use its result, or choose another --out.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise IndexFolderError(
-                f"Another process is at work in {building}.",
-                "Wait for it, or choose another --out.",
-            ) from error
+            message = f"Another process works in {folder}."
+            raise IndexFolderError(message, "Wait for it, or choose another --out.") from error
         yield
     finally:
         os.close(handle)
@@ -144,7 +126,7 @@ def publish(building: Path, out: Path) -> None:
     """Move a complete building folder to its place.
 
     Raises:
-        IndexFolderError: `out` exists already.
+        IndexFolderError: `out` exists, or the move fails.
     """
     out = out.expanduser().resolve()
     refuse_existing(out)
@@ -154,54 +136,24 @@ def publish(building: Path, out: Path) -> None:
         building.rename(out)
         _flush(out.parent)
     except OSError as error:
-        raise IndexFolderError(
-            f"{building} cannot be moved to {out}: {error.strerror}.",
-            "It is complete: move it by hand.",
-        ) from error
-
-
-@contextlib.contextmanager
-def fresh_folder(out: Path) -> Iterator[Path]:
-    """Give an empty building folder; when the block ends well it becomes `out`, when it fails the folder is removed.
-
-    For builds that begin anew after a kill; what such a kill left behind is removed first.
-
-    Raises:
-        IndexFolderError: `out` exists, is being built by another process, or has an unfinished build that can be continued.
-    """
-    building = building_folder(out)
-    with claim(building):
-        if (building / PROGRESS).exists():
-            raise IndexFolderError(
-                f"{building} holds an unfinished build of images.",
-                f"Finish it, remove {building}, or choose another place with --out.",
-            )
-        try:
-            empty_folder(building)
-            yield building
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-        publish(building, out)
+        message = f"{building} cannot be moved to {out}: {error.strerror}."
+        raise IndexFolderError(message, "It is complete: move it by hand.") from error
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove the files of a folder: what a build that was killed left behind would count as part of the next."""
+    """Remove the files of a folder, left by a build that was killed."""
     for left in folder.iterdir():
         left.unlink()
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise IndexFolderError if `out` exists already; an empty folder may be replaced, unless a volume is mounted there."""
+    """Raise IndexFolderError if `out` exists; an empty folder that is no mount point may."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise IndexFolderError(
-            f"{out} exists already.", "Choose another place with --out, or remove it first."
-        )
+        hint = "Choose another place with --out, or remove it first."
+        raise IndexFolderError(f"{out} exists already.", hint)
     if out.is_mount():
-        raise IndexFolderError(
-            f"{out} is where a volume is mounted, which no index can replace.",
-            f"Choose a folder in it: --out {out / 'index'}",
-        )
+        hint = f"Choose a folder in it: --out {out / 'index'}"
+        raise IndexFolderError(f"{out} is a mount point and cannot be replaced.", hint)
 
 
 def _flush(path: Path) -> None:

@@ -28,7 +28,12 @@ from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE, Cascade
 from mrl_search.search.classify import (
-    Ballot, Learned, Vote, classify_adaptive, learn_thresholds, vote,
+    Ballot,
+    Learned,
+    Vote,
+    classify_adaptive,
+    learn_thresholds,
+    vote,
 )  # fmt: skip
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import SieveBuilder
@@ -40,7 +45,11 @@ from mrl_search.search.run import answer, default_plan
 from mrl_search.search.tune import Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
-    MANIFEST, OWN_VECTORS, Manifest, read_manifest, store_plan,
+    MANIFEST,
+    OWN_VECTORS,
+    Manifest,
+    read_manifest,
+    store_plan,
 )  # fmt: skip
 from mrl_search.store.own_vectors import inspect, item_table, stored_rows
 from mrl_search.store.rows import Ids, VectorStore
@@ -272,14 +281,14 @@ class Index:
         """
         from mrl_search.encoders.embed import embed_pictures
 
-        start = time.perf_counter()
-        vectors = [q for q in queries if _is_vector(q)]
+        vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
         if vectors:
             if len(vectors) < len(queries):
                 raise DataError("Pictures and vectors cannot be mixed in one search.")
             rows = self.corpus.to_space(np.stack(vectors))
             return Queries([f"vector {i}" for i in range(len(rows))], rows)
         encoder = self.encoder
+        start = time.perf_counter()
         names: list[str] = []
         parts = [np.empty((0, self.corpus.dim), np.float32)]
         skipped: list[Skipped] = []
@@ -308,7 +317,7 @@ class Index:
 
     @overload
     def search(
-        self, query: Sequence[Query], k: int = ..., *,
+        self, query: list[Any] | tuple[Any, ...], k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
         cutoff: float | None = ..., explain: bool = ...,
     ) -> BatchHits: ...  # fmt: skip
@@ -553,10 +562,6 @@ def _entry(entry: Picture | Skipped) -> dict[str, object]:
         return asdict(entry)
     columns = ("path", "label", "hash", "width", "height")
     return {name: getattr(entry, name) for name in columns}
-
-
-def _is_vector(query: Query) -> bool:
-    return isinstance(query, np.ndarray) and query.ndim == 1
 
 
 def _is_single(query: Query | Sequence[Query]) -> bool:

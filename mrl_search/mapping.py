@@ -1,4 +1,4 @@
-"""Config values as plain ones: what TOML and JSON can hold, and back, with every key and type checked."""
+"""Dataclasses as TOML and JSON values and back, with every key and type checked."""
 
 import dataclasses
 import json
@@ -15,15 +15,20 @@ T = TypeVar("T")
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
-    """Build the dataclass `kind` from plain values, as TOML and JSON give them; `origin` names them in errors.
+    """Build the dataclass `kind` from plain values.
+
+    Args:
+        kind: a dataclass.
+        values: as TOML and JSON give them.
+        origin: their place, for errors.
 
     Raises:
-        ConfigError: a key that `kind` does not have, or a value of another type.
+        ConfigError: an unknown key, or a value of another type.
     """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ConfigError(f"{origin} has no {unknown[0]!r}.", f"It has: {', '.join(hints)}.")
+        raise ConfigError(f"{origin}: unknown key {unknown[0]!r}.", f"Known: {', '.join(hints)}.")
     return kind(
         **{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()}
     )
@@ -49,18 +54,16 @@ def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a valu
         return float(value)
     elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value
-    raise ConfigError(
-        f"{origin} cannot be {value!r}.", f"It wants {getattr(hint, '__name__', hint)}."
-    )
+    raise ConfigError(f"{origin} is {value!r}; it must be {getattr(hint, '__name__', hint)}.")
 
 
 def to_mapping(value: Any) -> Any:  # noqa: ANN401 - any of the values above
-    """The plain form of a config value: what JSON and TOML can hold, and `from_mapping` reads back."""
+    """A dataclass as plain values that `from_mapping` reads back."""
     return json.loads(json.dumps(dataclasses.asdict(value)))
 
 
 def to_toml(config: Any) -> str:  # noqa: ANN401 - any of the values above
-    """A config of sections as a TOML file, without the keys that hold None."""
+    """A dataclass of sections as the text of a TOML file; keys that are None are left out."""
     values = {k: v for k, v in to_mapping(config).items() if v is not None}
     lines = [f"{k} = {_inline(v)}" for k, v in values.items() if not isinstance(v, dict)]
     for section, table in values.items():

@@ -1,9 +1,10 @@
-"""Figures of merit, in numpy alone: what share was right, how sure that is, and whether two systems differ.
+"""Figures of merit in numpy alone: accuracy, recall, precision, their intervals and paired tests.
 
-Every function takes a whole batch and returns plain numbers. An id of -1 fills up a row and never counts as found.
+Functions take a whole batch. An id of -1 is padding and never counts as found.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -13,36 +14,57 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_search.errors import DataError
 
 __all__ = [
-    "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_average_precision", "mean_interval", "recall_at_k", "top1",
-    "wilson_interval",
+    "Share", "average_precision", "exact_interval", "found_at_k", "mcnemar_exact",
+    "mean_average_precision", "mean_interval", "recall_at_k", "top1", "wilson_interval",
 ]  # fmt: skip
 
-RISK = 0.05  # that what is measured lies outside of its bounds
+LEVEL = 0.95  # confidence of every interval
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of `n` cases, or a difference of two, with its 95% interval from `low` to `high`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, right: NDArray[np.integer] | NDArray[np.bool_]) -> "Share":
+        """The share of `right` (n,) that is 1 or True, with Wilson's interval."""
+        return cls(float(right.mean()), *wilson_interval(int(right.sum()), len(right)), len(right))
+
+    @classmethod
+    def mean(cls, mean: float, deviation: float, n: int) -> "Share":
+        """The mean of `n` shares with this standard deviation, with its normal interval."""
+        return cls(mean, *mean_interval(mean, deviation, n), n)
+
+    @classmethod
+    def mean_of(cls, shares: NDArray[np.floating]) -> "Share":
+        """The mean of `shares` (n,), with its normal interval."""
+        return cls.mean(float(shares.mean()), float(shares.std()), len(shares))
 
 
 def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray[Any]) -> float:
-    """Share of `predicted` that equals `truth`, both (n,). A prediction of None is wrong.
+    """Share of `predicted` (n,) that equals `truth` (n,). A prediction of None is wrong.
 
     Raises:
-        DataError: different lengths, or nothing to compare.
+        DataError: the lengths differ, or there is nothing to compare.
     """
     if len(predicted) != len(truth) or len(truth) == 0:
         raise DataError(f"There are {len(predicted)} predictions for {len(truth)} labels.")
-    return sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True)) / len(
-        truth
-    )
+    right = sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True))
+    return right / len(truth)
 
 
-def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Bounds of a share of which `successes` of `n` were seen, at confidence `level` (Wilson's score interval).
-
-    Unlike share ± z x deviation it stays within 0 and 1, and says something at 0 and at n. Of n = 0 nothing is known: (0, 1).
+def wilson_interval(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share with `successes` of `n`; (0, 1) where n is 0.
 
     Raises:
         DataError: not 0 <= successes <= n.
     """
-    if not 0 <= successes <= n:
-        raise DataError(f"{successes} successes of {n} make no sense.")
+    _check_counts(successes, n)
     if n == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -53,28 +75,27 @@ def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[floa
 
 
 def exact_interval(successes: int, n: int) -> tuple[float, float]:
-    """95% bounds of a share of which `successes` of `n` were seen (Clopper and Pearson's): they hold 1/2 where a sign test tells nothing.
+    """95% interval of Clopper and Pearson; it holds 1/2 exactly where a sign test finds nothing.
 
-    Of n = 0 nothing is known: (0, 1).
+    It is (0, 1) where n is 0.
 
     Raises:
         DataError: not 0 <= successes <= n.
     """
-    if not 0 <= successes <= n:
-        raise DataError(f"{successes} successes of {n} make no sense.")
+    _check_counts(successes, n)
     counts = np.arange(n + 1)
     factorials = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
-    ways = factorials[n] - factorials - factorials[::-1]  # log of n over k
+    log_ways = factorials[n] - factorials - factorials[::-1]  # log of n choose k
 
-    def chance(p: float, of: NDArray[np.int64]) -> float:
-        return float(np.exp(ways[of] + of * np.log(p) + (n - of) * np.log1p(-p)).sum())
+    def probability(p: float, of: NDArray[np.int64]) -> float:
+        return float(np.exp(log_ways[of] + of * np.log(p) + (n - of) * np.log1p(-p)).sum())
 
     bounds = []
-    for of, falls in ((counts[successes:], False), (counts[: successes + 1], True)):
+    for of, falling in ((counts[successes:], False), (counts[: successes + 1], True)):
         low, high = 0.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
-            if (chance(middle, of) > RISK / 2) == falls:
+            if (probability(middle, of) > (1 - LEVEL) / 2) == falling:
                 low = middle
             else:
                 high = middle
@@ -82,8 +103,13 @@ def exact_interval(successes: int, n: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else bounds[0]), (1.0 if successes == n else bounds[1])
 
 
+def _check_counts(successes: float, n: int) -> None:
+    if not 0 <= successes <= n:
+        raise DataError(f"{successes} successes of {n} are impossible.")
+
+
 def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
-    """Mean share of the true neighbours `truth` (n, k) that are among `found` (n, m), in any order.
+    """Mean share of the true neighbours `truth` (n, k) among `found` (n, m), in any order.
 
     Ids within a row are distinct. Rows without a true neighbour (all -1) do not count.
 
@@ -97,31 +123,29 @@ def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float
 
 
 def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many of the true neighbours `truth` (n, k) of each query are among `found` (n, m), in any order: (n,) int64.
+    """Number of true neighbours `truth` (n, k) among `found` (n, m) of each query: (n,) int64.
 
-    Ids within a row are distinct; -1 is no neighbour.
+    Ids within a row are distinct.
 
     Raises:
         DataError: not one row of `found` for each of `truth`.
     """
     if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
         raise DataError(
-            f"Found ids of shape {found.shape} cannot be compared with true ones of shape {truth.shape}."
+            f"Found ids of shape {found.shape} cannot be compared with true ones of {truth.shape}."
         )
-    row = np.arange(len(truth), dtype=np.int64)[:, None] * (
-        max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1
-    )
+    width = max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1
+    row = np.arange(len(truth), dtype=np.int64)[:, None] * width
     hit: NDArray[np.bool_] = np.isin(truth + row, (found + row)[found >= 0]) & (truth >= 0)
     counts: NDArray[np.int64] = hit.sum(axis=1)
     return counts
 
 
 def mean_average_precision(relevant: ArrayLike) -> float:
-    """mAP@k as in the MRL paper (arXiv 2205.13147, section 4.3); `relevant` is (n, k) bool, best answer first.
+    """mAP@k as in the MRL paper (arXiv 2205.13147, section 4.3) of `relevant`, (n, k) bool.
 
-    Of each query, the precision at every rank up to k that holds a relevant answer is added up and divided by k, whatever the number
-    of relevant items in the corpus; the mean over queries is returned. k relevant answers give 1, none give 0, and one gives more
-    the further in front it stands.
+    A query's value adds up the precision at every rank with a relevant answer, and divides by k:
+    k relevant answers give 1, none give 0, and one gives more the better its rank.
 
     Raises:
         DataError: not two-dimensional, or empty.
@@ -130,52 +154,52 @@ def mean_average_precision(relevant: ArrayLike) -> float:
 
 
 def average_precision(relevant: ArrayLike) -> NDArray[np.float64]:
-    """What `mean_average_precision` takes the mean of: (n,) float64, one number for each query.
+    """Average precision of each query, (n,) float64; see `mean_average_precision`.
 
     Raises:
         DataError: not two-dimensional, or empty.
     """
     hit = np.asarray(relevant, dtype=bool)
     if hit.ndim != 2 or hit.size == 0:
-        raise DataError(
-            f"Relevance must be an (n, k) array with something in it, not of shape {hit.shape}."
-        )
+        raise DataError(f"Relevance must be a non-empty (n, k) array, not of shape {hit.shape}.")
     precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
     average: NDArray[np.float64] = (precision * hit).mean(axis=1)
     return average
 
 
 def mean_interval(mean: float, deviation: float, n: int) -> tuple[float, float]:
-    """95% bounds of the mean of `n` shares with this standard deviation: normal approximation, within 0 and 1.
+    """95% interval of the mean of `n` shares: normal approximation, cut to 0 and 1.
 
     Raises:
         DataError: n is not positive.
     """
     if n < 1:
-        raise DataError("The mean of no numbers has no interval.")
-    half = NormalDist().inv_cdf(1 - RISK / 2) * deviation / n**0.5
+        raise DataError(f"The mean of {n} shares has no interval.")
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation / n**0.5
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
-    """Two-sided p of "a and b are right equally often", from the same n cases: (n,) bool each (McNemar's exact test).
+    """Two-sided p of McNemar's exact test: are a and b right equally often on the same n cases?
 
-    Only cases on which one is right and the other wrong speak. With b cases for one system and c for the other, p is twice the
-    chance of at most min(b, c) heads in b + c throws of a coin, at most 1.
+    Only cases count on which one is right and the other wrong. With b cases for one system and c
+    for the other, p is twice the chance of at most min(b, c) heads in b + c tosses of a coin.
+
+    Args:
+        a_correct: (n,) bool.
+        b_correct: (n,) bool.
 
     Raises:
-        DataError: different lengths.
+        DataError: the shapes differ.
     """
     a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
     if a.shape != b.shape:
-        raise DataError(
-            f"Outcomes of shape {a.shape} cannot be paired with outcomes of shape {b.shape}."
-        )
+        raise DataError(f"Outcomes of shapes {a.shape} and {b.shape} cannot be paired.")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     n = only_a + only_b
-    ways = total = 1  # exact integers: the number of ways to throw i heads, and their sum so far
+    ways = total = 1  # exact integers: ways to toss i heads, and their sum so far
     for i in range(min(only_a, only_b)):
         ways = ways * (n - i) // (i + 1)
         total += ways
-    share: float = 2 * total / 2**n
-    return min(1.0, share)
+    p: float = 2 * total / 2**n
+    return min(1.0, p)

@@ -1,11 +1,11 @@
-"""How long work tells how far it is."""
+"""The callback that long work reports its progress to."""
 
 from collections.abc import Callable
 
 __all__ = ["Progress", "silent"]
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """A callback that does nothing."""

@@ -111,7 +111,9 @@ def shrink_index(
     check_dims([dims], corpus.dim)
     old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
     kinds = _kinds(corpus, dims)
-    spec = IndexSpec(tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype)
+    spec = IndexSpec(
+        tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype
+    )
     heads = {d: head for d, head in old.heads.items() if d <= dims}
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:

@@ -1,4 +1,4 @@
-"""Prefixes of Matryoshka vectors: the one place that slices and normalises, queries and corpus alike."""
+"""Prefixes of Matryoshka vectors: the one place that slices and normalises."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError, DataError
 
 __all__ = [
-    "DIMS", "blocks", "check_dims", "default_dims", "l2_normalize", "nearest", "prefix", "query_rows",
-    "rows_of", "sample", "suffix_norms", "unit_rows",
+    "DIMS", "blocks", "check_dims", "default_dims", "l2_normalize", "nearest", "prefix",
+    "query_rows", "rows_of", "sample", "suffix_norms", "unit_rows",
 ]  # fmt: skip
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks trained here
@@ -139,7 +139,7 @@ def nearest(dims: Sequence[int], wanted: int) -> int:
 
 
 def blocks(count: int, width: int, size: int | None = None) -> Iterator[slice]:
-    """Slices over `count` rows of `width` values, each of about `size` values (default: 4 million)."""
+    """Slices over `count` rows of `width` values, each of about `size` values (4 million)."""
     step = max(1, (size or BLOCK) // max(1, width))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 

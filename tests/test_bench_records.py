@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from mrl_search.errors import DataError, MrlSearchError
-from mrl_search.measure.records import (
-    FORMAT,
-    Journal,
-    environment,
-    identity,
-    pack,
-    read_runs,
-    same_machine,
-    unpack,
-)
+from mrl_search.measure.environment import environment, same_machine
+from mrl_search.measure.records import FORMAT, Journal, identity, pack, read_runs, unpack
 
 ABOUT = {
     "id": "a1", "name": "made", "corpus": {"n": 3}, "queries": {"n": 2}, "settings": {"k": 1}, "environment": {"cpu": "x"}, "when": "now",
@@ -106,11 +98,11 @@ def test_another_bench_is_never_mixed_in(file: Path) -> None:
         ({"queries": {"n": 3}}, "other queries"),
         (
             {"settings": {"k": 2}, "contestants": {"8 dims": "8:2"}},
-            "holds another bench: other settings.",
+            "holds another benchmark: other settings.",
         ),
         (
             {"contestants": {"tuned for query": "8:50,64:1"}},
-            "holds another bench: another tuned plan.",
+            "holds another benchmark: another tuned plan.",
         ),
     ):
         with pytest.raises(DataError, match=said) as error:
@@ -146,14 +138,14 @@ def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Pat
         (lambda line: b"[1]\n", "not a record of mrl-search"),
         (lambda line: b'{"dims": 8}\n', "not a record of mrl-search"),
         (lambda line: line.replace(b'"format":1', b'"format":2'), "has format 2"),
-        (lambda line: line.replace(b'"when"', b'"then"'), "does not say 'when'"),
+        (lambda line: line.replace(b'"when"', b'"then"'), "the run record has no 'when'"),
         (
             lambda line: line + b'{"format":1,"kind":"done","run":"zz"}\n',
-            "record 2 belongs to a bench that is not in the file",
+            "record 2 belongs to a benchmark that is not in the file",
         ),
         (
             lambda line: line + b'{"format":1,"kind":"done"}\n',
-            "line 2: the done record does not say 'run'",
+            "line 2: the done record has no 'run'",
         ),
     ],
 )

@@ -16,20 +16,21 @@ from PIL import Image
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.measure.compare import compare
 from mrl_search.measure.records import Run, pack
-from mrl_search.measure.values import (
-    Share,
-    adaptive_of,
-    enough,
-    mean_of,
-    rate_of,
-    recall_of,
-    share_of,
-    times_of,
-)
-from mrl_search.report.charts import Sketchbook
-from mrl_search.report.numerals import bytes_of, count, digits, milliseconds, share, times
+from mrl_search.metrics import Share
+from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import render_markdown, render_page
-from mrl_search.report.tables import adaptive_table, headline_table, run_tables
+from mrl_search.report.tables import (
+    bytes_of,
+    cascade_table,
+    count,
+    digits,
+    headline_table,
+    milliseconds,
+    run_tables,
+    share,
+    times,
+)
+from mrl_search.report.values import baseline, enough, rate_of, recall_of, share_of, times_of
 from mrl_search.report.write import introduction, report_page, write_report
 
 N = 200
@@ -59,15 +60,15 @@ def run() -> Run:
     """A bench of two prefixes as a file would hold it; every number of it is its own."""
     plans = (
         ("brute force", "every stored vector", None, 64_000.0, 8_000, 11, 12, 0.91, 0, 8.0),
-        ("exact", "64:10", 64, 63_999.0, 256_000, 13, 14, 0.92, 0, 4.0),
-        ("8 dims", "8:10", 8, 8_001.0, 32_000, 31, 32, 0.71, 90, 0.5),
-        ("adaptive 8→64", "8:200,64:10", None, 20_805.0, 32_000, 15, 16, 0.88, 1, 1.0),
+        ("64 dims", "64", 64, 63_999.0, 256_000, 13, 14, 0.92, 0, 4.0),
+        ("8 dims", "8", 8, 8_001.0, 32_000, 31, 32, 0.71, 90, 0.5),
+        ("adaptive 8→64", "8:200,64", None, 20_805.0, 32_000, 15, 16, 0.88, 1, 1.0),
     )
     records = [
         {"kind": "prefix", "dims": 64, "linear": right(10), "vote": right(12)},
         {"kind": "prefix", "dims": 8, "linear": right(30), "vote": right(17)},
         *({"kind": "plan", "name": name, "plan": plan, "dims": dims, "multiply_adds": adds, "ram": ram,
-           "dims_read": 20.5 if name[0] == "a" else None, "nearest": right(near),
+           "exact": name in ("brute force", "64 dims"), "nearest": right(near),
            "vote": right(vote), "precision": {"mean": mean, "sd": 0.1, "n": N}, "found": pack(np.where(np.arange(N) < few, 4, 10))}
           for name, plan, dims, adds, ram, near, vote, mean, few, _ in plans),
         *({"kind": "control", "name": name, "dims": d, "vote": right(w), "found": pack(np.full(N, f))}
@@ -79,8 +80,13 @@ def run() -> Run:
         {"kind": "embedding", "ms": [7.0, 9.5, 8.25]},
         *({"kind": "scatter", "dims": d, "x": [0.0, 1.0, 2.0], "y": [1.0, 0.0, 1.0], "labels": [0, 1, 2],
            "names": ["cat", "other", ""], "variance": [0.5, 0.25]} for d in (8, 64)),
-        {"kind": "ladder", "number": 1, "title": "cat-7.jpg", "sheet": webp(), "why": ""},
-        {"kind": "mislabels", "count": 3, "sheet": webp(), "shown": [
+        {"kind": "ladder", "number": 1, "title": "cat-7.jpg", "why": "", "thumbnails": {"cat-7.jpg": webp()}, "rows": [
+            {"title": f"{d} dims", "tiles": [{"path": "cat-7.jpg", "caption": "query", "mark": "query"},
+                                             {"path": "gone.jpg", "caption": f"{d}", "mark": "right"}]} for d in (8, 64)]},
+        {"kind": "cascade", "give": 0.01, "dims": [8, 64], "thresholds": [0.9, 0.0], "n": 100, "accuracy": 0.93,
+         "expected_dims": 20.52, "stopped": [0.8, 0.2], "fixed": {"8": 0.91, "64": 0.94}},
+        {"kind": "mislabels", "count": 3, "thumbnails": {"pets/<5>.jpg": webp()}, "rows": [
+            {"title": "all", "tiles": [{"path": "pets/<5>.jpg", "caption": "is cat", "mark": "wrong"}]}], "shown": [
             {"id": 5, "path": "pets/<5>.jpg", "label": "cat", "says": "dog", "against": 0.97},
             {"id": 6, "path": None, "label": "dog", "says": "cat", "against": 0.83}]},
         {"kind": "done"},
@@ -110,36 +116,16 @@ def about(run: Run, part: str, **values: object) -> Run:
     return replace(run, about={**run.about, part: {**run.about[part], **values}})
 
 
-def test_adaptive_classification_is_told_beside_each_prefix(run: Run) -> None:
-    """At 8 dims the 17 that are wrong are the least sure: whoever is sure may stop there, and half of them are in each half."""
-    assert (
-        adaptive_of(run) == [] and adaptive_table(run) is None
-    )  # of a bench that knows no confidence
-    n = 2000
-    sure = np.where(np.arange(n) < 34, 60, 255)
-    votes = {8: right(34, n), 64: right(0, n)}
-    records = [
-        {**r, "vote": votes[r["dims"]], "confidence": pack(sure)} if r["kind"] == "prefix" else r
-        for r in run.records
-    ]
-    told = Run(run.about, records)
-    found = adaptive_of(told)
-    assert [each.give for each in found] == [0.005, 0.01, 0.02, 0.05]
-    learnt_from = np.random.default_rng(0).permutation(n)[:1000]
-    wrong = 34 - int((learnt_from < 34).sum())  # of the thousand that are measured
-    first, *_, last = found
-    assert first.cascade.thresholds == (1.0, 0.0) and first.point.accuracy == 1.0
-    assert first.point.expected_dims == pytest.approx((8 * (1000 - wrong) + 64 * wrong) / 1000)
-    assert last.point.accuracy == 1 - wrong / 1000 and last.point.expected_dims == 8
-    table = adaptive_table(told)
-    assert table is not None
-    assert table.rows[0] == ("8 dims", f"{1 - wrong / 1000:.1%}", f"{wrong / 10:.2f}", "8")
-    assert table.rows[1] == ("64 dims", "100.0%", "0.00", "64")
-    assert table.rows[2][0] == "adaptive, 0.5% may be given up" and table.rows[2][1:3] == (
-        "100.0%",
-        "0.00",
+def test_adaptive_classification_stands_next_to_each_prefix(run: Run) -> None:
+    table = cascade_table(run)
+    assert table.columns == ("classification", "20-NN", "points below all dims", "mean dims")
+    assert table.rows == (
+        ("8 dims", "91.0%", "3.00", "8"),
+        ("64 dims", "94.0%", "0.00", "64"),
+        ("adaptive, may lose 1%", "93.0%", "1.00", "20.5"),
     )
-    assert "the other (1,000 queries)" in table.note
+    assert "n = 100, so 94.0% has a 95% interval from 87.5 to 97.2" in table.note
+    assert cascade_table(replace(run, records=[])) is None
 
 
 def test_shares_and_their_intervals() -> None:
@@ -155,7 +141,7 @@ def test_shares_and_their_intervals() -> None:
         and recall.low == pytest.approx(0.75 - 1.959964 * 0.25 / 2)
         and recall.high == pytest.approx(0.995, abs=1e-4)
     )
-    assert mean_of(0.5, 0.0, 9) == Share(0.5, 0.5, 0.5, 9)
+    assert Share.mean(0.5, 0.0, 9) == Share(0.5, 0.5, 0.5, 9)
 
 
 def test_a_query_counts_with_its_median_over_the_rounds(run: Run) -> None:
@@ -181,7 +167,7 @@ def test_a_query_counts_with_its_median_over_the_rounds(run: Run) -> None:
     )  # medians 2, 5, 6; too few for more
     assert rate_of(some, "x") == 200.0
     assert times_of(some, "y") is None and rate_of(some, "y") is None
-    many = times_of(run, "exact")
+    many = times_of(run, "64 dims")
     assert (
         many.p50 == pytest.approx(4 * 1.0595)
         and many.p95 == pytest.approx(4 * 1.11305)
@@ -199,18 +185,25 @@ def test_the_smallest_prefix_that_is_good_enough(run: Run) -> None:
     assert vote.difference.value == pytest.approx(-0.025)
     assert (linear.dims, linear.p) == (64, 1.0)  # twenty that only the full length has
     assert (copies.measure, copies.dims) == ("instance recall@1", 64)  # eight: 2 · 2⁻⁸
-    said = "\n".join(introduction(run))
-    assert (
-        "20-NN: 8 dims are not significantly worse than all 64: 91.5% beside 94.0%, a difference of -2.5 points"
-        in said
-    )
-    assert "from -2.5 to +0.1 (McNemar's exact test: p = 0.062, n = 200)" in said
-    assert "linear head: all 64 dims are needed (95.0%); 8 are significantly worse already." in said
-    assert (
-        "The fastest plan that finds 99% of the exact answer is adaptive 8→64 (8:200,64:10): 99.7% in 1.06 ms, 4× as fast"
-        in said
-    )
-    assert "takes 8.25 ms (median of 3)" in said
+    text = "\n".join(introduction(run))
+    for sentence in (
+        "20-NN: 8 dims are not significantly worse than 64: 91.5% against 94.0%, a difference of "
+        "-2.5 points (95% interval from -2.5 to +0.1; McNemar's exact test: p = 0.062, n = 200).",
+        "linear head: all 64 dims are needed (95.0%); 8 dims are significantly worse.",
+        "The fastest exact search is 64 dims: 4.24 ms a query. The fastest plan with a recall of "
+        "99% is adaptive 8→64 (8:200,64): 99.7% in 1.06 ms, 4× as fast.",
+        "Embedding a query picture takes 8.25 ms (median of 3)",
+    ):
+        assert sentence in text
+
+
+def test_speed_ups_are_against_the_fastest_exact_search(run: Run) -> None:
+    assert baseline(run) == ("64 dims", times_of(run, "64 dims").p50)
+    faster = change(run, "latency", {"plan": "brute force"}, ms=[2.0] * 120)
+    assert baseline(faster) == ("brute force", 2.0)
+    note = "Speed-up: against brute force, the fastest exact search of this run."
+    assert note in headline_table(faster).note
+    assert baseline(replace(run, records=[])) is None
 
 
 def test_a_longer_prefix_that_is_worse_counts_against_a_shorter(run: Run) -> None:
@@ -246,7 +239,7 @@ def test_a_longer_prefix_that_is_worse_counts_against_a_shorter(run: Run) -> Non
 
 
 def test_pictures_that_could_not_be_timed_leave_no_hole(run: Run) -> None:
-    assert "To embed a query picture" not in "\n".join(
+    assert "Embedding a query picture" not in "\n".join(
         introduction(change(run, "embedding", {}, ms=[]))
     )
 
@@ -276,14 +269,14 @@ def expected(run: Run) -> list[str]:
         if r["kind"] == "plan":
             t = times_of(run, r["name"])
             cells += [
-                share(mean_of(**{"mean": r["precision"]["mean"], "deviation": 0.1, "n": N})),
+                share(Share.mean(r["precision"]["mean"], 0.1, N)),
                 digits(r["multiply_adds"] / 1e6),
             ]
             cells += [r["plan"], digits(r["ram"] / 1000)]
             cells += [*map(milliseconds, (t.p50, t.p95, t.p99)), digits(rate_of(run, r["name"]))]
-            cells += [times(times_of(run, "exact").p50 / t.p50)]
+            cells += [times(times_of(run, "64 dims").p50 / t.p50)]
         if r["kind"] == "mislabels":
-            cells += ["97%", "83%", "3 of 200", "20.5"]
+            cells += ["97%", "83%", "3 of 200", "8.25"]
     return cells + [
         "256 kB",
         "160",
@@ -312,9 +305,9 @@ def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> N
 
 
 def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None:
-    first = replace(run, file=tmp_path / "a b.jsonl", called="a b")
+    first = replace(run, file=tmp_path / "a b.jsonl", label="a b")
     page = report_page(
-        [first, replace(run, file=tmp_path / "others.jsonl", called="others")], tmp_path
+        [first, replace(run, file=tmp_path / "others.jsonl", label="others")], tmp_path
     )
     assert [command for command, _ in page.commands] == [
         "mrl-search bench pets --out 'a b.jsonl'", "mrl-search bench pets --out others.jsonl",
@@ -330,7 +323,7 @@ def test_the_same_records_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     drawn = ("accuracy", "controls", "front", "latency", "prefixes", "recall", "scatter")
     assert names == sorted(
         [
-            *(f"{n}{dark}.png" for n in drawn for dark in ("", "-dark")),
+            *(f"{n}.png" for n in drawn),
             "ladder-1.webp",
             "mislabels.webp",
             "report.html",
@@ -352,14 +345,20 @@ def test_figures_show_their_values(run: Run, tmp_path: Path) -> None:
         ("scatter", change(run, "scatter", {"dims": 8}, x=[0.0, 1.5, 2.0])),
     ):
         getattr(Sketchbook(run, tmp_path), part)()
-        before = [(tmp_path / f"{part}{dark}.png").read_bytes() for dark in ("", "-dark")]
+        before = (tmp_path / f"{part}.png").read_bytes()
         getattr(Sketchbook(other, tmp_path), part)()
-        assert all(
-            (tmp_path / f"{part}{dark}.png").read_bytes() != b
-            for dark, b in zip(("", "-dark"), before, strict=True)
-        ), part
-    with Image.open(tmp_path / "scatter-dark.png") as dark:
-        assert dark.convert("RGB").getpixel((0, 0)) == (0x14, 0x17, 0x1B)
+        assert (tmp_path / f"{part}.png").read_bytes() != before, part
+
+
+def test_a_sheet_is_laid_out_from_the_thumbnails_of_its_record(run: Run, tmp_path: Path) -> None:
+    (ladder,) = Sketchbook(run, tmp_path).ladders()
+    with Image.open(ladder.image) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    reds = ((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=2) < 60)).sum()
+    assert ladder.title == "Hits of cat-7.jpg by prefix" and 2 * 5000 < reds < 2 * 7000
+    damaged = change(run, "ladder", {}, thumbnails={"cat-7.jpg": "no base64!"})
+    with pytest.raises(DataError, match=r"thumbnail of cat-7\.jpg cannot be read"):
+        Sketchbook(damaged, tmp_path).ladders()
 
 
 def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
@@ -376,18 +375,19 @@ def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
         change(bare, "control", {}, vote=None),
         "ladder",
         {},
-        sheet=None,
+        rows=[],
         why="the index does not say where its pictures are",
     )
     bare = replace(
-        bare, records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance")]
+        bare,
+        records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance", "cascade")],
     )
     page = re.sub('base64,[^"]*', "", render_page(report_page([bare], tmp_path)))
     assert (
         page.count("There are no labels") == 1
         and page.count("the index does not say where its pictures are") == 1
     )
-    for gone in ("linear head", "20-NN", "1-NN", "mAP", "mislabel", "Accuracy:"):
+    for gone in ("linear head", "20-NN", "1-NN", "mAP", "mislabel", "Accuracy: n"):
         assert gone not in page, gone
     assert (
         share(recall_of(bare.one("plan", name="8 dims")["found"], 10)) in page
@@ -398,7 +398,7 @@ def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
 def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path: Path) -> None:
     for some in (0, 1, 4, 20):
         half = replace(run, records=run.records[:some])
-        assert "was not finished" in render_page(report_page([half], tmp_path))
+        assert "is not finished" in render_page(report_page([half], tmp_path))
         headline_table(half)
 
 
@@ -423,7 +423,7 @@ def test_machines_are_never_mixed_without_a_word(run: Run, tmp_path: Path) -> No
     with pytest.raises(DataError, match="nothing to report"):
         report_page([], tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(MrlSearchError, match="cannot be made"):
+    with pytest.raises(MrlSearchError, match="cannot be written"):
         write_report([run], tmp_path / "file" / "report")
 
 
@@ -433,7 +433,8 @@ def test_the_headline_fits_a_readme(run: Run) -> None:
     assert table.rows == (
         ("8 dims", "84.5%", "91.5%", "73.0%", "0.53", "8×"),
         ("64 dims", "93.5%", "94.0%", "100.0%", "4.24", "1×"),
-        ("adaptive 8→64, 8:200,64:10", "92.5%", "–", "99.7%", "1.06", "4×"),
+        ("adaptive 8→64, 8:200,64", "92.5%", "–", "99.7%", "1.06", "4×"),
+        ("embedding a query picture", "–", "–", "–", "8.25", "–"),
     )
 
 
@@ -468,10 +469,10 @@ def test_a_drop_counts_where_chance_does_not_explain_it(run: Run) -> None:
 
 
 def test_a_time_counts_beyond_the_tolerance(run: Run) -> None:
-    slow = change(run, "latency", {"plan": "exact"}, ms=[6.0] * 120)
+    slow = change(run, "latency", {"plan": "64 dims"}, ms=[6.0] * 120)
     assert not compare(slow, run, 0.5).worse
     (drop,) = compare(slow, run, 0.4).worse
-    assert (drop.what, drop.measure, drop.new, drop.p) == ("exact", "p50 ms", 6.0, None)
+    assert (drop.what, drop.measure, drop.new, drop.p) == ("64 dims", "p50 ms", 6.0, None)
     with pytest.raises(ConfigError, match="tolerance"):
         compare(slow, run, -1)
 
@@ -480,7 +481,7 @@ def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
     slow = change(run, "latency", {}, ms=[600.0] * 120)
     for other, said in (
         (about(slow, "environment", cpu="Another"), "another machine"),
-        (about(slow, "settings", threads=2), "on 1 threads"),
+        (about(slow, "settings", threads=2), "with 1 threads"),
     ):
         found = compare(other, run)
         assert (
@@ -493,16 +494,16 @@ def test_what_cannot_be_compared_is_said_or_refused(run: Run) -> None:
     with pytest.raises(DataError, match="with k = 10, this one with 5"):
         compare(about(run, "settings", k=5), run)
     fewer = replace(run, records=[r for r in run.records if r.get("name") != "8 dims"])
-    assert compare(fewer, run).notes[0] == "8 dims is in the base alone."
+    assert compare(fewer, run).notes[0] == "8 dims is only in the base."
     bare = replace(run, records=[r for r in run.records if r["kind"] != "instance"])
-    assert compare(bare, run).notes == ("instance recall@1 is in the base alone: 8 dims, 64 dims.",)
+    assert compare(bare, run).notes == ("instance recall@1 is only in the base: 8 dims, 64 dims.",)
     short = change(run, "instance", {}, right=pack(np.ones(7, dtype=bool)))
     assert compare(short, run).notes == (
-        "instance recall@1 is of other queries than in the base: 8 dims, 64 dims.",
+        "instance recall@1 has other queries in the base: 8 dims, 64 dims.",
     )
-    other = change(run, "plan", {"name": "adaptive 8→64"}, plan="8:100,64:10")
+    other = change(run, "plan", {"name": "adaptive 8→64"}, plan="8:100,64")
     assert compare(other, run).notes == (
-        "adaptive 8→64 was 8:200,64:10 in the base, and is 8:100,64:10.",
+        "adaptive 8→64 was 8:200,64 in the base, and is 8:100,64.",
     )
 
 

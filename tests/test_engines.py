@@ -214,6 +214,24 @@ def test_a_mask_is_respected(
         assert recall == 1 or (scores[found] > -1).all()
 
 
+@pytest.mark.parametrize("share", [0.95, 0.3])
+@pytest.mark.parametrize("k", [1, 300, 1500, COUNT + 20])
+def test_a_mask_goes_with_any_k(
+    index: PrefixIndex, store: VectorStore, queries: np.ndarray, share: float, k: int
+) -> None:
+    if not index.filters:
+        pytest.skip("takes no mask")
+    mask = masked(share)
+    _, ids = index.search(queries[:3], k, hardest(index), mask)
+    assert ids.shape == (3, k)
+    assert mask.allowed[ids[ids >= 0]].all()
+    if index.exact:
+        count = min(k, mask.count)
+        assert ((ids >= 0).sum(axis=1) == count).all() and (ids[:, count:] == -1).all()
+        truth = scan(store, queries[:3], count, mask.ids)[1]
+        assert recall_at_k(ids[:, :count], truth) > 0.99
+
+
 def test_one_excluded_row_is_missing_and_nothing_else(
     index: PrefixIndex, queries: np.ndarray
 ) -> None:
@@ -528,9 +546,9 @@ def test_clusters_where_all_vectors_are_the_same(tmp_path: Path) -> None:
 def test_a_beam_holds_what_a_search_returns(tmp_path: Path) -> None:
     graph: Any = built(tmp_path / "it", clustered_rows(), "HNSW8")
     half = Mask(np.arange(4000) % 2 == 0)
-    assert graph._beam(64, None) == 64
-    assert graph._beam(64, half) == 128  # a walk passes through rows that are not allowed
-    assert graph._beam(10**11, None) == 4000  # all there are
+    assert graph._beam(64, 10, None) == 64
+    assert 64 < graph._beam(64, 10, half) < 128 < graph._beam(64, 100, half)  # a walk passes through rows that are not allowed
+    assert graph._beam(10**11, 10, None) == 4000  # all there are
     for k, effort in ((100, 16), (300, 0)):
         assert (graph.search(clustered_rows()[:5], k, effort)[1] >= 0).all()
 

@@ -153,7 +153,7 @@ def test_mean_average_precision(relevant: list[list[int]], value: float) -> None
 
 
 def test_precision_of_nothing_is_not_known() -> None:
-    with pytest.raises(DataError, match="something in it, not of shape"):
+    with pytest.raises(DataError, match="non-empty"):
         mean_average_precision([])
 
 

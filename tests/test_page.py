@@ -207,23 +207,6 @@ def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
         write_page(picture / "page.html", page)
 
 
-def test_a_figure_has_a_dark_twin(picture: Path, tmp_path: Path) -> None:
-    dark = tmp_path / "dark.png"
-    Image.new("RGB", (1500, 300), "black").save(dark)
-    page = render_page(
-        Page("", blocks=[Figures((Figure("Both", picture, "", dark), Figure("One", picture, "")))])
-    )
-    (source,) = _Reader(page).all("source")
-    assert source["media"] == "screen and (prefers-color-scheme: dark)"
-    assert base64.b64decode(str(source["srcset"]).partition(",")[2]) == dark.read_bytes()
-    text = render_markdown(
-        Page("", blocks=[Figures((Figure("Both", picture, "", dark),))]), "figures/"
-    )
-    assert (
-        'srcset="figures/dark.png"' in text and '<img src="figures/sheet.png" alt="Both">' in text
-    )
-
-
 def test_markdown_says_the_same_and_nothing_in_it_is_markup(picture: Path) -> None:
     text = render_markdown(
         _page([Figure("Answers", picture, "What was found."), Figure("Again", picture, "More.")])
@@ -322,7 +305,7 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
     for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY)):
         with pytest.raises(ConfigError, match="nothing to plot"):
             draw([], tmp_path / "a.png")
-        with pytest.raises(ConfigError, match="not a name for a plot"):
+        with pytest.raises(ConfigError, match="not the name of a plot"):
             draw(points, tmp_path / "a.svg")
         with pytest.raises(MrlSearchError, match="cannot be written"):
             draw(points, tmp_path / "new" / "a.png" / "b.png")
@@ -332,7 +315,7 @@ def test_plans_stand_where_their_time_and_value_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Axes] = []
-    monkeypatch.setattr(module, "save", lambda figure, axes, out, theme: drawn.append(axes))
+    monkeypatch.setattr(module, "_save", lambda figure, axes, out: drawn.append(axes))
     points = [
         PlanPoint("slow", 2.0, 0.99, best=True, chosen=True), PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
         PlanPoint("quick", 0.5, 0.9, best=True, chosen=False),

@@ -1,5 +1,6 @@
 """What a prefix keeps, on vectors where it can be told beforehand."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,29 +10,28 @@ import pytest
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.engines import Index
-from mrl_search.engines.spec import IndexSpec
+from mrl_search.engines import IndexSpec
 from mrl_search.errors import DataError
-from mrl_search.measure.neighbours import changed, drawn, neighbours
+from mrl_search.index import Index
 from mrl_search.measure.prefixes import PrefixCheck, PrefixShare, advice, check_prefixes
-from mrl_search.store.own_vectors import index_vectors
-from mrl_search.vectors import prefix
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.nearest import row_neighbours
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Index]:
-    def build(x: np.ndarray, dims: tuple[int, ...], rotation: str | None = None) -> Index:
-        np.save(tmp_path / "x.npy", x)
-        name = f"i{len(list(tmp_path.iterdir()))}"
-        return index_vectors(
-            tmp_path / "x.npy", tmp_path / name, IndexSpec(dims, dtype="float32"), rotation=rotation
-        )
+def make(tmp_path: Path) -> Callable[..., Corpus]:
+    names = itertools.count()
+
+    def build(x: np.ndarray, dims: tuple[int, ...], rotation: str | None = None) -> Corpus:
+        spec = IndexSpec(dims, dtype="float32")
+        index = Index.from_vectors(x, tmp_path / f"i{next(names)}", spec=spec, rotate=rotation)
+        return index.corpus
 
     return build
 
 
 def test_energy_and_recall_of_vectors_that_live_in_the_last_half(
-    make: Callable[..., Index],
+    make: Callable[..., Corpus],
 ) -> None:
     x = np.zeros((400, 16))
     x[:, 12:] = np.random.default_rng(0).standard_normal((400, 4))
@@ -46,10 +46,10 @@ def test_energy_and_recall_of_vectors_that_live_in_the_last_half(
 
 
 def test_recall_is_that_of_a_shortlist_by_hand(small_index: Index) -> None:
-    check = check_prefixes(small_index)
+    check = check_prefixes(small_index.corpus)
     x, short = (
-        small_index.embeddings.prefix(64).astype(np.float64),
-        small_index.embeddings.prefix(8).astype(np.float64),
+        small_index.corpus.vectors.prefix(64).astype(np.float64),
+        small_index.corpus.vectors.prefix(8).astype(np.float64),
     )
     rows = np.sort(np.random.default_rng(0).choice(500, 200, replace=False))
     found = []
@@ -60,12 +60,12 @@ def test_recall_is_that_of_a_shortlist_by_hand(small_index: Index) -> None:
         found.append(np.isin(truth, shortlist).mean())
     assert [p.dims for p in check.prefixes] == [8, 16, 64]
     assert check.prefixes[0].recall == pytest.approx(np.mean(found), abs=1e-3)
-    energy = (small_index.embeddings.prefix(64)[:, :8] ** 2).sum(axis=1).mean()
+    energy = (small_index.corpus.vectors.prefix(64)[:, :8] ** 2).sum(axis=1).mean()
     assert check.prefixes[0].energy == pytest.approx(energy, abs=1e-5)
 
 
 def test_what_the_check_promises_of_a_rotation_is_what_rotating_gives(
-    make: Callable[..., Index],
+    make: Callable[..., Corpus],
 ) -> None:
     rng = np.random.default_rng(3)
     basis, _ = np.linalg.qr(rng.standard_normal((24, 24)))
@@ -79,16 +79,17 @@ def test_what_the_check_promises_of_a_rotation_is_what_rotating_gives(
     assert promised[0].recall < kept[0].recall
 
 
-def test_neighbours_leave_the_query_out_and_change_changes(small_index: Index) -> None:
-    rows = drawn(small_index, 5)
-    queries = small_index.embeddings.vectors[rows].astype(np.float32)
-    ids = neighbours(small_index, rows, queries, 3)
-    assert ids.shape == (5, 3) and not (ids == rows[:, None]).any()
-    farthest = changed(small_index, lambda x, dims: prefix(-x, dims))
-    assert not np.isin(neighbours(farthest, rows, queries, 3), ids).any()
+def test_neighbours_leave_the_query_out_and_follow_the_change(small_index: Index) -> None:
+    store, rows = small_index.corpus.vectors, np.array([3, 77, 499])
+    ids = row_neighbours(store, rows, 3, lambda x: x)
+    cosines = store.prefix(64) @ store.prefix(64)[rows].T
+    cosines[rows, range(3)] = -2
+    np.testing.assert_array_equal(ids, np.argsort(-cosines, axis=0)[:3].T)
+    other = row_neighbours(store, rows, 3, lambda x: x[:, 60:])
+    assert not (other == rows[:, None]).any() and (other != ids).any()
 
 
-def test_few_vectors(make: Callable[..., Index]) -> None:
+def test_few_vectors(make: Callable[..., Corpus]) -> None:
     check = check_prefixes(make(np.random.default_rng(0).standard_normal((4, 6)), (2,)))
     assert (check.k, check.shortlist, check.queries, [p.recall for p in check.prefixes]) == (
         3,
@@ -101,7 +102,7 @@ def test_few_vectors(make: Callable[..., Index]) -> None:
 
 
 def test_vectors_too_long_to_rotate(
-    make: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mrl_search.measure.prefixes.LARGEST", 5)
     check = check_prefixes(make(np.random.default_rng(0).standard_normal((30, 6)), (2,)))
@@ -145,7 +146,7 @@ def test_the_command_shows_a_table_and_json(small_index: Index) -> None:
     assert (
         shown.exit_code == 0
         and "PCA recall@10" in shown.stdout
-        and "200 of 500 rows asked" in shown.stderr
+        and "n = 200 of 500 rows" in shown.stderr
     )
     told = CliRunner().invoke(app, ["info", str(small_index.folder), "--check", "--json"])
     lines = [json.loads(line) for line in told.stdout.splitlines()]

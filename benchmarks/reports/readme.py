@@ -8,8 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mrl_search.measure.records import Run, read_runs
 from mrl_search.report.charts import Sketchbook
+
+from mrl_search.measure.records import Run, read_runs
 from mrl_search.report.page import Figure, markdown_image, markdown_table
 from mrl_search.report.tables import headline_table
 

@@ -12,9 +12,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from records import JobRecords
-
 from mrl_search.report.canvas import LIGHT, MARKERS, figure_of, write_figure
+from records import JobRecords
 
 __all__ = ["draw_part"]
 

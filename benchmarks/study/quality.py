@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from mrl_search.search.kernels import best
 from numpy.typing import NDArray
 
 from mrl_search.metrics import mean_average_precision, top1
 from mrl_search.search import vote
-from mrl_search.search.kernels import best
 from mrl_search.search.results import BatchHits
 from mrl_search.store.rows import Heads
 from mrl_search.vectors import l2_normalize, prefix

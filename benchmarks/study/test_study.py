@@ -307,7 +307,10 @@ def test_records_say_what_the_stored_model_does(place: Path) -> None:
 
     pictures = [(row, decode(source.read(row))[0]) for row in (pixels.rows[i] for i in held_out)]
     copies = embed_pictures(
-        encoder, np.stack([changed_copy(image, encoder.preprocessing.size, seed=row) for row, image in pictures])
+        encoder,
+        np.stack(
+            [changed_copy(image, encoder.preprocessing.size, seed=row) for row, image in pictures]
+        ),
     )
     for line in lines(place, job.key, "prefix"):
         first = (prefix(copies, line["dims"]) @ prefix(rows, line["dims"]).T).argmax(axis=1)

@@ -1,14 +1,14 @@
-"""The command `mrl-search`: its sub-commands, and the one place where an error of the library becomes two lines for the user."""
+"""The command `mrl-search`, and the one place that turns errors of the library into two lines."""
 
 import contextlib
 import io
 import sys
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+import mrl_search
 from mrl_search.cli.bench import bench
 from mrl_search.cli.build_index import build_index
 from mrl_search.cli.classify import classify
@@ -24,9 +24,12 @@ from mrl_search.errors import MrlSearchError
 
 __all__ = ["app"]
 
+WIDEST = 200  # columns of --help, where the terminal has them
+ABOUT = "Image search over Matryoshka embeddings: train, embed once, search coarse to fine."
+
 
 class Group(TyperGroup):
-    """Shows an `MrlSearchError`, or what the system refuses, as `error:` and `hint:`, and ends with exit code 1."""
+    """Shows an `MrlSearchError`, or an OSError, as `error:` and `hint:`; the exit code is 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
@@ -35,26 +38,22 @@ class Group(TyperGroup):
             _show(error.message, error.hint)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            typer.echo("stopped; the same command goes on from here where it can.", err=True)
+            typer.echo("stopped; the same command continues where it can.", err=True)
             raise typer.Exit(130) from error
         except BrokenPipeError as error:
-            sys.stderr.close()  # nobody reads on, and nothing is wrong
+            sys.stderr.close()  # the reader is gone, and nothing is wrong
             raise typer.Exit(0) from error
         except OSError as error:
             if error.errno is None:
                 raise
             if error.filename is not None:
-                _show(
-                    f"{error.filename} cannot be used: {error.strerror}.",
-                    "Check that it is there, and the rights on it.",
-                )
+                hint = "Check that it exists, and its rights."
+                _show(f"{error.filename} cannot be used: {error.strerror}.", hint)
             else:
-                _show(
-                    f"The output cannot be written: {error.strerror or error}.",
-                    "Make room where it goes, or send it elsewhere.",
-                )
+                hint = "Make room, or write it elsewhere."
+                _show(f"The output cannot be written: {error.strerror or error}.", hint)
                 with contextlib.suppress(OSError):
-                    sys.stdout.close()  # what it holds still would be written, and fail, once more
+                    sys.stdout.close()  # what it still holds would fail once more
             raise typer.Exit(1) from error
 
 
@@ -67,42 +66,27 @@ def _show(message: str, hint: str) -> None:
 
 
 app = typer.Typer(
-    name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Image search over Matryoshka embeddings: train, embed once, search coarse to fine.",
+    name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
 for command in (
-    demo,
-    train,
-    build_index,
-    query,
-    classify,
-    tune,
-    evaluate,
-    bench,
-    report,
-    info,
-    shrink,
-):
+    demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train,
+):  # fmt: skip
     app.command(cls=EvaluateCommand if command is evaluate else None)(command)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"mrl-search {metadata.version('mrl-search')}")
+        typer.echo(f"mrl-search {mrl_search.__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def main(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and exit."
-        ),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a file may have a name that is not text, or that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-COPIES = 2_000  # changed copies that --instance searches with
+COPIES = 2_000  # changed copies of --instance
 
 
 def bench(
@@ -20,7 +20,7 @@ def bench(
         typer.Option(
             "--queries",
             metavar="SRC",
-            help="Pictures to search with; default: the index's own, each left out.",
+            help="Pictures to search with; default: those of the index, each left out.",
         ),
     ] = None,
     out: Annotated[
@@ -32,19 +32,14 @@ def bench(
     instance: Annotated[
         bool,
         typer.Option(
-            "--instance", help="Also search with changed copies: is the original found first?"
+            "--instance", help="Also search with changed copies: is the original the first hit?"
         ),
     ] = False,
     sample: Annotated[
-        int,
-        typer.Option(
-            "--sample", min=1, help="Search with at most so many, drawn with a fixed seed."
-        ),
+        int, typer.Option("--sample", min=1, help="Queries, drawn with a fixed seed, at most.")
     ] = 25_000,
-    k: Annotated[int, typer.Option("-k", min=1, help="Answers of a plan.")] = 10,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="How often each single query is timed.")
-    ] = 3,
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits of a plan.")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of timing.")] = 3,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads while times are taken.")
     ] = 1,
@@ -53,7 +48,7 @@ def bench(
         typer.Option(
             "--compare",
             metavar="BASE",
-            help="Earlier records: exit with 1 where something became worse.",
+            help="Earlier records: exit with 1 if something became worse.",
         ),
     ] = None,
     tolerance: Annotated[
@@ -61,13 +56,13 @@ def bench(
         typer.Option(
             "--tolerance",
             min=0,
-            help="With --compare: a time may be longer by this share; 0.5 is half.",
+            help="With --compare: allowed growth of a time as a share; 0.5 is half.",
         ),
     ] = 0.5,
 ) -> None:
-    """Measure an index: accuracy, recall, time and size of every prefix and plan; a bench that was stopped goes on where it was."""
+    """Measure accuracy, recall, time and size of every prefix and plan; continues a stopped run."""
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
-    from mrl_search.engines import Index
+    from mrl_search.index import Index
     from mrl_search.measure.bench import measure
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
@@ -76,24 +71,27 @@ def bench(
 
     before = read_runs([base])[0] if base else None
     index = Index.open(folder)
-    settings = BenchSettings(
-        k=k, sample=sample, rounds=rounds, threads=threads, copies=COPIES if instance else 0
-    )
+    corpus = index.corpus
+    copies = COPIES if instance else 0
+    settings = BenchSettings(k=k, sample=sample, rounds=rounds, threads=threads, copies=copies)
     out = out or Path(f"bench-{index.folder.resolve().name}.jsonl")
     with progress_bars() as progress:
         if queries is None and not instance:
-            asked = QuerySet.of_index(index, sample, settings.seed)
-            journal = Journal.open(out, about(index, asked, settings))
+            query_set = QuerySet.of_corpus(corpus, sample, settings.seed)
+            journal = Journal.open(out, about(corpus, query_set, settings))
         else:
             from mrl_search.measure.pictured import bench_pictures
 
-            asked, journal = bench_pictures(index, settings, out, queries, progress)
+            query_set, journal = bench_pictures(index, settings, out, queries, progress)
             if queries is not None:
-                show_skipped(asked.embeddings.skipped)
+                show_skipped(query_set.collection.skipped)
         if before is not None:
             check_same_queries(journal.run, before)
-        note(f"{len(asked):,} queries ({asked.source}) in {len(index):,} items, records in {out}")
-        run = measure(index, asked, settings, journal, progress)
+        note(
+            f"{len(query_set):,} queries ({query_set.source}) in {len(index):,} items, "
+            f"records in {out}"
+        )
+        run = measure(corpus, query_set, settings, journal, progress)
         journal.close()
     from mrl_search.report.tables import run_tables
     from mrl_search.report.write import introduction
@@ -105,20 +103,15 @@ def bench(
 
 
 def _show_comparison(found: "Comparison") -> None:
-    """What changed, as a table; the worse ends the command with exit code 1."""
+    """Show what changed; exit with 1 if something is worse."""
     from mrl_search.cli.render import note, show_table
 
-    rows = [
-        (
-            d.what,
-            d.measure,
-            *(f"{x:.4g}" if d.p is None else f"{x:.2%}" for x in (d.base, d.new)),
-            "" if d.p is None else f"{d.p:.3g}",
-            "worse" if d.worse else "",
-        )
-        for d in found.differences
-        if d.worse or d.base != d.new
-    ]
+    rows = []
+    for d in found.differences:
+        if d.worse or d.base != d.new:
+            values = (f"{x:.4g}" if d.p is None else f"{x:.2%}" for x in (d.base, d.new))
+            p = "" if d.p is None else f"{d.p:.3g}"
+            rows.append((d.what, d.measure, *values, p, "worse" if d.worse else ""))
     show_table(("what", "measure", "base", "now", "p", ""), rows, "Compared with the base")
     for text in found.notes:
         note(text)

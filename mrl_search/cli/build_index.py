@@ -26,7 +26,9 @@ def build_index(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="New index folder. Default: indexes/NAME of SRC."),
+        typer.Option(
+            "--out", metavar="DIR", help="New index folder. Default: indexes/NAME of SRC."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -37,7 +39,9 @@ def build_index(
     dims: Annotated[
         str | None,
         typer.Option(
-            "--dims", metavar="8,16,…", help="Prefix lengths. Default: all of the model; 8, 16, 32, …"
+            "--dims",
+            metavar="8,16,…",
+            help="Prefix lengths. Default: all of the model; 8, 16, 32, …",
         ),
     ] = None,
     factory: Annotated[
@@ -55,13 +59,17 @@ def build_index(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="PART", help="For pictures: the train or validation part of the model."
+            "--split",
+            metavar="PART",
+            help="For pictures: the train or validation part of the model.",
         ),
     ] = None,
     items: Annotated[
         Path | None,
         typer.Option(
-            "--items", metavar="PARQUET", help="For vectors: one row a vector: path, label, any columns."
+            "--items",
+            metavar="PARQUET",
+            help="For vectors: one row a vector: path, label, any columns.",
         ),
     ] = None,
     rotate: Annotated[
@@ -71,9 +79,9 @@ def build_index(
         ),
     ] = None,
 ) -> None:
-    """Embed the pictures of SRC, or take its vectors, and index every prefix.
+    """Index pictures, or vectors of your own, at every prefix.
 
-    A stopped build continues where it was.
+    Pictures are embedded by a model. A stopped build continues where it was.
     """
     from mrl_search.store.vector_files import holds_vectors
 

@@ -5,8 +5,19 @@ from typing import Annotated, Any
 import typer
 
 from mrl_search.cli.options import (
-    Dims, Ids, Images, IndexFolder, IndexModel, Json, K, PlanText, VectorFile, Where, open_index,
-    queries_of, request_of,
+    Dims,
+    Ids,
+    Images,
+    IndexFolder,
+    IndexModel,
+    Json,
+    K,
+    PlanText,
+    VectorFile,
+    Where,
+    open_index,
+    queries_of,
+    request_of,
 )  # fmt: skip
 from mrl_search.errors import ConfigError
 
@@ -43,7 +54,7 @@ def classify(
     ids: Ids = None,
     as_json: Json = False,
 ) -> None:
-    """Classify IMAGE by a vote of its nearest neighbours in an index."""
+    """Classify IMAGE by a vote of its nearest neighbours."""
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model)
@@ -55,7 +66,9 @@ def classify(
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
-    votes = opened.votes(queries := queries_of(opened, images, vector, model), request, ballot, adaptive=adaptive)
+    votes = opened.votes(
+        queries := queries_of(opened, images, vector, model), request, ballot, adaptive=adaptive
+    )
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":
         named = str(default_plan(opened.corpus, k, "classify"))

@@ -1,7 +1,7 @@
-"""`mrl-search evaluate`: accuracy of every prefix, by linear heads, by neighbours, and as search for changed copies."""
+"""`mrl-search evaluate`: accuracy of every prefix by linear heads, neighbours and changed copies."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -9,19 +9,29 @@ from typer.core import TyperCommand
 from mrl_search.cli.options import Json, Src
 from mrl_search.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mrl_search.measure.evaluate import Evaluation
+
 __all__ = ["EvaluateCommand", "evaluate"]
+
+COLUMNS = {
+    "linear head": "linear_top1",
+    "vote": "knn_top1",
+    "mAP@10": "map_at_10",
+    "instance recall@1": "instance_recall_at_1",
+}
 
 
 class EvaluateCommand(TyperCommand):
-    """Lets `--instance` stand without a value, for the standard protocol; typer itself has no options of that kind."""
+    """Lets `--instance` stand without a value; typer has no options of that kind."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click has no public name
-        given = []
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's click
+        whole = []
         for i, arg in enumerate(args):
-            given.append(arg)
+            whole.append(arg)
             if arg == "--instance" and args[i + 1 : i + 2] not in (["standard"], ["hard"]):
-                given.append("standard")
-        return super().parse_args(ctx, given)
+                whole.append("standard")
+        return super().parse_args(ctx, whole)
 
 
 def evaluate(
@@ -30,16 +40,12 @@ def evaluate(
         str | None,
         typer.Option(
             "--model",
-            help="bundled, a run folder, or torchvision:NAME; default: that of the index, else bundled.",
+            help="bundled, a run folder, or torchvision:NAME; default: that of the index.",
         ),
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(
-            "--index",
-            metavar="DIR",
-            help="Index to search in; default: the images of SRC themselves.",
-        ),
+        typer.Option("--index", metavar="DIR", help="Index to search; default: SRC itself."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
     instance: Annotated[
@@ -47,7 +53,7 @@ def evaluate(
         typer.Option(
             "--instance",
             metavar="[standard|hard]",
-            help="Also search with changed copies: is the original found first?",
+            help="Also search with changed copies: is the original the first hit?",
         ),
     ] = None,
     split: Annotated[
@@ -55,94 +61,88 @@ def evaluate(
         typer.Option(
             "--split",
             metavar="PART",
-            help="Only the train or validation part, as the model's training divided SRC.",
+            help="Only the train or validation part, as the training of the model split SRC.",
         ),
     ] = None,
     adaptive: Annotated[
         bool,
         typer.Option(
             "--adaptive",
-            help="Also tell accuracy and dims of reading longer prefixes only where the vote is not sure.",
+            help="Also measure adaptive classification, which reads more dims only if unsure.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure every prefix on the images of SRC: searched in the index, or in SRC itself, each left out of its own answer."""
+    """Measure every prefix on the pictures of SRC; a picture is left out of its own answer."""
     from mrl_search.measure.copies import PROTOCOLS
 
     if instance is not None and instance not in PROTOCOLS:
-        raise ConfigError(
-            f"There is no protocol {instance!r} for changed copies.",
-            f"Protocols: {', '.join(PROTOCOLS)}.",
-        )
-    from mrl_search.cli.render import (
-        json_line,
-        note,
-        percent,
-        progress_bars,
-        show_skipped,
-        show_table,
-    )
+        known = " or ".join(PROTOCOLS)
+        raise ConfigError(f"--instance is {instance!r}; it must be {known}.")
+    from mrl_search.cli.render import json_line, progress_bars, show_skipped
     from mrl_search.encoders.registry import load_encoder
-    from mrl_search.engines import Index
     from mrl_search.images.sources import open_source
+    from mrl_search.index import Index
     from mrl_search.mapping import to_mapping
-    from mrl_search.measure.evaluate import evaluate as measure
-    from mrl_search.measure.parts import part_of
+    from mrl_search.measure import evaluate as module
+    from mrl_search.training.parts import part_of
 
-    opened = Index.open(index) if index else None
-    if opened:
-        opened.check_takes_images()
-    encoder = load_encoder(model or (opened.manifest.model if opened else "bundled"))
-    if opened:
-        opened.check_encoder(encoder.fingerprint)
+    opened = Index.open(index, model) if index else None
+    encoder = opened.encoder if opened else load_encoder(model or "bundled")
     source = open_source(src)
     with progress_bars() as progress:
-        result = measure(
+        result = module.evaluate(
+            opened,
             part_of(source, split, encoder, progress),
             encoder,
-            opened,
             k=k,
             instance=PROTOCOLS[instance] if instance else None,
-            adaptive=adaptive,
             progress=progress,
         )
     show_skipped(result.skipped)
     if as_json:
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
-        for t in result.adaptive:
+        for t in result.adaptive if adaptive else ():
             json_line(t.record())
         return
-    shares = ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
+    _show(result, k, instance)
+    if adaptive:
+        _show_adaptive(result, k)
+
+
+def _show(result: "Evaluation", k: int, instance: str | None) -> None:
+    from mrl_search.cli.render import note, percent, show_table
+
+    columns = {f"{k}-NN" if c == "vote" else c: name for c, name in COLUMNS.items()}
+    if not instance:
+        del columns["instance recall@1"]
     rows = [
-        (str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in shares))
+        (str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in columns.values()))
         for p in result.prefixes
     ]
-    columns = ("dims", "linear head", f"{k}-NN", "mAP@10", "instance recall@1")
-    show_table(columns if instance else columns[:4], [row if instance else row[:4] for row in rows])
+    show_table(("dims", *columns), rows)
     p = result.prefixes[0]
-    note(
-        f"n = {p.n:,}, with 95% intervals"
-        + (f"; {p.n_instance:,} changed copies, {instance}" if instance else "")
-    )
+    copies = f"; {p.n_instance:,} changed copies, {instance}" if instance else ""
+    note(f"n = {p.n:,}, with 95% intervals{copies}")
     if result.thumbnail_recall_at_1 is not None:
-        note(
-            f"for comparison, 8x8 thumbnails: instance recall@1 {result.thumbnail_recall_at_1:.1%}"
+        recall = result.thumbnail_recall_at_1
+        note(f"for comparison, 8x8 thumbnails: instance recall@1 {recall:.1%}")
+
+
+def _show_adaptive(result: "Evaluation", k: int) -> None:
+    from mrl_search.cli.render import note, show_table
+
+    if not result.adaptive:
+        raise ConfigError(
+            "Adaptive classification needs labels, of the pictures and of the index.",
+            "Sort the pictures into one folder a class.",
         )
-    if result.adaptive:
-        table = [
-            (
-                f"{t.give:.1%}",
-                f"{t.point.accuracy:.1%}",
-                f"{t.fixed[-1]:.1%}",
-                f"{t.point.expected_dims:.1f}",
-            )
-            for t in result.adaptive
-        ]
-        show_table(
-            ("may give up", f"{k}-NN, adaptive", f"{k}-NN, all dims", "expected dims"), table
-        )
-        note(
-            f"thresholds learnt on one half of the images, measured on the other, n = {result.adaptive[0].point.n:,}"
-        )
+    rows = [
+        (f"{t.give:.1%}", *(f"{share:.1%}" for share in (t.point.accuracy, t.fixed[-1])),
+         f"{t.point.expected_dims:.1f}")
+        for t in result.adaptive
+    ]  # fmt: skip
+    show_table(("may lose", f"{k}-NN, adaptive", f"{k}-NN, all dims", "mean dims"), rows)
+    n = result.adaptive[0].point.n
+    note(f"thresholds learnt on one half of the pictures, measured on the other: n = {n:,}")

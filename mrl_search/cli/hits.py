@@ -29,10 +29,14 @@ def hit_lines(
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
         line: dict[str, object] = {
-            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label, "path": h.path,
+            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label,
+            "path": h.path,
         }  # fmt: skip
         if explanation is not None:
-            ranks, scores = explanation.ranks[query, i].tolist(), explanation.scores[query, i].tolist()
+            ranks, scores = (
+                explanation.ranks[query, i].tolist(),
+                explanation.scores[query, i].tolist(),
+            )
             line["explain"] = [
                 {"dims": d, "rank": rank, "score": round(score, 6)}
                 for d, rank, score in zip(explanation.dims, ranks, scores, strict=True)
@@ -43,9 +47,7 @@ def hit_lines(
 
 def show_hits(hits: "Hits", title: str) -> None:
     """Print a table of the hits of one query."""
-    rows = [
-        (str(h.rank), f"{h.score:.4f}", h.label or "", h.path or f"item {h.id}") for h in hits
-    ]
+    rows = [(str(h.rank), f"{h.score:.4f}", h.label or "", h.path or f"item {h.id}") for h in hits]
     show_table(("rank", "score", "label", "path"), rows, title)
 
 

@@ -24,7 +24,8 @@ def info(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Measure instead what each prefix keeps, and what PCA would make it keep."
+            "--check",
+            help="Measure instead what each prefix keeps, and what PCA would make it keep.",
         ),
     ] = False,
     as_json: Json = False,
@@ -81,8 +82,13 @@ def _check(index: "Index", as_json: bool) -> None:
     from mrl_search.measure.prefixes import advice, check_prefixes
 
     with progress_bars(not as_json) as progress:
-        found = check_prefixes(index, progress)
-    common = {"k": found.k, "shortlist": found.shortlist, "n": found.queries, "corpus": found.corpus}
+        found = check_prefixes(index.corpus, progress)
+    common = {
+        "k": found.k,
+        "shortlist": found.shortlist,
+        "n": found.queries,
+        "corpus": found.corpus,
+    }
     if as_json:
         for p in found.prefixes:
             shares = {n: None if v is None else round(v, 6) for n, v in asdict(p).items()}
@@ -95,7 +101,7 @@ def _check(index: "Index", as_json: bool) -> None:
     recall = f"recall@{found.k}"
     show_table(("dims", "energy", recall, "PCA energy", f"PCA {recall}"), rows, str(index.folder))
     note(
-        f"{recall}: share of the true neighbours in a shortlist of {found.shortlist} on the prefix, "
+        f"{recall}: share of the true neighbours in a shortlist of {found.shortlist} by prefix, "
         f"re-ranked at full length; n = {found.queries} of {found.corpus:,} rows"
     )
     rotated = index.corpus.collection.transform.rotation is not None

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src", "VectorFile",
-    "Where", "bytes_of", "dims_of", "open_index", "queries_of", "request_of",
+    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src",
+    "VectorFile", "Where", "bytes_of", "dims_of", "open_index", "queries_of", "request_of",
 ]  # fmt: skip
 
 Src = Annotated[

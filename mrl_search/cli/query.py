@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli.options import (
-    Dims, Ids, Images, IndexFolder, IndexModel, Json, K, PlanText, VectorFile, Where, open_index,
-    queries_of, request_of,
+    Dims,
+    Ids,
+    Images,
+    IndexFolder,
+    IndexModel,
+    Json,
+    K,
+    PlanText,
+    VectorFile,
+    Where,
+    open_index,
+    queries_of,
+    request_of,
 )  # fmt: skip
 
 if TYPE_CHECKING:

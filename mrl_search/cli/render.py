@@ -1,4 +1,4 @@
-"""How things look in a terminal: results on stdout, progress and notes on stderr."""
+"""How results look in a terminal: results on stdout, progress and notes on stderr."""
 
 import codecs
 import json
@@ -11,79 +11,62 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+    BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn,
+)  # fmt: skip
 from rich.table import Table
 
 from mrl_search.errors import Skipped
 
 __all__ = [
-    "json_line",
-    "note",
-    "percent",
-    "plain",
-    "progress_bars",
-    "show_skipped",
-    "show_table",
+    "json_line", "note", "percent", "plain", "progress_bars", "show_skipped", "show_table",
     "show_tables",
-]
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from mrl_search.report.page import Table as ReportTable
 
-SHOWN = 5  # skipped images that are listed one by one
-ENDLESS = 1 << 20  # characters of a line in a file or a pipe, which has no width to fit into
+SHOWN = 5  # skipped images that are listed
+UNLIMITED = 1 << 20  # characters of a line in a file or a pipe
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def plain(text: str) -> str:
-    """`text` on one line, control characters written as Python writes them: the name of a file shall not steer a terminal."""
+    """`text` with its control characters escaped: a file name must not steer a terminal."""
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal, or several."""
+    """Write one or more lines to stderr."""
     typer.echo("\n".join(map(plain, text.split("\n"))), err=True)
 
 
 def json_line(value: Mapping[str, object]) -> None:
-    """One JSON object on a line of stdout."""
+    """Write a JSON object as a line on stdout."""
     unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
     typer.echo(json.dumps(value, ensure_ascii=not unicode))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table on stdout; every column but the last is aligned right when it holds numbers."""
+    """Write a table to stdout; columns of numbers are aligned right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
-        table.add_column(
-            column,
-            justify="right" if numbers else "left",
-            no_wrap=i < len(columns) - 1,
-            overflow="fold",
-        )
+        justify, fixed = "right" if numbers else "left", i < len(columns) - 1
+        table.add_column(column, justify=justify, no_wrap=fixed, overflow="fold")
     for row in rows:
         table.add_row(*map(plain, row))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = ENDLESS
-    with (
-        console.capture() as drawn
-    ):  # not printed from here: rich would end the process where nobody reads on
+        console.width = UNLIMITED
+    with console.capture() as text:  # rich would end the process if the pipe is closed
         console.print(table)
-    typer.echo((f"{plain(title)}\n" if title else "") + drawn.get(), nl=False)
+    typer.echo((f"{plain(title)}\n" if title else "") + text.get(), nl=False)
 
 
-def show_tables(tables: "Sequence[ReportTable]", words: Sequence[str] = ()) -> None:
-    """Tables of a report on stdout, each with its note, after some words."""
-    for text in words:
-        typer.echo(plain(text))
+def show_tables(tables: "Sequence[ReportTable]", text: Sequence[str] = ()) -> None:
+    """Write some paragraphs, then tables of a report with their notes, to stdout."""
+    for paragraph in text:
+        typer.echo(plain(paragraph))
     for table in tables:
         typer.echo()
         show_table(table.columns, table.rows, table.title)
@@ -100,7 +83,7 @@ def percent(share: float | None, interval: tuple[float, float] | None = None) ->
 
 @contextmanager
 def progress_bars(shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars on stderr: the function that is yielded is told what is being done, how much of it, and of how much."""
+    """Progress bars on stderr; yields a function of the step, what is done of it, and its total."""
     tasks: dict[str, TaskID] = {}
     columns = (
         TextColumn("{task.description:<16}"),
@@ -111,18 +94,19 @@ def progress_bars(shown: bool = True) -> Iterator[Callable[[str, int, int], None
     )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, rate="")
-            task = bars.tasks[tasks[what]]
-            rate = f"{task.finished_speed or task.speed or 0:,.0f}/s"
-            bars.update(tasks[what], completed=done, total=total, rate=rate)
+        def update(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total, rate="")
+            task = bars.tasks[list(tasks).index(step)]
+            speed = task.finished_speed or task.speed or 0
+            rate = f"{speed:,.0f}/s" if speed >= 1 else ""
+            bars.update(tasks[step], completed=done, total=total, rate=rate)
 
         yield update
 
 
 def show_skipped(skipped: Sequence[Skipped], where: str = "") -> None:
-    """Say how many images were left out, the first few with their reasons, and where the whole list is."""
+    """Note how many images were skipped, the first few with reasons, and where all are listed."""
     if not skipped:
         return
     note(f"skipped {len(skipped)} image{'s' if len(skipped) > 1 else ''}:")

@@ -1,4 +1,4 @@
-"""`mrl-search report`: tables, Markdown and a page from the records of a bench."""
+"""`mrl-search report`: tables, Markdown and a page from the records of a benchmark."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Show what was measured: tables here, and a page of figures as HTML and as Markdown, from records alone."""
+    """Show the records of a benchmark: tables here, and a page with figures."""
     from mrl_search.cli.render import note, show_tables
     from mrl_search.measure.records import read_runs
     from mrl_search.report.tables import run_tables
@@ -35,7 +35,6 @@ def report(
     if len(runs) > 1:
         show_tables([], page.intro)
     for run in runs:
-        show_tables(
-            run_tables(run), [run.name, *introduction(run)] if len(runs) > 1 else introduction(run)
-        )
+        heading = [run.name] if len(runs) > 1 else []
+        show_tables(run_tables(run), [*heading, *introduction(run)])
     note(f"page: {out / HTML}\nMarkdown: {out / MARKDOWN}")

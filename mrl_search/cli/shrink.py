@@ -66,8 +66,8 @@ def shrink(
     ]  # fmt: skip
     show_table(("dims", "dtype", "MB, about", "recall@10", ""), rows, str(index.folder))
     note(
-        f"recall@10: share of the 10 true neighbours in {index.folder} ({index.manifest.nbytes / 1e6:,.2f} MB) "
-        f"that exact search in the smaller index finds; n = {chosen.queries}"
+        f"recall@10: share of the 10 true neighbours in {index.folder} that exact search in the "
+        f"smaller index finds; n = {chosen.queries}. Now {index.manifest.nbytes / 1e6:,.2f} MB."
     )
     note(f"{chosen.dims} dims in {chosen.dtype} lose {1 - chosen.recall:.1%} of the neighbours")
     if not yes and not _agreed(out):

@@ -36,7 +36,10 @@ def tune(
     recall: Annotated[
         float,
         typer.Option(
-            "--recall", min=0.01, max=1, help="Share of what exact search gives that a plan must give."
+            "--recall",
+            min=0.01,
+            max=1,
+            help="Share of what exact search gives that a plan must give.",
         ),
     ] = 0.99,
     objective: Annotated[
@@ -62,8 +65,7 @@ def tune(
         ),
     ] = None,
     queries: Annotated[
-        int,
-        typer.Option("--queries", min=20, help="Items of the index to search with, at most."),
+        int, typer.Option("--queries", min=20, help="Items of the index to search with, at most.")
     ] = 1000,
     max_ram: Annotated[
         str | None,
@@ -75,14 +77,14 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the cheapest plan of an index that finds enough, and store it.
+    """Find the cheapest plan that is good enough, and store it.
 
     query and classify run the stored plan by default.
     """
     if give is not None and objective is not Objective.ADAPTIVE:
         raise ConfigError("--give is for --objective adaptive.", "Leave it out.")
     if plot:
-        from mrl_search.report.figures import check_name
+        from mrl_search.report.plots import check_name
 
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
@@ -103,7 +105,7 @@ def tune(
         found = index.tune(goal, recall, k=k, queries=queries, max_ram=most, progress=progress)  # type: ignore[arg-type]
     best = front(found.trials)
     if plot:
-        from mrl_search.report.figures import PlanPoint, plans_plot
+        from mrl_search.report.plots import PlanPoint, plans_plot
 
         every = [
             PlanPoint(str(t.plan), t.ms or 0.0, t.value, t in best, t == found.chosen)
@@ -133,7 +135,10 @@ def tune(
     instance = objective is Objective.INSTANCE  # no command runs this plan by default
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
-    note(f"stored in {index.folder}\nnext: mrl-search {command} IMAGE --index {index.folder}{options}")
+    note(
+        f"stored in {index.folder}\n"
+        f"next: mrl-search {command} IMAGE --index {index.folder}{options}"
+    )
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
@@ -156,7 +161,10 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         f"On {p.n:,} items, each without itself: {p.accuracy:.1%} right with {p.expected_dims:.0f} "
         f"dims on average, {learned.full_accuracy:.1%} with {full}."
     )
-    note(f"stored in {index.folder}\nnext: mrl-search classify IMAGE --adaptive --index {index.folder}")
+    note(
+        f"stored in {index.folder}\n"
+        f"next: mrl-search classify IMAGE --adaptive --index {index.folder}"
+    )
 
 
 def _line(trial: "Trial") -> dict[str, object]:

@@ -38,10 +38,7 @@ def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _kmeans(
-    x: NDArray[np.float32],
-    k: int,
-    rounds: int = ROUNDS,
-    start: NDArray[np.float32] | None = None,
+    x: NDArray[np.float32], k: int, rounds: int = ROUNDS, start: NDArray[np.float32] | None = None
 ) -> faiss.Kmeans:
     made = faiss.Kmeans(
         x.shape[1], k, niter=rounds, spherical=True, seed=1, min_points_per_centroid=1,

@@ -42,7 +42,11 @@ class ClusteredIndex(PrefixIndex):
     """
 
     def __init__(
-        self, index: faiss.Index, kind: str, ram_bytes: int, sample: Callable[[], NDArray[np.float32]]
+        self,
+        index: faiss.Index,
+        kind: str,
+        ram_bytes: int,
+        sample: Callable[[], NDArray[np.float32]],
     ) -> None:
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         self._index: Any = index

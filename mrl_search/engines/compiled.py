@@ -1,4 +1,4 @@
-"""The kernels that numba compiles. Import this only where numba is installed, and only when there is much to do: it takes a moment."""
+"""The kernels that numba compiles; importing this takes half a second, and needs numba."""
 
 import platform
 from typing import Any
@@ -16,7 +16,7 @@ SUMS = {
     "contract",
 }  # sums may be taken in any order, which lets a processor add many at once
 LINE = 64  # bytes that memory gives at once
-AHEAD = 128  # lines that are fetched before they are needed: candidates lie anywhere, and memory is slow to answer
+AHEAD = 128  # lines that are prefetched, because candidates lie anywhere in memory
 USUAL = 64  # codes of a row, for which the compiler unrolls the sum
 NATIVE = platform.machine() in ("aarch64", "arm64") or bool(
     binding.get_host_cpu_features().get("f16c")
@@ -24,7 +24,7 @@ NATIVE = platform.machine() in ("aarch64", "arm64") or bool(
 
 
 @intrinsic
-def _as_float(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's protocol
+def _as_float(_context: Any, _bits: Any) -> Any:  # numba's protocol
     """The float32 of these 32 bits."""
     return types.float32(types.uint32), lambda _c, builder, _s, args: builder.bitcast(
         args[0], ir.FloatType()
@@ -32,20 +32,20 @@ def _as_float(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's proto
 
 
 @intrinsic
-def _half_as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401
-    """The float64 of the float16 of these 16 bits, where the processor has an instruction for it."""
+def _half_as_double(_context: Any, _bits: Any) -> Any:
+    """float64 of the float16 with these bits, where the processor has an instruction."""
 
-    def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.DoubleType())
 
     return types.float64(types.uint16), generate
 
 
 @intrinsic
-def _plus_product(_context: Any, _total: Any, _a: Any, _b: Any) -> Any:  # noqa: ANN401
-    """An int32 total and the product of an int8 and an int16, in 32 bits, where numba alone would take 64 and half the speed."""
+def _plus_product(_context: Any, _total: Any, _a: Any, _b: Any) -> Any:
+    """An int32 plus the product of an int8 and an int16; numba alone would use 64 bits."""
 
-    def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:
         total, a, b = args
         return builder.add(
             total, builder.mul(builder.sext(a, total.type), builder.sext(b, total.type))
@@ -55,11 +55,11 @@ def _plus_product(_context: Any, _total: Any, _a: Any, _b: Any) -> Any:  # noqa:
 
 
 @intrinsic
-def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: ANN401
-    """Ask memory for the line that holds `array[row, column]`, and do not wait for it."""
+def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
+    """Prefetch the cache line of `array[row, column]`."""
     signature = types.void(array, row, column)
 
-    def generate(context: Any, builder: Any, _s: Any, args: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, _s: Any, args: Any) -> Any:
         view = context.make_array(array)(context, builder, args[0])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         pointer = builder.bitcast(
@@ -75,21 +75,21 @@ def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:  # noqa: AN
     return signature, generate
 
 
-def _number(x: Any) -> Any:  # noqa: ANN401
+def _number(x: Any) -> Any:
     """One stored number as float64: a float32, or the bits of a float16 as uint16."""
 
 
 @overload(_number, inline="always")
-def _number_of(x: Any) -> Any:  # noqa: ANN401
+def _number_of(x: Any) -> Any:
     if x == types.uint16 and NATIVE:
 
-        def half(x: Any) -> Any:  # noqa: ANN401
+        def half(x: Any) -> Any:
             return _half_as_double(x)
 
         return half
     if x == types.uint16:
 
-        def slow_half(x: Any) -> Any:  # noqa: ANN401 - the exponent of a float16 is 112 smaller; subnormals come out right, too
+        def slow_half(x: Any) -> Any:  # the exponent of a float16 is 112 smaller
             bits = ((np.uint32(x) & np.uint32(0x8000)) << np.uint32(16)) | (
                 (np.uint32(x) & np.uint32(0x7FFF)) << np.uint32(13)
             )
@@ -97,15 +97,15 @@ def _number_of(x: Any) -> Any:  # noqa: ANN401
 
         return slow_half
 
-    def single(x: Any) -> Any:  # noqa: ANN401
+    def single(x: Any) -> Any:
         return np.float64(x)
 
     return single
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
-def pairs(vectors: Any, unit: Any, ids: Any, scores: Any) -> None:  # noqa: ANN401
-    """Fill `scores` (n, m) float32 with the cosines of `unit` (n, d) float64 and the rows `ids` (n, m) of `vectors` (corpus, dim)."""
+def pairs(vectors: Any, unit: Any, ids: Any, scores: Any) -> None:
+    """Fill `scores` (n, m) with cosines of `unit` (n, d) and the rows `ids` (n, m) of `vectors`."""
     d, m, step = unit.shape[1], ids.shape[1], LINE // vectors.itemsize
     ahead = max(1, AHEAD * step // d)
     for i in range(ids.shape[0]):
@@ -128,8 +128,11 @@ def pairs(vectors: Any, unit: Any, ids: Any, scores: Any) -> None:  # noqa: ANN4
 
 
 @njit(cache=True, nogil=True)
-def select(ids: Any, scores: Any, best_ids: Any, best_scores: Any) -> None:  # noqa: ANN401
-    """Fill `best_ids` and `best_scores` (n, k) with the best of each row, higher score first, then lower id; k is at most m, and small."""
+def select(ids: Any, scores: Any, best_ids: Any, best_scores: Any) -> None:
+    """Fill `best_ids` and `best_scores` (n, k) with the best of each row; k is small.
+
+    Higher scores come first, then lower ids.
+    """
     last = best_ids.shape[1] - 1
     for i in range(ids.shape[0]):
         held, marks = best_ids[i], best_scores[i]
@@ -147,7 +150,7 @@ def select(ids: Any, scores: Any, best_ids: Any, best_scores: Any) -> None:  # n
 
 
 @njit(cache=True, nogil=True)
-def _sum(codes: Any, i: Any, weights: Any, length: Any) -> Any:  # noqa: ANN401
+def _sum(codes: Any, i: Any, weights: Any, length: Any) -> Any:
     total = np.int32(0)
     for k in range(length):
         total = _plus_product(total, codes[i, k], weights[k])
@@ -155,10 +158,10 @@ def _sum(codes: Any, i: Any, weights: Any, length: Any) -> Any:  # noqa: ANN401
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
-def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any, out: Any) -> int:  # noqa: ANN401
-    """Fill `out` with the rows of `codes` (n, d) int8 whose bound reaches `least`, and return how many there are.
+def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any, out: Any) -> int:
+    """Fill `out` with the rows of `codes` (n, d) whose bound reaches `least`; return their number.
 
-    `weights` (d,) int16 times `unit` weigh the codes; sums of integers are exact, and cheaper than those of floats.
+    `weights` (d,) int16 times `unit` weigh the codes: sums of integers are exact, and fast.
     """
     found = 0
     for i in range(codes.shape[0]):
@@ -175,20 +178,20 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def narrow(
-    vectors: Any,  # noqa: ANN401
-    unit: Any,  # noqa: ANN401
-    rows: Any,  # noqa: ANN401
-    dims: Any,  # noqa: ANN401
-    tails: Any,  # noqa: ANN401
-    norms: Any,  # noqa: ANN401
-    doubt: Any,  # noqa: ANN401
-    least: Any,  # noqa: ANN401
-    out: Any,  # noqa: ANN401
-) -> int:  # noqa: ANN401, RUF100
-    """Fill `out` with those of `rows` (m,) whose cosine with `unit` (dim,) float64 may reach `least`, and return how many there are.
+    vectors: Any,
+    unit: Any,
+    rows: Any,
+    dims: Any,
+    tails: Any,
+    norms: Any,
+    doubt: Any,
+    least: Any,
+    out: Any,
+) -> int:
+    """Fill `out` with those of `rows` whose cosine may reach `least`; return their number.
 
-    Of a row of `vectors` (corpus, dim) ever longer prefixes are read, `dims` (l,) one after another, until one shows that it cannot.
-    `tails` (l,) float64 are the lengths of what follows each of `unit`, and `norms` (l, corpus) float32 of the vectors at unit length,
+    Longer and longer prefixes, `dims` (l,), of a row of `vectors` are read, until one rules it out.
+    `tails` (l,) are norms of the query's tails, `norms` (l, corpus) those of the vectors' tails,
     whose squares are known within `doubt`.
     """
     found, step = 0, LINE // vectors.itemsize

@@ -13,6 +13,8 @@ from mrl_search.store.rows import VectorStore
 __all__ = ["FAISS", "FlatIndex", "PanoramaIndex", "inner_index", "selector", "wrapped"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
+MORE = 1.1  # times the answers that a random filter leaves: asked for, so that enough remain
+WIDEST = 16  # times k: a filter that leaves fewer is given to FAISS
 
 
 class FlatIndex(PrefixIndex):
@@ -22,6 +24,7 @@ class FlatIndex(PrefixIndex):
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         inner = inner_index(index)
         self._index: Any = index
+        self._most = int(getattr(inner, "batch_size", index.ntotal))  # of answers to one query
         self.exact = isinstance(inner, faiss.IndexFlat)
         self.filters = self.exact or isinstance(inner, faiss.IndexScalarQuantizer)
 
@@ -30,9 +33,24 @@ class FlatIndex(PrefixIndex):
     ) -> Found:
         if mask is None:
             return self._index.search(x, k)  # type: ignore[no-any-return]
+        wide = round(MORE * k * self.count / max(1, mask.count)) + k
+        if not self.exact or wide > min(WIDEST * k, self._most):
+            return self._selected(x, k, mask)
+        # asking for more and dropping what is excluded is three times as fast as a selector
+        scores, ids = self._index.search(x, wide)
+        excluded = ~mask.allowed[ids]
+        order = excluded.argsort(axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        short = np.flatnonzero(np.take_along_axis(excluded, order[:, -1:], axis=1)[:, 0])
+        if len(short):
+            found[0][short], found[1][short] = self._selected(x[short], k, mask)
+        return found
+
+    def _selected(self, x: NDArray[np.float32], k: int, mask: Mask) -> Found:
         if "flat" not in mask.cache:
             mask.cache["flat"] = FAISS.SearchParameters(sel=selector(mask))
-        return self._index.search(x, k, params=wrapped(self._index, mask.cache["flat"]))  # type: ignore[no-any-return]
+        parameters = wrapped(self._index, mask.cache["flat"])
+        return self._index.search(x, k, params=parameters)  # type: ignore[no-any-return]
 
 
 class PanoramaIndex(FlatIndex):
@@ -40,7 +58,6 @@ class PanoramaIndex(FlatIndex):
 
     def __init__(self, index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> None:
         super().__init__(index, kind, ram_bytes)
-        self._most = int(self._index.batch_size)
         self._scan = ScanIndex(store, index.d)
 
     def search(

@@ -11,6 +11,7 @@ from mrl_search.engines.flat import FAISS, FlatIndex, inner_index, selector, wra
 
 __all__ = ["GraphIndex", "NSGIndex"]
 
+ENOUGH = 0.75  # share of the k answers for which a walk with a mask should pass allowed rows
 BEAM = 64  # candidates that a search holds at least, unless an effort says otherwise
 
 
@@ -28,19 +29,20 @@ class GraphIndex(PrefixIndex):
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
     ) -> Found:
-        beam = self._beam(max(effort or max(BEAM, 2 * k), k), mask)
+        beam = self._beam(max(effort or max(BEAM, 2 * k), k), k, mask)
         chosen = {} if mask is None else {"sel": selector(mask)}
         parameters = FAISS.SearchParametersHNSW(efSearch=beam, **chosen)
         return self._index.search(x, k, params=wrapped(self._index, parameters))  # type: ignore[no-any-return]
 
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
-        compared = self._beam(effort or BEAM, mask) * self._links / 2
-        return float(min(self.count, compared))
+        beam = effort or BEAM
+        return float(min(self.count, self._beam(beam, beam, mask) * self._links / 2))
 
-    def _beam(self, beam: int, mask: Mask | None) -> int:
-        """Candidates to hold: a walk passes through rows that may not be answers."""
-        share = 1 if mask is None else max(1, mask.count) / self.count
-        return min(round(beam / share), self.count)
+    def _beam(self, beam: int, k: int, mask: Mask | None) -> int:
+        """Candidates to hold: more with a mask, as a walk passes through excluded rows."""
+        share = 1.0 if mask is None else max(1, mask.count) / self.count
+        more: float = beam if mask is None else max(beam / share**0.35, ENOUGH * k / share)
+        return min(round(more), self.count)
 
 
 class NSGIndex(FlatIndex):

@@ -36,6 +36,11 @@ class IndexSpec:
         factory: kind for every prefix.
         factories: kinds for single prefixes, by their length.
         dtype: of the stored vectors, `float16` or `float32`.
+
+    Example:
+        >>> spec = IndexSpec(dims=(8, 64, 1024), factories={"64": "HNSW16,SQ8"})
+        >>> [spec.factory_of(d, count=1_000) for d in spec.dims]
+        ['Flat', 'HNSW16,SQ8', 'Flat']
     """
 
     dims: tuple[int, ...] = DIMS
@@ -48,7 +53,11 @@ class IndexSpec:
         require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
         lost = sorted(set(self.factories) - set(map(str, self.dims)))
         dims = ", ".join(map(str, self.dims))
-        require(not lost, f"--factory names {', '.join(lost)} dims, which get no index.", f"Dims: {dims}.")
+        require(
+            not lost,
+            f"--factory names {', '.join(lost)} dims, which get no index.",
+            f"Dims: {dims}.",
+        )
 
     def factory_of(self, dims: int, count: int) -> str:
         """The kind of index for one prefix of a corpus of `count` vectors."""

@@ -1,1 +1,1 @@
-"""Measuring and presenting: accuracy per prefix, latency per plan, and the page that shows them."""
+"""Measuring an index into records; it draws nothing."""

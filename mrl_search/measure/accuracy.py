@@ -1,51 +1,158 @@
-"""How good each prefix is: linear heads, k-NN vote, average precision, and instance recall, each with n and a 95% interval."""
+"""Accuracy of answers and of prefixes: linear heads, votes, average precision, changed copies."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
-from mrl_search.errors import DataError
-from mrl_search.metrics import average_precision, mean_interval, wilson_interval
-from mrl_search.search import search, search_others, vote
+from mrl_search.measure.contestants import Contestant, answers
+from mrl_search.measure.queries import QuerySet
+from mrl_search.metrics import Share, average_precision
+from mrl_search.search import BatchHits, Corpus, Plan, search, vote
 from mrl_search.search.cascade import TradeOff, trade_off
-from mrl_search.search.plan import Plan
-from mrl_search.store.rows import EmbeddingSet
 
 __all__ = [
-    "Copies",
-    "PrefixAccuracy",
-    "accuracy_per_prefix",
-    "adaptive_accuracy",
-    "thumbnail_recall",
-]
+    "Copies", "Outcomes", "PrefixAccuracy", "PrefixOutcomes", "copies_found", "finds_original",
+    "outcomes", "prefix_outcomes", "thumbnail_recall", "trade_offs",
+]  # fmt: skip
 
-RANKS = 10  # that average precision looks at
+RANKS = 10  # of average precision
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcomes:
+    """What the hits of labelled queries are worth.
+
+    Attributes:
+        nearest: (n,) bool, the first hit has the query's label.
+        vote: (n,) bool, the label that the hits vote for is the query's.
+        confidence: (n,) float64, the winner's share of the votes.
+        precision: (n,) float64, average precision (see `metrics.average_precision`).
+    """
+
+    nearest: NDArray[np.bool_]
+    vote: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def outcomes(
+    hits: BatchHits,
+    corpus_labels: NDArray[np.object_],
+    labels: NDArray[np.object_],
+    voters: int | None = None,
+    ranks: int | None = None,
+) -> Outcomes:
+    """Compare the hits of labelled queries with their labels.
+
+    Args:
+        hits: (n, k), best first.
+        corpus_labels: label of each item of the corpus, or None.
+        labels: (n,) labels of the queries.
+        voters: hits that vote; all by default.
+        ranks: hits that average precision looks at; all by default.
+    """
+    votes = vote(hits.first(voters or hits.ids.shape[1]), corpus_labels)
+    winners = np.array([v.label for v in votes], dtype=object)
+    relevant = (corpus_labels[hits.ids] == labels[:, None]) & (hits.ids >= 0)
+    return Outcomes(
+        relevant[:, 0],
+        winners == labels,
+        np.array([v.confidence for v in votes]),
+        average_precision(relevant[:, :ranks]),
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PrefixOutcomes:
+    """One prefix with labelled queries; None where there is no head, or no label in the corpus."""
+
+    linear: NDArray[np.bool_] | None
+    hits: Outcomes | None
+
+
+def prefix_outcomes(
+    corpus: Corpus,
+    queries: QuerySet,
+    dims: int,
+    voters: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PrefixOutcomes:
+    """Is the linear head, is the vote of the nearest `voters` right for each labelled query?"""
+    rows, collection = queries.labelled, queries.collection
+    own = queries.labels[rows]
+    linear = None
+    if collection.has_head(dims, own):
+        linear = collection.linear_predictions(dims)[queries.rows[rows]] == own
+    if not len(rows) or not corpus.collection.labelled.any():
+        return PrefixOutcomes(linear, None)
+    k = max(voters, RANKS)
+    hits = answers(corpus, queries, Contestant(f"{dims} dims", Plan.single(dims)), k, progress)
+    some = BatchHits(hits.ids[rows], hits.scores[rows])
+    return PrefixOutcomes(linear, outcomes(some, corpus.collection.labels, own, voters, RANKS))
+
+
+def trade_offs(
+    dims: Sequence[int],
+    votes: Sequence[NDArray[np.bool_]],
+    confidence: Sequence[NDArray[np.floating]],
+) -> list[TradeOff]:
+    """Accuracy against dims of adaptive classification by votes along the prefixes `dims`.
+
+    Empty with fewer than two queries or prefixes, or with no votes.
+
+    Args:
+        dims: lengths of the prefixes, ascending.
+        votes: of each prefix, (n,) whether the vote is right.
+        confidence: of each prefix, (n,) the winner's share of the votes.
+    """
+    if len(dims) < 2 or len(votes) < len(dims) or len(votes[0]) < 2:
+        return []
+    return trade_off(np.stack(confidence, axis=1), np.stack(votes, axis=1), dims)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Copies:
-    """Changed copies of corpus images: `rows` (n, dim) float32 from the encoder, and the content hash of each one's original."""
+    """Changed copies of corpus pictures.
+
+    Attributes:
+        rows: (n, dim) float32 as the encoder gives them.
+        originals: (n,) content hash of each one's original.
+    """
 
     rows: NDArray[np.float32]
     originals: NDArray[np.object_]
 
 
+def copies_found(corpus: Corpus, copies: Copies, dims: int) -> NDArray[np.bool_]:
+    """Whether each changed copy finds its original first by a prefix: (n,) bool."""
+    hits = search(corpus, corpus.to_space(copies.rows), Plan.single(dims), 1)
+    return finds_original(hits, corpus.collection.hashes, copies.originals)
+
+
+def finds_original(
+    hits: BatchHits, hashes: NDArray[np.object_], originals: NDArray[np.object_]
+) -> NDArray[np.bool_]:
+    """Whether the first hit of each query has the content hash `originals` (n,): (n,) bool."""
+    first = hits.ids[:, 0]
+    right: NDArray[np.bool_] = (hashes[first] == originals) & (first >= 0)
+    return right
+
+
 @dataclass(frozen=True, slots=True)
 class PrefixAccuracy:
-    """One prefix: shares between 0 and 1, None where not asked for or not to be had.
+    """One prefix; shares from 0 to 1, None where they were not measured.
 
     Attributes:
-        dims: prefix length.
-        n: labelled queries behind the two accuracies.
-        linear_top1: the linear head of the prefix is right.
-        knn_top1: the vote of the nearest neighbours is right; an image is never its own neighbour.
-        map_at_10: how many of the ten nearest have the query's label, and how far in front (`mean_average_precision`).
-        instance_recall_at_1: a changed copy finds its original first among the whole corpus.
-        n_instance: copies behind it.
-        ci95: 95% interval of each share, by its name: Wilson's, for `map_at_10` that of a mean.
+        dims: length of the prefix.
+        n: labelled queries.
+        linear_top1: the linear head is right.
+        knn_top1: the vote of the nearest is right; a query is never its own neighbour.
+        map_at_10: mean average precision of the ten nearest.
+        instance_recall_at_1: a changed copy finds its original first in the whole corpus.
+        n_instance: changed copies.
+        ci95: 95% interval of each share, by its name.
     """
 
     dims: int
@@ -57,123 +164,50 @@ class PrefixAccuracy:
     n_instance: int
     ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-
-def accuracy_per_prefix(
-    index: Index, queries: EmbeddingSet, k: int = 20, copies: Copies | None = None
-) -> list[PrefixAccuracy]:
-    """Measure every prefix of `index` with the images of `queries`: the corpus itself, or full-length rows of the same encoder.
-
-    Raises:
-        DataError: the queries have no labels, and there are no copies: nothing can be measured.
-    """
-    labelled = np.flatnonzero([label is not None for label in queries.labels])
-    corpus_labelled = any(label is not None for label in index.embeddings.labels)
-    if not len(labelled) and copies is None:
-        raise DataError(
-            f"The images of {queries.manifest.source} have no labels.",
-            "Sort them into one folder a class, or add --instance.",
+    @classmethod
+    def of(
+        cls, dims: int, n: int, found: PrefixOutcomes, copies: NDArray[np.bool_] | None
+    ) -> "PrefixAccuracy":
+        """The shares of a prefix, from outcomes with `n` labelled queries and with `copies`."""
+        shares: dict[str, Share] = {}
+        if found.linear is not None:
+            shares["linear_top1"] = Share.of(found.linear)
+        if found.hits is not None:
+            shares["knn_top1"] = Share.of(found.hits.vote)
+            shares["map_at_10"] = Share.mean_of(found.hits.precision)
+        if copies is not None:
+            shares["instance_recall_at_1"] = Share.of(copies)
+        values = {name: share.value for name, share in shares.items()}
+        return cls(
+            dims,
+            n,
+            values.get("linear_top1"),
+            values.get("knn_top1"),
+            values.get("map_at_10"),
+            values.get("instance_recall_at_1"),
+            0 if copies is None else len(copies),
+            {name: (share.low, share.high) for name, share in shares.items()},
         )
-    hashes = queries.hashes[labelled]
-    truth = queries.labels[labelled]
-    vectors = np.asarray(queries.vectors[labelled], dtype=np.float32)
-    if queries is not index.embeddings:
-        vectors = index.to_space(vectors)
-    copied = None if copies is None else index.to_space(copies.rows)
-    results = []
-    for d in index.dims:
-        right: dict[str, NDArray[np.bool_]] = {}
-        precision: NDArray[np.float64] | None = None
-        if queries.has_head(d, truth):
-            right["linear_top1"] = queries.linear_predictions(d)[labelled] == truth
-        if len(labelled) and corpus_labelled:
-            hits = search_others(index, vectors, hashes, Plan.single(d, max(k, RANKS)))
-            right["knn_top1"] = (
-                np.array(
-                    [v.label for v in vote(hits.first(k), index.embeddings.labels)], dtype=object
-                )
-                == truth
-            )
-            ids = hits.ids[:, :RANKS]
-            precision = average_precision(
-                (index.embeddings.labels[ids] == truth[:, None]) & (ids >= 0)
-            )
-        if copies is not None and copied is not None and len(copied):
-            first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
-            right["instance_recall_at_1"] = (index.embeddings.hashes[first] == copies.originals) & (
-                first >= 0
-            )
-        shares = {name: float(r.mean()) for name, r in right.items()}
-        intervals = {name: wilson_interval(int(r.sum()), len(r)) for name, r in right.items()}
-        if precision is not None:
-            shares["map_at_10"] = float(precision.mean())
-            intervals["map_at_10"] = mean_interval(
-                shares["map_at_10"], float(precision.std()), len(precision)
-            )
-        results.append(
-            PrefixAccuracy(
-                d,
-                len(labelled),
-                shares.get("linear_top1"),
-                shares.get("knn_top1"),
-                shares.get("map_at_10"),
-                shares.get("instance_recall_at_1"),
-                0 if copies is None else len(copies.rows),
-                intervals,
-            )  # fmt: skip
-        )
-    return results
-
-
-def adaptive_accuracy(index: Index, queries: EmbeddingSet, k: int = 20) -> list[TradeOff]:
-    """What adaptive classification by the votes of `k` neighbours gains and costs along the prefixes of `index`; queries as above.
-
-    Raises:
-        DataError: fewer than two of the queries have labels, or none of the corpus.
-    """
-    labelled = np.flatnonzero([label is not None for label in queries.labels])
-    if len(labelled) < 2 or all(label is None for label in index.embeddings.labels):
-        raise DataError(
-            "Adaptive classification wants labels, of pictures and of the corpus.",
-            "Sort them into one folder a class.",
-        )
-    vectors = np.asarray(queries.vectors[labelled], dtype=np.float32)
-    if queries is not index.embeddings:
-        vectors = index.to_space(vectors)
-    confidence, correct = (
-        np.empty((len(labelled), len(index.dims))),
-        np.empty((len(labelled), len(index.dims)), dtype=bool),
-    )
-    for stage, d in enumerate(index.dims):
-        votes = vote(
-            search_others(index, vectors, queries.hashes[labelled], Plan.single(d, k)),
-            index.embeddings.labels,
-        )
-        confidence[:, stage] = [v.confidence for v in votes]
-        correct[:, stage] = (
-            np.array([v.label for v in votes], dtype=object) == queries.labels[labelled]
-        )
-    return trade_off(confidence, correct, index.dims)
 
 
 def thumbnail_recall(
     corpus: NDArray[np.uint8],
     hashes: NDArray[np.object_],
     copies: NDArray[np.uint8],
-    originals: NDArray[np.object_],
+    originals: Sequence[str] | NDArray[np.object_],
 ) -> float:
-    """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance: what no training at all reaches.
+    """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance, without any model.
 
     Args:
-        corpus: (n, 8, 8, 3) thumbnails, `hashes` (n,) their content hashes.
-        hashes: see `corpus`.
-        copies: (m, 8, 8, 3) thumbnails of changed copies, `originals` (m,) the hashes of what they were made from.
-        originals: see `copies`.
+        corpus: (n, 8, 8, 3) thumbnails of the corpus.
+        hashes: (n,) their content hashes.
+        copies: (m, 8, 8, 3) thumbnails of changed copies.
+        originals: (m,) content hashes of the originals.
     """
     flat = corpus.reshape(len(corpus), -1).astype(np.float32)
-    squares = (flat**2).sum(1)
-    found = []
-    for block in np.array_split(
+    squares = (flat**2).sum(axis=1)
+    blocks = np.array_split(
         copies.reshape(len(copies), -1).astype(np.float32), max(1, len(copies) // 256)
-    ):
-        found.append((squares - 2 * block @ flat.T).argmin(axis=1))
-    return float(np.mean(hashes[np.concatenate(found)] == originals))
+    )
+    nearest = [(squares - 2 * block @ flat.T).argmin(axis=1) for block in blocks]
+    return float(np.mean(hashes[np.concatenate(nearest)] == originals))

@@ -1,19 +1,33 @@
-"""The bench: accuracy of every prefix, answers and times of every plan, controls and pictures, measured into a journal of records.
+"""The benchmark: accuracy of every prefix, hits and times of every plan, controls and pictures.
 
-Accuracy needs labels, pictures need their files; what cannot be had is absent, and the rest is measured. What the journal has already
-is not measured again.
+Accuracy needs labels, pictures need their files; what cannot be measured is left out. Records that
+the journal already has are not measured again.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from mrl_search.engines import Index
-from mrl_search.measure.accuracy import Copies
-from mrl_search.measure.contestants import Contestant, contestants, memory, multiply_adds
+from mrl_search.engines import kernels
+from mrl_search.measure.accuracy import (
+    Copies,
+    copies_found,
+    outcomes,
+    prefix_outcomes,
+    trade_offs,
+)  # fmt: skip
+from mrl_search.measure.contestants import (
+    EXACT,
+    Contestant,
+    answers,
+    contestants,
+    memory,
+    multiply_adds,
+)  # fmt: skip
 from mrl_search.measure.controls import CONTROLS, LARGEST, control_answers, projections
-from mrl_search.measure.outcomes import answers, judge, votes
 from mrl_search.measure.pictures import (
     LADDERS,
     SCATTERED,
@@ -21,21 +35,20 @@ from mrl_search.measure.pictures import (
     mislabel_record,
     scatter_record,
     shown_dims,
-)
-from mrl_search.measure.queries import QuerySet
-from mrl_search.measure.records import BRUTE, EXACT, Journal, Run, pack, unpack
+)  # fmt: skip
+from mrl_search.measure.queries import QuerySet, shuffled
+from mrl_search.measure.records import Journal, Run, pack, unpack
 from mrl_search.measure.settings import BenchSettings
-from mrl_search.measure.timing import Answer, Round, batch_seconds, rehearse, threads_of, time_round
+from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress
-from mrl_search.search import kernels, search
-from mrl_search.search.plan import Plan
-from mrl_search.search.results import BatchHits
+from mrl_search.search import BatchHits, Corpus, Plan
+from mrl_search.search.timing import Answer, Pace, batch_seconds, pace_of, threads, time_round
 
-__all__ = ["measure", "measure_instances"]
+__all__ = ["measure", "measure_copies"]
 
 
 def measure(
-    index: Index, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
+    corpus: Corpus, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
 ) -> Run:
     """Measure what the journal does not have yet, and return all of it.
 
@@ -43,7 +56,7 @@ def measure(
         ConfigError: the index cannot run one of its own plans.
         MrlSearchError: the journal cannot be written.
     """
-    bench = _Bench(index, queries, settings, journal, progress)
+    bench = _Bench(corpus, queries, settings, journal, progress)
     bench.prefixes()
     bench.plans()
     bench.controls()
@@ -54,21 +67,16 @@ def measure(
     return journal.run
 
 
-def measure_instances(index: Index, copies: Copies, journal: Journal) -> None:
-    """Search changed copies of pictures at every prefix: does each find its original first?"""
-    for d in index.dims:
+def measure_copies(corpus: Corpus, copies: Copies, journal: Journal) -> None:
+    """Records `instance`: does each changed copy find its original first, at every prefix?"""
+    for d in corpus.dims:
         if not journal.has("instance", dims=d):
-            first = search(index, index.to_space(copies.rows), Plan.single(d, 1)).ids[:, 0]
-            journal.add(
-                "instance",
-                dims=d,
-                right=pack((index.embeddings.hashes[first] == copies.originals) & (first >= 0)),
-            )
+            journal.add("instance", dims=d, right=pack(copies_found(corpus, copies, d)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Bench:
-    index: Index
+    corpus: Corpus
     queries: QuerySet
     settings: BenchSettings
     journal: Journal
@@ -76,147 +84,144 @@ class _Bench:
 
     @cached_property
     def contestants(self) -> list[Contestant]:
-        return contestants(self.index, self.settings.k)
+        return contestants(self.corpus, self.settings.k)
 
     @cached_property
     def truth(self) -> BatchHits:
-        """The true neighbours at full length of every query, itself left out: (n, k); brute force where no index compares with all."""
-        chosen = next((c for c in self.contestants if c.name == EXACT), self.contestants[0])
-        return self._answers(replace(chosen, name="exact neighbours"), self.settings.k)
+        """The true neighbours of every query at full length, itself left out: (n, k)."""
+        exact = Contestant(EXACT, Plan.EXACT, exact=True)
+        return answers(self.corpus, self.queries, exact, self.settings.k, self._tell("true hits"))
 
     def prefixes(self) -> None:
-        """Records `prefix`: the linear head and the vote of the neighbours, where there are labels; the full length first.
+        """Records `prefix`: linear head and vote of the neighbours, full length first; `cascade`.
 
         Confidence is the winner's share of the votes, in 255ths.
         """
-        queries = self.queries
-        own = queries.labels[queries.labelled]
-        for d in reversed(self.index.dims):
-            if self.journal.has("prefix", dims=d):
-                continue
-            linear = vote = confidence = None
-            if queries.embeddings.has_head(d, own):
-                linear = pack(
-                    queries.embeddings.linear_predictions(d)[queries.rows][queries.labelled] == own
-                )
-            if len(own):
-                asked = Contestant(f"{d} dims", Plan.single(d, self.settings.neighbours))
-                if voted := votes(
-                    self.index, queries, self._answers(asked, self.settings.neighbours)
-                ):
-                    vote, confidence = (
-                        pack(voted[0] == own),
-                        pack(np.rint(255 * voted[1]).astype(np.int64)),
-                    )
-            self.journal.add("prefix", dims=d, linear=linear, vote=vote, confidence=confidence)
+        journal, voters = self.journal, self.settings.neighbours
+        for d in reversed(self.corpus.dims):
+            if not journal.has("prefix", dims=d):
+                tell = self._tell(f"votes at {d} dims")
+                one = prefix_outcomes(self.corpus, self.queries, d, voters, tell)
+                record = {"linear": None if one.linear is None else pack(one.linear)}
+                record |= {"vote": None, "confidence": None}
+                if one.hits is not None:
+                    shares = np.rint(255 * one.hits.confidence).astype(np.int64)
+                    record |= {"vote": pack(one.hits.vote), "confidence": pack(shares)}
+                journal.add("prefix", dims=d, **record)
+        records = [journal.run.of("prefix", dims=d)[0] for d in self.corpus.dims]
+        if any(r["vote"] is None for r in records):
+            return
+        votes = [unpack(r["vote"]) == 1 for r in records]
+        confidence = [unpack(r["confidence"]) / 255 for r in records]
+        for trade in trade_offs(self.corpus.dims, votes, confidence):
+            if not journal.has("cascade", give=trade.give):
+                journal.add("cascade", **trade.record())
 
     def plans(self) -> None:
-        """Records `plan`: what each contestant answers, what it computes, and what it holds in memory."""
+        """Records `plan`: hits of each contestant, its multiply-adds and its memory."""
+        k = self.settings.k
         for c in self.contestants:
-            if self.journal.has("plan", name=c.name):
-                continue
-            known = c.name in (BRUTE, EXACT)  # the true neighbours, found already
-            hits = self.truth if known else self._answers(c, self.settings.k)
-            read = None if hits.dims is None else float(hits.dims.mean())
-            self.journal.add(
-                "plan", name=c.name, plan=str(c), dims=c.single, multiply_adds=multiply_adds(self.index, c), ram=memory(self.index, c.plan),
-                dims_read=read, **judge(self.index, self.queries, hits, self.truth.ids).record(),
-            )  # fmt: skip
+            if not self.journal.has("plan", name=c.name):
+                if c.exact:
+                    hits = self.truth
+                else:
+                    hits = answers(self.corpus, self.queries, c, k, self._tell(c.name))
+                self.journal.add(
+                    "plan",
+                    name=c.name,
+                    plan=str(c),
+                    dims=c.single,
+                    exact=c.exact,
+                    multiply_adds=multiply_adds(self.corpus, c),
+                    ram=memory(self.corpus, c),
+                    **self._labels_of(hits),
+                    found=pack(found_at_k(hits.ids, self.truth.ids)),
+                )
 
     def controls(self) -> None:
-        """Records `control`: the same prefixes of other axes."""
-        k, neighbours, dims = self.settings.k, self.settings.neighbours, self.index.dims
-        if len(self.index) > LARGEST or all(
-            self.journal.has("control", name=name, dims=d) for name in CONTROLS for d in dims
-        ):
+        """Records `control`: the same dims of other axes."""
+        k, voters, dims = self.settings.k, self.settings.neighbours, self.corpus.dims
+        has = [self.journal.has("control", name=name, dims=d) for name in CONTROLS for d in dims]
+        if len(self.corpus) > LARGEST or all(has):
             return
-        for name, projection in projections(self.index, self.settings.seed).items():
-            hits_at = control_answers(
-                self.index, self.queries, projection, dims, max(k, neighbours)
-            )
-            for number, (d, hits) in enumerate(hits_at, 1):
-                self.progress(f"control {name}", number, len(dims))
+        for name, projection in projections(self.corpus, self.settings.seed).items():
+            tell = self._tell(f"control {name}")
+            found = control_answers(self.corpus, self.queries, projection, dims, max(k, voters))
+            for number, (d, hits) in enumerate(found, 1):
+                tell(number, len(dims))
                 if not self.journal.has("control", name=name, dims=d):
-                    voted = judge(
-                        self.index, self.queries, hits.first(neighbours), self.truth.ids
-                    ).record()["vote"]
-                    found = judge(self.index, self.queries, hits.first(k), self.truth.ids).record()[
-                        "found"
-                    ]
-                    self.journal.add("control", name=name, dims=d, vote=voted, found=found)
+                    vote = self._labels_of(hits.first(voters))["vote"]
+                    count = pack(found_at_k(hits.first(k).ids, self.truth.ids))
+                    self.journal.add("control", name=name, dims=d, vote=vote, found=count)
 
     def times(self) -> None:
-        """Records `latency` and `batch`, round by round; in each, one contestant after the other answers all its queries."""
+        """Records `latency` and `batch`: in each round every contestant answers all its queries."""
         kernels.load()
-        settings = self.settings
-        rows = self.queries.timed(settings.timed, settings.seed)
-        batch = rows[np.arange(settings.batch) % len(rows)]
-        answer = {c.name: self._searcher(c) for c in self.contestants}
-        how: dict[str, Round] = {}
-        for number in range(1, settings.rounds + 1):
-            todo = {
-                name: a
-                for name, a in answer.items()
-                if not self.journal.has("latency", plan=name, round=number)
-            }
-            with threads_of(settings.threads):
-                for name, a in todo.items():
-                    how[name] = (
-                        how.get(name) or self._round_of(name) or rehearse(a, rows, settings.rounds)
-                    )
-                said = f"timing, round {number}"
-                for name, ms in (
-                    time_round(
-                        todo, rows, how, lambda done, n, s=said: self.progress(s, done, n)
-                    ).items()
-                    if todo
-                    else ()
-                ):  # type: ignore[misc]
+        s = self.settings
+        rows = self.queries.vectors[shuffled(len(self.queries), s.timed, s.seed)]
+        batch = rows[np.arange(s.batch) % len(rows)]
+        paces: dict[str, Pace] = {}
+        for number in range(1, s.rounds + 1):
+            tell = self._tell(f"timing, round {number}")
+            todo = {name: self._answer(c) for name, c in self._untimed("latency", number)}
+            with threads(s.threads):
+                for name, answer in todo.items():
+                    paces.setdefault(name, self._pace(name) or pace_of(answer, rows, s.rounds))
+                for name, ms in time_round(todo, rows, paces, tell).items():
+                    times = [round(t, 4) for t in ms]
+                    warm_up = paces[name].warm_up
+                    self.journal.add("latency", plan=name, round=number, warm_up=warm_up, ms=times)
+                for name, c in self._untimed("batch", number):
+                    seconds = round(batch_seconds(self._answer(c), batch), 6)
                     self.journal.add(
-                        "latency", plan=name, round=number, warm_up=how[name].warm_up, ms=[round(t, 4) for t in ms]
-                    )  # fmt: skip
-                for name, a in answer.items():
-                    if not self.journal.has("batch", plan=name, round=number):
-                        self.journal.add(
-                            "batch",
-                            plan=name,
-                            round=number,
-                            queries=len(batch),
-                            seconds=round(batch_seconds(a, batch), 6),
-                        )
+                        "batch", plan=name, round=number, queries=len(batch), seconds=seconds
+                    )
 
     def pictures(self) -> None:
         """Records `scatter`, `ladder` and, where there are labels, `mislabels`."""
-        seed = self.settings.seed
-        for d in shown_dims(self.index, SCATTERED):
-            if not self.journal.has("scatter", dims=d):
-                self.journal.add("scatter", **scatter_record(self.index, d, seed))
+        s, journal = self.settings, self.journal
+        for d in shown_dims(self.corpus, SCATTERED):
+            if not journal.has("scatter", dims=d):
+                journal.add("scatter", **scatter_record(self.corpus, d, s.seed))
         for number in range(1, LADDERS + 1):
-            if not self.journal.has("ladder", number=number):
-                self.journal.add("ladder", **ladder_record(self.index, self.queries, number, seed))
-        right = [r["vote"] for r in self.journal.run.of("prefix")]
-        if None not in right and not self.journal.has("mislabels"):
-            wrong = self.queries.labelled[
-                ~np.any([unpack(bits).astype(bool) for bits in right], axis=0)
-            ]
-            self.journal.add(
-                "mislabels",
-                **mislabel_record(self.index, self.queries, wrong, self.settings.neighbours),
+            if not journal.has("ladder", number=number):
+                journal.add("ladder", **ladder_record(self.corpus, self.queries, number, s.seed))
+        votes = [r["vote"] for r in journal.run.of("prefix")]
+        if None not in votes and not journal.has("mislabels"):
+            right = np.any([unpack(vote) == 1 for vote in votes], axis=0)
+            wrong = self.queries.labelled[~right]
+            journal.add(
+                "mislabels", **mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
             )
 
-    def _answers(self, contestant: Contestant, k: int) -> BatchHits:
-        return answers(
-            self.index,
-            self.queries,
-            contestant,
-            k,
-            lambda done, n: self.progress(contestant.name, done, n),
-        )
+    def _labels_of(self, hits: BatchHits) -> dict[str, Any]:
+        """Hits compared with labels, as a record holds them; None without labels."""
+        rows, labels = self.queries.labelled, self.corpus.collection.labels
+        if not len(rows) or not self.corpus.collection.labelled.any():
+            return {"nearest": None, "vote": None, "precision": None}
+        some = BatchHits(hits.ids[rows], hits.scores[rows])
+        found = outcomes(some, labels, self.queries.labels[rows])
+        mean, sd = float(found.precision.mean()), float(found.precision.std())
+        return {
+            "nearest": pack(found.nearest),
+            "vote": pack(found.vote),
+            "precision": {"mean": mean, "sd": sd, "n": len(rows)},
+        }
 
-    def _searcher(self, contestant: Contestant) -> Answer:
-        return lambda rows: contestant.search(self.index, rows, self.settings.k)
+    def _untimed(self, kind: str, number: int) -> list[tuple[str, Contestant]]:
+        return [
+            (c.name, c)
+            for c in self.contestants
+            if not self.journal.has(kind, plan=c.name, round=number)
+        ]
 
-    def _round_of(self, name: str) -> Round | None:
-        """How a contestant was timed in an earlier round, so that every round times the same queries."""
+    def _answer(self, contestant: Contestant) -> Answer:
+        return lambda rows: contestant.search(self.corpus, rows, self.settings.k)
+
+    def _pace(self, name: str) -> Pace | None:
+        """How a contestant was timed before: every round times the same queries."""
         before = self.journal.run.one("latency", plan=name)
-        return Round(len(before["ms"]), before["warm_up"]) if before else None
+        return Pace(len(before["ms"]), before["warm_up"]) if before else None
+
+    def _tell(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(what, done, total)

@@ -1,18 +1,36 @@
-"""Two benches of the same queries: what became worse, by paired tests for accuracy and recall, by a ratio for time."""
+"""Two benchmarks of the same queries: what became worse.
 
+Accuracy and recall are compared by paired tests, times by their ratio.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.measure.records import Record, Run, same_machine, unpack
-from mrl_search.measure.values import ALPHA, dims_of, recall_of, share_of, times_of
+from mrl_search.measure.environment import same_machine
+from mrl_search.measure.records import Run, unpack
 from mrl_search.metrics import mcnemar_exact
 
-__all__ = ["Comparison", "Difference", "check_same_queries", "compare"]
+__all__ = ["ALPHA", "Comparison", "Difference", "check_same_queries", "compare"]
+
+ALPHA = 0.05  # significance level
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One measure in both benches: a share or milliseconds; `p` of the paired test (None for a time), `worse` if it counts."""
+    """One measure in both benchmarks: a share, or milliseconds.
+
+    Attributes:
+        what: the prefix or plan.
+        measure: what was measured.
+        base: its value before.
+        new: its value now.
+        p: of the paired test; None for a time.
+        worse: whether it is significantly worse.
+    """
 
     what: str
     measure: str
@@ -24,23 +42,23 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All differences, and in `notes` what could not be compared and why."""
+    """All differences, and `notes` on what could not be compared."""
 
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
     @property
     def worse(self) -> list[Difference]:
-        """The differences that count."""
+        """The differences that are significantly worse."""
         return [d for d in self.differences if d.worse]
 
 
 def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
-    """Compare two benches.
+    """Compare two benchmarks.
 
-    A share is worse where fewer queries are right (or more neighbours missed) and a paired exact test says so at 5%, divided by the
-    number of tests (Bonferroni), so that a bench of forty measures does not cry wolf. A median time is worse where it is more than
-    1 + `tolerance` times the old one; times of another machine, or other threads, are not compared, and `notes` says so.
+    A share is worse where it fell and a paired exact test is significant at 5% divided by the
+    number of tests (Bonferroni). A median time is worse where it is more than 1 + `tolerance`
+    times the old one. Times on other machines or threads are not compared; `notes` says so.
 
     Raises:
         ConfigError: the tolerance is negative.
@@ -48,130 +66,90 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
     """
     if tolerance < 0:
         raise ConfigError(
-            f"A tolerance cannot be {tolerance}.", "0.5 lets a time be half as long again."
+            f"--tolerance is {tolerance}; it must be 0 or more.",
+            "0.5 allows a time to grow by half.",
         )
     check_same_queries(new, base)
+    notes = list(_changed_plans(new, base))
+    pairs, unpaired = [], defaultdict(list)
+    for measure in {**_measures(base), **_measures(new)}:
+        old, now = _measures(base).get(measure), _measures(new).get(measure)
+        what, name, _ = measure
+        if old is None or now is None:
+            only = "this benchmark" if old is None else "the base"
+            unpaired[f"{name} is only in {only}"].append(what)
+        elif len(unpack(old)) != len(unpack(now)):
+            unpaired[f"{name} has other queries in the base"].append(what)
+        else:
+            pairs.append((measure, unpack(old), unpack(now)))
+    notes += [f"{text}: {', '.join(of)}." for text, of in unpaired.items()]
+    differences = []
+    for (what, name, scale), before, after in pairs:
+        p = mcnemar_exact(after > before, after < before)  # of counts: the sign test
+        values = float(before.mean()) / scale, float(after.mean()) / scale
+        worse = values[1] < values[0] and p < ALPHA / len(pairs)
+        differences.append(Difference(what, name, *values, p, worse))
     a, b = base.about, new.about
-    every = _pairs(new, base)
-    pairs = [
-        (what, measure, old, now)
-        for what, measure, old, now in every
-        if old and now and _same_length(old, now)
-    ]
-    shares = [
-        _share(what, measure, old, now, len(pairs), b["settings"]["k"])
-        for what, measure, old, now in pairs
-    ]
-    notes = _missing(new, base) + _unpaired(every)
     if not same_machine(a["environment"], b["environment"]):
-        notes.append(
-            "Times are not compared: the base was measured on another machine "
-            f"({a['environment']['cpu']}, {a['environment']['cores']} cores, {a['environment']['os']})."
-        )
+        e = a["environment"]
+        machine = f"{e['cpu']}, {e['cores']} cores, {e['os']}"
+        notes.append(f"Times are not compared: the base is from another machine ({machine}).")
     elif a["settings"]["threads"] != b["settings"]["threads"]:
-        notes.append(
-            f"Times are not compared: the base was measured on {a['settings']['threads']} threads."
-        )
+        count = a["settings"]["threads"]
+        notes.append(f"Times are not compared: the base was measured with {count} threads.")
     else:
-        shares += _times(new, base, tolerance)
-    return Comparison(tuple(shares), tuple(notes))
+        differences += _times(new, base, tolerance)
+    return Comparison(tuple(differences), tuple(notes))
 
 
 def check_same_queries(new: Run, base: Run) -> None:
-    """Raise DataError where the outcomes of two benches, which may have just begun, cannot be paired: other queries or neighbours."""
+    """Raise DataError where outcomes cannot be paired: other queries or numbers of neighbours."""
     a, b = base.about, new.about
     if a["queries"]["fingerprint"] != b["queries"]["fingerprint"]:
         raise DataError(
-            f"The base {base.name} was measured with other queries, so outcomes cannot be paired.",
-            "Measure both with the same pictures and labels: --queries SRC, the same --sample and seed.",
+            f"The base {base.name} was measured with other queries; outcomes cannot be paired.",
+            "Use the same pictures and labels for both: --queries SRC, and the same --sample.",
         )
     for name in ("k", "neighbours"):
-        if a["settings"][name] != b["settings"][name]:
-            raise DataError(
-                f"The base was measured with {name} = {a['settings'][name]}, this one with {b['settings'][name]}.",
-                "Use one of them.",
-            )
+        old, now = a["settings"][name], b["settings"][name]
+        if old != now:
+            raise DataError(f"The base was measured with {name} = {old}, this one with {now}.")
 
 
-def _pairs(new: Run, base: Run) -> list[tuple[str, str, str | None, str | None]]:
-    """(what, measure, outcomes in the base, outcomes now) of all that can be measured, packed; None where a bench has none."""
-    pairs = []
-    neighbours, k = new.about["settings"]["neighbours"], new.about["settings"]["k"]
-    for d in sorted({*dims_of(new), *dims_of(base)}):
-        measures = (
-            ("prefix", "linear", "linear head"),
-            ("prefix", "vote", f"{neighbours}-NN"),
-            ("instance", "right", "instance recall@1"),
-        )
-        for kind, key, measure in measures:
-            pairs.append(
-                (f"{d} dims", measure, _get(base, kind, key, dims=d), _get(new, kind, key, dims=d))
-            )
+Measure = tuple[str, str, int]  # prefix or plan, name of the measure, largest value of a query
+
+
+def _measures(run: Run) -> dict[Measure, str]:
+    """The packed outcomes of everything that a benchmark measured by query; None: no labels."""
+    s = run.about["settings"]
+    found: dict[Measure, str | None] = {}
+    for r in sorted(run.of("prefix"), key=lambda r: int(r["dims"])):
+        what = f"{r['dims']} dims"
+        found[what, "linear head", 1] = r["linear"]
+        found[what, f"{s['neighbours']}-NN", 1] = r["vote"]
+    for r in sorted(run.of("instance"), key=lambda r: int(r["dims"])):
+        found[f"{r['dims']} dims", "instance recall@1", 1] = r["right"]
+    for r in run.of("plan"):
+        found[r["name"], "1-NN", 1] = r["nearest"]
+        found[r["name"], f"recall@{s['k']}", s["k"]] = r["found"]
+    return {measure: packed for measure, packed in found.items() if packed is not None}
+
+
+def _times(new: Run, base: Run, tolerance: float) -> Iterator[Difference]:
     for plan in new.of("plan"):
-        for key, measure in (("nearest", "1-NN"), ("found", f"recall@{k}")):
-            pairs.append(
-                (plan["name"], measure, _get(base, "plan", key, name=plan["name"]), plan[key])
-            )
-    return pairs
+        name = plan["name"]
+        rounds = [[r["ms"] for r in run.of("latency", plan=name)] for run in (base, new)]
+        if all(rounds):
+            old, now = (float(np.median(np.median(ms, axis=0))) for ms in rounds)
+            yield Difference(name, "p50 ms", old, now, None, now > (1 + tolerance) * old)
 
 
-def _get(run: Run, kind: str, key: str, **where: object) -> str | None:
-    record: Record | None = run.one(kind, **where)
-    return None if record is None else record[key]
-
-
-def _same_length(a: str, b: str) -> bool:
-    return len(unpack(a)) == len(unpack(b))
-
-
-def _share(what: str, measure: str, old: str, now: str, tests: int, k: int) -> Difference:
-    before, after = unpack(old).astype(int), unpack(now).astype(int)
-    p = mcnemar_exact(
-        after > before, after < before
-    )  # for counts: the sign test, which queries found more and which fewer
-    values = [recall_of(x, k) if measure.startswith("recall@") else share_of(x) for x in (old, now)]
-    first, second = (v.value if v else 0.0 for v in values)
-    return Difference(what, measure, first, second, p, second < first and p < ALPHA / tests)
-
-
-def _times(new: Run, base: Run, tolerance: float) -> list[Difference]:
-    found = []
-    for plan in new.of("plan"):
-        before, after = times_of(base, plan["name"]), times_of(new, plan["name"])
-        if before and after:
-            found.append(
-                Difference(
-                    plan["name"],
-                    "p50 ms",
-                    before.p50,
-                    after.p50,
-                    None,
-                    after.p50 > (1 + tolerance) * before.p50,
-                )
-            )
-    return found
-
-
-def _unpaired(every: list[tuple[str, str, str | None, str | None]]) -> list[str]:
-    """Which measures only one bench has, or both of other queries: a line for each measure."""
-    notes: dict[str, list[str]] = {}
-    for what, measure, old, now in every:
-        if (old is None) != (now is None):
-            notes.setdefault(
-                f"{measure} is in {'this bench' if old is None else 'the base'} alone", []
-            ).append(what)
-        elif old and now and not _same_length(old, now):
-            notes.setdefault(f"{measure} is of other queries than in the base", []).append(what)
-    return [f"{said}: {', '.join(of)}." for said, of in notes.items()]
-
-
-def _missing(new: Run, base: Run) -> list[str]:
-    """What the base has and the new bench has not."""
+def _changed_plans(new: Run, base: Run) -> Iterator[str]:
+    """Plans of the base that are gone, or have other stages."""
     now = {p["name"]: p["plan"] for p in new.of("plan")}
-    notes = [f"{p['name']} is in the base alone." for p in base.of("plan") if p["name"] not in now]
-    notes += [
-        f"{p['name']} was {p['plan']} in the base, and is {now[p['name']]}."
-        for p in base.of("plan")
-        if now.get(p["name"], p["plan"]) != p["plan"]
-    ]
-    return notes
+    for p in base.of("plan"):
+        name, plan = p["name"], now.get(p["name"])
+        if plan is None:
+            yield f"{name} is only in the base."
+        elif plan != p["plan"]:
+            yield f"{name} was {p['plan']} in the base, and is {plan}."

@@ -1,194 +1,131 @@
-"""Who takes part in a bench: exact search, every single prefix, adaptive and funnel retrieval, the tuned plan; and what each computes."""
+"""The ways to search that a benchmark compares, and what each computes and keeps in memory."""
 
-import math
-import re
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
-from mrl_search.engines.effort import SHARE
-from mrl_search.measure.records import BRUTE, EXACT
-from mrl_search.search import exact, exact_pruned, search, search_adaptive, widened, without_copies
-from mrl_search.search.plan import Plan, Stage
-from mrl_search.search.results import BatchHits
-from mrl_search.search.tune import default_plan, ram_of
-from mrl_search.store.manifest import SUFFIX
+from mrl_search.engines.scan import scan
+from mrl_search.measure.queries import QuerySet
+from mrl_search.search import BatchHits, Corpus, Plan, Stage, default_plan, search, search_others
+from mrl_search.store.manifest import CODES, SUFFIX
+from mrl_search.vectors import prefix
 
 __all__ = [
-    "Contestant",
-    "How",
-    "contestants",
-    "memory",
-    "multiply_adds",
-    "prefix_name",
-    "stored_bytes",
-]
+    "BRUTE", "EXACT", "Contestant", "answers", "contestants", "memory", "multiply_adds",
+]  # fmt: skip
 
-PRUNED = "pruned"
-SHORTLIST, EARLIEST = 200, 16  # an early stop begins at so many dims
-ADAPTIVE = (8, 16, 64)
-FUNNEL = (
-    (8, 200),
-    (16, 100),
-    (32, 50),
-    (64, 25),
-    (128, 10),
-)  # the MRL paper's, section 4.3.1: what each stage leaves for the next
-COMPARING_ALL = re.compile(
-    r"(RR\d+,)?(Flat|Scan|SQ\w+|PQ\w+)"
-)  # factory strings of indexes that compare with every vector
-CLUSTERED = re.compile(r"(?:RR\d+,)?IVF(\d+)(?:_HNSW\d+)?,.*")
-
-
-class How(StrEnum):
-    """What a contestant runs: its `plan`; `brute` force, a comparison with every stored vector without FAISS; the `pruned` exact search,
-    which reads as little as it can; or its plan with an `early` stop where the answers no longer change.
-    """
-
-    PLAN = "plan"
-    BRUTE = "brute"
-    PRUNED = "pruned"
-    EARLY = "early"
+BRUTE, EXACT = "brute force", "exact"
+SHORTLIST = 200
+ADAPTIVE = (8, 16, 64)  # dims that a shortlist is made with
+FUNNEL = ((8, 200), (16, 100), (32, 50), (64, 25), (128, 10))  # arXiv 2205.13147, section 4.3.1
+CHUNK = 2048  # queries between two reports of progress
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way to search, by name; `plan` is None for those that need none."""
+    """One way to search: a plan, or brute force where `plan` is None.
+
+    `exact` says whether it finds the true neighbours at full length.
+    """
 
     name: str
     plan: Plan | None
-    how: How = How.PLAN
+    exact: bool = False
 
     def __str__(self) -> str:
-        return (
-            str(self.plan)
-            if self.plan
-            else "every stored vector"
-            if self.how is How.BRUTE
-            else "what may still be an answer"
-        )
+        return str(self.plan or "every stored vector")
 
     @property
     def single(self) -> int | None:
-        """The prefix that is searched alone; None for all others."""
+        """The only prefix it reads; None for other ways."""
         return self.plan.dims[0] if self.plan and len(self.plan.stages) == 1 else None
 
-    def search(self, index: Index, queries: NDArray[np.floating], k: int) -> BatchHits:
-        """The best answers to `queries` (n, dim): as many as the plan keeps, or `k`."""
-        if self.plan is None:
-            return (
-                exact(index, queries, k)
-                if self.how is How.BRUTE
-                else exact_pruned(index, queries, k)
-            )
-        return (
-            search_adaptive(index, queries, self.plan, k)
-            if self.how is How.EARLY
-            else search(index, queries, self.plan)
-        )
-
-    def others(
-        self, index: Index, queries: NDArray[np.float32], hashes: NDArray[np.object_], k: int
-    ) -> BatchHits:
-        """The same, but each query's own picture is left out of its answer (see `search_others`)."""
-
-        def find(some: NDArray[np.floating], extra: int) -> BatchHits:
-            return replace(self, plan=self.plan and widened(self.plan, extra)).search(
-                index, some, k + extra
-            )
-
-        return without_copies(index, queries, hashes, k, find)
+    def search(self, corpus: Corpus, queries: NDArray[np.floating], k: int) -> BatchHits:
+        """The best `k` hits of `queries` (n, dim)."""
+        if self.plan:
+            return search(corpus, queries, self.plan, k)
+        scores, ids = scan(corpus.vectors, prefix(queries, corpus.dim), k)
+        return BatchHits(ids, scores, corpus.items)
 
 
-def prefix_name(index: Index, dims: int) -> str:
-    """The name of the contestant that searches one prefix: `64 dims`, or `exact` at full length where its index compares with all."""
-    whole = dims == index.dim and index.manifest.factory[str(dims)] in ("Flat", "Scan")
-    return EXACT if whole else f"{dims} dims"
+def answers(
+    corpus: Corpus,
+    queries: QuerySet,
+    contestant: Contestant,
+    k: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BatchHits:
+    """The best `k` hits of every query, without the query's own content: (n, k).
 
-
-def contestants(index: Index, k: int) -> list[Contestant]:
-    """All that an index can be searched with, for `k` answers; exact search is always among them, and comes first.
-
-    Plans that begin at a prefix which the index does not have are left out, and stages at dims that its vectors do not have.
+    The only place where a benchmark searches, apart from its clock.
     """
-    result = [Contestant(BRUTE, None, How.BRUTE)]
-    bounded = (
-        SUFFIX in index.manifest.files
-    )  # without it nothing is known of what a prefix leaves out
-    if bounded and not (
-        index.dim in index.dims and index.scans(index.dim)
-    ):  # there it is the search at full length
-        result.append(Contestant(PRUNED, None, How.PRUNED))
-    result += [Contestant(prefix_name(index, d), Plan.single(d, k)) for d in reversed(index.dims)]
-    result += [
-        Contestant(f"adaptive {d}→{index.dim}", Plan.adaptive(d, SHORTLIST, index.dim, k))
-        for d in ADAPTIVE
-        if d in index.dims and d < index.dim
-    ]
-    funnel = [Stage(d, max(keep, k)) for d, keep in FUNNEL if d < index.dim]
-    if len(funnel) > 1 and funnel[0].dims in index.dims:
-        result.append(Contestant("funnel", Plan((*funnel, Stage(index.dim, k)))))
-    steps = [d for d in index.dims if d >= EARLIEST]
-    if bounded and len(steps) > 1:
-        result.append(
-            Contestant("early stop", Plan.ladder(steps, max(SHORTLIST, 20 * k), k), How.EARLY)
-        )
-    for use in sorted(index.manifest.plans):
-        plan = default_plan(index, k, use)
-        if plan != Plan.single(
-            index.dim, k
-        ):  # what stands for a plan that was tuned for fewer answers
-            result.append(Contestant(f"tuned for {use}", plan))
-    return result
+
+    def find(rows: NDArray[np.float32], plan: Plan, wider: int) -> BatchHits:
+        return Contestant("", contestant.plan and plan).search(corpus, rows, wider)
+
+    parts, plan = [], contestant.plan or Plan.EXACT
+    for start in range(0, len(queries), CHUNK):
+        rows = slice(start, start + CHUNK)
+        hashes = queries.hashes[rows]
+        parts.append(search_others(corpus, queries.vectors[rows], hashes, plan, k, find))
+        progress(min(start + CHUNK, len(queries)), len(queries))
+    ids, scores = (np.concatenate([getattr(p, part) for p in parts]) for part in ("ids", "scores"))
+    return BatchHits(ids, scores, corpus.items)
 
 
-def multiply_adds(index: Index, contestant: Contestant) -> float | None:
-    """Multiply-adds of one query: dims x vectors compared, summed over the stages; None where that depends on the query, or on FAISS.
+def contestants(corpus: Corpus, k: int) -> list[Contestant]:
+    """All ways to search a corpus for `k` hits; exact ones come first.
 
-    As MFLOPs are counted in the MRL paper (arXiv 2205.13147, section 4.3 and appendix), a multiply-add is one operation: exact search
-    costs d·N, a re-rank of K candidates d·K. A first stage with n clusters, of which p are visited, costs d·(n + N·p/n).
+    Plans that begin at a prefix without an index are left out.
     """
-    if contestant.how is How.BRUTE:
-        return float(index.dim * len(index))
-    if contestant.plan is None or contestant.how is How.EARLY:
-        return None
-    if contestant.plan.dims == (index.dim,) and index.scans(
-        index.dim
-    ):  # which reads as little as it can
+    full = corpus.dim
+    found = [Contestant(BRUTE, None, exact=True), Contestant(EXACT, Plan.EXACT, exact=True)]
+    for d in reversed(corpus.dims):
+        exact = d == full and corpus.prefix_index(d).exact
+        found.append(Contestant(f"{d} dims", Plan.single(d), exact))
+    for d in ADAPTIVE:
+        if d in corpus.dims and d < full:
+            plan = Plan.rerank(d, SHORTLIST, full).at_least(k)
+            found.append(Contestant(f"adaptive {d}→{full}", plan))
+    funnel = [Stage(d, keep) for d, keep in FUNNEL if d < full]
+    if len(funnel) > 1 and funnel[0].dims in corpus.dims:
+        plan = Plan((*funnel, Stage(full))).at_least(k)
+        found.append(Contestant("funnel", plan))
+    for use in sorted(corpus.manifest.plans):
+        plan = default_plan(corpus, k, use)
+        if plan != Plan.EXACT:  # it was tuned for fewer hits
+            found.append(Contestant(f"tuned for {use}", plan))
+    return found
+
+
+def multiply_adds(corpus: Corpus, contestant: Contestant) -> float | None:
+    """Multiply-adds of one query: dims times vectors compared, added up over the stages.
+
+    As in the MRL paper (arXiv 2205.13147, section 4.3): exact search costs d·N, reranking K
+    candidates d·K. None where that depends on the query, or on FAISS.
+    """
+    if contestant.plan is None:
+        return float(corpus.dim * len(corpus))
+    if not contestant.plan.stages:
         return None
     first, *later = stages = contestant.plan.stages
-    begin = _compared(index.manifest.factory[str(first.dims)], len(index), first)
-    if begin is None:
+    compared = corpus.prefix_index(first.dims).cost(first.effort)
+    if compared is None:
         return None
-    kept = sum(
-        min(before.keep, len(index)) * stage.dims
+    kept = (
+        min(before.keep or 0, len(corpus)) * stage.dims
         for before, stage in zip(stages, later, strict=False)
     )
-    return float(begin * first.dims + kept)
+    return float(compared * first.dims + sum(kept))
 
 
-def _compared(factory: str, count: int, first: Stage) -> float | None:
-    if COMPARING_ALL.fullmatch(factory):
-        return count
-    if match := CLUSTERED.fullmatch(factory):
-        clusters = int(match[1])
-        visited = min(first.effort or max(1, clusters // SHARE), clusters)
-        return clusters + math.ceil(count * visited / clusters)
-    return None
-
-
-def memory(index: Index, plan: Plan | None) -> int:
-    """Bytes that a search should find in RAM: what its first stage reads; for those without a plan, all stored vectors.
-
-    Later stages read a few stored vectors of each query, which are memory-mapped.
-    """
-    return ram_of(index, plan.dims[0]) if plan else stored_bytes(index)
-
-
-def stored_bytes(index: Index) -> int:
-    """Bytes of the stored vectors, without the header of their file."""
-    vectors = index.embeddings.vectors
-    return int(vectors.shape[0] * vectors.shape[1] * vectors.dtype.itemsize)
+def memory(corpus: Corpus, contestant: Contestant) -> int:
+    """Bytes that the first stage reads: its index, the sieve, or all stored vectors."""
+    if contestant.plan and contestant.plan.stages:
+        return corpus.prefix_index(contestant.plan.dims[0]).ram_bytes
+    if contestant.plan and corpus.sieve is not None:
+        files = corpus.manifest.files
+        return sum(files[name].bytes for name in (SUFFIX, CODES) if name in files)
+    return corpus.vectors.nbytes

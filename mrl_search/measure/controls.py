@@ -1,49 +1,45 @@
-"""Controls: what Matryoshka training bought, beside other ways to make the same vectors as short.
+"""Controls: other ways to shorten the same vectors, next to their prefixes.
 
-`pca` keeps the first d principal axes of the corpus, which a prefix must compete with though it has seen the corpus; `random` keeps d
-of the numbers, drawn with a fixed seed, as if no prefix were special.
+`pca` keeps the first d principal axes of the corpus, which PCA must have seen; `random` keeps d
+random dims.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
 from mrl_search.measure.queries import QuerySet
-from mrl_search.search import copies_of, leave_out
-from mrl_search.search.results import BatchHits
-from mrl_search.store.rows import blocks
+from mrl_search.search import BatchHits, Corpus, leave_out
+from mrl_search.search.nearest import nearest_rows
 from mrl_search.store.transform import principal_axes
-from mrl_search.vectors import l2_normalize, prefix
+from mrl_search.vectors import blocks, prefix, sample
 
 __all__ = ["CONTROLS", "LARGEST", "Projection", "centred_axes", "control_answers", "projections"]
 
 CONTROLS = ("pca", "random")
-LARGEST = 250_000  # vectors; larger corpora have no controls, which would hold another copy of them in memory
-FITTED = 50_000  # rows that principal axes are computed from
+LARGEST = 250_000  # vectors; the projected copy of more would not fit in memory
+FITTED = 50_000  # rows that principal axes are fitted to
 
-Projection = tuple[
-    NDArray[np.float32], NDArray[np.float32]
-]  # centre (dim,) and axes (dim, up to dim), most important first
+Projection = tuple[NDArray[np.float32], NDArray[np.float32]]  # centre (dim,), axes (dim, dim)
 
 
-def projections(index: Index, seed: int) -> dict[str, Projection]:
-    """The controls by name: a vector x becomes (x - centre) @ axes, of which the first d numbers are kept."""
-    rows = np.arange(len(index))
-    if len(rows) > FITTED:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, FITTED, replace=False))
-    centre, axes = centred_axes(index.embeddings.prefix(index.dim, rows))
-    order = np.random.default_rng(seed).permutation(index.dim)
-    chosen = np.zeros((index.dim, index.dim), dtype=np.float32)
-    chosen[order, np.arange(index.dim)] = 1
-    return {"pca": (centre, axes), "random": (np.zeros(index.dim, dtype=np.float32), chosen)}
+def projections(corpus: Corpus, seed: int) -> dict[str, Projection]:
+    """The controls by name: x becomes (x - centre) @ axes, of which the first d dims are kept."""
+    rows = sample(len(corpus), FITTED, seed)
+    order = np.random.default_rng(seed).permutation(corpus.dim)
+    shuffled = np.ascontiguousarray(np.eye(corpus.dim, dtype=np.float32)[:, order])
+    return {
+        "pca": centred_axes(corpus.vectors.prefix(corpus.dim, rows)),
+        "random": (np.zeros(corpus.dim, dtype=np.float32), shuffled),
+    }
 
 
-def centred_axes(x: NDArray[np.float32]) -> Projection:
-    """Mean and principal axes of the rows of `x`, (n, dim), the largest variance first; the largest number of each axis is positive."""
+def centred_axes(x: NDArray[np.floating]) -> Projection:
+    """Mean (dim,) and principal axes (dim, dim) of the rows of `x`, an axis a column.
+
+    The axis with the largest variance comes first.
+    """
     centre = x.mean(axis=0, dtype=np.float64)
     moment = np.zeros((x.shape[1], x.shape[1]))
     for rows in blocks(*x.shape):
@@ -53,17 +49,17 @@ def centred_axes(x: NDArray[np.float32]) -> Projection:
 
 
 def control_answers(
-    index: Index, queries: QuerySet, projection: Projection, dims: tuple[int, ...], k: int
+    corpus: Corpus, queries: QuerySet, projection: Projection, dims: Sequence[int], k: int
 ) -> Iterator[tuple[int, BatchHits]]:
-    """The nearest (n, k) by the cosine of the first d projected numbers, for each d of `dims`; each query's own picture is left out."""
+    """For each of `dims`: the nearest (n, k) by that many projected dims, without the query."""
     centre, axes = projection
-    wide = min(len(index), k + int(copies_of(index, queries.hashes).max(initial=0)))
-    asked = (prefix(queries.vectors, index.dim) - centre) @ axes[:, : max(dims)]
-    corpus = np.empty((len(index), max(dims)), dtype=np.float32)
-    for rows in blocks(len(index), index.dim):
-        corpus[rows] = (index.embeddings.prefix(index.dim, rows) - centre) @ axes[:, : max(dims)]
+    wide = min(len(corpus), k + int(corpus.collection.copies(queries.hashes).max(initial=0)))
+    projected = (prefix(queries.vectors, corpus.dim) - centre) @ axes[:, : max(dims)]
+    rotated = np.empty((len(corpus), max(dims)), dtype=np.float32)
+    for rows in blocks(len(corpus), corpus.dim):
+        rotated[rows] = (corpus.vectors.prefix(corpus.dim, rows) - centre) @ axes[:, : max(dims)]
     for d in dims:
-        flat: Any = faiss.IndexFlatIP(d)
-        flat.add(l2_normalize(corpus[:, :d]))
-        scores, ids = flat.search(l2_normalize(asked[:, :d]), wide)
-        yield d, leave_out(BatchHits(ids, scores), index.embeddings.hashes, queries.hashes, k)
+        chunks = (rotated[rows, :d] for rows in blocks(len(corpus), 1024))
+        hits = nearest_rows(chunks, projected[:, :d], wide)
+        own = corpus.collection.hashes[hits.ids] == queries.hashes[:, None]
+        yield d, leave_out(hits, own, k)

@@ -1,4 +1,4 @@
-"""Changed copies of images, the queries of instance recall: can a search find the original of a picture that was altered?"""
+"""Changed copies of pictures, the queries of instance recall: does a search find the original?"""
 
 import io
 from dataclasses import dataclass
@@ -10,47 +10,40 @@ from PIL import Image
 
 from mrl_search.encoders.base import Encoder, Preprocessing
 from mrl_search.encoders.embed import embed_pictures
-from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.engines import Index
-from mrl_search.errors import BrokenImage, DataError, Skipped
+from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import ItemSource, Source, subset
-from mrl_search.measure.accuracy import Copies
+from mrl_search.index import Index
+from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.progress import Progress, silent
-from mrl_search.search.results import BatchHits
+from mrl_search.search import BatchHits, Corpus
 from mrl_search.search.tune import Goal, exact_others
+from mrl_search.store.rows import Ids
 
 __all__ = [
-    "HARD",
-    "PROTOCOLS",
-    "STANDARD",
-    "CopyProtocol",
-    "changed_copies",
-    "changed_copy",
-    "corpus_of",
-    "instance_goal",
-    "thumbnails",
-]
+    "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "changed_copies", "changed_copy", "corpus_of",
+    "instance_goal", "thumbnails",
+]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
-COPIED = 256  # pictures in memory at once
-KERNEL, SIGMA = 5, (0.1, 2.0)  # of the blur, in pixels: torchvision's usual deviations
+BATCH = 256  # pictures in memory at once
+KERNEL, SIGMA = 5, (0.1, 2.0)  # of the blur, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProtocol:
-    """How a copy is changed, in the order of what happens to it.
+    """How a copy is changed, in this order.
 
     Attributes:
-        area: share of the area that the crop keeps, from and to.
-        aspect: width over height of the crop, from and to.
+        rotate: rotation of at most this many degrees; uncovered corners are black. 0: none.
+        area: range of the share of the area that a crop keeps.
+        aspect: range of the crop's width over its height.
         flip: probability of a horizontal flip.
-        jitter: of the colours, as in torchvision.
-        rotate: before the crop, at most so many degrees either way; corners that open up are black.
-        blur: last but one, whether to blur by a Gaussian of 5x5 pixels with a deviation of 0.1 to 2.
-        quality: of a JPEG that the copy is saved as in the end; 0: it is not.
+        jitter: of brightness, contrast, saturation and hue, as in torchvision.
+        blur: whether to blur by a Gaussian of 5x5 pixels with a deviation of 0.1 to 2.
+        quality: quality of a JPEG that the copy is saved as; 0: it is not.
     """
 
     area: tuple[float, float]
@@ -64,7 +57,8 @@ class CopyProtocol:
 
 STANDARD = CopyProtocol(area=(0.5, 0.9), aspect=(0.8, 1.25), flip=0.5, jitter=(0.3, 0.3, 0.3, 0.02))
 HARD = CopyProtocol(
-    area=(0.25, 0.5), aspect=(0.75, 4 / 3), flip=0.5, jitter=(0.5, 0.5, 0.5, 0.05), rotate=20.0, blur=True, quality=30,
+    area=(0.25, 0.5), aspect=(0.75, 4 / 3), flip=0.5, jitter=(0.5, 0.5, 0.5, 0.05),
+    rotate=20.0, blur=True, quality=30,
 )  # fmt: skip
 PROTOCOLS = {"standard": STANDARD, "hard": HARD}
 
@@ -72,24 +66,19 @@ PROTOCOLS = {"standard": STANDARD, "hard": HARD}
 def changed_copy(
     image: Image.Image, side: int, seed: int, protocol: CopyProtocol = STANDARD
 ) -> NDArray[np.uint8]:
-    """A changed copy of `image`, squashed to (side, side, 3) uint8; the same seed gives the same copy."""
+    """A changed copy of `image`, squashed to (side, side, 3) uint8; it follows from the seed."""
     v2 = import_torchvision("torchvision.transforms.v2")
+    bilinear = v2.InterpolationMode.BILINEAR
+    changes = [v2.RandomRotation(protocol.rotate, bilinear)] if protocol.rotate else []
+    changes += [
+        v2.RandomResizedCrop(side, scale=protocol.area, ratio=protocol.aspect),
+        v2.RandomHorizontalFlip(protocol.flip),
+        v2.ColorJitter(*protocol.jitter),
+    ]
+    if protocol.blur:
+        changes.append(v2.GaussianBlur(KERNEL, SIGMA))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        turn = (
-            [v2.RandomRotation(protocol.rotate, v2.InterpolationMode.BILINEAR)]
-            if protocol.rotate
-            else []
-        )
-        crop = v2.RandomResizedCrop(side, scale=protocol.area, ratio=protocol.aspect)
-        blur = [v2.GaussianBlur(KERNEL, SIGMA)] if protocol.blur else []
-        changes = [
-            *turn,
-            crop,
-            v2.RandomHorizontalFlip(protocol.flip),
-            v2.ColorJitter(*protocol.jitter),
-            *blur,
-        ]
         copy: Image.Image = v2.Compose(changes)(image)
     if protocol.quality:
         file = io.BytesIO()
@@ -98,32 +87,24 @@ def changed_copy(
     return np.asarray(copy)
 
 
-def instance_goal(
-    index: Index, rows: NDArray[np.int64], k: int = 1, progress: Progress = silent
-) -> Goal:
-    """What `tune` works for where a changed copy of an image is to find its original first.
+def instance_goal(index: Index, rows: Ids, k: int = 1, progress: Progress = silent) -> Goal:
+    """The goal of `tune` that a changed copy of an item finds its original first.
 
-    The images of the items at `rows` are read and embedded for that.
+    The pictures of the items `rows` are read and embedded.
 
     Raises:
         IndexFolderError: an index of own vectors, or of another model than the one it names.
     """
-    index.check_takes_images()
-    encoder = load_encoder(index.manifest.model)
-    index.check_encoder(encoder.fingerprint)
-    items = subset(corpus_of(index), rows.tolist(), "sample")
-    copies, _ = changed_copies(items, encoder, set(items.paths), STANDARD, progress)
-    hashes = index.embeddings.hashes
+    corpus = index.corpus
+    items = subset(corpus_of(corpus), rows.tolist(), "sample")
+    copies, _ = changed_copies(items, index.encoder, set(items.paths), STANDARD, progress)
 
-    def first(asked: NDArray[np.int64], hits: BatchHits) -> NDArray[np.float64]:
-        ids = hits.ids[:, 0]
-        right: NDArray[np.float64] = np.asarray(
-            (hashes[ids] == copies.originals[asked]) & (ids >= 0), dtype=np.float64
-        )
-        return right
+    def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
+        found = finds_original(hits, corpus.collection.hashes, copies.originals[at])
+        return found.astype(np.float64)
 
-    queries, own = index.to_space(copies.rows), np.full(len(copies.rows), -1)
-    return Goal("instance", k, queries, own, exact_others(index, queries, own, k), first)
+    queries, own = corpus.to_space(copies.rows), np.full(len(copies.rows), -1)
+    return Goal("instance", k, queries, own, exact_others(corpus, queries, own, k), score)
 
 
 def changed_copies(
@@ -133,56 +114,52 @@ def changed_copies(
     protocol: CopyProtocol,
     progress: Progress = silent,
 ) -> tuple[Copies, NDArray[np.uint8]]:
-    """One changed copy of each image whose path is wanted, drawn from its full size, as rows of the encoder and as 8x8 thumbnails.
+    """One changed copy of each picture whose path is wanted, embedded and as 8x8 thumbnail.
 
-    An image that cannot be read is left out.
+    A copy is cropped from the picture at full size. Pictures that cannot be read are left out.
 
     Raises:
-        DataError: not one can be read.
+        DataError: none can be read.
     """
     rows, small, originals, broken = [], [], [], []
+    side = round(encoder.preprocessing.size / (encoder.preprocessing.crop or 1))
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
-    for start in range(0, len(todo), COPIED):
+    for start in range(0, len(todo), BATCH):
         pictures = []
-        for done, i in enumerate(todo[start : start + COPIED], start + 1):
+        for done, i in enumerate(todo[start : start + BATCH], start + 1):
             try:
                 data = source.read(i)
                 image, _ = decode(data)
             except BrokenImage as error:
-                broken.append(Skipped(source.paths[i], error.message))
+                broken.append(f"{source.paths[i]}: {error.message}")
             else:
                 originals.append(content_hash(data))
-                pictures.append(changed_copy(image, encoder.preprocessing.size, seed=i, protocol=protocol))
+                copy = Image.fromarray(changed_copy(image, side, seed=i, protocol=protocol))
+                small.append(square(copy, THUMBNAIL))
+                pictures.append(encoder.preprocessing.pixels(copy))
             progress("changed copies", done, len(todo))
         if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
-            small += [_thumbnail(p) for p in pictures]
     if not rows:
         raise DataError(
-            f"No image of {source.name} can be read to be copied; the first: {broken[0].path}: {broken[0].reason}.",
-            "Are they still where they were?",
+            f"No picture of {source.name} can be read; the first: {broken[0]}.",
+            "Check that the pictures are still where they were.",
         )
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
-def corpus_of(index: Index) -> ItemSource:
-    """The images of an index, by the paths it remembers."""
-    return ItemSource("corpus", list(index.embeddings.paths), list(index.embeddings.labels))
+def corpus_of(corpus: Corpus) -> ItemSource:
+    """The pictures of an index, by the paths in its items."""
+    return ItemSource("corpus", list(corpus.collection.paths), list(corpus.collection.labels))
 
 
-def thumbnails(index: Index, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
-    """8x8 thumbnails of the whole corpus, and the content hash of each; files that are gone are left out."""
-    items = corpus_of(index)
-    small, hashes = [], []
-    for done, picture in enumerate(read_pictures(items, Preprocessing(THUMBNAIL).decode), 1):
+def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
+    """8x8 thumbnails of the corpus and their content hashes, without pictures that are gone."""
+    tiny = Preprocessing(THUMBNAIL).decode
+    small, hashes = [np.empty((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)], []
+    for done, picture in enumerate(read_pictures(corpus_of(corpus), tiny), 1):
         if isinstance(picture, Picture):
-            small.append(picture.pixels)
+            small.append(picture.pixels[None])
             hashes.append(picture.hash)
-        progress("thumbnails", done, len(index))
-    return np.array(small, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3), np.array(
-        hashes, dtype=object
-    )
-
-
-def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return square(Image.fromarray(picture), THUMBNAIL)
+        progress("thumbnails", done, len(corpus))
+    return np.concatenate(small), np.array(hashes, dtype=object)

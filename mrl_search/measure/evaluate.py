@@ -1,23 +1,23 @@
-"""Accuracy of every prefix on a source of pictures."""
+"""Accuracy of every prefix on the pictures of a source."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.engines import Index
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
+from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import DataError, Skipped
 from mrl_search.images.sources import Source, open_source
-from mrl_search.index import build_index
+from mrl_search.index import Index
 from mrl_search.measure.accuracy import (
     PrefixAccuracy,
-    accuracy_per_prefix,
-    adaptive_accuracy,
+    copies_found,
+    prefix_outcomes,
     thumbnail_recall,
-)
+    trade_offs,
+)  # fmt: skip
 from mrl_search.measure.copies import CopyProtocol, changed_copies, thumbnails
+from mrl_search.measure.queries import QuerySet, temporary_index
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import TradeOff
 
@@ -26,10 +26,14 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracy of each prefix, and images that could not be read.
+    """What a model is worth on some pictures.
 
-    Instance recall@1 of 8x8 thumbnails is None where not asked for, or where pictures of the corpus are gone; `adaptive` is empty where not
-    asked for.
+    Attributes:
+        prefixes: accuracy of each prefix.
+        thumbnail_recall_at_1: instance recall@1 of comparing 8x8 thumbnails; None where it was not
+            asked for, or pictures of the corpus are gone.
+        skipped: pictures that could not be read.
+        adaptive: accuracy against dims of adaptive classification; empty without labels.
     """
 
     prefixes: list[PrefixAccuracy]
@@ -39,52 +43,70 @@ class Evaluation:
 
 
 def evaluate(
-    source: Source | str,
-    encoder: Encoder,
-    index: Index | None = None,
+    index: Index | None,
+    source: Source | str | Path,
+    encoder: Encoder | None = None,
     *,
     k: int = 20,
     instance: CopyProtocol | None = None,
-    adaptive: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Accuracy per prefix of searching the images of `source` in `index`, or in themselves, each left out of its own answer.
+    """Measure every prefix by searching the pictures of `source` in `index`.
 
-    With `instance`, changed copies of those images that are in the corpus are searched, too, and must find their original first. With
-    `adaptive`, what it gains and costs to read longer prefixes only where the vote is not sure.
+    A picture is left out of its own answer.
+
+    Args:
+        index: what is searched; None: the pictures themselves.
+        source: pictures with labels, as for `Index.build`.
+        encoder: the model; default: that of the index, or the bundled one.
+        k: neighbours that vote.
+        instance: also search with copies of the pictures, changed like this: is the original of
+            each found first?
+        progress: called with what is being done, how far, and of how much.
 
     Raises:
         IndexFolderError: the index was built with another model.
-        DataError: no labels and no `instance`, or no image of `source` is in the corpus.
+        DataError: no labels and no `instance`, or no picture of `source` is in the index.
     """
-    if isinstance(source, str):
-        source = open_source(source)
-    if index:
-        index.check_encoder(encoder.fingerprint)
-    with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
-        exact = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
-        spec = IndexSpec((encoder.dims[-1],) if index else encoder.dims, exact)
-        own = build_index(source, encoder, Path(folder) / "queries", spec, progress)
-        corpus = index or own
-        trades = adaptive_accuracy(corpus, own.embeddings, k) if adaptive else ()
-        if instance is None:
-            return Evaluation(
-                accuracy_per_prefix(corpus, own.embeddings, k), None, own.embeddings.skipped, trades
+    source = open_source(str(source)) if isinstance(source, str | Path) else source
+    if index is None:
+        encoder = encoder or load_encoder("bundled")
+        dims = encoder.dims
+    else:
+        encoder = encoder or index.encoder
+        index.corpus.check_encoder(encoder.fingerprint)
+        dims = encoder.dims[-1:]
+    with temporary_index(source, encoder, dims, progress) as own:
+        corpus = (index or own).corpus
+        queries = QuerySet.of_corpus(own.corpus)
+        if index is not None:
+            queries = QuerySet.of_collection(own.corpus.collection, source.name, corpus)
+        n = len(queries.labelled)
+        if not n and instance is None:
+            raise DataError(
+                f"The pictures of {source.name} have no labels.",
+                "Sort them into one folder a class, or add --instance.",
             )
-        known = set(corpus.embeddings.hashes)
-        wanted = [
-            path
-            for path, h in zip(own.embeddings.paths, own.embeddings.hashes, strict=True)
-            if h in known
-        ]
+        found = {d: prefix_outcomes(corpus, queries, d, k) for d in corpus.dims}
+        hits = [one.hits for one in found.values() if one.hits is not None]
+        trades = trade_offs(corpus.dims, [h.vote for h in hits], [h.confidence for h in hits])
+        skipped = own.corpus.collection.skipped
+        if instance is None:
+            prefixes = [PrefixAccuracy.of(d, n, one, None) for d, one in found.items()]
+            return Evaluation(prefixes, None, skipped, trades)
+        wanted = queries.paths_in(corpus)
         if not wanted:
             raise DataError(
-                f"No image of {source.name} is in {corpus.folder}, so no copy can find its original.",
-                "Evaluate images that are in the index.",
+                f"No picture of {source.name} is in {corpus.folder}: "
+                "no copy can find its original.",
+                "Evaluate pictures that are in the index.",
             )
-        copies, copied = changed_copies(source, encoder, set(wanted), instance, progress)
-        prefixes = accuracy_per_prefix(corpus, own.embeddings, k, copies)
-        small, hashes = thumbnails(corpus, progress)
-        whole = len(small) == len(corpus)
-        thumbnail = thumbnail_recall(small, hashes, copied, copies.originals) if whole else None
-        return Evaluation(prefixes, thumbnail, own.embeddings.skipped, trades)
+        copies, small = changed_copies(source, encoder, set(wanted), instance, progress)
+        prefixes = [
+            PrefixAccuracy.of(d, n, one, copies_found(corpus, copies, d))
+            for d, one in found.items()
+        ]
+        every, hashes = thumbnails(corpus, progress)
+        whole = len(every) == len(corpus)
+        recall = thumbnail_recall(every, hashes, small, copies.originals) if whole else None
+        return Evaluation(prefixes, recall, skipped, trades)

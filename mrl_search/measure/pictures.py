@@ -1,175 +1,168 @@
-"""What a reader should see for themselves: prefixes in two dimensions, ladders of hits, and pictures that their neighbours contradict.
+"""Records that show pictures: prefixes in two dimensions, hits of queries, likely mislabels.
 
-Sheets go into the records as WebP in base64, so that a report needs nothing but the records.
+A record holds captions, marks and thumbnails; a report lays them out.
 """
 
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
+from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.controls import centred_axes
-from mrl_search.measure.queries import QuerySet
-from mrl_search.report.sheet import Row, Tile, contact_sheet
-from mrl_search.search import search_others, vote
+from mrl_search.measure.queries import QuerySet, shuffled
+from mrl_search.search import vote
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
-from mrl_search.vectors import nearest
+from mrl_search.vectors import nearest, sample
 
 __all__ = [
-    "LADDERS",
-    "SCATTERED",
-    "ladder_record",
-    "mislabel_record",
-    "scatter_record",
-    "shown_dims",
-]
+    "LADDERS", "SCATTERED", "ladder_record", "mislabel_record", "scatter_record", "shown_dims",
+]  # fmt: skip
 
 SCATTERED = (8, 64, 512, 1024)
 LADDER = (8, 64, 1024)
-LADDERS, RUNGS = 3, 8  # queries, and hits of each at a prefix
+LADDERS, LADDER_HITS = 3, 8  # queries, and hits of each at a prefix
 POINTS = 1000
-NAMED = 6  # labels that get a colour of their own
-LISTED, SEEN = 200, 36  # likely mislabels in the record, and on the sheet
-THUMB = 112
+COMMON = 6  # labels with a colour of their own
+LISTED, SHOWN = 200, 36  # likely mislabels in the record, and on the sheet
+THUMBNAIL = 112  # pixels
 
 
-def shown_dims(index: Index, wanted: Sequence[int]) -> list[int]:
-    """What the index has nearest to the prefixes that are wanted, ascending; never longer than its vectors."""
-    return sorted({nearest(index.dims, min(d, index.dim)) for d in wanted})
+def shown_dims(corpus: Corpus, wanted: Sequence[int]) -> list[int]:
+    """The prefixes of the index nearest to those that are wanted, ascending."""
+    return sorted({nearest(corpus.dims, min(d, corpus.dim)) for d in wanted})
 
 
-def scatter_record(index: Index, dims: int, seed: int) -> dict[str, object]:
-    """The prefixes of a sample of the corpus along their two principal axes, with the share of the variance that each axis has."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(index))[:POINTS])
-    x = index.embeddings.prefix(dims, rows)
+def scatter_record(corpus: Corpus, dims: int, seed: int) -> dict[str, Any]:
+    """A prefix of a sample of the corpus on its two principal axes, with their variance."""
+    rows = sample(len(corpus), POINTS, seed)
+    x = corpus.vectors.prefix(dims, rows)
     centre, axes = centred_axes(x)
-    flat = np.zeros((len(x), 2), dtype=np.float32)
-    flat[:, : min(dims, 2)] = (x - centre) @ axes[:, :2]
-    total = float(((x - centre) ** 2).sum())
-    labels = index.embeddings.labels
-    common = [
-        name
-        for name, _ in Counter(label for label in labels if label is not None).most_common(NAMED)
-    ]
-    names = [*common, "other", ""]  # the last one: no label
-    of = [
-        names.index(label) if label in common else -1 if label is None else -2
-        for label in labels[rows]
-    ]
+    points = np.zeros((len(x), 2), dtype=np.float32)
+    points[:, : min(dims, 2)] = (x - centre) @ axes[:, :2]
+    total = float(((x - centre) ** 2).sum()) or 1.0
+    labels = corpus.collection.labels
+    counts = Counter(label for label in labels if label is not None)
+    common = [name for name, _ in counts.most_common(COMMON)]
+    names = [*common, "other", ""]  # the last: no label
+    place = {name: i for i, name in enumerate(common)} | {None: len(common) + 1}
     return {
-        "dims": dims, "x": flat[:, 0].round(3).tolist(), "y": flat[:, 1].round(3).tolist(),
-        "labels": [i % len(names) for i in of], "names": names,
-        "variance": [float((flat[:, i] ** 2).sum() / total) if total else 0.0 for i in (0, 1)],
-    }  # fmt: skip
-
-
-def ladder_record(index: Index, queries: QuerySet, number: int, seed: int) -> dict[str, object]:
-    """The `number`-th query of a fixed-seed draw, and its hits at a few dims, at some more, and at all, as a sheet.
-
-    Where the pictures are gone, or there never were any, `sheet` is None and `why` says so.
-    """
-    at = int(np.random.default_rng(seed).permutation(len(queries))[number % len(queries)])
-    path, label = queries.embeddings.paths[queries.rows[at]], queries.labels[at]
-    title = "" if path is None else Path(path).name
-    if why := _unseen(path):
-        return {"number": number, "title": title, "sheet": None, "why": why}
-    rows = []
-    for d in shown_dims(index, LADDER):
-        hits = search_others(
-            index, queries.vectors[at : at + 1], queries.hashes[at : at + 1], Plan.single(d, RUNGS)
-        )[0]
-        found = [(h, index.embeddings.labels[h.id]) for h in hits if h.id >= 0]
-        marks = [
-            "" if label is None or own is None else "right" if own == label else "wrong"
-            for _, own in found
-        ]
-        tiles = [
-            Tile(index.embeddings.paths[h.id] or "", f"{h.rank}  {h.score:.2f}  {own or ''}", mark)
-            for (h, own), mark in zip(found, marks, strict=True)
-        ]
-        rows.append(Row(f"{d} dims", [Tile(path, f"query  {label or ''}", "query"), *tiles]))
-    return {"number": number, "title": title, "sheet": _sheet(rows), "why": ""}
-
-
-def mislabel_record(
-    index: Index, queries: QuerySet, wrong: NDArray[np.int64], neighbours: int
-) -> dict[str, object]:
-    """The queries at the positions `wrong`, whose neighbours vote against their label at every prefix, most clearly contradicted first.
-
-    Where no neighbour has a label, at any prefix, nobody contradicts.
-
-    `against` is the share of the votes that other labels get, as the mean over all prefixes; `says` is the winner at full length.
-    """
-    said = [
-        vote(_others(index, queries, wrong, Plan.single(d, neighbours)), index.embeddings.labels)
-        for d in index.dims
-        if len(wrong)
-    ]
-    heard = np.array(
-        [all(ballots[i].label is not None for ballots in said) for i in range(len(wrong))],
-        dtype=bool,
-    )
-    wrong, said = wrong[heard], [[ballots[i] for i in np.flatnonzero(heard)] for ballots in said]
-    if not len(wrong):
-        return {"count": 0, "shown": [], "sheet": None}
-    own, paths = queries.labels[wrong], queries.embeddings.paths[queries.rows[wrong]]
-    against = np.mean(
-        [
-            [1 - b.shares.get(label, 0.0) for b, label in zip(ballots, own, strict=True)]
-            for ballots in said
-        ],
-        axis=0,
-    )
-    order = np.lexsort((queries.rows[wrong], -against))[:LISTED]
-    shown = [
-        {
-            "id": int(queries.rows[wrong[i]]),
-            "path": paths[i],
-            "label": own[i],
-            "says": said[-1][i].label,
-            "against": round(float(against[i]), 4),
-        }
-        for i in order
-    ]
-    seen = [item for item in shown if not _unseen(item["path"])][:SEEN]
-    tiles = [
-        Tile(str(item["path"]), f"is {item['label']}, they say {item['says']}", "wrong")
-        for item in seen
-    ]
-    title = "contradicted by their neighbours at every prefix"
-    return {
-        "count": len(wrong),
-        "shown": shown,
-        "sheet": _sheet([Row(title, tiles)]) if tiles else None,
+        "dims": dims,
+        "x": points[:, 0].round(3).tolist(),
+        "y": points[:, 1].round(3).tolist(),
+        "labels": [place.get(label, len(common)) for label in labels[rows]],
+        "names": names,
+        "variance": [float((points[:, i] ** 2).sum() / total) for i in (0, 1)],
     }
 
 
-def _others(index: Index, queries: QuerySet, at: NDArray[np.int64], plan: Plan) -> BatchHits:
-    return search_others(index, queries.vectors[at], queries.hashes[at], plan)
+def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> dict[str, Any]:
+    """The `number`-th of some random queries, with its hits at a few prefixes.
+
+    Where its picture cannot be read, there are no rows, and `why` says so.
+    """
+    at = shuffled(len(queries), len(queries), seed)[number % len(queries)]
+    path, label = queries.paths[at], queries.labels[at]
+    thumbnails: dict[str, str] = {}
+    record: dict[str, Any] = {
+        "number": number,
+        "title": Path(path).name if path else "",
+        "rows": [],
+        "thumbnails": thumbnails,
+        "why": _add_thumbnail(path, thumbnails),
+    }
+    for d in [] if record["why"] else shown_dims(corpus, LADDER):
+        (hits,) = _hits(corpus, queries, np.array([at]), d, LADDER_HITS)
+        tiles = [{"path": path, "caption": f"query  {label or ''}", "mark": "query"}]
+        for h in hits:
+            mark = "" if label is None or h.label is None else _mark(h.label == label)
+            caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
+            tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
+            _add_thumbnail(h.path, thumbnails)
+        record["rows"].append({"title": f"{d} dims", "tiles": tiles})
+    return record
 
 
-def _unseen(path: str | None) -> str:
-    """Why the picture of a path cannot be shown; empty where it can."""
+def mislabel_record(
+    corpus: Corpus, queries: QuerySet, wrong: NDArray[np.int64], voters: int
+) -> dict[str, Any]:
+    """The queries at positions `wrong`, whose neighbours vote against their label everywhere.
+
+    Those whose neighbours have no label, at any prefix, are left out. `against` is the mean share
+    of the votes for other labels over all prefixes, largest first; `says` wins at full length.
+    """
+    labels = corpus.collection.labels
+    ballots = [
+        vote(_hits(corpus, queries, wrong, d, voters), labels) if len(wrong) else []
+        for d in corpus.dims
+    ]
+    found = []
+    for at, votes in zip(wrong.tolist(), zip(*ballots, strict=True), strict=True):
+        own = queries.labels[at]
+        if all(v.label is not None for v in votes):
+            against = float(np.mean([1 - v.shares.get(own, 0.0) for v in votes]))
+            found.append({
+                "id": int(queries.rows[at]), "path": queries.paths[at], "label": own,
+                "says": votes[-1].label, "against": round(against, 4),
+            })  # fmt: skip
+    found.sort(key=lambda item: (-item["against"], item["id"]))
+    shown, thumbnails = found[:LISTED], dict[str, str]()
+    tiles = [
+        {
+            "path": item["path"],
+            "caption": f"is {item['label']}, they say {item['says']}",
+            "mark": "wrong",
+        }
+        for item in _readable(shown, thumbnails)
+    ]
+    title = "contradicted by their neighbours at every prefix"
+    return {
+        "count": len(found),
+        "shown": shown,
+        "rows": [{"title": title, "tiles": tiles}] if tiles else [],
+        "thumbnails": thumbnails,
+    }
+
+
+def _mark(right: bool) -> str:
+    return "right" if right else "wrong"
+
+
+def _readable(items: Iterable[dict[str, Any]], thumbnails: dict[str, str]) -> list[dict[str, Any]]:
+    """The first few items whose pictures can be read."""
+    found: list[dict[str, Any]] = []
+    for item in items:
+        if len(found) < SHOWN and not _add_thumbnail(item["path"], thumbnails):
+            found.append(item)
+    return found
+
+
+def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k: int) -> BatchHits:
+    """Hits of the queries at some positions by one prefix, without their own content."""
+    some = QuerySet(queries.collection, queries.rows[at], "", queries.own, queries.corpus)
+    return answers(corpus, some, Contestant(f"{dims} dims", Plan.single(dims)), k)
+
+
+def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:
+    """Add the picture at `path` as WebP in base64; returns why it cannot be read, or nothing."""
     if not path:
         return "the index does not say where its pictures are"
     try:
-        decode(read_path(path), THUMB)
+        picture, _ = decode(read_path(path), THUMBNAIL)
     except (MrlSearchError, OSError, ValueError) as error:
         return error.message if isinstance(error, MrlSearchError) else "it cannot be read"
-    return ""
-
-
-def _sheet(rows: Sequence[Row]) -> str:
-    """A contact sheet as WebP in base64."""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
-    contact_sheet(rows, thumb=THUMB).save(buffer, "WEBP", quality=82)
-    return base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, "WEBP", quality=82)
+    thumbnails[path] = base64.b64encode(buffer.getvalue()).decode()
+    return ""

@@ -1,104 +1,125 @@
-"""What a bench searches with: embedded pictures, a fixed-seed sample of them where there are many."""
+"""What a benchmark searches with: embedded pictures, or a seeded sample of them."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.engines import Index
-from mrl_search.errors import DataError
-from mrl_search.store.rows import EmbeddingSet
+from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import FLAT_UP_TO, SCAN
+from mrl_search.images.sources import Source
+from mrl_search.index import Index
+from mrl_search.progress import Progress
+from mrl_search.search.corpus import Corpus
+from mrl_search.store.collection import Collection
+from mrl_search.vectors import sample
 
-__all__ = ["QuerySet"]
+if TYPE_CHECKING:
+    from mrl_search.encoders.base import Encoder
 
-FEWEST = 10
+__all__ = ["QuerySet", "shuffled", "temporary_index"]
 
 
 @dataclass(frozen=True, eq=False)
 class QuerySet:
-    """Some rows of an `EmbeddingSet` to search with.
+    """Some rows of a collection as queries.
 
     Attributes:
-        embeddings: where they are from.
+        collection: where they are from.
         rows: (n,) int64, ascending.
         source: what a report calls them.
-        own: whether they are items of the corpus that is searched.
-        index: what is searched, where the rows must be brought into its space; None where they are in it already.
+        own: whether they are items of the searched corpus.
+        corpus: what is searched, where the rows are raw; None where they are in its space.
     """
 
-    embeddings: EmbeddingSet
+    collection: Collection
     rows: NDArray[np.int64]
     source: str
-    own: bool
-    index: Index | None = None
+    own: bool = False
+    corpus: Corpus | None = None
 
     @classmethod
-    def of_index(cls, index: Index, sample: int, seed: int) -> "QuerySet":
-        """Items of the index itself, each to be left out of its own answer.
-
-        Raises:
-            DataError: there are too few of them.
-        """
-        return cls.of_set(index.embeddings, sample, seed, "items of the index", own=True)
+    def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
+        """At most `size` items of the corpus itself; none is among its own hits."""
+        rows = sample(len(corpus), size or len(corpus), seed)
+        return cls(corpus.collection, rows, "items of the index", own=True)
 
     @classmethod
-    def of_set(
+    def of_collection(
         cls,
-        embeddings: EmbeddingSet,
-        sample: int,
-        seed: int,
+        collection: Collection,
         source: str,
-        *,
-        own: bool = False,
-        index: Index | None = None,
+        corpus: Corpus,
+        size: int | None = None,
+        seed: int = 0,
     ) -> "QuerySet":
-        """At most `sample` of the rows of `embeddings`, drawn by `seed`; see the attributes for the rest.
-
-        Raises:
-            DataError: there are too few of them.
-        """
-        if len(embeddings) < FEWEST or sample < FEWEST:
-            raise DataError(
-                f"{min(len(embeddings), sample)} queries are too few: nothing would follow from them.",
-                f"Measure with {FEWEST} pictures or more; hundreds make intervals short.",
-            )
-        rows = np.arange(len(embeddings))
-        if sample < len(rows):
-            rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
-        return cls(embeddings, rows, source, own, index)
+        """At most `size` rows of another collection, as queries of `index`."""
+        rows = sample(len(collection), size or len(collection), seed)
+        return cls(collection, rows, source, corpus=corpus)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """(n, dim) float32, in the space of the index."""
-        rows = np.asarray(self.embeddings.vectors[self.rows], dtype=np.float32)
-        return rows if self.index is None else self.index.to_space(rows)
+        """(n, dim) float32, in the space of the corpus."""
+        rows = self.collection.vectors.rows(self.rows).astype(np.float32)
+        return rows if self.corpus is None else self.corpus.to_space(rows)
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:
         """(n,) str or None."""
-        return self.embeddings.labels[self.rows]
+        return self.collection.labels[self.rows]
 
     @cached_property
     def hashes(self) -> NDArray[np.object_]:
-        """(n,) str, of the content."""
-        return self.embeddings.hashes[self.rows]
+        """(n,) content hashes."""
+        return self.collection.hashes[self.rows]
+
+    @cached_property
+    def paths(self) -> NDArray[np.object_]:
+        """(n,) str or None."""
+        return self.collection.paths[self.rows]
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
-        """Positions of the queries that have a label, of which accuracy can be told."""
-        return np.flatnonzero([label is not None for label in self.labels])
+        """Positions of the queries with a label."""
+        return np.flatnonzero(self.collection.labelled[self.rows])
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the contents and labels of all queries, in order: outcomes of two benches with the same one can be paired."""
+        """Hash of contents and labels; outcomes of two benchmarks can be paired if it is equal."""
         text = "\n".join(f"{h}\t{label}" for h, label in zip(self.hashes, self.labels, strict=True))
         return xxhash.xxh3_64_hexdigest(text.encode())
 
-    def timed(self, count: int, seed: int) -> NDArray[np.float32]:
-        """At most `count` of the vectors, drawn by `seed`, in random order: what single queries are timed with."""
-        return self.vectors[np.random.default_rng(seed).permutation(len(self))[:count]]
+    def paths_in(self, corpus: Corpus) -> list[str]:
+        """Paths of the queries whose content is in `index`."""
+        known = set(corpus.collection.hashes)
+        return [
+            str(path)
+            for path, h in zip(self.paths, self.hashes, strict=True)
+            if path and h in known
+        ]
+
+
+def shuffled(count: int, size: int, seed: int) -> NDArray[np.int64]:
+    """At most `size` of `count` positions in a seeded random order."""
+    return np.random.default_rng(seed).permutation(count)[:size]
+
+
+@contextmanager
+def temporary_index(
+    source: Source, encoder: "Encoder", dims: tuple[int, ...], progress: Progress
+) -> Iterator[Index]:
+    """An exact index of the pictures of `source`, which is deleted at the end of the block."""
+    kind = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
+    with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
+        out, spec = Path(folder) / "index", IndexSpec(dims, kind)
+        yield Index.build(source, out, model=encoder, spec=spec, progress=progress)

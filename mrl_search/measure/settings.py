@@ -1,35 +1,41 @@
-"""How a bench measures, and what decides its numbers: the `run` record that opens a file of records."""
+"""How a benchmark measures, and the `run` record that opens its file."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.measure.contestants import contestants, stored_bytes
+from mrl_search.measure.contestants import contestants
+from mrl_search.measure.environment import environment
 from mrl_search.measure.queries import QuerySet
-from mrl_search.measure.records import Record, environment, identity
-from mrl_search.search import copies_of
+from mrl_search.measure.records import Record, identity
+from mrl_search.search.corpus import Corpus
 
 __all__ = ["BenchSettings", "about"]
+
+FEWEST = 10  # queries
+LEAST = {
+    "k": 1, "neighbours": 1, "timed": 2, "rounds": 1, "batch": 1, "threads": 1, "copies": 0,
+}  # fmt: skip
+MOST_HITS = 255  # a record packs counts of hits into bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """How a bench measures.
+    """How a benchmark measures.
 
     Attributes:
-        k: answers of a plan, of which recall and precision are told.
-        neighbours: that vote for a label, per prefix.
-        sample: at most so many queries.
-        timed: of these, so many are timed one by one (fewer for a contestant that is slow).
-        rounds: how often each is timed; it counts with its median.
+        k: hits of a plan, for recall and precision.
+        neighbours: nearest that vote for a label.
+        sample: queries, at most.
+        timed: queries that are timed one by one; fewer for slow contestants.
+        rounds: rounds of timing; a query counts with its median.
         batch: queries in one call, for the rate.
-        threads: of FAISS and numpy while times are taken.
-        copies: at most so many changed copies are searched for their originals; 0: none, because that needs the model.
+        threads: threads while times are taken.
+        copies: changed copies that search for their originals, at most; 0 needs no model.
         seed: of all samples.
 
     Raises:
-        ConfigError: a number that makes no sense.
+        ConfigError: a setting that is too small or too large.
     """
 
     k: int = 10
@@ -43,57 +49,57 @@ class BenchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("k", 1),
-            ("neighbours", 1),
-            ("timed", 2),
-            ("rounds", 1),
-            ("batch", 1),
-            ("threads", 1),
-            ("copies", 0),
-        ):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise ConfigError(
-                    f"A bench cannot have {name} = {getattr(self, name)}.",
-                    f"It is {least} at least.",
-                )
-        if self.k > 255:
-            raise ConfigError(f"A bench cannot have k = {self.k}.", "It is 255 at most.")
+                value = getattr(self, name)
+                raise ConfigError(f"bench: {name} is {value}; it must be {least} or more.")
+        if self.k > MOST_HITS:
+            raise ConfigError(f"bench: k is {self.k}; it must be {MOST_HITS} or less.")
 
 
-def about(index: Index, queries: QuerySet, settings: BenchSettings) -> Record:
-    """The `run` record: everything that decides what a bench finds, its `id` a hash of that, and when it began.
+def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
+    """The `run` record: everything that decides the results, hashed as `id`, and the time.
 
     Raises:
-        DataError: the corpus is too small for so many neighbours, or has no prefix index.
+        DataError: too few queries, a corpus too small for so many neighbours, or no prefix corpus.
     """
-    m, most = index.manifest, max(settings.k, settings.neighbours)
-    if not index.dims:
-        raise DataError(f"{index.folder} has no prefix index yet.", m.rebuild(index.folder))
-    if len(index) < most + copies_of(index, queries.hashes).max(initial=0):
+    m, most = corpus.manifest, max(settings.k, settings.neighbours)
+    if not corpus.dims:
+        raise DataError(f"{corpus.folder} has no prefix index yet.", m.rebuild(corpus.folder))
+    if len(queries) < FEWEST:
+        hint = f"Measure with {FEWEST} pictures or more; hundreds give short intervals."
+        raise DataError(f"{len(queries)} queries are too few for a benchmark.", hint)
+    if len(corpus) < most + corpus.collection.copies(queries.hashes).max(initial=0):
         raise DataError(
-            f"{index.folder} has {len(index)} items, too few to find {most} others of each.",
+            f"{corpus.folder} has {len(corpus)} items, too few to find {most} others of each.",
             "Index more pictures.",
         )
+    labels = {label for label in corpus.collection.labels if label is not None}
     what = {
         "corpus": {
-            "n": len(index), "dim": index.dim, "dims": list(index.dims), "dtype": m.dtype, "source": m.source, "encoder": m.encoder,
-            "fingerprint": m.fingerprint, "factory": dict(m.factory), "vectors": stored_bytes(index),
-            "classes": len({label for label in index.embeddings.labels if label is not None}),
+            "n": len(corpus),
+            "dim": corpus.dim,
+            "dims": list(corpus.dims),
+            "dtype": m.dtype,
+            "source": m.source,
+            "encoder": m.encoder,
+            "fingerprint": m.fingerprint,
+            "factory": dict(m.factory),
+            "vectors": corpus.vectors.nbytes,
+            "classes": len(labels),
             "files": {name: record.bytes for name, record in m.files.items()},
             "content": identity({name: record.xxh3 for name, record in m.files.items()}),
         },
         "queries": {
-            "source": queries.source, "n": len(queries), "labelled": len(queries.labelled), "own": queries.own,
+            "source": queries.source,
+            "n": len(queries),
+            "labelled": len(queries.labelled),
+            "own": queries.own,
             "fingerprint": queries.fingerprint,
         },
-        "contestants": {c.name: str(c) for c in contestants(index, settings.k)},
+        "contestants": {c.name: str(c) for c in contestants(corpus, settings.k)},
         "settings": asdict(settings),
         "environment": environment(),
-    }  # fmt: skip
-    return {
-        "id": identity(what),
-        "name": index.folder.resolve().name,
-        **what,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"id": identity(what), "name": corpus.folder.resolve().name, **what, "when": when}

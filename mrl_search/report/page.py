@@ -33,15 +33,11 @@ MARKED = re.compile(r"[\\`*_|<>\[\]#]")  # what Markdown reads as more than text
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An image file (PNG, JPEG, WebP or GIF) that goes into the page, with what it is called and what it shows.
-
-    `dark` is the same image for a dark page; None: `image` is shown there, too.
-    """
+    """An image file (PNG, JPEG, WebP or GIF) with its title and caption."""
 
     title: str
     image: Path
     caption: str
-    dark: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,6 @@ class _Picture:
     title: str
     caption: str
     uri: str
-    dark: str
     width: int
     height: int
     wide: bool
@@ -190,15 +185,9 @@ def markdown_table(table: Table) -> str:
 
 
 def markdown_image(figure: Figure, where: str = "") -> str:
-    """The image of a figure, and its dark twin for dark pages, as HTML that GitHub shows."""
+    """The image of a figure as HTML that GitHub shows."""
     name = html.escape(figure.title or figure.image.stem)
-    image = f'<img src="{html.escape(where + figure.image.name)}" alt="{name}">'
-    if figure.dark is None:
-        return image
-    dark = html.escape(where + figure.dark.name)
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{image}</picture>'
-    )
+    return f'<img src="{html.escape(where + figure.image.name)}" alt="{name}">'
 
 
 def _inline(text: str) -> str:
@@ -210,12 +199,10 @@ def _picture(figure: Figure) -> _Picture:
     uri, kind_size = _data_uri(figure.image)
     width, height, dpi = kind_size
     scale = SCREEN_DPI / dpi if dpi > SCREEN_DPI else 1.0
-    dark = _data_uri(figure.dark)[0] if figure.dark else ""
     return _Picture(
         figure.title,
         figure.caption,
         uri,
-        dark,
         round(width * scale),
         round(height * scale),
         width * scale > NARROW,

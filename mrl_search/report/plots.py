@@ -1,31 +1,40 @@
-"""Plots of a report: accuracy and latency per prefix, latency per plan, recall against latency, as PNG files at two pixels a point."""
+"""Plots as PNG files at two pixels a point; the same values give the same bytes.
+
+Colours are those of Okabe and Ito, and every series has its own marker, so plots read in grey too.
+No state is kept in pyplot.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mrl_search.report.canvas import (
-    LIGHT,
-    MARKERS,
-    Theme,
-    blank,
-    dims_axis,
-    save,
-    time_axis,
-    two_digits,
-)
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from mrl_search.errors import ConfigError
+from mrl_search.files import write_atomically, writing
 
 __all__ = [
-    "AccuracyPoint", "FrontPoint", "LatencyPoint", "PlanPoint", "PrefixLatency", "accuracy_plot", "front_plot", "latency_plot",
-    "plans_plot", "prefix_plot",
+    "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "FrontPoint", "LatencyPoint",
+    "PlanPoint", "PrefixLatency", "accuracy_plot", "check_name", "figure_of", "front_plot",
+    "latency_plot", "plans_plot", "prefix_plot", "scatter_plot", "write_figure",
 ]  # fmt: skip
 
-FASTEST = 1e-4  # ms: what a clock without ticks shows as zero still has a place on a log axis
+PAPER, INK, SOFT, GRID = "#ffffff", "#1c2026", "#626a74", "#e3e6ea"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DPI = 192  # twice the 96 of a page
+FASTEST = 1e-4  # ms; a coarse clock may say 0, which a log axis cannot show
+OTHERS = ("other", "")  # names of labels without a colour of their own
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyPoint:
-    """One measure at one prefix: `value` a share from 0 to 1, between `low` and `high` with 95% confidence."""
+    """One measure at one prefix: a share with its 95% interval."""
 
     dims: int
     series: str
@@ -36,7 +45,7 @@ class AccuracyPoint:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPoint:
-    """One plan (or prefix) by its `name`: median and a high percentile (None: not known) of a single query, in milliseconds."""
+    """One plan: median and a high percentile (None: unknown) of single queries in milliseconds."""
 
     name: str
     p50_ms: float
@@ -45,7 +54,7 @@ class LatencyPoint:
 
 @dataclass(frozen=True, slots=True)
 class PrefixLatency:
-    """One prefix: median of a single query, and time per query in a batch, in milliseconds; None where it was not measured."""
+    """One prefix: milliseconds a query, alone (median) and in a batch (None: unknown)."""
 
     dims: int
     p50_ms: float
@@ -54,129 +63,19 @@ class PrefixLatency:
 
 @dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """One plan by its `name`: how much of the exact answer it finds, and the median of a single query in milliseconds."""
+    """One plan: recall of the exact hits, and median milliseconds of single queries."""
 
     name: str
     recall: float
     p50_ms: float
 
 
-def accuracy_plot(rows: Sequence[AccuracyPoint], out: Path, theme: Theme = LIGHT) -> None:
-    """Draw a line for each series over the prefixes, with its 95% intervals, and write it to the PNG file `out`.
-
-    Raises:
-        ConfigError: no point, or `out` is not a .png.
-        MrlSearchError: the place cannot be written.
-    """
-    names = list(dict.fromkeys(row.series for row in rows))
-    figure, axes = blank(out, len(rows), (5.8, 3.6), theme)
-    for i, name in enumerate(names):
-        points = sorted((row for row in rows if row.series == name), key=lambda row: row.dims)
-        apart = 2 ** (
-            0.12 * (i - (len(names) - 1) / 2)
-        )  # side by side: intervals of equal values stay visible
-        errors = (
-            [max(0.0, p.value - p.low) for p in points],
-            [max(0.0, p.high - p.value) for p in points],
-        )
-        axes.errorbar(
-            [p.dims * apart for p in points], [p.value for p in points], errors,
-            label=name, color=theme.series[i % len(theme.series)], marker=MARKERS[i % len(MARKERS)],
-            linewidth=1.5, markersize=5.5, elinewidth=1.2, capsize=3, markeredgecolor=theme.paper, markeredgewidth=0.8,
-        )  # fmt: skip
-    dims_axis(axes, sorted({row.dims for row in rows}))
-    low, high = (
-        min(min(row.low, row.value) for row in rows),
-        max(max(row.high, row.value) for row in rows),
-    )
-    room = max(0.02, (high - low) * 0.08)
-    axes.set_ylim(max(-0.02, low - room), min(1.02, high + room))
-    axes.set_ylabel("share right (bars: 95% interval)")
-    save(figure, axes, out, theme)
-
-
-def latency_plot(
-    points: Sequence[LatencyPoint], out: Path, theme: Theme = LIGHT, tail: str = "99th percentile"
-) -> None:
-    """Draw the median of each plan and what is called `tail`, in the order given from the top, and write it to the PNG file `out`.
-
-    Raises:
-        ConfigError: no point, or `out` is not a .png.
-        MrlSearchError: the place cannot be written.
-    """
-    figure, axes = blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)), theme)
-    median = [(row, max(FASTEST, p.p50_ms)) for row, p in enumerate(points)]
-    high = [(row, max(FASTEST, p.tail_ms)) for row, p in enumerate(points) if p.tail_ms is not None]
-    axes.hlines(
-        [row for row, _ in high],
-        [median[row][1] for row, _ in high],
-        [ms for _, ms in high],
-        color=theme.grid,
-        linewidth=4,
-        zorder=2,
-    )
-    for series, size, number, name, side, align, colour in (
-        (median, 52, 0, "median", -8, "right", theme.ink),
-        (high, 44, 1, tail, 8, "left", theme.soft),
-    ):
-        marker, order = MARKERS[3 * number], 4 - number
-        if series:
-            axes.scatter(
-                [ms for _, ms in series], [row for row, _ in series], s=size, color=theme.series[number], marker=marker, label=name,
-                zorder=order,
-            )  # fmt: skip
-        for row, ms in series:
-            axes.annotate(
-                two_digits(ms),
-                (ms, row),
-                (side, 0),
-                textcoords="offset points",
-                ha=align,
-                va="center_baseline",
-                fontsize=8,
-                color=colour,
-            )
-    axes.set_xlim(min(ms for _, ms in median) / 1.8, max(ms for _, ms in median + high) * 1.8)
-    time_axis(axes, "x", "milliseconds for one query (log scale)")
-    axes.set_yticks(range(len(points)), [p.name for p in points])
-    axes.set_ylim(len(points) - 0.4, -0.6)
-    axes.grid(False, axis="y")
-    save(figure, axes, out, theme)
-
-
-def prefix_plot(points: Sequence[PrefixLatency], out: Path, theme: Theme = LIGHT) -> None:
-    """Draw the time of one query over the prefixes, asked alone and in a batch, and write it to the PNG file `out`; raises as above."""
-    figure, axes = blank(out, len(points), (5.8, 3.6), theme)
-    points = sorted(points, key=lambda p: p.dims)
-    for i, (name, series) in enumerate((
-        ("one query (median)", [(p.dims, p.p50_ms) for p in points]),
-        ("each of a batch", [(p.dims, p.batch_ms) for p in points if p.batch_ms is not None]),
-    )):  # fmt: skip
-        times = [max(FASTEST, ms or 0.0) for _, ms in series]
-        axes.plot(
-            [d for d, _ in series], times, label=name, color=theme.series[i], marker=MARKERS[i], linewidth=1.5, markersize=5.5,
-            markeredgecolor=theme.paper, markeredgewidth=0.8,
-        )  # fmt: skip
-        for (d, _), ms in zip(series, times, strict=True):
-            axes.annotate(
-                two_digits(ms),
-                (d, ms),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                color=theme.ink,
-            )
-    dims_axis(axes, [p.dims for p in points])
-    time_axis(axes, "y", "milliseconds a query (log scale)")
-    axes.margins(y=0.14)
-    save(figure, axes, out, theme)
-
-
 @dataclass(frozen=True, slots=True)
 class PlanPoint:
-    """One plan that was tried: p50 of a single query in milliseconds, and its `value`, a share from 0 to 1; `best` if none beats it."""
+    """One plan that was tried: median milliseconds of single queries, and its score from 0 to 1.
+
+    `best` says that it is on the Pareto front.
+    """
 
     name: str
     ms: float
@@ -185,92 +84,266 @@ class PlanPoint:
     chosen: bool
 
 
-def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str, theme: Theme = LIGHT) -> None:
-    """Draw every plan by its time and what it is worth, those that none beats as a line, the chosen one by name, to the PNG file `out`.
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Points on two axes under a title; point i has the label `names[labels[i]]`, "" for none."""
+
+    title: str
+    x: Sequence[float]
+    y: Sequence[float]
+    labels: Sequence[int]
+    names: Sequence[str]
+
+
+def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
+    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`.
 
     Raises:
-        ConfigError: no point, or `out` is not a .png.
-        MrlSearchError: the place cannot be written.
+        ConfigError: there is no point, or `out` is not a .png.
+        MrlSearchError: `out` cannot be written.
     """
-    figure, axes = blank(out, len(points), (6.2, 3.8), theme)
-    beaten = [p for p in points if not p.best]
-    axes.scatter(
-        [p.ms for p in beaten],
-        [p.value for p in beaten],
-        s=14,
-        color=theme.soft,
-        alpha=0.5,
-        label="plans tried",
-    )
-    best = sorted((p for p in points if p.best), key=lambda p: p.ms)
-    axes.plot(
-        [p.ms for p in best], [p.value for p in best], label="no other beats these", color=theme.series[0], marker="s", markersize=5,
-        linewidth=1.5,
-    )  # fmt: skip
-    for p in points:
-        if p.chosen:
-            axes.scatter(
-                [p.ms],
-                [p.value],
-                s=70,
-                color=theme.series[1],
-                marker="D",
-                label=f"chosen: {p.name}",
-                zorder=5,
-            )
-    time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
-    axes.set_ylabel(f"{measure} on the queries that chose")
-    save(figure, axes, out, theme)
+    figure, axes = _blank(out, len(points), (5.8, 3.6))
+    names = list(dict.fromkeys(point.series for point in points))
+    for i, name in enumerate(names):
+        line = sorted((p for p in points if p.series == name), key=lambda p: p.dims)
+        shift = 2 ** (0.12 * (i - (len(names) - 1) / 2))  # equal intervals do not hide each other
+        below = [max(0.0, p.value - p.low) for p in line]
+        above = [max(0.0, p.high - p.value) for p in line]
+        axes.errorbar(
+            [p.dims * shift for p in line],
+            [p.value for p in line],
+            (below, above),
+            label=name,
+            elinewidth=1.2,
+            capsize=3,
+            **_line(i),
+        )
+    _dims_axis(axes, sorted({p.dims for p in points}))
+    low = min(min(p.low, p.value) for p in points)
+    high = max(max(p.high, p.value) for p in points)
+    room = max(0.02, (high - low) * 0.08)
+    axes.set_ylim(max(-0.02, low - room), min(1.02, high + room))
+    axes.set_ylabel("share right (bars: 95% interval)")
+    _save(figure, axes, out)
 
 
-def front_plot(points: Sequence[FrontPoint], out: Path, theme: Theme = LIGHT) -> None:
-    """Draw every plan by its recall and its time, those that none beats in both as a front, and write it to the PNG file `out`.
+def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile") -> None:
+    """Draw the median and the `tail` of each plan, from the top; raises as `accuracy_plot`."""
+    figure, axes = _blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
+    rows = range(len(points))
+    medians = {row: max(FASTEST, points[row].p50_ms) for row in rows}
+    tails = {row: max(FASTEST, ms) for row in rows if (ms := points[row].tail_ms) is not None}
+    starts = [medians[row] for row in tails]
+    axes.hlines(list(tails), starts, list(tails.values()), color=GRID, linewidth=4, zorder=2)
+    for i, (series, name) in enumerate(((medians, "median"), (tails, tail))):
+        if series:
+            x, y = list(series.values()), list(series)
+            style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 4 - i}
+            axes.scatter(x, y, s=52 - 8 * i, label=name, **style)
+        side, align, colour = ((-8, "right", INK), (8, "left", SOFT))[i]
+        for row, ms in series.items():
+            _annotate(axes, _two_digits(ms), (ms, row), (side, 0), align, "center_baseline", colour)
+    axes.set_xlim(min(medians.values()) / 1.8, max([*medians.values(), *tails.values()]) * 1.8)
+    _time_axis(axes, "x", "milliseconds for one query (log scale)")
+    axes.set_yticks(rows, [p.name for p in points])
+    axes.set_ylim(len(points) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    _save(figure, axes, out)
 
-    Points are numbered from the fastest on, and named in a list beside the plot; raises as above.
+
+def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
+    """Draw the time of one query over the prefixes, alone and in a batch; raises as above."""
+    figure, axes = _blank(out, len(points), (5.8, 3.6))
+    points = sorted(points, key=lambda p: p.dims)
+    alone = {p.dims: p.p50_ms for p in points}
+    batch = {p.dims: p.batch_ms for p in points if p.batch_ms is not None}
+    for i, (name, series) in enumerate((("one query (median)", alone), ("in a batch", batch))):
+        times = {d: max(FASTEST, ms) for d, ms in series.items()}
+        axes.plot(list(times), list(times.values()), label=name, **_line(i))
+        for d, ms in times.items():
+            _annotate(axes, _two_digits(ms), (d, ms), (0, 7), "center", "bottom")
+    _dims_axis(axes, [p.dims for p in points])
+    _time_axis(axes, "y", "milliseconds a query (log scale)")
+    axes.margins(y=0.14)
+    _save(figure, axes, out)
+
+
+def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
+    """Draw every plan by time and score, the Pareto front as a line; raises as above."""
+    figure, axes = _blank(out, len(points), (6.2, 3.8))
+    others = [p for p in points if not p.best]
+    x, y = [p.ms for p in others], [p.value for p in others]
+    axes.scatter(x, y, s=14, color=SOFT, alpha=0.5, label="plans tried")
+    front = sorted((p for p in points if p.best), key=lambda p: p.ms)
+    x, y = [p.ms for p in front], [p.value for p in front]
+    axes.plot(x, y, label="Pareto front", **{**_line(0), "marker": "s"})
+    for p in (p for p in points if p.chosen):
+        style: dict[str, Any] = {"color": COLOURS[1], "marker": "D", "zorder": 5}
+        axes.scatter([p.ms], [p.value], s=70, label=f"chosen: {p.name}", **style)
+    _time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
+    axes.set_ylabel(f"{measure} on the queries that choose")
+    _save(figure, axes, out)
+
+
+def front_plot(points: Sequence[FrontPoint], out: Path) -> None:
+    """Draw every plan by recall and time, with their Pareto front; raises as above.
+
+    Plans are numbered from the fastest on, and named in a list next to the plot.
     """
-    figure, axes = blank(out, len(points), (8.6, 4.2), theme)
+    figure, axes = _blank(out, len(points), (8.6, 4.2))
     points = sorted(points, key=lambda p: (p.p50_ms, -p.recall))
     front = [p for i, p in enumerate(points) if all(p.recall > q.recall for q in points[:i])]
-    axes.plot(
-        [max(FASTEST, p.p50_ms) for p in front], [p.recall for p in front], color=theme.series[0], linewidth=1.5, zorder=2,
-        drawstyle="steps-post",
-    )  # fmt: skip
-    for some, colour, marker, name in (
-        (front, theme.series[0], MARKERS[0], "no other is as fast and as good"),
-        ([p for p in points if p not in front], theme.series[1], MARKERS[3], "another is"),
-    ):
-        axes.scatter(
-            [max(FASTEST, p.p50_ms) for p in some],
-            [p.recall for p in some],
-            s=50,
-            color=colour,
-            marker=marker,
-            label=name,
-            zorder=3,
-        )
+    others = [p for p in points if p not in front]
+    x, y = [max(FASTEST, p.p50_ms) for p in front], [p.recall for p in front]
+    axes.plot(x, y, color=COLOURS[0], linewidth=1.5, zorder=2, drawstyle="steps-post")
+    for i, (group, name) in enumerate(((front, "Pareto front"), (others, "other plans"))):
+        x, y = [max(FASTEST, p.p50_ms) for p in group], [p.recall for p in group]
+        style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 3}
+        axes.scatter(x, y, s=50, label=name, **style)
     for number, p in enumerate(points, 1):
-        left = p in front and front.index(p) % 2 == 0
-        side, across, along = (
-            ((-7, 4), "right", "bottom") if left else ((7, -4), "left", "top")
-        )  # off the line
-        axes.annotate(
-            str(number), (max(FASTEST, p.p50_ms), p.recall), side, textcoords="offset points", ha=across, va=along, fontsize=8,
-            color=theme.ink,
-        )  # fmt: skip
+        above = p in front and front.index(p) % 2 == 0  # away from the line
+        shift, across, along = ((-7, 4), "right", "bottom") if above else ((7, -4), "left", "top")
+        at = (max(FASTEST, p.p50_ms), p.recall)
+        _annotate(axes, str(number), at, shift, across, along)
     names = "\n".join(
-        f"{number}  {p.name}  ({p.recall:.1%}, {two_digits(p.p50_ms)} ms)"
+        f"{number}  {p.name}  ({p.recall:.1%}, {_two_digits(p.p50_ms)} ms)"
         for number, p in enumerate(points, 1)
     )
-    axes.annotate(
-        names,
-        (1.03, 1),
-        xycoords="axes fraction",
-        va="top",
-        fontsize=8,
-        color=theme.ink,
-        linespacing=1.7,
-    )
-    time_axis(axes, "x", "milliseconds for one query, median (log scale)")
-    axes.set_ylabel("recall of the exact answer")
+    listed: dict[str, Any] = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
+    axes.annotate(names, (1.03, 1), xycoords="axes fraction", **listed)
+    _time_axis(axes, "x", "milliseconds for one query, median (log scale)")
+    axes.set_ylabel("recall of the exact hits")
     axes.margins(0.1)
-    save(figure, axes, out, theme)
+    _save(figure, axes, out)
+
+
+def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
+    """Draw each cloud in its own panel, two in a row; raises as above.
+
+    Each label has a colour and a marker; "other" and no label are grey.
+    """
+    columns = min(2, max(1, len(clouds)))
+    rows = max(1, -(-len(clouds) // columns))
+    _check(out, len(clouds))
+    figure, panels = figure_of((4.2 * columns, 3.7 * rows + 0.4), (rows, columns))
+    present = {label for cloud in clouds for label in cloud.labels}
+    for axes, cloud in zip(panels, clouds, strict=False):
+        for label in sorted(present, key=lambda label: (cloud.names[label] in OTHERS, label)):
+            name, grey = cloud.names[label], cloud.names[label] in OTHERS
+            chosen = [i for i, own in enumerate(cloud.labels) if own == label]
+            axes.scatter(
+                [cloud.x[i] for i in chosen],
+                [cloud.y[i] for i in chosen],
+                s=9,
+                linewidths=0,
+                alpha=0.75,
+                color=SOFT if grey else COLOURS[label % len(COLOURS)],
+                marker="." if grey else MARKERS[label % len(MARKERS)],
+                label=name or "no label",
+                zorder=1 if grey else 2,
+            )
+        axes.set_title(cloud.title, fontsize=9.5, color=INK)
+        axes.set_xlabel("first principal axis")
+        axes.set_ylabel("second principal axis")
+    for axes in panels[len(clouds) :]:
+        axes.set_visible(False)
+    _save(figure, panels[0], out)
+
+
+def figure_of(
+    inches: tuple[float, float], grid: tuple[int, int] = (1, 1), share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with empty panels in `grid` (rows, columns), with light lines and no frame."""
+    figure = Figure(inches, DPI, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(np.atleast_1d(figure.subplots(*grid, sharey=share_y)).ravel())
+    for axes in panels:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(SOFT)
+        axes.tick_params(length=0, colors=SOFT, labelcolor=INK, labelsize=9)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(color=SOFT, fontsize=9)
+    return figure, panels
+
+
+def write_figure(figure: Figure, out: Path) -> None:
+    """Write the PNG file `out`. Raises MrlSearchError when it cannot be written."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(out) as draft:
+        figure.savefig(draft, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def check_name(out: Path) -> None:
+    """Raise ConfigError unless `out` is a .png."""
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"{out} is not the name of a plot.", "End it with .png.")
+
+
+def _check(out: Path, count: int) -> None:
+    if not count:
+        raise ConfigError(f"There is nothing to plot in {out}.", "Measure at least one prefix.")
+    check_name(out)
+
+
+def _blank(out: Path, count: int, inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    """An empty plot, unless there is nothing to draw or `out` is not a .png."""
+    _check(out, count)
+    figure, (axes,) = figure_of(inches)
+    return figure, axes
+
+
+def _line(i: int) -> dict[str, Any]:
+    """Style of the i-th line."""
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linewidth": 1.5,
+        "markersize": 5.5,
+        "markeredgecolor": PAPER,
+        "markeredgewidth": 0.8,
+    }
+
+
+def _annotate(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[int, int],
+    across: str, along: str, colour: str = INK,
+) -> None:  # fmt: skip
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+    axes.annotate(text, at, shift, ha=across, va=along, **style)
+
+
+def _dims_axis(axes: Axes, dims: Sequence[int]) -> None:
+    """Prefix lengths on the x axis, on a log scale."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(min(dims) / 1.4, max(dims) * 1.4)
+    axes.xaxis.set_major_locator(FixedLocator(list(dims)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("dims of the prefix (log scale)")
+
+
+def _time_axis(axes: Axes, which: str, label: str) -> None:
+    """Milliseconds on the x or y axis, on a log scale with plain numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_label_text(label)
+
+
+def _two_digits(x: float) -> str:
+    """Two significant digits, never as 1.2e+02."""
+    return f"{float(f'{x:.2g}'):g}"
+
+
+def _save(figure: Figure, axes: Axes, out: Path) -> None:
+    """Put the legend of `axes` above the plot, and write it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9, "ncols": 3}
+        figure.legend(handles, labels, loc="outside upper right", **style)
+    write_figure(figure, out)

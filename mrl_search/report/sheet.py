@@ -1,18 +1,15 @@
-"""Contact sheets: the pictures of search answers in rows, as one image a person can look at.
-
-It knows pictures, captions and marks; it does not know what a search is.
-"""
+"""Contact sheets: rows of pictures with captions and marks, as one image."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mrl_search.errors import ConfigError, MrlSearchError
+from mrl_search.errors import BrokenImage, ConfigError
 from mrl_search.files import write_atomically, writing
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
@@ -23,8 +20,8 @@ MARKS = {
     "query": (0, 114, 178),
     "right": (0, 158, 115),
     "wrong": (213, 94, 0),
-}  # colours of Okabe and Ito, which everyone can tell apart
-COLUMNS = 12  # tiles on one line: a query and its ten answers fit; a longer row is broken
+}  # colours of Okabe and Ito
+COLUMNS = 12  # tiles on one line: a query and its ten hits fit
 MAX_PIXELS = 150_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LIMITS = {"PNG": MAX_PIXELS, "JPEG": 65_500, "WEBP": 16_383}  # pixels a side
@@ -41,10 +38,10 @@ _font = ImageFont.load_default  # by its size in pixels; it comes with Pillow
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture: `path` as its source gave it, a `caption` such as `1  0.93  dog`, and a `mark` that colours the frame.
+    """One picture: its path, a caption such as `1  0.93  dog`, and a mark that colours the frame.
 
     Raises:
-        ConfigError: the mark is neither empty nor one of `MARKS`.
+        ConfigError: a mark that is neither empty nor one of `MARKS`.
     """
 
     path: str
@@ -53,21 +50,19 @@ class Tile:
 
     def __post_init__(self) -> None:
         if self.mark and self.mark not in MARKS:
-            raise ConfigError(
-                f"A tile cannot be marked {self.mark!r}.", f"Marks: {', '.join(MARKS)}, or none."
-            )
+            raise ConfigError(f"There is no mark {self.mark!r}.", f"Marks: {', '.join(MARKS)}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Some pictures that belong together, best first, under a title such as `64 dims` or `8:200,1024:10`."""
+    """Some pictures, best first, under a title such as `64 dims`."""
 
     title: str
     tiles: Sequence[Tile]
 
 
 class _Lengths(NamedTuple):
-    """All lengths of a sheet in pixels."""
+    """Measures of a sheet in pixels."""
 
     thumb: int
     frame: int
@@ -75,7 +70,7 @@ class _Lengths(NamedTuple):
     line: int
     gap: int
     side: int  # of a picture with its frame
-    step: int  # from one to the next
+    step: int  # from one picture to the next
 
     @classmethod
     def of(cls, thumb: int) -> "_Lengths":
@@ -85,19 +80,27 @@ class _Lengths(NamedTuple):
         )
 
 
-def contact_sheet(rows: Sequence[Row], title: str = "", thumb: int = 144) -> Image.Image:
-    """Lay out the pictures of `rows` on white, each in a square of `thumb` pixels, with its caption and file name below.
+def contact_sheet(
+    rows: Sequence[Row], title: str = "", thumb: int = 144, read: Callable[[str], bytes] = read_path
+) -> Image.Image:
+    """Lay out the pictures of `rows` on white, each with its caption and file name below.
 
-    A picture keeps its aspect ratio. One that cannot be read becomes a grey tile with the reason. A row of more than `COLUMNS`
-    tiles goes on in the next line.
+    A picture keeps its aspect ratio; one that cannot be read becomes a grey tile with the reason.
+    A row with more than `COLUMNS` tiles continues on the next line.
+
+    Args:
+        rows: at least one.
+        title: of the sheet.
+        thumb: side of the square of a picture, in pixels.
+        read: returns the content of the picture at a path.
 
     Raises:
-        ConfigError: no row, a `thumb` that makes no sense, or a sheet too large to hold in memory.
+        ConfigError: no row, a `thumb` outside 48 to 1024, or a sheet too large for memory.
     """
     if not rows or not 48 <= thumb <= 1024:
         raise ConfigError(
-            f"No contact sheet has {len(rows)} rows of {thumb} pixels.",
-            "Give one row at least, and 48 to 1024 pixels.",
+            f"A contact sheet cannot have {len(rows)} rows with pictures of {thumb} pixels.",
+            "It takes one row or more, and 48 to 1024 pixels.",
         )
     at = _Lengths.of(thumb)
     text, heading, margin = _font(at.text), _font(round(at.text * 1.25)), 2 * at.gap
@@ -122,7 +125,9 @@ def contact_sheet(rows: Sequence[Row], title: str = "", thumb: int = 144) -> Ima
 
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    cells = {path: _cell(path, at) for path in {tile.path for row in rows for tile in row.tiles}}
+    cells = {
+        path: _cell(path, at, read) for path in {tile.path for row in rows for tile in row.tiles}
+    }
     large = _font(round(at.text * 1.7))
     draw.text((margin, margin - at.text // 3), _fit(title, large, width - 2 * margin), INK, large)
     for row, lines, step, below in zip(rows, captions, steps, heights, strict=True):
@@ -144,22 +149,21 @@ def contact_sheet(rows: Sequence[Row], title: str = "", thumb: int = 144) -> Ima
 
 
 def format_of(out: Path) -> str:
-    """The format of a sheet that its name tells: PNG, JPEG or WEBP; ConfigError for any other."""
+    """The format of a sheet by its suffix: PNG, JPEG or WEBP; ConfigError for any other."""
     kind = FORMATS.get(out.suffix.lower())
     if kind is None:
         raise ConfigError(
-            f"{out} does not say which kind of picture to write.",
-            f"End its name with {', '.join(FORMATS)}.",
+            f"{out} is not the name of a contact sheet.", f"End it with {', '.join(FORMATS)}."
         )
     return kind
 
 
 def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144) -> None:
-    """Write the contact sheet of `rows` to `out`: PNG, JPEG or WebP by its suffix. The folder is made; the file comes whole or not at all.
+    """Write the contact sheet of `rows` to `out`: PNG, JPEG or WebP by its suffix.
 
     Raises:
-        ConfigError: another suffix, a sheet larger than the format can hold, or from `contact_sheet`.
-        MrlSearchError: the place cannot be written.
+        ConfigError: another suffix, a sheet too large for its format, or as `contact_sheet`.
+        MrlSearchError: `out` cannot be written.
     """
     kind = format_of(out)
     sheet = contact_sheet(rows, title, thumb)
@@ -174,37 +178,27 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
         sheet.save(draft, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
-def _cell(path: str, at: _Lengths) -> Image.Image:
-    """The picture on a quiet square, or the reason why it cannot be shown."""
+def _cell(path: str, at: _Lengths, read: Callable[[str], bytes]) -> Image.Image:
+    """The picture on a light square, or the reason why it cannot be read."""
     cell = Image.new("RGB", (at.thumb, at.thumb), CELL)
     try:
-        picture, _ = decode(read_path(path), at.thumb)
-    except (
-        MrlSearchError,
-        OSError,
-        ValueError,
-    ) as error:  # the last two: names that no file can have
-        font, reason = (
-            _font(at.text),
-            error.message if isinstance(error, MrlSearchError) else "cannot be read",
-        )
-        block = "\n".join(_wrap(reason, font, at.thumb - at.gap, max(1, at.thumb // at.line - 1)))
-        ImageDraw.Draw(cell).multiline_text(
-            (at.thumb / 2, at.thumb / 2),
-            block,
-            GREY,
-            font,
-            "mm",
-            spacing=at.line // 4,
-            align="center",
-        )
-        return cell
-    scale = at.thumb / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
-        Image.Resampling.LANCZOS,
-    )
+        picture, _ = decode(read(path), at.thumb)
+    except BrokenImage as error:
+        return _with_reason(cell, at, error.message)
+    except (OSError, ValueError):  # a name that no file can have
+        return _with_reason(cell, at, "cannot be read")
+    width, height = (max(1, round(side * at.thumb / max(picture.size))) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     cell.paste(picture, ((at.thumb - picture.width) // 2, (at.thumb - picture.height) // 2))
+    return cell
+
+
+def _with_reason(cell: Image.Image, at: _Lengths, reason: str) -> Image.Image:
+    font, middle = _font(at.text), (at.thumb / 2, at.thumb / 2)
+    lines = _wrap(reason, font, at.thumb - at.gap, max(1, at.thumb // at.line - 1))
+    draw = ImageDraw.Draw(cell)
+    style: dict[str, Any] = {"spacing": at.line // 4, "align": "center", "anchor": "mm"}
+    draw.multiline_text(middle, "\n".join(lines), GREY, font, **style)
     return cell
 
 
@@ -237,7 +231,7 @@ def _draw_tile(
 
 
 def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int) -> None:
-    """The mark as a sign (a lens, a tick, a cross), for those who see no colour or print in grey."""
+    """The mark as a sign: a lens, a tick or a cross, which reads in grey too."""
     draw.rectangle((x, y, x + size - 1, y + size - 1), MARKS[mark])
     for sign in SIGNS[mark]:
         points = [
@@ -254,7 +248,7 @@ def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int)
 
 
 def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
-    """`text` on one line of `width` pixels, with an ellipsis at the end or in the middle where it is too long."""
+    """`text` on one line of `width` pixels, cut with an ellipsis at the end or in the middle."""
     text = CONTROL.sub(" ", text)
 
     def cut(keep: int) -> str:
@@ -271,7 +265,7 @@ def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
 
 
 def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
-    """`text` broken at spaces into at most `lines` lines of `width` pixels; the last one ends in an ellipsis if there was more."""
+    """`text` in at most `lines` lines of `width` pixels; an ellipsis stands for the rest."""
     words, done = re.findall(r"\s*\S+", CONTROL.sub(" ", text)), list[str]()
     while words and len(done) < lines - 1:
         line = words.pop(0).lstrip()

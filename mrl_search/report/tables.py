@@ -1,8 +1,13 @@
-"""The tables of a report, from the records of a run alone."""
+"""The tables of a report, from the records of a run, and how numbers are written in them."""
 
-from mrl_search.measure.records import BRUTE, EXACT, Record, Run
-from mrl_search.measure.values import (
-    adaptive_of,
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from mrl_search.measure.records import Record, Run
+from mrl_search.metrics import Share, wilson_interval
+from mrl_search.report.page import Table
+from mrl_search.report.values import (
+    baseline,
     dims_of,
     precision_of,
     rate_of,
@@ -10,136 +15,107 @@ from mrl_search.measure.values import (
     share_of,
     single_of,
     times_of,
-)
-from mrl_search.metrics import wilson_interval
-from mrl_search.report.numerals import (
-    NOTHING,
-    bytes_of,
-    count,
-    digits,
-    milliseconds,
-    plural,
-    share,
-    times,
-)
-from mrl_search.report.page import Table
+)  # fmt: skip
 
 __all__ = [
-    "accuracy_table", "adaptive_table", "control_table", "cost_table", "full_plan", "headline_table", "mislabel_table", "plan_cost_table",
-    "plan_table", "run_tables",
+    "accuracy_table", "bytes_of", "cascade_table", "control_table", "cost_table", "count", "digits",
+    "embedding_ms", "headline_table", "milliseconds", "mislabel_table", "plan_cost_table",
+    "plan_table", "run_tables", "share", "times",
 ]  # fmt: skip
 
+NOTHING = "–"
 LISTED = 20  # likely mislabels in a terminal
+EMBEDDING = "embedding a query picture"
 Column = tuple[str, list[str]]
 
 
 def run_tables(run: Run) -> list[Table]:
-    """All tables of a run that have anything to say, in the order of a report; of likely mislabels the first alone."""
+    """All tables of a run that have rows, in the order of a report."""
     tables = [
-        accuracy_table(run), adaptive_table(run), cost_table(run), plan_table(run), plan_cost_table(run), control_table(run),
+        accuracy_table(run),
+        cascade_table(run),
+        cost_table(run),
+        plan_table(run),
+        plan_cost_table(run),
+        control_table(run),
         mislabel_table(run, LISTED),
-    ]  # fmt: skip
+    ]
     return [table for table in tables if table and table.rows]
 
 
-def full_plan(run: Run) -> str:
-    """The name of the contestant that searches at full length with one stage: what speed-ups are told against."""
-    names = [r["name"] for r in run.of("plan")]
-    return (
-        EXACT
-        if EXACT in names
-        else f"{run.about['corpus']['dim']} dims"
-        if f"{run.about['corpus']['dim']} dims" in names
-        else BRUTE
-    )
-
-
 def accuracy_table(run: Run) -> Table:
-    """What each prefix knows: linear head, neighbours, precision, instances, and recall of the full length."""
-    k, neighbours = run.about["settings"]["k"], run.about["settings"]["neighbours"]
-    rows = [
-        (r, single_of(run, r["dims"]), run.one("instance", dims=r["dims"])) for r in _prefixes(run)
-    ]
+    """Each prefix: linear head, neighbours, precision, changed copies, recall of exact hits."""
+    k, q = _k(run), run.about["queries"]
+    prefixes = _prefixes(run)
+    plans = [single_of(run, r["dims"]) for r in prefixes]
+    copies = [run.one("instance", dims=r["dims"]) for r in prefixes]
     columns = [
-        ("dims", [str(r["dims"]) for r, _, _ in rows]),
-        ("linear head", [share(share_of(r["linear"])) for r, _, _ in rows]),
-        ("1-NN", [share(share_of(p["nearest"])) if p else NOTHING for _, p, _ in rows]),
-        (f"{neighbours}-NN", [share(share_of(r["vote"])) for r, _, _ in rows]),
-        (f"mAP@{k}", [share(precision_of(p)) if p else NOTHING for _, p, _ in rows]),
-        ("instance recall@1", [share(share_of(i["right"])) if i else NOTHING for _, _, i in rows]),
-        (
-            f"recall@{k} of exact",
-            [share(recall_of(p["found"], k)) if p else NOTHING for _, p, _ in rows],
-        ),
+        ("dims", [str(r["dims"]) for r in prefixes]),
+        ("linear head", [share(share_of(r["linear"])) for r in prefixes]),
+        ("1-NN", [share(share_of(p["nearest"]) if p else None) for p in plans]),
+        (_votes(run), [share(share_of(r["vote"])) for r in prefixes]),
+        (f"mAP@{k}", [share(precision_of(p) if p else None) for p in plans]),
+        ("instance recall@1", [share(share_of(i["right"]) if i else None) for i in copies]),
+        (f"recall@{k} of exact", [share(recall_of(p["found"], k) if p else None) for p in plans]),
     ]
-    q = run.about["queries"]
-    note = f"{count(q['n'])} queries ({q['source']}), shares in % with their 95% intervals (Wilson's; of means, normal). "
-    note += f"Accuracy: n = {count(q['labelled'])}. " if q["labelled"] else ""
-    if instance := run.one("instance"):
-        copies = share_of(instance["right"])
-        note += f"Changed copies that should find their original: n = {count(copies.n if copies else 0)}. "
+    note = [f"{count(q['n'])} queries ({q['source']}); shares in % with 95% intervals."]
+    if q["labelled"]:
+        note.append(f"Accuracy: n = {count(q['labelled'])}.")
+    if instance := share_of((run.one("instance") or {"right": None})["right"]):
+        note.append(f"Changed copies that should find their original: n = {count(instance.n)}.")
     if q["own"]:
-        note += "No query is among its own answers. "
+        note.append("A query is left out of its own hits.")
     return _table("Accuracy of each prefix", columns, note)
 
 
-def adaptive_table(run: Run) -> Table | None:
-    """Accuracy against expected dims of `classify --adaptive`, beside each prefix alone on the same queries."""
-    if not (found := adaptive_of(run)):
+def cascade_table(run: Run) -> Table | None:
+    """Accuracy against dims of adaptive classification, next to each prefix alone."""
+    if not (found := run.of("cascade")):
         return None
-    n, dims, fixed = found[0].point.n, found[0].cascade.dims, found[0].fixed
-    rows = [(f"{d} dims", accuracy, str(d)) for d, accuracy in zip(dims, fixed, strict=True)]
+    fixed, n = {int(d): value for d, value in found[0]["fixed"].items()}, found[0]["n"]
+    full = fixed[max(fixed)]
+    rows = [(f"{d} dims", value, str(d)) for d, value in fixed.items()]
     rows += [
-        (
-            f"adaptive, {100 * each.give:g}% may be given up",
-            each.point.accuracy,
-            f"{each.point.expected_dims:.1f}",
-        )
-        for each in found
+        (f"adaptive, may lose {100 * r['give']:g}%", r["accuracy"], f"{r['expected_dims']:.1f}")
+        for r in found
     ]
     columns = [
         ("classification", [name for name, _, _ in rows]),
-        (
-            f"{run.about['settings']['neighbours']}-NN",
-            [f"{accuracy:.1%}" for _, accuracy, _ in rows],
-        ),
-        (
-            "less than all dims, points",
-            [f"{100 * (fixed[-1] - accuracy):.2f}" for _, accuracy, _ in rows],
-        ),
-        ("expected dims", [read for _, _, read in rows]),
+        (_votes(run), [f"{accuracy:.1%}" for _, accuracy, _ in rows]),
+        ("points below all dims", [f"{100 * (full - accuracy):.2f}" for _, accuracy, _ in rows]),
+        ("mean dims", [dims for _, _, dims in rows]),
     ]
-    low, high = wilson_interval(round(fixed[-1] * n), n)
-    note = "Longer prefixes are read only while the vote is not sure. Thresholds are learnt on one half of the queries, so that no more is "
-    note += f"given up with a confidence of 95%, and measured on the other ({count(n)} queries), as all is here "
-    note += f"({100 * fixed[-1]:.1f}% has a 95% interval from {100 * low:.1f} to {100 * high:.1f}; arXiv 2205.13147, section 4.2.1)."
+    low, high = (100 * x for x in wilson_interval(round(full * n), n))
+    note = [
+        "Longer prefixes are read only while the vote is not sure (arXiv 2205.13147, section",
+        "4.2.1). Thresholds are learnt on one half of the queries, so that the loss stays within",
+        f"its limit with 95% confidence. All rows are measured on the other half: n = {count(n)},",
+        f"so {100 * full:.1f}% has a 95% interval from {low:.1f} to {high:.1f}.",
+    ]
     return _table("Adaptive classification", columns, note)
 
 
 def cost_table(run: Run) -> Table:
-    """What a search at each prefix alone costs in time and space."""
-    n, vectors = run.about["corpus"]["n"], run.about["corpus"]["vectors"]
-    plans = [(r, p) for r in _prefixes(run) if (p := single_of(run, r["dims"]))]
+    """Time and space of a search at each prefix alone."""
+    n, stored = run.about["corpus"]["n"], run.about["corpus"]["vectors"]
+    files = run.about["corpus"]["files"]
+    plans = [p for r in _prefixes(run) if (p := single_of(run, r["dims"]))]
+    has_file = [f"prefix-{p['dims']:04d}.faiss" in files for p in plans]
+    disk = [stored + p["ram"] * has for p, has in zip(plans, has_file, strict=True)]
     columns = [
-        ("dims", [str(r["dims"]) for r, _ in plans]),
-        *_time_columns(run, [p for _, p in plans]),
-        ("RAM, bytes a vector", [digits(p["ram"] / n) for _, p in plans]),
-        (
-            "disk, bytes a vector",
-            [
-                digits((p["ram"] + vectors) / n if _has_file(run, r["dims"]) else vectors / n)
-                for r, p in plans
-            ],
-        ),
-        ("index", [bytes_of(p["ram"]) for _, p in plans]),
+        ("dims", [str(p["dims"]) for p in plans]),
+        *_time_columns(run, plans),
+        ("RAM, B/vector", [digits(p["ram"] / n) for p in plans]),
+        ("disk, B/vector", [digits(size / n) for size in disk]),
+        ("index", [bytes_of(p["ram"]) for p in plans]),
     ]
-    note = _protocol(run) + "RAM: the index of the prefix. Disk: that, and the stored vectors. "
+    note = [_protocol(run), "RAM: the index of the prefix. Disk: index and stored vectors."]
     return _table("Cost of each prefix", columns, note)
 
 
 def plan_table(run: Run) -> Table:
-    """All contestants: what they answer."""
-    k, plans = run.about["settings"]["k"], run.of("plan")
+    """Hits of every way to search."""
+    k, plans = _k(run), run.of("plan")
     columns = [
         ("search", [p["name"] for p in plans]),
         ("plan", [p["plan"] for p in plans]),
@@ -147,165 +123,204 @@ def plan_table(run: Run) -> Table:
         (f"{k}-NN", [share(share_of(p["vote"])) for p in plans]),
         (f"mAP@{k}", [share(precision_of(p)) for p in plans]),
         (f"recall@{k} of exact", [share(recall_of(p["found"], k)) for p in plans]),
-        (
-            "dims read",
-            [digits(p["dims_read"]) if p["dims_read"] is not None else NOTHING for p in plans],
-        ),
     ]
-    note = "A plan is a list of stages DIMS:KEEP, each of which scores by its prefix and keeps the best. "
-    if any(p["dims_read"] is not None for p in plans):
-        note += "An early stop reads longer prefixes only while the answers change; dims read is the mean over queries. "
-    return _table(
-        "Answers of each plan",
-        columns,
-        note + "Recall is told against a comparison with every vector at full length.",
-    )
+    note = [
+        "A plan is a list of stages DIMS:KEEP; each scores by its prefix and keeps the best.",
+        "Recall is measured against exact search at full length.",
+    ]
+    return _table("Hits of each plan", columns, note)
 
 
 def plan_cost_table(run: Run) -> Table:
-    """All contestants: what they cost."""
+    """Cost of every way to search."""
     n, plans = run.about["corpus"]["n"], run.of("plan")
-    base = times_of(run, full_plan(run))
-    speed = [
-        base.p50 / t.p50 if base and t else None for t in (times_of(run, p["name"]) for p in plans)
-    ]
     columns = [
         ("search", [p["name"] for p in plans]),
-        ("speed-up", [times(s) for s in speed]),
+        ("speed-up", [times(_speed_up(run, p)) for p in plans]),
         *_time_columns(run, plans),
-        ("RAM, bytes a vector", [digits(p["ram"] / n) for p in plans]),
+        ("RAM, B/vector", [digits(p["ram"] / n) for p in plans]),
     ]
-    note = (
-        f"Speed-up: median time of the plan at full length ({full_plan(run)}) over that of the plan. "
-        + _protocol(run)
-    )
-    note += "MFLOPs: multiply-adds, dims x vectors compared, summed over the stages (arXiv 2205.13147, section 4.3). "
-    return _table(
-        "Cost of each plan",
-        columns,
-        note + "RAM: the index of the first stage; later ones read the stored vectors.",
-    )
+    if ms := embedding_ms(run):
+        row = {"search": EMBEDDING, "p50 ms": milliseconds(ms)}
+        columns = [(head, [*cells, row.get(head, NOTHING)]) for head, cells in columns]
+    note = [
+        _baseline_note(run),
+        _protocol(run),
+        "MFLOPs: multiply-adds, dims x vectors compared (arXiv 2205.13147, section 4.3).",
+        "RAM: the index of the first stage; later stages read the stored vectors.",
+    ]
+    return _table("Cost of each plan", columns, note)
 
 
 def control_table(run: Run) -> Table | None:
-    """The prefixes beside PCA, and beside random choices of dims, of the same vectors."""
+    """The prefixes next to PCA and random dims of the same vectors."""
     if not run.of("control"):
         return None
-    k, neighbours = run.about["settings"]["k"], run.about["settings"]["neighbours"]
-    columns: list[Column] = [("dims", [str(d) for d in dims_of(run)])]
-    for what in ("vote", "found"):
-        head = f"{neighbours}-NN" if what == "vote" else f"recall@{k}"
-        prefixes = [(r if what == "vote" else single_of(run, r["dims"])) for r in _prefixes(run)]
-        columns.append((f"{head}, prefix", [_cell(r, what, k) for r in prefixes]))
+    k, dims = _k(run), dims_of(run)
+    columns: list[Column] = [("dims", [str(d) for d in dims])]
+    for what, head in (("vote", _votes(run)), ("found", f"recall@{k}")):
+
+        def cell(record: Record | None, what: str = what) -> str:
+            if record is None:
+                return NOTHING
+            return share(share_of(record[what]) if what == "vote" else recall_of(record[what], k))
+
+        prefixes = _prefixes(run) if what == "vote" else [single_of(run, d) for d in dims]
+        columns.append((f"{head}, prefix", [cell(r) for r in prefixes]))
         for name in ("pca", "random"):
-            columns.append(
-                (
-                    f"{head}, {name}",
-                    [_cell(run.one("control", name=name, dims=d), what, k) for d in dims_of(run)],
-                )
-            )
-    note = "pca: as many principal axes of the corpus, for which it had to be seen. random: as many of the numbers, drawn by chance. "
-    return _table("Controls: other ways to make these vectors short", columns, note)
+            cells = [cell(run.one("control", name=name, dims=d)) for d in dims]
+            columns.append((f"{head}, {name}", cells))
+    note = ["pca: principal axes of the corpus, which PCA must have seen. random: random dims."]
+    return _table("Controls: other ways to shorten these vectors", columns, note)
 
 
-def mislabel_table(run: Run, most: int | None = None) -> Table | None:
-    """The pictures that their neighbours contradict at every prefix; the first `most` of them, if that is given."""
+def mislabel_table(run: Run, limit: int | None = None) -> Table | None:
+    """The pictures whose neighbours contradict their label, at most `limit` of them."""
     record = run.one("mislabels")
     if record is None or not record["shown"]:
         return None
-    shown = record["shown"][:most]
+    shown = record["shown"][:limit]
     columns = [
         ("picture", [str(item["path"] or item["id"]) for item in shown]),
         ("label", [item["label"] for item in shown]),
         ("neighbours say", [item["says"] for item in shown]),
-        ("votes against its label", [f"{item['against']:.0%}" for item in shown]),
+        ("votes against", [f"{item['against']:.0%}" for item in shown]),
     ]
-    note = f"{count(record['count'])} of {count(run.about['queries']['labelled'])} pictures have a label that the vote of their neighbours "
-    note += "contradicts at every prefix" + (
-        f"; the {len(shown)} clearest are listed." if len(shown) < record["count"] else "."
-    )
+    labelled = count(run.about["queries"]["labelled"])
+    note = [f"{count(record['count'])} of {labelled} labels contradict the neighbours at every"]
+    more = len(shown) < record["count"]
+    note.append(f"prefix; the {len(shown)} clearest are listed." if more else "prefix.")
     return _table("Likely mislabels", columns, note)
 
 
 def headline_table(run: Run) -> Table:
-    """One small table: each prefix, and the plans of several stages, with accuracy, recall and speed."""
-    k, neighbours = run.about["settings"]["k"], run.about["settings"]["neighbours"]
-    base = times_of(run, full_plan(run))
+    """One small table: prefixes and plans with accuracy, recall and speed."""
+    k = _k(run)
     rows = [(f"{r['dims']} dims", single_of(run, r["dims"]), r["vote"]) for r in _prefixes(run)]
-    rows += [
-        (f"{p['name']}, {p['plan']}", p, None)
-        for p in run.of("plan")
-        if p["dims"] is None and p["name"] not in (BRUTE, "pruned")
-    ]
+    fastest = baseline(run)
+    for p in run.of("plan", dims=None):
+        if not p["exact"]:
+            rows.append((f"{p['name']}, {p['plan']}", p, None))
+        elif fastest and p["name"] == fastest[0]:
+            rows.append((p["name"], p, None))
     cells = []
     for name, plan, vote in rows:
         t = times_of(run, plan["name"]) if plan else None
-        nearest, whole = share_of(plan["nearest"] if plan else None), share_of(vote)
         cells.append((
-            name, f"{nearest.value:.1%}" if nearest else NOTHING, f"{whole.value:.1%}" if whole else NOTHING,
-            f"{recall_of(plan['found'], k).value:.1%}" if plan else NOTHING, milliseconds(t.p50 if t else None),
-            times(base.p50 / t.p50 if base and t else None),
+            name,
+            _percent(share_of(plan["nearest"]) if plan else None),
+            _percent(share_of(vote)),
+            _percent(recall_of(plan["found"], k) if plan else None),
+            milliseconds(t.p50 if t else None),
+            times(_speed_up(run, plan) if plan else None),
         ))  # fmt: skip
-    heads = ("search", "1-NN", f"{neighbours}-NN", f"recall@{k} of exact", "p50 ms", "speed-up")
-    return _table(
-        "", [(head, [row[i] for row in cells]) for i, head in enumerate(heads)], _protocol(run)
-    )
+    if ms := embedding_ms(run):
+        cells.append((EMBEDDING, NOTHING, NOTHING, NOTHING, milliseconds(ms), NOTHING))
+    heads = ("search", "1-NN", _votes(run), f"recall@{k} of exact", "p50 ms", "speed-up")
+    columns = [(head, [row[i] for row in cells]) for i, head in enumerate(heads)]
+    return _table("", columns, [_baseline_note(run), _protocol(run)])
 
 
-def _time_columns(run: Run, plans: list[Record]) -> list[Column]:
+def embedding_ms(run: Run) -> float | None:
+    """Median milliseconds to embed one query picture."""
+    record = run.one("embedding")
+    return median(record["ms"]) if record and record["ms"] else None
+
+
+def digits(x: float, n: int = 3) -> str:
+    """`n` significant digits, never in powers of ten: 0.0123, 1.23, 1,230."""
+    rounded = float(f"{x:.{n}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (n - 1) else f"{rounded:.{n}g}"
+
+
+def share(value: Share | None) -> str:
+    """`94.1% [93.8, 94.4]`, with its 95% interval; a dash for None."""
+    if value is None:
+        return NOTHING
+    return f"{value.value:.1%} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def milliseconds(ms: float | None) -> str:
+    """Three digits; a dash for None."""
+    return NOTHING if ms is None else digits(ms)
+
+
+def times(ratio: float | None) -> str:
+    """`12×`, `0.5×`; a dash for None."""
+    return NOTHING if ratio is None else f"{digits(ratio, 2)}×"
+
+
+def count(n: float | None) -> str:
+    """`1,234`; a dash for None."""
+    return NOTHING if n is None else f"{n:,.0f}"
+
+
+def bytes_of(n: float) -> str:
+    """`56.3 MB`, `12.0 kB`."""
+    return f"{digits(n / 1e6)} MB" if n >= 1e6 else f"{digits(n / 1e3)} kB"
+
+
+def _percent(value: Share | None) -> str:
+    return NOTHING if value is None else f"{value.value:.1%}"
+
+
+def _k(run: Run) -> int:
+    return int(run.about["settings"]["k"])
+
+
+def _votes(run: Run) -> str:
+    """Name of the vote of the neighbours."""
+    return f"{run.about['settings']['neighbours']}-NN"
+
+
+def _speed_up(run: Run, plan: Record) -> float | None:
+    base, t = baseline(run), times_of(run, plan["name"])
+    return base[1] / t.p50 if base and t else None
+
+
+def _baseline_note(run: Run) -> str:
+    base = baseline(run)
+    if base is None:
+        return ""
+    return f"Speed-up: against {base[0]}, the fastest exact search of this run."
+
+
+def _time_columns(run: Run, plans: Sequence[Record]) -> list[Column]:
     t = [times_of(run, p["name"]) for p in plans]
+    rates = [rate_of(run, p["name"]) for p in plans]
+    adds = [p["multiply_adds"] for p in plans]
     return [
         ("p50 ms", [milliseconds(x.p50 if x else None) for x in t]),
         ("p95 ms", [milliseconds(x.p95 if x else None) for x in t]),
         ("p99 ms", [milliseconds(x.p99 if x else None) for x in t]),
-        (
-            "queries/s",
-            [digits(rate) if (rate := rate_of(run, p["name"])) else NOTHING for p in plans],
-        ),
-        (
-            "MFLOPs",
-            [
-                digits(p["multiply_adds"] / 1e6) if p["multiply_adds"] is not None else NOTHING
-                for p in plans
-            ],
-        ),
+        ("queries/s", [digits(rate) if rate else NOTHING for rate in rates]),
+        ("MFLOPs", [digits(x / 1e6) if x is not None else NOTHING for x in adds]),
     ]
 
 
 def _protocol(run: Run) -> str:
-    """How times were taken, in one sentence; empty where none were."""
-    settings = run.about["settings"]
+    """How times were measured; empty where none were."""
+    s = run.about["settings"]
     timings = [t for p in run.of("plan") if (t := times_of(run, p["name"]))]
     if not timings:
         return ""
     fewest, most = min(t.n for t in timings), max(t.n for t in timings)
     n = f"{most}" if fewest == most else f"{fewest} to {most}"
-    threads = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
-    text = f"Times: {n} single queries on {threads}, without embedding, median of {plural(max(t.rounds for t in timings), 'round')} "
-    text += f"after {max(t.warm_up for t in timings)} to warm up; queries/s: batches of {settings['batch']}. "
-    return text + ("p95 from 20 queries on, p99 from 100 on. " if fewest < 100 else "")
-
-
-def _has_file(run: Run, dims: int) -> bool:
-    return f"prefix-{dims:04d}.faiss" in run.about["corpus"]["files"]
+    threads = "one thread" if s["threads"] == 1 else f"{s['threads']} threads"
+    rounds, warm_up = max(t.rounds for t in timings), max(t.warm_up for t in timings)
+    text = f"Times: {n} single queries on {threads} without embedding, median of {rounds} "
+    text += f"round{'s' * (rounds > 1)} after {warm_up} to warm up; "
+    text += f"queries/s: batches of {s['batch']}."
+    return text + (" p95 needs 20 queries, p99 100." if fewest < 100 else "")
 
 
 def _prefixes(run: Run) -> list[Record]:
     return sorted(run.of("prefix"), key=lambda r: int(r["dims"]))
 
 
-def _cell(record: Record | None, what: str, k: int) -> str:
-    if record is None or record[what] is None:
-        return NOTHING
-    return share(share_of(record["vote"]) if what == "vote" else recall_of(record["found"], k))
-
-
-def _table(title: str, columns: list[Column], note: str) -> Table:
-    """A table without the columns of which nothing is known."""
+def _table(title: str, columns: Sequence[Column], note: Iterable[str]) -> Table:
+    """A table without columns that have no values."""
     known = [c for i, c in enumerate(columns) if i == 0 or any(cell != NOTHING for cell in c[1])]
-    return Table(
-        title,
-        tuple(head for head, _ in known),
-        tuple(zip(*(cells for _, cells in known), strict=True)),
-        note.strip(),
-    )
+    heads = tuple(head for head, _ in known)
+    rows = tuple(zip(*(cells for _, cells in known), strict=True))
+    return Table(title, heads, rows, " ".join(part for part in note if part))

@@ -1,15 +1,14 @@
-"""A report: one page from the records of some benches, in words, tables and figures; from records alone, so it can be made anywhere."""
+"""A report: one page from the records of some runs, in words, tables and figures."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrl_search.errors import DataError, MrlSearchError
-from mrl_search.files import write_atomically
-from mrl_search.measure.records import BRUTE, Run, same_machine
-from mrl_search.measure.values import enough, recall_of, times_of
-from mrl_search.report.charts import Sketchbook
-from mrl_search.report.numerals import bytes_of, count, digits, milliseconds, times
+from mrl_search.errors import DataError
+from mrl_search.files import write_atomically, writing
+from mrl_search.measure.environment import same_machine
+from mrl_search.measure.records import Run
+from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import (
     Block,
     Figure,
@@ -19,38 +18,41 @@ from mrl_search.report.page import (
     Table,
     render_markdown,
     write_page,
-)
+)  # fmt: skip
 from mrl_search.report.tables import (
     accuracy_table,
-    adaptive_table,
+    bytes_of,
+    cascade_table,
     control_table,
     cost_table,
-    full_plan,
+    count,
+    digits,
+    embedding_ms,
+    milliseconds,
     mislabel_table,
     plan_cost_table,
     plan_table,
-)
+    times,
+)  # fmt: skip
+from mrl_search.report.values import baseline, enough, recall_of, times_of
 
 __all__ = ["HTML", "MARKDOWN", "introduction", "report_page", "write_report"]
 
 HTML, MARKDOWN = "report.html", "report.md"
+GOOD = 0.99  # recall of a plan that the introduction names
 
 
 def write_report(runs: Sequence[Run], folder: Path) -> Page:
-    """Draw the figures of `runs` into `folder`, and write the page beside them, as HTML and as Markdown.
+    """Write figures and the page of `runs` into `folder`, as HTML and as Markdown.
 
     The same records give the same bytes.
 
     Raises:
         DataError: there is no run, or a record was altered.
-        MrlSearchError: the place cannot be written.
+        MrlSearchError: the folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MrlSearchError(
-            f"{folder} cannot be made: {error.strerror}.", "Choose another place with --out."
-        ) from error
     page = report_page(runs, folder)
     write_page(folder / HTML, page)
     with write_atomically(folder / MARKDOWN) as draft:
@@ -59,144 +61,139 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
 
 
 def report_page(runs: Sequence[Run], folder: Path) -> Page:
-    """The page of some runs, its figures drawn into `folder`; raises as `write_report`."""
+    """The page of some runs, with its figures in `folder`; raises as `write_report`."""
     if not runs:
         raise DataError("There is nothing to report.", "Name a file that mrl-search bench wrote.")
+    several = len(runs) > 1
     blocks: list[Block] = []
     facts: dict[str, str] = {}
     for number, run in enumerate(runs, 1):
-        stem = f"{number}-" if len(runs) > 1 else ""
-        if len(runs) > 1:
+        if several:
             blocks.append(Heading(run.name, tuple(introduction(run))))
-        blocks += _blocks(run, Sketchbook(run, folder, stem))
-        facts |= _facts(run, f"{run.name}: " if len(runs) > 1 else "")
-    if len(runs) == 1:
-        title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
-    else:
-        title, intro = (
-            "What each prefix is worth",
-            [f"Benches of {', '.join(run.name for run in runs)}, one after another."],
-        )
-        if not all(
-            same_machine(runs[0].about["environment"], run.about["environment"]) for run in runs
-        ):
+        blocks += _blocks(run, Sketchbook(run, folder, f"{number}-" if several else ""))
+        facts |= {f"{run.name}: {k}" if several else k: v for k, v in _facts(run).items()}
+    if several:
+        title = "What each prefix is worth"
+        intro = [f"Benchmarks of {', '.join(run.name for run in runs)}."]
+        first, *others = (run.about["environment"] for run in runs)
+        if not all(same_machine(first, other) for other in others):
             intro.append(
-                "They were measured on different machines: their times cannot be compared with each other, only within one bench."
+                "They were measured on different machines: compare times only within a benchmark."
             )
-    files = {
-        run.name: shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs
-    }
+    else:
+        title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
+    files = [shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs]
     commands = [
-        (
-            f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {files[run.name]}",
-            "measure the index again",
-        )
-        for run in runs
+        (f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {file}", "measure again")
+        for run, file in zip(runs, files, strict=True)
     ]
-    commands.append(
-        (
-            f"mrl-search report {' '.join(dict.fromkeys(files.values()))}",
-            "write this page from the records",
-        )
-    )
-    return Page(title, intro, blocks, commands, facts)
+    report = f"mrl-search report {' '.join(dict.fromkeys(files))}"
+    return Page(title, intro, blocks, [*commands, (report, "write this page again")], facts)
 
 
 def introduction(run: Run) -> list[str]:
-    """What was measured and what came out, in sentences."""
+    """What was measured, and the main results, in sentences."""
     corpus, queries = run.about["corpus"], run.about["queries"]
-    said = [
-        f"{count(corpus['n'])} items of {corpus['dim']} dims by the model {corpus['encoder']}, searched with {count(queries['n'])} "
-        f"queries ({queries['source']})."
+    text = [
+        f"{count(corpus['n'])} items of {corpus['dim']} dims by the model {corpus['encoder']}, "
+        f"searched with {count(queries['n'])} queries ({queries['source']})."
     ]
     for e in enough(run):
         if e.dims == e.longest:
-            said.append(
-                f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); {e.shorter} are significantly worse already."
+            text.append(
+                f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); "
+                f"{e.shorter} dims are significantly worse."
             )
-        else:
-            low, high = (f"{100 * x:+.1f}" for x in (e.difference.low, e.difference.high))
-            said.append(
-                f"{e.measure}: {e.dims} dims are not significantly worse than all {e.longest}: "
-                f"{e.share.value:.1%} beside {e.full.value:.1%}, a difference of {100 * e.difference.value:+.1f} points with a 95% "
-                f"interval from {low} to {high} (McNemar's exact test: p = {digits(e.p, 2)}, n = {count(e.share.n)}). "
-                "No longer prefix is significantly worse."
-            )
-    base = times_of(run, full_plan(run))
-    plans = [
-        (p, t, recall_of(p["found"], run.about["settings"]["k"]))
-        for p in run.of("plan")
-        if (t := times_of(run, p["name"]))
-    ]
-    good = [
-        (t.p50, p, r)
-        for p, t, r in plans
-        if r.value >= 0.99 and p["name"] not in (BRUTE, full_plan(run))
-    ]
-    if base and good and min(g[0] for g in good) < base.p50:
-        p50, plan, recall = min(good, key=lambda g: g[0])
-        said.append(
-            f"The fastest plan that finds 99% of the exact answer is {plan['name']} ({plan['plan']}): {recall.value:.1%} in "
-            f"{milliseconds(p50)} ms, {times(base.p50 / p50)} as fast as the plan at full length."
+            continue
+        difference, low, high = (
+            f"{100 * x:+.1f}" for x in (e.difference.value, e.difference.low, e.difference.high)
         )
-    embedding = run.one("embedding")
-    if embedding and embedding["ms"]:
-        ms = sorted(embedding["ms"])
-        said.append(
-            f"To embed a query picture takes {milliseconds(ms[len(ms) // 2])} ms (median of {len(ms)}), which no time here includes."
+        text.append(
+            f"{e.measure}: {e.dims} dims are not significantly worse than {e.longest}: "
+            f"{e.share.value:.1%} against {e.full.value:.1%}, a difference of {difference} points "
+            f"(95% interval from {low} to {high}; McNemar's exact test: p = {digits(e.p, 2)}, "
+            f"n = {count(e.share.n)}). No longer prefix is significantly worse."
+        )
+    text += _speed(run)
+    if ms := embedding_ms(run):
+        n = len(run.of("embedding")[0]["ms"])
+        text.append(
+            f"Embedding a query picture takes {milliseconds(ms)} ms (median of {n}); "
+            "search times do not include it."
         )
     if not queries["labelled"] or not corpus["classes"]:
-        said.append(
-            "There are no labels, so there is no accuracy: what is told is how much of the exact answer each search finds."
-        )
-    if any(r["sheet"] is None for r in run.of("ladder")):
-        said.append(
-            f"Some pictures cannot be shown: {next(r['why'] for r in run.of('ladder') if r['sheet'] is None)}."
-        )
+        text.append("There are no labels, so recall of the exact hits stands for accuracy.")
+    hidden = [r["why"] for r in run.of("ladder") if r["why"]]
+    if hidden:
+        text.append(f"Some pictures cannot be shown: {hidden[0]}.")
     if run.done and not run.of("control"):
-        said.append(
-            "The corpus is too large for controls, which would be a second copy of it in memory."
-        )
+        text.append("The corpus is too large for controls: they copy its vectors into memory.")
     if not run.done:
-        said.append("This bench was not finished; the same command goes on with it.")
-    return said
+        text.append("This benchmark is not finished; the same command continues it.")
+    return text
+
+
+def _speed(run: Run) -> list[str]:
+    """The fastest plan with good recall, if it is faster than the fastest exact search."""
+    base, k = baseline(run), run.about["settings"]["k"]
+    good = [
+        (t.p50, p)
+        for p in run.of("plan", exact=False)
+        if (t := times_of(run, p["name"])) and recall_of(p["found"], k).value >= GOOD
+    ]
+    if base is None:
+        return []
+    name, exact_ms = base
+    text = f"The fastest exact search is {name}: {milliseconds(exact_ms)} ms a query."
+    p50, plan = min(good, key=lambda pair: pair[0], default=(exact_ms, None))
+    if plan is None or p50 >= exact_ms:
+        return [text]
+    recall = recall_of(plan["found"], k).value
+    return [
+        f"{text} The fastest plan with a recall of {GOOD:.0%} is {plan['name']} ({plan['plan']}): "
+        f"{recall:.1%} in {milliseconds(p50)} ms, {times(exact_ms / p50)} as fast."
+    ]
 
 
 def _blocks(run: Run, book: Sketchbook) -> list[Block]:
-    """The tables of a run, each after the figures that show it; what has no records is left out."""
+    """The tables of a run, each after the figures that show it."""
     blocks: list[Block | None] = [
-        _beside(book.accuracy(), book.recall()),
+        _row(book.accuracy(), book.recall()),
         accuracy_table(run),
-        adaptive_table(run),
-        _beside(book.prefixes(), book.latency()),
+        cascade_table(run),
+        _row(book.prefixes(), book.latency()),
         cost_table(run),
-        _beside(book.front()),
+        _row(book.front()),
         plan_table(run),
         plan_cost_table(run),
-        _beside(book.controls()),
+        _row(book.controls()),
         control_table(run),
-        _beside(book.scatter()),
-        *(_beside(ladder) for ladder in book.ladders()),
+        _row(book.scatter()),
+        *(_row(ladder) for ladder in book.ladders()),
         mislabel_table(run),
-        _beside(book.mislabels()),
+        _row(book.mislabels()),
     ]
     return [block for block in blocks if block and (not isinstance(block, Table) or block.rows)]
 
 
-def _beside(*figures: Figure | None) -> Figures | None:
-    there = tuple(figure for figure in figures if figure)
-    return Figures(there) if there else None
+def _row(*figures: Figure | None) -> Figures | None:
+    known = tuple(figure for figure in figures if figure)
+    return Figures(known) if known else None
 
 
-def _facts(run: Run, before: str) -> dict[str, str]:
-    """Where, when and with what the numbers of a run came about."""
+def _facts(run: Run) -> dict[str, str]:
+    """Where, when and with what a run was measured."""
     e, s, corpus = run.about["environment"], run.about["settings"], run.about["corpus"]
-    facts = {
-        "measured": run.about["when"], "machine": f"{e['cpu']}, {e['cores']} cores, {e['machine']}",
+    return {
+        "measured": run.about["when"],
+        "machine": f"{e['cpu']}, {e['cores']} cores, {e['machine']}",
         "system": f"{e['os']}, Python {e['python']}",
-        "threads": str(s["threads"]), "settings": ", ".join(f"{name} {value}" for name, value in s.items() if name != "threads"),
-        "commit": e["commit"] or "none", "model": f"{corpus['encoder']} {corpus['fingerprint'][:12]}",
-        "source": corpus["source"], "indexes": ", ".join(f"{d}: {factory}" for d, factory in corpus["factory"].items()),
-        "size on disk": bytes_of(sum(corpus["files"].values())), **e["versions"],
-    }  # fmt: skip
-    return {before + name: value for name, value in facts.items()}
+        "threads": str(s["threads"]),
+        "settings": ", ".join(f"{name} {value}" for name, value in s.items() if name != "threads"),
+        "commit": e["commit"] or "none",
+        "model": f"{corpus['encoder']} {corpus['fingerprint'][:12]}",
+        "source": corpus["source"],
+        "indexes": ", ".join(f"{d}: {factory}" for d, factory in corpus["factory"].items()),
+        "size on disk": bytes_of(sum(corpus["files"].values())),
+        **e["versions"],
+    }

@@ -1,8 +1,7 @@
-"""Adaptive classification: read a short prefix, stop when its answer is sure enough, else read a longer one.
+"""Thresholds of adaptive classification: stop at the first prefix whose confidence is high enough.
 
-Matryoshka Representation Learning, arXiv 2205.13147, section 4.2.1. A classifier at each prefix gives every case a confidence; here
-is when to stop, learnt on held-out cases, and what that costs in accuracy and saves in dims. Pure numpy: where the confidences come
-from, linear heads or votes of neighbours, makes no difference.
+Matryoshka Representation Learning, arXiv 2205.13147, section 4.2.1. Confidences may come from
+linear heads or from votes of neighbours. Thresholds are learnt on held-out cases.
 """
 
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ __all__ = [
 ]
 
 NEVER = 2.0  # a threshold that no confidence reaches
-GIVE = 0.01  # share of all cases that stopping early may give up
-GIVES = (0.005, 0.01, 0.02, 0.05)  # of a trade-off
+GIVE = 0.01  # share of all cases that stopping early may lose
+GIVES = (0.005, 0.01, 0.02, 0.05)  # shares of a trade-off
 SURE = 1.645  # standard deviations below which 95% of a normal distribution lies
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Stop at the first of `dims` at which the confidence is at least its threshold; the last threshold is 0, every case ends there."""
+    """Thresholds: stop at the first of `dims` whose confidence reaches its own; the last is 0."""
 
     dims: tuple[int, ...]
     thresholds: tuple[float, ...]
@@ -47,7 +46,14 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True)
 class CascadePoint:
-    """What a cascade did on n cases: share right, mean number of dims read, and the share of cases that stopped at each stage."""
+    """The effect of a cascade on n cases.
+
+    Attributes:
+        n: number of cases.
+        accuracy: share that is right.
+        expected_dims: mean prefix length at which cases stop.
+        stopped: share that stops at each stage.
+    """
 
     n: int
     accuracy: float
@@ -61,33 +67,28 @@ def learn_cascade(
     dims: Sequence[int],
     give: float = GIVE,
 ) -> Cascade:
-    """The thresholds that read least while, of cases like these, at most a share `give` fewer are right than at full length.
+    """The thresholds that read least while losing at most a share `give` of all answers.
 
-    From the last stage but one to the first, each threshold is lowered from the surest case on, given those behind it, for as long as
-    that can be said with a confidence of 95%: the lowest that happens to do well on these cases would do worse on others. The bound is
-    that of a difference of paired shares, with SURE² pairs added to those that differ, so that it is as wide as Tango's (1998) where none
-    do. (The paper searches a grid of 100 thresholds a stage for the best accuracy on the cases it looks at.)
+    From the last stage but one to the first, a threshold is lowered, from the most confident case
+    on, as long as the loss stays within `give` with 95% confidence. The bound is that of a
+    difference of paired shares with SURE² further pairs, as wide as Tango's (1998) where none
+    differ. The paper picks the best of 100 thresholds a stage on the cases it looks at instead.
 
     Args:
-        confidence: (n, stages), 0 to 1, of the classifier at each prefix, on cases that nothing was trained on.
+        confidence: (n, stages), 0 to 1, of the classifier at each prefix, on held-out cases.
         correct: (n, stages), whether it was right.
         dims: prefix length of each stage, ascending.
-        give: share of all cases that may be given up; fewer than SURE² / give cases are too few to stop at any, unless a short prefix is
-            right more often.
+        give: share of all cases that may be lost; with fewer than SURE² / give cases no early stop
+            is possible, unless a short prefix is right more often.
 
     Raises:
         DataError: shapes that do not fit, or no case.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
-    if (
-        confidence.ndim != 2
-        or confidence.shape != correct.shape
-        or confidence.shape[1] != len(dims)
-        or not len(confidence)
-    ):
-        raise DataError(
-            f"Confidences of shape {confidence.shape} and outcomes of shape {correct.shape} do not fit {len(dims)} stages."
-        )
+    shape = (len(confidence), len(dims))
+    if not len(confidence) or confidence.shape != shape or correct.shape != shape:
+        shapes = f"{confidence.shape} and {correct.shape}"
+        raise DataError(f"Confidences and outcomes have shapes {shapes}, not {shape}.")
     full = rest = correct[:, -1].astype(np.int64)
     thresholds = [0.0]
     for stage in range(len(dims) - 2, -1, -1):
@@ -111,7 +112,7 @@ def learn_cascade(
 def run_cascade(
     cascade: Cascade, confidence: NDArray[np.floating], correct: NDArray[np.bool_]
 ) -> CascadePoint:
-    """What `cascade` does on cases of which confidence and outcome at every stage are known, (n, stages) each."""
+    """The effect of `cascade` on cases with known confidence and outcome, (n, stages) each."""
     stage = cascade.stages(confidence)
     right = np.asarray(correct, dtype=bool)[np.arange(len(stage)), stage]
     read = np.array(cascade.dims)[stage]
@@ -123,7 +124,7 @@ def run_cascade(
 
 @dataclass(frozen=True, slots=True)
 class TradeOff:
-    """What a cascade that may `give` up so much does on cases that it was not learnt from, and what each stage alone gets right of them."""
+    """A cascade on cases it was not learnt from; `fixed` is the accuracy of each stage alone."""
 
     give: float
     cascade: Cascade
@@ -131,7 +132,7 @@ class TradeOff:
     fixed: tuple[float, ...]
 
     def record(self) -> dict[str, Any]:
-        """As a line of JSON holds it; `fixed` by prefix length."""
+        """As a JSON object; `fixed` is by prefix length."""
         fixed = dict(zip(map(str, self.cascade.dims), self.fixed, strict=True))
         return {"give": self.give, **asdict(self.cascade), **asdict(self.point), "fixed": fixed}
 
@@ -139,7 +140,7 @@ class TradeOff:
 def trade_off(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], dims: Sequence[int]
 ) -> list[TradeOff]:
-    """Accuracy against expected dims, for each of `GIVES`: thresholds learnt on one half of the cases, measured on the other.
+    """Accuracy against expected dims for each of `GIVES`: half of the cases learn, half measure.
 
     Args:
         confidence: (n, stages), as for `learn_cascade`; n of 2 at least.

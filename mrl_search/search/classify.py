@@ -52,6 +52,10 @@ class Ballot:
 
     Raises:
         ConfigError: a temperature that is not positive.
+
+    Example:
+        >>> Ballot(k=5, weighting=Weighting.MAJORITY).k
+        5
     """
 
     k: int = 20
@@ -72,6 +76,12 @@ class Vote:
         confidence: its share of the votes.
         shares: the share of every label, largest first; they add up to 1.
         dims: prefix length at which the vote was taken, in adaptive classification.
+
+    Example:
+        >>> import numpy as np
+        >>> hits = BatchHits(np.array([[0, 1]]), np.array([[0.9, 0.8]], dtype=np.float32))
+        >>> vote(hits, np.array(["cat", "dog"], dtype=object))[0].label
+        'cat'
     """
 
     label: str | None
@@ -184,7 +194,7 @@ def learn_thresholds(
             correct[places, number] = [v.label == label for v, label in truth]
 
         def watch(number: int, stage: Stage, hits: BatchHits, at: Ids) -> NDArray[np.bool_]:
-            count(number, hits, at)  # noqa: B023 - called before the next group
+            count(number, hits, at)
             return np.zeros(len(at), dtype=bool)
 
         wide = plan.widened(extra)

@@ -23,7 +23,9 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
     ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
-COMPARABLE = "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+COMPARABLE = (
+    "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+)
 
 
 def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:
@@ -78,17 +80,16 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(
-            f"{condition!r}: {text!r} cannot be compared with the column {name!r}, which holds {items[name].type}.",
-            COMPARABLE,
+            f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not.", COMPARABLE
         ) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
 
 
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
-    """A column, and the value that `text` is there, in a type that both fit and that arrow compares."""
+    """A column and the value of `text`, in a type that Arrow compares."""
     kind, value = column.type, pa.scalar(text)
-    if pa.types.is_integer(kind):  # a number may lie beyond those that the column can hold
+    if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):
         return column.cast(pa.float32()), value.cast(kind).cast(pa.float32())
@@ -98,12 +99,12 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
-    """Ids from a file, (n,) int64: a text file with one a line, or a .npy file of integers.
+    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers.
 
     Raises:
         DataError: the file is missing, or holds something else.
     """
-    hint = "It should hold one row number a line, or be a .npy file of whole numbers."
+    hint = "Give one id a line, or a .npy file of integers."
     try:
         if path.suffix == ".npy":
             ids = np.load(path, allow_pickle=False)

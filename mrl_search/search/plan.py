@@ -23,6 +23,10 @@ class Stage:
         keep: answers that go on to the next stage; None in the last stage, which keeps k.
         effort: how much an approximate first index looks at: clusters to visit on average, or
             candidates to hold; 0 is the default of the index. Written `DIMS:KEEP@EFFORT`.
+
+    Example:
+        >>> str(Stage(128, 200, effort=64))
+        '128:200@64'
     """
 
     dims: int
@@ -68,10 +72,15 @@ class Plan:
             positive = min(stage.dims, stage.keep or 1) >= 1 and stage.effort >= 0
             nothing = f"Stage {stage} of plan {self} has a number below 1."
             require(positive and stage.keep != 0, nothing, EXAMPLE)
-        require(self.stages[-1].keep is None, f"The last stage of {self} keeps k answers, no other number.")
+        require(
+            self.stages[-1].keep is None,
+            f"The last stage of {self} keeps k answers, no other number.",
+        )
         for a, b in pairwise(self.stages):
             require(a.keep is not None, f"Stage {a} of plan {self} needs DIMS:KEEP.", EXAMPLE)
-            require(b.dims > a.dims, f"Plan {self}: dims must grow; {b.dims} follows {a.dims}.", EXAMPLE)
+            require(
+                b.dims > a.dims, f"Plan {self}: dims must grow; {b.dims} follows {a.dims}.", EXAMPLE
+            )
             grows = f"Plan {self}: a stage cannot keep more than the one before it."
             require(b.keep is None or b.keep <= (a.keep or 0), grows, EXAMPLE)
             require(not b.effort, f"Plan {self}: only the first stage takes an effort (@).")

@@ -24,6 +24,10 @@ class SearchRequest:
 
     Raises:
         ConfigError: k below 1, or a cutoff that is not a cosine.
+
+    Example:
+        >>> SearchRequest(Plan.parse("64:200,1024"), k=5, where=["label=cat"]).k
+        5
     """
 
     plan: Plan = Plan.AUTO

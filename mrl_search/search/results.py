@@ -1,4 +1,4 @@
-"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer that knows its item."""
+"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -42,6 +42,10 @@ class Hit:
         score: cosine at the prefix of the last stage.
         path: of the picture; None for vectors without one.
         label: None where unknown.
+
+    Example:
+        >>> Hit(rank=1, id=42, score=0.93, path="cats/tom.jpg", label="cat").label
+        'cat'
     """
 
     rank: int
@@ -63,6 +67,11 @@ class Hits:
     """The answers to one query, best first: `ids` (m,) int64 and `scores` (m,) float32.
 
     Iterating and indexing give `Hit`s. There are fewer than k where fewer were found.
+
+    Example:
+        >>> hits = Hits(np.array([7, 3]), np.array([0.5, 0.25], dtype=np.float32))
+        >>> [(hit.rank, hit.id, hit.score) for hit in hits]
+        [(1, 7, 0.5), (2, 3, 0.25)]
     """
 
     ids: Ids
@@ -94,6 +103,12 @@ class BatchHits:
         plan: what ran.
         dims: (n,) int64, the prefix at which each query stopped, if a stop rule was used.
         explanation: rank and score of every answer at every prefix, if the request wants it.
+
+    Example:
+        >>> scores = np.array([[0.5, -np.inf]], dtype=np.float32)
+        >>> batch = BatchHits(np.array([[7, -1]]), scores)
+        >>> len(batch), len(batch[0])
+        (1, 1)
     """
 
     ids: Ids

@@ -250,9 +250,7 @@ class _Judge:
         return Trial(plan, float(marks.mean()), reached, ram)
 
 
-def _search_all(
-    corpus: Corpus, judge: _Judge, dims: list[int], progress: Progress
-) -> list[Trial]:
+def _search_all(corpus: Corpus, judge: _Judge, dims: list[int], progress: Progress) -> list[Trial]:
     trials: dict[str, Trial] = {}
     done, total = 0, sum(len(_efforts(corpus, d)) for d in dims)
     for d in dims:
@@ -311,7 +309,9 @@ def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[T
             return  # one longer shortlist is tried, because the check may ask for it
         reached = two.reached
         if reached and keep >= MIDDLE * k:
-            yield from _middles(corpus, judge, queries, Stage(dims, keep, effort), shortlist, scores, lengths, ram)
+            yield from _middles(
+                corpus, judge, queries, Stage(dims, keep, effort), shortlist, scores, lengths, ram
+            )
 
 
 def _middles(
@@ -334,7 +334,7 @@ def _middles(
 
 
 def _promising(trials: list[Trial]) -> list[Trial]:
-    """Plans worth timing: those that reach the target, and for each start the last that does not."""
+    """Plans worth timing: those that reach the target, and each start's last one that does not."""
     short: dict[tuple[int, int, int], Trial] = {}
     for trial in trials:
         if not trial.reached:

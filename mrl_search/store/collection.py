@@ -1,4 +1,4 @@
-"""A collection at rest: vectors, the items they stand for, and the manifest that says what made them.
+"""A collection at rest: vectors, the items they stand for, and what made them.
 
 Opening maps the vectors and reads the manifest; a column of items is read when it is first used.
 Neither torch nor FAISS is needed, not even for the accuracy of linear heads.
@@ -22,7 +22,14 @@ from safetensors.numpy import load_file, save
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.store.items import ITEMS_SCHEMA, Items
 from mrl_search.store.manifest import (
-    HEADS, ITEMS, ROTATION, SKIPPED, VECTORS, Manifest, check_file, read_manifest,
+    HEADS,
+    ITEMS,
+    ROTATION,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    check_file,
+    read_manifest,
 )  # fmt: skip
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
@@ -30,7 +37,15 @@ from mrl_search.store.transform import Transform
 __all__ = ["Collection", "Head", "Heads", "heads_bytes"]
 
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException, SafetensorError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    pa.ArrowException,
+    SafetensorError,
+)
 
 T = TypeVar("T")
 Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -196,7 +211,9 @@ class Collection:
 def heads_bytes(heads: Heads) -> bytes:
     """The content of `heads.safetensors`."""
     parts = (
-        (kind, d, part) for d, (w, b) in heads.items() for kind, part in (("weight", w), ("bias", b))
+        (kind, d, part)
+        for d, (w, b) in heads.items()
+        for kind, part in (("weight", w), ("bias", b))
     )
     return bytes(save({f"{kind}.{d:04d}": np.ascontiguousarray(p) for kind, d, p in parts}))
 

@@ -1,4 +1,4 @@
-"""The items that vectors stand for: a Parquet table with one row a vector, read a column at a time."""
+"""The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 from functools import cached_property
 from pathlib import Path

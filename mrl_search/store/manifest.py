@@ -190,7 +190,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise IndexFolderError(f"{path} cannot be read: {error}.", f"Remove {folder}. {build}") from error
+        raise IndexFolderError(
+            f"{path} cannot be read: {error}.", f"Remove {folder}. {build}"
+        ) from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise IndexFolderError(f"{path} is not the manifest of an index.", build)
     if values["format"] > FORMAT:
@@ -218,7 +220,9 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
     if manifest.dtype not in DTYPES:
-        raise IndexFolderError(f"{path}: dtype is {manifest.dtype!r}, not float16 or float32.", hint)
+        raise IndexFolderError(
+            f"{path}: dtype is {manifest.dtype!r}, not float16 or float32.", hint
+        )
     for dims in manifest.factory:
         if not PREFIX.fullmatch(dims):
             raise IndexFolderError(f"{path}: factory has a prefix of {dims!r} dims.", hint)

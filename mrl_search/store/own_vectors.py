@@ -1,4 +1,4 @@
-"""Vectors that a user brings, on their way into a collection: checked, normalised, rotated, named."""
+"""Vectors that a user brings, on their way into a collection: checked, normalised, rotated."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Vectors that a user brings: a .npy file, a folder of .npy shards, or a Parquet column of lists, read a few rows at a time.
+"""Vectors that a user brings: a .npy file, a folder of .npy shards, or a Parquet column of lists.
 
-Files stay on disk: an array is memory-mapped, a column is read in batches. Every row is checked as it is read.
+Files stay on disk and are read some rows at a time. Every row is checked as it is read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,11 +30,12 @@ __all__ = [
 ]
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+SAME_DIMS = "All vectors must have the same dims; remove that row."
 CONVERT = "Convert it with: np.save(NEW, np.load(OLD).astype('float32'))"
 
 
 class Part(Protocol):
-    """One file of vectors: `count` rows of `dim` numbers of type `dtype`."""
+    """One file of vectors: `count` rows of `dim` dims in `dtype`."""
 
     @property
     def path(self) -> Path:
@@ -46,19 +47,19 @@ class Part(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of a row."""
+        """Dims of a row."""
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Type of a number."""
+        """float16, float32 or float64."""
 
     def read(self) -> Iterator[NDArray[np.floating]]:
-        """All rows in order, a few at a time: (rows, dim), unchecked."""
+        """All rows in order, some at a time: (rows, dim), unchecked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayFile:
-    """A .npy file of two dimensions. It is opened only while it is read, so that thousands of shards are no trouble."""
+    """A two-dimensional .npy file, open only while it is read: there may be thousands."""
 
     path: Path
     count: int
@@ -116,13 +117,8 @@ class ListColumn:
         wrong = np.flatnonzero(lengths != self.dim)
         if len(wrong):
             row, length = start + int(wrong[0]), int(lengths[wrong[0]])
-            said = (
-                "has no vector" if length < 0 else f"has {length} numbers; the first has {self.dim}"
-            )
-            raise DataError(
-                f"Row {row} of {self.path}#{self.column} {said}.",
-                "All vectors must have one length; leave that row out.",
-            )
+            found = "is null" if length < 0 else f"has {length} dims; the first has {self.dim}"
+            raise DataError(f"Row {row} of {self.path}#{self.column} {found}.", SAME_DIMS)
         values = lists.flatten()
         if values.null_count:
             row = (
@@ -142,11 +138,11 @@ class ListColumn:
 
 @dataclass(frozen=True, slots=True)
 class VectorSource:
-    """Vectors on disk: `count` rows of `dim` numbers, the rows of one part after another.
+    """Vectors on disk or in memory: the rows of one part after another.
 
     Attributes:
         name: absolute path, with `#COLUMN` for a Parquet file.
-        parts: the files, all of one length of row.
+        parts: the files, all with the same dims.
     """
 
     name: str
@@ -162,14 +158,14 @@ class VectorSource:
 
     @property
     def dtypes(self) -> str:
-        """The types of the numbers, as in `float32`."""
+        """The dtypes of the parts, such as `float32`."""
         return ", ".join(sorted({str(part.dtype) for part in self.parts}))
 
     def read(self) -> Iterator[NDArray[np.floating]]:
-        """All rows in order, a few at a time: (rows, dim) as they are in the file.
+        """All rows in order, some at a time: (rows, dim) as they are in the file.
 
         Raises:
-            DataError: a row that is not finite, or zero, or of another length; it names the row and the file.
+            DataError: a row that is not finite, all zeros, or of other dims.
         """
         for part in self.parts:
             start = 0
@@ -185,12 +181,13 @@ class VectorSource:
 
 
 def open_vectors(where: str | Path) -> VectorSource:
-    """Open a .npy file, a folder of .npy files (in the order of their names), or `FILE.parquet` with `#COLUMN` if it has several.
+    """Open a .npy file, a folder of .npy files in the order of their names, or a Parquet column.
 
-    Only headers are read.
+    A Parquet file with several columns of vectors needs `FILE.parquet#COLUMN`. Only
+    headers are read.
 
     Raises:
-        DataError: nothing there, or not two-dimensional numbers of type float16, float32 or float64, or of several lengths.
+        DataError: nothing there, not two-dimensional float16, float32 or float64, or mixed dims.
     """
     path = Path(where).expanduser()
     if in_parquet(str(where)):
@@ -214,12 +211,12 @@ def open_vectors(where: str | Path) -> VectorSource:
     for part in parts:
         if part.dim != parts[0].dim:
             raise DataError(
-                f"{part.path} has rows of {part.dim} numbers; {parts[0].path.name} has {parts[0].dim}.",
+                f"{part.path} has {part.dim} dims; {parts[0].path.name} has {parts[0].dim}.",
                 "All shards must come from one model.",
             )
     filled = tuple(part for part in parts if part.count)
     if not filled:
-        raise DataError(f"{path} is empty: it holds no vector.")
+        raise DataError(f"{path} holds no vector.")
     return VectorSource(str(path.resolve()), filled)
 
 
@@ -232,12 +229,14 @@ def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> Vecto
     path = Path(name)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.size:
-        raise DataError(f"The array has shape {array.shape}, not (rows, dims).", "One row a vector.")
+        raise DataError(
+            f"The array has shape {array.shape}, not (rows, dims).", "One row a vector."
+        )
     return VectorSource(name, (MemoryArray(array, path),))
 
 
 def read_queries(where: str | Path) -> NDArray[np.float32]:
-    """Read query vectors: (n, dim) float32 at unit length. A .npy file of one dimension is one query.
+    """Read query vectors: (n, dim) float32 of unit norm. A one-dimensional .npy file is one query.
 
     Raises:
         DataError: as `open_vectors` and `VectorSource.read`.
@@ -261,10 +260,10 @@ def in_parquet(where: str) -> bool:
 
 
 def holds_vectors(where: str) -> bool:
-    """Whether `where` is vectors that a user brings (see `open_vectors`) and no source of images.
+    """Whether `where` holds vectors (see `open_vectors`) rather than pictures.
 
-    That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a Parquet file without an image column
-    but with lists of numbers.
+    That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a
+    Parquet file with a column of vectors and none of pictures.
 
     Raises:
         DataError: a Parquet file that cannot be read.
@@ -282,7 +281,7 @@ def holds_vectors(where: str) -> bool:
 
 
 def vector_columns(path: Path) -> list[str]:
-    """The columns of a Parquet file that hold lists of numbers.
+    """The columns of vectors in a Parquet file.
 
     Raises:
         DataError: it is not a Parquet file.
@@ -291,10 +290,10 @@ def vector_columns(path: Path) -> list[str]:
 
 
 def open_parquet(where: str) -> ListColumn:
-    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of lists of numbers.
+    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of vectors.
 
     Raises:
-        DataError: not a Parquet file, no such column, several that could be meant, or numbers of another type.
+        DataError: not a Parquet file, no such column, several to choose from, or another dtype.
     """
     path, column = _split(where)
     if not path.is_file():
@@ -327,7 +326,7 @@ def open_parquet(where: str) -> ListColumn:
         )
     kind = schema.field(column).type
     if column not in columns:
-        raise DataError(f"Column {column!r} of {path} holds {kind}, no lists of numbers.", named)
+        raise DataError(f"Column {column!r} of {path} holds {kind}, not vectors.", named)
     dtype = np.dtype(kind.value_type.to_pandas_dtype())
     if dtype not in DTYPES:
         raise DataError(
@@ -336,19 +335,16 @@ def open_parquet(where: str) -> ListColumn:
         )
     count = _parquet(path).metadata.num_rows
     if not count:
-        raise DataError(f"{path} is empty: it holds no vector.")
+        raise DataError(f"{path} holds no vector.")
     first = next(iter(_batches(path, column, 1)))
     dim = len(first[0]) if first[0].is_valid else 0
     if not dim:
-        raise DataError(
-            f"Row 0 of {path}#{column} has no numbers.",
-            "All vectors must have one length; leave that row out.",
-        )
+        raise DataError(f"Row 0 of {path}#{column} is empty.", SAME_DIMS)
     return ListColumn(path, count, dim, dtype, column)
 
 
 def _split(where: str) -> tuple[Path, str]:
-    """`FILE.parquet#COLUMN` as file and column; a `#` in the name of a file or folder that exists is part of that name."""
+    """`FILE.parquet#COLUMN` as file and column; a `#` in an existing file's name is part of it."""
     file, _, column = where.rpartition("#")
     if file.endswith(".parquet") and not Path(where).expanduser().exists():
         return Path(file).expanduser(), column
@@ -386,8 +382,7 @@ def _array_file(path: Path) -> ArrayFile:
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.shape[1]:
         raise DataError(
-            f"{path} has shape {array.shape}; vectors are an array of (rows, numbers).",
-            "Save one row a vector.",
+            f"{path} has shape {array.shape}, not (rows, dims).", "Save one row a vector."
         )
     return ArrayFile(path, array.shape[0], array.shape[1], array.dtype)
 
@@ -396,13 +391,11 @@ def _load(path: Path) -> NDArray[np.floating]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        said = (
-            "it is no array of numbers, or not a whole one"
-            if isinstance(error, ValueError)
-            else f"{error}".rstrip(".")
-        )
+        reason = "damaged, or not an array of numbers"
+        if isinstance(error, OSError):
+            reason = f"{error}".rstrip(".")
         raise DataError(
-            f"{path} cannot be read as .npy: {said}.",
+            f"{path} cannot be read as .npy: {reason}.",
             "Save the array again: np.save(PATH, x.astype('float32'))",
         ) from error
     if not isinstance(array, np.ndarray):
@@ -424,20 +417,18 @@ def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         row = start + int(np.flatnonzero(~finite)[0])
-        raise DataError(
-            f"Row {row} of {path} is not finite: it holds NaN or infinity.", "Leave such rows out."
-        )
+        raise DataError(f"Row {row} of {path} has NaN or infinity.", "Remove such rows.")
     largest = np.abs(rows).max(axis=1).astype(np.float64)
     if not largest.all():
         raise DataError(
-            f"Row {start + int(np.flatnonzero(largest == 0)[0])} of {path} is zero: it has no direction.",
-            "Leave such rows out.",
+            f"Row {start + int(np.flatnonzero(largest == 0)[0])} of {path} is all zeros.",
+            "Remove such rows.",
         )
     limits = np.finfo(np.float32)
     far = (largest > float(limits.max) / 2**16) | (largest < float(limits.tiny))
     if far.any():
         row = int(np.flatnonzero(far)[0])
         raise DataError(
-            f"Row {start + row} of {path} has numbers of up to {largest[row]:.3g}, out of the range of float32.",
-            "Multiply all rows by a constant: only their directions count.",
+            f"Row {start + row} of {path} has values up to {largest[row]:.3g}: beyond float32.",
+            "Multiply all rows by a constant; it changes no cosine.",
         )

@@ -21,12 +21,23 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError, IndexFolderError, Skipped
 from mrl_search.files import (
-    PROGRESS, building_folder, claim, empty_folder, publish, write_atomically, writing,
+    PROGRESS,
+    building_folder,
+    claim,
+    empty_folder,
+    publish,
+    write_atomically,
+    writing,
 )  # fmt: skip
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.items import ITEMS_SCHEMA, write_items
 from mrl_search.store.manifest import (
-    HEADS, ROTATION, SKIPPED, VECTORS, Manifest, write_manifest,
+    HEADS,
+    ROTATION,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    write_manifest,
 )  # fmt: skip
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import l2_normalize

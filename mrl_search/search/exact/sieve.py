@@ -93,11 +93,14 @@ class SieveBuilder:
         self._largest = np.zeros(self._coded, dtype=np.float32)
 
     def __enter__(self) -> Self:
-        self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed at exit
+        self._file = tempfile.TemporaryFile(dir=self._folder)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if kind is None:
             self._write()

@@ -1,0 +1,55 @@
+"""Where something was measured: processor, system, versions and commit."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mrl_search.store.manifest import package_versions
+
+__all__ = ["environment", "same_machine"]
+
+MACHINE = ("machine", "cpu", "cores", "os")  # equal in two environments: the same machine
+
+
+def environment() -> dict[str, Any]:
+    """Processor, system, package versions, and the commit of this package if it is a clone."""
+    system = platform.uname()
+    return {
+        "machine": system.machine,
+        "cpu": _cpu() or system.processor or system.machine,
+        "cores": os.cpu_count(),
+        "os": f"{system.system} {system.release}",
+        "python": platform.python_version(),
+        "versions": package_versions(),
+        "commit": _commit(),
+    }
+
+
+def same_machine(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two environments seem to be of one machine."""
+    return all(a.get(name) == b.get(name) for name in MACHINE)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "")
+
+
+def _commit() -> str | None:
+    """Short hash of the commit, with `-dirty` after changes; None outside a clone."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    command = ["git", "-C", str(root), *describe]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
