@@ -386,8 +386,9 @@ def test_a_benchmark_continues_where_it_stopped(
     bench(small, out)
     assert out.read_bytes() == before  # nothing is measured twice
     named = [
-        tuple(r.get(key) for key in ("kind", "name", "dims", "round", "number"))
-        + (str(r.get("plan")),)
+        tuple(
+            str(r.get(key)) for key in ("kind", "name", "dims", "round", "number", "give", "plan")
+        )
         for r in run.records
     ]
     assert len(named) == len(set(named))

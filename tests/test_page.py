@@ -55,7 +55,7 @@ VOID = {"meta", "link", "img", "input", "br", "source"}
 
 
 class _Reader(HTMLParser):
-    """Reads a page as a browser would: its elements and words; a tag that is not closed is an error."""
+    """Reads the elements and words of a page; a tag that is not closed is an error."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -317,9 +317,10 @@ def test_plans_stand_where_their_time_and_value_are(
     drawn: list[Axes] = []
     monkeypatch.setattr(module, "_save", lambda figure, axes, out: drawn.append(axes))
     points = [
-        PlanPoint("slow", 2.0, 0.99, best=True, chosen=True), PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
+        PlanPoint("slow", 2.0, 0.99, best=True, chosen=True),
+        PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
         PlanPoint("quick", 0.5, 0.9, best=True, chosen=False),
-    ]  # fmt: skip
+    ]
     plans_plot(points, tmp_path / "plans.png", "recall")
     (axes,) = drawn
     beaten, chosen = axes.collections
@@ -330,7 +331,10 @@ def test_plans_stand_where_their_time_and_value_are(
 
 
 def test_plots_leave_the_state_of_pyplot_alone() -> None:
-    code = "import sys, mrl_search.report.plots, mrl_search.report.page; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = (
+        "import sys, mrl_search.report.plots, mrl_search.report.page; "
+        "print([m for m in sys.argv[1:] if m in sys.modules])"
+    )
     command = [sys.executable, "-c", code, "matplotlib.pyplot", "torch", "faiss"]
     assert (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Running a study: job after job, trained, measured and recorded; what is done already is passed over, what was stopped goes on."""
+"""Running a study: train, measure and record one job after another; continue where it stopped."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class State:
 
 @dataclass
 class _Decoded:
-    """The pictures that the last job was trained on and measured with, which the next one mostly needs, too."""
+    """Decoded pictures of the last job, which the next one often needs, too."""
 
     pixels: dict[tuple[str, int, int], Pixels] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def state_of(study: Study, part: str, places: Places) -> list[State]:
     """How far each job of a part is.
 
     Raises:
-        DataError: records of a job that was run by another recipe than the definition has now, or by none that it has.
+        DataError: records of a job with another recipe than the definition, or of no run in it.
     """
     told = {(r.job["run"], r.job["key"]): r.job for r in read_part(places.records, part)}
     jobs = jobs_of(study, part)
@@ -107,7 +107,7 @@ def run_part(
         part: which part of it.
         places: where everything goes.
         only: the name of one run, to run nothing else.
-        told: is called with every record of the training, and with a word before each measurement.
+        told: called with every record of the training, and with `measuring` before that.
 
     Raises:
         ConfigError: no such part or run, or a run folder that holds another recipe's run.
@@ -159,17 +159,30 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) 
         "seconds", 0
     )
     head: dict[str, Any] = {
-        "kind": "job", "part": job.part, "run": job.run.name, "row": job.run.row or job.run.name, "key": job.key, "seed": job.config.seed,
-        "repetition": job.repetition, "fold": job.fold, "source": source.path, "images": len(pixels.labels),
-        "skipped": len(pixels.skipped), "recipe": to_mapping(job.config), "fingerprint": encoder.fingerprint,
-        "seconds": round(training + time.perf_counter() - start, 1), "device": str(encoder.device), "machine": platform.machine(),
-        "cores": os.cpu_count(), "versions": package_versions(),
-    }  # fmt: skip
+        "kind": "job",
+        "part": job.part,
+        "run": job.run.name,
+        "row": job.run.row or job.run.name,
+        "key": job.key,
+        "seed": job.config.seed,
+        "repetition": job.repetition,
+        "fold": job.fold,
+        "source": source.path,
+        "images": len(pixels.labels),
+        "skipped": len(pixels.skipped),
+        "recipe": to_mapping(job.config),
+        "fingerprint": encoder.fingerprint,
+        "seconds": round(training + time.perf_counter() - start, 1),
+        "device": str(encoder.device),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": package_versions(),
+    }
     write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])
 
 
 def _silent(job: Job, record: Record | str) -> None:
-    """Nobody wants to know."""
+    """A callback that does nothing."""
 
 
 def with_sources(study: Study, given: list[str]) -> Study:
