@@ -370,7 +370,7 @@ def test_what_is_recorded_is_not_run_again_and_what_was_stopped_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run_part(study, "all", fresh, only="many", told=stop))
+        list(run_part(study, "all", fresh, only="many", notify=stop))
     assert [s.state for s in state_of(study, "all", fresh)] == [
         "begun",
         "open",
