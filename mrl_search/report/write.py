@@ -144,7 +144,7 @@ def _speed(run: Run) -> list[str]:
     if base is None:
         return []
     name, exact_ms = base
-    text = f"The fastest exact search is {name}: {milliseconds(exact_ms)} ms a query."
+    text = f"The fastest exact search ({name}) takes {milliseconds(exact_ms)} ms a query."
     p50, plan = min(good, key=lambda pair: pair[0], default=(exact_ms, None))
     if plan is None or p50 >= exact_ms:
         return [text]
