@@ -127,7 +127,7 @@ def test_the_criterion_may_be_any() -> None:
 def test_there_is_one_weight_for_each_prefix(weights: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError) as error:
         MatryoshkaLoss(InfoNCE(), (8, 16), weights)
-    assert error.value.message == f"{len(weights)} weights for 2 dims."
+    assert error.value.message == f"{len(weights)} weights for 2 dims; each prefix needs one."
 
 
 def test_parts_and_prefixes_must_be_as_many() -> None:

@@ -1,6 +1,7 @@
 """Training that begins with another model, with pictures that have no labels, in two processes; and what it refuses to go on with."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,9 +17,9 @@ from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.images.drawn import write_corpus
 from mrl_search.training.config import AxesConfig
-from mrl_search.training.loop import pixel_side, train
-from mrl_search.training.pixels import Pixels
+from mrl_search.training.pixels import Pixels, pixel_side
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 AXES = replace(
     TINY, model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16), pool="stages"), axes=AxesConfig()
@@ -112,11 +113,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
-        next(
-            train(
-                noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"
-            )
-        )
+        train_tiny(tmp_path / "run", change(AXES, model__dims=(8, 128, 512)))
     assert not (tmp_path / "run").exists()
 
 
@@ -143,12 +140,13 @@ def test_pictures_are_decoded_for_the_sharpest_of_their_views() -> None:
 
 RUN = """
 import json
+import os
 import sys
 from pathlib import Path
 
 from tiny_runs import TINY, change, noise_pixels
 from mrl_search.training.objective import Objective
-from mrl_search.training.loop import train
+from mrl_search.training.loop import train_pixels
 
 out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
@@ -160,7 +158,7 @@ def watched(self, network, pictures, target, chance):
     return step(self, network, pictures, target, chance)
 
 Objective.__call__ = watched
-list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list"))
+train_pixels(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list")
 """
 
 
@@ -168,7 +166,7 @@ def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]
     """Run a script, or -m and a module, in two processes; `accelerate launch` starts one where there is no GPU."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
@@ -183,6 +181,7 @@ def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [1.0, 0.0])
 def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     (tmp_path / "run.py").write_text(RUN)
@@ -206,6 +205,7 @@ def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     assert len({weights for weights, _, _ in one}) == 6
 
 
+@pytest.mark.slow
 def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
     write_corpus(tmp_path / "pictures", 20, size=48)
     small = (

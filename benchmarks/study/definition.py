@@ -202,9 +202,11 @@ def jobs_of(study: Study, part: str) -> list[Job]:
 
 
 def _config(part: str, run: RunSpec, more: list[str]) -> TrainConfig:
-    return load_recipe(
-        run.recipe,
-        [*run.set, *more, f"name={part}-{run.name}"],
-        run.width or None,
-        run.size or None,
-    )
+    overrides = [*run.set, *more, f"name={part}-{run.name}"]
+    recipe = load_recipe(run.recipe, overrides, run.width or None, run.size or None)
+    if len(recipe.steps) > 1:
+        raise ConfigError(
+            f"The recipe {run.recipe} has several steps; a run has one.",
+            f"Name one: {run.recipe}:STEP.",
+        )
+    return recipe.steps[0]

@@ -20,8 +20,10 @@ from mrl_search.images.sources import Source, open_source
 from mrl_search.mapping import from_mapping, to_mapping
 from mrl_search.store.manifest import package_versions
 from mrl_search.training.config import TrainConfig
-from mrl_search.training.loop import RECORDS, Record, pixel_side, train
-from mrl_search.training.pixels import Pixels, load_pixels
+from mrl_search.training.loop import train_pixels
+from mrl_search.training.pixels import Pixels, load_pixels, pixel_side
+from mrl_search.training.records import Record
+from mrl_search.training.run_folder import RECORDS
 
 __all__ = ["Places", "State", "run_part", "state_of", "with_sources"]
 
@@ -132,8 +134,8 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, notify: List
     out = places.runs / job.part / job.key
     if not (out / DESCRIPTION).exists():
         pixels = decoded.load(source.path, pixel_side(job.config), job.config.data.min_side)
-        for record in train(pixels, job.config, out, source.path):
-            notify(job, record)
+        report = lambda _, record: notify(job, record)  # noqa: E731
+        train_pixels(pixels, job.config, out, source.path, on_record=report)
     notify(job, "measuring")
     start = time.perf_counter()
     encoder = load_encoder(str(out))

@@ -97,7 +97,7 @@ def run(
     """Train and measure what is not recorded yet; continues an interrupted run."""
     from running import Places, run_part
 
-    from mrl_search.training.loop import Record
+    from mrl_search.training.records import Record
 
     loaded = _load(study, source)
     with progress_bars() as progress:

@@ -9,9 +9,16 @@ from numpy.typing import NDArray
 
 from mrl_search.store.rows import Ids
 
-__all__ = ["Found", "Mask", "PrefixIndex"]
+__all__ = ["Found", "Mask", "PrefixIndex", "padded"]
 
 Found = tuple[NDArray[np.float32], Ids]  # scores and ids, each (n, k)
+
+
+def padded(found: Found, k: int) -> Found:
+    """`found` with `k` columns: the missing ones have id -1 and score -inf."""
+    scores, ids = found
+    wider = ((0, 0), (0, k - ids.shape[1]))
+    return np.pad(scores, wider, constant_values=-np.inf), np.pad(ids, wider, constant_values=-1)
 
 
 class Mask:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mrl_search.engines.base import PrefixIndex
 from mrl_search.engines.centroids import find_centroids
 from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, inverted_file
-from mrl_search.engines.flat import FAISS, FlatIndex, inner_index
-from mrl_search.engines.graph import GraphIndex
+from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
+from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError
@@ -119,6 +119,10 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
         return ClusteredIndex(index, kind, ram_bytes, lambda: store.prefix(index.d, rows))
     if isinstance(inner_index(index), faiss.IndexHNSW):
         return GraphIndex(index, kind, ram_bytes)
+    if isinstance(inner_index(index), faiss.IndexNSG):
+        return NSGIndex(index, kind, ram_bytes)
+    if kind == PANORAMA:
+        return PanoramaIndex(index, kind, ram_bytes, store)
     return FlatIndex(index, kind, ram_bytes)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.scan import ScanIndex
+from mrl_search.store.rows import VectorStore
 
-__all__ = ["FAISS", "FlatIndex", "inner_index", "selector", "wrapped"]
+__all__ = ["FAISS", "FlatIndex", "PanoramaIndex", "inner_index", "selector", "wrapped"]
 
 FAISS: Any = faiss  # whose stubs do not know all that SWIG makes
 MORE = 1.1  # times the answers that a random filter leaves: asked for, so that enough remain
@@ -22,9 +24,9 @@ class FlatIndex(PrefixIndex):
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         inner = inner_index(index)
         self._index: Any = index
+        self._most = int(getattr(inner, "batch_size", index.ntotal))  # of answers to one query
         self.exact = isinstance(inner, faiss.IndexFlat)
-        scalar = isinstance(inner, faiss.IndexScalarQuantizer)
-        self.filters = self.exact or scalar or type(inner) is faiss.IndexPQ
+        self.filters = self.exact or isinstance(inner, faiss.IndexScalarQuantizer)
 
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
@@ -32,10 +34,10 @@ class FlatIndex(PrefixIndex):
         if mask is None:
             return self._index.search(x, k)  # type: ignore[no-any-return]
         wide = round(MORE * k * self.count / max(1, mask.count)) + k
-        if not self.exact or wide > WIDEST * k:
+        if not self.exact or wide > min(WIDEST * k, self._most):
             return self._selected(x, k, mask)
         # asking for more and dropping what is excluded is three times as fast as a selector
-        scores, ids = self._index.search(x, min(wide, self.count))
+        scores, ids = self._index.search(x, wide)
         excluded = ~mask.allowed[ids]
         order = excluded.argsort(axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
@@ -49,6 +51,21 @@ class FlatIndex(PrefixIndex):
             mask.cache["flat"] = FAISS.SearchParameters(sel=selector(mask))
         parameters = wrapped(self._index, mask.cache["flat"])
         return self._index.search(x, k, params=parameters)  # type: ignore[no-any-return]
+
+
+class PanoramaIndex(FlatIndex):
+    """A Panorama index, and a scan for more answers than FAISS returns from one."""
+
+    def __init__(self, index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> None:
+        super().__init__(index, kind, ram_bytes)
+        self._scan = ScanIndex(store, index.d)
+
+    def search(
+        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
+    ) -> Found:
+        if k > self._most:
+            return self._scan.search(x, k, effort, mask)
+        return super().search(x, k, effort, mask)
 
 
 def inner_index(index: faiss.Index) -> Any:  # noqa: ANN401 - SWIG

@@ -1,4 +1,4 @@
-"""Graphs of neighbours: HNSW."""
+"""Graphs of neighbours: HNSW and NSG."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
-from mrl_search.engines.flat import FAISS, inner_index, selector, wrapped
+from mrl_search.engines.base import Found, Mask, PrefixIndex, padded
+from mrl_search.engines.flat import FAISS, FlatIndex, inner_index, selector, wrapped
 
-__all__ = ["GraphIndex"]
+__all__ = ["GraphIndex", "NSGIndex"]
 
 ENOUGH = 0.75  # share of the k answers for which a walk with a mask should pass allowed rows
 BEAM = 64  # candidates that a search holds at least, unless an effort says otherwise
@@ -43,3 +43,13 @@ class GraphIndex(PrefixIndex):
         share = 1.0 if mask is None else max(1, mask.count) / self.count
         more: float = beam if mask is None else max(beam / share**0.35, ENOUGH * k / share)
         return min(round(more), self.count)
+
+
+class NSGIndex(FlatIndex):
+    """An NSG graph, which takes neither an effort nor a mask."""
+
+    def search(
+        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
+    ) -> Found:
+        found = super().search(x, min(k, self.count), effort, mask)  # FAISS never ends for more
+        return padded(found, k)

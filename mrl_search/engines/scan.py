@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.base import Found, Mask, PrefixIndex, padded
 from mrl_search.engines.kernels import best, pair_cosines, settled
 from mrl_search.engines.spec import SCAN
 from mrl_search.store.rows import Ids, VectorStore
@@ -28,14 +28,7 @@ class ScanIndex(PrefixIndex):
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
     ) -> Found:
-        scores, ids = scan(self._store, x, k, None if mask is None else mask.ids)
-        missing = k - ids.shape[1]
-        if not missing:
-            return scores, ids
-        wider = ((0, 0), (0, missing))
-        return np.pad(scores, wider, constant_values=-np.inf), np.pad(
-            ids, wider, constant_values=-1
-        )
+        return padded(scan(self._store, x, k, None if mask is None else mask.ids), k)
 
 
 def scan(store: VectorStore, unit: NDArray[np.float32], k: int, rows: Ids | None = None) -> Found:

@@ -1,4 +1,4 @@
-"""What a training step minimises: views of its pictures, what they are compared with, and the two losses of that, weighed."""
+"""The loss of a training step: views of its images, and the two weighted losses of these."""
 
 import accelerate
 import torch
@@ -13,13 +13,13 @@ __all__ = ["Objective"]
 
 
 class Objective:
-    """The objective of a recipe (`ObjectiveConfig`), called once a step; within an epoch it remembers the embeddings of earlier steps.
+    """The loss of a recipe (`ObjectiveConfig`), called once a step.
 
     Args:
         config: the recipe.
-        classes: how many there are.
-        accelerator: that of the network, for its device and precision.
-        begun: the network that the run began with, in evaluation; `objective.distil` learns from it.
+        classes: number of classes.
+        accelerator: of the network, for its device and precision.
+        init: the network that the run starts from, in evaluation mode, for `objective.distil`.
     """
 
     def __init__(
@@ -27,57 +27,51 @@ class Objective:
         config: TrainConfig,
         classes: int,
         accelerator: accelerate.Accelerator,
-        begun: nn.Module | None = None,
+        init: nn.Module | None = None,
     ) -> None:
         objective, dims = config.objective, config.model.dims
         self.config, self.classes, self.accelerator = config, classes, accelerator
-        self.labels = MatryoshkaLoss(
-            nn.CrossEntropyLoss(label_smoothing=objective.smoothing), dims, objective.weights
-        )
+        cross_entropy = nn.CrossEntropyLoss(label_smoothing=objective.smoothing)
+        self.labels = MatryoshkaLoss(cross_entropy, dims, objective.weights)
         self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.weights)
-        self.teacher = begun.to(accelerator.device) if begun and objective.distil else None
+        self.teacher = init.to(accelerator.device) if init and objective.distil else None
 
     def begin(self, epoch: int) -> None:
-        """Make ready for `epoch`, from 0: the size of its pictures, what similarity weighs in it, and nothing to remember."""
+        """Start `epoch`, from 0. The memory is emptied, so that no image repels itself."""
         self.size = self.config.schedule.size(epoch)
         self.similarity = self.config.objective.instance_in(epoch)
-        self.memory = torch.empty(
-            0, self.config.model.dims[-1], device=self.accelerator.device
-        )  # no image repels itself
+        self.memory = torch.empty(0, self.config.model.dims[-1], device=self.accelerator.device)
 
     def __call__(
-        self, network: nn.Module, pictures: Tensor, target: Tensor, chance: torch.Generator
+        self, network: nn.Module, pictures: Tensor, target: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is minimised, and its parts before they are weighed, of labels and of similarity; 0 where one is not asked for.
+        """The loss, and its unweighted label and instance parts; 0 for a part without weight.
 
         Args:
-            network: a `MatryoshkaNetwork`, or what wraps it.
+            network: a `MatryoshkaNetwork`, or its wrapper.
             pictures: (n, 3, s, s) uint8.
             target: (n,) int64 classes.
-            chance: the views are drawn from it.
+            generator: of the views.
         """
-        objective, n = self.config.objective, len(pictures)
-        x = views(pictures, self.size, self.config.augment, chance)
+        config, objective, n = self.config, self.config.objective, len(pictures)
+        x = views(pictures, self.size, config.augment, generator)
         if self.similarity:
-            x = torch.cat(
-                (x, views(pictures, self.size, self.config.weak or self.config.augment, chance))
-            )
-            target = torch.cat((target, target))
+            second = views(pictures, self.size, config.weak or config.augment, generator)
+            x, target = torch.cat((x, second)), torch.cat((target, target))
         if self.teacher:
             with torch.no_grad(), self.accelerator.autocast():
-                told = self.teacher(x)[1][-1].float().softmax(1)
-            target = torch.lerp(F.one_hot(target, self.classes).float(), told, objective.distil)
+                predicted = self.teacher(x)[1][-1].float().softmax(1)
+            target = torch.lerp(
+                F.one_hot(target, self.classes).float(), predicted, objective.distil
+            )
         with self.accelerator.autocast():
             embedding, logits = network(x)
         zero = embedding.sum() * 0
         label = self.labels(logits, target) if objective.label else zero
-        instance = (
-            self.instances(torch.cat((embedding.float(), self.memory)), n)
-            if self.similarity
-            else zero
-        )
-        if self.similarity and objective.memory:
-            self.memory = torch.cat((self.memory, embedding[n:].detach().float()))[
-                -objective.memory :
-            ]
+        instance = zero
+        if self.similarity:
+            instance = self.instances(torch.cat((embedding.float(), self.memory)), n)
+            if objective.memory:
+                rows = torch.cat((self.memory, embedding[n:].detach().float()))
+                self.memory = rows[-objective.memory :]
         return objective.label * label + self.similarity * instance, label, instance

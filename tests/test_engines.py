@@ -1,0 +1,561 @@
+"""Prefix indexes: one contract for every kind, then building, loading, clusters and graphs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from conftest import Rows, energy_first, made_of
+
+from mrl_search.engines import PrefixIndex, build, build_indexes, check_kinds, load_index
+from mrl_search.engines.base import Mask
+from mrl_search.engines.centroids import allot, find_centroids
+from mrl_search.engines.clustered import ClusteredIndex
+from mrl_search.engines.scan import scan
+from mrl_search.engines.spec import IndexSpec
+from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
+from mrl_search.index import Index
+from mrl_search.metrics import recall_at_k
+from mrl_search.store.collection import Collection
+from mrl_search.store.manifest import verify
+from mrl_search.store.rows import VectorStore
+from mrl_search.vectors import l2_normalize, prefix
+
+COUNT, DIMS = 2000, 16
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of index and what it promises."""
+
+    factory: str
+    recall: float  # of the ten nearest, with the highest effort
+    exact: bool = False
+    filters: bool = True
+    efforts: tuple[int, ...] = ()
+    widens: bool = False
+
+
+NPROBE = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
+BEAMS = (16, 32, 64, 128, 256, 512, 1024)
+KINDS = [
+    Kind("Flat", 1, exact=True),
+    Kind("Scan", 1, exact=True),
+    Kind("Panorama", 1, exact=True),
+    Kind("SQ8", 0.95),
+    Kind("SQfp16", 0.99),
+    Kind("PQ8x4", 0.3, filters=False),
+    Kind("PQ16x4fs", 0.7, filters=False),
+    Kind("RR16,IVF32,Flat", 0.99, efforts=NPROBE),
+    Kind("RR16,IVF32,SQ8", 0.95, efforts=NPROBE),
+    Kind("RR16,IVF32,PQ16x4fsr", 0.7, efforts=NPROBE),
+    Kind("IVF32_HNSW8,Flat", 0.95, efforts=NPROBE),
+    Kind("HNSW16", 0.99, efforts=BEAMS, widens=True),
+    Kind("HNSW16,SQ8", 0.95, efforts=BEAMS, widens=True),
+    Kind("NSG16,Flat", 0.8, filters=False),
+]
+
+
+@pytest.fixture(scope="module")
+def store() -> VectorStore:
+    """2,000 vectors of 32 dims whose energy lies in front; the last ten equal the first ten."""
+    raw = energy_first(np.random.default_rng(0), COUNT, 32)
+    raw[-10:] = raw[:10]
+    return VectorStore(l2_normalize(raw).astype(np.float16))
+
+
+@pytest.fixture(scope="module")
+def queries() -> np.ndarray:
+    return prefix(energy_first(np.random.default_rng(1), 50, 32), DIMS)
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.factory)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(kind: Kind, store: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("kinds") / "index"
+    rows = made_of(store.array.astype(np.float32), [None] * COUNT)
+    replace(rows, vectors=store.array).save(out, (DIMS,), kind.factory)
+    return out
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> PrefixIndex:
+    return Index.open(folder).corpus.prefix_index(DIMS)
+
+
+def hardest(index: PrefixIndex) -> int:
+    return index.efforts[-1] if index.efforts else 0
+
+
+def masked(share: float, seed: int = 2) -> Mask:
+    """A mask that allows a share of the rows."""
+    chosen = np.random.default_rng(seed).permutation(COUNT)[: max(1, round(share * COUNT))]
+    return Mask(np.isin(np.arange(COUNT), chosen))
+
+
+# The contract of every kind
+
+
+def test_traits(kind: Kind, index: PrefixIndex, folder: Path) -> None:
+    assert (index.dims, index.count, index.kind) == (DIMS, COUNT, kind.factory)
+    assert (index.exact, index.filters, index.widens) == (kind.exact, kind.filters, kind.widens)
+    assert index.efforts == kind.efforts
+    file = folder / "prefix-0016.faiss"
+    assert file.exists() == (kind.factory != "Scan")
+    if kind.factory == "Scan":
+        assert index.ram_bytes == COUNT * DIMS * 2
+    else:
+        assert index.ram_bytes == file.stat().st_size
+
+
+def test_cost_grows_with_effort(index: PrefixIndex) -> None:
+    costs = [index.cost(effort) or 0 for effort in (index.efforts or (0,))]
+    assert costs == sorted(costs) and costs[0] > 0
+    if index.efforts:
+        assert costs[0] < costs[-1]
+        assert (index.cost(index.efforts[0], masked(0.1)) or 0) >= costs[0]
+    else:
+        assert costs == [COUNT]
+
+
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_shapes_and_order(index: PrefixIndex, queries: np.ndarray, k: int) -> None:
+    scores, ids = index.search(queries, k, hardest(index))
+    assert scores.shape == ids.shape == (50, k)
+    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+    assert ((ids >= 0) & (ids < COUNT)).sum() >= 0.9 * ids.size
+    for row, own in zip(ids, scores, strict=True):
+        found = row[row >= 0]
+        assert len(set(found.tolist())) == len(found)
+        assert (np.diff(own[row >= 0]) <= 1e-6).all()
+
+
+def test_no_queries(index: PrefixIndex, queries: np.ndarray) -> None:
+    scores, ids = index.search(queries[:0], 5)
+    assert scores.shape == ids.shape == (0, 5)
+
+
+def test_missing_answers_are_padding_at_the_end(index: PrefixIndex, queries: np.ndarray) -> None:
+    _, ids = index.search(queries[:5], COUNT + 20, hardest(index))
+    assert ids.shape == (5, COUNT + 20)
+    missing = ids < 0
+    assert missing[:, -20:].all() and not missing[:, 0].any()
+    assert (np.diff(missing.astype(int), axis=1) >= 0).all()
+    assert (ids[missing] == -1).all()
+    if index.exact:
+        np.testing.assert_array_equal(np.sort(ids[:, :COUNT]), np.tile(np.arange(COUNT), (5, 1)))
+
+
+def test_scores_are_cosines_of_the_prefix(
+    index: PrefixIndex, store: VectorStore, queries: np.ndarray
+) -> None:
+    scores, ids = index.search(queries, 10, hardest(index))
+    cosines = np.einsum("nd,nkd->nk", queries, store.prefix(DIMS)[ids])
+    error = 1e-6 if index.exact else 0.25
+    np.testing.assert_allclose(scores, np.where(ids < 0, scores, cosines), atol=error)
+
+
+def test_recall_against_a_scan(
+    kind: Kind, index: PrefixIndex, store: VectorStore, queries: np.ndarray
+) -> None:
+    truth = scan(store, queries, 10)[1]
+    by_default = recall_at_k(index.search(queries, 10)[1], truth)
+    recall = recall_at_k(index.search(queries, 10, hardest(index))[1], truth)
+    assert recall >= max(kind.recall, by_default)
+
+
+def test_recall_rises_with_effort(
+    index: PrefixIndex, store: VectorStore, queries: np.ndarray
+) -> None:
+    truth = scan(store, queries, 10)[1]
+    efforts = index.efforts[:: max(1, len(index.efforts) // 4)]
+    recalls = [recall_at_k(index.search(queries, 10, e)[1], truth) for e in efforts]
+    assert all(b >= a - 0.01 for a, b in pairwise(recalls))
+    assert not efforts or recalls[-1] > recalls[0]
+
+
+def test_a_batch_is_answered_as_its_queries_are_singly(
+    index: PrefixIndex, queries: np.ndarray
+) -> None:
+    for effort in {0, *index.efforts[3:4]}:
+        scores, ids = index.search(queries, 5, effort)
+        for i in range(50):
+            score, own = index.search(queries[i : i + 1], 5, effort)
+            np.testing.assert_allclose(score[0], scores[i], rtol=1e-5)
+            assert sorted(own[0]) == sorted(ids[i]) or np.ptp(score[0]) < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.005])
+def test_a_mask_is_respected(
+    index: PrefixIndex, store: VectorStore, queries: np.ndarray, share: float
+) -> None:
+    if not index.filters:
+        pytest.skip("takes no mask")
+    mask = masked(share)
+    scores, ids = index.search(queries, 10, hardest(index), mask)
+    assert ids.shape == (50, 10)
+    found = ids >= 0
+    assert mask.allowed[ids[found]].all()
+    truth = scan(store, queries, 10, mask.ids)[1]
+    recall = recall_at_k(ids[:, : truth.shape[1]], truth)
+    free = recall_at_k(index.search(queries, 10, hardest(index))[1], scan(store, queries, 10)[1])
+    assert recall >= min(free, 1) - 0.02
+    if index.exact:
+        assert found.sum() == 50 * min(10, mask.count)
+        assert recall == 1 or (scores[found] > -1).all()
+
+
+@pytest.mark.parametrize("share", [0.95, 0.3])
+@pytest.mark.parametrize("k", [1, 300, 1500, COUNT + 20])
+def test_a_mask_goes_with_any_k(
+    index: PrefixIndex, store: VectorStore, queries: np.ndarray, share: float, k: int
+) -> None:
+    if not index.filters:
+        pytest.skip("takes no mask")
+    mask = masked(share)
+    _, ids = index.search(queries[:3], k, hardest(index), mask)
+    assert ids.shape == (3, k)
+    assert mask.allowed[ids[ids >= 0]].all()
+    if index.exact:
+        count = min(k, mask.count)
+        assert ((ids >= 0).sum(axis=1) == count).all() and (ids[:, count:] == -1).all()
+        truth = scan(store, queries[:3], count, mask.ids)[1]
+        assert recall_at_k(ids[:, :count], truth) > 0.99
+
+
+def test_one_excluded_row_is_missing_and_nothing_else(
+    index: PrefixIndex, queries: np.ndarray
+) -> None:
+    if not index.filters:
+        pytest.skip("takes no mask")
+    before = index.search(queries, 10, hardest(index))[1]
+    allowed = np.ones(COUNT, dtype=bool)
+    allowed[before[:, 0]] = False
+    after = index.search(queries, 9, hardest(index), Mask(allowed))[1]
+    kept = [[i for i in row if allowed[i]] for row in before.tolist()]
+    shared = [
+        len(set(own) & set(row.tolist())) / len(own) for own, row in zip(kept, after, strict=True)
+    ]
+    assert np.mean(shared) > 0.98
+    assert not np.isin(after, before[:, 0]).any()
+
+
+def test_a_mask_serves_several_indexes_and_searches(
+    index: PrefixIndex, queries: np.ndarray
+) -> None:
+    if not index.filters:
+        pytest.skip("takes no mask")
+    mask = masked(0.3)
+    first = index.search(queries, 10, 0, mask)[1]
+    np.testing.assert_array_equal(index.search(queries, 10, 0, mask)[1], first)
+    np.testing.assert_array_equal(index.search(queries, 10, 0, masked(0.3))[1], first)
+
+
+def test_saving_and_loading_changes_no_answer(
+    kind: Kind, folder: Path, index: PrefixIndex, store: VectorStore, queries: np.ndarray
+) -> None:
+    again = load_index(folder, Index.open(folder).manifest, store, DIMS)
+    assert type(again) is type(index)
+    for k in (1, 30):
+        for a, b in zip(again.search(queries, k), index.search(queries, k), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# Building
+
+
+def built(folder: Path, rows: np.ndarray, factory: str) -> PrefixIndex:
+    made_of(rows, [None] * len(rows), dtype="float32").save(folder, (rows.shape[1],), factory)
+    return Index.open(folder).corpus.prefix_index(rows.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("Flatt", "FAISS has no index 'Flatt' for 16 dims"),
+        ("PQ7", "multiple of the number of subquantizers"),
+        (
+            "IVF1000,Flat",
+            "500 vectors cannot train an index 'IVF1000,Flat': Number of training points .500.",
+        ),
+        ("IDMap,Flat", "FAISS cannot fill an index of kind 'IDMap,Flat'"),
+        ("IVF16,Flat,RFlat", "would keep the vectors a second time"),
+        ("OPQ8,IVF16,PQ8,RFlat", "would keep the vectors a second time"),
+        ("IVF16,PQ8,Refine(SQ8)", "would keep the vectors a second time"),
+    ],
+)
+def test_kinds_that_cannot_be_used(
+    small_set: Rows, tmp_path: Path, factory: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        small_set.save(tmp_path / "it", (16,), factory)
+    assert error.value.hint
+    assert "/" not in error.value.message
+    assert not list(tmp_path.iterdir())
+
+
+def test_kinds_are_checked_before_there_are_vectors() -> None:
+    check_kinds(IndexSpec((8, 16), "Flat", {"16": "Scan"}), 100)
+    with pytest.raises(ConfigError, match="FAISS has no index 'Flatt' for 8 dims"):
+        check_kinds(IndexSpec((8, 16), "Flat", {"8": "Flatt"}), 100)
+
+
+def test_flat_indexes_hold_the_stored_prefixes(small_index: Index) -> None:
+    for dims in (8, 16, 64):
+        index: Any = faiss.read_index(str(small_index.folder / f"prefix-{dims:04d}.faiss"))
+        held = index.reconstruct_n(0, 500)
+        np.testing.assert_allclose(held, small_index.corpus.vectors.prefix(dims), atol=2e-7)
+        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+def test_the_manifest_records_the_indexes(small_index: Index) -> None:
+    assert small_index.dims == (8, 16, 64)
+    assert small_index.manifest.factory == {"8": "Flat", "16": "Flat", "64": "Flat"}
+    assert "prefix-0008.faiss" in small_index.manifest.files
+    verify(small_index.folder)
+
+
+def test_all_prefixes_are_built_in_one_pass(
+    small_set: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrl_search.vectors.BLOCK", 64 * 150)
+    fed: list[tuple[int, int, float]] = []
+
+    class Watch:
+        def add(self, rows: slice, unit: np.ndarray) -> None:
+            fed.append((rows.start, rows.stop, float(np.linalg.norm(unit, axis=1).min())))
+
+    calls: list[tuple[str, int, int]] = []
+    spec = IndexSpec((8, 16), "Flat", {"8": "IVF4,Flat"})
+    store = VectorStore(small_set.vectors)
+    report = lambda *done: calls.append(done)  # noqa: E731
+    factory = build_indexes(tmp_path, store, spec, [Watch()], report)
+    assert factory == {"8": "IVF4,Flat", "16": "Flat"}
+    stops = [150, 300, 450, 500]
+    assert calls == [("indexing", stop, 500) for stop in stops]
+    assert [stop for _, stop, _ in fed] == stops and fed[1][0] == 150
+    assert all(norm == pytest.approx(1, abs=1e-6) for *_, norm in fed)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["prefix-0008.faiss", "prefix-0016.faiss"]
+    found = faiss.read_index(str(tmp_path / "prefix-0008.faiss"))
+    found.nprobe = 4
+    assert (found.search(store.prefix(8), 1)[0] > 0.999).all()
+
+
+def test_a_scanned_prefix_needs_no_file(small_set: Rows, make_index: Callable[..., Index]) -> None:
+    index = make_index(small_set, factory="Scan", name="scanned")
+    assert not list(index.folder.glob("*.faiss"))
+    assert index.dims == (8, 16, 64)
+
+
+def test_no_sieve_files_for_a_small_corpus(small_index: Index) -> None:
+    assert sorted(small_index.manifest.files) == [
+        "heads.safetensors", "items.parquet", "prefix-0008.faiss", "prefix-0016.faiss",
+        "prefix-0064.faiss", "vectors.npy",
+    ]  # fmt: skip
+    assert small_index.corpus.sieve is None
+
+
+def test_a_full_disk_leaves_no_half_index(
+    small_set: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(index: faiss.Index, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("Error in write_index: 4 != 8 (No space left on device)")
+
+    monkeypatch.setattr(faiss, "write_index", full)
+    with pytest.raises(MrlSearchError, match=r"The disk is full: .*prefix-0008.faiss"):
+        small_set.save(tmp_path / "it", (8,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_kinds_follow_from_the_size_of_the_corpus() -> None:
+    spec = IndexSpec()
+    assert {spec.factory_of(d, 4_999) for d in spec.dims} == {"Flat"}
+    kinds = {d: spec.factory_of(d, 50_000) for d in spec.dims}
+    assert kinds == {**dict.fromkeys(spec.dims, "Flat"), 512: "Panorama", 1024: "Panorama"}
+    assert spec.factory_of(64, 1_000_000) == "RR64,IVF4096,PQ64x4fsr"
+    assert spec.factory_of(8, 1_000_000) == "IVF4096,SQ8"
+    assert spec.factory_of(128, 10_000_000) == "RR128,IVF16384_HNSW16,PQ128x4fsr"
+    assert spec.factory_of(1024, 1_000_000) == "Scan"
+    mixed = IndexSpec((8, 64), "Flat", {"64": "HNSW16,SQ8"})
+    assert (mixed.factory_of(8, 10**6), mixed.factory_of(64, 10**6)) == ("Flat", "HNSW16,SQ8")
+    with pytest.raises(ConfigError, match="--factory names 32 dims, which get no index"):
+        IndexSpec((8, 64), factories={"32": "Flat"})
+    with pytest.raises(ConfigError, match=r"dtype is 'int8'; it must be float16 or float32"):
+        IndexSpec(dtype="int8")
+
+
+# Loading
+
+
+def test_a_dim_that_is_not_there(small_index: Index) -> None:
+    with pytest.raises(ConfigError) as error:
+        small_index.corpus.prefix_index(48)
+    assert error.value.message == "This index has dims 8, 16, 64; there is no 48. Nearest: 64."
+    assert error.value.hint == "Search at 64, or build an index with --dims 8,16,48,64."
+
+
+def test_a_folder_without_prefix_indexes(small_set: Rows, tmp_path: Path) -> None:
+    small_set.save(tmp_path / "bare")
+    with pytest.raises(ConfigError, match=r"bare has no prefix index"):
+        Index.open(tmp_path / "bare").corpus.prefix_index(8)
+
+
+def test_a_prefix_index_is_loaded_once_and_when_it_is_used(small_index: Index) -> None:
+    (small_index.folder / "prefix-0016.faiss").unlink()
+    corpus = Index.open(small_index.folder).corpus
+    assert corpus.prefix_index(8) is corpus.prefix_index(8)
+    with pytest.raises(IndexFolderError, match=r"prefix-0016.faiss is missing."):
+        corpus.prefix_index(16)
+
+
+def test_a_damaged_prefix_index(small_index: Index) -> None:
+    os.truncate(small_index.folder / "prefix-0008.faiss", 100)
+    with pytest.raises(
+        IndexFolderError, match=r"prefix-0008.faiss is cut short: 100 bytes"
+    ) as error:
+        small_index.corpus.prefix_index(8)
+    assert "build it again: mrl-search build-index" in error.value.hint
+
+
+def test_another_file_in_the_place_of_a_prefix_index(small_index: Index) -> None:
+    folder, manifest = small_index.folder, small_index.manifest
+    store = small_index.corpus.vectors
+    sixteen = manifest.files["prefix-0016.faiss"]
+    (folder / "prefix-0008.faiss").write_bytes((folder / "prefix-0016.faiss").read_bytes())
+    forged = replace(manifest, files={**manifest.files, "prefix-0008.faiss": sixteen})
+    with pytest.raises(IndexFolderError, match=r"has 500 vectors of 16 dims, not 500 of 8."):
+        load_index(folder, forged, store, 8)
+    with pytest.raises(IndexFolderError, match=r"prefix-0008.faiss was altered"):
+        load_index(folder, manifest, store, 8)
+
+
+def test_a_file_that_is_no_faiss_index(small_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = small_index.manifest.files
+    monkeypatch.setattr("mrl_search.store.manifest.checksum", lambda path: files[path.name].xxh3)
+    path = small_index.folder / "prefix-0008.faiss"
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(IndexFolderError, match=r"prefix-0008.faiss is not a FAISS index"):
+        small_index.corpus.prefix_index(8)
+
+
+# Clusters
+
+
+def test_clusters_are_shared_out_by_size() -> None:
+    assert allot(10, np.array([50, 30, 20])).tolist() == [5, 3, 2]
+    assert allot(7, np.array([1, 1, 5, 0])).tolist() == [1, 1, 5, 0]
+    assert allot(4, np.array([34, 33, 33])).tolist() == [2, 1, 1]
+    sizes = np.random.default_rng(0).integers(0, 90, 300)
+    parts = allot(999, sizes)
+    assert parts.sum() == 999
+    assert (parts <= sizes).all()
+    assert np.abs(parts - 999 * sizes / sizes.sum()).max() < 1
+
+
+def test_many_clusters_are_found_in_two_levels_and_serve_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = prefix(energy_first(np.random.default_rng(0), 12_000, 16), 16)
+    queries = prefix(energy_first(np.random.default_rng(1), 300, 16), 16)
+    truth = (queries @ x.T).argmax(axis=1)
+
+    def recall(factory: str, name: str) -> float:
+        index = built(tmp_path / name, x, factory)
+        return float((index.search(queries, 1, 16)[1][:, 0] == truth).mean())
+
+    found = find_centroids(x, 1024)
+    assert (found.shape, found.dtype) == ((1024, 16), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    factories = ("IVF1024,Flat", "IVF1024_HNSW16,Flat", "RR16,IVF1024_HNSW16,Flat")
+    two_levels = [recall(f, f"two-{i}") for i, f in enumerate(factories)]
+    monkeypatch.setattr(build, "MANY", 1 << 30)
+    plain = recall("IVF1024,Flat", "plain")
+    assert min(two_levels) > plain - 0.03
+
+
+@pytest.fixture(scope="module")
+def clustered(store: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> ClusteredIndex:
+    rows = energy_first(np.random.default_rng(0), 4000, 16)
+    index = built(tmp_path_factory.mktemp("clustered") / "it", rows, "RR16,IVF64,Flat")
+    assert isinstance(index, ClusteredIndex)
+    return index
+
+
+def clustered_rows() -> np.ndarray:
+    return prefix(energy_first(np.random.default_rng(0), 4000, 16), 16)
+
+
+def test_a_query_visits_its_own_number_of_clusters(clustered: ClusteredIndex) -> None:
+    rows, file = clustered_rows(), clustered._file
+    sizes = np.array([file.invlists.list_size(i) for i in range(64)])
+    read = (clustered.search(rows, len(rows), 8)[1] >= 0).sum(axis=1)  # all of a visited cluster
+    assert read.mean() == pytest.approx(8 / 64 * sizes.sum(), rel=0.5)  # full ones are nearer
+    assert read.min() < 0.5 * read.mean()
+    assert read.max() <= np.sort(sizes)[-32:].sum()
+
+
+def test_visiting_all_clusters_is_exact(clustered: ClusteredIndex) -> None:
+    rows = clustered_rows()
+    truth = np.argsort(-rows @ rows.T, axis=1, kind="stable")[:, :5]
+    assert (clustered.search(rows, 5, 1000)[1] == truth).mean() > 0.99
+    by_default, one = clustered.search(rows, 1)[1], clustered.search(rows, 1, 1)[1]
+    np.testing.assert_array_equal(by_default, one)  # a 64th of 64
+
+
+def test_a_filter_visits_more_clusters(clustered: ClusteredIndex) -> None:
+    few = Mask(np.arange(4000) % 16 == 0)
+    assert clustered.cost(4) == 64 + 4000 * 4 / 64
+    assert clustered.cost(4, few) == 64 + 4000 * 16 / 64
+    assert clustered.cost(64, few) == clustered.cost(64) == 64 + 4000
+
+
+def test_own_numbers_of_clusters_find_more_than_one_for_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = energy_first(rng, 100, 32)
+    raw = centres[rng.integers(0, 100, 10_000)] + energy_first(rng, 10_000, 32) * np.float32(1.2)
+    x, queries = prefix(raw[:-300], 32), prefix(raw[-300:], 32)
+    index = built(tmp_path / "it", raw[:-300], "IVF128,Flat")
+    assert isinstance(index, ClusteredIndex)
+    truth = np.argsort(-queries @ x.T, axis=1)[:, :10]
+    for effort in (8, 16):
+        own = recall_at_k(index.search(queries, 10, effort)[1], truth)
+        same = index._index.search(queries, 10, params=faiss.SearchParametersIVF(nprobe=effort))[1]
+        assert own > recall_at_k(same, truth)
+
+
+def test_clusters_where_all_vectors_are_the_same(tmp_path: Path) -> None:
+    rows = clustered_rows()
+    index = built(tmp_path / "it", np.repeat(rows[:1], 400, axis=0), "IVF8,Flat")
+    assert (index.search(rows[:20], 3, 8)[1] >= 0).all()
+    assert index.search(rows[:20], 3, 2)[1].shape == (20, 3)  # most clusters hold nothing
+
+
+# Graphs
+
+
+def test_a_beam_holds_what_a_search_returns(tmp_path: Path) -> None:
+    graph: Any = built(tmp_path / "it", clustered_rows(), "HNSW8")
+    half = Mask(np.arange(4000) % 2 == 0)
+    assert graph._beam(64, 10, None) == 64
+    assert 64 < graph._beam(64, 10, half) < 128 < graph._beam(64, 100, half)  # a walk passes through rows that are not allowed
+    assert graph._beam(10**11, 10, None) == 4000  # all there are
+    for k, effort in ((100, 16), (300, 0)):
+        assert (graph.search(clustered_rows()[:5], k, effort)[1] >= 0).all()
+
+
+def test_an_index_keeps_its_collection_alive(small_index: Index) -> None:
+    opened = Collection.open(small_index.folder)
+    index = load_index(small_index.folder, opened.manifest, opened.vectors, 8)
+    x = opened.vectors.prefix(8, slice(0, 3))
+    del opened
+    assert index.search(x, 1)[1][:, 0].tolist() == [0, 1, 2]
