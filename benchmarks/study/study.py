@@ -102,13 +102,13 @@ def run(
     loaded = _load(study, source)
     with progress_bars() as progress:
 
-        def told(job: Job, record: Record | str) -> None:
+        def notify(job: Job, record: Record | str) -> None:
             if isinstance(record, str):
                 note(f"{job.key}  {record}")
             else:
                 show_record(record, job.config.schedule.epochs, progress, f"{job.key}  ")
 
-        for job in run_part(loaded, part, Places(runs, records), only, told):
+        for job in run_part(loaded, part, Places(runs, records), only, notify):
             note(f"{job.key}  recorded in {records / part}")
     note("next: python benchmarks/study/study.py tables")
 
