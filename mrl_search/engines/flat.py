@@ -63,7 +63,9 @@ class PanoramaIndex(FlatIndex):
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
     ) -> Found:
-        return (self._scan if k > self._most else super()).search(x, k, effort, mask)
+        if k > self._most:
+            return self._scan.search(x, k, effort, mask)
+        return super().search(x, k, effort, mask)
 
 
 def inner_index(index: faiss.Index) -> Any:  # noqa: ANN401 - SWIG
