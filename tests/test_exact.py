@@ -37,7 +37,7 @@ def sieved() -> None:
 
 
 def clustered(rng: np.random.Generator, n: int, copies: int = 5) -> np.ndarray:
-    """(n, 64) rows in clusters, every one of which occurs `copies` times: scores with gaps, and ties."""
+    """(n, 64) rows in clusters, each about `copies` times: scores with gaps, and ties."""
     centres = energy_first(rng, max(1, n // 20)) * 3
     rows = centres[rng.integers(0, len(centres), n)] + energy_first(rng, n) * np.float32(0.3)
     rows[rng.permutation(n)[: n // 2]] = rows[rng.integers(0, max(1, n // copies), n // 2)]

@@ -76,7 +76,7 @@ def test_what_is_left_in_the_sieve(engine: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_sieve_loses_nothing_that_just_reaches_the_score(engine: str, seed: int) -> None:
-    """Weights are rounded to 16 bits there; whatever that adds up to, a row whose bound is a millionth above the score stays."""
+    """Weights are rounded to 16 bits: a row whose bound is a millionth above the score stays."""
     rng = np.random.default_rng(seed)
     codes, tails = (
         rng.integers(-127, 128, (500, 64)).astype(np.int8),
@@ -177,6 +177,4 @@ def test_the_best_come_in_order_and_ties_go_by_id(engine: str, keep: int) -> Non
     )
     for i in range(30):
         order = sorted(zip(-scores[i] + 0.0, ids[i], strict=True))[:keep]
-        assert [(-s, row) for s, row in order] == list(
-            zip(found[0][i], found[1][i], strict=True)
-        )
+        assert [(-s, row) for s, row in order] == list(zip(found[0][i], found[1][i], strict=True))

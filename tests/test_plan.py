@@ -45,9 +45,7 @@ plans = st.builds(
     lambda dims, keeps, effort: Plan(
         tuple(
             Stage(d, None if i == len(dims) - 1 else k, 0 if i else effort)
-            for i, (d, k) in enumerate(
-                zip(sorted(dims), sorted(keeps, reverse=True), strict=False)
-            )
+            for i, (d, k) in enumerate(zip(sorted(dims), sorted(keeps, reverse=True), strict=False))
         )
     ),
     st.lists(st.integers(1, 4096), min_size=1, max_size=5, unique=True),

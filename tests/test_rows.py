@@ -80,7 +80,9 @@ def test_a_large_index_answers_as_a_small_one(
     def answers() -> list[np.ndarray]:
         corpus = Index.open(folder).corpus
         assert corpus.sieve is not None
-        return [search(corpus, queries, plan, 10).ids for plan in (Plan.parse("8:100,32"), Plan.EXACT)]
+        return [
+            search(corpus, queries, plan, 10).ids for plan in (Plan.parse("8:100,32"), Plan.EXACT)
+        ]
 
     small = answers()
     monkeypatch.setattr(module, "LARGE", 0)

@@ -39,7 +39,6 @@ def make_corpus(make_index: Callable[..., Index]) -> Callable[..., Corpus]:
     return lambda *args, **options: make_index(*args, **options).corpus
 
 
-
 def naive(corpus: Corpus, query: np.ndarray, plan: Plan, k: int) -> list[tuple[int, float]]:
     """What a plan means, one vector at a time."""
     survivors = list(range(len(corpus)))
@@ -312,7 +311,8 @@ def test_more_effort_finds_more(make_corpus: Callable[..., Corpus], factory: str
 
 
 @pytest.mark.parametrize(
-    "factory", ["Flat", "SQ8", "PQ8x4", "IVF16,Flat", "RR16,IVF16,PQ16x4fsr", "HNSW16", "NSG16,Flat"]
+    "factory",
+    ["Flat", "SQ8", "PQ8x4", "IVF16,Flat", "RR16,IVF16,PQ16x4fsr", "HNSW16", "NSG16,Flat"],
 )
 @pytest.mark.parametrize("share", [0.999, 0.5, 0.05])
 def test_a_mask_costs_no_recall(
@@ -450,7 +450,9 @@ def test_what_cannot_be_searched(corpus: Corpus, queries: np.ndarray) -> None:
 
 def test_a_middle_stage_needs_no_index(corpus: Corpus, queries: np.ndarray) -> None:
     hits = search(corpus, queries[:3], Plan.parse("8:50,20:20,64"), 5)
-    expected = [[i for i, _ in naive(corpus, q, Plan.parse("8:50,20:20,64"), 5)] for q in queries[:3]]
+    expected = [
+        [i for i, _ in naive(corpus, q, Plan.parse("8:50,20:20,64"), 5)] for q in queries[:3]
+    ]
     assert hits.ids.tolist() == expected
 
 
@@ -500,9 +502,7 @@ def test_auto_is_the_tuned_plan_or_exact(small_index: Index, queries: np.ndarray
     corpus = Index.open(small_index.folder).corpus
     found = search(corpus, queries, Plan.AUTO, 5)
     assert found.plan == Plan.parse("8:20,64")
-    np.testing.assert_array_equal(
-        found.ids, search(corpus, queries, Plan.parse("8:20,64"), 5).ids
-    )
+    np.testing.assert_array_equal(found.ids, search(corpus, queries, Plan.parse("8:20,64"), 5).ids)
     assert search(corpus, queries, Plan.AUTO, 6).plan == Plan.EXACT
 
 
@@ -584,8 +584,7 @@ def test_a_stranger_loses_nothing(corpus: Corpus, queries: np.ndarray) -> None:
     plan = Plan.parse("8:50,64")
     strangers = np.array(["f" * 32] * len(queries), dtype=object)
     np.testing.assert_array_equal(
-        search_others(corpus, queries, strangers, plan, 5).ids,
-        search(corpus, queries, plan, 5).ids,
+        search_others(corpus, queries, strangers, plan, 5).ids, search(corpus, queries, plan, 5).ids
     )
 
 
