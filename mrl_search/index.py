@@ -268,11 +268,14 @@ class Index:
         for dims in self.dims:
             self.corpus.prefix_index(dims)
 
-    def embed(self, queries: Sequence[Query], *, skip_broken: bool = False) -> Queries:
+    def embed(
+        self, queries: Sequence[Query] | NDArray[Any], *, skip_broken: bool = False
+    ) -> Queries:
         """Pictures and vectors as queries in the space of the index.
 
         Args:
-            queries: pictures to embed, or vectors as the model or the user gives them.
+            queries: pictures to embed, or vectors as the model or the user gives them; an (n, dim)
+                array is n vectors.
             skip_broken: leave out pictures that cannot be read, and list them in `skipped`.
 
         Raises:
@@ -281,12 +284,16 @@ class Index:
         """
         from mrl_search.encoders.embed import embed_pictures
 
+        if isinstance(queries, np.ndarray) and queries.ndim == 2:
+            rows = self.corpus.to_space(queries)
+            return Queries([f"vector {i}" for i in range(len(rows))], rows)
         vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
         if vectors:
             if len(vectors) < len(queries):
                 raise DataError("Pictures and vectors cannot be mixed in one search.")
-            rows = self.corpus.to_space(np.stack(vectors))
-            return Queries([f"vector {i}" for i in range(len(rows))], rows)
+            if len({len(v) for v in vectors}) > 1:
+                raise DataError("The vectors of one search must have the same dims.")
+            return self.embed(np.stack(vectors))
         encoder = self.encoder
         start = time.perf_counter()
         names: list[str] = []
@@ -353,7 +360,7 @@ class Index:
         conditions = (where,) if isinstance(where, str) else tuple(where)
         request = SearchRequest(Plan.of(plan), k, conditions, ids, cutoff, explain)
         single = _is_single(query)
-        queries = self.embed([query] if single else list(query))  # type: ignore[list-item,arg-type]
+        queries = self.embed([query] if single else query)  # type: ignore[list-item,arg-type]
         hits = answer(self.corpus, queries.rows, request)
         return hits[0] if single else hits
 
@@ -384,7 +391,7 @@ class Index:
         single = _is_single(query)
         conditions = (where,) if isinstance(where, str) else tuple(where)
         request = SearchRequest(Plan.of(plan), k, conditions, ids)
-        queries = self.embed([query] if single else list(query))  # type: ignore[list-item,arg-type]
+        queries = self.embed([query] if single else query)  # type: ignore[list-item,arg-type]
         votes = self.votes(queries, request, ballot, adaptive=adaptive)
         return votes[0] if single else votes
 
@@ -501,7 +508,7 @@ class Index:
         collection = self.corpus.collection
         try:
             encoder = self.encoder
-        except ModelError:  # the model is gone; its vectors can be used all the same
+        except (IndexFolderError, ModelError):  # without its model the vectors can be used, too
             return None
         return held_out_rows(collection.labels.tolist(), collection.hashes.tolist(), encoder)
 
@@ -577,7 +584,7 @@ def _pixels(query: Query, encoder: Encoder) -> NDArray[np.uint8]:
     if isinstance(query, bytes):
         return encoder.preprocessing.decode(query)[0]
     if isinstance(query, np.ndarray):
-        if query.dtype != np.uint8 or query.ndim != 3:
+        if query.dtype != np.uint8 or query.ndim != 3 or query.shape[2] != 3:
             raise DataError(f"Pixels are (h, w, 3) uint8, not {query.shape} {query.dtype}.")
         query = Image.fromarray(query)
     return encoder.preprocessing.pixels(to_rgb(ImageOps.exif_transpose(query)))

@@ -547,7 +547,9 @@ def test_a_beam_holds_what_a_search_returns(tmp_path: Path) -> None:
     graph: Any = built(tmp_path / "it", clustered_rows(), "HNSW8")
     half = Mask(np.arange(4000) % 2 == 0)
     assert graph._beam(64, 10, None) == 64
-    assert 64 < graph._beam(64, 10, half) < 128 < graph._beam(64, 100, half)  # a walk passes through rows that are not allowed
+    assert (
+        64 < graph._beam(64, 10, half) < 128 < graph._beam(64, 100, half)
+    )  # a walk passes through rows that are not allowed
     assert graph._beam(10**11, 10, None) == 4000  # all there are
     for k, effort in ((100, 16), (300, 0)):
         assert (graph.search(clustered_rows()[:5], k, effort)[1] >= 0).all()

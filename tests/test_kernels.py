@@ -1,4 +1,4 @@
-"""The compiled kernels and their numpy twins: the same scores, for every type, and numpy alone where numba is not."""
+"""The compiled kernels and their numpy twins: the same scores for every type."""
 
 import sys
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mrl_search.search import kernels
+from mrl_search.engines import kernels, threads
 from mrl_search.vectors import l2_normalize, suffix_norms
 
 
@@ -76,7 +76,7 @@ def test_what_is_left_in_the_sieve(engine: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_sieve_loses_nothing_that_just_reaches_the_score(engine: str, seed: int) -> None:
-    """Weights are rounded to 16 bits there; whatever that adds up to, a row whose bound is a millionth above the score stays."""
+    """Weights are rounded to 16 bits: a row whose bound is a millionth above the score stays."""
     rng = np.random.default_rng(seed)
     codes, tails = (
         rng.integers(-127, 128, (500, 64)).astype(np.int8),
@@ -99,8 +99,8 @@ def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> No
     weights = rng.standard_normal(8).astype(np.float32)
     whole = kernels.sift(codes, weights, tails, 0.3, 100)
     assert 0 < len(whole) < 1000
-    monkeypatch.setattr(kernels, "_threads", lambda: 7)
-    monkeypatch.setattr("mrl_search.store.rows.BLOCK", 24)
+    monkeypatch.setattr(threads, "thread_count", lambda: 7)
+    monkeypatch.setattr("mrl_search.vectors.BLOCK", 24)
     np.testing.assert_array_equal(kernels.sift(codes, weights, tails, 0.3, 100), whole)
 
 
@@ -135,13 +135,13 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         rng.integers(0, 50, (9, 6)),
     )
     one = kernels.pair_cosines(rows, unit, ids)
-    monkeypatch.setattr(kernels, "_threads", lambda: 4)
+    monkeypatch.setattr(threads, "thread_count", lambda: 4)
     np.testing.assert_array_equal(kernels.pair_cosines(rows, unit, ids), one)
 
 
 def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels._compiled.cache_clear()
-    monkeypatch.setattr(kernels, "_done", 0)
+    monkeypatch.setattr(kernels, "_products", 0)
     monkeypatch.setattr(kernels, "LOAD", 1000)
     assert not kernels.compiled(600)
     assert kernels.compiled(600)
@@ -151,11 +151,11 @@ def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_numpy_goes_on_where_numba_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels._compiled.cache_clear()
-    monkeypatch.setattr(kernels, "_done", kernels.LOAD)
+    monkeypatch.setattr(kernels, "_products", kernels.LOAD)
     monkeypatch.setattr(kernels, "_broken", False)
-    monkeypatch.delattr("mrl_search.search.compiled", raising=False)
+    monkeypatch.delattr("mrl_search.engines.compiled", raising=False)
     monkeypatch.setitem(
-        sys.modules, "mrl_search.search.compiled", None
+        sys.modules, "mrl_search.engines.compiled", None
     )  # as import does where numba raises an ImportError
     rows = np.eye(4, dtype=np.float32)
     assert kernels.pair_cosines(rows, rows[:1], np.arange(4)[None]).tolist() == [[1, 0, 0, 0]]
@@ -169,14 +169,12 @@ def test_the_best_come_in_order_and_ties_go_by_id(engine: str, keep: int) -> Non
     scores = rng.integers(-3, 4, ids.shape).astype(np.float32) / 4
     ids[::3, 5:9], scores[::3, 5:9] = -1, -np.inf
     scores[4, :7] = np.float32(-0.0)
-    found = kernels.best(ids, scores, keep)
-    assert (found.ids.shape, found.ids.dtype, found.scores.dtype) == (
+    found = kernels.best(scores, ids, keep)
+    assert (found[1].shape, found[1].dtype, found[0].dtype) == (
         (30, min(keep, 200)),
         np.int64,
         np.float32,
     )
     for i in range(30):
         order = sorted(zip(-scores[i] + 0.0, ids[i], strict=True))[:keep]
-        assert [(-s, row) for s, row in order] == list(
-            zip(found.scores[i], found.ids[i], strict=True)
-        )
+        assert [(-s, row) for s, row in order] == list(zip(found[0][i], found[1][i], strict=True))
