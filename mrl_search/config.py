@@ -207,6 +207,10 @@ class DataConfig:
         validation: share that validates.
         split_seed: of the division.
         swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
+        individual: regular expression, searched in the path of a picture; its group names the individual shown, of which there are
+            several pictures. `([^/]+)/[^/]+$` takes the name of the folder. Pictures of one individual attract each other in the
+            similarity loss, do not count as different in the axes, and train or validate together. Empty, or no match: every picture
+            shows an individual of its own.
     """
 
     min_side: int = 0
@@ -214,8 +218,14 @@ class DataConfig:
     validation: float = 0.1
     split_seed: int = 0
     swap: bool = False
+    individual: str = ""
 
     def __post_init__(self) -> None:
+        try:
+            groups = re.compile(self.individual).groups if self.individual else 1
+        except re.error as error:
+            raise ConfigError(f"data.individual is {self.individual!r}, no regular expression: {error}.") from error
+        _check(groups == 1, f"data.individual is {self.individual!r}; it must have one group.", "For example ([^/]+)/[^/]+$.")
         _check(min(self.min_side, self.native, self.split_seed) >= 0, "data: nothing is below 0.")
         _check(0 < self.validation < 1, f"data.validation is a share between 0 and 1, not {self.validation}.")
 

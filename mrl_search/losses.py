@@ -15,21 +15,28 @@ class InfoNCE(nn.Module):
     """Two views of an image attract, all other images of the batch repel (NT-Xent; SimCLR, arXiv 2002.05709, section 2.1).
 
     Takes (2n, d) rows, of any length: row i and row n + i are the two views of image i. With a second argument n, any rows beyond 2n are
-    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2).
+    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2). In place of n, the
+    individuals that the n images and the rows beyond 2n show: an (n + rest,) int64 tensor. Rows of one individual do not repel.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, rows: Tensor, pairs: int | None = None) -> Tensor:
+    def forward(self, rows: Tensor, pairs: int | Tensor | None = None) -> Tensor:
         """Mean cross-entropy of finding the other view among all other rows."""
-        n = len(rows) // 2 if pairs is None else pairs
+        if isinstance(pairs, Tensor):
+            n, individuals = len(rows) - len(pairs), pairs
+            shown = torch.cat((individuals[:n], individuals))
+        else:
+            n = len(rows) // 2 if pairs is None else pairs
+            shown = torch.arange(len(rows), device=rows.device)
         unit = F.normalize(rows.float(), dim=1)
         similarity = unit[: 2 * n] @ unit.T / self.temperature
-        similarity = similarity.masked_fill(torch.eye(2 * n, len(rows), dtype=torch.bool, device=rows.device), -torch.inf)
         other = torch.arange(2 * n, device=rows.device).roll(n)
-        return F.cross_entropy(similarity, other)
+        same = shown[: 2 * n, None] == shown
+        same[torch.arange(2 * n, device=rows.device), other] = False
+        return F.cross_entropy(similarity.masked_fill(same, -torch.inf), other)
 
 
 class MatryoshkaLoss(nn.Module):

@@ -17,22 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import numpy as np
 import torch
 from accelerate.utils import set_seed
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mrl_search.axes import set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network
 from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import digest, split_rows
+from mrl_search.data.splits import digest, individuals_of, split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.initial import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.models.checkpoint import DESCRIPTION, save_model
-from mrl_search.objective import Objective
+from mrl_search.objective import Objective, partners
 from mrl_search.recipes import load_recipe
 from mrl_search.storage import claim, write_atomically, writing
 
@@ -108,7 +110,8 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     accelerator = _accelerator(config.schedule, tracker, out)
     schedule = config.schedule
     classes = _classes(pixels, config)
-    rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data)
+    rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data, pixels.paths)
+    individuals = _individuals(pixels, config, rows_train)
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
     if steps == 0 and schedule.epochs:
@@ -144,15 +147,18 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
                 images = pixels.images if whole else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
             set_seed((config.seed * 1000 + epoch) % 2**32)
             chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
-            data = TensorDataset(images[rows_train], targets[rows_train])
+            data: Dataset[Any] = TensorDataset(images[rows_train], targets[rows_train])
+            if individuals is not None and config.objective.instance_in(epoch):
+                draw = torch.Generator().manual_seed(config.seed * 1000 + epoch)  # the same in every process
+                data = _Pairs(images[rows_train], targets[rows_train], partners(individuals, draw), individuals)
             loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
             network.train()
             objective.begin(epoch)
             sums = torch.zeros(2, device=accelerator.device)
-            for step, (batch, target) in enumerate(loader):
+            for step, (batch, target, *pair) in enumerate(loader):
                 with accelerator.accumulate(network):
                     _set_rate(optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps))
-                    total, label, instance = objective(network, batch, target, chance)
+                    total, label, instance = objective(network, batch, target, chance, *pair)
                     accelerator.backward(total)
                     optimizer.step()
                     optimizer.zero_grad()
@@ -190,7 +196,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             start, count = time.perf_counter(), len(rows_train)
             setting = set_axes(
                 final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
-                objective.labels, config.seed, accelerator.autocast,
+                objective.labels, config.seed, accelerator.autocast, individuals,
             )  # fmt: skip
             for done in setting:
                 yield AxesRecord(done, count, time.perf_counter() - start)
@@ -204,6 +210,40 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             save_model(out, final, config.name, config.model, classes, size, training)
             (out / CHECKPOINT).unlink(missing_ok=True)
         accelerator.end_training()
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs(Dataset[Any]):
+    """Pictures with their targets, another picture of the same individual, and that individual's number."""
+
+    images: Tensor
+    targets: Tensor
+    others: Tensor
+    individuals: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]
+
+
+def _individuals(pixels: Pixels, config: TrainConfig, rows: NDArray[np.int64]) -> Tensor | None:
+    """The number of the individual in each training picture, (n,) int64; None where the recipe names none.
+
+    Raises:
+        ConfigError: no individual has two pictures.
+    """
+    if not config.data.individual:
+        return None
+    names = individuals_of(pixels.paths, pixels.hashes, config.data)
+    _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
+    if len(rows) == numbers.max(initial=-1) + 1:
+        raise ConfigError(
+            f"data.individual is {config.data.individual!r}, by which no individual has two of the {len(rows)} training images.",
+            "Its group should match the same text in the paths of all pictures of an individual; empty turns it off.",
+        )
+    return torch.from_numpy(numbers.astype(np.int64))
 
 
 @contextlib.contextmanager

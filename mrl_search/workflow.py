@@ -148,12 +148,13 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
     if "recipe" not in encoder.training:
         raise ConfigError(f"The model {encoder.name} does not say how its training data was divided.", "Leave --split out.")
     how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
-    kept, labels, hashes = [], [], []
+    kept, labels, hashes, paths = [], [], [], []
     for done, picture in enumerate(read_pictures(source, THUMBNAIL, min_side=how.min_side), 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
             hashes.append(picture.hash)
+            paths.append(picture.path)
         progress("splitting", done, len(source.paths))
     pictures = digest(labels, hashes)
     if encoder.training.get("pictures", pictures) != pictures:
@@ -161,7 +162,7 @@ def part_of(source: Source, part: str | None, encoder: NetworkEncoder, progress:
             f"{source.name} does not hold the same pictures as when {encoder.name} was trained, so nobody knows which of them trained.",
             "Leave --split out, or name the pictures as they were.",
         )
-    train, held_out = split_rows(labels, hashes, how)
+    train, held_out = split_rows(labels, hashes, how, paths)
     return subset(source, [kept[i] for i in (train if part == "train" else held_out)], f"{part} part")
 
 
@@ -171,7 +172,7 @@ def held_out_rows(index: Index, encoder: NetworkEncoder) -> NDArray[np.int64] | 
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
     how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
-    return split_rows(labels, hashes, how)[1]
+    return split_rows(labels, hashes, how, index.embeddings.paths.tolist())[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A source decoded once into memory: what a training run draws its views from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ __all__ = ["Pixels", "load_pixels"]
 class Pixels:
     """Decoded pictures, aligned: `images` (n, 3, side, side) uint8, `labels` (None where unknown), `hashes` of the files' bytes.
 
-    `rows` are their positions in the source, `skipped` the others.
+    `rows` are their positions in the source, `paths` their paths (empty: unknown), `skipped` the others.
     """
 
     images: Tensor
@@ -26,6 +26,7 @@ class Pixels:
     hashes: list[str]
     skipped: list[Skipped]
     rows: list[int]
+    paths: list[str] = field(default_factory=list)
 
 
 def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable[[int, int], None] | None = None) -> Pixels:
@@ -39,6 +40,7 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
     labels: list[str | None] = []
     hashes: list[str] = []
     rows: list[int] = []
+    paths: list[str] = []
     skipped: list[Skipped] = []
     for done, picture in enumerate(read_pictures(source, side, min_side=min_side), 1):
         if isinstance(picture, Skipped):
@@ -48,6 +50,7 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
             labels.append(picture.label)
             hashes.append(picture.hash)
             rows.append(picture.row)
+            paths.append(picture.path)
         if progress and (done % 64 == 0 or done == total):
             progress(done, total)
     if not labels:
@@ -55,4 +58,4 @@ def load_pixels(source: Source, side: int, min_side: int = 0, progress: Callable
             f"No image of {source.name} can be used; the first: {skipped[0].path}: {skipped[0].reason}.",
             "Look at the files, or lower data.min_side.",
         )
-    return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped, rows)
+    return Pixels(torch.from_numpy(images[: len(labels)]).permute(0, 3, 1, 2), labels, hashes, skipped, rows, paths)

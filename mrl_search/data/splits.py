@@ -1,7 +1,9 @@
 """Which images train and which validate: stratified by label, equal bytes on one side, the same for everyone from the seed alone."""
 
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from mrl_search.config import DataConfig
 from mrl_search.errors import DataError
 
-__all__ = ["digest", "split_rows", "stratified_split"]
+__all__ = ["digest", "individuals_of", "split_rows", "stratified_split"]
 
 
 def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
@@ -19,9 +21,22 @@ def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
 
 
-def split_rows(labels: Sequence[str | None], hashes: Sequence[str], how: DataConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation as a recipe divides them: `stratified_split`, with the sides changed where `how` swaps them."""
-    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
+def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig) -> list[str]:
+    """The individual that each picture shows, named by `how.individual`; where that names none, the picture's content hash."""
+    if not how.individual or not paths:
+        return list(hashes)
+    found = [re.search(how.individual, Path(path).as_posix()) for path in paths]
+    return [(match[1] if match else None) or own for match, own in zip(found, hashes, strict=True)]
+
+
+def split_rows(
+    labels: Sequence[str | None], hashes: Sequence[str], how: DataConfig, paths: Sequence[str] = ()
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows for training and for validation as a recipe divides them: `stratified_split`, with the sides changed where `how` swaps them.
+
+    Pictures of one individual go to one side, as far as `paths` name it.
+    """
+    train, held_out = stratified_split(labels, individuals_of(paths, hashes, how), how.validation, how.split_seed)
     return (held_out, train) if how.swap else (train, held_out)
 
 
