@@ -6,8 +6,7 @@ linear in the pooled features:
 - Class axes: the principal axes of what ridge regression predicts the labels to be.
 - Image axes: those of linear discriminant analysis with every image as a class of its own, seen in changed views. They are ordered by the
   variance between images of one class over that between the views of an image (Fisher 1936; for cosines, within-class covariance
-  normalisation: Hatch, Kajarekar and Stolcke 2006), so a prefix holds the most telling ones. With `data.individual`, what differs
-  between pictures of one individual counts as a change, too.
+  normalisation: Hatch, Kajarekar and Stolcke 2006), so a prefix holds the most telling ones.
 
 Every prefix gets both: the dims that it adds to the one before begin with class axes, scaled to keep their share of the squared length.
 """
@@ -26,7 +25,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.models.backbones import CompactBackbone
 from mrl_search.models.network import MatryoshkaHeads, MatryoshkaNetwork
 
-__all__ = ["arrange", "bands", "class_axes", "fit_heads", "image_axes", "set_axes", "within_groups"]
+__all__ = ["arrange", "bands", "class_axes", "fit_heads", "image_axes", "set_axes"]
 
 BATCH = 128
 RIDGE = 1e-2  # of the mean variance within an image, added to that of every feature
@@ -36,7 +35,6 @@ HEAD_STEPS = 100
 def set_axes(
     network: MatryoshkaNetwork, dims: Sequence[int], images: Tensor, targets: Tensor, classes: int, size: int, config: AxesConfig,
     loss: nn.Module, seed: int, precision: Callable[[], AbstractContextManager[None]] = nullcontext,
-    individuals: Tensor | None = None,
 ) -> Iterator[int]:  # fmt: skip
     """Set the projection of a trained network whose `pool` is "stages", and fit its heads to that; yields how many images are read.
 
@@ -51,7 +49,6 @@ def set_axes(
         loss: of the heads' logits and the targets.
         seed: of the views.
         precision: in which the pictures pass through the network.
-        individuals: (n,) int64, what each picture shows; what differs between pictures of one individual then counts as change, too.
 
     Raises:
         ConfigError: the embedding is longer than there are axes for.
@@ -78,8 +75,6 @@ def set_axes(
     deviation = (variance.double() + backbone.standard.eps).sqrt()
     x = (x.double() - mean.double()) / deviation
     within /= len(x) * len(config.views) * torch.outer(deviation, deviation)
-    if individuals is not None:
-        within += within_groups(x, individuals)
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
     axes = arrange(class_axes(x, labels, config.ridge * within), *image_axes(x, labels, within), dims, config.share)
@@ -89,20 +84,6 @@ def set_axes(
         backbone.project.weight.copy_(axes)
         _pass(backbone.norm, embeddings)
     fit_heads(network.heads, embeddings, targets.to(device), loss)
-
-
-def within_groups(x: Tensor, groups: Tensor) -> Tensor:
-    """The pooled covariance within groups: (features, features) float64 of (n, features) rows and (n,) int64 groups from 0 up.
-
-    Raises:
-        ConfigError: no group has two rows.
-    """
-    count = torch.bincount(groups)
-    if len(groups) == len(count):
-        raise ConfigError("No individual has two pictures.", "Leave data.individual empty.")
-    mean = x.new_zeros(len(count), x.shape[1]).index_add_(0, groups, x) / count[:, None]
-    deviation = x - mean[groups]
-    return deviation.T @ deviation / (len(groups) - len(count))
 
 
 def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:

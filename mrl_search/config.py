@@ -207,10 +207,10 @@ class DataConfig:
         validation: share that validates.
         split_seed: of the division.
         swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
-        individual: regular expression, searched in the path of a picture; its group names the individual shown, of which there are
-            several pictures. `([^/]+)/[^/]+$` takes the name of the folder. Pictures of one individual attract each other in the
-            similarity loss, do not count as different in the axes, and train or validate together. Empty, or no match: every picture
-            shows an individual of its own.
+        individual: regular expression with one group, searched in the path of a picture: the group names the individual shown, as
+            `([^/]+)/[^/]+$` takes the folder's name. Pictures of one individual train or validate together, and attract each other by
+            `objective.individual`. Without a match a picture shows an individual of its own.
+        coarse: such an expression for a class of labels, as `([^/]+)/[^/]+/[^/]+$` takes the folder above the label's.
     """
 
     min_side: int = 0
@@ -219,13 +219,15 @@ class DataConfig:
     split_seed: int = 0
     swap: bool = False
     individual: str = ""
+    coarse: str = ""
 
     def __post_init__(self) -> None:
-        try:
-            groups = re.compile(self.individual).groups if self.individual else 1
-        except re.error as error:
-            raise ConfigError(f"data.individual is {self.individual!r}, no regular expression: {error}.") from error
-        _check(groups == 1, f"data.individual is {self.individual!r}; it must have one group.", "For example ([^/]+)/[^/]+$.")
+        for name, pattern in (("individual", self.individual), ("coarse", self.coarse)):
+            try:
+                single = not pattern or re.compile(pattern).groups == 1
+            except re.error:
+                single = False
+            _check(single, f"data.{name} is {pattern!r}; it must be a regular expression with one group.", "For example ([^/]+)/[^/]+$.")
         _check(min(self.min_side, self.native, self.split_seed) >= 0, "data: nothing is below 0.")
         _check(0 < self.validation < 1, f"data.validation is a share between 0 and 1, not {self.validation}.")
 
@@ -290,31 +292,40 @@ class AxesConfig:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveConfig:
-    """What is minimised at every prefix: `label` x cross-entropy + `instance` x InfoNCE between two views of each image.
+    """What is minimised at every prefix: `label` x cross-entropy + (`instance` + `individual`) x InfoNCE.
 
     Attributes:
         label: weight of classification by the prefix's linear head.
-        instance: weight of instance similarity; 0 trains on one view and labels alone.
-        instance_from: first epoch, from 0, that trains instance similarity; those before it train on one view and labels alone.
+        instance: weight of similarity between two views of each image.
+        individual: weight of similarity between two pictures of each individual that `data.individual` names.
+        instance_from: first epoch, from 0, that trains similarity; those before it train on one view and labels alone.
         temperature: of InfoNCE.
         memory: so many embeddings of earlier steps repel, too (cross-batch memory, arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
         distil: share of every label that is what the model in `init` says of the same view, at full length: classes that it knows are
             not forgotten while similarity is learnt (arXiv 1503.02531, section 2; arXiv 1606.09282).
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
+        coarse_dims: prefixes of at most so many dims learn the class in `data.coarse` and not the label (0: all learn labels).
+        instance_weights: the same for `instance` alone (empty: `weights`); individual_weights: for `individual`.
     """
 
     label: float = 1.0
     instance: float = 0.5
+    individual: float = 0.0
     instance_from: int = 0
     temperature: float = 0.1
     memory: int = 0
     smoothing: float = 0.0
     distil: float = 0.0
     weights: tuple[float, ...] = ()
+    instance_weights: tuple[float, ...] = ()
+    individual_weights: tuple[float, ...] = ()
+    coarse_dims: int = 0
 
     def __post_init__(self) -> None:
-        least = min(self.label, self.instance, self.instance_from, self.memory, self.smoothing, self.distil, *self.weights)
+        each = (*self.weights, *self.instance_weights, *self.individual_weights)
+        parts = (self.label, self.instance, self.individual, self.instance_from, self.memory, self.smoothing, self.distil)
+        least = min(*parts, self.coarse_dims, *each)
         right = least >= 0 and self.temperature > 0 and self.smoothing < 1 and self.distil <= 1
         _check(right, "objective: nothing is below 0, temperature is positive, smoothing below 1, and distil a share of 1.")
 
@@ -396,13 +407,19 @@ class TrainConfig:
         s, o, d = self.schedule, self.objective, len(self.model.dims)
         _check(s.epochs > 0 or bool(self.axes and self.init), "schedule.epochs is at least 1, but where axes are set in a model in init.")
         _check(0 <= self.seed < 2**32, f"A seed is from 0 to below 2 to the power of 32, not {self.seed}.")
-        _check(o.label + o.instance > 0 or not s.epochs, "objective.label and objective.instance are both 0: there is nothing to learn.")
+        _check(o.label + o.instance + o.individual > 0 or not s.epochs, "objective: all weights are 0; make one positive.")
+        named = bool(self.data.individual) or not o.individual
+        _check(named, f"objective.individual is {o.individual} and data.individual is empty.", "Set both, or neither.")
+        named = bool(self.data.coarse) or not o.coarse_dims
+        _check(named, f"objective.coarse_dims is {o.coarse_dims} and data.coarse is empty.", "Set both, or neither.")
         begins = bool(o.label or not o.instance_from)
         _check(begins, "objective.instance_from leaves the first epochs to the labels, and objective.label is 0.", "Make it 0, too.")
-        begins = not (s.epochs and o.instance) or o.instance_from < s.epochs
+        begins = not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs
         _check(begins, f"Similarity is learnt from epoch {o.instance_from} on, the last is {s.epochs - 1}.", "Set objective.instance_from.")
         _check(not o.distil or bool(self.init and o.label), "objective.distil wants a model to learn from in init, and objective.label.")
-        _check(len(o.weights) in (0, d), f"objective.weights has {len(o.weights)} numbers for {d} dims: it wants one for each, or none.")
+        for name in ("weights", "instance_weights", "individual_weights"):
+            n = len(getattr(o, name))
+            _check(n in (0, d), f"objective.{name} has {n} numbers for {d} dims: it wants one for each, or none.")
         fits = bool(self.init and self.axes) or not s.keep
         _check(fits, "schedule.keep is a share of the weights in init, and wants axes, which fit the mean.", "Without them, make it 0.")
         _check(self.axes is None or self.model.pool == "stages", "axes want model.pool to be stages.")

@@ -8,15 +8,30 @@ from torch import Tensor, nn
 
 from mrl_search.errors import ConfigError
 
-__all__ = ["InfoNCE", "MatryoshkaLoss"]
+__all__ = ["InfoNCE", "MatryoshkaLoss", "coarse_logits"]
+
+
+def coarse_logits(logits: Tensor, coarse: Tensor) -> Tensor:
+    """Logits that give every class the mean probability of its coarse class: (n, classes) float32.
+
+    Their cross-entropy is that of the coarse class plus a constant: classes of one coarse class need not be told apart.
+
+    Args:
+        logits: (n, classes).
+        coarse: (classes,) int64 coarse class of each class, from 0 up.
+    """
+    members = F.one_hot(coarse).float()
+    top = logits.float().amax(1, keepdim=True).detach()
+    mean = (logits.float() - top).exp() @ members / members.sum(0)
+    return top + mean.clamp(min=torch.finfo(torch.float32).tiny).log()[:, coarse]
 
 
 class InfoNCE(nn.Module):
     """Two views of an image attract, all other images of the batch repel (NT-Xent; SimCLR, arXiv 2002.05709, section 2.1).
 
     Takes (2n, d) rows, of any length: row i and row n + i are the two views of image i. With a second argument n, any rows beyond 2n are
-    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2). In place of n, the
-    individuals that the n images and the rows beyond 2n show: an (n + rest,) int64 tensor. Rows of one individual do not repel.
+    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2). In place of n, what the n
+    images and the rows beyond 2n show, an (n + rest,) int64 tensor: rows of the same number do not repel.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
@@ -26,8 +41,8 @@ class InfoNCE(nn.Module):
     def forward(self, rows: Tensor, pairs: int | Tensor | None = None) -> Tensor:
         """Mean cross-entropy of finding the other view among all other rows."""
         if isinstance(pairs, Tensor):
-            n, individuals = len(rows) - len(pairs), pairs
-            shown = torch.cat((individuals[:n], individuals))
+            n = len(rows) - len(pairs)
+            shown = torch.cat((pairs[:n], pairs))
         else:
             n = len(rows) // 2 if pairs is None else pairs
             shown = torch.arange(len(rows), device=rows.device)

@@ -7,21 +7,9 @@ from torch import Tensor, nn
 
 from mrl_search.config import TrainConfig
 from mrl_search.data.augment import views
-from mrl_search.losses import InfoNCE, MatryoshkaLoss
+from mrl_search.losses import InfoNCE, MatryoshkaLoss, coarse_logits
 
-__all__ = ["Objective", "partners"]
-
-
-def partners(individuals: Tensor, chance: torch.Generator) -> Tensor:
-    """For each of (n,) individuals the position of another with the same number, drawn at random; its own where there is none."""
-    order = torch.argsort(individuals, stable=True)
-    _, group, counts = torch.unique_consecutive(individuals[order], return_inverse=True, return_counts=True)
-    count, first = counts[group], (counts.cumsum(0) - counts)[group]
-    step = 1 + (torch.rand(len(order), generator=chance) * (count - 1)).long()
-    place = torch.arange(len(order)) - first
-    other = torch.empty_like(order)
-    other[order] = order[first + (place + step) % count]
-    return other
+__all__ = ["Objective"]
 
 
 class Objective:
@@ -32,21 +20,31 @@ class Objective:
         classes: how many there are.
         accelerator: that of the network, for its device and precision.
         begun: the network that the run began with, in evaluation; `objective.distil` learns from it.
+        coarse: (classes,) int64 coarse class of each class, for `objective.coarse_dims`.
     """
 
-    def __init__(self, config: TrainConfig, classes: int, accelerator: accelerate.Accelerator, begun: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        classes: int,
+        accelerator: accelerate.Accelerator,
+        begun: nn.Module | None = None,
+        coarse: Tensor | None = None,
+    ) -> None:
         objective, dims = config.objective, config.model.dims
         self.config, self.classes, self.accelerator = config, classes, accelerator
         self.labels = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), dims, objective.weights)
-        self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.weights)
+        self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.instance_weights or objective.weights)
+        self.individuals = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.individual_weights or objective.weights)
+        self.coarse = None if coarse is None else coarse.to(accelerator.device)
         self.teacher = begun.to(accelerator.device) if begun and objective.distil else None
 
     def begin(self, epoch: int) -> None:
         """Make ready for `epoch`, from 0: the size of its pictures, what similarity weighs in it, and nothing to remember."""
         self.size = self.config.schedule.size(epoch)
         self.similarity = self.config.objective.instance_in(epoch)
+        self.likeness = self.config.objective.individual if epoch >= self.config.objective.instance_from else 0.0
         self.memory = torch.empty(0, self.config.model.dims[-1], device=self.accelerator.device)  # no image repels itself
-        self.remembered = torch.empty(0, dtype=torch.long, device=self.accelerator.device)  # the individuals in `memory`
 
     def __call__(
         self,
@@ -59,20 +57,23 @@ class Objective:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What is minimised, and its parts before they are weighed, of labels and of similarity; 0 where one is not asked for.
 
+        Similarity within individuals is in the second part, added to that of instances.
+
         Args:
             network: a `MatryoshkaNetwork`, or what wraps it.
             pictures: (n, 3, s, s) uint8.
             target: (n,) int64 classes.
             chance: the views are drawn from it.
-            others: (n, 3, s, s) uint8, for each picture the one that its second view is drawn from; None: the same picture.
-            individuals: (n,) int64, what each picture and its other show; None: something else each.
+            others: (n, 3, s, s) uint8, another picture of the individual in each picture, or the same one where there is no other.
+            individuals: (n,) int64, the number of each.
         """
         objective, n = self.config.objective, len(pictures)
         x = views(pictures, self.size, self.config.augment, chance)
-        if self.similarity:
-            second = pictures if others is None else others
-            x = torch.cat((x, views(second, self.size, self.config.weak or self.config.augment, chance)))
-            target = torch.cat((target, target))
+        near = self.config.weak or self.config.augment
+        second = [pictures] * bool(self.similarity) + [others] * bool(self.likeness and others is not None)
+        if second:
+            x = torch.cat((x, *(views(some, self.size, near, chance) for some in second)))
+            target = target.repeat(1 + len(second))
         if self.teacher:
             with torch.no_grad(), self.accelerator.autocast():
                 told = self.teacher(x)[1][-1].float().softmax(1)
@@ -80,11 +81,23 @@ class Objective:
         with self.accelerator.autocast():
             embedding, logits = network(x)
         zero = embedding.sum() * 0
+        if self.coarse is not None:
+            short = [d <= objective.coarse_dims for d in self.config.model.dims]
+            logits = [coarse_logits(part, self.coarse) if low else part for part, low in zip(logits, short, strict=True)]
         label = self.labels(logits, target) if objective.label else zero
-        pairs = n if individuals is None else torch.cat((individuals, self.remembered))
-        instance = self.instances(torch.cat((embedding.float(), self.memory)), pairs) if self.similarity else zero
+        instance, likeness, rows = zero, zero, embedding.float()
+        if self.similarity:
+            pairs: int | Tensor = n
+            if len(second) == 2 and others is not None:  # a picture without another must not repel itself
+                own, alone = torch.arange(n, device=rows.device), (others == pictures).flatten(1).all(1)
+                pairs = torch.cat((own, torch.where(alone, own, own + n), 2 * n + torch.arange(len(self.memory), device=rows.device)))
+            instance = self.instances(torch.cat((rows, self.memory)), pairs)
+        if self.likeness and individuals is not None:
+            parts, shown = rows.split(n), individuals.repeat(len(second))
+            *ahead, other = parts
+            terms = [torch.cat((view, other, *(v for v in ahead if v is not view))) for view in ahead]
+            likeness = torch.stack([self.individuals(term, shown) for term in terms]).mean()
         if self.similarity and objective.memory:
-            self.memory = torch.cat((self.memory, embedding[n:].detach().float()))[-objective.memory :]
-            if individuals is not None:
-                self.remembered = torch.cat((self.remembered, individuals))[-objective.memory :]
-        return objective.label * label + self.similarity * instance, label, instance
+            self.memory = torch.cat((self.memory, rows[n : 2 * n].detach()))[-objective.memory :]
+        total = objective.label * label + self.similarity * instance + self.likeness * likeness
+        return total, label, instance + likeness

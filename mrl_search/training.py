@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
-import numpy as np
 import torch
 from accelerate.utils import set_seed
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,12 +27,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from mrl_search.axes import set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network
+from mrl_search.data.hierarchy import Pairs, coarse_classes, individual_numbers, individuals_of, partners
 from mrl_search.data.pixels import Pixels
-from mrl_search.data.splits import digest, individuals_of, split_rows
+from mrl_search.data.splits import digest, split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.initial import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.models.checkpoint import DESCRIPTION, save_model
-from mrl_search.objective import Objective, partners
+from mrl_search.objective import Objective
 from mrl_search.recipes import load_recipe
 from mrl_search.storage import claim, write_atomically, writing
 
@@ -111,7 +110,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     schedule = config.schedule
     classes = _classes(pixels, config)
     rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data, pixels.paths)
-    individuals = _individuals(pixels, config, rows_train)
+    names = individuals_of(pixels.paths, pixels.hashes, config.data)
+    individuals = individual_numbers(names, rows_train) if config.objective.individual else None
+    coarse = coarse_classes(pixels.paths, pixels.labels, classes, config.data) if config.objective.coarse_dims else None
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
     if steps == 0 and schedule.epochs:
@@ -136,7 +137,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
         first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
         network, optimizer = accelerator.prepare(network, optimizer)
-        objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
+        objective = Objective(config, len(classes), accelerator, begun.network if begun else None, coarse)
         images: Tensor | None = None
         side = 0
         for epoch in range(first, schedule.epochs):
@@ -148,9 +149,9 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             set_seed((config.seed * 1000 + epoch) % 2**32)
             chance = torch.Generator().manual_seed((config.seed * 1000 + epoch) * 100 + accelerator.process_index)
             data: Dataset[Any] = TensorDataset(images[rows_train], targets[rows_train])
-            if individuals is not None and config.objective.instance_in(epoch):
+            if individuals is not None:
                 draw = torch.Generator().manual_seed(config.seed * 1000 + epoch)  # the same in every process
-                data = _Pairs(images[rows_train], targets[rows_train], partners(individuals, draw), individuals)
+                data = Pairs(images[rows_train], targets[rows_train], partners(individuals, draw), individuals)
             loader = _prepared(accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
             network.train()
             objective.begin(epoch)
@@ -196,7 +197,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             start, count = time.perf_counter(), len(rows_train)
             setting = set_axes(
                 final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
-                objective.labels, config.seed, accelerator.autocast, individuals,
+                objective.labels, config.seed, accelerator.autocast,
             )  # fmt: skip
             for done in setting:
                 yield AxesRecord(done, count, time.perf_counter() - start)
@@ -210,40 +211,6 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
             save_model(out, final, config.name, config.model, classes, size, training)
             (out / CHECKPOINT).unlink(missing_ok=True)
         accelerator.end_training()
-
-
-@dataclass(frozen=True, eq=False)
-class _Pairs(Dataset[Any]):
-    """Pictures with their targets, another picture of the same individual, and that individual's number."""
-
-    images: Tensor
-    targets: Tensor
-    others: Tensor
-    individuals: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]
-
-
-def _individuals(pixels: Pixels, config: TrainConfig, rows: NDArray[np.int64]) -> Tensor | None:
-    """The number of the individual in each training picture, (n,) int64; None where the recipe names none.
-
-    Raises:
-        ConfigError: no individual has two pictures.
-    """
-    if not config.data.individual:
-        return None
-    names = individuals_of(pixels.paths, pixels.hashes, config.data)
-    _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
-    if len(rows) == numbers.max(initial=-1) + 1:
-        raise ConfigError(
-            f"data.individual is {config.data.individual!r}, by which no individual has two of the {len(rows)} training images.",
-            "Its group should match the same text in the paths of all pictures of an individual; empty turns it off.",
-        )
-    return torch.from_numpy(numbers.astype(np.int64))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
-"""`mrl-search demo`: the whole job on drawn animals, offline, with the functions that the other commands call."""
+"""`mrl-search demo`: train, index, search and measure on drawn animals, offline."""
 
+import re
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,87 +13,98 @@ from mrl_search.config import Plan
 from mrl_search.recipes import load_recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mrl_search.bench.latency import PlanLatency
+    from mrl_search.bench.page import Block
     from mrl_search.index import Index
     from mrl_search.models.encoder import NetworkEncoder
-    from mrl_search.workflow import Evaluation
+    from mrl_search.results import BatchHits
 
 __all__ = ["demo"]
 
-K = 6
-
-
-def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything the demo makes.")] = Path("demo"),
-    pictures: Annotated[int, typer.Option("--pictures", min=20, help="Drawn pictures of each species, to train on and to search.")] = 600,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")] = 14,
-) -> None:
-    """Run the whole job on drawn animals: train, embed, index, search, classify, measure; offline, in about a minute."""
-    from mrl_search.bench.latency import latency_per_plan
-    from mrl_search.cli.render import note, progress_bars, show_table
-    from mrl_search.data.copies import STANDARD
-    from mrl_search.data.drawn import write_corpus
-    from mrl_search.models.encoder import load_encoder
-    from mrl_search.search import vote
-    from mrl_search.sheet import Row, Tile, save_sheet
-    from mrl_search.workflow import embed_queries, evaluate, search_images
-
-    started = time.perf_counter()
-    note(f"1  drawing {4 * pictures} animals: half to train on, half to search, and two to search with")
-    for name, seed in (("train", 0), ("corpus", 1)):
-        write_corpus(out / f"pictures-{pictures}" / name, pictures, seed)
-    query = write_corpus(out / f"pictures-{pictures}" / "queries", 1, 2)[0]
-    run = out / f"run-{pictures}-{epochs}"
-    note(f"2  training a small Matryoshka network: {run}")
-    _train(out / f"pictures-{pictures}" / "train", run, epochs)
-
-    encoder = load_encoder(str(run))
-    note("3  embedding the corpus and building an index for every prefix")
-    index = _index(out, run, encoder, pictures)
-
-    note(f"4  searching with {query}, a picture the index does not hold")
-    plans = {"8 dims": Plan.single(8, K), "64 dims": Plan.single(64, K), "adaptive": Plan.adaptive(8, 100, index.dim, K)}
-    labels, paths = index.embeddings.labels, index.embeddings.paths
-    tiles = []
-    for name, plan in plans.items():
-        hits = search_images(index, encoder, [query], plan).hits[0]
-        show_table(("rank", "score", "label", "path"), [(str(h.rank), f"{h.score:.3f}", labels[h.id], paths[h.id]) for h in hits], name)
-        marks = ["right" if labels[h.id] == query.parent.name else "wrong" for h in hits]
-        found = [Tile(paths[h.id], f"{h.rank}  {h.score:.2f}  {labels[h.id]}", mark) for h, mark in zip(hits, marks, strict=True)]
-        tiles.append(Row(f"{name}, plan {plan}", [Tile(str(query), "query", "query"), *found]))
-    sheet = out / "hits.png"
-    save_sheet(tiles, sheet, "One query, three plans")
-    ballot = vote(search_images(index, encoder, [query], Plan.single(index.dim, 20)).hits, labels)[0]
-    note(f"   classified by its 20 nearest neighbours as a {ballot.label}, confidence {ballot.confidence:.0%}")
-
-    note("5  measuring every prefix on the corpus, each picture left out of its own answer; no picture of it was trained on")
-    with progress_bars() as progress:
-        result = evaluate(str(out / f"pictures-{pictures}" / "corpus"), encoder, index, instance=STANDARD, progress=progress)
-    every = {f"{d} dims": Plan.single(d, 10) for d in index.dims} | {"adaptive": Plan.adaptive(8, 100, index.dim, 10)}
-    others = sorted((out / f"pictures-{pictures}" / "train").rglob("*.jpg"))  # which the index does not hold
-    times = latency_per_plan(index, embed_queries(index, encoder, others[:: max(1, len(others) // 100)][:100]).rows, every)
-    _show(out, sheet, result, times, index, encoder)
-    note(f"\nhits: {sheet}\npage: {out / 'summary.html'}\ndone in {time.perf_counter() - started:.0f} s; now with your own pictures:")
-    for command, what in COMMANDS:
-        note(f"  {command:<60}{what}")
-
-
+SHOWN = 6  # hits in a row of the sheet: as many as the index has pictures of each individual
+NEIGHBOURS = 20  # that vote for species and breed
+NEAR = 3  # hits among which another picture of the individual counts as found
+COPIES = 960  # changed copies that are searched
+LEVELS = {"species": 8, "breed": 64, "individual": 1024}  # a level and the prefix that should tell it
 COMMANDS = (
-    ("mrl-search build-index PICTURES --out indexes/mine", "embed a folder of pictures with the bundled model"),
-    ("mrl-search query PICTURE.jpg --sheet hits.png", "find what is most like it"),
-    ("mrl-search classify PICTURE.jpg", "where the folders' names are labels"),
-    ("mrl-search evaluate PICTURES --instance", "how good is each prefix on them?"),
+    ("mrl-search build-index PICTURES --out indexes/mine", "Embed a folder with the bundled model."),
+    ("mrl-search query PICTURE.jpg --sheet hits.png", "Find the most similar pictures."),
+    ("mrl-search classify PICTURE.jpg", "Label a picture; folder names are the labels."),
+    ("mrl-search evaluate PICTURES --instance", "Measure each prefix on your pictures."),
 )
 
 
-def _train(pictures: Path, run: Path, epochs: int) -> None:
-    from mrl_search.cli.train import run_training
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for everything the demo makes.")
+    ] = Path("demo"),
+    individuals: Annotated[
+        int, typer.Option("--individuals", min=2, help="Individuals of each breed in the index.")
+    ] = 40,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.")
+    ] = None,
+) -> None:
+    """Run the whole job on drawn animals: train, index, search, measure; offline, under 2 minutes."""
+    from mrl_search.cli.render import note
+    from mrl_search.data.drawn import write_individuals
 
-    if not (run / "model.json").exists():
-        run_training(str(pictures), load_recipe("drawn", [f"schedule.epochs={epochs}"]), run)
+    started = time.perf_counter()
+    place = out / f"pictures-{individuals}"
+    note("1  Drawing cats and dogs of 12 breeds: some to train on, others to search.")
+    write_individuals(place / "train", 3 * individuals // 2, range(5), seed=0)
+    write_individuals(place / "corpus", individuals, range(SHOWN), seed=1)
+    queries = write_individuals(place / "queries", individuals, range(SHOWN, SHOWN + 1), seed=1)
+
+    from mrl_search.models.encoder import load_encoder  # after drawing: other processes use the cores
+
+    config = load_recipe("drawn", [f"schedule.epochs={epochs}"] if epochs else [])
+    run = out / f"run-{individuals}-{config.schedule.epochs}"
+    note("2  Training a Matryoshka network from random weights, on other animals than are searched.")
+    _train(place / "train", run, config)
+    encoder = load_encoder(str(run))
+    note("3  Embedding the corpus and building an index for each prefix.")
+    index = _index(place / "corpus", out, run, encoder)
+    note(f"4  Searching with {len(queries)} new pictures, one of each animal in the index.")
+    measured = _measure(index, encoder, place / "corpus", queries)
+    sheet, text = _sheet(measured, index, out / "hits.png")
+    _show(measured, index, encoder, Figure("One query, three prefixes", sheet, text), out)
+    note(f"\nhits: {sheet}\npage: {out / 'summary.html'}")
+    note(f"done in {time.perf_counter() - started:.0f} s; now with your own pictures:")
+    for command, what in COMMANDS:
+        note(f"  {command:<52}{what}")
 
 
-def _index(out: Path, run: Path, encoder: "NetworkEncoder", pictures: int) -> "Index":
+def _train(pictures: Path, run: Path, config: TrainConfig) -> None:
+    from mrl_search.cli.render import progress_bars
+    from mrl_search.data.pixels import load_pixels
+    from mrl_search.data.sources import open_source
+    from mrl_search.training import EpochRecord, StepRecord, pixel_side, train
+
+    if (run / "model.json").exists():
+        return
+    source = open_source(str(pictures))
+    with progress_bars() as progress:
+        pixels = load_pixels(
+            source, pixel_side(config), progress=lambda done, total: progress("decoding", done, total)
+        )
+        for record in train(pixels, config, run, source.name):
+            if isinstance(record, StepRecord):
+                done, total = (record.epoch - 1) * record.steps + record.step, record.steps
+                progress("training", done, total * config.schedule.epochs)
+            elif isinstance(record, EpochRecord):
+                last = record
+    right = last.accuracy
+    note(
+        f"   Breeds of {last.n_validation} training pictures set aside: "
+        + ", ".join(f"{right[d]:.0%} right by {d} dims" for d in (8, 64, 1024) if d in right)
+    )
+
+
+def _index(pictures: Path, out: Path, run: Path, encoder: "NetworkEncoder") -> "Index":
     from mrl_search.cli.render import progress_bars
     from mrl_search.index import Index
     from mrl_search.workflow import build_index
@@ -99,48 +113,69 @@ def _index(out: Path, run: Path, encoder: "NetworkEncoder", pictures: int) -> "I
     if folder.exists():
         return Index.open(folder)
     with progress_bars() as progress:
-        return build_index(str(out / f"pictures-{pictures}" / "corpus"), encoder, folder, progress=progress)
+        return build_index(str(pictures), encoder, folder, progress=progress)
 
 
-def _show(out: Path, sheet: Path, result: "Evaluation", times: "list[PlanLatency]", index: "Index", encoder: "NetworkEncoder") -> None:
-    """The table of accuracy and latency in the terminal, and the summary page with its plots."""
-    import platform
+def _names(paths: "Sequence[str] | NDArray[np.object_]") -> "dict[str, NDArray[np.object_]]":
+    """Species, breed and individual of each picture, as its path names them."""
+    import numpy as np
 
-    from mrl_search.bench.page import Block, Figure, Figures, Page, Table, write_page
-    from mrl_search.bench.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
-    from mrl_search.cli.render import percent, show_table
+    from mrl_search.data.drawn import INDIVIDUAL
 
-    series = {"linear head": "linear_top1", "20-NN": "knn_top1", "instance recall@1": "instance_recall_at_1"}
-    by_name = {t.name: t for t in times}
-    columns = ("dims", *series, "p50 ms", "p99 ms", "recall@10 of exact")
-    rows = []
-    for p in result.prefixes:
-        t = by_name[f"{p.dims} dims"]
-        shares = (percent(getattr(p, s), p.ci95.get(s)) for s in series.values())
-        rows.append((str(p.dims), *shares, f"{t.p50_ms:.2f}", f"{t.p99_ms:.2f}", f"{t.recall:.1%}"))
-    t = by_name["adaptive"]
-    rows.append((f"{t.plan}", "", "", "", f"{t.p50_ms:.2f}", f"{t.p99_ms:.2f}", f"{t.recall:.1%}"))
-    show_table(columns, rows, "Accuracy and latency per prefix")
-    points = [AccuracyPoint(p.dims, name, getattr(p, s), *p.ci95[s]) for p in result.prefixes for name, s in series.items() if s in p.ci95]
-    accuracy_plot(points, out / "accuracy.png")
-    latency_plot([LatencyPoint(t.name, t.p50_ms, t.p99_ms) for t in times], out / "latency.png")
-    n = result.prefixes[0].n
-    table_note = (
-        f"n = {n}, shares with 95% Wilson intervals; single queries on one thread, {t.queries} queries, without embedding. "
-        f"Instance recall@1 of comparing 8x8 thumbnails: {result.thumbnail_recall_at_1:.1%}."
-    )
-    facts = {
-        "pictures": f"{len(index)} drawn, none of them trained on", "model": f"{encoder.name} {encoder.fingerprint[:12]}",
-        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}", **index.manifest.versions,
-        "made": index.manifest.created,
-    }  # fmt: skip
-    accuracy = Figure("Accuracy", out / "accuracy.png", "Top-1 accuracy and instance recall by prefix length.")
-    latency = Figure("Latency", out / "latency.png", "Median and 99th percentile of single queries.")
-    hits = Figure("Hits", sheet, "One query and its nearest pictures at 8 dims, at 64 dims, and coarse to fine.")
-    table = Table("Accuracy and latency per prefix", columns, tuple(rows), table_note)
-    intro = (
-        "A small network was trained on drawn cats and dogs so that every prefix of its 1024 numbers is an embedding too. "
-        "It had not seen these pictures before."
-    )
-    blocks: list[Block] = [Figures((hits,)), table, Figures((accuracy, latency))]
-    write_page(out / "summary.html", Page("mrl-search: the demo", [intro], blocks, COMMANDS, facts))
+    parts = [Path(path).parts[-3:] for path in paths]
+    names = {
+        "species": [species for species, _, _ in parts],
+        "breed": [breed for _, breed, _ in parts],
+        "individual": [re.search(INDIVIDUAL, str(path))[1] for path in paths],
+    }
+    return {level: np.array(values, dtype=object) for level, values in names.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """What the demo measured: shares by column and prefix, the hits of the queries by prefix, and times by plan."""
+
+    queries: list[str]
+    right: "dict[str, dict[int, NDArray[np.bool_]]]"
+    hits: "dict[int, BatchHits]"
+    times: "list[PlanLatency]"
+    found: dict[str, float]  # share of queries that find the individual among the first three, by plan
+
+
+def _measure(
+    index: "Index", encoder: "NetworkEncoder", corpus: Path, queries: "Sequence[Path]"
+) -> _Measured:
+    import numpy as np
+
+    from mrl_search.bench.latency import latency_per_plan
+    from mrl_search.cli.render import progress_bars
+    from mrl_search.data.copies import STANDARD
+    from mrl_search.data.sources import open_source
+    from mrl_search.search import search, vote
+    from mrl_search.workflow import changed_copies, embed_queries
+
+    asked, known = _names(list(map(str, queries))), _names(index.embeddings.paths)
+    rows = embed_queries(index, encoder, queries).rows
+    source = open_source(str(corpus))
+    step = max(1, len(source.paths) // COPIES)
+    with progress_bars() as progress:
+        copies, _ = changed_copies(source, encoder, set(source.paths[::step]), STANDARD, progress)
+    copied = index.to_space(copies.rows)
+
+    def near(hits: "BatchHits") -> "NDArray[np.bool_]":
+        return (known["individual"][hits.ids[:, :NEAR]] == asked["individual"][:, None]).any(axis=1)
+
+    right: dict[str, dict[int, NDArray[np.bool_]]] = {column: {} for column in COLUMNS}
+    hits = {d: search(index, rows, Plan.single(d, NEIGHBOURS)) for d in index.dims}
+    for d, found in hits.items():
+        for level in ("species", "breed"):
+            votes = np.array([v.label for v in vote(found, known[level])], dtype=object)
+            right[level][d] = votes == asked[level]
+        right["individual"][d] = near(found)
+        first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
+        right["copy"][d] = index.embeddings.hashes[first] == copies.originals
+    plans = {f"{d} dims": Plan.single(d, K) for d in LEVELS.values()}
+    plans |= {"coarse to fine": Plan.parse(COARSE_TO_FINE, K)}
+    times = latency_per_plan(index, rows, plans)
+    found = {name: float(near(search(index, rows, plan)).mean()) for name, plan in plans.items()}
+    return _Measured(list(map(str, queries)), right, hits, times, found)

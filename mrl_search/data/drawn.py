@@ -116,7 +116,7 @@ class Animal:
     marks: Colour
     iris: Colour
     scarf: Colour
-    border: Colour  # tip of the scarf
+    border: Colour  # second half of the scarf
     ear: float  # size, 1 on average
     build: float
     legs: float
@@ -163,7 +163,7 @@ def _scene(rng: np.random.Generator, n: int) -> tuple[Image.Image, int]:
     """A background of n x n pixels, and the row of its horizon."""
     edges, props = _SCENES[rng.integers(len(_SCENES))]
     horizon = int(rng.uniform(0.35, 0.68) * n)
-    light = rng.uniform(0.75, 1.05, (4, 1)) * rng.uniform(0.85, 1.15, (4, 3))
+    light = rng.uniform(0.75, 1.05, (4, 1)) * np.repeat(rng.uniform(0.7, 1.2, (2, 3)), 2, axis=0)
     top, far, near, bottom = np.array(edges) * light
     ramps = [np.linspace(top, far, horizon), np.linspace(near, bottom, n - horizon)]
     rows = np.concatenate(ramps).clip(0, 255).astype(np.uint8)
@@ -425,7 +425,7 @@ def draw_animal(species: str, number: int, size: int = 160, picture: int = 0) ->
     knot, tip = head - 0.3 - 0.12j, head - 0.1 - 0.75j
     scarf = np.array([knot, head + 0.3 - 0.3j, tip])
     pen.fill(one.scarf, scarf, outline=True)
-    pen.fill(one.border, (tip, 0.62 * tip + 0.38 * scarf[1], 0.62 * tip + 0.38 * knot))
+    pen.fill(one.border, (tip, scarf[1], 0.5 * (scarf[1] + knot)))
     nod = 0.33 * rng.uniform(0.94, 1.08) * np.exp(1j * rng.uniform(-0.2, 0.2))
     (_cat_head if species == "cat" else _dog_head)(pen.moved(head, nod), rng, one)
     if rng.random() < 0.25:

@@ -1,32 +1,23 @@
 """Which images train and which validate: stratified by label, equal bytes on one side, the same for everyone from the seed alone."""
 
 import json
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.config import DataConfig
+from mrl_search.data.hierarchy import individuals_of
 from mrl_search.errors import DataError
 
-__all__ = ["digest", "individuals_of", "split_rows", "stratified_split"]
+__all__ = ["digest", "split_rows", "stratified_split"]
 
 
 def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
     """Names the images and their labels, in whatever order they come: with one more, or less, of them the division is another."""
     pairs = sorted(zip(hashes, (label or "" for label in labels), strict=True))
     return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
-
-
-def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig) -> list[str]:
-    """The individual that each picture shows, named by `how.individual`; where that names none, the picture's content hash."""
-    if not how.individual or not paths:
-        return list(hashes)
-    found = [re.search(how.individual, Path(path).as_posix()) for path in paths]
-    return [(match[1] if match else None) or own for match, own in zip(found, hashes, strict=True)]
 
 
 def split_rows(

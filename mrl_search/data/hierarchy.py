@@ -1,0 +1,102 @@
+"""Levels above and below the label that paths name: coarse classes, and individuals shown in several pictures."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mrl_search.config import DataConfig
+from mrl_search.errors import ConfigError, DataError
+
+__all__ = ["Pairs", "coarse_classes", "individual_numbers", "individuals_of", "partners"]
+
+
+def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig) -> list[str]:
+    """The individual in each picture, as `how.individual` names it; the content hash without a name."""
+    if not how.individual or not paths:
+        return list(hashes)
+    return [_named(how.individual, path) or own for path, own in zip(paths, hashes, strict=True)]
+
+
+def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
+    """The number of the individual in each picture at `rows`: (n,) int64 from 0 up.
+
+    Raises:
+        ConfigError: no individual has two pictures there.
+    """
+    _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
+    if len(rows) == len(set(numbers.tolist())):
+        raise ConfigError(
+            f"data.individual finds no individual with two of the {len(rows)} training images.",
+            "Its group should be the same in the paths of all pictures of an individual.",
+        )
+    return torch.from_numpy(numbers.astype(np.int64))
+
+
+def coarse_classes(
+    paths: Sequence[str], labels: Sequence[str | None], classes: Sequence[str], how: DataConfig
+) -> Tensor:
+    """The coarse class, as `how.coarse` names it, of each of `classes`: (classes,) int64 from 0 up.
+
+    Raises:
+        DataError: pictures of one label are of several coarse classes, or of none.
+    """
+    found: dict[str | None, set[str]] = {}
+    for label, path in zip(labels, paths, strict=True):
+        found.setdefault(label, set()).add(_named(how.coarse, path) or "")
+    for label in classes:
+        names = sorted(found[label])
+        if len(names) > 1 or "" in names:
+            raise DataError(
+                f"Pictures of {label!r} have the coarse classes {names}; they must have one.",
+                "Look at data.coarse, or set objective.coarse_dims=0.",
+            )
+    names = [min(found[label]) for label in classes]
+    return torch.tensor([sorted(set(names)).index(name) for name in names])
+
+
+def _named(pattern: str, path: str) -> str | None:
+    match = re.search(pattern, Path(path).as_posix())
+    return match[1] if match else None
+
+
+def partners(individuals: Tensor, chance: torch.Generator) -> Tensor:
+    """The position of another picture of each one's individual, at random; its own without another.
+
+    Args:
+        individuals: (n,) int64 numbers.
+        chance: what the positions, (n,) int64, are drawn from.
+    """
+    order = torch.argsort(individuals, stable=True)
+    _, group, counts = torch.unique_consecutive(
+        individuals[order], return_inverse=True, return_counts=True
+    )
+    count, first = counts[group], (counts.cumsum(0) - counts)[group]
+    step = 1 + (torch.rand(len(order), generator=chance) * (count - 1)).long()
+    place = torch.arange(len(order)) - first
+    other = torch.empty_like(order)
+    other[order] = order[first + (place + step) % count]
+    return other
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Dataset[Any]):
+    """Pictures with their targets, another picture of the same individual, and its number."""
+
+    images: Tensor
+    targets: Tensor
+    others: Tensor
+    individuals: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]
