@@ -161,17 +161,13 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        backbone: `compact`, or `four-conv`, the seed's.
-        widths: channels of its four stages.
+        backbone, widths: `compact`, or `four-conv`, the seed's; channels of its four stages.
         dims: prefixes that get a head; the last one is the length of the embedding.
-        heads: `linear`; `tied`: one weight matrix, of which each prefix uses the first columns (MRL-E, arXiv 2205.13147, section 3);
-            or `cosine`: of unit prefixes and unit weights, so that classes lie apart by angle, which is what search and neighbours
-            go by (NormFace, arXiv 1704.06369).
+        heads: `linear`; `tied`, one matrix of which each prefix uses the first columns (MRL-E, arXiv 2205.13147, section 3); or `cosine`,
+            of unit prefixes and unit weights (NormFace, arXiv 1704.06369).
         scale: of the cosines before the softmax; the lower, the further apart a class must lie. Plays no part in linear heads.
-        pool: what `compact` projects: `last`, the means of its last stage's maps; or `stages`, the means of the maps of all its stages
-            and the deviations of all but the last's, standardised: what tells photographs apart is in the earlier stages, too.
-        mirror: of `compact`: once trained, it embeds the mean of a picture and its mirror image, in twice the time, so that mirrored
-            copies are found as the picture itself.
+        pool: what `compact` projects: `last`, means of its last stage's maps; or `stages`, standardised means and deviations of all stages.
+        mirror: of `compact`: once trained, it embeds the mean of a picture and its mirror image, in twice the time.
     """
 
     backbone: str = "compact"
@@ -204,13 +200,10 @@ class DataConfig:
     Attributes:
         min_side: images of which a side is not over so many pixels are left out (0: none).
         native: side of the images, where they are small: they are decoded to no more (0: to what trains, and a quarter more to cut from).
-        validation: share that validates.
-        split_seed: of the division.
+        validation, split_seed: share that validates, and seed of the division.
         swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
-        individual: regular expression with one group, searched in the path of a picture: the group names the individual shown, as
-            `([^/]+)/[^/]+$` takes the folder's name. Pictures of one individual train or validate together, and attract each other by
-            `objective.individual`. Without a match a picture shows an individual of its own.
-        coarse: such an expression for a class of labels, as `([^/]+)/[^/]+/[^/]+$` takes the folder above the label's.
+        individual: regular expression whose group names the individual in a picture's path; `([^/]+)/[^/]+$` takes the folder. Pictures
+            of one individual train or validate together. Without a match a picture shows its own.
     """
 
     min_side: int = 0
@@ -219,15 +212,8 @@ class DataConfig:
     split_seed: int = 0
     swap: bool = False
     individual: str = ""
-    coarse: str = ""
 
     def __post_init__(self) -> None:
-        for name, pattern in (("individual", self.individual), ("coarse", self.coarse)):
-            try:
-                single = not pattern or re.compile(pattern).groups == 1
-            except re.error:
-                single = False
-            _check(single, f"data.{name} is {pattern!r}; it must be a regular expression with one group.", "For example ([^/]+)/[^/]+$.")
         _check(min(self.min_side, self.native, self.split_seed) >= 0, "data: nothing is below 0.")
         _check(0 < self.validation < 1, f"data.validation is a share between 0 and 1, not {self.validation}.")
 
@@ -237,8 +223,7 @@ class AugmentConfig:
     """How a training view is drawn from an image: ranges of a random affine crop and of colour changes.
 
     Attributes:
-        scale: share of the area that a crop keeps, from and to.
-        aspect: width over height of a crop, from and to.
+        scale, aspect: share of the area that a crop keeps, and its width over height, from and to.
         rotate: at most so many degrees either way.
         flip: probability of a horizontal flip.
         jitter: brightness, contrast, saturation (factor 1 ± value) and hue (± value of a full turn).
@@ -278,8 +263,7 @@ class AxesConfig:
     Attributes:
         share: of the squared length of every prefix that goes to the classes, on average; the rest tells images apart.
         views: changed views of each training image, what an embedding should not mind.
-        ridge: how much of the covariance between the views of an image is added to the regression that gives the class axes: the more,
-            the less they mind changes, and the less far apart they set the classes.
+        ridge: share of the covariance between views that regularises the class axes: the more, the less they mind changes.
     """
 
     share: float = 0.2
@@ -297,15 +281,12 @@ class ObjectiveConfig:
     Attributes:
         label: weight of classification by the prefix's linear head.
         instance: weight of similarity between two views of each image.
-        individual: weight of similarity between two pictures of each individual that `data.individual` names.
+        individual: weight of similarity between two pictures of one individual (`data.individual`).
         instance_from: first epoch, from 0, that trains similarity; those before it train on one view and labels alone.
-        temperature: of InfoNCE.
-        memory: so many embeddings of earlier steps repel, too (cross-batch memory, arXiv 1912.06798, section 3.2).
+        temperature, memory: of InfoNCE; so many embeddings of earlier steps repel, too (XBM, arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
-        distil: share of every label that is what the model in `init` says of the same view, at full length: classes that it knows are
-            not forgotten while similarity is learnt (arXiv 1503.02531, section 2; arXiv 1606.09282).
+        distil: share of every label that the model in `init` predicts at full length (arXiv 1503.02531, section 2; 1606.09282).
         weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
-        coarse_dims: prefixes of at most so many dims learn the class in `data.coarse` and not the label (0: all learn labels).
         instance_weights: the same for `instance` alone (empty: `weights`); individual_weights: for `individual`.
     """
 
@@ -320,12 +301,10 @@ class ObjectiveConfig:
     weights: tuple[float, ...] = ()
     instance_weights: tuple[float, ...] = ()
     individual_weights: tuple[float, ...] = ()
-    coarse_dims: int = 0
 
     def __post_init__(self) -> None:
-        each = (*self.weights, *self.instance_weights, *self.individual_weights)
-        parts = (self.label, self.instance, self.individual, self.instance_from, self.memory, self.smoothing, self.distil)
-        least = min(*parts, self.coarse_dims, *each)
+        weights = (self.label, self.instance, self.individual, *self.weights, *self.instance_weights, *self.individual_weights)
+        least = min(*weights, self.instance_from, self.memory, self.smoothing, self.distil)
         right = least >= 0 and self.temperature > 0 and self.smoothing < 1 and self.distil <= 1
         _check(right, "objective: nothing is below 0, temperature is positive, smoothing below 1, and distil a share of 1.")
 
@@ -344,11 +323,8 @@ class ScheduleConfig:
         lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then it falls as `decay` says.
         weight_decay: of AdamW, on weights alone: norms and biases are spared.
         decay: `cosine`, to zero; or `exponential`, times `gamma` after every epoch.
-        gamma: see `decay`.
-        embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
-            better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
-        keep: share of the weights in `init` in the mean of both that the run ends with; what it learnt and what it knew before are both
-            in that mean (WiSE-FT, arXiv 2109.01903, section 3). The rest of training does not see it.
+        embed_size: side of the pictures that the finished model embeds, in pixels (0: the largest trained on; arXiv 1906.06423).
+        keep: share of the weights in `init` in the mean of both that the run ends with (WiSE-FT, arXiv 2109.01903, section 3).
         precision: `auto` (bf16 where the GPU or processor has instructions for it, else no), `no`, `bf16` or `fp16`.
     """
 
@@ -388,8 +364,8 @@ class TrainConfig:
         name: of the model.
         seed: of weights, order and views.
         init: run folder whose network the run starts from; empty: weights at random.
-        weak: how one of two views is drawn, where that is not as `augment` says: nearer to the whole picture, as a corpus holds it.
-        axes: how the axes of the embedding are set in the end; None leaves them as they were trained. Wants `model.pool` to be `stages`.
+        weak: how one of two views is drawn, where not by `augment`: nearer to the whole picture, as a corpus holds it.
+        axes: how the axes of the embedding are set in the end; None leaves them as trained. Needs `model.pool` to be `stages`.
     """
 
     name: str = "default"
@@ -408,10 +384,7 @@ class TrainConfig:
         _check(s.epochs > 0 or bool(self.axes and self.init), "schedule.epochs is at least 1, but where axes are set in a model in init.")
         _check(0 <= self.seed < 2**32, f"A seed is from 0 to below 2 to the power of 32, not {self.seed}.")
         _check(o.label + o.instance + o.individual > 0 or not s.epochs, "objective: all weights are 0; make one positive.")
-        named = bool(self.data.individual) or not o.individual
-        _check(named, f"objective.individual is {o.individual} and data.individual is empty.", "Set both, or neither.")
-        named = bool(self.data.coarse) or not o.coarse_dims
-        _check(named, f"objective.coarse_dims is {o.coarse_dims} and data.coarse is empty.", "Set both, or neither.")
+        _check(bool(self.data.individual) or not o.individual, "objective.individual needs data.individual.", "Set both, or neither.")
         begins = bool(o.label or not o.instance_from)
         _check(begins, "objective.instance_from leaves the first epochs to the labels, and objective.label is 0.", "Make it 0, too.")
         begins = not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs

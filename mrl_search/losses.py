@@ -8,22 +8,7 @@ from torch import Tensor, nn
 
 from mrl_search.errors import ConfigError
 
-__all__ = ["InfoNCE", "MatryoshkaLoss", "coarse_logits"]
-
-
-def coarse_logits(logits: Tensor, coarse: Tensor) -> Tensor:
-    """Logits that give every class the mean probability of its coarse class: (n, classes) float32.
-
-    Their cross-entropy is that of the coarse class plus a constant: classes of one coarse class need not be told apart.
-
-    Args:
-        logits: (n, classes).
-        coarse: (classes,) int64 coarse class of each class, from 0 up.
-    """
-    members = F.one_hot(coarse).float()
-    top = logits.float().amax(1, keepdim=True).detach()
-    mean = (logits.float() - top).exp() @ members / members.sum(0)
-    return top + mean.clamp(min=torch.finfo(torch.float32).tiny).log()[:, coarse]
+__all__ = ["InfoNCE", "MatryoshkaLoss"]
 
 
 class InfoNCE(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mrl_search.config import TrainConfig
 from mrl_search.data.augment import views
-from mrl_search.losses import InfoNCE, MatryoshkaLoss, coarse_logits
+from mrl_search.losses import InfoNCE, MatryoshkaLoss
 
 __all__ = ["Objective"]
 
@@ -20,23 +20,14 @@ class Objective:
         classes: how many there are.
         accelerator: that of the network, for its device and precision.
         begun: the network that the run began with, in evaluation; `objective.distil` learns from it.
-        coarse: (classes,) int64 coarse class of each class, for `objective.coarse_dims`.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        classes: int,
-        accelerator: accelerate.Accelerator,
-        begun: nn.Module | None = None,
-        coarse: Tensor | None = None,
-    ) -> None:
+    def __init__(self, config: TrainConfig, classes: int, accelerator: accelerate.Accelerator, begun: nn.Module | None = None) -> None:
         objective, dims = config.objective, config.model.dims
         self.config, self.classes, self.accelerator = config, classes, accelerator
         self.labels = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=objective.smoothing), dims, objective.weights)
         self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.instance_weights or objective.weights)
         self.individuals = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.individual_weights or objective.weights)
-        self.coarse = None if coarse is None else coarse.to(accelerator.device)
         self.teacher = begun.to(accelerator.device) if begun and objective.distil else None
 
     def begin(self, epoch: int) -> None:
@@ -81,9 +72,6 @@ class Objective:
         with self.accelerator.autocast():
             embedding, logits = network(x)
         zero = embedding.sum() * 0
-        if self.coarse is not None:
-            short = [d <= objective.coarse_dims for d in self.config.model.dims]
-            logits = [coarse_logits(part, self.coarse) if low else part for part, low in zip(logits, short, strict=True)]
         label = self.labels(logits, target) if objective.label else zero
         instance, likeness, rows = zero, zero, embedding.float()
         if self.similarity:

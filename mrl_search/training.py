@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from mrl_search.axes import set_axes
 from mrl_search.config import ScheduleConfig, TrainConfig, to_mapping, to_toml
 from mrl_search.data.augment import shrink, to_network
-from mrl_search.data.hierarchy import Pairs, coarse_classes, individual_numbers, individuals_of, partners
+from mrl_search.data.individuals import Pairs, individual_numbers, individuals_of, partners
 from mrl_search.data.pixels import Pixels
 from mrl_search.data.splits import digest, split_rows
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
@@ -112,7 +112,6 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
     rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data, pixels.paths)
     names = individuals_of(pixels.paths, pixels.hashes, config.data)
     individuals = individual_numbers(names, rows_train) if config.objective.individual else None
-    coarse = coarse_classes(pixels.paths, pixels.labels, classes, config.data) if config.objective.coarse_dims else None
     targets = torch.tensor([classes.index(label) if label in classes else 0 for label in pixels.labels])
     steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
     if steps == 0 and schedule.epochs:
@@ -137,7 +136,7 @@ def train(pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: 
         optimizer: Any = torch.optim.AdamW([decayed, plain], schedule.lr, weight_decay=schedule.weight_decay)
         first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
         network, optimizer = accelerator.prepare(network, optimizer)
-        objective = Objective(config, len(classes), accelerator, begun.network if begun else None, coarse)
+        objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
         images: Tensor | None = None
         side = 0
         for epoch in range(first, schedule.epochs):

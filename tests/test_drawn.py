@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.data.drawn import SPECIES, draw_animal, write_corpus
+from mrl_search.data import drawn as module
+from mrl_search.data.drawn import (
+    BREEDS,
+    INDIVIDUAL,
+    SPECIES,
+    draw_animal,
+    write_corpus,
+    write_individuals,
+)
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 
@@ -32,14 +41,26 @@ def test_the_same_arguments_give_the_same_pixels(species: str) -> None:
 def test_another_process_draws_the_same_pixels() -> None:
     code = "import hashlib, mrl_search.data.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
     there = subprocess.run(  # a str hashes differently in each process: nothing may depend on it
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "123"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "123"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert there.stdout.strip() == hashlib.sha256(draw_animal("dog", 3, 64).tobytes()).hexdigest()
 
 
 def test_every_picture_is_an_individual() -> None:
-    small = np.stack([_pixels(draw_animal(species, seed, 64).reduce(4)).ravel() for species in SPECIES for seed in range(40)])
-    differences = np.abs(small[:, None] - small[None]).mean(axis=2)  # (80, 80), in steps of 0 to 255
+    small = np.stack(
+        [
+            _pixels(draw_animal(species, seed, 64).reduce(4)).ravel()
+            for species in SPECIES
+            for seed in range(40)
+        ]
+    )
+    differences = np.abs(small[:, None] - small[None]).mean(
+        axis=2
+    )  # (80, 80), in steps of 0 to 255
     np.fill_diagonal(differences, np.inf)
     assert differences.min() > 6
 
@@ -53,7 +74,10 @@ def test_the_size_changes_the_resolution_and_not_the_scene(size: int) -> None:
 
 
 def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
-    differences = [np.abs(_pixels(draw_animal("cat", seed, 64)) - _pixels(draw_animal("dog", seed, 64))).mean() for seed in range(10)]
+    differences = [
+        np.abs(_pixels(draw_animal("cat", seed, 64)) - _pixels(draw_animal("dog", seed, 64))).mean()
+        for seed in range(10)
+    ]
     assert min(differences) > 10
 
 
@@ -61,11 +85,25 @@ def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
     ("species", "seed", "size", "message", "hint"),
     [
         ("horse", 0, 160, "There is no drawing of a 'horse'.", "Choose one of: cat, dog."),
-        ("cat", -1, 160, "Seed -1 at size 160 cannot be drawn.", "Seeds start at 0, sizes at 16."),
-        ("dog", 0, 8, "Seed 0 at size 8 cannot be drawn.", "Seeds start at 0, sizes at 16."),
+        (
+            "cat",
+            -1,
+            160,
+            "Picture 0 of animal -1 at size 160 cannot be drawn.",
+            "Numbers start at 0, sizes at 16.",
+        ),
+        (
+            "dog",
+            0,
+            8,
+            "Picture 0 of animal 0 at size 8 cannot be drawn.",
+            "Numbers start at 0, sizes at 16.",
+        ),
     ],
 )
-def test_what_cannot_be_drawn_says_so(species: str, seed: int, size: int, message: str, hint: str) -> None:
+def test_what_cannot_be_drawn_says_so(
+    species: str, seed: int, size: int, message: str, hint: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         draw_animal(species, seed, size)
     assert (caught.value.message, caught.value.hint) == (message, hint)
@@ -73,18 +111,87 @@ def test_what_cannot_be_drawn_says_so(species: str, seed: int, size: int, messag
 
 def test_a_corpus_has_a_folder_for_each_species(tmp_path: Path) -> None:
     paths = write_corpus(tmp_path, 3, size=48)
-    names = ["cat/cat-0000.jpg", "cat/cat-0001.jpg", "cat/cat-0002.jpg", "dog/dog-0000.jpg", "dog/dog-0001.jpg", "dog/dog-0002.jpg"]
+    names = [
+        "cat/cat-0000.jpg",
+        "cat/cat-0001.jpg",
+        "cat/cat-0002.jpg",
+        "dog/dog-0000.jpg",
+        "dog/dog-0001.jpg",
+        "dog/dog-0002.jpg",
+    ]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths  # and no temporary file
-    for path, (species, seed) in zip(paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True):
+    assert (
+        sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths
+    )  # and no temporary file
+    for path, (species, seed) in zip(
+        paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True
+    ):
         with Image.open(path) as stored:
             assert stored.format == "JPEG"
-            assert np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12  # what JPEG loses
+            assert (
+                np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12
+            )  # what JPEG loses
 
 
 def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
-    first, second = write_corpus(tmp_path / "a", 4, seed=0, size=32), write_corpus(tmp_path / "b", 4, seed=1, size=32)
+    first, second = (
+        write_corpus(tmp_path / "a", 4, seed=0, size=32),
+        write_corpus(tmp_path / "b", 4, seed=1, size=32),
+    )
     assert len({path.read_bytes() for path in first + second}) == 16
+
+
+def test_an_individual_keeps_its_colours_in_every_picture() -> None:
+    """Without scene and light: the colours of an animal, which its pictures share and other animals do not."""
+    pictures = {
+        (i, p): draw_animal("cat", i, 64, p) for i in range(0, 36, 6) for p in range(4)
+    }  # all of one breed
+    assert len({image.tobytes() for image in pictures.values()}) == 24
+    colours = {
+        key: np.histogramdd(_pixels(image).reshape(-1, 3), 6, ((0, 256),) * 3)[0].ravel()
+        for key, image in pictures.items()
+    }
+    same, other = [], []
+    for (i, p), a in colours.items():
+        for (j, q), b in colours.items():
+            if p < q:
+                (same if i == j else other).append(np.abs(a - b).sum())
+    assert np.mean(same) < 0.95 * np.mean(other)
+
+
+def test_individuals_lie_in_folders_of_species_and_breed(tmp_path: Path) -> None:
+    paths = write_individuals(tmp_path, 2, range(3), size=16)
+    assert len(paths) == 12 * 2 * 3 == len({path.read_bytes() for path in paths})
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    assert names[:4] == [
+        f"cat/tabby/tabby-{i}.jpg" for i in ("0000-0", "0000-1", "0000-2", "0001-0")
+    ]
+    assert {(path.parent.parent.name, path.parent.name) for path in paths} == {
+        (s, b) for b, s in BREEDS.items()
+    }
+    assert [re.search(INDIVIDUAL, name)[1] for name in names[:4]] == ["tabby-0000"] * 3 + [
+        "tabby-0001"
+    ]
+    more = write_individuals(
+        tmp_path / "more", 2, range(3, 4), size=16
+    )  # a fourth picture of the same animals
+    again = write_individuals(tmp_path / "again", 2, range(4), size=16)
+    assert [path.read_bytes() for path in more] == [
+        path.read_bytes() for path in again if path.stem.endswith("-3")
+    ]
+    other = write_individuals(tmp_path / "other", 2, range(3), seed=1, size=16)
+    assert not {path.read_bytes() for path in other} & {path.read_bytes() for path in paths}
+
+
+def test_several_processes_draw_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = write_individuals(tmp_path / "a", 1, range(2), size=16)
+    monkeypatch.setattr(module, "_POOL_FROM", 2)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    assert [p.read_bytes() for p in write_individuals(tmp_path / "b", 1, range(2), size=16)] == [
+        p.read_bytes() for p in alone
+    ]
 
 
 def test_a_second_call_writes_nothing_and_a_larger_one_only_what_is_missing(tmp_path: Path) -> None:
@@ -108,13 +215,17 @@ def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_pat
     assert _stamps(untouched) == kept
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(image: Image.Image, file: Path, *_: object, **__: object) -> None:
         file.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"):
+    with pytest.raises(
+        MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"
+    ):
         write_corpus(tmp_path, 1, size=32)
     assert not list(tmp_path.rglob("*.jpg"))
 
@@ -124,7 +235,9 @@ def test_a_photograph_is_never_overwritten(tmp_path: Path) -> None:
     photograph.parent.mkdir()
     Image.new("RGB", (20, 20), "red").save(photograph)
     before = photograph.read_bytes()
-    with pytest.raises(DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal") as caught:
+    with pytest.raises(
+        DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal"
+    ) as caught:
         write_corpus(tmp_path, 2, size=32)
     assert caught.value.hint == "Choose an empty folder for the drawn animals."
     assert photograph.read_bytes() == before

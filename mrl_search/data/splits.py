@@ -8,7 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.config import DataConfig
-from mrl_search.data.hierarchy import individuals_of
+from mrl_search.data.individuals import individuals_of
 from mrl_search.errors import DataError
 
 __all__ = ["digest", "split_rows", "stratified_split"]

@@ -1,4 +1,4 @@
-"""Levels above and below the label that paths name: coarse classes, and individuals shown in several pictures."""
+"""Individuals that several pictures show, as their paths name them, and pairs of such pictures."""
 
 import re
 from collections.abc import Sequence
@@ -13,15 +13,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mrl_search.config import DataConfig
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError
 
-__all__ = ["Pairs", "coarse_classes", "individual_numbers", "individuals_of", "partners"]
+__all__ = ["Pairs", "individual_numbers", "individuals_of", "partners"]
 
 
 def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig) -> list[str]:
-    """The individual in each picture, as `how.individual` names it; the content hash without a name."""
+    """The individual in each picture, as `how.individual` names it; the content hash without a name.
+
+    Raises:
+        ConfigError: `how.individual` is no regular expression with one group.
+    """
     if not how.individual or not paths:
         return list(hashes)
+    try:
+        groups = re.compile(how.individual).groups
+    except re.error:
+        groups = 0
+    if groups != 1:
+        raise ConfigError(
+            f"data.individual is {how.individual!r}; it must be a regular expression with one group.",
+            "For example ([^/]+)/[^/]+$, the name of the folder.",
+        )
     return [_named(how.individual, path) or own for path, own in zip(paths, hashes, strict=True)]
 
 
@@ -38,28 +51,6 @@ def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
             "Its group should be the same in the paths of all pictures of an individual.",
         )
     return torch.from_numpy(numbers.astype(np.int64))
-
-
-def coarse_classes(
-    paths: Sequence[str], labels: Sequence[str | None], classes: Sequence[str], how: DataConfig
-) -> Tensor:
-    """The coarse class, as `how.coarse` names it, of each of `classes`: (classes,) int64 from 0 up.
-
-    Raises:
-        DataError: pictures of one label are of several coarse classes, or of none.
-    """
-    found: dict[str | None, set[str]] = {}
-    for label, path in zip(labels, paths, strict=True):
-        found.setdefault(label, set()).add(_named(how.coarse, path) or "")
-    for label in classes:
-        names = sorted(found[label])
-        if len(names) > 1 or "" in names:
-            raise DataError(
-                f"Pictures of {label!r} have the coarse classes {names}; they must have one.",
-                "Look at data.coarse, or set objective.coarse_dims=0.",
-            )
-    names = [min(found[label]) for label in classes]
-    return torch.tensor([sorted(set(names)).index(name) for name in names])
 
 
 def _named(pattern: str, path: str) -> str | None:
