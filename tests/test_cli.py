@@ -593,10 +593,19 @@ def test_the_newest_index_is_the_default(place: Path, tmp_path: Path, monkeypatc
 
 
 def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
-    result = ok("demo", "--out", tmp_path / "demo", "--pictures", "20", "--epochs", "1")
-    assert "adaptive" in result.stdout and "Accuracy and latency per prefix" in result.stdout
-    assert "mrl-search build-index PICTURES" in result.stderr
-    assert (tmp_path / "demo" / "hits.png").exists() and "<html" in (tmp_path / "demo" / "summary.html").read_text()
+    args = ("demo", "--out", tmp_path / "demo", "--individuals", "2", "--epochs", "1")
+    result = ok(*args)
+    assert "What each prefix tells" in result.stdout and "coarse to fine" in result.stdout
+    assert "mrl-search build-index PICTURES" in result.stderr and "[objective]" not in result.stderr
+    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] in (["8"], ["64"], ["1024"])]
+    assert len(rows) == 3 and all("%" in cell for row in rows for cell in row[1::3])
+    page = (tmp_path / "demo" / "summary.html").read_text()
+    assert 0 < page.index("<img") < page.index("<table") and "n = 24 queries" in page
+    model = tmp_path / "demo" / "run-2-1" / "model.json"
+    before = model.stat().st_mtime_ns
+    assert "What each prefix tells" in ok(*args).stdout and model.stat().st_mtime_ns == before  # what is there is kept
+    files = sorted((tmp_path / "demo" / "pictures-2").rglob("*.jpg"))
+    assert len({path.read_bytes() for path in files}) == len(files) == 12 * (6 * 4 + 2 * 8 + 2)
 
 
 def test_help_is_quick_to_load_and_starts_with_verbs() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+SIDE = 128  # of a drawn picture, in pixels
 PICTURES = 8  # of each individual in the index; one more is the query
 TRAINED = (3, 4)  # individuals that train for each one in the index, and pictures of each
 K, NEIGHBOURS, NEAR = 10, 20, 3  # hits timed; hits that vote; hits that should hold the individual
@@ -66,10 +67,10 @@ def demo(
     place = out / f"pictures-{individuals}"
     note("1  Drawing cats and dogs of 12 breeds: some to train on, others to search.")
     more, pictures = TRAINED
-    write_individuals(place / "train", more * individuals, range(pictures), seed=0)
-    write_individuals(place / "corpus", individuals, range(PICTURES), seed=1)
+    write_individuals(place / "train", more * individuals, range(pictures), seed=0, size=SIDE)
+    write_individuals(place / "corpus", individuals, range(PICTURES), seed=1, size=SIDE)
     last = range(PICTURES, PICTURES + 1)
-    queries = write_individuals(place / "queries", individuals, last, seed=1)
+    queries = write_individuals(place / "queries", individuals, last, seed=1, size=SIDE)
 
     from mrl_search.models.encoder import (
         load_encoder,
@@ -190,7 +191,7 @@ def _measure(
         right["individual"][d] = near(found)
         first = search(index, copied, Plan.single(d, 1)).ids[:, 0]
         right["copy"][d] = index.embeddings.hashes[first] == copies.originals
-    plans = {f"{d} dims": Plan.single(d, K) for d in LEVELS.values()}
+    plans = {f"{d} dims": Plan.single(d, K) for d in index.dims}
     plans |= {"coarse to fine": Plan.parse(COARSE_TO_FINE, K)}
     times = latency_per_plan(index, rows, plans)
     found = {name: float(near(search(index, rows, plan)).mean()) for name, plan in plans.items()}

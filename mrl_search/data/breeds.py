@@ -20,7 +20,7 @@ __all__ = ["ANIMALS", "BREEDS", "SPECIES", "Breed"]
 
 @dataclass(frozen=True)
 class Breed:
-    """What individuals of a breed share: (coat, marks) colours, pattern, and measures in body lengths."""
+    """What individuals of a breed share; measures are in body lengths."""
 
     name: str
     pattern: str  # plain, spotted, striped, patched, or points: dark face, feet and tail
@@ -29,7 +29,7 @@ class Breed:
     build: float  # half the thickness of the trunk
     legs: float
     tail: str
-    coats: tuple[tuple[Colour, Colour], ...]
+    coats: tuple[tuple[Colour, Colour], ...]  # colours of coat and marks, in pairs
 
 
 ANIMALS: dict[str, tuple[Breed, ...]] = {

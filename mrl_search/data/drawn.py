@@ -103,7 +103,7 @@ def _pattern(kind: str, seed: int, low: complex, high: complex, size: float) -> 
 
 
 def _cat_head(pen: Pen, rng: np.random.Generator, cat: Animal) -> None:
-    """A round face from the front: pointed ears, slit pupils, whiskers. The head is about 2 wide."""
+    """A round face from the front, about 2 wide: pointed ears, slit pupils, whiskers."""
     coat, marks, kind = cat.coat, cat.marks, cat.breed.pattern
     tips = {
         "pointed": -0.82 + 1.4j,
@@ -283,9 +283,9 @@ _Job = tuple[Path, str, int, int, int]  # path, species, number, picture, size
 
 
 def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160) -> list[Path]:
-    """Write one picture each of `per_species` cats and dogs, `folder/cat/cat-0000.jpg` and so on.
+    """Write one picture each of `per_species` cats and dogs: `folder/cat/cat-0000.jpg` and so on.
 
-    Returns the paths, species by species. See `write_individuals` for what is kept and what is raised.
+    Returns the paths, species by species. Existing files and errors are as in `write_individuals`.
     """
     return _write(
         (folder / species / f"{species}-{i:04d}.jpg", species, seed * 1_000_000 + i, 0, size)
@@ -297,11 +297,11 @@ def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160)
 def write_individuals(
     folder: Path, per_breed: int, pictures: range, seed: int = 0, size: int = 160
 ) -> list[Path]:
-    """Write `pictures` of each of `per_breed` individuals a breed: `folder/cat/tabby/tabby-0007-1.jpg`.
+    """Write pictures of `per_breed` individuals of each breed, `folder/cat/tabby/tabby-0007-1.jpg`.
 
-    Returns the paths, breed by breed; `INDIVIDUAL` finds the individual in each. A comment in a file
-    says what it shows: a complete file stays, one of another seed or size is drawn again. Other files
-    in the folder stay.
+    Returns the paths, breed by breed; `INDIVIDUAL` finds the individual in each. A comment in a
+    file says what it shows: a complete file stays, one of another seed or size is drawn again.
+    Other files in the folder stay.
 
     Raises:
         ConfigError: from `draw_animal`.

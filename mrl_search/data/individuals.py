@@ -19,7 +19,7 @@ __all__ = ["Pairs", "individual_numbers", "individuals_of", "partners"]
 
 
 def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig) -> list[str]:
-    """The individual in each picture, as `how.individual` names it; the content hash without a name.
+    """The individual in each picture, as `how.individual` names it, or else its content hash.
 
     Raises:
         ConfigError: `how.individual` is no regular expression with one group.
@@ -32,7 +32,8 @@ def individuals_of(paths: Sequence[str], hashes: Sequence[str], how: DataConfig)
         groups = 0
     if groups != 1:
         raise ConfigError(
-            f"data.individual is {how.individual!r}; it must be a regular expression with one group.",
+            f"data.individual is {how.individual!r}; it must be a regular expression with one "
+            "group.",
             "For example ([^/]+)/[^/]+$, the name of the folder.",
         )
     return [_named(how.individual, path) or own for path, own in zip(paths, hashes, strict=True)]
