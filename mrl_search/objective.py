@@ -61,7 +61,9 @@ class Objective:
         objective, n = self.config.objective, len(pictures)
         x = views(pictures, self.size, self.config.augment, chance)
         near = self.config.weak or self.config.augment
-        second = [pictures] * bool(self.similarity) + [others] * bool(self.likeness and others is not None)
+        second = [pictures] if self.similarity else []
+        if self.likeness and others is not None:
+            second.append(others)
         if second:
             x = torch.cat((x, *(views(some, self.size, near, chance) for some in second)))
             target = target.repeat(1 + len(second))

@@ -597,8 +597,11 @@ def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
     result = ok(*args)
     assert "What each prefix tells" in result.stdout and "coarse to fine" in result.stdout
     assert "mrl-search build-index PICTURES" in result.stderr and "[objective]" not in result.stderr
-    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] in (["8"], ["64"], ["1024"])]
-    assert len(rows) == 3 and all("%" in cell for row in rows for cell in row[1::3])
+    quality, times = result.stdout.split("Coarse to fine\n")
+    cells = [line.split() for line in quality.splitlines()]
+    assert [row[0] for row in cells if row and row[0].isdecimal()] == ["8", "16", "32", "64", "128", "256", "1024"]
+    assert all(len(row) == 13 for row in cells if row and row[0].isdecimal())  # four shares, each with an interval
+    assert [line.split("  ")[0] for line in times.splitlines()[1:6]] == ["8 dims", "64 dims", "128 dims", "1024 dims", "coarse to fine"]
     page = (tmp_path / "demo" / "summary.html").read_text()
     assert 0 < page.index("<img") < page.index("<table") and "n = 24 queries" in page
     model = tmp_path / "demo" / "run-2-1" / "model.json"

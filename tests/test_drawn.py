@@ -39,7 +39,10 @@ def test_the_same_arguments_give_the_same_pixels(species: str) -> None:
 
 
 def test_another_process_draws_the_same_pixels() -> None:
-    code = "import hashlib, mrl_search.data.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    code = (
+        "import hashlib, mrl_search.data.drawn as d; "
+        "print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    )
     there = subprocess.run(  # a str hashes differently in each process: nothing may depend on it
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "123"},
@@ -142,7 +145,7 @@ def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
 
 
 def test_an_individual_keeps_its_colours_in_every_picture() -> None:
-    """Without scene and light: the colours of an animal, which its pictures share and other animals do not."""
+    """Its pictures have more similar colour histograms than pictures of other animals."""
     pictures = {
         (i, p): draw_animal("cat", i, 64, p) for i in range(0, 36, 6) for p in range(4)
     }  # all of one breed

@@ -101,9 +101,14 @@ class Fixed(nn.Module):
 
 def test_each_part_of_similarity_has_its_own_weights() -> None:
     config = change(
-        TAUGHT, model__dims=(2, 4), objective__label=0.0, objective__instance=2.0, objective__individual=3.0,
-        objective__instance_weights=(0.0, 1.0), objective__individual_weights=(1.0, 0.0),
-    )  # fmt: skip
+        TAUGHT,
+        model__dims=(2, 4),
+        objective__label=0.0,
+        objective__instance=2.0,
+        objective__individual=3.0,
+        objective__instance_weights=(0.0, 1.0),
+        objective__individual_weights=(1.0, 0.0),
+    )
     made = Objective(config, 0, accelerate.Accelerator(cpu=True, mixed_precision="no"))
     made.begin(0)
     a, b, c = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)).split(2)

@@ -80,7 +80,7 @@ def scene(rng: np.random.Generator, n: int) -> tuple[Image.Image, int]:
     """A background of n x n pixels, and the row of its horizon."""
     edges, props = _SCENES[rng.integers(len(_SCENES))]
     horizon = int(rng.uniform(0.35, 0.68) * n)
-    light = rng.uniform(0.75, 1.05, (4, 1)) * np.repeat(rng.uniform(0.7, 1.2, (2, 3)), 2, axis=0)
+    light = rng.uniform(0.75, 1.05, (4, 1)) * np.repeat(rng.uniform(0.55, 1.25, (2, 3)), 2, axis=0)
     top, far, near, bottom = np.array(edges) * light
     ramps = [np.linspace(top, far, horizon), np.linspace(near, bottom, n - horizon)]
     rows = np.concatenate(ramps).clip(0, 255).astype(np.uint8)
