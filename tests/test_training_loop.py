@@ -363,6 +363,7 @@ SETTINGS = {
     "memory": {"objective__memory": 24},
     "smoothing": {"objective__smoothing": 0.1},
     "weights": {"objective__weights": (1.0, 0.5)},
+    "instance_weights": {"objective__instance_weights": (1.0, 0.5)},
     "epochs": {"schedule__epochs": 2},
     "batch": {"schedule__batch": 16},
     "accumulate": {"schedule__accumulate": 2},
@@ -391,7 +392,7 @@ def test_every_setting_changes_the_result(tmp_path: Path, base: dict[str, Tensor
 
 
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
-    # test_training, _models, _reading, _seed and _axes; and above and below
+    # test_training, _models, _reading, _seed, _axes and _individuals; and above and below
     tested_elsewhere = {
         "name",
         "backbone",
@@ -404,6 +405,8 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
         "mirror",
         "keep",
         "distil",
+        "individual",
+        "individual_weights",
     }
     config = to_mapping(TINY)
     names = {"seed", "name", "weak"} | {key for section in ("model", "data", "augment", "objective", "schedule") for key in config[section]}
