@@ -510,7 +510,8 @@ class Index:
             encoder = self.encoder
         except (IndexFolderError, ModelError):  # without its model the vectors can be used, too
             return None
-        return held_out_rows(collection.labels.tolist(), collection.hashes.tolist(), encoder)
+        columns = (collection.labels, collection.hashes, collection.paths)
+        return held_out_rows(*(column.tolist() for column in columns), encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
         store_plan(self.folder, use, plan)

@@ -224,7 +224,7 @@ def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
         "train",
         str(tmp_path / "pictures"),
         "--recipe",
-        "drawn",
+        "small",
         "--out",
         str(tmp_path / "run"),
         *settings,

@@ -68,8 +68,8 @@ def test_a_step_overrides_the_base_and_starts_from_the_step_before(tmp_path: Pat
         ("pets", ["steps.6.seed=1"], "recipe pets has no step '6'.", "steps.joint.schedule"),
         ("pets", ["steps.x.seed=1"], "recipe pets has no step 'x'.", "steps.joint.schedule"),
         ("pets", ["steps=1"], "recipe pets: unknown key 'steps'.", ""),
-        ("drawn", ["steps.2.seed=1"], "recipe drawn has no step '2'.", "steps.1.schedule"),
-        ("drawn:a", [], "recipe drawn has no step 'a'.", ""),
+        ("small", ["steps.2.seed=1"], "recipe small has no step '2'.", "steps.1.schedule"),
+        ("drawn:a", [], "recipe small has no step 'a'.", ""),
     ],
 )
 def test_steps_that_do_not_exist(name: str, overrides: list[str], message: str, hint: str) -> None:
@@ -231,4 +231,4 @@ def test_epochs_without_any_objective_are_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"instance_from is 2; it must be 0 where objective.label is 0"
     ):
-        load_recipe("drawn", ["objective.label=0", "objective.instance_from=2"])
+        load_recipe("small", ["objective.label=0", "objective.instance_from=2"])

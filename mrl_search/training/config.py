@@ -48,6 +48,9 @@ class DataConfig:
         validation: share of the images that validates.
         split_seed: seed of the split.
         swap: swap the two parts; with `validation` 0.5, the second fold of a cross-validation.
+        individual: regular expression whose group names the individual in a picture's path, such as
+            `([^/]+)/[^/]+$` for its folder. Pictures of an individual stay in one part. A picture
+            without a match is an individual of its own.
     """
 
     min_side: int = 0
@@ -55,6 +58,7 @@ class DataConfig:
     validation: float = 0.1
     split_seed: int = 0
     swap: bool = False
+    individual: str = ""
 
     def __post_init__(self) -> None:
         _check(self, "min_side native split_seed", "0 or more")
@@ -124,38 +128,45 @@ class AxesConfig:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveConfig:
-    """The loss at every prefix: `label` x cross-entropy + `instance` x InfoNCE of two views.
+    """The loss at every prefix: `label` x cross-entropy + `instance` and `individual` x InfoNCE.
 
     Attributes:
         label: weight of classification by the head of the prefix.
-        instance: weight of instance similarity; 0 trains on one view and labels alone.
-        instance_from: first epoch, from 0, with instance similarity.
+        instance: weight of similarity between two views of an image; 0: none.
+        individual: weight of similarity between two images of an individual (`data.individual`).
+        instance_from: first epoch, from 0, with similarity; earlier ones train labels alone.
         temperature: temperature of InfoNCE.
         memory: number of earlier embeddings used as negatives (arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
         distil: share of each label taken from the model in `init` (arXiv 1503.02531, 1606.09282).
         weights: weight of each prefix; empty: 1 each (c_m in arXiv 2205.13147, section 3).
+        instance_weights: weight of each prefix in `instance`; empty: `weights`.
+        individual_weights: weight of each prefix in `individual`; empty: `weights`.
     """
 
     label: float = 1.0
     instance: float = 0.5
+    individual: float = 0.0
     instance_from: int = 0
     temperature: float = 0.1
     memory: int = 0
     smoothing: float = 0.0
     distil: float = 0.0
     weights: tuple[float, ...] = ()
+    instance_weights: tuple[float, ...] = ()
+    individual_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self, "label instance instance_from memory", "0 or more")
+        _check(self, "label instance individual instance_from memory", "0 or more")
         _check(self, "temperature", "positive")
         _check(self, "smoothing", "0 or more, and below 1")
         _check(self, "distil", "from 0 to 1")
-        _check(self, "weights", "0 or more each", lambda v: min(v, default=0) >= 0)
+        every = "weights instance_weights individual_weights"
+        _check(self, every, "0 or more each", lambda v: min(v, default=0) >= 0)
 
-    def instance_in(self, epoch: int) -> float:
-        """Weight of instance similarity in `epoch`."""
-        return self.instance if epoch >= self.instance_from else 0.0
+    def similarity_in(self, epoch: int) -> tuple[float, float]:
+        """Weights of `instance` and `individual` similarity in `epoch`."""
+        return (self.instance, self.individual) if epoch >= self.instance_from else (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +265,12 @@ class TrainConfig:
             "schedule.epochs is 0; it must be positive unless axes and init are set.",
         )
         require(
-            o.label + o.instance > 0 or not s.epochs,
-            "objective.label and objective.instance are both 0; one must be positive.",
+            o.label + o.instance + o.individual > 0 or not s.epochs,
+            "objective.label, instance and individual are all 0; one must be positive.",
+        )
+        require(
+            bool(self.data.individual) or not o.individual,
+            f"objective.individual is {o.individual}; it needs data.individual.",
         )
         require(
             bool(o.label or not o.instance_from),
@@ -263,7 +278,7 @@ class TrainConfig:
             " 0.",
         )
         require(
-            not (s.epochs and o.instance) or o.instance_from < s.epochs,
+            not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs,
             f"objective.instance_from is {o.instance_from}; it must be below schedule.epochs,"
             f" {s.epochs}.",
         )
@@ -271,11 +286,13 @@ class TrainConfig:
             not o.distil or bool(self.init and o.label),
             f"objective.distil is {o.distil}; it needs init and a positive objective.label.",
         )
-        require(
-            len(o.weights) in (0, len(m.dims)),
-            f"objective.weights has {len(o.weights)} values; it must have one for each of"
-            f" {len(m.dims)} dims, or none.",
-        )
+        for key in ("weights", "instance_weights", "individual_weights"):
+            count = len(getattr(o, key))
+            require(
+                count in (0, len(m.dims)),
+                f"objective.{key} has {count} values; it must have one for each of"
+                f" {len(m.dims)} dims, or none.",
+            )
         require(
             not s.keep or bool(self.init and self.axes),
             f"schedule.keep is {s.keep}; it needs init and axes.",

@@ -15,7 +15,7 @@ import accelerate
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mrl_search.encoders.checkpoint import ModelFile, save_model
 from mrl_search.encoders.network import to_network
@@ -24,6 +24,7 @@ from mrl_search.mapping import to_mapping
 from mrl_search.training import run_folder
 from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
+from mrl_search.training.individuals import Pairs, individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
@@ -134,8 +135,12 @@ class _Run:
         self.pixels, self.config, self.accelerator = pixels, config, accelerator
         self.classes = _classes(pixels, config)
         self.train_rows, self.validation_rows = split_rows(
-            pixels.labels, pixels.hashes, config.data
+            pixels.labels, pixels.hashes, config.data, pixels.paths
         )
+        self.individuals: Tensor | None = None
+        if config.objective.individual:
+            names = individuals_of(pixels.paths, pixels.hashes, config.data.individual)
+            self.individuals = individual_numbers(names, self.train_rows)
         number = {name: i for i, name in enumerate(self.classes)}
         self.targets = torch.tensor([number.get(label or "", 0) for label in pixels.labels])
         self.batch = config.schedule.batch * accelerator.num_processes
@@ -174,16 +179,23 @@ class _Run:
         seed = config.seed * 1000 + epoch
         set_seed(seed % 2**32)
         generator = torch.Generator().manual_seed(seed * 100 + accelerator.process_index)
-        data = TensorDataset(images[self.train_rows], self.targets[self.train_rows])
+        data: Dataset[Any] = TensorDataset(images[self.train_rows], self.targets[self.train_rows])
+        if self.individuals is not None:
+            draw = torch.Generator().manual_seed(seed)  # the same in every process
+            others = partners(self.individuals, draw)
+            rows = self.train_rows
+            data = Pairs(images[rows], self.targets[rows], others, self.individuals)
         loader = self._loader(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
         self.network.train()
         self.objective.begin(epoch)
         sums = torch.zeros(2, device=accelerator.device)
-        for step, (batch, target) in enumerate(loader):
+        for step, (batch, target, *pair) in enumerate(loader):
             with accelerator.accumulate(self.network):
                 done = (epoch * self.steps + step) / (schedule.epochs * self.steps)
                 _set_rate(self.optimizer, schedule, done)
-                total, label, instance = self.objective(self.network, batch, target, generator)
+                total, label, instance = self.objective(
+                    self.network, batch, target, generator, *pair
+                )
                 accelerator.backward(total)
                 self.optimizer.step()
                 self.optimizer.zero_grad()

@@ -15,21 +15,30 @@ class InfoNCE(nn.Module):
     """Two views of an image attract, all other images repel (NT-Xent, arXiv 2002.05709, 2.1).
 
     Takes (2n, d) rows of any norm: rows i and n + i are the two views of image i. With a second
-    argument n, rows beyond 2n only repel, as in a cross-batch memory (arXiv 1912.06798, 3.2).
+    argument n, rows beyond 2n only repel, as in a cross-batch memory (arXiv 1912.06798, 3.2). In
+    place of n, an (n + rest,) int64 tensor numbers the subject of each image and of each row
+    beyond 2n: rows of one subject do not repel.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, rows: Tensor, pairs: int | None = None) -> Tensor:
+    def forward(self, rows: Tensor, pairs: int | Tensor | None = None) -> Tensor:
         """Mean cross-entropy of finding the other view among all other rows."""
-        n = len(rows) // 2 if pairs is None else pairs
+        if isinstance(pairs, Tensor):
+            n = len(rows) - len(pairs)
+            subject = torch.cat((pairs[:n], pairs))
+        else:
+            n = len(rows) // 2 if pairs is None else pairs
+            subject = torch.arange(len(rows), device=rows.device)
         unit = F.normalize(rows.float(), dim=1)
         similarity = unit[: 2 * n] @ unit.T / self.temperature
-        itself = torch.eye(2 * n, len(rows), dtype=torch.bool, device=rows.device)
-        other = torch.arange(2 * n, device=rows.device).roll(n)
-        return F.cross_entropy(similarity.masked_fill(itself, -torch.inf), other)
+        every = torch.arange(2 * n, device=rows.device)
+        other = every.roll(n)
+        same = subject[: 2 * n, None] == subject
+        same[every, other] = False
+        return F.cross_entropy(similarity.masked_fill(same, -torch.inf), other)
 
 
 class MatryoshkaLoss(nn.Module):

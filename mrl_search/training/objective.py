@@ -1,4 +1,4 @@
-"""The loss of a training step: views of its images, and the two weighted losses of these."""
+"""The loss of a training step: views of its images, and the weighted losses of these."""
 
 import accelerate
 import torch
@@ -33,31 +33,47 @@ class Objective:
         self.config, self.classes, self.accelerator = config, classes, accelerator
         cross_entropy = nn.CrossEntropyLoss(label_smoothing=objective.smoothing)
         self.labels = MatryoshkaLoss(cross_entropy, dims, objective.weights)
-        self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.weights)
+        nce = InfoNCE(objective.temperature)
+        weights = objective.instance_weights or objective.weights
+        self.instances = MatryoshkaLoss(nce, dims, weights)
+        weights = objective.individual_weights or objective.weights
+        self.individuals = MatryoshkaLoss(nce, dims, weights)
         self.teacher = init.to(accelerator.device) if init and objective.distil else None
 
     def begin(self, epoch: int) -> None:
         """Start `epoch`, from 0. The memory is emptied, so that no image repels itself."""
         self.size = self.config.schedule.size(epoch)
-        self.similarity = self.config.objective.instance_in(epoch)
+        self.instance, self.individual = self.config.objective.similarity_in(epoch)
         self.memory = torch.empty(0, self.config.model.dims[-1], device=self.accelerator.device)
 
     def __call__(
-        self, network: nn.Module, pictures: Tensor, target: Tensor, generator: torch.Generator
+        self,
+        network: nn.Module,
+        pictures: Tensor,
+        target: Tensor,
+        generator: torch.Generator,
+        others: Tensor | None = None,
+        individuals: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, and its unweighted label and instance parts; 0 for a part without weight.
+        """The loss, and its unweighted label and similarity parts; 0 for a part without weight.
 
         Args:
             network: a `MatryoshkaNetwork`, or its wrapper.
             pictures: (n, 3, s, s) uint8.
             target: (n,) int64 classes.
             generator: of the views.
+            others: (n, 3, s, s) uint8, another picture of each individual, or the same one.
+            individuals: (n,) int64, the number of each individual.
         """
         config, objective, n = self.config, self.config.objective, len(pictures)
+        second = [pictures] if self.instance else []
+        if self.individual and others is not None:
+            second.append(others)
         x = views(pictures, self.size, config.augment, generator)
-        if self.similarity:
-            second = views(pictures, self.size, config.weak or config.augment, generator)
-            x, target = torch.cat((x, second)), torch.cat((target, target))
+        if second:
+            weak = config.weak or config.augment
+            x = torch.cat((x, *(views(part, self.size, weak, generator) for part in second)))
+            target = target.repeat(1 + len(second))
         if self.teacher:
             with torch.no_grad(), self.accelerator.autocast():
                 predicted = self.teacher(x)[1][-1].float().softmax(1)
@@ -66,12 +82,30 @@ class Objective:
             )
         with self.accelerator.autocast():
             embedding, logits = network(x)
-        zero = embedding.sum() * 0
+        rows, zero = embedding.float(), embedding.sum() * 0
         label = self.labels(logits, target) if objective.label else zero
-        instance = zero
-        if self.similarity:
-            instance = self.instances(torch.cat((embedding.float(), self.memory)), n)
-            if objective.memory:
-                rows = torch.cat((self.memory, embedding[n:].detach().float()))
-                self.memory = rows[-objective.memory :]
-        return objective.label * label + self.similarity * instance, label, instance
+        instance = individual = zero
+        if self.instance:
+            subjects: int | Tensor = n
+            if len(second) == 2 and others is not None:  # a picture must not repel itself
+                alone = (others == pictures).flatten(1).all(1)
+                subjects = self._subjects(alone)
+            instance = self.instances(torch.cat((rows, self.memory)), subjects)
+        if self.individual and individuals is not None:
+            *ahead, other = rows.split(n)
+            numbers = individuals.repeat(len(second))
+            terms = [torch.cat((v, other, *(w for w in ahead if w is not v))) for v in ahead]
+            losses = [self.individuals(term, numbers) for term in terms]
+            individual = torch.stack(losses).mean()
+        if self.instance and objective.memory:
+            kept = torch.cat((self.memory, rows[n : 2 * n].detach()))
+            self.memory = kept[-objective.memory :]
+        loss = objective.label * label + self.instance * instance + self.individual * individual
+        return loss, label, instance + individual
+
+    def _subjects(self, alone: Tensor) -> Tensor:
+        """Numbers of the images, of the others, and of the memory; `alone`: the other is the same."""
+        n, device = len(alone), alone.device
+        own = torch.arange(n, device=device)
+        memory = 2 * n + torch.arange(len(self.memory), device=device)
+        return torch.cat((own, torch.where(alone, own, own + n), memory))

@@ -1,7 +1,7 @@
 """A source decoded into memory, from which training draws its views."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Pixels:
         hashes: of the bytes of each file.
         skipped: images of the source that are left out.
         rows: position of each image in the source.
+        paths: of each image; empty where unknown.
     """
 
     images: Tensor
@@ -33,6 +34,7 @@ class Pixels:
     hashes: list[str]
     skipped: list[Skipped]
     rows: list[int]
+    paths: list[str] = field(default_factory=list)
 
 
 def load_pixels(
@@ -74,6 +76,7 @@ def load_pixels(
         [picture.hash for picture in kept],
         skipped,
         [picture.row for picture in kept],
+        [picture.path for picture in kept],
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.training.config import DataConfig
+from mrl_search.training.individuals import individuals_of
 
 __all__ = ["digest", "split_rows", "stratified_split"]
 
@@ -20,10 +21,17 @@ def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
 
 
 def split_rows(
-    labels: Sequence[str | None], hashes: Sequence[str], data: DataConfig
+    labels: Sequence[str | None],
+    hashes: Sequence[str],
+    data: DataConfig,
+    paths: Sequence[str | None] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation, as the recipe says. See `stratified_split`."""
-    train, validation = stratified_split(labels, hashes, data.validation, data.split_seed)
+    """Rows for training and for validation, as the recipe says. See `stratified_split`.
+
+    Pictures of one individual, as `paths` name it, stay on one side.
+    """
+    groups = individuals_of(paths, hashes, data.individual)
+    train, validation = stratified_split(labels, groups, data.validation, data.split_seed)
     return (validation, train) if data.swap else (train, validation)
 
 

@@ -45,7 +45,7 @@ def train(
         MrlSearchError: see `train_pixels`; or `out` has a finished run.
 
     Example:
-        >>> record = train("pictures/", "drawn", "runs/mine")  # doctest: +SKIP
+        >>> record = train("pictures/", "small", "runs/mine")  # doctest: +SKIP
         >>> record.accuracy[64]  # doctest: +SKIP
         0.97
     """
