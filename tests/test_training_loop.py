@@ -717,6 +717,7 @@ def test_full_distillation_ignores_the_labels(
 
 
 @pytest.mark.filterwarnings("ignore:.*Some images that validate may have trained")
+@pytest.mark.slow
 def test_distillation_keeps_the_classes_in_spite_of_wrong_labels(tmp_path: Path) -> None:
     long = change(TINY, seed=1, schedule__epochs=12)
     train_tiny(tmp_path / "teacher", long)

@@ -108,11 +108,7 @@ def load_checkpoint(
 ) -> int:
     """Load the checkpoint in `out`, if there is one, and return how many epochs it has.
 
-    Args:
-        out: the run folder.
-        network: gets the weights.
-        optimizer: gets its state.
-        origin: fingerprints of the `pictures` and of the model in `init` of this run.
+    `origin` has fingerprints of the `pictures` and of the model in `init` of this run.
 
     Raises:
         ConfigError: the checkpoint began with other pictures, or with another model.

@@ -32,13 +32,7 @@ def load_init(config: TrainConfig) -> ModelFile | None:
 
 
 def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) -> None:
-    """Warn where images that validate now may have trained the model in `init`.
-
-    Args:
-        config: of the run.
-        init: the model in `init`.
-        pictures: digest of the images of the run.
-    """
+    """Warn where images that validate now may have trained `init`; `pictures` is their digest."""
     known = init.training if init else {}
     data = to_mapping(config.data)
     other_data = {**data, **known.get("recipe", {}).get("data", {})} != data
