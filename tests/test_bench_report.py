@@ -434,10 +434,10 @@ def test_a_report_has_every_number_of_its_records(run: Run, tmp_path: Path) -> N
 
 
 def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None:
-    first = replace(run, file=tmp_path / "a b.jsonl", label="a b")
-    page = report_page(
-        [first, replace(run, file=tmp_path / "others.jsonl", label="others")], tmp_path
-    )
+    bare = replace(run, records=[])
+    first = replace(bare, file=tmp_path / "a b.jsonl", label="a b")
+    second = replace(bare, file=tmp_path / "others.jsonl", label="others")
+    page = report_page([first, second], tmp_path)
     assert [command for command, _ in page.commands] == [
         "mrl-search bench pets --out 'a b.jsonl'",
         "mrl-search bench pets --out others.jsonl",
@@ -446,6 +446,7 @@ def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None
     assert {"a b: measured", "others: measured"} <= set(page.facts)
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_report([run], tmp_path / name)
