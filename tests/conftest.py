@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import Skipped
 from mrl_search.index import Index, write_indexes
 from mrl_search.progress import silent

@@ -7,17 +7,12 @@ from hypothesis import strategies as st
 
 from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.search import (
-    Ballot,
-    Weighting,
-    classify_adaptive,
-    learn_thresholds,
-    search,
-    search_others,
-    vote,
-)
+from mrl_search.search import classify_adaptive, learn_thresholds
 from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade
+from mrl_search.search.classify import Ballot, Weighting, vote
+from mrl_search.search.others import search_others
 from mrl_search.search.plan import Plan
+from mrl_search.search.run import search
 
 CONFIDENCE = np.repeat([[0.9, 1.0], [0.8, 0.9], [0.7, 0.6], [0.6, 0.8], [0.5, 0.7]], 200, axis=0)
 CORRECT = np.repeat(np.array([[1, 1], [1, 1], [0, 1], [1, 1], [0, 1]], dtype=bool), 200, axis=0)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mrl_search.measure.parts import part_of
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -24,7 +25,6 @@ from mrl_search.images import sources
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
-from mrl_search.measure.parts import part_of
 from mrl_search.training.splits import stratified_split
 
 TINY = [

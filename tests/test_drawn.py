@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mrl_search.data import drawn as module
 from PIL import Image
 
-from mrl_search.data import drawn as module
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.images.drawn import (
     BREEDS,
     INDIVIDUAL,
@@ -21,7 +22,6 @@ from mrl_search.images.drawn import (
     write_corpus,
     write_individuals,
 )
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -7,21 +7,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import made_of, energy_first
+from conftest import energy_first, made_of
 
 from mrl_search.engines import Index
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.search import (
-    allowed_rows,
-    certify,
-    exact,
-    exact_pruned,
-    explain,
-    read_ids,
-    search,
-    search_adaptive,
-)
+from mrl_search.search import allowed_rows, certify, exact, exact_pruned, search_adaptive
+from mrl_search.search.explain import explain
+from mrl_search.search.filters import read_ids
 from mrl_search.search.plan import Plan
+from mrl_search.search.run import search
 from mrl_search.store.rows import EmbeddingSet
 
 KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.measure.prefixes import PrefixCheck, PrefixShare, advice, check_prefixes

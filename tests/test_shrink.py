@@ -8,17 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mrl_search.engines.shrink import Candidate, best_that_fits, candidates, shrink_index
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.cli.options import bytes_of
 from mrl_search.engines import Index, add_prefix_indexes
-from mrl_search.engines.shrink import Candidate, best_that_fits, candidates, shrink_index
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, Skipped
 from mrl_search.measure.accuracy import Copies, accuracy_per_prefix
-from mrl_search.search import exact, search
+from mrl_search.search import exact
 from mrl_search.search.plan import Plan
+from mrl_search.search.run import search
 from mrl_search.store.items import as_table
 from mrl_search.store.manifest import verify
 from mrl_search.store.own_vectors import index_vectors

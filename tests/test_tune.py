@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, embedding_set, energy_first
+from conftest import CLASSES, energy_first
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.search import Weighting, vote
+from mrl_search.search.classify import Weighting, vote
 from mrl_search.search.results import BatchHits
 
 LABELS = np.array(["cat", "cat", "dog", "dog", "dog", None], dtype=object)

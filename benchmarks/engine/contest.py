@@ -28,7 +28,9 @@ from vectors import Kind, Tree, noisy_items
 from mrl_search.engines import kernels
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import Corpus, Plan, search
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.plan import Plan
+from mrl_search.search.run import search
 from mrl_search.search.timing import Pace, batch_seconds, median_ms, threads, time_round
 from mrl_search.search.tune import Goal, queries_to_tune, tune
 from mrl_search.store.manifest import CODES, SUFFIX

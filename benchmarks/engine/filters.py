@@ -16,10 +16,11 @@ import numpy as np
 from vectors import noisy_items
 
 from mrl_search import Index, IndexSpec, Plan
-from mrl_search.engines import Mask, kernels
+from mrl_search.engines import kernels
+from mrl_search.engines.base import Mask
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import search
+from mrl_search.search.run import search
 from mrl_search.search.timing import Pace, median_ms, threads, time_round
 
 K, QUERIES, ROUNDS = 10, 200, 3

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.search import Corpus
+from mrl_search.search.corpus import Corpus
 
 __all__ = ["DIM", "Kind", "Tree", "blocks_of_rows", "noisy_items"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mrl_search.measure.accuracy import outcomes
 from mrl_search.metrics import top1
-from mrl_search.search import BatchHits
 from mrl_search.search.nearest import nearest_rows
+from mrl_search.search.results import BatchHits
 from mrl_search.store.collection import Heads
 from mrl_search.vectors import prefix
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import writing
 from mrl_search.images.breeds import ANIMALS, BREEDS, SPECIES, Breed
 from mrl_search.images.drawing import (
     BLACK,
@@ -33,8 +35,6 @@ from mrl_search.images.drawing import (
     tint,
     vivid_colour,
 )
-from mrl_search.errors import ConfigError, DataError
-from mrl_search.files import writing
 
 __all__ = ["BREEDS", "INDIVIDUAL", "SPECIES", "draw_animal", "write_corpus", "write_individuals"]
 
