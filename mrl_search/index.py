@@ -195,7 +195,7 @@ class Index:
             spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
             check_kinds(spec, source.count)
             if rotate not in (None, "pca"):
-                raise ConfigError(f"There is no rotation {rotate!r}; there is pca.")
+                raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
             if rotate:
                 check_rotatable(dim)
             found = inspect(source, bool(rotate), progress)
