@@ -63,7 +63,7 @@ def build_from_vectors(
     dim = source.dim
     spec = _prepared(out, spec, default_dims(dim), source.count)
     if rotate not in (None, "pca"):
-        raise ConfigError(f"There is no rotation {rotate!r}; there is pca.")
+        raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
     if rotate:
         check_rotatable(dim)
     found = inspect(source, bool(rotate), progress)

@@ -5,11 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.engines import Index
+from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.search import classify_adaptive, learn_thresholds
+from mrl_search.index import Index
 from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade
-from mrl_search.search.classify import Ballot, Weighting, vote
+from mrl_search.search.classify import (
+    Ballot,
+    Weighting,
+    classify_adaptive,
+    learn_thresholds,
+    vote,
+)  # fmt: skip
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.others import search_others
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
@@ -80,7 +87,7 @@ def test_one_stage_and_bad_shapes() -> None:
         (CONFIDENCE, CORRECT, (8,)),
         (CONFIDENCE[:0], CORRECT[:0], (8, 64)),
     ):
-        with pytest.raises(DataError, match="do not fit"):
+        with pytest.raises(DataError, match="Confidences and outcomes have shapes"):
             learn_cascade(confidence, correct, dims)
 
 
@@ -121,92 +128,78 @@ def test_on_other_cases_it_mostly_keeps_it_too() -> None:
 # Votes
 
 
-PLAN = Plan.parse("8:60,16:60,64:5", 5)
+PLAN = Plan.parse("8:60,16:60,64")
 
 
-def test_a_query_stops_where_its_vote_is_sure_enough(
-    small_index: Index, queries: np.ndarray
-) -> None:
-    ballot = Ballot(5, 0.07)
+@pytest.fixture
+def corpus(small_index: Index) -> Corpus:
+    return small_index.corpus
+
+
+def test_a_query_stops_where_its_vote_is_sure_enough(corpus: Corpus, queries: np.ndarray) -> None:
     cascade = Cascade((8, 16, 64), (0.9, 0.9, 0.0))
-    votes, read = classify_adaptive(small_index, queries, PLAN, cascade, ballot)
-    labels = small_index.embeddings.labels
-    stages = {8: Plan.parse("8:60", 5), 16: Plan.parse("8:60,16:60", 5), 64: PLAN}
-    each = {
-        d: vote(search(small_index, queries, plan).first(5), labels) for d, plan in stages.items()
-    }
-    assert len(set(read.tolist())) > 1
-    for i, (v, d) in enumerate(zip(votes, read.tolist(), strict=True)):
-        assert v == each[d][i]
-        assert all(each[shorter][i].confidence < 0.9 for shorter in stages if shorter < d)
-        assert d == 64 or v.confidence >= 0.9
+    votes = classify_adaptive(corpus, queries, PLAN, cascade, Ballot(5))
+    labels = corpus.collection.labels
+    stages = {8: Plan.parse("8"), 16: Plan.parse("8:60,16"), 64: PLAN}
+    each = {d: vote(search(corpus, queries, p, 5), labels) for d, p in stages.items()}
+    assert len({v.dims for v in votes}) > 1
+    for i, v in enumerate(votes):
+        assert v.dims is not None
+        own = each[v.dims][i]
+        assert (v.label, v.confidence, v.shares) == (own.label, own.confidence, own.shares)
+        assert all(each[shorter][i].confidence < 0.9 for shorter in stages if shorter < v.dims)
+        assert v.dims == 64 or v.confidence >= 0.9
 
 
-def test_thresholds_at_the_ends(small_index: Index, queries: np.ndarray) -> None:
+def test_thresholds_at_the_ends(corpus: Corpus, queries: np.ndarray) -> None:
     for thresholds, dims in (
-        ((0.0, 0.0, 0.0), 8),
-        ((NEVER, 0.0, 0.0), 16),
-        ((NEVER, NEVER, 0.0), 64),
-    ):
-        _, read = classify_adaptive(
-            small_index, queries, PLAN, Cascade((8, 16, 64), thresholds), Ballot(5)
-        )
-        assert set(read.tolist()) == {dims}
-    votes, read = classify_adaptive(
-        small_index, queries[:0], PLAN, Cascade((8, 16, 64), (0.0, 0.0, 0.0)), Ballot(5)
-    )
-    assert votes == [] and len(read) == 0
+        ((0.0, 0.0, 0.0), 8), ((NEVER, 0.0, 0.0), 16), ((NEVER, NEVER, 0.0), 64),
+    ):  # fmt: skip
+        cascade = Cascade((8, 16, 64), thresholds)
+        votes = classify_adaptive(corpus, queries, PLAN, cascade, Ballot(5))
+        assert {v.dims for v in votes} == {dims}
+    assert classify_adaptive(corpus, queries[:0], PLAN, cascade, Ballot(5)) == []
 
 
-def test_thresholds_are_learnt_without_the_item_itself(small_index: Index) -> None:
+def test_thresholds_are_learnt_without_the_item_itself(corpus: Corpus) -> None:
     """As if every item had been searched for among the others, at every stage by its own."""
-    plan, ballot = Plan.parse("8:500,64:20", 20), Ballot(20, 0.07, Weighting.MAJORITY)
-    learned = learn_thresholds(small_index, plan, ballot)
-    e = small_index.embeddings
+    plan, ballot = Plan.parse("8:500,64"), Ballot(20, 0.07, Weighting.MAJORITY)
+    learned = learn_thresholds(corpus, plan, ballot)
+    c = corpus.collection
     confidence, correct = np.empty((500, 2)), np.empty((500, 2), dtype=bool)
     for stage, d in enumerate((8, 64)):
-        hits = search_others(
-            small_index, np.asarray(e.vectors, np.float32), e.hashes, Plan.single(d, 20)
-        )
-        votes = vote(hits, e.labels, 0.07, Weighting.MAJORITY)
+        rows = c.vectors.rows().astype(np.float32)
+        votes = vote(search_others(corpus, rows, c.hashes, Plan.single(d), 20), c.labels, ballot)
         confidence[:, stage] = [v.confidence for v in votes]
-        correct[:, stage] = [v.label == t for v, t in zip(votes, e.labels, strict=True)]
+        correct[:, stage] = [v.label == t for v, t in zip(votes, c.labels, strict=True)]
     assert learned.cascade == learn_cascade(confidence, correct, (8, 64))
     assert learned.point == run_cascade(learned.cascade, confidence, correct)
     assert learned.full_accuracy == correct[:, 1].mean()
-    assert learned == learn_thresholds(small_index, plan, ballot)
+    assert learned == learn_thresholds(corpus, plan, ballot)
 
 
-def test_only_what_is_allowed_votes_and_teaches(small_index: Index, queries: np.ndarray) -> None:
-    cats = np.flatnonzero(small_index.embeddings.labels == "cat")
-    learned = learn_thresholds(small_index, PLAN, Ballot(5), cats, give=0.05)
-    assert learned.point.n == len(cats) and learned.point.accuracy == 1
-    votes, read = classify_adaptive(small_index, queries, PLAN, learned.cascade, Ballot(5), cats)
-    assert {v.label for v in votes} == {"cat"} and set(read.tolist()) == {8}
+def test_only_allowed_items_vote(corpus: Corpus, queries: np.ndarray) -> None:
+    mask = Mask(np.array([label == "cat" for label in corpus.collection.labels]))
+    cascade = Cascade((8, 16, 64), (0.5, 0.5, 0.0))
+    votes = classify_adaptive(corpus, queries, PLAN, cascade, Ballot(5), mask)
+    assert {(v.label, v.dims, v.confidence) for v in votes} == {("cat", 8, 1.0)}
 
 
-def test_what_is_held_out_teaches_alone_and_all_vote(small_index: Index) -> None:
-    """Of 100 items held out each is a neighbour of the others, as are the 400 others."""
+def test_held_out_items_alone_teach_and_all_vote(corpus: Corpus) -> None:
+    """Each of 100 items held out is a neighbour of the others, as are the 400 others."""
     some = np.arange(0, 500, 5)
-    learned = learn_thresholds(small_index, PLAN, Ballot(5), give=0.05, held_out=some)
-    whole = learn_thresholds(small_index, PLAN, Ballot(5), give=0.05)
-    alone = learn_thresholds(small_index, PLAN, Ballot(5), some, give=0.05)
-    assert (learned.point.n, alone.point.n, whole.point.n) == (100, 100, 500)
-    assert learned.cascade not in (alone.cascade, whole.cascade)
-    assert (
-        learn_thresholds(
-            small_index, PLAN, Ballot(5), some[:40], give=0.05, held_out=some[20:]
-        ).point.n
-        == 20
-    )
+    learned = learn_thresholds(corpus, PLAN, Ballot(5), 0.05, some)
+    whole = learn_thresholds(corpus, PLAN, Ballot(5), 0.05)
+    assert (learned.point.n, whole.point.n) == (100, 500)
+    assert learned.cascade != whole.cascade
 
 
-def test_what_cannot_be_climbed(small_index: Index, queries: np.ndarray) -> None:
+def test_what_cannot_be_learnt(corpus: Corpus, queries: np.ndarray) -> None:
     with pytest.raises(ConfigError, match="has one stage"):
-        learn_thresholds(small_index, Plan.single(8, 5), Ballot(5))
-    with pytest.raises(ConfigError, match="fewer than the 20 that vote"):
-        learn_thresholds(small_index, PLAN, Ballot(20))
-    with pytest.raises(ConfigError, match="other dims than the thresholds"):
-        classify_adaptive(small_index, queries, PLAN, Cascade((8, 64), (0.5, 0.0)), Ballot(5))
-    with pytest.raises(DataError, match="there are 1 of them"):
-        learn_thresholds(small_index, PLAN, Ballot(5), np.array([3]))
+        learn_thresholds(corpus, Plan.single(8), Ballot(5))
+    with pytest.raises(ConfigError, match="has a shortlist of 6., fewer than"):
+        learn_thresholds(corpus, PLAN, Ballot(80))
+    with pytest.raises(ConfigError, match="The thresholds are for 8, 64 dims"):
+        classify_adaptive(corpus, queries, PLAN, Cascade((8, 64), (0.5, 0.0)), Ballot(5))
+    with pytest.raises(DataError, match="two labelled items; there are 1"):
+        learn_thresholds(corpus, PLAN, Ballot(5), held_out=np.array([3]))

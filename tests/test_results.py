@@ -1,9 +1,10 @@
-"""What a search gives back: nouns outside, arrays inside; and how it reaches terminals, files and pipes."""
+"""Results: nouns outside, arrays inside; and how they reach terminals, files and pipes."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
 from mrl_search.cli.render import note, show_table
-from mrl_search.engines import Index
+from mrl_search.index import Index
 from mrl_search.search.results import BatchHits, Hit, Hits
 
 
@@ -50,18 +51,27 @@ def test_a_hit_is_made_of_plain_numbers() -> None:
     assert (type(hit.rank), type(hit.id), type(hit.score)) == (int, int, float)
 
 
-def test_what_is_known_of_an_answer_goes_with_it() -> None:
-    hits = BatchHits(
-        np.array([[7, 3], [1, 2]]), np.array([[0.9, 0.8], [0.5, 0.4]], dtype=np.float32),
-        np.array([[True, False], [True, True]]), np.array([8, 64]),
-    )  # fmt: skip
-    assert [(hit.id, hit.proven) for hit in hits[0]] == [(7, True), (3, False)]
-    assert [one.dims for one in hits] == [8, 64]
-    best = hits.first(1)
-    assert (best.ids.tolist(), best[1].dims) == ([[7], [1]], 64)
-    assert best[0][0].proven is True
-    plain = BatchHits(hits.ids, hits.scores)
-    assert (plain[0].dims, plain[0][0].proven, plain.first(1).proven) == (None, None, None)
+def test_only_real_hits_are_counted() -> None:
+    assert [len(hits) for hits in batch()] == [2, 1]
+    assert [[hit.id for hit in hits] for hits in batch()] == [[7, 3], [1]]
+    with pytest.raises(IndexError):
+        batch()[1][1]
+    none = BatchHits(np.array([[-1, -1]]), np.full((1, 2), -np.inf, dtype=np.float32))
+    assert list(none[0]) == []
+
+
+def test_the_first_answers_of_every_query() -> None:
+    whole = replace(batch(), dims=np.array([8, 64]))
+    best = whole.first(1)
+    assert best.ids.tolist() == [[7], [1]] and best.scores.tolist() == [[0.5], [0.75]]
+    assert best.dims is not None and best.dims.tolist() == [8, 64]
+
+
+def test_a_hit_without_items_has_no_columns() -> None:
+    hit = batch()[0][0]
+    assert (hit.path, hit.label) == (None, None)
+    with pytest.raises(KeyError):
+        hit["width"]
 
 
 @pytest.fixture
@@ -86,7 +96,7 @@ def test_a_full_disk_is_a_sentence(asked: list[str], extra: list[str]) -> None:
         done = written_to(full, asked + extra)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: The output cannot be written: No space left on device.", "hint: Make room where it goes, or send it elsewhere.",
+        "error: The output cannot be written: No space left on device.", "hint: Make room, or write it elsewhere.",
     ]  # fmt: skip
 
 
@@ -102,7 +112,7 @@ def test_who_reads_no_further_ends_nothing_badly(asked: list[str], extra: list[s
 def test_a_file_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
-    def refuse(folder: Path) -> None:
+    def refuse(folder: Path, model: object = None) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(Index, "open", refuse)

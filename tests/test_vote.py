@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.search.classify import Weighting, vote
+from mrl_search.search.classify import Ballot, Weighting, vote
 from mrl_search.search.results import BatchHits
 
 LABELS = np.array(["cat", "cat", "dog", "dog", "dog", None], dtype=object)
@@ -19,7 +19,7 @@ def hits(ids: list[int], scores: list[float]) -> BatchHits:
 
 
 def test_softmax_weights_by_hand() -> None:
-    [v] = vote(hits([0, 2, 3], [0.9, 0.5, 0.5]), LABELS, temperature=0.5)
+    [v] = vote(hits([0, 2, 3], [0.9, 0.5, 0.5]), LABELS, Ballot(temperature=0.5))
     cat, dog = math.exp(0.9 / 0.5), 2 * math.exp(0.5 / 0.5)
     assert v.label == "cat"
     assert v.confidence == pytest.approx(cat / (cat + dog), rel=1e-6)
@@ -31,21 +31,27 @@ def test_softmax_weights_by_hand() -> None:
 def test_majority_counts_heads() -> None:
     near_cat = hits([0, 2, 3], [0.99, 0.1, 0.1])
     assert vote(near_cat, LABELS)[0].label == "cat"
-    [v] = vote(near_cat, LABELS, weighting=Weighting.MAJORITY)
+    [v] = vote(near_cat, LABELS, Ballot(weighting=Weighting.MAJORITY))
     assert (v.label, v.confidence) == ("dog", 2 / 3)
     assert list(v.shares) == ["dog", "cat"]
 
 
 def test_a_high_temperature_counts_heads_and_a_low_one_follows_the_nearest() -> None:
     h = hits([0, 2, 3], [0.9, 0.8, 0.8])
-    assert vote(h, LABELS, temperature=100)[0].label == "dog"
-    assert vote(h, LABELS, temperature=0.01)[0].label == "cat"
-    assert vote(h, LABELS, temperature=1e-9)[0].confidence == 1.0
+    assert vote(h, LABELS, Ballot(temperature=100))[0].label == "dog"
+    assert vote(h, LABELS, Ballot(temperature=0.01))[0].label == "cat"
+    assert vote(h, LABELS, Ballot(temperature=1e-9))[0].confidence == 1.0
 
 
 def test_ties_go_to_the_greater_sum_and_then_to_the_alphabet() -> None:
-    assert vote(hits([0, 2], [0.4, 0.6]), LABELS, weighting=Weighting.MAJORITY)[0].label == "dog"
-    assert vote(hits([2, 0], [0.5, 0.5]), LABELS, weighting=Weighting.MAJORITY)[0].label == "cat"
+    assert (
+        vote(hits([0, 2], [0.4, 0.6]), LABELS, Ballot(weighting=Weighting.MAJORITY))[0].label
+        == "dog"
+    )
+    assert (
+        vote(hits([2, 0], [0.5, 0.5]), LABELS, Ballot(weighting=Weighting.MAJORITY))[0].label
+        == "cat"
+    )
     assert vote(hits([2, 0], [0.5, 0.5]), LABELS)[0].label == "cat"
 
 
@@ -59,13 +65,13 @@ def test_neighbours_without_a_label_do_not_vote() -> None:
 def test_no_labels_at_all() -> None:
     with pytest.raises(DataError, match=r"have no labels") as error:
         vote(hits([0], [1.0]), np.array([None, None], dtype=object))
-    assert "sub-folders" in error.value.hint
+    assert "sub-folder" in error.value.hint
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_temperature_is_positive(temperature: float) -> None:
-    with pytest.raises(ConfigError, match=r"temperature of a vote is positive"):
-        vote(hits([0], [1.0]), LABELS, temperature)
+    with pytest.raises(ConfigError, match=r"The temperature is .*; it must be positive"):
+        Ballot(temperature=temperature)
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,7 +83,7 @@ def test_temperature_is_positive(temperature: float) -> None:
 def test_shares_are_a_distribution(
     scores: list[float], temperature: float, weighting: Weighting
 ) -> None:
-    [v] = vote(hits(list(range(len(scores))), scores), LABELS, temperature, weighting)
+    [v] = vote(hits(list(range(len(scores))), scores), LABELS, Ballot(5, temperature, weighting))
     assert sum(v.shares.values()) == pytest.approx(1)
     assert v.confidence == max(v.shares.values()) == v.shares[str(v.label)]
 
@@ -85,3 +91,9 @@ def test_shares_are_a_distribution(
 def test_one_vote_for_each_query() -> None:
     batch = BatchHits(np.array([[0, 1], [2, 3]]), np.ones((2, 2), dtype=np.float32))
     assert [v.label for v in vote(batch, LABELS)] == ["cat", "dog"]
+
+
+def test_no_queries_have_no_votes() -> None:
+    none = BatchHits(np.empty((0, 5), dtype=np.int64), np.empty((0, 5), dtype=np.float32))
+    for weighting in Weighting:
+        assert vote(none, LABELS, Ballot(weighting=weighting)) == []

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.store.items import ITEMS_SCHEMA, Items
+from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
     HEADS,
     ITEMS,
@@ -85,8 +85,7 @@ class Collection:
             )
         if self.items.num_rows != m.count:
             raise DataError(f"There are {self.items.num_rows:,} items for {m.count:,} vectors.")
-        if not pa.schema(list(self.items.schema)[: len(ITEMS_SCHEMA)]).equals(ITEMS_SCHEMA):
-            raise DataError(f"The items have columns {self.items.schema}, not {ITEMS_SCHEMA}.")
+        _ = self.items.schema  # raises DataError for other columns
         for dims, (weight, bias) in self.heads.items():
             if weight.shape != (len(m.classes), dims) or bias.shape != (len(m.classes),):
                 wanted = (len(m.classes), dims)

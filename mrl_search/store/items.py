@@ -90,4 +90,9 @@ def _in_schema(items: pa.Table) -> pa.Table:
     """The columns of `ITEMS_SCHEMA`, each cast to its type, then the others as they are."""
     extra = [field for field in items.schema if field.name not in ITEMS_SCHEMA.names]
     names = [*ITEMS_SCHEMA.names, *(field.name for field in extra)]
-    return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
+    try:
+        return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
+    except (KeyError, pa.ArrowException) as error:
+        raise DataError(
+            f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
+        ) from error

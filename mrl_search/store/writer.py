@@ -122,6 +122,7 @@ class CollectionWriter:
                 if not job:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
+            writer._close()
 
     @property
     def read(self) -> int:
