@@ -80,7 +80,7 @@ def bench(
             query_set = QuerySet.of_corpus(corpus, sample, settings.seed)
             journal = Journal.open(out, about(corpus, query_set, settings))
         else:
-            from mrl_search.measure.pictured import bench_pictures
+            from mrl_search.measure.copies import bench_pictures
 
             query_set, journal = bench_pictures(index, settings, out, queries, progress)
             if queries is not None:

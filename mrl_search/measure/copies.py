@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import ItemSource, Source, subset
+from mrl_search.images.sources import ItemSource, Source, open_source, subset
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
+from mrl_search.measure.bench import measure_copies
+from mrl_search.measure.queries import QuerySet, shuffled, temporary_index
+from mrl_search.measure.records import Journal
+from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.results import BatchHits
@@ -24,12 +29,13 @@ from mrl_search.search.tune import Goal, exact_others
 from mrl_search.store.rows import Ids
 
 __all__ = [
-    "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "changed_copies", "changed_copy", "corpus_of",
-    "instance_goal", "thumbnails",
+    "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "bench_pictures", "changed_copies",
+    "changed_copy", "corpus_of", "instance_goal", "thumbnails",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
 BATCH = 256  # pictures in memory at once
+TIMED = 31  # query pictures that are embedded one by one; the first one warms up
 KERNEL, SIGMA = 5, (0.1, 2.0)  # of the blur, in pixels
 
 
@@ -164,3 +170,52 @@ def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], N
             hashes.append(picture.hash)
         progress("thumbnails", done, len(corpus))
     return np.concatenate(small), np.array(hashes, dtype=object)
+
+
+def bench_pictures(
+    index: Index,
+    settings: BenchSettings,
+    out: Path,
+    source: Source | str | None,
+    progress: Progress = silent,
+) -> tuple[QuerySet, Journal]:
+    """Embed the query pictures, time that, and search with changed copies.
+
+    Returns the queries, and the journal that `measure` goes on with.
+
+    Args:
+        index: what is measured.
+        settings: `copies` is the number of changed copies.
+        out: file of records, new or to be continued.
+        source: query pictures; None: those of the index, which are embedded already.
+        progress: called with what is being done, how far, and of how much.
+
+    Raises:
+        IndexFolderError: the index was built with another model.
+        DataError: too few pictures; or none is in the index, so that no copy has an original.
+    """
+    corpus, encoder, seed = index.corpus, index.encoder, settings.seed
+    if source is None:
+        pictures: Source = corpus_of(corpus)
+        queries = QuerySet.of_corpus(corpus, settings.sample, seed)
+    else:
+        pictures = open_source(source) if isinstance(source, str) else source
+        with temporary_index(pictures, encoder, encoder.dims[-1:], progress) as own:
+            collection = own.corpus.collection
+            queries = QuerySet.of_collection(
+                collection, pictures.name, corpus, settings.sample, seed
+            )
+            _ = queries.vectors, queries.paths  # read before the folder goes
+    journal = Journal.open(out, about(corpus, queries, settings))
+    if not journal.has("embedding"):
+        paths = [path for path in queries.paths[shuffled(len(queries), TIMED, seed)] if path]
+        embedded = [index.embed([path], skip_broken=True) for path in paths]
+        times = [one.embed_ms for one in embedded if one.names and one.embed_ms is not None]
+        if len(times) > 1:
+            journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])
+    if settings.copies and not all(journal.has("instance", dims=d) for d in corpus.dims):
+        known = queries.paths_in(corpus)
+        chosen = {known[i] for i in shuffled(len(known), settings.copies, seed)}
+        copies, _ = changed_copies(pictures, encoder, chosen, STANDARD, progress)
+        measure_copies(corpus, copies, journal)
+    return queries, journal

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
-from mrl_search.measure.contestants import Contestant, answers
+from mrl_search.measure.contestants import answers
 from mrl_search.measure.controls import centred_axes
 from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.search.classify import vote
@@ -150,7 +150,7 @@ def _readable(items: Iterable[dict[str, Any]], thumbnails: dict[str, str]) -> li
 def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k: int) -> BatchHits:
     """Hits of the queries at some positions by one prefix, without their own content."""
     some = QuerySet(queries.collection, queries.rows[at], "", queries.own, queries.corpus)
-    return answers(corpus, some, Contestant(f"{dims} dims", Plan.single(dims)), k)
+    return answers(corpus, some, Plan.single(dims), k)
 
 
 def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:
