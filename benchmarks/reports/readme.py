@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from mrl_search.measure.records import Run, read_runs
+from mrl_search.measure.records import Run, read_run
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import Figures, markdown_image, markdown_table, render_markdown
 from mrl_search.report.tables import headline_table
@@ -54,7 +54,7 @@ def tables(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    runs = {name: read_runs([HERE / f"{name}.jsonl"])[0] for name in REPORTS}
+    runs = {name: read_run(HERE / f"{name}.jsonl") for name in REPORTS}
     old = README.read_text(encoding="utf-8")
     if "--check" in sys.argv:
         with tempfile.TemporaryDirectory() as folder:

@@ -66,10 +66,10 @@ def bench(
     from mrl_search.measure.bench import measure
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
-    from mrl_search.measure.records import Journal, read_runs
+    from mrl_search.measure.records import Journal, read_run
     from mrl_search.measure.settings import BenchSettings, about
 
-    before = read_runs([base])[0] if base else None
+    before = read_run(base) if base else None
     index = Index.open(folder)
     corpus = index.corpus
     copies = COPIES if instance else 0
