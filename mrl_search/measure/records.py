@@ -39,7 +39,8 @@ from mrl_search.errors import DataError, IndexFolderError
 from mrl_search.files import claim, writing
 
 __all__ = [
-    "FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_run", "read_runs", "unpack",
+    "ALTERED", "FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_run", "read_runs",
+    "unpack",
 ]  # fmt: skip
 
 FORMAT = 1

@@ -58,16 +58,13 @@ def report_page(runs: Sequence[Run], folder: Path) -> Page:
             blocks.append(Heading(run.name, tuple(introduction(run))))
         blocks += _blocks(run, Sketchbook(run, folder, f"{number}-" if several else ""))
         facts |= {f"{run.name}: {k}" if several else k: v for k, v in _facts(run).items()}
+    title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
     if several:
         title = "What each prefix is worth"
         intro = [f"Benchmarks of {', '.join(run.name for run in runs)}."]
         first, *others = (run.about["environment"] for run in runs)
         if not all(same_machine(first, other) for other in others):
-            intro.append(
-                "They were measured on different machines: compare times only within a benchmark."
-            )
-    else:
-        title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
+            intro.append("The machines differ: compare times only within a benchmark.")
     files = [shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs]
     commands = [
         (f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {file}", "measure again")
@@ -121,7 +118,7 @@ def introduction(run: Run) -> list[str]:
 
 def _speed(run: Run) -> list[str]:
     """The fastest plan with good recall, if it is faster than the fastest exact search."""
-    base, k = baseline(run), run.about["settings"]["k"]
+    base, k = baseline(run), run.k
     good = [
         (t.p50, p)
         for p in run.of("plan", exact=False)
