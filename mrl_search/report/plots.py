@@ -164,11 +164,7 @@ def front_plot(
     chosen = [p for p in points if p.chosen]
     groups = (front, "Pareto front"), (others, "other plans"), (chosen, "chosen")
     for i, (group, name) in enumerate(groups):
-        style: dict[str, Any] = {
-            "color": COLOURS[i],
-            "marker": MARKERS[(3 * i) % 5],
-            "zorder": 3 + i,
-        }
+        style: dict[str, Any] = {"color": COLOURS[i], "marker": "oDs"[i], "zorder": 3 + i}
         if group:
             axes.scatter(*_places(group), s=50, label=name, **style)
     names = []
@@ -204,7 +200,7 @@ def _places(points: Sequence[PlanPoint]) -> tuple[list[float], list[float]]:
 
 
 def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
-    """Draw each cloud in its own panel, two in a row; raises as above.
+    """Draw each cloud in its own panel, two in a row; there is one at least.
 
     Each label has a colour and a marker; "other" and no label are grey.
     """
