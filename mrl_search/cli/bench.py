@@ -60,7 +60,10 @@ def bench(
         ),
     ] = 0.5,
 ) -> None:
-    """Measure accuracy, recall, time and size of every prefix and plan; continues a stopped run."""
+    """Measure accuracy, recall and time of prefixes and plans.
+
+    The same command continues a benchmark that was stopped.
+    """
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
     from mrl_search.index import Index
     from mrl_search.measure.bench import measure
