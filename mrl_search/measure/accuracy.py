@@ -26,19 +26,12 @@ RANKS = 10  # of average precision
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """What the hits of labelled queries are worth.
+    """What the hits of n labelled queries are worth, (n,) each."""
 
-    Attributes:
-        nearest: (n,) bool, the first hit has the query's label.
-        vote: (n,) bool, the label that the hits vote for is the query's.
-        confidence: (n,) float64, the winner's share of the votes.
-        precision: (n,) float64, average precision (see `metrics.average_precision`).
-    """
-
-    nearest: NDArray[np.bool_]
-    vote: NDArray[np.bool_]
-    confidence: NDArray[np.float64]
-    precision: NDArray[np.float64]
+    nearest: NDArray[np.bool_]  # the first hit has the query's label
+    vote: NDArray[np.bool_]  # the label that the hits vote for is the query's
+    confidence: NDArray[np.float64]  # the winner's share of the votes
+    precision: NDArray[np.float64]  # see `metrics.average_precision`
 
 
 def outcomes(
@@ -88,15 +81,10 @@ def prefix_outcomes(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Copies:
-    """Changed copies of corpus pictures.
+    """Changed copies of corpus pictures."""
 
-    Attributes:
-        rows: (n, dim) float32 as the encoder gives them.
-        originals: (n,) content hash of each one's original.
-    """
-
-    rows: NDArray[np.float32]
-    originals: NDArray[np.object_]
+    rows: NDArray[np.float32]  # (n, dim) as the encoder gives them
+    originals: NDArray[np.object_]  # (n,) content hash of each one's original
 
 
 def copies_found(corpus: Corpus, copies: Copies, dims: int) -> NDArray[np.bool_]:
@@ -167,13 +155,10 @@ def thumbnail_recall(
     copies: NDArray[np.uint8],
     originals: NDArray[np.object_],
 ) -> float:
-    """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance, without any model.
+    """Instance recall@1 of comparing thumbnails by Euclidean distance, without any model.
 
-    Args:
-        corpus: (n, 8, 8, 3) thumbnails of the corpus.
-        hashes: (n,) their content hashes.
-        copies: (m, 8, 8, 3) thumbnails of changed copies.
-        originals: (m,) content hashes of the originals.
+    The corpus has n thumbnails (n, 8, 8, 3) with content hashes (n,); the m changed copies have
+    thumbnails (m, 8, 8, 3) and the content hashes of their originals, (m,).
     """
     flat = corpus.reshape(len(corpus), -1).astype(np.float32)
     squares = (flat**2).sum(axis=1)

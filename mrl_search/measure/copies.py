@@ -41,25 +41,15 @@ KERNEL, SIGMA = 5, (0.1, 2.0)  # of the blur, in pixels
 
 @dataclass(frozen=True, slots=True)
 class CopyProtocol:
-    """How a copy is changed, in this order.
+    """How a copy is changed: rotated, cropped, flipped, in other colours, blurred, saved."""
 
-    Attributes:
-        rotate: rotation of at most this many degrees; uncovered corners are black. 0: none.
-        area: range of the share of the area that a crop keeps.
-        aspect: range of the crop's width over its height.
-        flip: probability of a horizontal flip.
-        jitter: of brightness, contrast, saturation and hue, as in torchvision.
-        blur: whether to blur by a Gaussian of 5x5 pixels with a deviation of 0.1 to 2.
-        quality: quality of a JPEG that the copy is saved as; 0: it is not.
-    """
-
-    area: tuple[float, float]
-    aspect: tuple[float, float]
-    flip: float
-    jitter: tuple[float, float, float, float]
-    rotate: float = 0.0
+    area: tuple[float, float]  # range of the share of the area that a crop keeps
+    aspect: tuple[float, float]  # range of the crop's width over its height
+    flip: float  # probability of a horizontal flip
+    jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue
+    rotate: float = 0.0  # degrees at most; uncovered corners are black
     blur: bool = False
-    quality: int = 0
+    quality: int = 0  # of a JPEG that the copy is saved as; 0: it is not
 
 
 STANDARD = CopyProtocol(area=(0.5, 0.9), aspect=(0.8, 1.25), flip=0.5, jitter=(0.3, 0.3, 0.3, 0.02))
@@ -148,10 +138,8 @@ def changed_copies(
         if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
     if not rows:
-        raise DataError(
-            f"No picture of {source.name} can be read; the first: {broken[0]}.",
-            "Check that the pictures are still where they were.",
-        )
+        hint = "Check that the pictures are still where they were."
+        raise DataError(f"No picture of {source.name} can be read; the first: {broken[0]}.", hint)
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
@@ -179,16 +167,10 @@ def bench_pictures(
     source: Source | str | None,
     progress: Progress = silent,
 ) -> tuple[QuerySet, Journal]:
-    """Embed the query pictures, time that, and search with changed copies.
+    """Embed the query pictures, time that, and search with `settings.copies` changed copies.
 
-    Returns the queries, and the journal that `measure` goes on with.
-
-    Args:
-        index: what is measured.
-        settings: `copies` is the number of changed copies.
-        out: file of records, new or to be continued.
-        source: query pictures; None: those of the index, which are embedded already.
-        progress: called with what is being done, how far, and of how much.
+    The pictures of `source` are the queries; without it, those of the index, which are embedded
+    already. Returns the queries, and the journal in the file `out` that `measure` goes on with.
 
     Raises:
         IndexFolderError: the index was built with another model.

@@ -29,21 +29,13 @@ __all__ = ["QuerySet", "shuffled", "temporary_index"]
 
 @dataclass(frozen=True, eq=False)
 class QuerySet:
-    """Some rows of a collection as queries.
-
-    Attributes:
-        collection: where they are from.
-        rows: (n,) int64, ascending.
-        source: what a report calls them.
-        own: whether they are items of the searched corpus.
-        corpus: what is searched, where the rows are raw; None where they are in its space.
-    """
+    """Some rows of a collection as queries."""
 
     collection: Collection
-    rows: NDArray[np.int64]
-    source: str
-    own: bool = False
-    corpus: Corpus | None = None
+    rows: NDArray[np.int64]  # (n,) ascending
+    source: str  # what a report calls them
+    own: bool = False  # whether they are items of the searched corpus
+    corpus: Corpus | None = None  # what is searched, where the rows are raw, not in its space
 
     @classmethod
     def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
@@ -53,13 +45,9 @@ class QuerySet:
 
     @classmethod
     def of_collection(
-        cls,
-        collection: Collection,
-        source: str,
-        corpus: Corpus,
-        size: int | None = None,
+        cls, collection: Collection, source: str, corpus: Corpus, size: int | None = None,
         seed: int = 0,
-    ) -> "QuerySet":
+    ) -> "QuerySet":  # fmt: skip
         """At most `size` rows of another collection, as queries of `corpus`."""
         rows = sample(len(collection), size or len(collection), seed)
         return cls(collection, rows, source, corpus=corpus)
