@@ -98,12 +98,10 @@ class _Bench:
                 progress = partial(self.progress, f"votes at {d} dims")
                 linear, hits = prefix_outcomes(self.corpus, self.queries, d, voters, progress)
                 journal.add(
-                    "prefix",
-                    dims=d,
-                    linear=None if linear is None else pack(linear),
+                    "prefix", dims=d, linear=None if linear is None else pack(linear),
                     vote=hits and pack(hits.vote),
                     confidence=hits and pack(np.rint(255 * hits.confidence).astype(np.int64)),
-                )
+                )  # fmt: skip
         records = [journal.run.of("prefix", dims=d)[0] for d in self.corpus.dims]
         if any(r["vote"] is None for r in records):
             return
@@ -123,16 +121,10 @@ class _Bench:
                     progress = partial(self.progress, c.name)
                     hits = answers(self.corpus, self.queries, c.plan, k, progress)
                 self.journal.add(
-                    "plan",
-                    name=c.name,
-                    plan=str(c),
-                    dims=c.single,
-                    exact=c.exact,
-                    multiply_adds=multiply_adds(self.corpus, c),
-                    ram=memory(self.corpus, c),
-                    **self._labels_of(hits),
-                    found=pack(found_at_k(hits.ids, self.truth.ids)),
-                )
+                    "plan", name=c.name, plan=str(c), dims=c.single, exact=c.exact,
+                    multiply_adds=multiply_adds(self.corpus, c), ram=memory(self.corpus, c),
+                    **self._labels_of(hits), found=pack(found_at_k(hits.ids, self.truth.ids)),
+                )  # fmt: skip
 
     def controls(self) -> None:
         """Records `control`: the same dims of other axes."""
@@ -158,7 +150,7 @@ class _Bench:
         paces: dict[str, Pace] = {}
         for number in range(1, s.rounds + 1):
             progress = partial(self.progress, f"timing, round {number}")
-            todo = {name: self._answer(c) for name, c in self._untimed("latency", number)}
+            todo = self._untimed("latency", number)
             with threads(s.threads):
                 for name, answer in todo.items():
                     paces.setdefault(name, self._pace(name) or pace_of(answer, rows, s.rounds))
@@ -166,10 +158,11 @@ class _Bench:
                     times = [round(t, 4) for t in ms]
                     warm_up = paces[name].warm_up
                     self.journal.add("latency", plan=name, round=number, warm_up=warm_up, ms=times)
-                for name, c in self._untimed("batch", number):
-                    seconds = round(batch_seconds(self._answer(c), batch), 6)
+                for name, answer in self._untimed("batch", number).items():
+                    seconds = round(batch_seconds(answer, batch), 6)
+                    size = len(batch)
                     self.journal.add(
-                        "batch", plan=name, round=number, queries=len(batch), seconds=seconds
+                        "batch", plan=name, round=number, queries=size, seconds=seconds
                     )
 
     def pictures(self) -> None:
@@ -185,9 +178,8 @@ class _Bench:
         if None not in votes and not journal.has("mislabels"):
             right = np.any([unpack(vote) == 1 for vote in votes], axis=0)
             wrong = self.queries.labelled[~right]
-            journal.add(
-                "mislabels", **mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
-            )
+            record = mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
+            journal.add("mislabels", **record)
 
     def _labels_of(self, hits: BatchHits) -> dict[str, Any]:
         """Hits compared with labels, as a record holds them; None without labels."""
@@ -197,21 +189,16 @@ class _Bench:
         some = BatchHits(hits.ids[rows], hits.scores[rows])
         found = outcomes(some, labels, self.queries.labels[rows])
         mean, sd = float(found.precision.mean()), float(found.precision.std())
-        return {
-            "nearest": pack(found.nearest),
-            "vote": pack(found.vote),
-            "precision": {"mean": mean, "sd": sd, "n": len(rows)},
-        }
+        precision = {"mean": mean, "sd": sd, "n": len(rows)}
+        return {"nearest": pack(found.nearest), "vote": pack(found.vote), "precision": precision}
 
-    def _untimed(self, kind: str, number: int) -> list[tuple[str, Contestant]]:
-        return [
-            (c.name, c)
+    def _untimed(self, kind: str, number: int) -> dict[str, Answer]:
+        """The contestants that have no times of this kind and round."""
+        return {
+            c.name: partial(c.search, self.corpus, k=self.settings.k)
             for c in self.contestants
             if not self.journal.has(kind, plan=c.name, round=number)
-        ]
-
-    def _answer(self, contestant: Contestant) -> Answer:
-        return lambda rows: contestant.search(self.corpus, rows, self.settings.k)
+        }
 
     def _pace(self, name: str) -> Pace | None:
         """How a contestant was timed before: every round times the same queries."""

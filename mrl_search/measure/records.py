@@ -94,19 +94,12 @@ def unpack(text: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Run:
-    """All records of one benchmark.
+    """All records of one benchmark."""
 
-    Attributes:
-        about: its `run` record.
-        records: the others, in the order of the file.
-        file: where they were read.
-        label: its name among other runs, where its own name is not unique.
-    """
-
-    about: Record
-    records: Sequence[Record]
-    file: Path | None = None
-    label: str = ""
+    about: Record  # its `run` record
+    records: Sequence[Record]  # the others, in the order of the file
+    file: Path | None = None  # where they were read
+    label: str = ""  # its name among other runs, where its own name is not unique
 
     @property
     def name(self) -> str:

@@ -83,10 +83,8 @@ def introduction(run: Run) -> list[str]:
     ]
     for e in enough(run):
         if e.dims == e.longest:
-            text.append(
-                f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); "
-                f"{e.shorter} dims are significantly worse."
-            )
+            needed = f"all {e.dims} dims are needed ({e.share.value:.1%})"
+            text.append(f"{e.measure}: {needed}; {e.shorter} dims are significantly worse.")
             continue
         difference, low, high = (
             f"{100 * x:+.1f}" for x in (e.difference.value, e.difference.low, e.difference.high)
@@ -100,14 +98,11 @@ def introduction(run: Run) -> list[str]:
     text += _speed(run)
     if ms := tables.embedding_ms(run):
         n = len(run.of("embedding")[0]["ms"])
-        text.append(
-            f"Embedding a query picture takes {tables.milliseconds(ms)} ms (median of {n}); "
-            "search times do not include it."
-        )
+        median = f"{tables.milliseconds(ms)} ms (median of {n})"
+        text.append(f"Embedding a query picture takes {median}; search times do not include it.")
     if not queries["labelled"] or not corpus["classes"]:
         text.append("There are no labels, so recall of the exact hits stands for accuracy.")
-    hidden = [r["why"] for r in run.of("ladder") if r["why"]]
-    if hidden:
+    if hidden := [r["why"] for r in run.of("ladder") if r["why"]]:
         text.append(f"Some pictures cannot be shown: {hidden[0]}.")
     if run.done and not run.of("control"):
         text.append("The corpus is too large for controls: they copy its vectors into memory.")
