@@ -160,10 +160,8 @@ class _Bench:
                     self.journal.add("latency", plan=name, round=number, warm_up=warm_up, ms=times)
                 for name, answer in self._untimed("batch", number).items():
                     seconds = round(batch_seconds(answer, batch), 6)
-                    size = len(batch)
-                    self.journal.add(
-                        "batch", plan=name, round=number, queries=size, seconds=seconds
-                    )
+                    record = {"queries": len(batch), "seconds": seconds}
+                    self.journal.add("batch", plan=name, round=number, **record)
 
     def pictures(self) -> None:
         """Records `scatter`, `ladder` and, where there are labels, `mislabels`."""
