@@ -45,12 +45,7 @@ __all__ = ["measure", "measure_copies"]
 def measure(
     corpus: Corpus, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
 ) -> Run:
-    """Measure what the journal does not have yet, and return all of it.
-
-    Raises:
-        ConfigError: the index cannot run one of its own plans.
-        MrlSearchError: the journal cannot be written.
-    """
+    """Measure what the journal does not have yet, and return all of it."""
     bench = _Bench(corpus, queries, settings, journal, progress)
     bench.prefixes()
     bench.plans()

@@ -50,10 +50,6 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
     A share is worse where it fell and a paired exact test is significant at 5% divided by the
     number of tests (Bonferroni). A median time is worse where it is more than 1 + `tolerance`
     times the old one. Times on other machines or threads are not compared; `notes` says so.
-
-    Raises:
-        ConfigError: the tolerance is negative.
-        DataError: see `check_same_queries`.
     """
     if tolerance < 0:
         hint = "0.5 allows a time to grow by half."

@@ -88,9 +88,6 @@ def instance_goal(index: Index, rows: Ids, k: int = 1, progress: Progress = sile
     """The goal of `tune` that a changed copy of an item finds its original first.
 
     The pictures of the items `rows` are read and embedded.
-
-    Raises:
-        IndexFolderError: an index of own vectors, or of another model than the one it names.
     """
     corpus = index.corpus
     items = subset(corpus_of(corpus), rows.tolist(), "sample")

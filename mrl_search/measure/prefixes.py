@@ -50,9 +50,6 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     """Measure every prefix of `index` and its full length with a seeded sample of its rows.
 
     A query is not its own neighbour. The rotation is fitted to at most 50,000 rows.
-
-    Raises:
-        DataError: there are fewer than two vectors.
     """
     if len(corpus) < 2:
         hint = "Build an index of at least two."

@@ -81,11 +81,7 @@ def pack(values: NDArray[np.integer] | NDArray[np.bool_]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.uint8]:
-    """The (n,) uint8 that `pack` wrote.
-
-    Raises:
-        DataError: the text was altered.
-    """
+    """The (n,) uint8 that `pack` wrote; DataError if the text was altered."""
     try:
         return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=np.uint8)
     except (binascii.Error, zlib.error, ValueError) as error:
@@ -139,10 +135,9 @@ class Run:
 def read_run(path: Path) -> Run:
     """The benchmark in a file of records; half a last line is ignored.
 
-    Raises:
-        DataError: a file that cannot be read, has no records, is damaged, or of another format.
+    DataError for a file that cannot be read, has no records, is damaged, or of another format.
     """
-    about, *others = [record for record, _ in _read(path)]
+    about, *others = _read(path)
     if about["kind"] != "run" or any(r.get("run") != about["id"] for r in others):
         hint = "Use the file as mrl-search bench wrote it."
         raise DataError(f"{path} does not hold the records of one benchmark.", hint)
@@ -152,7 +147,7 @@ def read_run(path: Path) -> Run:
 def read_runs(paths: Iterable[Path]) -> list[Run]:
     """The benchmarks in some files, in order; one that is in two files is kept once.
 
-    Runs with the same name are named after their files. Raises as `read_run`.
+    Runs with the same name are named after their files.
     """
     runs = list({str(run.about["id"]): run for run in map(read_run, paths)}.values())
     names = [[run.name, path.stem, str(path)] for run in runs if (path := run.file)]
@@ -176,9 +171,7 @@ class Journal:
     def open(cls, path: Path, about: Record) -> Self:
         """Begin a file with the `run` record `about`, or continue one whose run has the same id.
 
-        Raises:
-            DataError: the file holds another benchmark, or no records, or is locked.
-            MrlSearchError: the file cannot be written.
+        DataError if the file holds another benchmark, or another process writes it.
         """
         about = {"format": FORMAT, "kind": "run", **about}
         with writing(path):
@@ -202,11 +195,7 @@ class Journal:
         return self.run.one(kind, **values) is not None
 
     def add(self, kind: str, **values: object) -> None:
-        """Append a record and flush it to disk.
-
-        Raises:
-            MrlSearchError: the disk is full, or the file cannot be written.
-        """
+        """Append a record and flush it to disk."""
         record = {"format": FORMAT, "kind": kind, "run": self._about["id"], **values}
         _append(self.path, record)
         self._records.append(record)
@@ -219,15 +208,14 @@ def _continued(path: Path, about: Record) -> Run:
             os.truncate(path, 0)
         _append(path, about)
         return Run(about, [])
-    found = _read(path)
-    first = found[0][0]
+    first, *others = _read(path)
     if first["kind"] != "run" or first["id"] != about["id"]:
         parts = [words for part, words in DIFFERENCES.items() if first.get(part) != about[part]]
         message = f"{path} holds another benchmark: {', '.join(parts) or 'another tuned plan'}."
         raise DataError(message, "Choose another file with --out, or remove this one.")
     with writing(path):
-        os.truncate(path, found[-1][1])
-    return Run(first, [record for record, _ in found[1:]])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return Run(first, others)
 
 
 def _append(path: Path, record: Record) -> None:
@@ -241,20 +229,16 @@ def _line(record: Record) -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _read(path: Path) -> list[tuple[Record, int]]:
-    """The records of a file, each with the position of its end; half a last line is left out."""
+def _read(path: Path) -> list[Record]:
+    """The records of a file; half a last line is left out."""
     try:
-        data = path.read_bytes()
+        lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", FOREIGN) from error
-    found, end = [], 0
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        if line.endswith(b"\n"):
-            end += len(line)
-            found.append((_checked(line, f"{path}, line {number}"), end))
-    if not found:
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if not whole:
         raise DataError(f"{path} holds no record.", FOREIGN)
-    return found
+    return [_checked(line, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
 
 
 def _checked(line: bytes, where: str) -> Record:

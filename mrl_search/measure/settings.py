@@ -43,11 +43,7 @@ class BenchSettings:
 
 
 def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
-    """The `run` record: everything that decides the results, hashed as `id`, and the time.
-
-    Raises:
-        DataError: too few queries, a corpus too small for so many neighbours, or no prefix index.
-    """
+    """The `run` record: everything that decides the results, hashed as `id`, and the time."""
     m, most = corpus.manifest, max(settings.k, settings.neighbours)
     if not corpus.dims:
         raise DataError(f"{corpus.folder} has no prefix index yet.", m.rebuild(corpus.folder))

@@ -40,11 +40,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under `columns`; the first column names the row.
-
-    Raises:
-        ConfigError: a row with more or fewer cells than columns.
-    """
+    """Rows of text under `columns`; the first column names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -94,11 +90,7 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """The page as HTML for screen, phone and paper, light or dark; all text is escaped.
-
-    Raises:
-        DataError: an image of the page cannot be read.
-    """
+    """The page as HTML for screen, phone and paper, light or dark; all text is escaped."""
     environment = Environment(
         loader=PackageLoader("mrl_search.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -111,12 +103,7 @@ def render_page(page: Page) -> str:
 
 
 def write_page(out: Path, page: Page) -> None:
-    """Write `render_page` to `out`; its folder is created.
-
-    Raises:
-        DataError: an image of the page cannot be read.
-        MrlSearchError: `out` cannot be written.
-    """
+    """Write `render_page` to `out`; its folder is created."""
     text = render_page(page)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """Plots as PNG files at two pixels a point; the same values give the same bytes.
 
+Nothing to draw, or a file name that does not end in .png, is a ConfigError.
+
 Colours are those of Okabe and Ito, and every series has its own marker, so plots read in grey too.
 No state is kept in pyplot.
 """
@@ -84,12 +86,7 @@ class Cloud:
 
 
 def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
-    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`.
-
-    Raises:
-        ConfigError: there is no point, or `out` is not a .png.
-        MrlSearchError: `out` cannot be written.
-    """
+    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`."""
     figure, axes = _blank(out, len(points), (5.8, 3.6))
     names = list(dict.fromkeys(point.series for point in points))
     for i, name in enumerate(names):
@@ -109,7 +106,7 @@ def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
 
 
 def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile") -> None:
-    """Draw the median and the `tail` of each plan, from the top; raises as `accuracy_plot`."""
+    """Draw the median and the `tail` of each plan, from the top."""
     figure, axes = _blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
     rows = range(len(points))
     medians = {row: max(FASTEST, points[row].p50_ms) for row in rows}
@@ -133,7 +130,7 @@ def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th pe
 
 
 def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
-    """Draw the time of one query over the prefixes, alone and in a batch; raises as above."""
+    """Draw the time of one query over the prefixes, alone and in a batch."""
     figure, axes = _blank(out, len(points), (5.8, 3.6))
     points = sorted(points, key=lambda p: p.dims)
     alone = {p.dims: p.p50_ms for p in points}
@@ -152,7 +149,7 @@ def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
 def front_plot(
     points: Sequence[PlanPoint], out: Path, value: str = "recall of the exact hits"
 ) -> None:
-    """Draw every plan by time and `value`, with the Pareto front; raises as above.
+    """Draw every plan by time and `value`, with the Pareto front.
 
     Plans, or those on the front of very many, are numbered from the fastest on, and named in a
     list next to the plot.
@@ -251,7 +248,7 @@ def figure_of(
 
 
 def write_figure(figure: Figure, out: Path) -> None:
-    """Write the PNG file `out`. Raises MrlSearchError when it cannot be written."""
+    """Write the PNG file `out`; its folder is created."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as draft:

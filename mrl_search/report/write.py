@@ -32,10 +32,6 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
     """Write figures and the page of `runs` into `folder`, as HTML and as Markdown.
 
     The same records give the same bytes.
-
-    Raises:
-        DataError: there is no run, or a record was altered.
-        MrlSearchError: the folder cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +43,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
 
 
 def report_page(runs: Sequence[Run], folder: Path) -> Page:
-    """The page of some runs, with its figures in `folder`; raises as `write_report`."""
+    """The page of some runs, with its figures in `folder`."""
     if not runs:
         raise DataError("There is nothing to report.", "Name a file that mrl-search bench wrote.")
     several = len(runs) > 1
