@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from mrl_search.search.results import BatchHits, Hit, Hits
     from mrl_search.shrink import shrink_index
     from mrl_search.store.vector_files import read_queries
-    from mrl_search.training.config import TrainConfig
-    from mrl_search.training.loop import train
+    from mrl_search.training.config import Recipe, TrainConfig
     from mrl_search.training.recipes import load_recipe
+    from mrl_search.training.steps import train
 
 __version__ = "0.2.0"
 
@@ -58,16 +58,16 @@ _HOMES = {
     "search.results": ("BatchHits", "Hit", "Hits"),
     "shrink": ("shrink_index",),
     "store.vector_files": ("read_queries",),
-    "training.config": ("TrainConfig",),
-    "training.loop": ("train",),
+    "training.config": ("Recipe", "TrainConfig"),
     "training.recipes": ("load_recipe",),
+    "training.steps": ("train",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "Hit", "Hits", "Index",
-    "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "SearchRequest",
-    "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate", "load_encoder",
+    "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
+    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate", "load_encoder",
     "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index", "train",
 ]  # fmt: skip
 

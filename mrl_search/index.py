@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.engines import IndexSpec, build_indexes, check_kinds, kernels
-from mrl_search.engines.spec import FLAT_UP_TO
+from mrl_search.engines import kernels
+from mrl_search.engines.build import build_indexes, check_kinds
+from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.decode import to_rgb
@@ -510,7 +511,9 @@ class Index:
             encoder = self.encoder
         except (IndexFolderError, ModelError):  # without its model the vectors can be used, too
             return None
-        return held_out_rows(collection.labels.tolist(), collection.hashes.tolist(), encoder)
+        columns = (collection.labels, collection.hashes, collection.paths)
+        labels, hashes, paths = (column.tolist() for column in columns)
+        return held_out_rows(labels, hashes, paths, encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
         store_plan(self.folder, use, plan)

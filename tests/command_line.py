@@ -31,7 +31,7 @@ def assert_error(result: Result, text: str) -> None:
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0, shift: int = 90) -> None:
-    """Write `count` pictures of noise for each of two classes; `shift` makes cats redder, dogs bluer."""
+    """Write `count` noisy pictures of each of two classes; `shift` tells them apart by colour."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         for channel, name in ((0, "cat"), (2, "dog")):

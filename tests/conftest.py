@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import Skipped
 from mrl_search.index import Index, write_indexes
 from mrl_search.progress import silent
@@ -89,14 +89,21 @@ def made_of(
 
 @pytest.fixture
 def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps its settings for the life of a process; a test shall not see those of the one before."""
+    """Forget the settings that accelerate keeps in a process; train in one thread.
+
+    Networks this small are ten times slower in several threads that share two busy cores.
+    """
+    import torch
     from accelerate.state import AcceleratorState, GradientState
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

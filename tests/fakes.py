@@ -47,7 +47,7 @@ class FakeEncoder:
     name: str = "counting"
     fingerprint: str = "f00d" * 8
     dims: tuple[int, ...] = (8, 16, 64)
-    preprocessing: Preprocessing = Preprocessing(8)
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(8))
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)

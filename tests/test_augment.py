@@ -1,4 +1,4 @@
-"""Training views and changed copies: each option does what it says, all chance comes from the seed."""
+"""Training views and changed copies: what each option does; the seed decides everything."""
 
 import io
 import math
@@ -62,7 +62,7 @@ def test_flip_is_a_probability() -> None:
 
 
 def _ramps(n: int, side: int = 64) -> Tensor:
-    """Red grows to the right and green downwards, from 0 at the one edge to 1 at the other: a pixel's colour says where it was."""
+    """Red grows to the right and green downwards, from 0 to 1: a colour is a position."""
     ramp = ((torch.arange(side) + 0.5) / side * 255).round().to(torch.uint8)
     blank = torch.zeros(n, 1, side, side, dtype=torch.uint8)
     return torch.cat(
@@ -78,7 +78,7 @@ def _extent(view: Tensor) -> tuple[Tensor, Tensor]:
     return wide, high
 
 
-def test_a_crop_keeps_the_share_of_the_area_that_was_asked_for() -> None:
+def test_a_crop_keeps_its_share_of_the_area() -> None:
     wide, high = _extent(_views(_ramps(200), replace(STILL, scale=(0.25, 0.25)), size=32))
     assert torch.allclose(wide, torch.full_like(wide, 0.5), atol=0.01)
     assert torch.allclose(high, torch.full_like(high, 0.5), atol=0.01)
@@ -89,7 +89,7 @@ def test_a_crop_keeps_the_share_of_the_area_that_was_asked_for() -> None:
     assert abs(area.mean() - 0.4) < 0.02
 
 
-def test_a_crop_has_the_aspect_that_was_asked_for() -> None:
+def test_a_crop_has_its_aspect() -> None:
     wide, high = _extent(
         _views(_ramps(4), replace(STILL, scale=(0.25, 0.25), aspect=(2.0, 2.0)), size=32)
     )
@@ -281,7 +281,7 @@ def test_the_standard_copy_is_the_published_protocol() -> None:
 NOTHING = CopyProtocol(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
 
 
-def test_the_hard_protocol_is_the_one_that_was_asked_for() -> None:
+def test_the_hard_protocol_has_its_published_values() -> None:
     assert PROTOCOLS == {"standard": STANDARD, "hard": HARD}
     assert (HARD.area, HARD.rotate, HARD.jitter, HARD.blur, HARD.quality) == (
         (0.25, 0.5),

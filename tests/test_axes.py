@@ -1,4 +1,4 @@
-"""Axes in closed form: what each kind is, what share of every prefix it gets, and what they do to a network that was trained."""
+"""Axes in closed form: each kind, its share of every prefix, and the effect on a network."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import TINY, change, noise_pixels, same, weights_of
+from tiny_runs import TINY, change, noise_pixels, same, train_all, weights_of
 from torch import Tensor, nn
 
 from mrl_search.encoders.checkpoint import load_model
@@ -19,10 +19,10 @@ from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training.closed_form import arrange, class_axes, fit_heads, image_axes, set_axes
-from mrl_search.training.config import AugmentConfig, AxesConfig
-from mrl_search.training.loop import AxesRecord, EpochRecord, train
+from mrl_search.training.config import AugmentConfig, AxesConfig, TrainConfig
 from mrl_search.training.losses import MatryoshkaLoss
 from mrl_search.training.recipes import load_recipe
+from mrl_search.training.records import AxesRecord, EpochRecord
 from mrl_search.training.splits import split_rows
 from mrl_search.training.views import views
 
@@ -31,7 +31,7 @@ AXES = replace(change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes
 
 
 def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows whose class shows in their first features, labels, and a covariance within images that is largest in the last features."""
+    """Rows with their class in the first features, labels, and a covariance between views."""
     generator = torch.Generator().manual_seed(0)
     labels = F.one_hot(torch.arange(n) % classes, classes).double()
     x = torch.randn(n, features, dtype=torch.float64, generator=generator)
@@ -44,7 +44,7 @@ def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
+def test_class_axes_are_the_predicted_labels(classes: int) -> None:
     x, labels, within = _standard(classes=classes)
     scores = x @ class_axes(x, labels, within).T
     assert scores.shape == (400, classes - 1)
@@ -54,7 +54,7 @@ def test_class_axes_hold_what_labels_are_predicted_to_be(classes: int) -> None:
     assert (nearest == labels.argmax(1)).double().mean() > 0.9
 
 
-def test_the_less_ridge_the_further_apart_lie_classes_and_the_more_change_is_minded() -> None:
+def test_less_ridge_separates_classes_more_and_ignores_changes_less() -> None:
     x, labels, within = _standard()
     apart, minded = [], []
     for ridge in (0.01, 1.0, 100.0):
@@ -72,7 +72,7 @@ def test_without_classes_there_are_no_class_axes() -> None:
     assert class_axes(x, labels[:, :1], within).shape == (0, 12)
 
 
-def test_along_image_axes_images_vary_as_told_and_views_the_less_the_earlier() -> None:
+def test_image_axes_have_their_variances_and_the_most_distinctive_come_first() -> None:
     x, labels, within = _standard()
     values, axes = image_axes(x, labels, within)
     scores = x @ axes.T
@@ -88,7 +88,7 @@ def test_along_image_axes_images_vary_as_told_and_views_the_less_the_earlier() -
     )  # what views change least comes first
 
 
-def test_what_sets_classes_apart_is_no_variance_between_images_of_one() -> None:
+def test_variance_between_classes_does_not_count_for_image_axes() -> None:
     x, labels, within = _standard()
     together, apart = image_axes(x, labels[:, :0], within)[0], image_axes(x, labels, within)[0]
     assert together.sum() > 1.1 * apart.sum() and together[0] > 1.5 * apart[0]
@@ -113,10 +113,10 @@ def test_every_prefix_gives_the_classes_their_share(classes: int, share: float) 
     for start, end in pairwise((0, *dims)):
         count = min(classes - 1, (end - start) // 2) if share else 0
         assert is_class[start : start + count].all() and not is_class[start + count : end].any()
-        told = values[: int((~is_class[:end]).sum())].sum()
+        image_share = values[: int((~is_class[:end]).sum())].sum()
         scores = x @ axes[:end].T
         spent = scores[:, is_class[:end]].square().sum(1).mean()
-        assert float(spent / (spent + told)) == pytest.approx(share, abs=1e-6)
+        assert float(spent / (spent + image_share)) == pytest.approx(share, abs=1e-6)
     assert torch.equal(axes[~is_class], images[: int((~is_class).sum())])
 
 
@@ -183,15 +183,14 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
     def found() -> list[float]:
         network.eval()
         with torch.no_grad():
-            rows, asked = network.backbone(whole), network.backbone(copies)
-        sims = [F.normalize(asked[:, :d]) @ F.normalize(rows[:, :d]).T for d in config.dims]
+            rows, queries = network.backbone(whole), network.backbone(copies)
+        sims = [F.normalize(queries[:, :d]) @ F.normalize(rows[:, :d]).T for d in config.dims]
         return [(s.argmax(1) == torch.arange(200)).double().mean().item() for s in sims]
 
     before = found()
     loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), config.dims)
-    done = list(
-        set_axes(network, config.dims, images, targets, 2, 32, AxesConfig(0.2, (view,)), loss, 0)
-    )
+    run = TrainConfig(model=config, axes=AxesConfig(0.2, (view,)))
+    done = list(set_axes(network, run, images, targets, 32, loss))
     assert done == [128, 200]
     after = found()
     assert all(b > 1.5 * a for a, b in zip(before, after, strict=True)), (before, after)
@@ -205,7 +204,7 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
 
 
 def test_every_kind_of_view_counts_alike() -> None:
-    """Views that are drawn without chance: twice the same kind is that kind, and another kind is another projection."""
+    """Views without randomness: one kind twice changes nothing, another kind does."""
     images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
     whole = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, jitter=(0.0,) * 4)
     mirrored, cut = (
@@ -219,19 +218,8 @@ def test_every_kind_of_view_counts_alike() -> None:
         "both": (mirrored, cut),
     }.items():
         network, config = _network()
-        list(
-            set_axes(
-                network,
-                config.dims,
-                images,
-                torch.arange(40) % 2,
-                2,
-                32,
-                AxesConfig(0.2, kinds),
-                loss,
-                0,
-            )
-        )
+        run = TrainConfig(model=config, axes=AxesConfig(0.2, kinds))
+        list(set_axes(network, run, images, torch.arange(40) % 2, 32, loss))
         weights[name] = network.backbone.project.weight.detach()
     assert torch.allclose(weights["one"], weights["twice"], atol=1e-3)
     assert not torch.allclose(weights["one"], weights["both"], atol=0.1)
@@ -241,7 +229,7 @@ def _shrunk(images: Tensor) -> Tensor:
     return F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
 
 
-def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
+def test_heads_are_fitted_to_the_minimum() -> None:
     x, labels, _ = _standard(n=300, features=8, classes=3)
     embeddings, targets = x.float(), labels.argmax(1)
     for kind in ("linear", "cosine"):
@@ -270,20 +258,13 @@ def test_heads_are_fitted_alone_and_as_well_as_can_be() -> None:
 
 def test_ridge_changes_the_axes(tmp_path: Path) -> None:
     for ridge in (0.01, 1.0):
-        list(
-            train(
-                noise_pixels(),
-                replace(AXES, axes=AxesConfig(ridge=ridge)),
-                tmp_path / str(ridge),
-                "a list",
-            )
-        )
+        train_all(tmp_path / str(ridge), replace(AXES, axes=AxesConfig(ridge=ridge)))
     a, b = (weights_of(tmp_path / name)["backbone.project.weight"] for name in ("0.01", "1.0"))
     assert not torch.equal(a, b)
 
 
 def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_path: Path) -> None:
-    records = list(train(noise_pixels(), AXES, tmp_path / "run", "a list"))
+    records = train_all(tmp_path / "run", AXES)
     assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
     last = records[-1]
     assert isinstance(last, AxesRecord)
@@ -296,52 +277,43 @@ def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_p
     assert rows.shape == (40, 32) and np.isfinite(rows).all()
 
 
-def test_pictures_that_validate_change_nothing_of_what_is_learnt(tmp_path: Path) -> None:
+def test_validation_images_do_not_change_the_weights(tmp_path: Path) -> None:
     pixels = noise_pixels()
-    _, held_out = split_rows(pixels.labels, pixels.hashes, AXES.data)
+    _, validation = split_rows(pixels.labels, pixels.hashes, AXES.data)
     other = pixels.images.clone()
-    other[held_out] = 255 - other[held_out]
+    other[validation] = 255 - other[validation]
     for name, images in (("one", pixels.images), ("other", other)):
-        list(train(replace(pixels, images=images), AXES, tmp_path / name, "a list"))
+        train_all(tmp_path / name, AXES, replace(pixels, images=images))
     assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
 
 
 def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> None:
-    list(train(noise_pixels(), change(AXES, schedule__epochs=1), tmp_path / "start", "a list"))
+    train_all(tmp_path / "start", change(AXES, schedule__epochs=1))
     config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=0)
     for name, changed in (("small", {"embed_size": 32}), ("large", {"embed_size": 40})):
-        list(
-            train(
-                noise_pixels(),
-                change(config, **{f"schedule__{k}": v for k, v in changed.items()}),
-                tmp_path / name,
-                "a list",
-            )
-        )
+        settings = {f"schedule__{k}": v for k, v in changed.items()}
+        train_all(tmp_path / name, change(config, **settings))
     small, large = (
         weights_of(tmp_path / name)["backbone.project.weight"] for name in ("small", "large")
     )
     assert load_model(tmp_path / "large").size == 40 and not torch.allclose(small, large)
 
 
-def test_a_run_stopped_before_its_axes_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    list(train(noise_pixels(), AXES, tmp_path / "whole", "a list"))
-    run = train(noise_pixels(), AXES, tmp_path / "stopped", "a list")
-    for record in run:
-        if isinstance(record, AxesRecord):
-            run.close()
+def test_a_run_stopped_before_its_axes_continues_with_the_same_result(tmp_path: Path) -> None:
+    train_all(tmp_path / "whole", AXES)
+    train_all(tmp_path / "stopped", AXES, stop=lambda r: isinstance(r, AxesRecord))
     assert not (tmp_path / "stopped" / "model.json").exists()
-    list(train(noise_pixels(), AXES, tmp_path / "stopped", "a list"))
+    train_all(tmp_path / "stopped", AXES)
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))
 
 
-def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) -> None:
+def test_axes_without_epochs_keep_the_layers_below_the_projection(tmp_path: Path) -> None:
     plain = change(TINY, model__dims=(8, 16, 32))
-    list(train(noise_pixels(), plain, tmp_path / "plain", "a list"))
+    train_all(tmp_path / "plain", plain)
     config = change(
         AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999
     )  # no batch to fill
-    list(train(noise_pixels(), config, tmp_path / "axes", "a list"))
+    train_all(tmp_path / "axes", config)
     old, new = weights_of(tmp_path / "plain"), weights_of(tmp_path / "axes")
     assert all(
         torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body"))
@@ -350,14 +322,14 @@ def test_axes_alone_keep_what_a_run_learnt_below_its_projection(tmp_path: Path) 
     assert load_model(tmp_path / "axes").training.get("last_epoch") is None
     other = change(config, model__widths=(8, 8, 16, 24))
     with pytest.raises(ConfigError, match="has other layers"):
-        list(train(noise_pixels(), other, tmp_path / "other", "a list"))
+        train_all(tmp_path / "other", other)
 
 
-def test_what_a_run_keeps_of_its_start_is_in_the_mean_that_it_ends_with(tmp_path: Path) -> None:
-    list(train(noise_pixels(), change(TINY, model__dims=(8, 16, 32)), tmp_path / "start", "a list"))
+def test_keep_is_the_share_of_the_first_weights_in_the_final_mean(tmp_path: Path) -> None:
+    train_all(tmp_path / "start", change(TINY, model__dims=(8, 16, 32)))
     config = change(AXES, init=str(tmp_path / "start"))
-    list(train(noise_pixels(), config, tmp_path / "end", "a list"))
-    list(train(noise_pixels(), change(config, schedule__keep=0.25), tmp_path / "mean", "a list"))
+    train_all(tmp_path / "end", config)
+    train_all(tmp_path / "mean", change(config, schedule__keep=0.25))
     start, end, mean = (weights_of(tmp_path / name) for name in ("start", "end", "mean"))
     below = [
         k
@@ -374,8 +346,8 @@ def test_what_a_run_keeps_of_its_start_is_in_the_mean_that_it_ends_with(tmp_path
 
 def test_a_mirrored_picture_is_embedded_as_the_picture_itself(tmp_path: Path) -> None:
     pixels = noise_pixels()
-    list(train(pixels, change(AXES, model__mirror=True), tmp_path / "mirror", "a list"))
-    list(train(pixels, AXES, tmp_path / "plain", "a list"))
+    train_all(tmp_path / "mirror", change(AXES, model__mirror=True), pixels)
+    train_all(tmp_path / "plain", AXES, pixels)
     rows = _shrunk(pixels.images).permute(0, 2, 3, 1).numpy()
     mirror, plain = load_encoder(str(tmp_path / "mirror")), load_encoder(str(tmp_path / "plain"))
     np.testing.assert_allclose(
@@ -400,14 +372,10 @@ def test_pooled_of_mirror_images_are_a_mean_and_training_sees_one_picture() -> N
 def test_a_run_that_only_adds_the_mirror_goes_on_from_the_projection_it_began_with(
     tmp_path: Path,
 ) -> None:
-    list(train(noise_pixels(), AXES, tmp_path / "start", "a list"))
+    train_all(tmp_path / "start", AXES)
     config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=1)
     losses = [
-        next(
-            r
-            for r in train(noise_pixels(), c, tmp_path / name, "a list")
-            if isinstance(r, EpochRecord)
-        ).label_loss
+        next(r for r in train_all(tmp_path / name, c) if isinstance(r, EpochRecord)).label_loss
         for name, c in (("plain", config), ("mirror", change(config, model__mirror=True)))
     ]
     assert losses[0] == losses[1]
@@ -417,30 +385,35 @@ def test_a_run_that_only_adds_the_mirror_goes_on_from_the_projection_it_began_wi
 
 
 def test_axes_survive_toml_with_their_views(tmp_path: Path) -> None:
-    config = load_recipe("pets-axes")
+    (config,) = load_recipe("pets:axes", ["init=RUN"]).steps
     assert config.axes is not None and len(config.axes.views) == 2
     (tmp_path / "recipe.toml").write_text(to_toml(config))
-    assert load_recipe(str(tmp_path / "recipe.toml")) == config
+    assert load_recipe(str(tmp_path / "recipe.toml")).steps == (config,)
     assert to_mapping(config)["axes"]["views"][1]["outside"] == "zeros"
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("pets-axes", ["model.pool=last"], "axes want model.pool to be stages"),
-        ("pets-axes", ["axes.share=1"], "share from 0 to below 1"),
-        ("pets-axes", ["axes.ridge=0"], "ridge over 0"),
-        ("pets-axes", ["axes.views=[]"], "and a view"),
-        ("pets-axes", ["init="], "schedule.epochs is at least 1"),
-        ("pets-classes", ["schedule.epochs=0"], "schedule.epochs is at least 1"),
-        ("pets", ["model.pool=all"], "model.pool is last"),
-        ("seed-matryoshka", ["model.pool=stages"], "model.pool is last"),
-        ("seed-matryoshka", ["model.mirror=true"], "mirror is for the backbone compact"),
-        ("pets-joint", ["schedule.keep=1"], "keep shares below 1"),
-        ("pets-classes", ["schedule.keep=0.5"], "wants axes"),
-        ("pets-joint", ["init=", "objective.distil=0"], "keep is a share of the weights in init"),
+        ("axes", ["model.pool=last"], "model.pool is 'last'; axes need 'stages'."),
+        ("axes", ["axes.share=1"], "axes.share is 1.0; it must be 0 or more, and below 1."),
+        ("axes", ["axes.ridge=0"], "axes.ridge is 0.0; it must be positive."),
+        ("axes", ["axes.views=[]"], "axes.views is []; it must be at least one view."),
+        ("axes", ["init="], "schedule.epochs is 0; it must be positive unless axes and init"),
+        ("classes", ["schedule.epochs=0"], "schedule.epochs is 0; it must be positive unless"),
+        ("base", ["model.pool=all"], "model.pool is 'all'; it must be one of last, stages."),
+        ("joint", ["schedule.keep=1"], "schedule.keep is 1.0; it must be 0 or more, and below 1"),
+        ("classes", ["schedule.keep=0.5"], "schedule.keep is 0.5; it needs init and axes."),
+        ("joint", ["init=", "objective.distil=0"], "schedule.keep is 0.25; it needs init and axes"),
     ],
 )
-def test_what_axes_cannot_be(name: str, changes: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_recipe(name, changes)
+def test_axes_that_cannot_be(name: str, changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(f"pets:{name}", ["init=RUN", *changes])
+    assert error.value.message.startswith(message)
+
+
+@pytest.mark.parametrize("change", ["model.pool=stages", "model.mirror=true"])
+def test_the_backbone_four_conv_has_neither_stages_nor_a_mirror(change: str) -> None:
+    with pytest.raises(ConfigError, match=r"need model.backbone = 'compact'"):
+        load_recipe("seed-matryoshka", [change])

@@ -35,8 +35,12 @@ from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.metrics import average_precision
 from mrl_search.progress import silent
 from mrl_search.report.values import precision_of, recall_of, share_of
-from mrl_search.search import BatchHits, Corpus, Plan, search_others, vote
 from mrl_search.search import timing as clock
+from mrl_search.search.classify import vote
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.others import search_others
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
 from mrl_search.store.manifest import store_plan
 from mrl_search.vectors import prefix
 
@@ -386,8 +390,9 @@ def test_a_benchmark_continues_where_it_stopped(
     bench(small, out)
     assert out.read_bytes() == before  # nothing is measured twice
     named = [
-        tuple(r.get(key) for key in ("kind", "name", "dims", "round", "number"))
-        + (str(r.get("plan")),)
+        tuple(
+            str(r.get(key)) for key in ("kind", "name", "dims", "round", "number", "give", "plan")
+        )
         for r in run.records
     ]
     assert len(named) == len(set(named))

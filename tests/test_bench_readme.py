@@ -25,8 +25,10 @@ def command() -> ModuleType:
 
 
 def test_what_is_between_the_markers_comes_from_records(
-    command: ModuleType, run: Run, tmp_path: Path
-) -> None:  # noqa: F811, RUF100
+    command: ModuleType,
+    run: Run,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     lines = command.part(run, tmp_path, "here/")
     assert "| adaptive 8→64, 8:200,64 | 92.5% | – | 99.7% | 1.06 | 4× |" in lines
     assert '<img src="here/readme-front.png"' in lines

@@ -1,4 +1,4 @@
-"""Records: written line by line, gone on with, and refused where they are not what they should be."""
+"""Records are written line by line, continued, and refused where they are damaged."""
 
 import json
 import subprocess
@@ -13,8 +13,14 @@ from mrl_search.measure.environment import environment, same_machine
 from mrl_search.measure.records import FORMAT, Journal, identity, pack, read_runs, unpack
 
 ABOUT = {
-    "id": "a1", "name": "made", "corpus": {"n": 3}, "queries": {"n": 2}, "settings": {"k": 1}, "environment": {"cpu": "x"}, "when": "now",
-}  # fmt: skip
+    "id": "a1",
+    "name": "made",
+    "corpus": {"n": 3},
+    "queries": {"n": 2},
+    "settings": {"k": 1},
+    "environment": {"cpu": "x"},
+    "when": "now",
+}
 
 
 @pytest.fixture
@@ -76,11 +82,18 @@ def test_an_empty_file_is_begun(tmp_path: Path, begun: bytes) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
 def test_two_benches_never_write_one_file(file: Path) -> None:
-    code = "import json, sys; from pathlib import Path; from mrl_search.measure.records import Journal\n"
-    code += "journal = Journal.open(Path(sys.argv[1]), json.loads(sys.argv[2])); print('open', flush=True); sys.stdin.read()"
+    code = (
+        "import json, sys; from pathlib import Path\n"
+        "from mrl_search.measure.records import Journal\n"
+        "journal = Journal.open(Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
+        "print('open', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, file, json.dumps(ABOUT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:  # fmt: skip
+        [sys.executable, "-c", code, file, json.dumps(ABOUT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == "open\n"
         with pytest.raises(DataError, match=r"Another process writes .*records.jsonl\.") as error:
             Journal.open(file, ABOUT)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mrl_search.measure.parts import part_of
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -24,7 +25,6 @@ from mrl_search.images import sources
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
-from mrl_search.measure.parts import part_of
 from mrl_search.training.splits import stratified_split
 
 TINY = [
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train",
         folder / "pictures",
         "--recipe",
-        "drawn",
+        "small",
         *(x for s in TINY for x in ("--set", s)),
         "--out",
         folder / "run",
@@ -765,7 +765,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
                 "train",
                 place / "fresh",
                 "--recipe",
-                "drawn",
+                "small",
                 "--set",
                 "schedule.sped=1",
                 "--out",
@@ -774,7 +774,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
             "has no 'sped'",
         ),
         (
-            ["train", place / "pictures", "--recipe", "drawn", "--out", place / "run"],
+            ["train", place / "pictures", "--recipe", "small", "--out", place / "run"],
             "finished run",
         ),
         (
@@ -782,7 +782,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
                 "train",
                 place / "pictures",
                 "--recipe",
-                "drawn",
+                "small",
                 "--set",
                 f"init={place / 'run'}",
                 "--out",
@@ -795,7 +795,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
                 "train",
                 place / "pictures",
                 "--recipe",
-                "drawn",
+                "small",
                 "--seed",
                 str(2**32),
                 "--out",
@@ -804,7 +804,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
             "A seed is from 0",
         ),
         (
-            ["train", place / "pictures", "--recipe", "drawn", "--out", Path(image) / "run"],
+            ["train", place / "pictures", "--recipe", "small", "--out", Path(image) / "run"],
             "as " + str(image) + " is a file",
         ),
         (["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"], "is not TOML"),
@@ -837,7 +837,7 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
         "train",
         place / "pictures",
         "--recipe",
-        "drawn",
+        "small",
         *(x for s in more for x in ("--set", s)),
         "--out",
         tmp_path / "run",
@@ -879,7 +879,7 @@ def test_a_killed_build_goes_on_without_embedding_anything_twice(
         "train",
         place / "pictures",
         "--recipe",
-        "drawn",
+        "small",
         *(x for s in (*TINY, "seed=5") for x in ("--set", s)),
         "--out",
         tmp_path / "run",

@@ -1,4 +1,4 @@
-"""`bench` and `report` from the command line: pictures in, a page out; worse results exit with 1."""
+"""`bench` and `report` from the command line; worse results exit with 1."""
 
 import json
 import subprocess
@@ -39,7 +39,9 @@ def altered(source: Path, out: Path, kind: str, **values: object) -> Path:
 def test_bench_measures_and_goes_on(place: Path, tmp_path: Path) -> None:
     (base,) = read_runs([place / "base.jsonl"])
     assert base.done and base.about["queries"]["n"] == 40 and base.about["settings"]["k"] == 5
-    assert len(base.of("ladder")) == 3 and all(r["rows"] and r["thumbnails"] for r in base.of("ladder"))
+    assert len(base.of("ladder")) == 3 and all(
+        r["rows"] and r["thumbnails"] for r in base.of("ladder")
+    )
     lines = (place / "base.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "half.jsonl").write_text("".join(lines[:9]) + lines[9][:20])
     shown = ok("bench", place / "index", "--out", tmp_path / "half.jsonl", *QUICK)

@@ -3,16 +3,25 @@
 import errno
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mrl_search.data import drawn as module
 from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
-from mrl_search.images.drawn import SPECIES, draw_animal, write_corpus
+from mrl_search.images.drawn import (
+    BREEDS,
+    INDIVIDUAL,
+    SPECIES,
+    draw_animal,
+    write_corpus,
+    write_individuals,
+)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -30,7 +39,10 @@ def test_the_same_arguments_give_the_same_pixels(species: str) -> None:
 
 
 def test_another_process_draws_the_same_pixels() -> None:
-    code = "import hashlib, mrl_search.images.drawn as d; print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    code = (
+        "import hashlib, mrl_search.images.drawn as d; "
+        "print(hashlib.sha256(d.draw_animal('dog', 3, 64).tobytes()).hexdigest())"
+    )
     there = subprocess.run(  # a str hashes differently in each process: nothing may depend on it
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "123"},
@@ -76,8 +88,20 @@ def test_cats_and_dogs_with_the_same_seed_have_nothing_in_common() -> None:
     ("species", "seed", "size", "message", "hint"),
     [
         ("horse", 0, 160, "There is no drawing of a 'horse'.", "Choose one of: cat, dog."),
-        ("cat", -1, 160, "Seed -1 at size 160 cannot be drawn.", "Seeds start at 0, sizes at 16."),
-        ("dog", 0, 8, "Seed 0 at size 8 cannot be drawn.", "Seeds start at 0, sizes at 16."),
+        (
+            "cat",
+            -1,
+            160,
+            "Picture 0 of animal -1 at size 160 cannot be drawn.",
+            "Numbers start at 0, sizes at 16.",
+        ),
+        (
+            "dog",
+            0,
+            8,
+            "Picture 0 of animal 0 at size 8 cannot be drawn.",
+            "Numbers start at 0, sizes at 16.",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_says_so(
@@ -118,6 +142,59 @@ def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
         write_corpus(tmp_path / "b", 4, seed=1, size=32),
     )
     assert len({path.read_bytes() for path in first + second}) == 16
+
+
+def test_an_individual_keeps_its_colours_in_every_picture() -> None:
+    """Its pictures have more similar colour histograms than pictures of other animals."""
+    pictures = {
+        (i, p): draw_animal("cat", i, 64, p) for i in range(0, 36, 6) for p in range(4)
+    }  # all of one breed
+    assert len({image.tobytes() for image in pictures.values()}) == 24
+    colours = {
+        key: np.histogramdd(_pixels(image).reshape(-1, 3), 6, ((0, 256),) * 3)[0].ravel()
+        for key, image in pictures.items()
+    }
+    same, other = [], []
+    for (i, p), a in colours.items():
+        for (j, q), b in colours.items():
+            if p < q:
+                (same if i == j else other).append(np.abs(a - b).sum())
+    assert np.mean(same) < 0.95 * np.mean(other)
+
+
+def test_individuals_lie_in_folders_of_species_and_breed(tmp_path: Path) -> None:
+    paths = write_individuals(tmp_path, 2, range(3), size=16)
+    assert len(paths) == 12 * 2 * 3 == len({path.read_bytes() for path in paths})
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    assert names[:4] == [
+        f"cat/tabby/tabby-{i}.jpg" for i in ("0000-0", "0000-1", "0000-2", "0001-0")
+    ]
+    assert {(path.parent.parent.name, path.parent.name) for path in paths} == {
+        (s, b) for b, s in BREEDS.items()
+    }
+    assert [re.search(INDIVIDUAL, name)[1] for name in names[:4]] == ["tabby-0000"] * 3 + [
+        "tabby-0001"
+    ]
+    more = write_individuals(
+        tmp_path / "more", 2, range(3, 4), size=16
+    )  # a fourth picture of the same animals
+    again = write_individuals(tmp_path / "again", 2, range(4), size=16)
+    assert [path.read_bytes() for path in more] == [
+        path.read_bytes() for path in again if path.stem.endswith("-3")
+    ]
+    other = write_individuals(tmp_path / "other", 2, range(3), seed=1, size=16)
+    assert not {path.read_bytes() for path in other} & {path.read_bytes() for path in paths}
+
+
+def test_several_processes_draw_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = write_individuals(tmp_path / "a", 1, range(2), size=16)
+    monkeypatch.setattr(module, "_POOL_FROM", 2)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    assert [p.read_bytes() for p in write_individuals(tmp_path / "b", 1, range(2), size=16)] == [
+        p.read_bytes() for p in alone
+    ]
 
 
 def test_a_second_call_writes_nothing_and_a_larger_one_only_what_is_missing(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import Rows, energy_first, made_of
 
-from mrl_search.engines import PrefixIndex, build, build_indexes, check_kinds, load_index
-from mrl_search.engines.base import Mask
+from mrl_search.engines import build
+from mrl_search.engines.base import Mask, PrefixIndex
+from mrl_search.engines.build import build_indexes, check_kinds, load_index
 from mrl_search.engines.centroids import allot, find_centroids
 from mrl_search.engines.clustered import ClusteredIndex
 from mrl_search.engines.scan import scan

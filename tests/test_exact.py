@@ -10,7 +10,7 @@ from conftest import Rows, energy_first, made_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.engines.scan import scan
 from mrl_search.errors import IndexFolderError
 from mrl_search.index import Index

@@ -1,4 +1,4 @@
-"""Decoding: every kind of file comes out upright, whole and in RGB, and a bad one is a `BrokenImage` with its reason."""
+"""Decoding: every format becomes upright RGB; a bad file is a `BrokenImage` with its reason."""
 
 import io
 import struct
@@ -16,12 +16,13 @@ from mrl_search.images.decode import ORIENTATION, SUFFIXES, content_hash, decode
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 CORNERS = (RED, GREEN, BLUE, YELLOW)  # top left, top right, bottom left, bottom right
 FORMATS = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP",
+    ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
 
 
 def _quarters(width: int = 48, height: int = 32) -> Image.Image:
-    """Four fields of one colour each; the sides are multiples of 16, so that JPEG keeps the fields apart."""
+    """Four fields of one colour each, of multiples of 16 pixels, which JPEG keeps apart."""
     image = Image.new("RGB", (width, height), RED)
     image.paste(GREEN, (width // 2, 0, width, height))
     image.paste(BLUE, (0, height // 2, width // 2, height))
@@ -72,10 +73,13 @@ def test_every_format_decodes(kind: str, side: int | None) -> None:
     assert _near(_corners(image), CORNERS)
 
 
-# What is stored as top left, top right, bottom left, bottom right is to be seen in this order (EXIF 2.32, tag Orientation).
+# The stored top left, top right, bottom left, bottom right, in the order of the upright image
+# (EXIF 2.32, tag Orientation).
 ORIENTATIONS = {
-    1: (RED, GREEN, BLUE, YELLOW), 2: (GREEN, RED, YELLOW, BLUE), 3: (YELLOW, BLUE, GREEN, RED), 4: (BLUE, YELLOW, RED, GREEN),
-    5: (RED, BLUE, GREEN, YELLOW), 6: (BLUE, RED, YELLOW, GREEN), 7: (YELLOW, GREEN, BLUE, RED), 8: (GREEN, YELLOW, RED, BLUE),
+    1: (RED, GREEN, BLUE, YELLOW), 2: (GREEN, RED, YELLOW, BLUE),
+    3: (YELLOW, BLUE, GREEN, RED), 4: (BLUE, YELLOW, RED, GREEN),
+    5: (RED, BLUE, GREEN, YELLOW), 6: (BLUE, RED, YELLOW, GREEN),
+    7: (YELLOW, GREEN, BLUE, RED), 8: (GREEN, YELLOW, RED, BLUE),
 }  # fmt: skip
 
 
@@ -95,7 +99,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     data = _bytes(_quarters(640, 480), "JPEG")
     image, size = decode(data, side=100)
     assert size == (640, 480)
-    assert image.size == (160, 120)  # the smallest fraction that is still over the side asked for
+    assert image.size == (160, 120)  # the smallest fraction above `side`
     assert _near(_corners(image), CORNERS)
     assert decode(data)[0].size == (640, 480)
 

@@ -28,7 +28,7 @@ def test_info_nce_is_the_published_formula(n: int, dim: int, temperature: float)
 
 
 def test_info_nce_by_hand() -> None:
-    """Two images whose views agree and lie at right angles: every row finds its like among exp(1) and twice exp(0)."""
+    """Two orthogonal images with equal views: the terms are exp(1) and twice exp(0)."""
     rows = torch.tensor([[2.0, 0], [0, 3], [5, 0], [0, 7]])
     assert InfoNCE(1.0)(rows).item() == pytest.approx(np.log((np.e + 2) / np.e), rel=1e-6)
     assert InfoNCE(0.1)(rows).item() == pytest.approx(np.log1p(2 * np.exp(-10)), abs=1e-7)
@@ -38,7 +38,7 @@ def test_info_nce_by_hand() -> None:
 
 
 def test_rows_beyond_the_pairs_only_repel() -> None:
-    """The two images of above and one more of an earlier step, half way between them: each row finds its like among one more."""
+    """The same images, and an earlier one half way between them: one term more."""
     rows = torch.tensor([[2.0, 0], [0, 3], [5, 0], [0, 7], [4, 4]])
     assert InfoNCE(1.0)(rows, 2).item() == pytest.approx(
         np.log((np.e + 2 + np.exp(0.5**0.5)) / np.e), rel=1e-6
@@ -127,7 +127,7 @@ def test_the_criterion_may_be_any() -> None:
 def test_there_is_one_weight_for_each_prefix(weights: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError) as error:
         MatryoshkaLoss(InfoNCE(), (8, 16), weights)
-    assert error.value.message == f"{len(weights)} weights for 2 dims."
+    assert error.value.message == f"{len(weights)} weights for 2 dims; each prefix needs one."
 
 
 def test_parts_and_prefixes_must_be_as_many() -> None:

@@ -1,4 +1,4 @@
-"""What a training step minimises, by hand: which views it draws, what they are compared with, and whom the labels are learnt from."""
+"""The loss of a training step by hand: views, negatives, memory and distilled labels."""
 
 from dataclasses import replace
 
@@ -16,14 +16,15 @@ from mrl_search.training.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CONFIG = change(
-    TINY, model__dims=(2, 4), objective__weights=(1.0, 0.5), objective__label=2.0, objective__instance=3.0, objective__smoothing=0.0,
+    TINY, model__dims=(2, 4), objective__weights=(1.0, 0.5), objective__label=2.0,
+    objective__instance=3.0, objective__smoothing=0.0,
 )  # fmt: skip
 WEAK = AugmentConfig(flip=0.25)
 PICTURES, TARGET = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
 
 
 class Scripted(nn.Module):
-    """A network that gives what it was told to, step by step: embeddings (2n, 4) and the logits of both prefixes."""
+    """A network that returns fixed embeddings (2n, 4) and logits, step by step."""
 
     def __init__(self, steps: int, seed: int = 0) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ def test_the_latest_second_views_are_remembered_until_the_epoch_ends() -> None:
         assert value == pytest.approx((near(rows[:, :2], 2) + 0.5 * near(rows, 2)).item())
 
 
-def test_what_is_distilled_is_what_the_first_network_says_at_full_length() -> None:
+def test_distilled_labels_are_the_first_network_s_predictions_at_full_length() -> None:
     network, teacher = Scripted(1), Scripted(1, seed=1)
     _, label, _ = step(
         begun(change(replace(CONFIG, init="first"), objective__distil=0.75), teacher), network

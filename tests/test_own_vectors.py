@@ -20,11 +20,21 @@ from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.files import PROGRESS, building_folder
 from mrl_search.images.drawn import write_corpus
+<<<<<<< HEAD
 from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.transform import Transform, principal_axes
+=======
+from mrl_search.search import exact
+from mrl_search.search.plan import Plan
+from mrl_search.search.run import search
+from mrl_search.store.items import ITEMS_SCHEMA, as_table
+from mrl_search.store.own_vectors import index_vectors
+from mrl_search.store.rows import EmbeddingSet
+from mrl_search.store.transform import principal_axes, rotate
+>>>>>>> main
 from mrl_search.store.vector_files import holds_vectors
 from mrl_search.vectors import default_dims
 

@@ -55,7 +55,7 @@ VOID = {"meta", "link", "img", "input", "br", "source"}
 
 
 class _Reader(HTMLParser):
-    """Reads a page as a browser would: its elements and words; a tag that is not closed is an error."""
+    """Reads the elements and words of a page; a tag that is not closed is an error."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ def test_a_figure_that_cannot_be_shown_is_named(picture: Path, tmp_path: Path) -
         with pytest.raises(DataError, match=f"{re.escape(str(path))}.*{why}"):
             write_page(out, Page("A page", blocks=[Figures((Figure("", path, ""),))]))
     assert not out.exists()
-    with pytest.raises(ConfigError, match="2 columns, and a row of 1"):
+    with pytest.raises(ConfigError, match="2 columns; a row has 1 cells"):
         Table("Short", ("a", "b"), (("1",),))
 
 
@@ -317,9 +317,10 @@ def test_plans_stand_where_their_time_and_value_are(
     drawn: list[Axes] = []
     monkeypatch.setattr(module, "_save", lambda figure, axes, out: drawn.append(axes))
     points = [
-        PlanPoint("slow", 2.0, 0.99, best=True, chosen=True), PlanPoint("beaten", 1.0, 0.5, best=False, chosen=False),
-        PlanPoint("quick", 0.5, 0.9, best=True, chosen=False),
-    ]  # fmt: skip
+        PlanPoint("slow", 2.0, 0.99, chosen=True),
+        PlanPoint("beaten", 1.0, 0.5),
+        PlanPoint("quick", 0.5, 0.9),
+    ]
     plans_plot(points, tmp_path / "plans.png", "recall")
     (axes,) = drawn
     beaten, chosen = axes.collections
@@ -330,7 +331,10 @@ def test_plans_stand_where_their_time_and_value_are(
 
 
 def test_plots_leave_the_state_of_pyplot_alone() -> None:
-    code = "import sys, mrl_search.report.plots, mrl_search.report.page; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = (
+        "import sys, mrl_search.report.plots, mrl_search.report.page; "
+        "print([m for m in sys.argv[1:] if m in sys.modules])"
+    )
     command = [sys.executable, "-c", code, "matplotlib.pyplot", "torch", "faiss"]
     assert (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.engines import IndexSpec
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.measure.prefixes import PrefixCheck, PrefixShare, advice, check_prefixes
@@ -113,20 +113,49 @@ def test_vectors_too_long_to_rotate(
 
 FULL = PrefixShare(64, 1, 1, 1, 1)
 ADVICE = [
-    ((PrefixShare(8, 0.2, 0.5, 0.6, 0.99), PrefixShare(32, 0.5, 0.97, 0.9, 1), FULL), True, False,
-     "32 dims keep 97% of the neighbours in a shortlist of 100; after PCA 8 dims would keep 99%: build again with --rotate pca."),
-    ((PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL), True, False,
-     "8 dims keep 50% of the neighbours in a shortlist of 100; PCA would make it 80%: build again with --rotate pca."),
-    ((PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL), False, False,
-     "8 dims keep 50% of the neighbours in a shortlist of 100; PCA would make it 80%, but only vectors of your own can be rotated."),
-    ((PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL), True, False,
-     "8 dims keep 98% of the neighbours in a shortlist of 100. A PCA rotation would change little."),
-    ((PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL), True, True,
-     "8 dims keep 98% of the neighbours in a shortlist of 100. The vectors are rotated already."),
-    ((PrefixShare(8, 0.2, 0.9, None, None), FULL), True, False,
-     "8 dims keep 90% of the neighbours in a shortlist of 100. Keep more in the shortlist, or index longer prefixes."),
+    (
+        (PrefixShare(8, 0.2, 0.5, 0.6, 0.99), PrefixShare(32, 0.5, 0.97, 0.9, 1), FULL),
+        True,
+        False,
+        "32 dims keep 97% of the neighbours in a shortlist of 100"
+        "; after PCA 8 dims would keep 99%: build again with --rotate pca.",
+    ),
+    (
+        (PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL),
+        True,
+        False,
+        "8 dims keep 50% of the neighbours in a shortlist of 100"
+        "; PCA would make it 80%: build again with --rotate pca.",
+    ),
+    (
+        (PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL),
+        False,
+        False,
+        "8 dims keep 50% of the neighbours in a shortlist of 100"
+        "; PCA would make it 80%, but only vectors of your own can be rotated.",
+    ),
+    (
+        (PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL),
+        True,
+        False,
+        "8 dims keep 98% of the neighbours in a shortlist of 100"
+        ". A PCA rotation would change little.",
+    ),
+    (
+        (PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL),
+        True,
+        True,
+        "8 dims keep 98% of the neighbours in a shortlist of 100. The vectors are rotated already.",
+    ),
+    (
+        (PrefixShare(8, 0.2, 0.9, None, None), FULL),
+        True,
+        False,
+        "8 dims keep 90% of the neighbours in a shortlist of 100"
+        ". Keep more in the shortlist, or index longer prefixes.",
+    ),
     ((FULL,), True, False, "There is no shorter prefix: build again with --dims to compare some."),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("prefixes", "own", "rotated", "said"), ADVICE)
@@ -152,5 +181,13 @@ def test_the_command_shows_a_table_and_json(small_index: Index) -> None:
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert [line["dims"] for line in lines] == [8, 16, 64] and told.stderr == ""
     assert lines[-1] == {
-        "dims": 64, "energy": 1.0, "recall": 1.0, "pca_energy": 1.0, "pca_recall": 1.0, "k": 10, "shortlist": 100, "n": 200, "corpus": 500,
-    }  # fmt: skip
+        "dims": 64,
+        "energy": 1.0,
+        "recall": 1.0,
+        "pca_energy": 1.0,
+        "pca_recall": 1.0,
+        "k": 10,
+        "shortlist": 100,
+        "n": 200,
+        "corpus": 500,
+    }

@@ -1,43 +1,113 @@
-"""The recipes of the package do train, one after the other where one begins with another; and the model that they made is whole."""
+"""The recipes of the package train, step by step, and the bundled model is complete."""
 
+import io
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import noise_pixels, train_tiny
+from fakes import ListSource
+from PIL import Image
+from tiny_runs import TINY, Stopped, noise_pixels, same, train_tiny, weights_of
 
 from mrl_search.encoders.registry import load_encoder
-from mrl_search.images.drawn import SPECIES, draw_animal
-from mrl_search.mapping import to_mapping
+from mrl_search.errors import ConfigError, MrlSearchError
+from mrl_search.images.drawn import SPECIES, draw_animal, write_corpus
+from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.measure.copies import STANDARD, changed_copy
+from mrl_search.training.config import Recipe, TrainConfig
 from mrl_search.training.recipes import load_recipe
+from mrl_search.training.records import AxesRecord, DecodeRecord, EpochRecord, Record, StepRecord
+from mrl_search.training.steps import train
 from mrl_search.vectors import prefix
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 SMALL = ["model.dims=[8, 16]", "schedule.batch=8", "objective.instance_from=0"]
 
 
-def test_the_recipes_of_the_bundled_model_follow_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # each begins with runs/ and the name of the one before
-    for name in ("pets", "pets-refine", "pets-classes", "pets-axes", "pets-joint"):
-        epochs = min(1, load_recipe(name).schedule.epochs)
-        config = load_recipe(name, [*SMALL, f"schedule.epochs={epochs}"], width=8, size=32)
-        records = train_tiny(Path("runs") / name, config, noise_pixels())
-        assert len(records) == epochs
-    encoder = load_encoder("runs/pets-joint")
-    assert encoder.training["recipe"] == to_mapping(config) and encoder.heads.classes == (
-        "cat",
-        "dog",
-    )
+def labelled_source() -> ListSource:
+    """`noise_pixels` as files."""
+    files = []
+    for image in noise_pixels().images.permute(0, 2, 3, 1).numpy():
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        files.append(file.getvalue())
+    source = ListSource(files)
+    source.labels = [("cat", "dog")[i % 2] for i in range(len(files))]
+    return source
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_bundled_model_trains_step_by_step(tmp_path: Path) -> None:
+    source, out = labelled_source(), tmp_path / "run"
+    small = [*SMALL, *(f"steps.{i}.schedule.epochs=1" for i in (1, 2, 3, 5))]
+    recipe = load_recipe("pets", small, width=8, size=32)
+    seen: list[tuple[str, type]] = []
+
+    def stop(config: TrainConfig, record: Record) -> None:
+        seen.append((config.name, type(record)))
+        if config.name == "pets-classes" and isinstance(record, StepRecord):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(source, recipe, out, on_record=stop)
+    assert {name for name, _ in seen} == {"pets-base", "pets-refine", "pets-classes"}
+    assert sum(kind is DecodeRecord for _, kind in seen) == 1  # all at one side
+    seen.clear()
+    last = train(source, recipe, out, on_record=lambda c, r: seen.append((c.name, type(r))))
+    assert [name for name, kind in seen if kind is EpochRecord] == ["pets-classes", "pets-joint"]
+    assert isinstance(last, AxesRecord) and list(last.accuracy or {}) == [8, 16]
+    folders = sorted(p.name for p in (out / "steps").iterdir())
+    assert folders == ["pets-axes", "pets-base", "pets-classes", "pets-refine"]
+    encoder = load_encoder(str(out))
+    assert encoder.name == "pets-joint" and encoder.heads.classes == ("cat", "dog")
+    before = str(out / "steps" / "pets-axes")
+    assert encoder.training["recipe"] == to_mapping(replace(recipe.steps[-1], init=before))
     rows = encoder.encode(np.zeros((2, 32, 32, 3), np.uint8))
     assert rows.shape == (2, 16) and np.isfinite(rows).all()
+    with pytest.raises(MrlSearchError, match="There is a finished run"):
+        train(source, recipe, out)
+    alone = load_recipe("pets:joint", [*small[:3], f"init={before}"], width=8, size=32)
+    train(
+        source,
+        replace(alone, steps=(replace(alone.steps[0], schedule=recipe.steps[-1].schedule),)),
+        tmp_path / "alone",
+    )
+    assert same(weights_of(tmp_path / "alone"), weights_of(out))
+
+
+def test_a_recipe_with_steps_trains_them_and_refuses_another_recipe(tmp_path: Path) -> None:
+    source, out = labelled_source(), tmp_path / "run"
+    first = replace(TINY, name="first", schedule=replace(TINY.schedule, epochs=1))
+    recipe = Recipe("two", (first, replace(first, name="second")))
+    last = train(source, recipe, out)
+    assert isinstance(last, EpochRecord) and (last.epoch, list(last.accuracy)) == (1, [8, 16])
+    assert load_encoder(str(out)).training["recipe"]["init"] == str(out / "steps" / "first")
+    assert not same(weights_of(out), weights_of(out / "steps" / "first"))
+    (out / "model.json").unlink()
+    with pytest.raises(ConfigError, match="first has another recipe"):
+        train(source, replace(recipe, steps=(replace(first, seed=1), recipe.steps[1])), out)
+
+
+def test_a_recipe_is_named_and_a_folder_opened(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "pictures", 8, size=48)
+    recipe = tmp_path / "mine.toml"
+    config = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
+    recipe.write_text(to_toml(config))
+    records: list[Record] = []
+    last = train(
+        tmp_path / "pictures",
+        str(recipe),
+        str(tmp_path / "run"),
+        on_record=lambda _, record: records.append(record),
+    )
+    assert records[0] == DecodeRecord(16, 16) and records[-1] is last
+    assert load_encoder(str(tmp_path / "run")).heads.classes == ("cat", "dog")
 
 
 def test_the_recipe_of_small_pictures_trains_on_them_as_they_are(tmp_path: Path) -> None:
-    config = load_recipe("tiny-animals", [*SMALL, "schedule.epochs=1"], width=8, size=32)
+    (config,) = load_recipe("tiny-animals", [*SMALL, "schedule.epochs=1"], width=8, size=32).steps
     (record,) = train_tiny(tmp_path / "run", config, noise_pixels(side=32))
     assert record.size == 32 and list(record.accuracy) == [8, 16]
 

@@ -1,4 +1,4 @@
-"""The seed's systems: the shapes of its network, its augmentation and schedule, and its recipes from end to end on a few pictures."""
+"""The systems of the original study: network, augmentation, schedule, and whole runs."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import noise_pixels
+from tiny_runs import noise_pixels, stop_after, train_tiny
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
@@ -20,15 +20,22 @@ from mrl_search.errors import ConfigError
 from mrl_search.images.drawn import write_corpus
 from mrl_search.mapping import to_toml
 from mrl_search.training import loop as training
-from mrl_search.training.config import AugmentConfig, DataConfig, ScheduleConfig
-from mrl_search.training.loop import EpochRecord, train
+from mrl_search.training.config import AugmentConfig, DataConfig, ScheduleConfig, TrainConfig
 from mrl_search.training.losses import MatryoshkaLoss
-from mrl_search.training.recipes import load_recipe
+from mrl_search.training.pixels import pixel_side
+from mrl_search.training.recipes import load_recipe as load
 from mrl_search.training.splits import split_rows, stratified_split
 from mrl_search.training.views import blurred, views
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def load_recipe(name: str, *args: object, **kwargs: object) -> TrainConfig:
+    """The only step of a recipe."""
+    (config,) = load(name, *args, **kwargs).steps
+    return config
+
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -82,11 +89,13 @@ def test_the_heads_are_those_of_the_seed() -> None:
 
 
 def test_pictures_too_small_for_the_seed_are_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="cannot see pictures of 112 pixels"):
+    with pytest.raises(
+        ConfigError, match="Pictures of 112 pixels are too small for the backbone four-conv"
+    ):
         FourConvBackbone(8, (8, 8, 8, 8), 112)
-    with pytest.raises(ConfigError, match="made for pictures of one size"):
+    with pytest.raises(ConfigError, match="the backbone four-conv needs one size"):
         load_recipe("seed-baseline", ['schedule.sizes={"0"=128,"3"=256}'])
-    with pytest.raises(ConfigError, match="made for pictures of one size"):
+    with pytest.raises(ConfigError, match="the backbone four-conv needs one size"):
         load_recipe("seed-baseline", ["schedule.embed_size=300"])
 
 
@@ -110,7 +119,7 @@ def test_a_loss_on_a_short_prefix_moves_only_the_columns_that_it_reads() -> None
 
 
 def test_the_loss_of_tied_heads_by_hand() -> None:
-    """One image of the first of two classes. Logits at 1 dim: (2, 0), at 2 dims: (2 + 3, 0 - 1); importance 1 and 0.5."""
+    """One image of the first of two classes; logits (2, 0) and (5, -1), weights 1 and 0.5."""
     heads = MatryoshkaHeads(ModelConfig(dims=(1, 2), heads="tied"), 2)
     with torch.no_grad():
         heads.heads[0].weight.copy_(torch.tensor([[2.0, 3.0], [0.0, -1.0]]))
@@ -168,9 +177,9 @@ def test_the_seed_s_views_are_whole_pictures_that_may_be_mirrored() -> None:
     kept = [torch.allclose(v, p, atol=1e-4) for v, p in zip(view, plain, strict=True)]
     assert [not k for k in kept] == mirrored and 0 < sum(mirrored) < 8
     assert (
-        training.pixel_side(load_recipe("seed-matryoshka")) == 256
+        pixel_side(load_recipe("seed-matryoshka")) == 256
     )  # nothing is cut off, so nothing more is decoded
-    assert training.pixel_side(load_recipe("pets")) == 160
+    assert pixel_side(load_recipe("pets:base")) == 160
 
 
 def test_the_learning_rate_falls_by_fifteen_percent_after_every_epoch() -> None:
@@ -226,11 +235,7 @@ SMALL = ["schedule.epochs=3", "schedule.precision=no"]
 @pytest.mark.parametrize("name", SEED)
 def test_a_recipe_runs_and_its_model_comes_back(name: str, tmp_path: Path) -> None:
     config = load_recipe(name, SMALL, 8, 113)
-    records = [
-        r
-        for r in train(noise_pixels(side=113), config, tmp_path, "noise")
-        if isinstance(r, EpochRecord)
-    ]
+    records = train_tiny(tmp_path, config, noise_pixels(side=113))
     assert [list(r.accuracy) for r in records] == [list(config.model.dims)] * 3
     assert all(r.instance_loss == 0 for r in records)
     model, encoder = load_model(tmp_path), load_encoder(str(tmp_path))
@@ -243,41 +248,17 @@ def test_a_killed_run_of_the_seed_ends_as_an_unbroken_one(tmp_path: Path) -> Non
     config = load_recipe(
         "seed-matryoshka", [*SMALL, "model.heads=tied", "schedule.gamma=0.5"], 8, 113
     )
-    list(train(noise_pixels(side=113), config, tmp_path / "whole", "noise"))
-    run = train(noise_pixels(side=113), config, tmp_path / "killed", "noise")
-    for record in run:
-        if isinstance(record, EpochRecord):
-            run.close()
+    train_tiny(tmp_path / "whole", config, noise_pixels(side=113))
+    stop_after(tmp_path / "killed", 1, config, noise_pixels(side=113))
     text = (tmp_path / "killed" / "recipe.toml").read_text()
     assert text == to_toml(config)
     (tmp_path / "killed" / "recipe.toml").write_text(
         text.replace("swap = false\n", "")
     )  # as a version without that setting wrote it
-    assert [
-        r.epoch
-        for r in train(noise_pixels(side=113), config, tmp_path / "killed", "noise")
-        if isinstance(r, EpochRecord)
-    ] == [2, 3]
+    rest = train_tiny(tmp_path / "killed", config, noise_pixels(side=113))
+    assert [r.epoch for r in rest] == [2, 3]
     weights = [load_model(tmp_path / name).network.state_dict() for name in ("whole", "killed")]
     assert all(torch.equal(a, weights[1][name]) for name, a in weights[0].items())
-
-
-def test_gamma_changes_the_result(tmp_path: Path) -> None:
-    for gamma in (0.5, 0.9):
-        config = load_recipe("seed-fixed-8", [*SMALL, f"schedule.gamma={gamma}"], 8, 113)
-        list(
-            train(
-                noise_pixels(16, side=113),
-                replace(config, data=DataConfig(validation=0.25)),
-                tmp_path / str(gamma),
-                "noise",
-            )
-        )
-    a, b = (
-        load_model(tmp_path / g).network.state_dict()["backbone.project.weight"]
-        for g in ("0.5", "0.9")
-    )
-    assert not torch.equal(a, b)
 
 
 def test_the_two_folds_of_a_half_are_each_other_turned_round() -> None:
@@ -330,7 +311,9 @@ def test_min_side_is_an_option_of_train(tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(app, ["train", str(tmp_path / "pictures"), *options])
     assert result.exit_code == 1
-    assert "120 x 120 pixels is not over 120 on both sides" in " ".join(result.output.split())
+    assert "120 x 120 pixels; both sides must be above 120 pixels" in " ".join(
+        result.output.split()
+    )
 
 
 def test_a_network_without_a_side_is_the_seed_s() -> None:

@@ -1,4 +1,4 @@
-"""Contact sheets: frames, pictures and sizes at known pixels; nothing that cannot be read ends a sheet."""
+"""Contact sheets: frames, pictures and sizes at known pixels; broken pictures end no sheet."""
 
 from pathlib import Path
 

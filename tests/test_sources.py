@@ -22,7 +22,7 @@ from mrl_search.images.sources import ItemSource, Source, open_source, read_path
 def _private_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`datasets` writes what it reads into a cache; it shall not be the one of whoever runs the tests."""
+    """Keep `datasets` from writing into the cache of the user who runs the tests."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     sources._dataset_source.cache_clear()
     datasets.disable_progress_bars()
@@ -41,7 +41,7 @@ def _dataset(
     image: str = "image",
     **more: list,
 ) -> datasets.Dataset:
-    """Rows of one grey picture each; `label` is a list of class names, a list of values, or None for no column."""
+    """Rows of one grey picture each; `label`: class names, values, or None for no column."""
     features = {image: datasets.Image()}
     values: dict[str, list] = {image: [{"bytes": _png(grey), "path": None} for grey in greys]}
     if isinstance(label, tuple):
@@ -214,7 +214,7 @@ def test_a_folder_of_parquet_files_is_one_data_set_with_splits(tmp_path: Path) -
     assert _greys(source) == [1, 2, 3, 4, 5]
 
 
-def test_a_table_without_images_among_pictures_is_passed_over(tmp_path: Path) -> None:
+def test_a_table_without_images_among_pictures_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "a.png").write_bytes(_png(7))
     (tmp_path / "indexes" / "mine").mkdir(parents=True)
@@ -225,7 +225,7 @@ def test_a_table_without_images_among_pictures_is_passed_over(tmp_path: Path) ->
     assert open_source(str(tmp_path)).paths == [str(tmp_path / "cat" / "a.png")]
     _dataset([1]).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(
-        DataError, match=r"holds images in tables, as .*rows.parquet, and pictures, as .*a.png."
+        DataError, match=r"has images in tables .*rows.parquet.* and in files .*a.png"
     ):
         open_source(str(tmp_path))
 
@@ -241,14 +241,15 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
     (tmp_path / "pictures" / "nowhere").symlink_to(tmp_path / "gone")
     source = open_source(str(tmp_path / "pictures"))
     assert list(zip(source.paths, source.labels, strict=True)) == [
-        (str(tmp_path / "elsewhere" / "deep" / "b.png"), "deep"), (str(tmp_path / "pictures" / "cat" / "a.png"), "cat"),
+        (str(tmp_path / "elsewhere" / "deep" / "b.png"), "deep"),
+        (str(tmp_path / "pictures" / "cat" / "a.png"), "cat"),
     ]  # fmt: skip
 
 
 def test_a_column_of_numbers_holds_no_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
     with pytest.raises(
-        DataError, match=r"The column 'image' of .*numbers.parquet holds .*int64.*, no images."
+        DataError, match=r"The column 'image' of .*numbers.parquet has .*int64.*, not images."
     ):
         open_source(str(tmp_path / "numbers.parquet"))
 
@@ -273,7 +274,7 @@ def test_a_saved_dataset_and_a_saved_dict(tmp_path: Path) -> None:
     assert _greys(both) == [3, 4, 5]
 
 
-def test_a_split_without_labels_beside_one_with(tmp_path: Path) -> None:
+def test_one_split_with_labels_and_one_without(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": _dataset([3], ("cat",)), "test": _dataset([4])}).save_to_disk(
         tmp_path / "both"
     )
@@ -374,11 +375,11 @@ def test_a_subset_is_a_source(tmp_path: Path) -> None:
     assert _greys(part) == [3, 1]
 
 
-def test_the_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_the_hub_is_loaded_by_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
 
     def load_dataset(name: str) -> datasets.DatasetDict:
-        asked.append(name)
+        loaded.append(name)
         return datasets.DatasetDict(
             {"train": _dataset([1, 2], ("cat", "dog")), "test": _dataset([3], ("cat", "dog"))}
         )
@@ -396,7 +397,7 @@ def test_the_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         [1, 2, 3],
     )
     assert read_path("hub:zoo/pets#test/0") == _png(3)
-    assert asked == ["zoo/pets"]  # once, and then remembered
+    assert loaded == ["zoo/pets"]  # once, and then remembered
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Training that begins with another model, with pictures that have no labels, in two processes; and what it refuses to go on with."""
+"""Training from another model, without labels, and in two processes; and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,9 +17,9 @@ from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.images.drawn import write_corpus
 from mrl_search.training.config import AxesConfig
-from mrl_search.training.loop import pixel_side, train
-from mrl_search.training.pixels import Pixels
+from mrl_search.training.pixels import Pixels, pixel_side
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 AXES = replace(
     TINY, model=ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16), pool="stages"), axes=AxesConfig()
@@ -80,7 +81,7 @@ def _relabelled() -> Pixels:
 
 
 @pytest.mark.parametrize("pixels", [_more(), _relabelled()], ids=["more", "relabelled"])
-def test_a_run_goes_on_with_its_own_pictures_alone(tmp_path: Path, pixels: Pixels) -> None:
+def test_a_run_continues_only_with_its_own_pictures(tmp_path: Path, pixels: Pixels) -> None:
     stop_after(tmp_path, 1)
     records = (tmp_path / "records.jsonl").read_text()
     with pytest.raises(ConfigError, match="began with other pictures or labels"):
@@ -89,7 +90,7 @@ def test_a_run_goes_on_with_its_own_pictures_alone(tmp_path: Path, pixels: Pixel
     assert [r.epoch for r in train_tiny(tmp_path)] == [2, 3]
 
 
-def test_a_run_goes_on_with_the_model_that_it_began_with(tmp_path: Path) -> None:
+def test_a_run_continues_only_from_its_own_first_model(tmp_path: Path) -> None:
     for seed in (0, 1):
         train_tiny(tmp_path / f"first{seed}", change(TINY, seed=seed, schedule__epochs=1))
     begun = change(TINY, init=str(tmp_path / "first"))
@@ -101,7 +102,7 @@ def test_a_run_goes_on_with_the_model_that_it_began_with(tmp_path: Path) -> None
         train_tiny(tmp_path / "run", begun)
 
 
-def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_older_version_continues(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     stop_after(tmp_path / "run", 1)
     file = tmp_path / "run" / "checkpoint.safetensors"
@@ -110,13 +111,9 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
 
 
-def test_too_few_axes_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_too_few_axes_are_reported_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There are 80 axes for 512 dims"):
-        next(
-            train(
-                noise_pixels(), change(AXES, model__dims=(8, 128, 512)), tmp_path / "run", "a list"
-            )
-        )
+        train_tiny(tmp_path / "run", change(AXES, model__dims=(8, 128, 512)))
     assert not (tmp_path / "run").exists()
 
 
@@ -143,32 +140,37 @@ def test_pictures_are_decoded_for_the_sharpest_of_their_views() -> None:
 
 RUN = """
 import json
+import os
 import sys
 from pathlib import Path
 
 from tiny_runs import TINY, change, noise_pixels
 from mrl_search.training.objective import Objective
-from mrl_search.training.loop import train
+from mrl_search.training.loop import train_pixels
 
 out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
 
 def watched(self, network, pictures, target, chance):
-    seen = [sum(p.double().sum().item() for p in network.parameters()), pictures.double().mean().item(), chance.initial_seed()]
+    weights = sum(p.double().sum().item() for p in network.parameters())
+    seen = [weights, pictures.double().mean().item(), chance.initial_seed()]
     with open(f"{out}-{self.accelerator.process_index}.jsonl", "a") as file:
         file.write(json.dumps(seen) + "\\n")
     return step(self, network, pictures, target, chance)
 
 Objective.__call__ = watched
-list(train(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list"))
+train_pixels(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list")
 """
 
 
 def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or -m and a module, in two processes; `accelerate launch` starts one where there is no GPU."""
+    """Run a script, or -m and a module, in two processes.
+
+    `accelerate launch` starts only one where there is no GPU.
+    """
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
@@ -183,6 +185,7 @@ def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [1.0, 0.0])
 def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     (tmp_path / "run.py").write_text(RUN)
@@ -206,6 +209,7 @@ def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
     assert len({weights for weights, _, _ in one}) == 6
 
 
+@pytest.mark.slow
 def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
     write_corpus(tmp_path / "pictures", 20, size=48)
     small = (
@@ -220,7 +224,7 @@ def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
         "train",
         str(tmp_path / "pictures"),
         "--recipe",
-        "drawn",
+        "small",
         "--out",
         str(tmp_path / "run"),
         *settings,

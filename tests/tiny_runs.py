@@ -1,5 +1,7 @@
-"""Training runs of a second, on noise that has a class, for the tests of what training does."""
+"""Training runs of about a second, on noise with a class in its colour."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from torch import Tensor
 
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.training.config import DataConfig, ScheduleConfig, TrainConfig
-from mrl_search.training.loop import EpochRecord, train
+from mrl_search.training.loop import train_pixels
 from mrl_search.training.pixels import Pixels
+from mrl_search.training.records import EpochRecord, Record
 
 TINY = TrainConfig(
     name="tiny",
@@ -43,22 +46,42 @@ def change(config: TrainConfig, **changes: object) -> TrainConfig:
     return config
 
 
+class Stopped(Exception):
+    """A run that a test stops."""
+
+
+def train_all(
+    out: Path,
+    config: TrainConfig = TINY,
+    pixels: Pixels | None = None,
+    stop: Callable[[Record], bool] | None = None,
+) -> list[Record]:
+    """Train, and return all records; `stop` ends the run at the first record it is true for."""
+    records: list[Record] = []
+
+    def on_record(_: TrainConfig, record: Record) -> None:
+        records.append(record)
+        if stop and stop(record):
+            raise Stopped
+
+    with contextlib.suppress(Stopped):
+        last = train_pixels(pixels or noise_pixels(), config, out, "a list", on_record=on_record)
+        assert not stop and records[-1:] in ([], [last])
+    return records
+
+
 def train_tiny(
     out: Path, config: TrainConfig = TINY, pixels: Pixels | None = None
 ) -> list[EpochRecord]:
-    return [
-        r
-        for r in train(pixels or noise_pixels(), config, out, "a list")
-        if isinstance(r, EpochRecord)
-    ]
+    """Train, and return the records of the epochs."""
+    return [r for r in train_all(out, config, pixels) if isinstance(r, EpochRecord)]
 
 
-def stop_after(out: Path, epochs: int, config: TrainConfig = TINY) -> None:
-    """A run that is killed as soon as so many epochs are reported."""
-    run = train(noise_pixels(), config, out, "a list")
-    for record in run:
-        if isinstance(record, EpochRecord) and record.epoch == epochs:
-            run.close()
+def stop_after(
+    out: Path, epochs: int, config: TrainConfig = TINY, pixels: Pixels | None = None
+) -> None:
+    """A run that is stopped as soon as `epochs` epochs are reported."""
+    train_all(out, config, pixels, lambda r: isinstance(r, EpochRecord) and r.epoch == epochs)
 
 
 def weights_of(out: Path) -> dict[str, Tensor]:

@@ -1,12 +1,14 @@
-"""The engine against exact search and against graphs on all dims: single queries on one core, all contestants in one run.
+"""The engine against exact search and against graphs on all dims: single queries on one core.
 
     python benchmarks/engine/contest.py INDEX [--peers] >> benchmarks/engine/records.jsonl
 
-INDEX is what `corpus.py` wrote, or any other index. Each contestant answers the same fresh queries; a record tells recall@10
-against exact cosine at 1024 dims, p50 and p99 in ms, bytes of memory a vector for its coarse part, seconds to build, what a process
-of its own has in memory after answering all queries by a tuned plan, and the environment. Queries of generated vectors are rows of
-another seed; of real ones, items with some noise, so that none is its own answer.
-`--peers` adds graphs on all dims: faiss HNSW32, and hnswlib and usearch where they are installed (the extra `peers`).
+INDEX is what `corpus.py` wrote, or any other index. All contestants answer the same new queries in
+one run. A record has recall@10 against exact search at full length, p50 and p99 in milliseconds,
+bytes a vector that the coarse search keeps in memory, seconds to build, the memory of a process
+that answers all queries by a tuned plan, and the environment. Queries of generated vectors are
+rows of another seed; queries of others are items with noise, so that none is its own answer.
+`--peers` adds graphs on all dims: faiss HNSW32, and hnswlib and usearch where they are installed
+(the extra `peers`).
 """
 
 import argparse
@@ -21,23 +23,37 @@ from pathlib import Path
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from vectors import Kind, Tree
+from vectors import Kind, Tree, noisy_items
 
-from mrl_search.engines import Index
-from mrl_search.measure.records import environment
+from mrl_search.engines import kernels
+from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import exact_pruned, kernels, search
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
-from mrl_search.search.tune import Goal, ram_of, sample, tune
+from mrl_search.search.run import search
+from mrl_search.search.timing import Pace, batch_seconds, median_ms, threads, time_round
+from mrl_search.search.tune import Goal, queries_to_tune, tune
+from mrl_search.store.manifest import CODES, SUFFIX
 
 K, QUERIES, TIMED, ROUNDS, BATCH = 10, 1000, 100, 3, 256
+WARM_UP = 2  # queries
 EF = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+BRUTE = "IndexFlatIP"  # so slow that it answers a fifth of the queries
 Answer = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # (n, dim) queries to (n, k) ids
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to answer: bytes of memory a vector for what it searches first, and seconds to build that where it is built here."""
+    """One way to search.
+
+    Attributes:
+        name: of the contestant.
+        answer: the search.
+        bytes_per_vector: memory for what it searches first.
+        build_s: seconds to build that, if it is built here.
+        note: plan or setting.
+        plan: the tuned plan, if it is one.
+    """
 
     name: str
     answer: Answer
@@ -47,65 +63,46 @@ class Contestant:
     plan: Plan | None = None
 
 
-def queries_of(index: Index) -> tuple[str, NDArray[np.float32]]:
-    """What the vectors are called, and (n, dim) queries."""
-    name = index.manifest.fingerprint.split("-")[0]
+def searcher(corpus: Corpus, plan: Plan) -> Answer:
+    return lambda q: search(corpus, q, plan, K).ids
+
+
+def queries_of(corpus: Corpus) -> tuple[str, NDArray[np.float32]]:
+    """The name of the vectors, and (n, dim) queries."""
+    name = corpus.manifest.fingerprint.split("-")[0]
     if name in set(Kind):
         return name, Tree.of(Kind(name)).rows(QUERIES, 1)
-    rng = np.random.default_rng(0)
-    rows = index.embeddings.prefix(
-        index.dim, rng.choice(len(index), min(QUERIES, len(index)), replace=False)
-    )
-    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(
-        axis=0
-    )  # as strong as the vectors are in each dim
-    return Path(index.manifest.source).name, rows + np.float32(0.2) * noise
+    return Path(corpus.manifest.source).name, noisy_items(corpus, QUERIES)
 
 
-def full(index: Index) -> NDArray[np.float32]:
-    """All vectors as float32, rows of unit length."""
-    return index.embeddings.prefix(index.dim)
-
-
-def exact_contestants(index: Index, x: NDArray[np.float32]) -> list[Contestant]:
+def exact_contestants(corpus: Corpus, x: NDArray[np.float32]) -> list[Contestant]:
     found = []
     for name, make in (
-        ("IndexFlatIP", faiss.IndexFlatIP),
+        (BRUTE, faiss.IndexFlatIP),
         ("IndexFlatIPPanorama", lambda d: faiss.IndexFlatIPPanorama(d, 32)),
     ):
         start = time.perf_counter()
-        flat = make(index.dim)
+        flat = make(corpus.dim)
         flat.add(x)
-        found.append(
-            Contestant(
-                name,
-                lambda q, f=flat: f.search(q, K)[1],
-                4 * index.dim,
-                time.perf_counter() - start,
-                "exact",
-            )
-        )
-    sieve = index.sieve
-    coarse = 4 + (0 if sieve.codes is None else sieve.codes.shape[1])
-    found.append(
-        Contestant(
-            "mrl-search exact", lambda q: exact_pruned(index, q, K).ids, coarse, None, "exact"
-        )
-    )
-    return found
+        seconds = time.perf_counter() - start
+        answer = lambda q, f=flat: f.search(q, K)[1]  # noqa: E731
+        found.append(Contestant(name, answer, 4 * corpus.dim, seconds, "exact"))
+    files = corpus.manifest.files
+    sieve = sum(files[name].bytes for name in (SUFFIX, CODES) if name in files)
+    coarse = sieve or corpus.prefix_index(corpus.dim).ram_bytes
+    answer, note = searcher(corpus, Plan.EXACT), "exact"
+    return [*found, Contestant("mrl-search exact", answer, coarse / len(corpus), None, note)]
 
 
-def tuned_contestants(index: Index, targets: list[float], items: int) -> list[Contestant]:
-    goal = Goal.recall(index, sample(index, items), K)
+def tuned_contestants(corpus: Corpus, targets: list[float], items: int) -> list[Contestant]:
+    goal = Goal.recall(corpus, queries_to_tune(corpus, items), K)
     found = []
     for target in targets:
-        chosen = tune(index, goal, target).chosen
-        note = f"{chosen.plan}; {index.manifest.factory[str(chosen.plan.dims[0])]}"
-        ids = lambda q, plan=chosen.plan: search(index, q, plan).ids  # noqa: E731
-        per_vector = ram_of(index, chosen.plan.dims[0]) / len(index)
-        found.append(
-            Contestant(f"mrl-search tuned {target}", ids, per_vector, None, note, chosen.plan)
-        )
+        plan = tune(corpus, goal, target).chosen.plan
+        first = corpus.prefix_index(plan.dims[0])
+        note, size = f"{plan}; {first.kind}", first.ram_bytes / len(corpus)
+        name = f"mrl-search tuned {target}"
+        found.append(Contestant(name, searcher(corpus, plan), size, None, note, plan))
     return found
 
 
@@ -166,37 +163,27 @@ def peers(
 
 
 def serve(folder: Path, plan: Plan, queries: NDArray[np.float32]) -> dict[str, int]:
-    """Answer `queries` one by one; bytes in memory at the most, and without what is mapped from files in the end, as Linux counts them."""
-    index = Index.open(folder)
+    """Answer `queries` one by one; peak memory, and memory without mapped files."""
+    corpus = Corpus.open(folder)
     kernels.load()
-    faiss.omp_set_num_threads(1)
-    for query in queries:
-        search(index, query[None], plan)
+    with threads(1):
+        for query in queries:
+            search(corpus, query[None], plan, K)
     lines = Path("/proc/self/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    return {
-        key: 1024 * int(status[name][0])
-        for key, name in (("rss_bytes", "VmHWM"), ("anonymous_bytes", "RssAnon"))
-    }
+    names = {"rss_bytes": "VmHWM", "anonymous_bytes": "RssAnon"}
+    return {key: 1024 * int(status[name][0]) for key, name in names.items()}
 
 
-def timed(contestants: list[Contestant], queries: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(contestants, queries) ms, the median of the rounds; the slowest contestant gets fewer queries (the rest is NaN).
-
-    In each round every contestant answers all queries in a row, as in ann-benchmarks: what one reads is not what another finds cached.
-    """
-    times = np.full((len(contestants), ROUNDS, len(queries)), np.nan)
-    for c in contestants:
-        c.answer(queries[:2])
-    for round_ in range(ROUNDS):
-        for number, c in enumerate(contestants):
-            for i, query in enumerate(
-                queries[: len(queries) // 5] if c.name == "IndexFlatIP" else queries
-            ):
-                start = time.perf_counter()
-                c.answer(query[None])
-                times[number, round_, i] = (time.perf_counter() - start) * 1e3
-    return np.median(times, axis=1)
+def timed(
+    contestants: list[Contestant], queries: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of each query by contestant: the median of the rounds."""
+    answers = {c.name: c.answer for c in contestants}
+    paces = {name: Pace(len(queries) // (5 if name == BRUTE else 1), WARM_UP) for name in answers}
+    with threads(1):
+        rounds = [time_round(answers, queries, paces) for _ in range(ROUNDS)]
+    return {name: median_ms([ms[name] for ms in rounds]) for name in answers}
 
 
 def main() -> None:
@@ -216,42 +203,40 @@ def main() -> None:
     args = parser.parse_args()
     targets = [float(text) for text in args.targets.split(",")]
     start = time.perf_counter()
-    index = Index.open(args.index)
+    corpus = Corpus.open(args.index)
     open_s = time.perf_counter() - start
-    vectors, queries = queries_of(index)
+    vectors, queries = queries_of(corpus)
     kernels.load()
-    faiss.omp_set_num_threads(2)
-    truth = exact_pruned(index, queries, K).ids
-    contestants = tuned_contestants(index, targets, args.tuning)
-    if len(index) <= args.exact_up_to:
-        x = full(index)
-        contestants += exact_contestants(index, x)
-        if args.peers:
-            contestants += peers(x, queries, truth)
-    found = [c.answer(queries[:100] if c.note == "exact" else queries) for c in contestants]
-    batch = {}
-    for c in contestants[: len(targets)]:
-        seconds = []
-        for part in range(3):
-            start = time.perf_counter()
-            c.answer(queries[part * BATCH : (part + 1) * BATCH])
-            seconds.append(time.perf_counter() - start)
-        batch[c.name] = BATCH / float(np.median(seconds))
-    faiss.omp_set_num_threads(1)
+    with threads(2):
+        truth = search(corpus, queries, Plan.EXACT, K).ids
+        contestants = tuned_contestants(corpus, targets, args.tuning)
+        if len(corpus) <= args.exact_up_to:
+            x = corpus.vectors.prefix(corpus.dim)
+            contestants += exact_contestants(corpus, x)
+            if args.peers:
+                contestants += peers(x, queries, truth)
+        found = [c.answer(queries[:100] if c.note == "exact" else queries) for c in contestants]
+        batch = {}
+        for c in contestants[: len(targets)]:
+            parts = [queries[part * BATCH : (part + 1) * BATCH] for part in range(3)]
+            seconds = [batch_seconds(c.answer, part) for part in parts]
+            batch[c.name] = BATCH / float(np.median(seconds))
     times = timed(contestants, queries[:TIMED])
     common = {
-        "kind": "contest", "vectors": vectors, "n": len(index), "queries": QUERIES, "tuning": args.tuning, "timed": TIMED,
-        "rounds": ROUNDS, "threads": 1, "open_s": round(open_s, 4), "environment": environment(),
+        "kind": "contest", "vectors": vectors, "n": len(corpus), "queries": QUERIES,
+        "tuning": args.tuning, "timed": TIMED, "rounds": ROUNDS, "threads": 1,
+        "open_s": round(open_s, 4), "environment": environment(),
     }  # fmt: skip
-    for c, ids, ms in zip(contestants, found, times, strict=True):
-        known = ms[~np.isnan(ms)]
+    for c, ids in zip(contestants, found, strict=True):
         memory = {}
         if c.plan:
             with multiprocessing.get_context("spawn").Pool(1) as alone:
                 memory = alone.apply(serve, (args.index, c.plan, queries))
+        ms = times[c.name]
         record = {
-            **common, "contestant": c.name, "note": c.note, "recall": recall_at_k(ids, truth[: len(ids)]),
-            "p50_ms": float(np.median(known)), "p99_ms": float(np.percentile(known, 99)), "bytes_per_vector": c.bytes_per_vector,
+            **common, "contestant": c.name, "note": c.note,
+            "recall": recall_at_k(ids, truth[: len(ids)]), "p50_ms": float(np.median(ms)),
+            "p99_ms": float(np.percentile(ms, 99)), "bytes_per_vector": c.bytes_per_vector,
             "build_s": c.build_s, "batch_per_s_2_threads": batch.get(c.name), **memory,
         }  # fmt: skip
         print(json.dumps(record), flush=True)

@@ -1,4 +1,4 @@
-"""What a filter costs: the same plan with all rows, and with some excluded, on three kinds of index.
+"""What a filter costs: a plan with all rows, and with some excluded, on three kinds of index.
 
     python benchmarks/engine/filters.py INDEX/vectors.npy >> benchmarks/engine/filters.jsonl
 
@@ -13,12 +13,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from vectors import noisy_items
 
 from mrl_search import Index, IndexSpec, Plan
-from mrl_search.engines import Mask, kernels
+from mrl_search.engines import kernels
+from mrl_search.engines.base import Mask
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
-from mrl_search.search import search
+from mrl_search.search.run import search
 from mrl_search.search.timing import Pace, median_ms, threads, time_round
 
 K, QUERIES, ROUNDS = 10, 200, 3
@@ -50,14 +52,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="filters-") as folder:
         spec = IndexSpec((*map(int, factories), 1024), "Scan", factories)
         corpus = Index.from_vectors(args.vectors, Path(folder) / "index", spec=spec).corpus
-        rng = np.random.default_rng(0)
-        rows = corpus.vectors.rows(rng.choice(len(corpus), QUERIES)).astype(np.float32)
-        noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(axis=0)
-        queries = rows + np.float32(0.2) * noise
+        queries = noisy_items(corpus, QUERIES)
         kernels.load()
         masks = {text: mask_of(text, len(corpus)) for text in EXCLUDED}
         truth = {text: search(corpus, queries, Plan.EXACT, K, m).ids for text, m in masks.items()}
-        for kind, (factory, text) in KINDS.items():
+        for factory, text in KINDS.values():
             plan = Plan.parse(text)
             recall = {
                 name: recall_at_k(search(corpus, queries, plan, K, mask).ids, truth[name])

@@ -1,23 +1,28 @@
-"""Put the tables of records.jsonl into README.md, between its markers: every contest, beside what it must reach, and growth."""
+"""Put the tables of records.jsonl into README.md: the last contest of each corpus, and growth."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mrl_search.report.page import Table, markdown_table
+
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- from table.py -->\n", "<!-- until here -->\n"
+BEGIN, END = "<!-- from table.py -->", "<!-- until here -->"
 EXACT = "IndexFlatIP"
 MUST = {
-    "mrl-search exact": 20,
-    "mrl-search tuned 0.99": 400,
-    "mrl-search tuned 0.999": 120,
-}  # times faster, of a million easy vectors
+    "mrl-search exact": 20, "mrl-search tuned 0.99": 400, "mrl-search tuned 0.999": 120,
+}  # fmt: skip
+"""Goals for a million easy vectors: times faster than IndexFlatIP; half for hard ones."""
+COLUMNS = (
+    "contestant", "plan or setting", "recall@10", "p50 ms", "p99 ms", "times faster", "goal",
+    "B/vector", "build s", "batch, queries/s", "process MB",
+)  # fmt: skip
 Record = dict[str, Any]
 
 
 def contests(records: Iterable[Record]) -> list[list[Record]]:
-    """Records of one contest together: same vectors, count and moment; the last contest of each corpus, small corpora first."""
+    """The records of the last contest of each corpus, by kind and size of the corpus."""
     found: dict[tuple[str, int], list[Record]] = {}
     for r in records:
         if r["kind"] == "contest":
@@ -28,83 +33,66 @@ def contests(records: Iterable[Record]) -> list[list[Record]]:
     return [found[key] for key in sorted(found)]
 
 
-def must(record: Record) -> str:
-    """How many times faster than exact search this contestant must be."""
+def goal(record: Record) -> str:
     factor = MUST.get(record["contestant"]) if record["n"] == 1_000_000 else None
     return "" if factor is None else f"{factor if record['vectors'] == 'easy' else factor // 2}x"
 
 
-def contest_table(contest: list[Record], corpora: Iterable[Record]) -> list[str]:
-    first = contest[0]
-    corpus = [
-        c
-        for c in corpora
-        if (c["kind"], c["vectors"], c["n"]) == ("corpus", first["vectors"], first["n"])
-    ]
+def build_seconds(record: Record, corpora: Iterable[Record]) -> float | None:
+    """Seconds to build: measured in the contest, or those of the corpus."""
+    same = [c for c in corpora if (c["vectors"], c["n"]) == (record["vectors"], record["n"])]
+    if record["build_s"] is not None or not same:
+        return record["build_s"]
+    seconds = same[-1]["build_s"]  # version 0.1 built one prefix after another
+    return seconds.get(record["note"].partition(":")[0]) if isinstance(seconds, dict) else seconds
+
+
+def contest_table(contest: list[Record], corpora: list[Record]) -> str:
+    first, rows = contest[0], []
     exact = next((r["p50_ms"] for r in contest if r["contestant"] == EXACT), None)
-    lines = [
-        f"### {first['n']:,} vectors, {first['vectors']}",
-        "",
-        "| contestant | plan or setting | recall@10 | p50 ms | p99 ms | times faster | must | B/vector | build s | batch, queries/s "
-        "| process MB |",
-        "| --- | --- |" + " ---: |" * 9,
-    ]
     for r in contest:
-        build = r["build_s"]
-        if build is None and corpus:
-            build = corpus[-1]["build_s"].get(r["note"].partition(":")[0])
-        batch = r["batch_per_s_2_threads"]
-        cells = [
-            r["contestant"], f"`{r['note']}`", f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}", f"{r['p99_ms']:.3f}",
-            f"{exact / r['p50_ms']:.1f}x" if exact else "", must(r), f"{r['bytes_per_vector']:.0f}",
-            "" if build is None else f"{build:.1f}", f"{batch:,.0f}" if batch else "",
+        build, batch = build_seconds(r, corpora), r["batch_per_s_2_threads"]
+        rows.append((
+            r["contestant"], r["note"], f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}",
+            f"{r['p99_ms']:.3f}", f"{exact / r['p50_ms']:.1f}x" if exact else "", goal(r),
+            f"{r['bytes_per_vector']:.0f}", "" if build is None else f"{build:.1f}",
+            f"{batch:,.0f}" if batch else "",
             f"{r['rss_bytes'] / 1e6:,.0f}" if "anonymous_bytes" in r else "",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
+        ))  # fmt: skip
     e = first["environment"]
     versions = ", ".join(f"{name} {e['versions'][name]}" for name in ("faiss-cpu", "numpy"))
-    lines += [
-        "",
-        f"{e['cpu']}, {e['cores']} cores, one thread (batches: 256 queries on two), {first['timed']} queries {first['rounds']} times, "
-        f"recall of {first['queries']:,}; opened in {first['open_s']:.3f} s; {versions}; commit {e['commit']}. "
-        "Process: what one that answered all of them by this plan had in memory at the most, mapped pages of files among it.",
-        "",
-    ]
-    return lines
+    note = (
+        f"{e['cpu']}, {e['cores']} cores, one thread (batches: 256 queries on two), "
+        f"{first['timed']} queries {first['rounds']} times, recall of {first['queries']:,}; "
+        f"opened in {first['open_s']:.3f} s; {versions}; commit {e['commit']}."
+    )
+    title = f"### {first['n']:,} vectors, {first['vectors']}"
+    return "\n\n".join([title, markdown_table(Table("", COLUMNS, tuple(rows))), note])
 
 
-def growth_table(found: list[list[Record]]) -> list[str]:
-    lines = [
-        "### Growth: p50 in ms of the plan tuned for .99",
-        "",
-        "| vectors | n | plan | recall@10 | p50 ms | B/vector |",
-    ]
-    lines.append("| --- | ---: | --- | ---: | ---: | ---: |")
-    for contest in found:
-        for r in contest:
-            if r["contestant"] == "mrl-search tuned 0.99":
-                cells = [
-                    r["vectors"],
-                    f"{r['n']:,}",
-                    f"`{r['note']}`",
-                    f"{r['recall']:.3f}",
-                    f"{r['p50_ms']:.3f}",
-                    f"{r['bytes_per_vector']:.0f}",
-                ]
-                lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+def growth_table(found: list[list[Record]]) -> str:
+    columns = ("vectors", "n", "plan", "recall@10", "p50 ms", "B/vector")
+    rows = tuple(
+        (
+            r["vectors"], f"{r['n']:,}", r["note"], f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}",
+            f"{r['bytes_per_vector']:.0f}",
+        )
+        for contest in found
+        for r in contest
+        if r["contestant"] == "mrl-search tuned 0.99"
+    )  # fmt: skip
+    title = "### Growth: plans tuned for .99"
+    return f"{title}\n\n{markdown_table(Table('', columns, rows))}"
 
 
 def tables() -> str:
     records = [json.loads(line) for line in (HERE / "records.jsonl").read_text().splitlines()]
     found = contests(records)
-    return "\n".join(
-        [line for contest in found for line in contest_table(contest, records)]
-        + growth_table(found)
-    )
+    corpora = [r for r in records if r["kind"] == "corpus"]
+    return "\n\n".join([*(contest_table(c, corpora) for c in found), growth_table(found)])
 
 
 if __name__ == "__main__":
     readme = HERE / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(before + BEGIN + "\n" + tables() + "\n" + END + rest.partition(END)[2])
+    readme.write_text(f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}")

@@ -1,8 +1,8 @@
-"""Vectors with Matryoshka structure, for measuring search at sizes that no data set here has.
+"""Generated vectors with Matryoshka structure, for corpora larger than any data set here.
 
-A tree of 10, 100, 1,000 classes and 20,000 topics: coarse levels put their energy into the first dims, fine ones further back, and
-every vector adds noise of its own. Of a vector's energy, `easy` holds .61/.71/.79/.84/.88 in the first 8/16/32/64/128 dims, and `hard`
-.24/.33/.43/.54/.64.
+A tree of 10, 100, 1,000 classes and 20,000 topics: coarse levels have their energy in the first
+dims, fine ones in later dims, and every vector adds noise. The first 8/16/32/64/128 dims hold
+.61/.71/.79/.84/.88 of the energy of `easy` vectors, and .24/.33/.43/.54/.64 of `hard` ones.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DIM", "Kind", "Tree", "blocks_of_rows"]
+from mrl_search.search.corpus import Corpus
+
+__all__ = ["DIM", "Kind", "Tree", "blocks_of_rows", "noisy_items"]
 
 DIM = 1024
 LEVELS = (10, 100, 1_000, 20_000)
@@ -20,7 +22,7 @@ BLOCK = 50_000
 
 
 class Kind(StrEnum):
-    """How early in a vector its energy lies."""
+    """How much of the energy the first dims hold."""
 
     EASY = "easy"
     HARD = "hard"
@@ -28,13 +30,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """What all vectors of a kind share.
+    """What all vectors of a kind have in common.
 
     Attributes:
         means: one (nodes, DIM) float32 array a level, coarse to fine.
         noise: (DIM,) float32, standard deviation of a vector's own part.
-        share: (topics,) how often each topic occurs, mildly skewed; adds up to 1.
-        offset: (DIM,) float32, common to all.
+        share: (topics,) frequency of each topic, a little skewed; adds up to 1.
+        offset: (DIM,) float32, added to every vector.
     """
 
     means: tuple[NDArray[np.float32], ...]
@@ -99,3 +101,12 @@ def blocks_of_rows(tree: Tree, n: int, seed: int) -> Iterator[NDArray[np.float32
     """`n` rows of `tree` in blocks of at most 50,000, so that ten million need not be in memory."""
     for number, start in enumerate(range(0, n, BLOCK)):
         yield tree.rows(min(BLOCK, n - start), seed + number)
+
+
+def noisy_items(corpus: Corpus, count: int) -> NDArray[np.float32]:
+    """Queries from `count` items at most, with noise as strong as the vectors are in each dim."""
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(corpus), min(count, len(corpus)), replace=False)
+    rows = corpus.vectors.prefix(corpus.dim, chosen)
+    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(axis=0)
+    return rows + np.float32(0.2) * noise

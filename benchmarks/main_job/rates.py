@@ -1,7 +1,7 @@
-"""Two ratios of the main job, as one JSON record on stdout.
+"""Two ratios, as one JSON record on stdout, each the median of several runs.
 
-Embedding, decoding included, against the bare forward rate of the same network; and a cold `query` against
-`python -c "import torch, torchvision"` in the same environment, in turn, each as the median of several runs.
+Embedding with decoding against the bare forward pass of the same network; and a cold `query`
+against `python -c "import torch, torchvision"`, in turn.
 
     python benchmarks/main_job/rates.py PICTURES INDEX
 """
@@ -20,10 +20,14 @@ import torch
 from mrl_search import load_encoder, open_source
 from mrl_search.encoders.embed import embed
 from mrl_search.images.sources import subset
-from mrl_search.measure.records import environment
+from mrl_search.measure.environment import environment
 
 IMAGES, ROUNDS, COLD = 1536, 3, 5
-IMPORT = "import torch\nfrom mrl_search.encoders.torchvision_import import import_torchvision\nimport_torchvision()"  # plain, where that works
+IMPORT = (
+    "import torch\n"
+    "from mrl_search.encoders.torchvision_import import import_torchvision\n"
+    "import_torchvision()"
+)
 
 
 def embedding() -> dict[str, float]:

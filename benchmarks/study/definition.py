@@ -1,4 +1,4 @@
-"""What a study is: parts, each of them runs on one source, read from a TOML file; and the jobs that they come to."""
+"""The definition of a study, read from a TOML file: parts, their runs, and the jobs of these."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ REPETITIONS = 5  # of a 5x2 cross-validation
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Where images are: `path` as for `train`, and the column of their coarse label, `group`, if there is one."""
+    """Where images are: `path` as for `train`; `group` is the column of a coarse label."""
 
     path: str
     group: str = ""
@@ -32,11 +32,11 @@ class RunSpec:
     Attributes:
         name: of the system.
         recipe: it is trained by; a name ending in .toml is a file beside the definition.
-        row: of the tables that shows it; empty: `name`. Systems of different length may share a row.
+        row: its row in the tables; default: `name`. Systems of different dims may share one.
         set: values of the recipe that are replaced, as for `train --set`.
         width: as for `train --width`; 0: that of the recipe.
         size: as for `train --size`; 0: that of the recipe.
-        prefixes: measure every prefix; false: the full length alone, for systems that say nothing of their prefixes.
+        prefixes: measure every prefix; false: only the full length.
         controls: also measure what is left of it when it is cut along principal axes, or at random.
     """
 
@@ -61,7 +61,7 @@ class PartSpec:
         seeds: each system is trained once for each of them.
         dims: prefixes that are measured, trained or not.
         cross_validate: train on each half of five random halvings instead, with seeds 0 to 4.
-        compare: pairs of systems that are tested against each other, prefix by prefix of the second; the first at full length.
+        compare: pairs of systems to test: the first at full length, the second at every prefix.
         instance: protocols by which instance recall is measured, `standard` and `hard`.
         scatter: prefixes whose principal plane is recorded.
     """
@@ -95,7 +95,10 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training run and its measurement: `key` names its files; `repetition` and `fold` are -1 outside a cross-validation."""
+    """One training run and its measurement; `key` names its files.
+
+    `repetition` and `fold` are -1 outside a cross-validation.
+    """
 
     part: str
     run: RunSpec
@@ -115,7 +118,8 @@ def load_study(path: Path) -> Study:
     """Read the definition of a study.
 
     Raises:
-        ConfigError: not there, not TOML, an unknown key, source, recipe or run, or a name that comes twice.
+        ConfigError: a file that is missing or not TOML, an unknown key, source, recipe or run, or
+            a name that is not unique.
     """
     try:
         study = from_mapping(Study, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
@@ -149,7 +153,8 @@ def load_study(path: Path) -> Study:
             )
         if set(part.instance) - set(PROTOCOLS):
             raise ConfigError(
-                f"{path}: part {name} has other protocols than {', '.join(PROTOCOLS)}: {', '.join(part.instance)}."
+                f"{path}: part {name} has other protocols than {', '.join(PROTOCOLS)}: "
+                f"{', '.join(part.instance)}."
             )
         jobs_of(study, name)
     return study
@@ -162,7 +167,7 @@ def _beside(path: Path, run: RunSpec) -> RunSpec:
 
 
 def jobs_of(study: Study, part: str) -> list[Job]:
-    """All jobs of a part; a cross-validation goes repetition by repetition, so that half of it is of use already.
+    """All jobs of a part; a cross-validation goes repetition by repetition.
 
     Raises:
         ConfigError: no such part, or a recipe that does not exist or makes no sense.
@@ -197,9 +202,11 @@ def jobs_of(study: Study, part: str) -> list[Job]:
 
 
 def _config(part: str, run: RunSpec, more: list[str]) -> TrainConfig:
-    return load_recipe(
-        run.recipe,
-        [*run.set, *more, f"name={part}-{run.name}"],
-        run.width or None,
-        run.size or None,
-    )
+    overrides = [*run.set, *more, f"name={part}-{run.name}"]
+    recipe = load_recipe(run.recipe, overrides, run.width or None, run.size or None)
+    if len(recipe.steps) > 1:
+        raise ConfigError(
+            f"The recipe {run.recipe} has several steps; a run has one.",
+            f"Name one: {run.recipe}:STEP.",
+        )
+    return recipe.steps[0]

@@ -1,7 +1,4 @@
-"""The figures of a study, as PNG and SVG, from its records alone: curves, planes, spectra, adaptive classification. Byte for byte the same.
-
-Colours, markers and letters are those of `bench.canvas`.
-"""
+"""The figures of a study as PNG files, from its records; the same records give the same bytes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,17 +9,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from mrl_search.report.canvas import LIGHT, MARKERS, figure_of, write_figure
 from records import JobRecords
+
+from mrl_search.report.plots import COLOURS, INK, MARKERS, figure_of, write_figure
 
 __all__ = ["draw_part"]
 
-COLOURS, INK = LIGHT.series, LIGHT.ink
 PANEL = (3.3, 2.9)  # inches
 
 
 def draw_part(name: str, jobs: Sequence[JobRecords], out: Path) -> list[Path]:
-    """Draw what the records of a part hold into `out`, as NAME-curves, NAME-planes, NAME-spectra and NAME-adaptive; returns the files.
+    """Draw curves, planes, spectra and adaptive classification of a part; returns the files.
 
     Raises:
         MrlSearchError: the place cannot be written.
@@ -41,9 +38,8 @@ def draw_part(name: str, jobs: Sequence[JobRecords], out: Path) -> list[Path]:
     files = []
     for what, figure in figures.items():
         if figure is not None:
-            for suffix in ("png", "svg"):
-                files.append(out / f"{name}-{what}.{suffix}")
-                write_figure(figure, files[-1])
+            files.append(out / f"{name}-{what}.png")
+            write_figure(figure, files[-1])
     return files
 
 
@@ -73,7 +69,7 @@ def _curves(jobs: Sequence[JobRecords]) -> Figure | None:
 
 
 def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
-    """Validation images on their principal plane: a panel a system and prefix, a colour a label or group, the six most frequent."""
+    """Validation images on their principal plane: a panel a system and prefix, six labels."""
     if not jobs:
         return None
     most = max(len(job.of("scatter")) for job in jobs)
@@ -104,9 +100,9 @@ def _planes(jobs: Sequence[JobRecords]) -> Figure | None:
 
 
 def _spectra(jobs: Sequence[JobRecords]) -> Figure | None:
-    """Singular values of the embeddings of the training images, relative to the largest; lines that fall early have collapsed.
+    """Singular values of the embeddings of the training images, relative to the largest.
 
-    A line ends with its last axis: a network puts out no more of them than it has features.
+    A line ends with its last axis: a network has no more of them than features.
     """
     if not jobs:
         return None
@@ -135,7 +131,7 @@ def _spectra(jobs: Sequence[JobRecords]) -> Figure | None:
 
 
 def _adaptive(jobs: Sequence[JobRecords]) -> Figure | None:
-    """Accuracy against expected dims: stopping when sure, and every fixed prefix, on the same images."""
+    """Accuracy against mean dims of adaptive classification, and of every fixed prefix."""
     if not jobs:
         return None
     figure, panels = _panels(len(jobs))
@@ -161,7 +157,7 @@ def _adaptive(jobs: Sequence[JobRecords]) -> Figure | None:
             )
         _log2(axes)
         axes.set_title(job.job["run"], color=INK, fontsize=9)
-        axes.set_xlabel("expected dims (log scale)")
+        axes.set_xlabel("mean dims (log scale)")
     panels[0].set_ylabel("accuracy")
     _legend(figure, panels, "")
     return figure
@@ -192,7 +188,7 @@ def _panels(
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, grid = figure_of(
-        (inches[0] * columns, inches[1] * rows + 0.5), LIGHT, (rows, columns), share_y
+        (inches[0] * columns, inches[1] * rows + 0.5), (rows, columns), share_y
     )
     if not ticks:
         for axes in grid[:count]:
@@ -205,10 +201,18 @@ def _panels(
 def _legend(figure: Figure, panels: Sequence[Axes], title: str) -> None:
     """One legend for all panels, each name once."""
     entries: dict[str, Any] = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }  # fmt: skip
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     inches = 0.6 + 0.06 * max(map(len, entries))  # of an entry
     figure.legend(
-        list(entries.values()), list(entries), title=title or None, frameon=False, labelcolor=INK, fontsize=8, loc="outside lower center",
+        list(entries.values()),
+        list(entries),
+        title=title or None,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=8,
+        loc="outside lower center",
         ncols=min(8, max(1, int(figure.get_figwidth() / inches))),
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""Measuring a trained system on the images of its study part: every prefix, controls, adaptive classification, shape."""
+"""Measure a trained system of a study: prefixes, controls, adaptive classification, shape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,13 @@ from records import bits_of
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed_pictures
 from mrl_search.images.sources import Source, open_source
+from mrl_search.measure.accuracy import Copies, finds_original, trade_offs
 from mrl_search.measure.copies import PROTOCOLS, changed_copies
-from mrl_search.search.cascade import trade_off
-from mrl_search.store.rows import Heads
+from mrl_search.store.collection import Heads
 from mrl_search.training.config import TrainConfig
 from mrl_search.training.pixels import Pixels
 from mrl_search.training.splits import split_rows
+from mrl_search.vectors import sample
 
 __all__ = ["Images", "images_of", "measure"]
 
@@ -30,7 +31,10 @@ BLOCK = 512
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Images:
-    """The images of a source that could be used, decoded at the encoder's size; paths and groups (may be empty) are aligned with them."""
+    """The usable images of a source, decoded at the encoder's size, with paths and groups.
+
+    Groups may be empty.
+    """
 
     source: Source
     pixels: Pixels
@@ -39,7 +43,7 @@ class Images:
 
 
 def images_of(spec: SourceSpec, source: Source, pixels: Pixels) -> Images:
-    """`pixels` with what the source says of the same images."""
+    """`pixels` with the paths and groups of the same images."""
     groups = open_source(spec.path, spec.group).labels if spec.group else []
     return Images(
         source,
@@ -52,7 +56,7 @@ def images_of(spec: SourceSpec, source: Source, pixels: Pixels) -> Images:
 def measure(
     images: Images, encoder: Encoder, config: TrainConfig, part: PartSpec, run: RunSpec
 ) -> Iterator[dict[str, Any]]:
-    """All records of a trained system but those of its job and epochs."""
+    """All records of a trained system, without those of its job and epochs."""
     train_rows, held_out = split_rows(images.pixels.labels, images.pixels.hashes, config.data)
     full = encoder.dims[-1]
     dims = tuple(d for d in part.dims if d <= full) if run.prefixes else (full,)
@@ -67,17 +71,12 @@ def measure(
     }
     corpus = np.concatenate([train.rows, validation.rows])
     hashes = np.array(images.pixels.hashes, dtype=object)[np.concatenate([train_rows, held_out])]
-    instance = {
-        name: {
-            d: float(
-                (
-                    hashes[neighbours(corpus[:, :d], c.rows[:, :d], 1).ids[:, 0]] == c.originals
-                ).mean()
-            )
-            for d in dims
-        }
-        for name, c in copies.items()
-    }
+
+    def recall(copies: Copies, d: int) -> float:
+        hits = neighbours(corpus[:, :d], copies.rows[:, :d], 1)
+        return float(finds_original(hits, hashes, copies.originals).mean())
+
+    instance = {name: {d: recall(c, d) for d in dims} for name, c in copies.items()}
     yield from _prefixes(own, dims, instance)
     if run.controls:
         cuts = tuple(d for d in part.dims if d <= full)
@@ -87,7 +86,7 @@ def measure(
     yield {"kind": "spectrum", "values": [round(v, 6) for v in spectrum(train.rows).tolist()]}
     for d in part.scatter:
         if d <= full and (run.prefixes or d == full):
-            some = np.sort(np.random.default_rng(0).permutation(len(held_out))[:POINTS])
+            some = sample(len(held_out), POINTS)
             points = plane(validation.rows[:, :d])[some]
             points = points / np.abs(points).max()
             x, y = (np.round(points[:, i], 4).tolist() for i in (0, 1))
@@ -96,7 +95,7 @@ def measure(
 
 
 def _part(images: Images, encoder: Encoder, rows: NDArray[np.int64]) -> Part:
-    """The images at `rows`, embedded; a block at a time, so that no copy of all pictures is made."""
+    """The images at `rows`, embedded a block at a time."""
     blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
     embedded = [
         embed_pictures(encoder, images.pixels.images[block].permute(0, 2, 3, 1).numpy())
@@ -110,7 +109,7 @@ def _part(images: Images, encoder: Encoder, rows: NDArray[np.int64]) -> Part:
 
 
 def _heads(encoder: Encoder, config: TrainConfig, dims: tuple[int, ...]) -> Heads:
-    """The encoder's heads; tied ones serve every prefix, also one that was not trained."""
+    """The encoder's heads; a tied head serves every prefix, trained or not."""
     if config.model.heads == "tied" and encoder.heads.weights:
         weight, bias = encoder.heads.weights[encoder.dims[-1]]
         return {d: (np.ascontiguousarray(weight[:, :d]), bias) for d in dims}
@@ -120,32 +119,27 @@ def _heads(encoder: Encoder, config: TrainConfig, dims: tuple[int, ...]) -> Head
 def _prefixes(
     of: Representation, dims: tuple[int, ...], instance: Mapping[str, Mapping[int, float]]
 ) -> Iterator[dict[str, Any]]:
-    """A record for each prefix, and those of adaptive classification along them, by heads and by neighbours."""
+    """Records of each prefix, and of adaptive classification by heads and by neighbours."""
     probes = probe_answers(of, dims)
-    said: dict[str, dict[int, Answers]] = {"head": {}, "nn20": {}}
-    truth = of.validation.labels
+    by_name: dict[str, dict[int, Answers]] = {"head": {}, "nn20": {}}
     for d in dims:
         shares, answers = quality(of, d, probes[d])
         for name, answer in answers.items():
-            said[name][d] = answer
+            by_name[name][d] = answer
         shares |= {f"instance_{name}": recall[d] for name, recall in instance.items()}
-        right = {name: bits_of(answer.labels == truth) for name, answer in answers.items()}
         yield {
-            "kind": "prefix", "of": of.name, "dims": d, "n": len(truth), "n_train": len(of.train.rows), "shares": shares, "right": right,
+            "kind": "prefix", "of": of.name, "dims": d, "n": len(of.validation.labels),
+            "n_train": len(of.train.rows), "shares": shares,
+            "right": {name: bits_of(answer.right) for name, answer in answers.items()},
         }  # fmt: skip
     if of.name == "own":
-        for name, by_dims in said.items():
-            yield from _cascades(name, by_dims, truth)
+        for name, by_dims in by_name.items():
+            yield from _cascades(name, by_dims)
 
 
-def _cascades(
-    by: str, answers: Mapping[int, Answers], truth: NDArray[np.object_]
-) -> Iterator[dict[str, Any]]:
-    """Adaptive classification: thresholds learnt on one half of the validation images, and what they do on the other."""
+def _cascades(by: str, answers: Mapping[int, Answers]) -> Iterator[dict[str, Any]]:
+    """Adaptive classification: thresholds of one half of the images, measured on the other."""
     dims = sorted(answers)
-    if len(dims) < 2:
-        return
-    confidence = np.stack([answers[d].confidence for d in dims], axis=1)
-    correct = np.stack([answers[d].labels == truth for d in dims], axis=1)
-    for each in trade_off(confidence, correct, dims):
+    right, confidence = ([getattr(answers[d], x) for d in dims] for x in ("right", "confidence"))
+    for each in trade_offs(dims, right, confidence):
         yield {"kind": "cascade", "by": by, **each.record()}

@@ -1,8 +1,9 @@
-"""The records of a study: one JSONL file a job, `PART/KEY.jsonl`, written whole when the job is done; tables and figures read nothing else.
+"""The records of a study: one JSONL file a job, `PART/KEY.jsonl`, written when the job is done.
 
-Every line has a `kind`: `job` (what was run, where, on how many images), `epoch` (one of the training), `prefix` (shares right at one
-prefix of one representation; `right` holds the outcomes, one bit an image, in hex), `cascade` (adaptive classification), `spectrum`
-(singular values), `scatter` (points of a principal plane, each with its group or, where there are none, its label).
+Every line has a `kind`: `job` (what was run, where, on how many images), `epoch` (of the training),
+`prefix` (shares at one prefix of one representation; `right` has one bit an image, in hex),
+`cascade` (adaptive classification), `spectrum` (singular values), `scatter` (points of a principal
+plane, with their group or label).
 """
 
 import json
@@ -38,7 +39,7 @@ def record_file(records: Path, part: str, key: str) -> Path:
 
 
 def write_records(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write the records of a job, `job` line first. Raises MrlSearchError when the place cannot be written."""
+    """Write the records of a job, `job` line first; MrlSearchError if that fails."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(file) as draft:
         draft.write_text(
@@ -47,7 +48,7 @@ def write_records(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_part(records: Path, part: str, order: Sequence[str] = ()) -> list[JobRecords]:
-    """The records of all jobs of a part that are done, in the order of their runs' names in `order`, then by file name.
+    """The records of all finished jobs of a part, by the place of their run in `order`.
 
     Raises:
         DataError: a file that is not the records of a job.

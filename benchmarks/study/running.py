@@ -1,4 +1,4 @@
-"""Running a study: job after job, trained, measured and recorded; what is done already is passed over, what was stopped goes on."""
+"""Running a study: train, measure and record one job after another; continue where it stopped."""
 
 import json
 import os
@@ -20,12 +20,14 @@ from mrl_search.images.sources import Source, open_source
 from mrl_search.mapping import from_mapping, to_mapping
 from mrl_search.store.manifest import package_versions
 from mrl_search.training.config import TrainConfig
-from mrl_search.training.loop import RECORDS, Record, pixel_side, train
-from mrl_search.training.pixels import Pixels, load_pixels
+from mrl_search.training.loop import train_pixels
+from mrl_search.training.pixels import Pixels, load_pixels, pixel_side
+from mrl_search.training.records import Record
+from mrl_search.training.run_folder import RECORDS
 
 __all__ = ["Places", "State", "run_part", "state_of", "with_sources"]
 
-Told = Callable[[Job, Record | str], None]
+Listener = Callable[[Job, Record | str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class State:
 
 @dataclass
 class _Decoded:
-    """The pictures that the last job was trained on and measured with, which the next one mostly needs, too."""
+    """Decoded pictures of the last job, which the next one often needs, too."""
 
     pixels: dict[tuple[str, int, int], Pixels] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -69,18 +71,18 @@ def state_of(study: Study, part: str, places: Places) -> list[State]:
     """How far each job of a part is.
 
     Raises:
-        DataError: records of a job that was run by another recipe than the definition has now, or by none that it has.
+        DataError: records of a job with another recipe than the definition, or of no run in it.
     """
-    told = {(r.job["run"], r.job["key"]): r.job for r in read_part(places.records, part)}
+    recorded = {(r.job["run"], r.job["key"]): r.job for r in read_part(places.records, part)}
     jobs = jobs_of(study, part)
-    for _, key in told.keys() - {(job.run.name, job.key) for job in jobs}:
+    for _, key in recorded.keys() - {(job.run.name, job.key) for job in jobs}:
         raise DataError(
             f"{record_file(places.records, part, key)} is of no run that the study has.",
             "Remove it, or define its run.",
         )
     states = []
     for job in jobs:
-        known = told.get((job.run.name, job.key))
+        known = recorded.get((job.run.name, job.key))
         file = record_file(places.records, part, job.key)
         if (
             known is not None
@@ -96,7 +98,7 @@ def state_of(study: Study, part: str, places: Places) -> list[State]:
 
 
 def run_part(
-    study: Study, part: str, places: Places, only: str | None = None, told: Told | None = None
+    study: Study, part: str, places: Places, only: str | None = None, notify: Listener | None = None
 ) -> Iterator[Job]:
     """Run the jobs of a part that are not done yet, and yield each when its records are written.
 
@@ -105,7 +107,7 @@ def run_part(
         part: which part of it.
         places: where everything goes.
         only: the name of one run, to run nothing else.
-        told: is called with every record of the training, and with a word before each measurement.
+        notify: called with every record of the training, and with `measuring` before that.
 
     Raises:
         ConfigError: no such part or run, or a run folder that holds another recipe's run.
@@ -122,19 +124,19 @@ def run_part(
             places.records, part, state.job.key
         ).exists()  # by now: another process may be at work on the same part
         if not done and only in (None, state.job.run.name):
-            _run(study, state.job, places, decoded, told or _silent)
+            _run(study, state.job, places, decoded, notify or _silent)
             yield state.job
 
 
-def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) -> None:
+def _run(study: Study, job: Job, places: Places, decoded: _Decoded, notify: Listener) -> None:
     spec = study.part(job.part)
     source = study.sources[spec.source]
     out = places.runs / job.part / job.key
     if not (out / DESCRIPTION).exists():
         pixels = decoded.load(source.path, pixel_side(job.config), job.config.data.min_side)
-        for record in train(pixels, job.config, out, source.path):
-            told(job, record)
-    told(job, "measuring")
+        report = lambda _, record: notify(job, record)  # noqa: E731
+        train_pixels(pixels, job.config, out, source.path, on_record=report)
+    notify(job, "measuring")
     start = time.perf_counter()
     encoder = load_encoder(str(out))
     trained = (
@@ -157,27 +159,40 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, told: Told) 
         "seconds", 0
     )
     head: dict[str, Any] = {
-        "kind": "job", "part": job.part, "run": job.run.name, "row": job.run.row or job.run.name, "key": job.key, "seed": job.config.seed,
-        "repetition": job.repetition, "fold": job.fold, "source": source.path, "images": len(pixels.labels),
-        "skipped": len(pixels.skipped), "recipe": to_mapping(job.config), "fingerprint": encoder.fingerprint,
-        "seconds": round(training + time.perf_counter() - start, 1), "device": str(encoder.device), "machine": platform.machine(),
-        "cores": os.cpu_count(), "versions": package_versions(),
-    }  # fmt: skip
+        "kind": "job",
+        "part": job.part,
+        "run": job.run.name,
+        "row": job.run.row or job.run.name,
+        "key": job.key,
+        "seed": job.config.seed,
+        "repetition": job.repetition,
+        "fold": job.fold,
+        "source": source.path,
+        "images": len(pixels.labels),
+        "skipped": len(pixels.skipped),
+        "recipe": to_mapping(job.config),
+        "fingerprint": encoder.fingerprint,
+        "seconds": round(training + time.perf_counter() - start, 1),
+        "device": str(encoder.device),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": package_versions(),
+    }
     write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])
 
 
 def _silent(job: Job, record: Record | str) -> None:
-    """Nobody wants to know."""
+    """A callback that does nothing."""
 
 
-def with_sources(study: Study, given: list[str]) -> Study:
-    """The study with some sources elsewhere: `given` holds NAME=PATH.
+def with_sources(study: Study, places: list[str]) -> Study:
+    """The study with other paths for some sources, each NAME=PATH.
 
     Raises:
         ConfigError: not of that form, or no source of that name.
     """
     sources = dict(study.sources)
-    for text in given:
+    for text in places:
         name, equals, path = text.partition("=")
         if not equals or name not in sources:
             raise ConfigError(

@@ -1,6 +1,6 @@
-"""Do two classifiers differ, or are they as good as each other? Tests on folds and on paired outcomes, for the tables of a study.
+"""Tests whether two classifiers differ, or are equivalent, on folds and on paired outcomes.
 
-McNemar's test is in `metrics`. Only the F distribution needs scipy, which comes with the extra `study`.
+McNemar's test is in `metrics`. Only the F distribution needs scipy (the extra `study`).
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ WIDE = NormalDist().inv_cdf(0.975)  # deviations within which 95% of a normal di
 
 @dataclass(frozen=True, slots=True)
 class FTest:
-    """F statistic with 10 and 5 degrees of freedom, and the chance `p` of one as large when both systems are equally good."""
+    """F statistic with 10 and 5 degrees of freedom, and its p under equal accuracy."""
 
     f: float
     p: float
 
 
 def combined_f_test(differences: Sequence[Sequence[float]]) -> FTest:
-    """The combined 5x2 cross-validation F test (Alpaydin, Neural Computation 11(8), 1999, equation 5).
+    """The combined 5x2 cross-validation F test (Alpaydin 1999, Neural Computation 11(8), eq. 5).
 
-    F = sum of all squared differences / (2 x sum of the five variances), a variance being the sum of squared distances of the two
-    folds' differences from their mean. Unlike Dietterich's t test it does not hang on which difference comes first.
+    F is the sum of all squared differences over twice the sum of the five variances; a variance is
+    the sum of squared distances of the two folds' differences from their mean.
 
     Args:
-        differences: five repetitions of two folds: accuracy (or error) of the one system minus that of the other.
+        differences: five repetitions of two folds: accuracy of one system less that of the other.
 
     Raises:
         DataError: not five times two numbers.
@@ -81,12 +81,12 @@ class Equivalence:
 def equivalence_test(
     a_correct: ArrayLike, b_correct: ArrayLike, margin: float = 0.01
 ) -> Equivalence:
-    """Two one-sided tests of "a and b differ by `margin` or more", from the same n cases: (n,) bool each.
+    """Two one-sided tests of "a and b differ by `margin` or more", (n,) bool of the same cases.
 
-    Each side is the score test for paired proportions of Tango (Statistics in Medicine 17, 891-908, 1998), which, unlike a paired t
-    test on zeros and ones, holds its level where few cases or none divide the systems. p is the larger of both (Schuirmann 1987);
-    below 0.05, a and b are equivalent within the margin, and the 90% interval of Tango's score lies inside it. A system that is better
-    than the other is not equivalent to it; that it is not worse is said by one side alone, `p_worse`.
+    Each side is Tango's score test for paired proportions (Statistics in Medicine 17, 891-908,
+    1998), which holds its level even where few cases divide the systems. p is the larger of both
+    (Schuirmann 1987); below 0.05 a and b are equivalent within the margin. A better system is not
+    equivalent; `p_worse` is the p of the side that tests whether it is worse.
 
     Raises:
         DataError: different lengths, or no case.
@@ -115,7 +115,7 @@ def equivalence_test(
 
 
 def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
-    """The differences that Tango's score does not rule out at 5%, found by halving; from -1 to 1."""
+    """The differences that Tango's score does not reject at 5%, found by bisection."""
     ends = []
     for end in (-1.0, 1.0):
         near, far = (only_a - only_b) / n, end
@@ -128,15 +128,15 @@ def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
 
 
 def tango_z(only_a: int, only_b: int, n: int, difference: float) -> float:
-    """Tango's score statistic of "the shares of a and b differ by `difference`": standard normal when they do.
+    """Tango's score statistic of "the shares of a and b differ by `difference`".
 
     Args:
         only_a: cases on which a alone is right.
         only_b: cases on which b alone is right.
         n: all cases.
-        difference: share of a minus share of b under the hypothesis; not 0 unless some case divides them.
+        difference: share of a less share of b; not 0 unless some case divides them.
     """
-    # the chance that b alone is right, as likely as it can be made under the hypothesis: the larger root of a quadratic
+    # the most likely chance that b alone is right: the larger root of a quadratic
     half = -(only_a + only_b) + (2 * n - only_a + only_b) * difference
     alone = (sqrt(max(0.0, half**2 + 8 * n * only_b * difference * (1 - difference))) - half) / (
         4 * n

@@ -5,8 +5,8 @@
     python benchmarks/study/study.py tables
     python benchmarks/study/study.py figures
 
-`study.toml` defines what is run. A run that was stopped goes on where it was; what is recorded is not run again. Records come to
-`records/`, one file a training run; `tables.md` and `figures/` are made from them.
+`study.toml` defines the runs. An interrupted run continues; a recorded one is not run again. Each
+training run writes a file in `records/`; `tables.md` and `figures/` are made from these.
 """
 
 from pathlib import Path
@@ -26,12 +26,10 @@ Definition = Annotated[
     Path, typer.Option("--study", metavar="TOML", help="Definition of the study.")
 ]
 Records = Annotated[Path, typer.Option("--records", metavar="DIR", help="Where the records are.")]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where training runs are left.")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of the training runs.")]
 Sources = Annotated[
     list[str] | None,
-    typer.Option(
-        "--source", metavar="NAME=PATH", help="A source elsewhere than the definition says."
-    ),
+    typer.Option("--source", metavar="NAME=PATH", help="Another place of a source."),
 ]
 app = typer.Typer(
     cls=Group,
@@ -49,7 +47,7 @@ def _load(definition: Path, sources: list[str] | None = None) -> Study:
 
 
 def _read(study: Study, part: str, records: Path) -> list[JobRecords]:
-    """The records of a part, all of them of runs as the study defines them."""
+    """The records of a part, checked against the definition."""
     from running import Places, state_of
 
     state_of(study, part, Places(records=records))
@@ -62,7 +60,7 @@ def list_jobs(
     records: Records = HERE / "records",
     runs: Runs = Path("runs/study"),
 ) -> None:
-    """Show every job, how far it is, and how long its training is."""
+    """Show every job, its state, and the size of its training."""
     from running import Places, state_of
 
     loaded = _load(study)
@@ -96,21 +94,21 @@ def run(
     runs: Runs = Path("runs/study"),
     source: Sources = None,
 ) -> None:
-    """Train and measure what is not recorded yet; can be stopped and goes on."""
+    """Train and measure what is not recorded yet; continues an interrupted run."""
     from running import Places, run_part
 
-    from mrl_search.training.loop import Record
+    from mrl_search.training.records import Record
 
     loaded = _load(study, source)
     with progress_bars() as progress:
 
-        def told(job: Job, record: Record | str) -> None:
+        def notify(job: Job, record: Record | str) -> None:
             if isinstance(record, str):
                 note(f"{job.key}  {record}")
             else:
                 show_record(record, job.config.schedule.epochs, progress, f"{job.key}  ")
 
-        for job in run_part(loaded, part, Places(runs, records), only, told):
+        for job in run_part(loaded, part, Places(runs, records), only, notify):
             note(f"{job.key}  recorded in {records / part}")
     note("next: python benchmarks/study/study.py tables")
 
@@ -131,7 +129,7 @@ def tables(
         part_tables(name, spec, _read(loaded, name, records)) for name, spec in loaded.parts.items()
     ]
     text = (
-        "# The study\n\nMade by `python benchmarks/study/study.py tables` from the records beside it.\n\n"
+        "# The study\n\nWritten by `python benchmarks/study/study.py tables` from the records.\n\n"
         + "\n".join(p for p in parts if p)
     )
     with write_atomically(out) as draft:
@@ -147,7 +145,7 @@ def figures(
         Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")
     ] = HERE / "figures",
 ) -> None:
-    """Draw all figures from the records, as PNG and SVG."""
+    """Draw all figures from the records."""
     from figures import draw_part
 
     loaded = _load(study)

@@ -10,16 +10,23 @@ from records import JobRecords, outcomes_of
 from significance import combined_f_test, equivalence_test
 
 from mrl_search.metrics import mcnemar_exact, wilson_interval
+from mrl_search.report.page import Table, markdown_table
 
 __all__ = ["part_tables"]
 
 MARGIN = 0.01  # of "as good as": one point
 SHARES = {
-    "head": "Linear head, top-1", "probe": "Linear probe (closed form), top-1", "nn1": "1-NN, top-1", "nn20": "20-NN, top-1",
-    "map10": "mAP@10 by label", "group_head": "Group of the head's class", "group_nn20": "Group by 20-NN",
-    "instance_standard": "Instance recall@1, standard copies", "instance_hard": "Instance recall@1, hard copies",
+    "head": "Linear head, top-1",
+    "probe": "Linear probe (closed form), top-1",
+    "nn1": "1-NN, top-1",
+    "nn20": "20-NN, top-1",
+    "map10": "mAP@10 by label",
+    "group_head": "Group of the head's class",
+    "group_nn20": "Group by 20-NN",
+    "instance_standard": "Instance recall@1, standard copies",
+    "instance_hard": "Instance recall@1, hard copies",
     "head_train": "Linear head on its training images, top-1",
-}  # fmt: skip
+}
 Cells = dict[int, list[float]]
 
 
@@ -52,8 +59,10 @@ def _facts(jobs: Sequence[JobRecords]) -> str:
         / 3600
     )  # it may have been stopped
     return (
-        f"{len(jobs)} runs on {jobs[0].job['images']:,} images, {', '.join(f'{k:,}' for k in n)} of them for validation "
-        f"(a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); {hours:.1f} hours on {', '.join(devices)}."
+        f"{len(jobs)} runs on {jobs[0].job['images']:,} images, "
+        f"{', '.join(f'{k:,}' for k in n)} of them for validation "
+        f"(a share of 95% has a 95% interval of ± {(high - low) / 2:.1%}); "
+        f"{hours:.1f} hours on {', '.join(devices)}."
     )
 
 
@@ -108,9 +117,8 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first is aligned right."""
-    lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+    """A Markdown table."""
+    return markdown_table(Table("", tuple(columns), tuple(map(tuple, rows))))
 
 
 def _outcomes(job: JobRecords) -> dict[int, NDArray[np.bool_]]:
@@ -120,7 +128,7 @@ def _outcomes(job: JobRecords) -> dict[int, NDArray[np.bool_]]:
 
 
 def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
-    """The combined F test for every pair and prefix; McNemar and equivalence on both folds of each repetition together."""
+    """The F test for every pair and prefix; McNemar and equivalence on both folds together."""
     by = {(job.job["run"], job.job["repetition"], job.job["fold"]): _outcomes(job) for job in jobs}
     blocks = []
     for a, b in part.compare:
@@ -129,7 +137,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
         ]
         if len(whole) < 5:
             blocks.append(
-                f"*{a} against {b}: {len(whole)} of 5 repetitions are done; the tests need all of them.*"
+                f"*{a} against {b}: {len(whole)} of 5 repetitions are done; the tests need all.*"
             )
             continue
         body = []
@@ -154,16 +162,29 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                 if d != longest
                 else []
             )
-            body.append((
-                str(d), f"{np.mean(difference):+.2%}", f"{test.f:.2f}", _p(test.p), _span(mcnemar), _span([e.p_worse for e in equal]),
-                _span([e.p for e in equal]),
-            ))  # fmt: skip
+            body.append(
+                (
+                    str(d),
+                    f"{np.mean(difference):+.2%}",
+                    f"{test.f:.2f}",
+                    _p(test.p),
+                    _span(mcnemar),
+                    _span([e.p_worse for e in equal]),
+                    _span([e.p for e in equal]),
+                )
+            )
         columns = (
-            "dims", f"{b} minus {a}", "F(10, 5)", "p of F", "p of McNemar, 5 repetitions", f"p of no worse than {longest} dims",
+            "dims",
+            f"{b} minus {a}",
+            "F(10, 5)",
+            "p of F",
+            "p of McNemar, 5 repetitions",
+            f"p of no worse than {longest} dims",
             f"p of equivalence to {longest} dims",
-        )  # fmt: skip
+        )
         blocks += [
-            f"**{b}, each prefix, against {a} at {full} dims** (linear heads, 5x2 cross-validation)",
+            f"**{b}, each prefix, against {a} at {full} dims** "
+            "(linear heads, 5x2 cross-validation)",
             table(columns, body),
             _legend(),
         ]
@@ -171,7 +192,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
 
 
 def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
-    """McNemar and equivalence for every pair and prefix on the shared validation images, and of each prefix to full length."""
+    """McNemar and equivalence for every pair and prefix, and of each prefix to full length."""
     by = {(job.job["run"], job.job["seed"]): _outcomes(job) for job in jobs}
     blocks = []
     for a, b in part.compare:
@@ -184,15 +205,25 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                 other = equivalence_test(right, full, MARGIN)
                 own = equivalence_test(right, longest, MARGIN) if d != max(two) else None
                 low, high = other.interval
-                body.append((
-                    str(d), f"{other.difference:+.2%} ({low:+.1%} to {high:+.1%})", _p(mcnemar_exact(full, right)), _p(other.p),
-                    *((_p(own.p_worse), _p(own.p)) if own else ("", "")),
-                ))  # fmt: skip
+                body.append(
+                    (
+                        str(d),
+                        f"{other.difference:+.2%} ({low:+.1%} to {high:+.1%})",
+                        _p(mcnemar_exact(full, right)),
+                        _p(other.p),
+                        *((_p(own.p_worse), _p(own.p)) if own else ("", "")),
+                    )
+                )
             columns = (
-                "dims", f"{b} minus {a} (95% interval)", "p of McNemar", "p of equivalence", f"p of no worse than {max(two)} dims",
+                "dims",
+                f"{b} minus {a} (95% interval)",
+                "p of McNemar",
+                "p of equivalence",
+                f"p of no worse than {max(two)} dims",
                 f"p of equivalence to {max(two)} dims",
-            )  # fmt: skip
-            title = f"**{b}, each prefix, against {a} at {max(one)} dims** (linear heads, seed {seed}, n = {len(full):,})"
+            )
+            title = f"**{b}, each prefix, against {a} at {max(one)} dims** "
+            title += f"(linear heads, seed {seed}, n = {len(full):,})"
             known = None if len(two) > 1 else -2  # a single prefix is not compared with itself
             blocks += [title, table(columns[:known], [row[:known] for row in body]), _legend()]
     return blocks
@@ -200,8 +231,9 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
 
 def _legend() -> str:
     return (
-        f"Equivalence: two one-sided score tests for paired proportions (Tango 1998), margin {MARGIN:.0%}; a small p says as good as, and "
-        "neither better nor worse. No worse: one of the two alone, which does not mind that a prefix is better."
+        "Equivalence: two one-sided score tests for paired proportions (Tango 1998), margin "
+        f"{MARGIN:.0%}; a small p means as good as, neither better nor worse. No worse: one of the "
+        "two, which a better prefix passes, too."
     )
 
 
@@ -215,7 +247,7 @@ def _p(p: float) -> str:
 
 
 def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
-    """Accuracy against expected dims of adaptive classification, and of the shortest and the longest prefix on the same images."""
+    """Accuracy and mean dims of adaptive classification, and of the shortest and longest prefix."""
     body, gives = [], set()
     for job in jobs:
         if job.job["fold"] > 0 or job.job["repetition"] > 0:
@@ -237,7 +269,7 @@ def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
     if not body:
         return []
     title = (
-        "**Adaptive classification**: accuracy at expected dims, by how much accuracy may be given up "
+        "**Adaptive classification**: accuracy at mean dims, by how much accuracy may be lost "
         "(thresholds learnt on half of the validation images, measured on the other half)"
     )
     return [

@@ -24,7 +24,7 @@ def test_the_combined_f_test_by_hand() -> None:
 
 
 def test_the_f_test_at_its_critical_value() -> None:
-    """4.74 is the tabled 95% point of F with 10 and 5 degrees of freedom, which Alpaydin's paper names."""
+    """4.74 is the 95% point of F with 10 and 5 degrees of freedom in Alpaydin's paper."""
     at = np.array([[1 + e, 1 - e] for e in [math.sqrt(1 / (2 * 4.735 - 1))] * 5])
     assert combined_f_test(at).f == pytest.approx(4.735)
     assert combined_f_test(at).p == pytest.approx(0.05, abs=1e-4)
@@ -56,7 +56,7 @@ def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_tango_s_score_by_hand() -> None:
-    """44 pairs, one of which b alone gets right, difference -0.1: half = -9.9, alone = (9.9 + 7.7) / 176 = 0.1, z = 3.4 / sqrt(3.96)."""
+    """44 pairs, one right only in b, difference -0.1: z = 3.4 / sqrt(3.96)."""
     assert tango_z(0, 1, 44, -0.1) == pytest.approx(3.4 / math.sqrt(3.96))
     assert 1 - NormalDist().cdf(tango_z(0, 1, 44, -0.1)) == pytest.approx(0.0438, abs=1e-4)
 

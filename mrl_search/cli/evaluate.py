@@ -1,4 +1,4 @@
-"""`mrl-search evaluate`: accuracy of every prefix by linear heads, neighbours and changed copies."""
+"""`mrl-search evaluate`: accuracy of every prefix by heads, neighbours and changed copies."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -6,12 +6,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import (
-    BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn,
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
 )  # fmt: skip
 from rich.table import Table
 
@@ -51,8 +56,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
-        justify, fixed = "right" if numbers else "left", i < len(columns) - 1
-        table.add_column(column, justify=justify, no_wrap=fixed, overflow="fold")
+        side: Literal["right", "left"] = "right" if numbers else "left"
+        table.add_column(column, justify=side, no_wrap=i < len(columns) - 1, overflow="fold")
     for row in rows:
         table.add_row(*map(plain, row))
     console = Console(highlight=False, markup=False, emoji=False)

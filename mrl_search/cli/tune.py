@@ -108,8 +108,7 @@ def tune(
         from mrl_search.report.plots import PlanPoint, plans_plot
 
         every = [
-            PlanPoint(str(t.plan), t.ms or 0.0, t.value, t in best, t == found.chosen)
-            for t in found.trials
+            PlanPoint(str(t.plan), t.ms or 0.0, t.value, t == found.chosen) for t in found.trials
         ]
         plans_plot(every, plot, str(objective))
     if as_json:

@@ -1,6 +1,6 @@
-"""Import torchvision beside a torch that it was not linked with.
+"""Import torchvision with a torch that it was not linked to.
 
-PyPI's torchvision is linked to CUDA. Beside a CPU-only torch its import fails with "operator
+PyPI's torchvision is linked to CUDA. With a CPU-only torch its import fails with "operator
 torchvision::nms does not exist" (pytorch/vision#9077). Models and transforms do not use these
 operators; declaring their schemas is enough.
 """

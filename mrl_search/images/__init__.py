@@ -1,1 +1,1 @@
-"""Images in: sources, decoding, splits, augmentation, and the drawn animals of the demo."""
+"""Images: where they come from, and how bytes become pixels."""

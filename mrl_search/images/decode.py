@@ -1,4 +1,4 @@
-"""One image: bytes in, an upright RGB picture out, or `BrokenImage` with the reason."""
+"""Decode an image file: an upright RGB image, or `BrokenImage` with the reason."""
 
 import contextlib
 import io
@@ -16,21 +16,27 @@ from mrl_search.errors import BrokenImage
 __all__ = ["SUFFIXES", "content_hash", "decode", "square", "to_rgb"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-ORIENTATION = 0x0112  # the tag of EXIF
+MAX_PIXELS = 120_000_000  # fits a 12000 x 10000 scan; beyond is a decompression bomb or a mistake
+ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-MAX_PIXELS = (
-    120_000_000  # a 12000 x 10000 scan still opens; above this is a decompression bomb or a mistake
-)
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _lock, _decoding, _filters = threading.Lock(), 0, warnings.catch_warnings()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings from Pillow (its own size limit warns, ours decides). `catch_warnings` is not for threads: first in, last out."""
+    """Silence the warnings of Pillow, such as its own size limit.
+
+    `catch_warnings` is not thread-safe: the first thread enters it, the last one leaves it.
+    """
     global _decoding, _filters
     with _lock:
         if not _decoding:
@@ -47,19 +53,19 @@ def _quiet() -> Iterator[None]:
 
 
 def content_hash(data: bytes) -> str:
-    """Hexadecimal XXH3-128 of the file's bytes: equal images have equal hashes."""
+    """XXH3-128 of a file's bytes, in hex: equal files have equal hashes."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
 def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode an image file (the first frame of an animation) to RGB, turned as its EXIF orientation says.
+    """Decode an image file, or the first frame of an animation, to RGB, upright by its EXIF.
 
     Args:
-        data: the file's bytes.
-        side: if given, the caller wants at most this many pixels a side; large JPEGs are then decoded at a fraction of their size.
+        data: the bytes of the file.
+        side: decode a large JPEG at a fraction of its size, of at least this many pixels a side.
 
     Returns:
-        The picture, and the (width, height) it has at full size, in pixels, upright.
+        The image, and the (width, height) of the original, upright, in pixels.
 
     Raises:
         BrokenImage: empty, truncated, not an image, or too large; the message is the reason.
@@ -68,31 +74,31 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
         raise BrokenImage("empty file")
     try:
         with _quiet():
-            image: Image.Image = Image.open(io.BytesIO(data))
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BrokenImage(
-                    f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million"
-                )
-            reduced = side is not None and image.draft("RGB", (side, side)) is not None
-            image.load()
-            orientation = _orientation(image)
-            if orientation in TURNS:
-                image = image.transpose(TURNS[orientation])
-            if not reduced:  # Pillow turns a TIFF by itself, as early as when it opens it
-                width, height = image.size
-            elif orientation >= 5:
-                width, height = height, width
-            image = to_rgb(image)
+            return _decode(Image.open(io.BytesIO(data)), side)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
         raise BrokenImage("not an image that can be read") from error
-    except (
-        Exception
-    ) as error:  # a decoder fed with garbage can raise anything; one bad file must not end a run
+    except Exception as error:  # on bad data a decoder can raise anything
         raise BrokenImage(f"cannot be decoded: {error}") from error
-    return image, (width, height)
+
+
+def _decode(image: Image.Image, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(
+            f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million"
+        )
+    reduced = side is not None and image.draft("RGB", (side, side)) is not None
+    image.load()
+    orientation = _orientation(image)
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
+    if not reduced:  # Pillow rotates a TIFF when it opens it
+        width, height = image.size
+    elif orientation >= 5:
+        width, height = height, width
+    return to_rgb(image), (width, height)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -108,21 +114,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says of a picture's orientation, 1 to 8; 1, upright, where EXIF is damaged."""
+    """The EXIF orientation, 1 to 8; 1 (upright) where there is none, or it is damaged."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # as for pixels; but these are whole
+    except Exception:  # on bad data the parser can raise anything
         return 1
     return orientation if orientation in TURNS else 1
 
 
 def _stretched(image: Image.Image) -> Image.Image:
-    """A picture of 32 bits a pixel as grey: nothing says what its white is, so its smallest value is black and its largest white."""
+    """A 32-bit image as grey: its smallest value is black, its largest white."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
-    return Image.fromarray(
-        np.rint((values - low) * (255 / (high - low if high > low else 1))).astype(np.uint8)
-    )
+    scaled = (values - low) * (255 / (high - low if high > low else 1))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def square(

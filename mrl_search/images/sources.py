@@ -1,7 +1,7 @@
-"""Where images come from: a folder of pictures, a data set on disk, or one on the Hugging Face hub; all look alike from here on.
+"""Where images come from: a folder, a data set on disk, or one on the Hugging Face hub.
 
-A source knows the path and label of every image without reading it; `read(i)` gives the file's bytes. The path of a row in a data set
-is `WHERE#split/row`, which `read_path` can follow back.
+A source knows the path and the label of every image without reading it; `read(i)` returns the bytes
+of the file. The path of a row in a data set is `WHERE#split/row`, which `read_path` can open.
 """
 
 import os
@@ -33,7 +33,7 @@ HUB = "hub:"
 
 
 class Source(Protocol):
-    """A sequence of images: `name` says where from, `paths` and `labels` (None where unknown) are aligned."""
+    """A sequence of images. `paths` and `labels` (None where unknown) are aligned."""
 
     @property
     def name(self) -> str:
@@ -48,12 +48,12 @@ class Source(Protocol):
         """The label of each image."""
 
     def read(self, i: int) -> bytes:
-        """The bytes of image `i`. Raises BrokenImage when they cannot be had."""
+        """The bytes of image `i`. Raises BrokenImage when they cannot be read."""
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Pictures in a folder, found recursively and along links, in the order of their paths; the name of the sub-folder is the label."""
+    """The pictures in a folder and its sub-folders, by path; the sub-folder's name is the label."""
 
     name: str
     paths: Sequence[str]
@@ -61,7 +61,7 @@ class FolderSource:
 
     @classmethod
     def scan(cls, folder: Path) -> "FolderSource":
-        """List the pictures under `folder`."""
+        """List the pictures under `folder`; links are followed."""
         files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
         labels = [p.parent.name if p.parent != folder else None for p in files]
         return cls(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
@@ -72,7 +72,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Rows of a `datasets` data set, all its splits one after another."""
+    """The rows of a `datasets` data set, one split after the other."""
 
     name: str
     paths: Sequence[str]
@@ -87,7 +87,7 @@ class DatasetSource:
 
 @dataclass(frozen=True)
 class ItemSource:
-    """Images by the paths that other sources gave them, as an index remembers them."""
+    """Images by the paths that an index keeps."""
 
     name: str
     paths: Sequence[str]
@@ -113,24 +113,22 @@ class Subset:
 
 def subset(source: Source, rows: Sequence[int], what: str) -> Source:
     """The images of `source` at `rows`; `what` is added to its name."""
+    paths, labels = source.paths, source.labels
     return Subset(
-        f"{source.name} ({what})",
-        [source.paths[i] for i in rows],
-        [source.labels[i] for i in rows],
-        source,
-        rows,
+        f"{source.name} ({what})", [paths[i] for i in rows], [labels[i] for i in rows], source, rows
     )
 
 
 def open_source(where: str, label: str | None = None) -> Source:
-    """Open `where`: an image folder, a folder or file that `datasets` can load, or `hub:OWNER/NAME`.
+    """Open a source of images.
 
     Args:
-        where: see above.
-        label: column of a data set that holds the labels; by default `label` or `labels`, where there is one.
+        where: an image folder or file, a data set on disk, or `hub:OWNER/NAME`.
+        label: the column of a data set that has the labels; default: `label` or `labels`.
 
     Raises:
-        DataError: nothing there, no images in it, or two kinds of them; a data set without an image column, or without that label column.
+        DataError: `where` is missing, has no images, has pictures as well as tables of images, or
+            has no image column or no such label column.
     """
     if where.startswith(HUB):
         return _dataset_source(where, label)
@@ -147,19 +145,19 @@ def open_source(where: str, label: str | None = None) -> Source:
     if label is not None:
         raise DataError(
             f"{where} is an image folder, which has no column {label!r}.",
-            "Its labels are the names of its sub-folders.",
+            "The labels of an image folder are the names of its sub-folders.",
         )
     source = FolderSource.scan(path)
     if not source.paths:
         raise DataError(
             f"There is no image in {where}.",
-            f"Files ending in {', '.join(sorted(SUFFIXES))} are looked for, in sub-folders too.",
+            f"Images are files, in sub-folders too, ending in {', '.join(sorted(SUFFIXES))}.",
         )
     return source
 
 
 def read_path(path: str) -> bytes:
-    """The bytes of an image by the path a source gave it.
+    """The bytes of an image by the path that a source gave it.
 
     Raises:
         BrokenImage: the file or row is gone.
@@ -186,37 +184,32 @@ def may_hold_images(column: pa.Field) -> bool:
     """Whether a Parquet column can hold pictures: bytes, or structs with bytes."""
     kind = column.type
     packed = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    return (
-        column.name in IMAGE_COLUMNS
-        or packed
-        or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-    )
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return column.name in IMAGE_COLUMNS or packed or bool(is_bytes)
 
 
 def _is_dataset(folder: Path) -> bool:
-    """Whether the images of a folder are in tables; a table without them, as an index has one, may lie among pictures.
+    """Whether the images of a folder are in tables. Tables without images are ignored.
 
     Raises:
         DataError: there are pictures, and images in tables.
     """
-    if any(
-        (folder / name).is_file()
-        for name in ("dataset_info.json", "dataset_dict.json", "state.json")
-    ):
+    markers = ("dataset_info.json", "dataset_dict.json", "state.json")
+    if any((folder / name).is_file() for name in markers):
         return True
     tables = sorted(p for p in _files(folder) if p.suffix in (".parquet", ".arrow") and p.is_file())
     table = next((p for p in tables if _has_images(p)), None)
     pictures = FolderSource.scan(folder).paths if tables else []
     if table is not None and pictures:
         raise DataError(
-            f"{folder} holds images in tables, as {table}, and pictures, as {pictures[0]}.",
+            f"{folder} has images in tables ({table}) and in files ({pictures[0]}).",
             "Name the folder of one of them.",
         )
     return bool(tables) and not pictures
 
 
 def _has_images(table: Path) -> bool:
-    """Whether a table has a column that may hold images; yes where it cannot be read, which `datasets` will say."""
+    """Whether a table has a column for images; true if unreadable: `datasets` will report it."""
     try:
         if table.suffix == ".parquet":
             return any(may_hold_images(field) for field in pq.read_schema(table))
@@ -227,37 +220,35 @@ def _has_images(table: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file under `folder`; links to folders are followed, but no folder is entered twice."""
-    seen: set[Path] = set()
-    later = [folder]
-    while later:
-        for here, folders, names in os.walk(later.pop(0)):
-            own = Path(here).resolve()
-            if own in seen:
+    """Every file under `folder`. Linked folders are followed, and none is entered twice."""
+    entered: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        for here, folders, names in os.walk(waiting.pop(0)):
+            real = Path(here).resolve()
+            if real in entered:
                 folders.clear()
                 continue
-            seen.add(own)
-            later += [link for name in sorted(folders) if (link := Path(here, name)).is_symlink()]
+            entered.add(real)
+            waiting += [link for name in sorted(folders) if (link := Path(here, name)).is_symlink()]
             yield from (Path(here, name) for name in names)
 
 
 @lru_cache(maxsize=4)
 def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
-    import datasets  # heavy, and only this kind of source needs it
+    import datasets  # slow, and no other source needs it
 
     try:
         loaded = _load(datasets, where)
     except DataError:
         raise
-    except Exception as error:  # `datasets` raises many kinds; every one means the same to a user
-        hint = (
-            "Is the network there, and the name right?"
-            if where.startswith(HUB)
-            else "It should load with datasets.load_dataset(PATH)."
-        )
+    except Exception as error:  # `datasets` raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{where} cannot be loaded as a data set: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            hint,
+            f"{where} cannot be loaded as a data set: {reason}.",
+            "Check the network and the name."
+            if where.startswith(HUB)
+            else "Check that datasets.load_dataset(PATH) can load it.",
         ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     splits = {name: split.with_format(None) for name, split in splits.items()}
@@ -270,10 +261,11 @@ def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
             f"{where} has no image column; it has {', '.join(columns)}.",
             f"Name the column {IMAGE_COLUMNS[0]!r}.",
         )
-    bare = next((name for name, split in splits.items() if image not in split.column_names), None)
-    if bare is not None:
+    lacking = next((name for name, s in splits.items() if image not in s.column_names), None)
+    if lacking is not None:
         raise DataError(
-            f"{where} has no image column {image!r} in its split {bare!r}.", "Every split needs it."
+            f"{where} has no image column {image!r} in its split {lacking!r}.",
+            "Every split needs it.",
         )
     if wanted is not None and wanted not in columns:
         raise DataError(f"{where} has no column {wanted!r}.", f"It has: {', '.join(columns)}.")
@@ -285,15 +277,13 @@ def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
         labels += _label_names(split, label)
     if not paths:
         raise DataError(f"{where} has no rows.", "A data set needs at least one image.")
+    undecoded = datasets.Image(decode=False)
     try:
-        splits = {
-            name: split.cast_column(image, datasets.Image(decode=False))
-            for name, split in splits.items()
-        }
+        splits = {name: split.cast_column(image, undecoded) for name, split in splits.items()}
     except Exception as error:  # as above
         raise DataError(
-            f"The column {image!r} of {where} holds {first.features[image]}, no images.",
-            "Name another column 'image'.",
+            f"The column {image!r} of {where} has {first.features[image]}, not images.",
+            "Name the column of the images 'image'.",
         ) from error
     return DatasetSource(where, paths, labels, splits, image)
 

@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.queries import QuerySet
 from mrl_search.metrics import Share, average_precision
-from mrl_search.search import BatchHits, Corpus, Plan, search, vote
 from mrl_search.search.cascade import TradeOff, trade_off
+from mrl_search.search.classify import vote
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import search
 
 __all__ = [
     "Copies", "Outcomes", "PrefixAccuracy", "PrefixOutcomes", "copies_found", "finds_original",

@@ -41,7 +41,9 @@ from mrl_search.measure.records import Journal, Run, pack, unpack
 from mrl_search.measure.settings import BenchSettings
 from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress
-from mrl_search.search import BatchHits, Corpus, Plan
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
 from mrl_search.search.timing import Answer, Pace, batch_seconds, pace_of, threads, time_round
 
 __all__ = ["measure", "measure_copies"]

@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.scan import scan
 from mrl_search.measure.queries import QuerySet
-from mrl_search.search import BatchHits, Corpus, Plan, Stage, default_plan, search, search_others
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.others import search_others
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import default_plan, search
 from mrl_search.store.manifest import CODES, SUFFIX
 from mrl_search.vectors import prefix
 

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.measure.queries import QuerySet
-from mrl_search.search import BatchHits, Corpus, leave_out
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.nearest import nearest_rows
+from mrl_search.search.others import leave_out
+from mrl_search.search.results import BatchHits
 from mrl_search.store.transform import principal_axes
 from mrl_search.vectors import blocks, prefix, sample
 

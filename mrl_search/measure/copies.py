@@ -18,7 +18,8 @@ from mrl_search.images.sources import ItemSource, Source, subset
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.progress import Progress, silent
-from mrl_search.search import BatchHits, Corpus
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.results import BatchHits
 from mrl_search.search.tune import Goal, exact_others
 from mrl_search.store.rows import Ids
 

@@ -19,7 +19,7 @@ from mrl_search.images.sources import read_path
 from mrl_search.measure.contestants import Contestant, answers
 from mrl_search.measure.controls import centred_axes
 from mrl_search.measure.queries import QuerySet, shuffled
-from mrl_search.search import vote
+from mrl_search.search.classify import vote
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits

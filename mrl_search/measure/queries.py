@@ -12,8 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.engines import IndexSpec
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN
+from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
 from mrl_search.images.sources import Source
 from mrl_search.index import Index
 from mrl_search.progress import Progress

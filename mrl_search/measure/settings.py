@@ -61,7 +61,7 @@ def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
     """The `run` record: everything that decides the results, hashed as `id`, and the time.
 
     Raises:
-        DataError: too few queries, a corpus too small for so many neighbours, or no prefix corpus.
+        DataError: too few queries, a corpus too small for so many neighbours, or no prefix index.
     """
     m, most = corpus.manifest, max(settings.k, settings.neighbours)
     if not corpus.dims:

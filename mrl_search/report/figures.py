@@ -12,19 +12,8 @@ from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import write_atomically
 from mrl_search.measure.records import Record, Run
 from mrl_search.metrics import Share
+from mrl_search.report import plots
 from mrl_search.report.page import Figure
-from mrl_search.report.plots import (
-    AccuracyPoint,
-    Cloud,
-    FrontPoint,
-    LatencyPoint,
-    PrefixLatency,
-    accuracy_plot,
-    front_plot,
-    latency_plot,
-    prefix_plot,
-    scatter_plot,
-)  # fmt: skip
 from mrl_search.report.sheet import Row, Tile, contact_sheet
 from mrl_search.report.values import dims_of, rate_of, recall_of, share_of, single_of, times_of
 
@@ -51,7 +40,7 @@ class Sketchbook:
             points += _points(d, "1-NN", share_of(plan["nearest"]) if plan else None)
             points += _points(d, f"{self._neighbours}-NN", share_of(record["vote"]))
         caption = "Share of queries with the right label, by dims of the prefix."
-        return self._draw("accuracy", "Accuracy of a prefix", caption, accuracy_plot, points)
+        return self._draw("accuracy", "Accuracy of a prefix", caption, plots.accuracy_plot, points)
 
     def recall(self) -> Figure | None:
         """Recall of exact hits and of changed copies over the prefixes."""
@@ -63,7 +52,7 @@ class Sketchbook:
             points += _points(d, "instance recall@1", share_of(copies["right"]) if copies else None)
         caption = f"Share of the {self._k} nearest at full length that a prefix alone finds"
         caption += ", and of changed copies." if self.run.of("instance") else "."
-        return self._draw("recall", "Recall of a prefix", caption, accuracy_plot, points)
+        return self._draw("recall", "Recall of a prefix", caption, plots.accuracy_plot, points)
 
     def prefixes(self) -> Figure | None:
         """Times of each prefix alone."""
@@ -72,27 +61,30 @@ class Sketchbook:
             plan = single_of(self.run, d)
             if plan and (t := times_of(self.run, plan["name"])):
                 rate = rate_of(self.run, plan["name"])
-                points.append(PrefixLatency(d, t.p50, 1e3 / rate if rate else None))
+                points.append(plots.PrefixLatency(d, t.p50, 1e3 / rate if rate else None))
         caption = "One stage at this prefix, without embedding: a query alone, and in a batch."
-        return self._draw("prefixes", "Time of a prefix", caption, prefix_plot, points)
+        return self._draw("prefixes", "Time of a prefix", caption, plots.prefix_plot, points)
 
     def front(self) -> Figure | None:
         """Every plan by recall and time."""
         timed = [(p, t) for p in self.run.of("plan") if (t := times_of(self.run, p["name"]))]
         points = [
-            FrontPoint(p["name"], recall_of(p["found"], self._k).value, t.p50) for p, t in timed
+            plots.PlanPoint(p["name"], t.p50, recall_of(p["found"], self._k).value)
+            for p, t in timed
         ]
         caption = f"Recall@{self._k} of the exact hits against the time of one query. "
         caption += "Up and to the left is better."
-        return self._draw("front", "Recall and time", caption, front_plot, points)
+        return self._draw("front", "Recall and time", caption, plots.front_plot, points)
 
     def latency(self) -> Figure | None:
         """Times of every plan."""
         names = [p["name"] for p in self.run.of("plan")]
         timed = [(name, t) for name in names if (t := times_of(self.run, name))]
         tail = 99 if all(t.p99 is not None for _, t in timed) else 95
-        points = [LatencyPoint(name, t.p50, t.p99 if tail == 99 else t.p95) for name, t in timed]
-        plot = partial(latency_plot, tail=f"{tail}th percentile")
+        points = [
+            plots.LatencyPoint(name, t.p50, t.p99 if tail == 99 else t.p95) for name, t in timed
+        ]
+        plot = partial(plots.latency_plot, tail=f"{tail}th percentile")
         caption = f"Median and {tail}th percentile of single queries, without embedding."
         return self._draw("latency", "Time of a plan", caption, plot, points)
 
@@ -114,7 +106,7 @@ class Sketchbook:
         measure = f"{self._neighbours}-NN accuracy" if labelled else f"Recall@{self._k} of exact"
         caption = f"{measure} of prefixes, principal axes and random dims."
         title = "Prefixes against PCA and random dims"
-        return self._draw("controls", title, caption, accuracy_plot, points)
+        return self._draw("controls", title, caption, plots.accuracy_plot, points)
 
     def scatter(self) -> Figure | None:
         """Prefixes in two dimensions."""
@@ -122,9 +114,11 @@ class Sketchbook:
         for r in sorted(self.run.of("scatter"), key=lambda r: int(r["dims"])):
             first, second = r["variance"]
             title = f"{r['dims']} dims, {first:.0%} and {second:.0%} of the variance"
-            clouds.append(Cloud(title, r["x"], r["y"], r["labels"], r["names"]))
+            clouds.append(plots.Cloud(title, r["x"], r["y"], r["labels"], r["names"]))
         caption = "A sample of the corpus: each prefix on its own two principal axes."
-        return self._draw("scatter", "Classes in two dimensions", caption, scatter_plot, clouds)
+        return self._draw(
+            "scatter", "Classes in two dimensions", caption, plots.scatter_plot, clouds
+        )
 
     def ladders(self) -> list[Figure]:
         """Queries and their hits, prefix by prefix."""
@@ -171,10 +165,10 @@ class Sketchbook:
         return Figure(title, out, caption)
 
 
-def _points(dims: int, series: str, share: Share | None) -> list[AccuracyPoint]:
+def _points(dims: int, series: str, share: Share | None) -> list[plots.AccuracyPoint]:
     if share is None:
         return []
-    return [AccuracyPoint(dims, series, share.value, share.low, share.high)]
+    return [plots.AccuracyPoint(dims, series, share.value, share.low, share.high)]
 
 
 def _thumbnail(thumbnails: dict[str, str], path: str) -> bytes:

@@ -19,7 +19,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.files import write_atomically, writing
 
 __all__ = [
-    "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "FrontPoint", "LatencyPoint",
+    "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "LatencyPoint",
     "PlanPoint", "PrefixLatency", "accuracy_plot", "check_name", "figure_of", "front_plot",
     "latency_plot", "plans_plot", "prefix_plot", "scatter_plot", "write_figure",
 ]  # fmt: skip
@@ -62,26 +62,13 @@ class PrefixLatency:
 
 
 @dataclass(frozen=True, slots=True)
-class FrontPoint:
-    """One plan: recall of the exact hits, and median milliseconds of single queries."""
-
-    name: str
-    recall: float
-    p50_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class PlanPoint:
-    """One plan that was tried: median milliseconds of single queries, and its score from 0 to 1.
-
-    `best` says that it is on the Pareto front.
-    """
+    """One plan: median milliseconds of single queries, and a score from 0 to 1."""
 
     name: str
     ms: float
     value: float
-    best: bool
-    chosen: bool
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,50 +158,59 @@ def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
 def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
     """Draw every plan by time and score, the Pareto front as a line; raises as above."""
     figure, axes = _blank(out, len(points), (6.2, 3.8))
-    others = [p for p in points if not p.best]
-    x, y = [p.ms for p in others], [p.value for p in others]
-    axes.scatter(x, y, s=14, color=SOFT, alpha=0.5, label="plans tried")
-    front = sorted((p for p in points if p.best), key=lambda p: p.ms)
-    x, y = [p.ms for p in front], [p.value for p in front]
-    axes.plot(x, y, label="Pareto front", **{**_line(0), "marker": "s"})
+    front, others = _pareto(points)
+    axes.scatter(*_places(others), s=14, color=SOFT, alpha=0.5, label="plans tried")
+    axes.plot(*_places(front), label="Pareto front", **{**_line(0), "marker": "s"})
     for p in (p for p in points if p.chosen):
         style: dict[str, Any] = {"color": COLOURS[1], "marker": "D", "zorder": 5}
-        axes.scatter([p.ms], [p.value], s=70, label=f"chosen: {p.name}", **style)
+        axes.scatter(*_places([p]), s=70, label=f"chosen: {p.name}", **style)
     _time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
     axes.set_ylabel(f"{measure} on the queries that choose")
     _save(figure, axes, out)
 
 
-def front_plot(points: Sequence[FrontPoint], out: Path) -> None:
-    """Draw every plan by recall and time, with their Pareto front; raises as above.
+def front_plot(points: Sequence[PlanPoint], out: Path) -> None:
+    """Draw every plan by recall and time, with the Pareto front; raises as above.
 
     Plans are numbered from the fastest on, and named in a list next to the plot.
     """
     figure, axes = _blank(out, len(points), (8.6, 4.2))
-    points = sorted(points, key=lambda p: (p.p50_ms, -p.recall))
-    front = [p for i, p in enumerate(points) if all(p.recall > q.recall for q in points[:i])]
-    others = [p for p in points if p not in front]
-    x, y = [max(FASTEST, p.p50_ms) for p in front], [p.recall for p in front]
-    axes.plot(x, y, color=COLOURS[0], linewidth=1.5, zorder=2, drawstyle="steps-post")
+    front, others = _pareto(points)
+    line: dict[str, Any] = {"linewidth": 1.5, "zorder": 2, "drawstyle": "steps-post"}
+    axes.plot(*_places(front), color=COLOURS[0], **line)
     for i, (group, name) in enumerate(((front, "Pareto front"), (others, "other plans"))):
-        x, y = [max(FASTEST, p.p50_ms) for p in group], [p.recall for p in group]
         style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 3}
-        axes.scatter(x, y, s=50, label=name, **style)
-    for number, p in enumerate(points, 1):
+        axes.scatter(*_places(group), s=50, label=name, **style)
+    names = []
+    for number, p in enumerate(sorted(points, key=_by_time), 1):
         above = p in front and front.index(p) % 2 == 0  # away from the line
         shift, across, along = ((-7, 4), "right", "bottom") if above else ((7, -4), "left", "top")
-        at = (max(FASTEST, p.p50_ms), p.recall)
+        at = (max(FASTEST, p.ms), p.value)
         _annotate(axes, str(number), at, shift, across, along)
-    names = "\n".join(
-        f"{number}  {p.name}  ({p.recall:.1%}, {_two_digits(p.p50_ms)} ms)"
-        for number, p in enumerate(points, 1)
-    )
-    listed: dict[str, Any] = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
-    axes.annotate(names, (1.03, 1), xycoords="axes fraction", **listed)
+        names.append(f"{number}  {p.name}  ({p.value:.1%}, {_two_digits(p.ms)} ms)")
+    text: dict[str, Any] = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
+    axes.annotate("\n".join(names), (1.03, 1), xycoords="axes fraction", **text)
     _time_axis(axes, "x", "milliseconds for one query, median (log scale)")
     axes.set_ylabel("recall of the exact hits")
     axes.margins(0.1)
     _save(figure, axes, out)
+
+
+def _by_time(point: PlanPoint) -> tuple[float, float]:
+    return point.ms, -point.value
+
+
+def _pareto(points: Sequence[PlanPoint]) -> tuple[list[PlanPoint], list[PlanPoint]]:
+    """The plans that no other beats in time and score, by time; and all others."""
+    front: list[PlanPoint] = []
+    for p in sorted(points, key=_by_time):
+        if not front or p.value > front[-1].value:
+            front.append(p)
+    return front, [p for p in points if p not in front]
+
+
+def _places(points: Sequence[PlanPoint]) -> tuple[list[float], list[float]]:
+    return [max(FASTEST, p.ms) for p in points], [p.value for p in points]
 
 
 def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:

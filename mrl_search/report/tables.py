@@ -19,8 +19,8 @@ from mrl_search.report.values import (
 
 __all__ = [
     "accuracy_table", "bytes_of", "cascade_table", "control_table", "cost_table", "count", "digits",
-    "embedding_ms", "headline_table", "milliseconds", "mislabel_table", "plan_cost_table",
-    "plan_table", "run_tables", "share", "times",
+    "embedding_ms", "headline_table", "milliseconds", "mislabel_table", "plan_table", "run_tables",
+    "share", "times",
 ]  # fmt: skip
 
 NOTHING = "–"
@@ -34,9 +34,8 @@ def run_tables(run: Run) -> list[Table]:
     tables = [
         accuracy_table(run),
         cascade_table(run),
-        cost_table(run),
         plan_table(run),
-        plan_cost_table(run),
+        cost_table(run),
         control_table(run),
         mislabel_table(run, LISTED),
     ]
@@ -95,24 +94,6 @@ def cascade_table(run: Run) -> Table | None:
     return _table("Adaptive classification", columns, note)
 
 
-def cost_table(run: Run) -> Table:
-    """Time and space of a search at each prefix alone."""
-    n, stored = run.about["corpus"]["n"], run.about["corpus"]["vectors"]
-    files = run.about["corpus"]["files"]
-    plans = [p for r in _prefixes(run) if (p := single_of(run, r["dims"]))]
-    has_file = [f"prefix-{p['dims']:04d}.faiss" in files for p in plans]
-    disk = [stored + p["ram"] * has for p, has in zip(plans, has_file, strict=True)]
-    columns = [
-        ("dims", [str(p["dims"]) for p in plans]),
-        *_time_columns(run, plans),
-        ("RAM, B/vector", [digits(p["ram"] / n) for p in plans]),
-        ("disk, B/vector", [digits(size / n) for size in disk]),
-        ("index", [bytes_of(p["ram"]) for p in plans]),
-    ]
-    note = [_protocol(run), "RAM: the index of the prefix. Disk: index and stored vectors."]
-    return _table("Cost of each prefix", columns, note)
-
-
 def plan_table(run: Run) -> Table:
     """Hits of every way to search."""
     k, plans = _k(run), run.of("plan")
@@ -131,14 +112,22 @@ def plan_table(run: Run) -> Table:
     return _table("Hits of each plan", columns, note)
 
 
-def plan_cost_table(run: Run) -> Table:
-    """Cost of every way to search."""
+def cost_table(run: Run) -> Table:
+    """Time and memory of every way to search."""
     n, plans = run.about["corpus"]["n"], run.of("plan")
+    t = [times_of(run, p["name"]) for p in plans]
+    rates = [rate_of(run, p["name"]) for p in plans]
+    adds = [p["multiply_adds"] for p in plans]
     columns = [
         ("search", [p["name"] for p in plans]),
         ("speed-up", [times(_speed_up(run, p)) for p in plans]),
-        *_time_columns(run, plans),
+        ("p50 ms", [milliseconds(x.p50 if x else None) for x in t]),
+        ("p95 ms", [milliseconds(x.p95 if x else None) for x in t]),
+        ("p99 ms", [milliseconds(x.p99 if x else None) for x in t]),
+        ("queries/s", [digits(rate) if rate else NOTHING for rate in rates]),
+        ("MFLOPs", [digits(x / 1e6) if x is not None else NOTHING for x in adds]),
         ("RAM, B/vector", [digits(p["ram"] / n) for p in plans]),
+        ("RAM", [bytes_of(p["ram"]) for p in plans]),
     ]
     if ms := embedding_ms(run):
         row = {"search": EMBEDDING, "p50 ms": milliseconds(ms)}
@@ -147,7 +136,8 @@ def plan_cost_table(run: Run) -> Table:
         _baseline_note(run),
         _protocol(run),
         "MFLOPs: multiply-adds, dims x vectors compared (arXiv 2205.13147, section 4.3).",
-        "RAM: the index of the first stage; later stages read the stored vectors.",
+        "RAM: what the first stage reads. Stored vectors take",
+        f"{digits(run.about['corpus']['vectors'] / n)} B/vector on disk.",
     ]
     return _table("Cost of each plan", columns, note)
 
@@ -283,19 +273,6 @@ def _baseline_note(run: Run) -> str:
     if base is None:
         return ""
     return f"Speed-up: against {base[0]}, the fastest exact search of this run."
-
-
-def _time_columns(run: Run, plans: Sequence[Record]) -> list[Column]:
-    t = [times_of(run, p["name"]) for p in plans]
-    rates = [rate_of(run, p["name"]) for p in plans]
-    adds = [p["multiply_adds"] for p in plans]
-    return [
-        ("p50 ms", [milliseconds(x.p50 if x else None) for x in t]),
-        ("p95 ms", [milliseconds(x.p95 if x else None) for x in t]),
-        ("p99 ms", [milliseconds(x.p99 if x else None) for x in t]),
-        ("queries/s", [digits(rate) if rate else NOTHING for rate in rates]),
-        ("MFLOPs", [digits(x / 1e6) if x is not None else NOTHING for x in adds]),
-    ]
 
 
 def _protocol(run: Run) -> str:

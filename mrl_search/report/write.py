@@ -8,6 +8,7 @@ from mrl_search.errors import DataError
 from mrl_search.files import write_atomically, writing
 from mrl_search.measure.environment import same_machine
 from mrl_search.measure.records import Run
+from mrl_search.report import tables
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import (
     Block,
@@ -18,21 +19,6 @@ from mrl_search.report.page import (
     Table,
     render_markdown,
     write_page,
-)  # fmt: skip
-from mrl_search.report.tables import (
-    accuracy_table,
-    bytes_of,
-    cascade_table,
-    control_table,
-    cost_table,
-    count,
-    digits,
-    embedding_ms,
-    milliseconds,
-    mislabel_table,
-    plan_cost_table,
-    plan_table,
-    times,
 )  # fmt: skip
 from mrl_search.report.values import baseline, enough, recall_of, times_of
 
@@ -95,8 +81,8 @@ def introduction(run: Run) -> list[str]:
     """What was measured, and the main results, in sentences."""
     corpus, queries = run.about["corpus"], run.about["queries"]
     text = [
-        f"{count(corpus['n'])} items of {corpus['dim']} dims by the model {corpus['encoder']}, "
-        f"searched with {count(queries['n'])} queries ({queries['source']})."
+        f"{corpus['n']:,} items of {corpus['dim']} dims by the model {corpus['encoder']}, "
+        f"searched with {queries['n']:,} queries ({queries['source']})."
     ]
     for e in enough(run):
         if e.dims == e.longest:
@@ -111,14 +97,14 @@ def introduction(run: Run) -> list[str]:
         text.append(
             f"{e.measure}: {e.dims} dims are not significantly worse than {e.longest}: "
             f"{e.share.value:.1%} against {e.full.value:.1%}, a difference of {difference} points "
-            f"(95% interval from {low} to {high}; McNemar's exact test: p = {digits(e.p, 2)}, "
-            f"n = {count(e.share.n)}). No longer prefix is significantly worse."
+            f"(95% interval from {low} to {high}; McNemar's exact test: p = "
+            f"{tables.digits(e.p, 2)}, n = {e.share.n:,}). No longer prefix is significantly worse."
         )
     text += _speed(run)
-    if ms := embedding_ms(run):
+    if ms := tables.embedding_ms(run):
         n = len(run.of("embedding")[0]["ms"])
         text.append(
-            f"Embedding a query picture takes {milliseconds(ms)} ms (median of {n}); "
+            f"Embedding a query picture takes {tables.milliseconds(ms)} ms (median of {n}); "
             "search times do not include it."
         )
     if not queries["labelled"] or not corpus["classes"]:
@@ -144,14 +130,14 @@ def _speed(run: Run) -> list[str]:
     if base is None:
         return []
     name, exact_ms = base
-    text = f"The fastest exact search is {name}: {milliseconds(exact_ms)} ms a query."
+    text = f"The fastest exact search ({name}) takes {tables.milliseconds(exact_ms)} ms a query."
     p50, plan = min(good, key=lambda pair: pair[0], default=(exact_ms, None))
     if plan is None or p50 >= exact_ms:
         return [text]
     recall = recall_of(plan["found"], k).value
     return [
         f"{text} The fastest plan with a recall of {GOOD:.0%} is {plan['name']} ({plan['plan']}): "
-        f"{recall:.1%} in {milliseconds(p50)} ms, {times(exact_ms / p50)} as fast."
+        f"{recall:.1%} in {tables.milliseconds(p50)} ms, {tables.times(exact_ms / p50)} as fast."
     ]
 
 
@@ -159,18 +145,17 @@ def _blocks(run: Run, book: Sketchbook) -> list[Block]:
     """The tables of a run, each after the figures that show it."""
     blocks: list[Block | None] = [
         _row(book.accuracy(), book.recall()),
-        accuracy_table(run),
-        cascade_table(run),
+        tables.accuracy_table(run),
+        tables.cascade_table(run),
         _row(book.prefixes(), book.latency()),
-        cost_table(run),
         _row(book.front()),
-        plan_table(run),
-        plan_cost_table(run),
+        tables.plan_table(run),
+        tables.cost_table(run),
         _row(book.controls()),
-        control_table(run),
+        tables.control_table(run),
         _row(book.scatter()),
         *(_row(ladder) for ladder in book.ladders()),
-        mislabel_table(run),
+        tables.mislabel_table(run),
         _row(book.mislabels()),
     ]
     return [block for block in blocks if block and (not isinstance(block, Table) or block.rows)]
@@ -194,6 +179,6 @@ def _facts(run: Run) -> dict[str, str]:
         "model": f"{corpus['encoder']} {corpus['fingerprint'][:12]}",
         "source": corpus["source"],
         "indexes": ", ".join(f"{d}: {factory}" for d, factory in corpus["factory"].items()),
-        "size on disk": bytes_of(sum(corpus["files"].values())),
+        "size on disk": tables.bytes_of(sum(corpus["files"].values())),
         **e["versions"],
     }

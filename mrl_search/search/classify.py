@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.search.corpus import Corpus

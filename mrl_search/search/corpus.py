@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import PrefixIndex, load_index
+from mrl_search.engines.base import PrefixIndex
+from mrl_search.engines.build import load_index
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.store.collection import Collection

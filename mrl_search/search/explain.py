@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.engines.kernels import settled
 from mrl_search.engines.scan import directions
 from mrl_search.search.corpus import Corpus

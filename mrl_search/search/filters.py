@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import SCAN, Mask, PrefixIndex
-from mrl_search.engines.base import Found
+from mrl_search.engines.base import Found, Mask, PrefixIndex
 from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
+from mrl_search.engines.spec import SCAN
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Stage
 from mrl_search.search.scoring import rescore

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import SCAN
 from mrl_search.engines.kernels import best, load
+from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import wilson_interval
 from mrl_search.progress import Progress, silent

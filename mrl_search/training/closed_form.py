@@ -1,14 +1,16 @@
-"""Axes in closed form: once a network is trained, its projection is set anew, so that every prefix classifies and tells images apart.
+"""Axes in closed form: set the projection of a trained network again, after training.
 
-A projection trained by gradients lets through few directions of what the layers below it know. Here two kinds of axes are computed, both
-linear in the pooled features:
+A projection trained by gradients passes few of the directions that the layers below it know. Here
+two kinds of axes are computed, both linear in the pooled features:
 
-- Class axes: the principal axes of what ridge regression predicts the labels to be.
-- Image axes: those of linear discriminant analysis with every image as a class of its own, seen in changed views. They are ordered by the
-  variance between images of one class over that between the views of an image (Fisher 1936; for cosines, within-class covariance
-  normalisation: Hatch, Kajarekar and Stolcke 2006), so a prefix holds the most telling ones.
+- Class axes: the principal axes of the labels that ridge regression predicts.
+- Image axes: linear discriminant analysis with every image as a class of its own, in changed
+  views. They are ordered by the variance between images of one class over the variance between
+  the views of an image (Fisher 1936; for cosines, within-class covariance normalisation: Hatch,
+  Kajarekar and Stolcke 2006), so that a prefix has the most distinctive ones.
 
-Every prefix gets both: the dims that it adds to the one before begin with class axes, scaled to keep their share of the squared length.
+The dims that each prefix adds to the one before start with class axes, scaled to their share of the
+squared norm. Image axes follow.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,86 +23,87 @@ from torch import Tensor, nn
 
 from mrl_search.encoders.backbones import CompactBackbone
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork, to_network
-from mrl_search.errors import ConfigError
-from mrl_search.training.config import AxesConfig
+from mrl_search.errors import require
+from mrl_search.training.config import TrainConfig
 from mrl_search.training.views import shrink, views
 
 __all__ = ["arrange", "bands", "class_axes", "fit_heads", "image_axes", "set_axes"]
 
 BATCH = 128
-RIDGE = 1e-2  # of the mean variance within an image, added to that of every feature
+RIDGE = 1e-2  # share of the mean variance within an image, added to that of every feature
 HEAD_STEPS = 100
 
 
 def set_axes(
-    network: MatryoshkaNetwork, dims: Sequence[int], images: Tensor, targets: Tensor, classes: int, size: int, config: AxesConfig,
-    loss: nn.Module, seed: int, precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    network: MatryoshkaNetwork, config: TrainConfig, images: Tensor, targets: Tensor, size: int,
+    loss: nn.Module, precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[int]:  # fmt: skip
-    """Set the projection of a trained network whose `pool` is "stages", and fit its heads to that; yields how many images are read.
+    """Set the projection of a network with `pool` "stages" in place, and fit its heads.
 
     Args:
-        network: is changed in place.
-        dims: its prefixes.
-        images: (n, 3, s, s) uint8, those that trained.
+        network: trained.
+        config: of the run, with `axes`.
+        images: (n, 3, s, s) uint8, the training images.
         targets: (n,) int64 classes.
-        classes: how many there are; 0 leaves everything to the image axes.
-        size: side of the pictures in pixels.
-        config: the views, and the share of the classes.
+        size: side of the images that the network embeds, in pixels.
         loss: of the heads' logits and the targets.
-        seed: of the views.
-        precision: in which the pictures pass through the network.
+        precision: a context for the passes through the network.
+
+    Yields:
+        How many images have been read.
 
     Raises:
-        ConfigError: the embedding is longer than there are axes for.
+        ConfigError: the embedding has more dims than there are axes.
     """
     network.eval()
-    backbone = network.backbone
+    backbone, axes_config = network.backbone, config.axes
     assert isinstance(backbone, CompactBackbone) and isinstance(backbone.standard, nn.BatchNorm1d)
+    assert axes_config is not None
     device, features = backbone.project.weight.device, backbone.project.in_features
-    chance = torch.Generator().manual_seed(seed)
-    within = torch.zeros(
-        features, features, dtype=torch.float64
-    )  # on the processor: not every device has float64
-    read: list[Tensor] = []
+    generator = torch.Generator().manual_seed(config.seed)
+    # covariances stay on the CPU: not every device has float64
+    within = torch.zeros(features, features, dtype=torch.float64)
+    whole: list[Tensor] = []
     for part in torch.split(images, BATCH):
         batch = part.to(device)
-        seen = [
-            to_network(shrink(batch, size)),
-            *(views(batch, size, view, chance) for view in config.views),
-        ]
+        changed = [views(batch, size, kind, generator) for kind in axes_config.views]
+        inputs = [to_network(shrink(batch, size)), *changed]
         with torch.no_grad(), precision():
-            plain, *changed = (backbone.pooled(view).float().cpu() for view in seen)
-        read.append(plain)
-        for pooled in changed:
+            plain, *others = (backbone.pooled(x).float().cpu() for x in inputs)
+        whole.append(plain)
+        for pooled in others:
             change = (pooled - plain).double()
             within += change.T @ change
-        yield sum(map(len, read))
-    x = torch.cat(read)
+        yield sum(map(len, whole))
+    x = torch.cat(whole)
     variance, mean = torch.var_mean(x, 0, correction=0)
     deviation = (variance.double() + backbone.standard.eps).sqrt()
     x = (x.double() - mean.double()) / deviation
-    within /= len(x) * len(config.views) * torch.outer(deviation, deviation)
+    within /= len(x) * len(axes_config.views) * torch.outer(deviation, deviation)
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
+    classes = _class_count(network.heads)
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
     axes = arrange(
-        class_axes(x, labels, config.ridge * within),
+        class_axes(x, labels, axes_config.ridge * within),
         *image_axes(x, labels, within),
-        dims,
-        config.share,
+        config.model.dims,
+        axes_config.share,
     )
     embeddings = (x @ axes.T).float().to(device)
     with torch.no_grad():
-        backbone.standard.running_mean, backbone.standard.running_var = (
-            mean.to(device),
-            variance.to(device),
-        )
+        backbone.standard.running_mean = mean.to(device)
+        backbone.standard.running_var = variance.to(device)
         backbone.project.weight.copy_(axes)
         _pass(backbone.norm, embeddings)
     fit_heads(network.heads, embeddings, targets.to(device), loss)
 
 
+def _class_count(heads: MatryoshkaHeads) -> int:
+    return len(heads.weights(heads.dims[-1])[0]) if heads.dims else 0
+
+
 def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
-    """Make `norm` let `rows` pass as they are, in evaluation and, for a batch like them, in training."""
+    """Make `norm` the identity for `rows`: in evaluation, and in training for a similar batch."""
     norm.reset_parameters()
     norm.running_var = rows.var(0, correction=0)
     norm.weight.copy_((norm.running_var + norm.eps).sqrt())
@@ -109,16 +112,19 @@ def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
 def bands(
     dims: Sequence[int], classes: int, features: int, share: float
 ) -> list[tuple[int, int, int]]:
-    """What each of `dims` adds to the prefix before: how many class axes, how many image axes, and numbers to hold those.
+    """The band that each of `dims` adds to the prefix before.
 
     Args:
         dims: prefix lengths, ascending.
-        classes: how many class axes there are at most.
-        features: how many image axes there are.
-        share: that of the class axes; 0: there are none.
+        classes: number of class axes.
+        features: number of image axes.
+        share: of the class axes; 0: none are used.
+
+    Returns:
+        For each band, the numbers of class axes and of image axes, and of dims for the latter.
 
     Raises:
-        ConfigError: the last band is left without an image axis.
+        ConfigError: the last band has no image axis.
     """
     result = []
     start = used = 0
@@ -126,11 +132,11 @@ def bands(
         count = min(classes, (d - start) // 2) if share else 0
         free = d - start - count
         images = min(free, features - used)
-        if images < 1:
-            raise ConfigError(
-                f"There are {features} axes for {dims[-1]} dims.",
-                "Make model.dims shorter, or model.widths larger.",
-            )
+        require(
+            images > 0,
+            f"There are {features} axes for {dims[-1]} dims.",
+            "Use a shorter model.dims, or a larger model.widths.",
+        )
         result.append((count, images, free))
         used += images
         start = d
@@ -138,40 +144,47 @@ def bands(
 
 
 def class_axes(x: Tensor, labels: Tensor, within: Tensor) -> Tensor:
-    """Directions along which the predicted labels lie, the widest first: (classes - 1, features), each with a variance of 1 over the rows.
+    """The principal axes of the predicted labels, by descending variance.
 
     Args:
         x: (n, features) float64, standardised.
-        labels: (n, classes) float64, one 1 in a row.
-        within: (features, features) added to the covariance of the rows: of changes that the axes should not mind.
+        labels: (n, classes) float64, one-hot.
+        within: (features, features) covariance of the changes that the axes should ignore.
+
+    Returns:
+        (classes - 1, features); along each axis the rows have variance 1.
     """
     if labels.shape[1] < 2:
         return x.new_zeros(0, x.shape[1])
     covariance = x.T @ x / len(x)
     weights = torch.linalg.solve(covariance + within, x.T @ (labels - labels.mean(0)) / len(x))
-    values, turn = torch.linalg.eigh(weights.T @ covariance @ weights)
-    widest = slice(
-        1, None
-    )  # but the least: the scores of a row add up to 0, so one axis says nothing
-    axes: Tensor = (weights @ turn)[:, widest] / values[widest].clamp(min=1e-12).sqrt()
+    values, vectors = torch.linalg.eigh(weights.T @ covariance @ weights)
+    # the first eigenvalue is 0: the scores of a row add up to 0
+    axes: Tensor = (weights @ vectors)[:, 1:] / values[1:].clamp(min=1e-12).sqrt()
     return axes.flip(1).T
 
 
 def image_axes(x: Tensor, labels: Tensor, within: Tensor) -> tuple[Tensor, Tensor]:
-    """Discriminant axes of single images: (features,) variances between images of one class, and (features, features) axes, one a row.
+    """Discriminant axes of single images, the most distinctive first.
 
-    The most telling come first. An axis along which views vary by 1 and images by v is scaled by v / (1 + v), the share of what is seen
-    along it that is the image's.
+    Args:
+        x: (n, features) float64, standardised.
+        labels: (n, classes) float64, one-hot; may have no columns.
+        within: (features, features) covariance between the views of an image.
+
+    Returns:
+        (features,) variances between images of one class, and (features, features) axes, one a row.
+        An axis with variance 1 between views and v between images is scaled by v / (1 + v).
     """
     between = x.T @ x / len(x)
     counts = labels.sum(0)
     means = labels.T @ x / counts.clamp(min=1)[:, None]
     between -= means.T @ (means * (counts / len(x))[:, None])
     inverse = torch.linalg.inv(torch.linalg.cholesky(within))
-    values, turn = torch.linalg.eigh(inverse @ between @ inverse.T)
+    values, vectors = torch.linalg.eigh(inverse @ between @ inverse.T)
     values = values.clamp(min=0).flip(0)
-    own = values / (1 + values)
-    return values * own**2, (inverse.T @ turn).flip(1).T * own[:, None]
+    share = values / (1 + values)
+    return values * share**2, (inverse.T @ vectors).flip(1).T * share[:, None]
 
 
 def arrange(
@@ -179,43 +192,41 @@ def arrange(
 ) -> Tensor:
     """All axes in the order of the embedding: (dims[-1], features).
 
-    Each of `dims` adds a band of numbers to the prefix before. At most half of it are class axes, in turn, with so much weight that `share`
-    of the prefix's squared length is theirs; then come the image axes that are next. Where those end inside the last band, they are turned
-    at random, so that they fill it.
+    At most half of each band (`bands`) are class axes, in turn, weighted so that `share` of the
+    squared norm of the prefix is theirs. The next image axes follow. Where too few are left for the
+    last band, a random rotation spreads them over it.
 
     Args:
-        classes: (r, features) axes with variance 1.
+        classes: (r, features) axes of variance 1.
         values: (features,) variances of the image axes.
         images: (features, features) image axes.
         dims: prefix lengths, ascending.
-        share: from 0 to below 1.
+        share: 0 or more, and below 1.
 
     Raises:
-        ConfigError: the last band is left without an image axis.
+        ConfigError: the last band has no image axis.
     """
     rows: list[Tensor] = []
     turns = cycle(range(len(classes)))
     used = 0
-    spent = 0.0  # squared length of the class axes so far
-    for count, some, free in bands(dims, len(classes), len(images), share):
-        band = images[used : used + some]
-        used += some
-        if some < free:
+    spent = 0.0  # squared norm of the class axes so far
+    for count, image_count, free in bands(dims, len(classes), len(images), share):
+        band = images[used : used + image_count]
+        used += image_count
+        if image_count < free:
             generator = torch.Generator().manual_seed(0)
-            band = (
-                torch.linalg.qr(torch.randn(free, some, dtype=band.dtype, generator=generator))[0]
-                @ band
-            )
+            noise = torch.randn(free, image_count, dtype=band.dtype, generator=generator)
+            band = torch.linalg.qr(noise)[0] @ band
         if count:
-            wanted = max(0.0, share / (1 - share) * float(values[:used].sum()) - spent)
-            spent += wanted
-            rows.append(classes[list(islice(turns, count))] * (wanted / count) ** 0.5)
+            due = max(0.0, share / (1 - share) * float(values[:used].sum()) - spent)
+            spent += due
+            rows.append(classes[list(islice(turns, count))] * (due / count) ** 0.5)
         rows.append(band)
     return torch.cat(rows)
 
 
 def fit_heads(heads: MatryoshkaHeads, embeddings: Tensor, targets: Tensor, loss: nn.Module) -> None:
-    """Fit the heads, and nothing else, to (n, dim) embeddings: the problem of each is a small one, solved by L-BFGS."""
+    """Fit the heads to (n, dim) embeddings by L-BFGS."""
     if not heads.dims:
         return
     optimizer = torch.optim.LBFGS(

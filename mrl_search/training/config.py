@@ -1,7 +1,8 @@
-"""The settings of a training run: a recipe."""
+"""The settings of training: a recipe, and the run of each of its steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import require
@@ -11,9 +12,30 @@ __all__ = [
     "AxesConfig",
     "DataConfig",
     "ObjectiveConfig",
+    "Recipe",
     "ScheduleConfig",
     "TrainConfig",
 ]
+
+
+RULES: dict[str, Callable[[Any], bool]] = {
+    "0 or more": lambda value: value >= 0,
+    "0 or more, and below 1": lambda value: 0 <= value < 1,
+    "from 0 to 1": lambda value: 0 <= value <= 1,
+    "positive": lambda value: value > 0,
+}
+
+
+def _check(
+    config: object, keys: str, allowed: str, test: Callable[[Any], bool] | None = None
+) -> None:
+    """Raise ConfigError unless each of `keys` has an allowed value; the default test is a rule."""
+    section = type(config).__name__.removesuffix("Config").lower()
+    for key in keys.split():
+        value = getattr(config, key)
+        value = list(value) if isinstance(value, tuple) else value
+        valid = (test or RULES[allowed])(value)
+        require(valid, f"{section}.{key} is {value!r}; it must be {allowed}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +43,14 @@ class DataConfig:
     """Which images train and which validate.
 
     Attributes:
-        min_side: images of which a side is not over so many pixels are left out (0: none).
-        native: side of the images, where they are small: they are decoded to no more (0: to what trains, and a quarter more to cut from).
-        validation: share that validates.
-        split_seed: of the division.
-        swap: train on the validation part and validate on the other; with `validation` 0.5, the second fold of a 5x2 cross-validation.
+        min_side: skip images whose width or height is not above this, in pixels (0: none).
+        native: side of small images, in pixels; they are not enlarged (0: no limit).
+        validation: share of the images that validates.
+        split_seed: seed of the split.
+        swap: swap the two parts; with `validation` 0.5, the second fold of a cross-validation.
+        individual: regular expression whose group names the individual in a picture's path, such as
+            `([^/]+)/[^/]+$` for its folder. Pictures of an individual stay in one part. A picture
+            without a match is an individual of its own.
     """
 
     min_side: int = 0
@@ -33,28 +58,26 @@ class DataConfig:
     validation: float = 0.1
     split_seed: int = 0
     swap: bool = False
+    individual: str = ""
 
     def __post_init__(self) -> None:
-        require(min(self.min_side, self.native, self.split_seed) >= 0, "data: nothing is below 0.")
-        require(
-            0 < self.validation < 1,
-            f"data.validation is a share between 0 and 1, not {self.validation}.",
-        )
+        _check(self, "min_side native split_seed", "0 or more")
+        _check(self, "validation", "a share over 0 and below 1", lambda v: 0 < v < 1)
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How a training view is drawn from an image: ranges of a random affine crop and of colour changes.
+    """How a random view of an image is made.
 
     Attributes:
-        scale: share of the area that a crop keeps, from and to.
-        aspect: width over height of a crop, from and to.
-        rotate: at most so many degrees either way.
+        scale: smallest and largest share of the area that a crop keeps.
+        aspect: smallest and largest width / height of a crop.
+        rotate: largest rotation either way, in degrees.
         flip: probability of a horizontal flip.
-        jitter: brightness, contrast, saturation (factor 1 ± value) and hue (± value of a full turn).
-        blur: probability of a Gaussian blur, with a 3x3 kernel and a deviation of 0.1 to 2 pixels.
-        jpeg: lowest quality of the JPEG file that a view is saved as in the end, the highest is 95; 0: it is not.
-        outside: what is seen beyond the edges of the picture: `reflection` of it, or `zeros`, black.
+        jitter: brightness, contrast, saturation (factor 1 ± value), hue (± share of a full turn).
+        blur: probability of a Gaussian blur (3x3, deviation of 0.1 to 2 pixels).
+        jpeg: lowest quality of a final JPEG compression; the highest is 95 (0: none).
+        outside: what lies beyond the edges: `reflection` of the image, or `zeros` (black).
     """
 
     scale: tuple[float, float] = (0.3, 1.0)
@@ -67,41 +90,30 @@ class AugmentConfig:
     outside: str = "reflection"
 
     def __post_init__(self) -> None:
-        (low, high), (narrow, wide) = self.scale, self.aspect
-        require(
-            0 < low <= high <= 1,
-            f"A view's scale is shares of the area, from and to, not {list(self.scale)}.",
-        )
-        require(
-            0 < narrow <= wide,
-            f"A view's aspect is width over height, from and to, not {list(self.aspect)}.",
-        )
-        shares = self.rotate >= 0 and all(0 <= x <= 1 for x in (self.flip, self.blur, *self.jitter))
-        require(
-            shares,
-            "A view's flip, blur and jitter are from 0 to 1, and its rotate is not negative.",
-        )
-        known = self.outside in ("reflection", "zeros") and 0 <= self.jpeg <= 95
-        require(
-            known,
-            f"A view's outside is reflection or zeros, not {self.outside!r}; its jpeg is 0 to 95.",
-        )
+        ascending = "two positive numbers, the smaller first"
+        _check(self, "scale", f"{ascending}, up to 1", lambda v: 0 < v[0] <= v[1] <= 1)
+        _check(self, "aspect", ascending, lambda v: 0 < v[0] <= v[1])
+        _check(self, "rotate", "0 or more")
+        _check(self, "flip blur", "from 0 to 1")
+        _check(self, "jitter", "four numbers from 0 to 1", lambda v: 0 <= min(v) <= max(v) <= 1)
+        _check(self, "jpeg", "from 0 to 95", lambda v: 0 <= v <= 95)
+        _check(self, "outside", "reflection or zeros", ("reflection", "zeros").__contains__)
 
     @property
     def crops(self) -> bool:
-        """Whether a view may show less than the whole picture."""
+        """Whether a view can show less than the whole image."""
         return self.scale[0] < 1 or self.aspect != (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class AxesConfig:
-    """How the axes of the embedding are set in closed form when training is over (`mrl_search/axes.py`).
+    """How the projection is set in closed form after training (`training/closed_form.py`).
 
     Attributes:
-        share: of the squared length of every prefix that goes to the classes, on average; the rest tells images apart.
-        views: changed views of each training image, what an embedding should not mind.
-        ridge: how much of the covariance between the views of an image is added to the regression that gives the class axes: the more,
-            the less they mind changes, and the less far apart they set the classes.
+        share: mean share of the squared norm of every prefix that describes the class.
+        views: changed views of each training image that an embedding should ignore.
+        ridge: weight of the covariance between views in the regression of the class axes. A higher
+            ridge ignores changes more, and separates classes less.
     """
 
     share: float = 0.2
@@ -109,74 +121,72 @@ class AxesConfig:
     ridge: float = 1.0
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.share < 1 and self.ridge > 0 and self.views != (),
-            "axes: share from 0 to below 1, ridge over 0, and a view.",
-        )
+        _check(self, "share", "0 or more, and below 1")
+        _check(self, "ridge", "positive")
+        _check(self, "views", "at least one view", bool)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveConfig:
-    """What is minimised at every prefix: `label` x cross-entropy + `instance` x InfoNCE between two views of each image.
+    """The loss at every prefix: `label` x cross-entropy + `instance` and `individual` x InfoNCE.
 
     Attributes:
-        label: weight of classification by the prefix's linear head.
-        instance: weight of instance similarity; 0 trains on one view and labels alone.
-        instance_from: first epoch, from 0, that trains instance similarity; those before it train on one view and labels alone.
-        temperature: of InfoNCE.
-        memory: so many embeddings of earlier steps repel, too (cross-batch memory, arXiv 1912.06798, section 3.2).
+        label: weight of classification by the head of the prefix.
+        instance: weight of similarity between two views of an image; 0: none.
+        individual: weight of similarity between two images of an individual (`data.individual`).
+        instance_from: first epoch, from 0, with similarity; earlier ones train labels alone.
+        temperature: temperature of InfoNCE.
+        memory: number of earlier embeddings used as negatives (arXiv 1912.06798, section 3.2).
         smoothing: label smoothing of the cross-entropy.
-        distil: share of every label that is what the model in `init` says of the same view, at full length: classes that it knows are
-            not forgotten while similarity is learnt (arXiv 1503.02531, section 2; arXiv 1606.09282).
-        weights: relative importance c_m of each prefix (empty: 1 each; arXiv 2205.13147, section 3).
+        distil: share of each label taken from the model in `init` (arXiv 1503.02531, 1606.09282).
+        weights: weight of each prefix; empty: 1 each (c_m in arXiv 2205.13147, section 3).
+        instance_weights: weight of each prefix in `instance`; empty: `weights`.
+        individual_weights: weight of each prefix in `individual`; empty: `weights`.
     """
 
     label: float = 1.0
     instance: float = 0.5
+    individual: float = 0.0
     instance_from: int = 0
     temperature: float = 0.1
     memory: int = 0
     smoothing: float = 0.0
     distil: float = 0.0
     weights: tuple[float, ...] = ()
+    instance_weights: tuple[float, ...] = ()
+    individual_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        least = min(
-            self.label,
-            self.instance,
-            self.instance_from,
-            self.memory,
-            self.smoothing,
-            self.distil,
-            *self.weights,
-        )
-        right = least >= 0 and self.temperature > 0 and self.smoothing < 1 and self.distil <= 1
-        require(
-            right,
-            "objective: nothing is below 0, temperature is positive, smoothing below 1, and distil a share of 1.",
-        )
+        _check(self, "label instance individual instance_from memory", "0 or more")
+        _check(self, "temperature", "positive")
+        _check(self, "smoothing", "0 or more, and below 1")
+        _check(self, "distil", "from 0 to 1")
+        every = "weights instance_weights individual_weights"
+        _check(self, every, "0 or more each", lambda v: min(v, default=0) >= 0)
 
-    def instance_in(self, epoch: int) -> float:
-        """Weight of instance similarity in `epoch`."""
-        return self.instance if epoch >= self.instance_from else 0.0
+    def similarity_in(self, epoch: int) -> tuple[float, float]:
+        """Weights of `instance` and `individual` similarity in `epoch`."""
+        return (self.instance, self.individual) if epoch >= self.instance_from else (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleConfig:
-    """How long and how fast. `sizes` maps a first epoch to the side of the training images in pixels, so that a run can start small.
+    """How long and how fast.
 
     Attributes:
-        batch: images a step and process (two views of each, when instance similarity is trained).
-        accumulate: steps whose gradients are added up before the weights move.
-        lr: peak learning rate of AdamW; linear warm-up over `warmup` (share of all steps), then it falls as `decay` says.
-        weight_decay: of AdamW, on weights alone: norms and biases are spared.
-        decay: `cosine`, to zero; or `exponential`, times `gamma` after every epoch.
-        gamma: see `decay`.
-        embed_size: side of the pictures when the finished model embeds them, in pixels; 0: the largest trained on. A little more is
-            better, because training crops show things larger than they are in whole pictures (FixRes, arXiv 1906.06423).
-        keep: share of the weights in `init` in the mean of both that the run ends with; what it learnt and what it knew before are both
-            in that mean (WiSE-FT, arXiv 2109.01903, section 3). The rest of training does not see it.
-        precision: `auto` (bf16 where the GPU or processor has instructions for it, else no), `no`, `bf16` or `fp16`.
+        epochs: passes over the training images.
+        batch: images an optimizer step and process.
+        accumulate: batches whose gradients are summed before the weights change.
+        lr: highest learning rate of AdamW.
+        weight_decay: of AdamW, for matrices and kernels; norms and biases have none.
+        warmup: share of all steps in which the learning rate rises linearly.
+        decay: how it falls: `cosine`, to zero; or `exponential`, times `gamma` after every epoch.
+        gamma: factor of the exponential decay.
+        sizes: side of the training images in pixels, by the first epoch that uses it.
+        embed_size: side of the images that the finished model embeds, in pixels; 0: the largest of
+            `sizes`. A little more is better (FixRes, arXiv 1906.06423).
+        keep: share of the weights in `init` in the final mean (WiSE-FT, arXiv 2109.01903).
+        precision: `auto` (bf16 where the hardware has it, else no), `no`, `bf16` or `fp16`.
     """
 
     epochs: int = 18
@@ -193,53 +203,47 @@ class ScheduleConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        known = "0" in self.sizes and all(
-            e.isdecimal() and size > 0 for e, size in self.sizes.items()
+        _check(self, "epochs weight_decay embed_size", "0 or more")
+        _check(self, "batch", "2 or more", lambda v: v >= 2)
+        _check(self, "accumulate", "1 or more", lambda v: v >= 1)
+        _check(self, "lr", "positive")
+        _check(self, "warmup keep", "0 or more, and below 1")
+        _check(self, "decay", "cosine or exponential", ("cosine", "exponential").__contains__)
+        _check(self, "gamma", "over 0 and up to 1", lambda v: 0 < v <= 1)
+        _check(
+            self,
+            "sizes",
+            'positive sides by epoch, from epoch 0 on, for example { "0" = 64, "8" = 128 }',
+            lambda v: "0" in v and all(e.isdecimal() and side > 0 for e, side in v.items()),
         )
-        require(
-            known,
-            f"schedule.sizes must say the size from epoch 0 on, not {dict(self.sizes)}.",
-            'For example { "0" = 64, "8" = 128 }.',
-        )
-        least = min(
-            self.epochs,
-            self.accumulate - 1,
-            self.batch - 2,
-            self.weight_decay,
-            self.embed_size,
-            self.warmup,
-            self.keep,
-        )
-        right = least >= 0 and self.lr > 0 and max(self.warmup, self.keep) < 1
-        require(
-            right,
-            "schedule: accumulate is at least 1, batch 2, nothing else below 0, lr positive, warmup and keep shares below 1.",
-        )
-        known = self.decay in ("cosine", "exponential") and 0 < self.gamma <= 1
-        require(
-            known,
-            f"schedule.decay is cosine or exponential, not {self.decay!r}; gamma is over 0 and at most 1.",
-        )
-        require(
-            self.precision in ("auto", "no", "bf16", "fp16"),
-            f"schedule.precision is auto, no, bf16 or fp16, not {self.precision!r}.",
-        )
+        precisions = ("auto", "no", "bf16", "fp16")
+        _check(self, "precision", f"one of {', '.join(precisions)}", precisions.__contains__)
 
     def size(self, epoch: int) -> int:
         """Side of the training images in `epoch`, in pixels."""
         return self.sizes[max((e for e in self.sizes if int(e) <= epoch), key=int)]
 
+    @property
+    def largest(self) -> int:
+        """The largest side of the training images, in pixels."""
+        return max(self.sizes.values())
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """A recipe: everything that decides what a training run does, besides the images themselves.
+    """One training run: everything that decides its result, besides the images.
 
     Attributes:
         name: of the model.
         seed: of weights, order and views.
-        init: run folder whose network the run starts from; empty: weights at random.
-        weak: how one of two views is drawn, where that is not as `augment` says: nearer to the whole picture, as a corpus holds it.
-        axes: how the axes of the embedding are set in the end; None leaves them as they were trained. Wants `model.pool` to be `stages`.
+        init: run folder whose network the run starts from; empty: random weights.
+        model: the network.
+        data: which images train.
+        augment: the first view of an image.
+        weak: the second view; None: made as the first.
+        objective: the loss.
+        schedule: how long and how fast.
+        axes: set the projection in closed form at the end; needs `model.pool` = `stages`.
     """
 
     name: str = "default"
@@ -254,54 +258,65 @@ class TrainConfig:
     axes: AxesConfig | None = None
 
     def __post_init__(self) -> None:
-        s, o, d = self.schedule, self.objective, len(self.model.dims)
+        s, o, m = self.schedule, self.objective, self.model
+        require(0 <= self.seed < 2**32, f"seed is {self.seed}; it must be from 0 to below 2**32.")
         require(
             s.epochs > 0 or bool(self.axes and self.init),
-            "schedule.epochs is at least 1, but where axes are set in a model in init.",
+            "schedule.epochs is 0; it must be positive unless axes and init are set.",
         )
         require(
-            0 <= self.seed < 2**32,
-            f"A seed is from 0 to below 2 to the power of 32, not {self.seed}.",
+            o.label + o.instance + o.individual > 0 or not s.epochs,
+            "objective.label, instance and individual are all 0; one must be positive.",
         )
         require(
-            o.label + o.instance > 0 or not s.epochs,
-            "objective.label and objective.instance are both 0: there is nothing to learn.",
+            bool(self.data.individual) or not o.individual,
+            f"objective.individual is {o.individual}; it needs data.individual.",
         )
-        begins = bool(o.label or not o.instance_from)
         require(
-            begins,
-            "objective.instance_from leaves the first epochs to the labels, and objective.label is 0.",
-            "Make it 0, too.",
+            bool(o.label or not o.instance_from),
+            f"objective.instance_from is {o.instance_from}; it must be 0 where objective.label is"
+            " 0.",
         )
-        begins = not (s.epochs and o.instance) or o.instance_from < s.epochs
         require(
-            begins,
-            f"Similarity is learnt from epoch {o.instance_from} on, the last is {s.epochs - 1}.",
-            "Set objective.instance_from.",
+            not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs,
+            f"objective.instance_from is {o.instance_from}; it must be below schedule.epochs,"
+            f" {s.epochs}.",
         )
         require(
             not o.distil or bool(self.init and o.label),
-            "objective.distil wants a model to learn from in init, and objective.label.",
+            f"objective.distil is {o.distil}; it needs init and a positive objective.label.",
+        )
+        for key in ("weights", "instance_weights", "individual_weights"):
+            count = len(getattr(o, key))
+            require(
+                count in (0, len(m.dims)),
+                f"objective.{key} has {count} values; it must have one for each of"
+                f" {len(m.dims)} dims, or none.",
+            )
+        require(
+            not s.keep or bool(self.init and self.axes),
+            f"schedule.keep is {s.keep}; it needs init and axes.",
         )
         require(
-            len(o.weights) in (0, d),
-            f"objective.weights has {len(o.weights)} numbers for {d} dims: it wants one for each, or none.",
+            self.axes is None or m.pool == "stages",
+            f"model.pool is {m.pool!r}; axes need 'stages'.",
         )
-        fits = bool(self.init and self.axes) or not s.keep
+        sides = {*s.sizes.values(), s.embed_size or s.largest}
         require(
-            fits,
-            "schedule.keep is a share of the weights in init, and wants axes, which fit the mean.",
-            "Without them, make it 0.",
+            m.backbone == "compact" or len(sides) == 1,
+            f"schedule.sizes and embed_size are {sorted(sides)}; the backbone four-conv needs one"
+            " size.",
         )
-        require(
-            self.axes is None or self.model.pool == "stages", "axes want model.pool to be stages."
-        )
-        one = self.model.backbone == "compact" or {
-            *s.sizes.values(),
-            s.embed_size or s.size(0),
-        } == {s.size(0)}
-        require(
-            one,
-            "The backbone four-conv is made for pictures of one size.",
-            "Give schedule.sizes one value, and no embed_size.",
-        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Training runs, one after the other; each starts from the result of the one before.
+
+    Attributes:
+        name: of the recipe.
+        steps: one run or more. `init` of all but the first is set when the recipe runs.
+    """
+
+    name: str
+    steps: tuple[TrainConfig, ...]

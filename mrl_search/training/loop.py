@@ -1,281 +1,274 @@
-"""Training: the loop around a network, two losses and a schedule. It yields records of what it does and never prints.
+"""One training run: the loop around a network, a loss and a schedule. It never prints.
 
-A run folder holds `recipe.toml`, `records.jsonl` (one line an epoch), `checkpoint.safetensors` (the last whole epoch, removed at the
-end) and, when the run is finished, the model. All chance follows from the seed, the epoch and the process, so a run that was stopped
-goes on from its last epoch as if nothing had happened (with `precision` fp16 the scale of the loss begins anew). It goes on only with the
-pictures and the model that it began with.
+All randomness follows from the seed, the epoch and the process. A stopped run continues from its
+last complete epoch with the same result (with precision fp16, the loss scale starts again).
 """
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
 from accelerate.utils import set_seed
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mrl_search.encoders.checkpoint import DESCRIPTION, save_model
+from mrl_search.encoders.checkpoint import ModelFile, save_model
 from mrl_search.encoders.network import to_network
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
-from mrl_search.files import claim, write_atomically, writing
-from mrl_search.mapping import to_mapping, to_toml
+from mrl_search.mapping import to_mapping
+from mrl_search.training import run_folder
 from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
+from mrl_search.training.individuals import Pairs, individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
-from mrl_search.training.pixels import Pixels
-from mrl_search.training.recipes import load_recipe
+from mrl_search.training.pixels import Pixels, view_side
+from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
 from mrl_search.training.splits import digest, split_rows
 from mrl_search.training.start import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.training.views import shrink
 
-__all__ = ["AxesRecord", "EpochRecord", "Record", "StepRecord", "check_run", "pixel_side", "train"]
-
-CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
+__all__ = ["train_pixels"]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """Progress inside an epoch: steps done and in all, and images a second so far in it."""
+def train_pixels(
+    pixels: Pixels,
+    config: TrainConfig,
+    out: Path,
+    source: str,
+    tracker: str | None = None,
+    on_record: OnRecord = ignore,
+) -> EpochRecord | AxesRecord:
+    """Train one network on decoded images and write the model to the folder `out`.
 
-    epoch: int
-    step: int
-    steps: int
-    rate: float
+    An unfinished run of the same recipe in `out` is continued.
 
+    Args:
+        pixels: decoded at `pixel_side(config)`.
+        config: the run.
+        out: the run folder.
+        source: name of the images, kept in the model.
+        tracker: also log to `tensorboard` or `wandb`.
+        on_record: called with `config` and every record, in every process.
 
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """One epoch: mean losses, images a second, and top-1 accuracy of each prefix's linear head on `n_validation` images."""
-
-    epoch: int
-    epochs: int
-    size: int
-    seconds: float
-    images_per_second: float
-    label_loss: float
-    instance_loss: float
-    n_train: int
-    n_validation: int
-    accuracy: dict[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class AxesRecord:
-    """Setting the axes in the end: images read and in all, and seconds; when it is done, validation accuracy as in an epoch."""
-
-    step: int
-    steps: int
-    seconds: float
-    accuracy: dict[int, float] | None = None
-
-
-Record = StepRecord | EpochRecord | AxesRecord
-
-
-def pixel_side(config: TrainConfig) -> int:
-    """The side that images are decoded to, in pixels: that of the largest trained on, and a quarter more where crops should stay sharp."""
-    side = _side(config, max(config.schedule.sizes.values()))
-    return (
-        max(side, config.schedule.embed_size) if config.axes else side
-    )  # axes are set at the size at which the model embeds
-
-
-def _side(config: TrainConfig, size: int) -> int:
-    seen = (
-        config.augment,
-        *([config.weak] if config.weak else []),
-        *(config.axes.views if config.axes else ()),
-    )
-    wide = round(1.25 * size) if any(view.crops for view in seen) else size
-    return min(wide, max(size, config.data.native or wide))
-
-
-def train(
-    pixels: Pixels, config: TrainConfig, out: Path, source: str, tracker: str | None = None
-) -> Iterator[Record]:
-    """Train the network that `config` describes on `pixels` (decoded at `pixel_side`) and leave the model in `out`.
-
-    A folder that holds an unfinished run of the same recipe is continued; a finished one is refused.
+    Returns:
+        The last record, which has the validation accuracy.
 
     Raises:
-        ConfigError: `out` holds the run of another recipe, of other pictures, or of another model in `init`; the model in `init` does
-            not fit; there are too few axes; or `tracker` or the precision is not to be had here.
-        DataError: labels are missing where the objective needs them, or there are too few images.
+        ConfigError: `out` has the run of another recipe, of other images or from another model;
+            the model in `init` does not fit; there are too few axes; the tracker or the precision
+            is not available.
+        DataError: labels are missing that the objective needs, or there are too few images.
         IndexFolderError: another process trains in `out`.
-        ModelError: the loss is no number any more, the checkpoint in `out` is damaged, or there is no model where `init` says.
-        MrlSearchError: `out` holds a finished run, lies below a file, or cannot be written.
+        ModelError: training diverged, the checkpoint is damaged, or the model in `init` is missing.
+        MrlSearchError: `out` has a finished run, or cannot be written.
     """
     accelerator = _accelerator(config.schedule, tracker, out)
-    schedule = config.schedule
-    classes = _classes(pixels, config)
-    rows_train, rows_validation = split_rows(pixels.labels, pixels.hashes, config.data)
-    targets = torch.tensor(
-        [classes.index(label) if label in classes else 0 for label in pixels.labels]
-    )
-    steps = len(rows_train) // (schedule.batch * accelerator.num_processes)
-    if steps == 0 and schedule.epochs:
-        raise DataError(
-            f"{len(rows_train)} training images do not fill one batch of {schedule.batch}.",
-            "Use more images, or --set schedule.batch=16.",
-        )
-    check_run(out, config)
-    begun = load_init(config)
+    run = _Run(pixels, config, accelerator)
+    if run_folder.finished(out):
+        raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
+    run_folder.check_run(out, config)
+    init = load_init(config)
     pictures = digest(pixels.labels, pixels.hashes)
-    warn_of_leaks(config, begun, pictures)
-    origin = {"pictures": pictures, "init": begun.fingerprint if begun else ""}
+    warn_of_leaks(config, init, pictures)
+    origin = {"pictures": pictures, "init": init.fingerprint if init else ""}
     set_seed(config.seed)
-    network: nn.Module = new_network(config, classes, begun).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run.start(init)
+    main = accelerator.is_main_process
     accelerator.wait_for_everyone()
-    with _held(out) if accelerator.is_main_process else contextlib.nullcontext():
-        if accelerator.is_main_process:
-            with write_atomically(out / RECIPE) as part:
-                part.write_text(to_toml(config), encoding="utf-8")
-
-        decayed: dict[str, Any] = {"params": [p for p in network.parameters() if p.ndim > 1]}
-        plain: dict[str, Any] = {
-            "params": [p for p in network.parameters() if p.ndim <= 1],
-            "weight_decay": 0.0,
-        }
-        optimizer: Any = torch.optim.AdamW(
-            [decayed, plain], schedule.lr, weight_decay=schedule.weight_decay
-        )
-        first = _resume(out, network, optimizer, origin, accelerator.is_main_process)
-        network, optimizer = accelerator.prepare(network, optimizer)
-        objective = Objective(config, len(classes), accelerator, begun.network if begun else None)
-        images: Tensor | None = None
-        side = 0
-        for epoch in range(first, schedule.epochs):
-            start, size = time.perf_counter(), schedule.size(epoch)
-            if _side(config, size) != side or images is None:
-                side = _side(config, size)
-                whole = pixels.images.shape[-1] == side
-                images = (
-                    pixels.images
-                    if whole
-                    else torch.cat([shrink(part, side) for part in torch.split(pixels.images, 512)])
-                )
-            set_seed((config.seed * 1000 + epoch) % 2**32)
-            chance = torch.Generator().manual_seed(
-                (config.seed * 1000 + epoch) * 100 + accelerator.process_index
-            )
-            data = TensorDataset(images[rows_train], targets[rows_train])
-            loader = _prepared(
-                accelerator, DataLoader(data, schedule.batch, shuffle=True, drop_last=True)
-            )
-            network.train()
-            objective.begin(epoch)
-            sums = torch.zeros(2, device=accelerator.device)
-            for step, (batch, target) in enumerate(loader):
-                with accelerator.accumulate(network):
-                    _set_rate(
-                        optimizer, schedule, (epoch * steps + step) / (schedule.epochs * steps)
-                    )
-                    total, label, instance = objective(network, batch, target, chance)
-                    accelerator.backward(total)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                sums += torch.stack((label.detach(), instance.detach()))
-                yield StepRecord(
-                    epoch + 1,
-                    step + 1,
-                    steps,
-                    (step + 1)
-                    * schedule.batch
-                    * accelerator.num_processes
-                    / (time.perf_counter() - start),
-                )
-            accuracy = _validate(
-                accelerator,
-                network,
-                images[rows_validation],
-                targets[rows_validation],
-                size,
-                config,
-            )
-            label_mean, instance_mean = (accelerator.reduce(sums, "mean") / steps).tolist()
-            seconds = time.perf_counter() - start
-            rate = steps * schedule.batch * accelerator.num_processes / seconds
-            if not math.isfinite(label_mean + instance_mean):
-                raise ModelError(
-                    f"Training diverged in epoch {epoch + 1}: its loss is not a number.",
-                    "Train with a lower schedule.lr.",
-                )
-            record = EpochRecord(
-                epoch + 1, schedule.epochs, size, seconds, rate, label_mean, instance_mean,
-                len(rows_train), len(rows_validation), accuracy,
-            )  # fmt: skip
-            if accelerator.is_main_process:
-                with (
-                    (out / RECORDS).open("a") as file
-                ):  # before the checkpoint: records that have none are cut off when the run goes on
-                    file.write(json.dumps(dataclasses.asdict(record)) + "\n")
-                _save_checkpoint(
-                    out, accelerator.unwrap_model(network), optimizer.optimizer, epoch + 1, origin
-                )
+    with run_folder.claimed(out, config) if main else contextlib.nullcontext():
+        first = run_folder.load_checkpoint(out, run.network, run.optimizer, origin)
+        if main:
+            run_folder.trim_records(out, first)
+        run.prepare()
+        last: EpochRecord | AxesRecord | None = None
+        for epoch in range(first, config.schedule.epochs):
+            last = run.epoch(epoch, on_record)
+            if main:
+                network = accelerator.unwrap_model(run.network)
+                run_folder.save_epoch(out, last, network, run.optimizer.optimizer, origin)
             if tracker:
-                accelerator.log(
-                    {"label_loss": label_mean, "instance_loss": instance_mean}
-                    | {f"accuracy/{d}": a for d, a in accuracy.items()},
-                    epoch + 1,
-                )
-            yield record
+                losses = {"label_loss": last.label_loss, "instance_loss": last.instance_loss}
+                shares = {f"accuracy/{dims}": share for dims, share in last.accuracy.items()}
+                accelerator.log(losses | shares, epoch + 1)
+            on_record(config, last)
         accelerator.wait_for_everyone()
-        final, size = (
-            accelerator.unwrap_model(network),
-            schedule.embed_size or max(schedule.sizes.values()),
-        )
         training: dict[str, Any] = {
             "source": source,
             "pictures": pictures,
             "recipe": to_mapping(config),
+            "torch": torch.__version__.split("+")[0],
         }
-        training["torch"] = torch.__version__.split("+")[0]
-        if config.axes:  # every process computes the same ones
-            if begun and schedule.keep:
-                keep_share(final, begun.network, schedule.keep)
-            start, count = time.perf_counter(), len(rows_train)
-            setting = set_axes(
-                final, config.model.dims, pixels.images[rows_train], targets[rows_train], len(classes), size, config.axes,
-                objective.labels, config.seed, accelerator.autocast,
-            )  # fmt: skip
-            for done in setting:
-                yield AxesRecord(done, count, time.perf_counter() - start)
-            accuracy = _validate(
-                accelerator,
-                network,
-                pixels.images[rows_validation],
-                targets[rows_validation],
-                size,
-                config,
+        if config.schedule.epochs:
+            last = last or run_folder.last_record(out)
+            training["last_epoch"] = dataclasses.asdict(last)
+        if config.axes:
+            last = run.set_axes(init, on_record)
+            training["axes"] = dataclasses.asdict(last)
+            on_record(config, last)
+        if main:
+            network = accelerator.unwrap_model(run.network)
+            save_model(
+                out, network, config.name, config.model, run.classes, run.embed_size, training
             )
-            axes = AxesRecord(count, count, time.perf_counter() - start, accuracy)
-            training["axes"] = dataclasses.asdict(axes)
-            yield axes
-        if accelerator.is_main_process:
-            if schedule.epochs:
-                training["last_epoch"] = json.loads((out / RECORDS).read_text().splitlines()[-1])
-            save_model(out, final, config.name, config.model, classes, size, training)
-            (out / CHECKPOINT).unlink(missing_ok=True)
-        accelerator.end_training()
+            (out / run_folder.CHECKPOINT).unlink(missing_ok=True)
+        for active in accelerator.trackers:
+            active.finish()
+        accelerator.wait_for_everyone()
+    assert last is not None  # without epochs there are axes
+    return last
 
 
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Make the folder of a run, and hold it for this process."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with claim(out):
-        yield
+class _Run:
+    """A network with its images, its optimizer and its loss."""
+
+    optimizer: Any  # of torch, then wrapped by accelerate
+    network: nn.Module
+
+    def __init__(
+        self, pixels: Pixels, config: TrainConfig, accelerator: accelerate.Accelerator
+    ) -> None:
+        self.pixels, self.config, self.accelerator = pixels, config, accelerator
+        self.classes = _classes(pixels, config)
+        self.train_rows, self.validation_rows = split_rows(
+            pixels.labels, pixels.hashes, config.data, pixels.paths
+        )
+        self.individuals: Tensor | None = None
+        if config.objective.individual:
+            names = individuals_of(pixels.paths, pixels.hashes, config.data.individual)
+            self.individuals = individual_numbers(names, self.train_rows)
+        number = {name: i for i, name in enumerate(self.classes)}
+        self.targets = torch.tensor([number.get(label or "", 0) for label in pixels.labels])
+        self.batch = config.schedule.batch * accelerator.num_processes
+        self.steps = len(self.train_rows) // self.batch
+        self.embed_size = config.schedule.embed_size or config.schedule.largest
+        self.images: Tensor | None = None  # those of `pixels` at the side that an epoch needs
+        if self.steps == 0 and config.schedule.epochs:
+            raise DataError(
+                f"{len(self.train_rows)} training images do not fill a batch of {self.batch}.",
+                "Use more images, or --set schedule.batch=16.",
+            )
+
+    def start(self, init: ModelFile | None) -> None:
+        """Create the network, its optimizer and its loss."""
+        config, schedule = self.config, self.config.schedule
+        network = new_network(config, self.classes, init)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        parameters = list(self.network.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, schedule.lr, weight_decay=schedule.weight_decay)
+        teacher = init.network if init else None
+        self.objective = Objective(config, len(self.classes), self.accelerator, teacher)
+
+    def prepare(self) -> None:
+        """Move network and optimizer to the device."""
+        self.network, self.optimizer = self.accelerator.prepare(self.network, self.optimizer)
+
+    def epoch(self, epoch: int, on_record: OnRecord) -> EpochRecord:
+        """Train for one epoch, counted from 0, and validate."""
+        config, schedule, accelerator = self.config, self.config.schedule, self.accelerator
+        start, size = time.perf_counter(), schedule.size(epoch)
+        images = self._resized(view_side(config, size))
+        seed = config.seed * 1000 + epoch
+        set_seed(seed % 2**32)
+        generator = torch.Generator().manual_seed(seed * 100 + accelerator.process_index)
+        data: Dataset[Any] = TensorDataset(images[self.train_rows], self.targets[self.train_rows])
+        if self.individuals is not None:
+            draw = torch.Generator().manual_seed(seed)  # the same in every process
+            others = partners(self.individuals, draw)
+            rows = self.train_rows
+            data = Pairs(images[rows], self.targets[rows], others, self.individuals)
+        loader = self._loader(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+        self.network.train()
+        self.objective.begin(epoch)
+        sums = torch.zeros(2, device=accelerator.device)
+        for step, (batch, target, *pair) in enumerate(loader):
+            with accelerator.accumulate(self.network):
+                done = (epoch * self.steps + step) / (schedule.epochs * self.steps)
+                _set_rate(self.optimizer, schedule, done)
+                total, label, instance = self.objective(
+                    self.network, batch, target, generator, *pair
+                )
+                accelerator.backward(total)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            sums += torch.stack((label.detach(), instance.detach()))
+            rate = (step + 1) * self.batch / (time.perf_counter() - start)
+            on_record(config, StepRecord(epoch + 1, step + 1, self.steps, rate))
+        accuracy = self._validate(images, size)
+        label_loss, instance_loss = (accelerator.reduce(sums, "mean") / self.steps).tolist()
+        seconds = time.perf_counter() - start
+        if not math.isfinite(label_loss + instance_loss):
+            raise ModelError(
+                f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN.",
+                "Train with a lower schedule.lr.",
+            )
+        return EpochRecord(
+            epoch + 1,
+            schedule.epochs,
+            size,
+            seconds,
+            self.steps * self.batch / seconds,
+            label_loss,
+            instance_loss,
+            len(self.train_rows),
+            len(self.validation_rows),
+            accuracy,
+        )
+
+    def set_axes(self, init: ModelFile | None, on_record: OnRecord) -> AxesRecord:
+        """Set the projection in closed form; every process computes the same one."""
+        config, rows = self.config, self.train_rows
+        network = self.accelerator.unwrap_model(self.network)
+        if init and config.schedule.keep:
+            keep_share(network, init.network, config.schedule.keep)
+        start, images = time.perf_counter(), self.pixels.images
+        for done in set_axes(
+            network, config, images[rows], self.targets[rows], self.embed_size,
+            self.objective.labels, self.accelerator.autocast,
+        ):  # fmt: skip
+            on_record(config, AxesRecord(done, len(rows), time.perf_counter() - start))
+        accuracy = self._validate(images, self.embed_size)
+        return AxesRecord(len(rows), len(rows), time.perf_counter() - start, accuracy)
+
+    def _resized(self, side: int) -> Tensor:
+        if self.images is None or self.images.shape[-1] != side:
+            images = self.pixels.images
+            parts = [shrink(part, side) for part in torch.split(images, 512)]
+            self.images = images if images.shape[-1] == side else torch.cat(parts)
+        return self.images
+
+    def _loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """Prepare a loader. The accelerator must not keep it: it has a copy of all images."""
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        self.accelerator._dataloaders.remove(prepared)
+        return prepared
+
+    @torch.inference_mode()
+    def _validate(self, images: Tensor, size: int) -> dict[int, float]:
+        """Top-1 accuracy of the head of each prefix on the validation images; {} without heads."""
+        if not self.config.objective.label:
+            return {}
+        self.network.eval()
+        # large pictures in smaller batches: their feature maps fill the memory
+        count = min(256, max(16, 256 * 128**2 // size**2))
+        rows = self.validation_rows
+        data = TensorDataset(images[rows], self.targets[rows])
+        hits: list[Tensor] = []
+        for batch, target in self._loader(DataLoader(data, count)):
+            with self.accelerator.autocast():
+                _, logits = self.network(to_network(shrink(batch, size)))
+            right = torch.stack([part.argmax(1) == target for part in logits], 1)
+            hits.append(self.accelerator.gather_for_metrics(right).cpu())
+        shares = torch.cat(hits).double().mean(0).tolist()
+        return dict(zip(self.config.model.dims, shares, strict=True))
 
 
 def _accelerator(
@@ -283,11 +276,8 @@ def _accelerator(
 ) -> accelerate.Accelerator:
     precision = schedule.precision
     if precision == "auto":
-        native = (
-            torch.cuda.is_bf16_supported()
-            if torch.cuda.is_available()
-            else torch.cpu._is_avx512_bf16_supported()
-        )
+        on_gpu = torch.cuda.is_available()
+        native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
         precision = "bf16" if native else "no"
     try:
         accelerator = accelerate.Accelerator(
@@ -303,156 +293,31 @@ def _accelerator(
     except (ValueError, ImportError) as error:
         raise ConfigError(
             f"Training cannot start: {error}",
-            "Is the tracker installed, and does this machine know that precision?",
+            "Check that the tracker is installed, and that this machine has the precision.",
         ) from error
     return accelerator
 
 
-def _prepared(accelerator: accelerate.Accelerator, loader: DataLoader[Any]) -> DataLoader[Any]:
-    """`loader` made ready, and not kept: an accelerator remembers each one, and with it a copy of all images every epoch."""
-    prepared: DataLoader[Any] = accelerator.prepare(loader)
-    accelerator._dataloaders.remove(prepared)
-    return prepared
-
-
 def _classes(pixels: Pixels, config: TrainConfig) -> tuple[str, ...]:
+    """The class names in alphabetical order; none where labels are not trained."""
     if not config.objective.label:
         return ()
     missing = sum(label is None for label in pixels.labels)
     if missing:
         raise DataError(
-            f"{missing} of {len(pixels.labels)} images have no label, and the recipe learns labels.",
-            "Sort the images into one folder a class, or train with --set objective.label=0.",
+            f"{missing} of {len(pixels.labels)} images have no label; the recipe trains labels.",
+            "Sort the images into a folder a class, or train with --set objective.label=0.",
         )
     return tuple(sorted({label for label in pixels.labels if label is not None}))
 
 
-def check_run(out: Path, config: TrainConfig) -> None:
-    """Raise unless `out` is new, or holds an unfinished run of the same recipe."""
-    if (out / DESCRIPTION).exists():
-        raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
-    above = next(place for place in (out, *out.parents) if place.exists())
-    if not above.is_dir():
-        raise MrlSearchError(
-            f"{out} cannot be a folder, as {above} is a file.", "Choose another --out."
-        )
-    recipe = out / RECIPE
-    if (
-        recipe.exists() and load_recipe(str(recipe)) != config
-    ):  # values, not text: an older version knew fewer settings
-        raise ConfigError(
-            f"The unfinished run in {out} has another recipe.",
-            f"Choose another --out, or remove {recipe}.",
-        )
-
-
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig, done: float) -> None:
-    """Set the learning rate for the moment when the share `done` of all steps is behind us: linear warm-up, then the schedule's decay."""
+    """Set the learning rate after a share `done` of all steps: linear warm-up, then decay."""
     warm = done / schedule.warmup if done < schedule.warmup else 1.0
     if schedule.decay == "exponential":
-        left = schedule.gamma ** math.floor(done * schedule.epochs + 1e-9)
+        decay = schedule.gamma ** math.floor(done * schedule.epochs + 1e-9)
     else:
-        left = 0.5 * (
-            1 + math.cos(math.pi * max(0.0, done - schedule.warmup) / (1 - schedule.warmup))
-        )
+        progress = max(0.0, done - schedule.warmup) / (1 - schedule.warmup)
+        decay = 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimizer.param_groups:
-        group["lr"] = schedule.lr * min(warm + 1e-3, 1.0) * left
-
-
-@torch.inference_mode()
-def _validate(
-    accelerator: accelerate.Accelerator,
-    network: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    size: int,
-    config: TrainConfig,
-) -> dict[int, float]:
-    """Top-1 accuracy of the linear head of each prefix; empty where there are no heads."""
-    if not config.objective.label:
-        return {}
-    network.eval()
-    count = min(
-        256, max(16, 256 * 128**2 // size**2)
-    )  # large pictures in smaller batches: their feature maps fill the memory
-    loader = _prepared(accelerator, DataLoader(TensorDataset(images, targets), count))
-    right: list[Tensor] = []
-    for batch, target in loader:
-        with accelerator.autocast():
-            _, logits = network(to_network(shrink(batch, size)))
-        hits = torch.stack([part.argmax(1) == target for part in logits], 1)
-        right.append(accelerator.gather_for_metrics(hits).cpu())
-    share = torch.cat(right).double().mean(0).tolist()
-    return dict(zip(config.model.dims, share, strict=True))
-
-
-def _save_checkpoint(
-    out: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    origin: Mapping[str, str],
-) -> None:
-    """The state after `epoch` epochs as one safetensors file: tensors named `network.NAME` and `optimizer.PARAMETER.NAME`."""
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    with write_atomically(out / CHECKPOINT) as part:
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-            part,
-            metadata={"epoch": str(epoch), **origin},
-        )
-
-
-def _resume(
-    out: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    origin: Mapping[str, str],
-    main: bool,
-) -> int:
-    """Load the checkpoint in `out`, if there is one, and say how many epochs are done; the `main` process cuts the records to those epochs.
-
-    Raises:
-        ConfigError: it is of a run that began with other pictures, or with another model, than `origin` names.
-        ModelError: the checkpoint is damaged, or of another network.
-    """
-    if not (out / CHECKPOINT).exists():
-        if main:
-            (out / RECORDS).unlink(missing_ok=True)
-        return 0
-    weights: dict[str, Tensor] = {}
-    state: dict[int, dict[str, Tensor]] = {}
-    try:
-        with safe_open(out / CHECKPOINT, "pt") as file:
-            metadata = file.metadata()
-            epoch = int(metadata["epoch"])
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                kind, _, name = key.partition(".")
-                if kind == "network":
-                    weights[name] = file.get_tensor(key)
-                else:
-                    parameter, _, field = name.partition(".")
-                    state.setdefault(int(parameter), {})[field] = file.get_tensor(key)
-        network.load_state_dict(weights)
-        optimizer.load_state_dict(
-            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-        )
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{out / CHECKPOINT} cannot be read, or is of another network.",
-            f"Remove {out} to start again.",
-        ) from error
-    for what, name in origin.items():
-        if metadata.get(what, name) != name:  # a checkpoint of an older version does not say
-            began = "pictures or labels" if what == "pictures" else "weights in init"
-            raise ConfigError(
-                f"The unfinished run in {out} began with other {began}.",
-                f"Choose another --out, or remove {out}.",
-            )
-    if main:
-        lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
-        with write_atomically(out / RECORDS) as part:
-            part.write_text("".join(line + "\n" for line in lines[:epoch]))
-    return epoch
+        group["lr"] = schedule.lr * min(warm + 1e-3, 1.0) * decay

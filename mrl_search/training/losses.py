@@ -1,4 +1,4 @@
-"""Losses: `MatryoshkaLoss` sums any criterion over the prefixes of an embedding; `InfoNCE` is the criterion of instance similarity."""
+"""Losses: `MatryoshkaLoss` sums a criterion over prefixes; `InfoNCE` compares views of images."""
 
 from collections.abc import Sequence
 
@@ -6,51 +6,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrl_search.errors import ConfigError
+from mrl_search.errors import require
 
 __all__ = ["InfoNCE", "MatryoshkaLoss"]
 
 
 class InfoNCE(nn.Module):
-    """Two views of an image attract, all other images of the batch repel (NT-Xent; SimCLR, arXiv 2002.05709, section 2.1).
+    """Two views of an image attract, all other images repel (NT-Xent, arXiv 2002.05709, 2.1).
 
-    Takes (2n, d) rows, of any length: row i and row n + i are the two views of image i. With a second argument n, any rows beyond 2n are
-    of other images and only repel, as those of a cross-batch memory do (XBM, arXiv 1912.06798, section 3.2).
+    Takes (2n, d) rows of any norm: rows i and n + i are the two views of image i. With a second
+    argument n, rows beyond 2n only repel, as in a cross-batch memory (arXiv 1912.06798, 3.2). In
+    place of n, an (n + rest,) int64 tensor numbers the subject of each image and of each row
+    beyond 2n: rows of one subject do not repel.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, rows: Tensor, pairs: int | None = None) -> Tensor:
+    def forward(self, rows: Tensor, pairs: int | Tensor | None = None) -> Tensor:
         """Mean cross-entropy of finding the other view among all other rows."""
-        n = len(rows) // 2 if pairs is None else pairs
+        if isinstance(pairs, Tensor):
+            n = len(rows) - len(pairs)
+            subject = torch.cat((pairs[:n], pairs))
+        else:
+            n = len(rows) // 2 if pairs is None else pairs
+            subject = torch.arange(len(rows), device=rows.device)
         unit = F.normalize(rows.float(), dim=1)
         similarity = unit[: 2 * n] @ unit.T / self.temperature
-        similarity = similarity.masked_fill(
-            torch.eye(2 * n, len(rows), dtype=torch.bool, device=rows.device), -torch.inf
-        )
-        other = torch.arange(2 * n, device=rows.device).roll(n)
-        return F.cross_entropy(similarity, other)
+        every = torch.arange(2 * n, device=rows.device)
+        other = every.roll(n)
+        same = subject[: 2 * n, None] == subject
+        same[every, other] = False
+        return F.cross_entropy(similarity.masked_fill(same, -torch.inf), other)
 
 
 class MatryoshkaLoss(nn.Module):
     """The weighted sum of a criterion over prefixes (arXiv 2205.13147, equation 1).
 
     Args:
-        criterion: called as `criterion(part, target)` for the part that belongs to each prefix.
+        criterion: called as `criterion(part, target)` with the part of each prefix.
         dims: prefix lengths.
-        weights: relative importance c_m of each prefix; 1 each by default.
+        weights: weight of each prefix (c_m in the paper); 1 each by default.
     """
 
     def __init__(
         self, criterion: nn.Module, dims: Sequence[int], weights: Sequence[float] = ()
     ) -> None:
         super().__init__()
-        if weights and len(weights) != len(dims):
-            raise ConfigError(
-                f"{len(weights)} weights for {len(dims)} dims.", "Give one weight for each prefix."
-            )
+        require(
+            not weights or len(weights) == len(dims),
+            f"{len(weights)} weights for {len(dims)} dims; each prefix needs one.",
+        )
         self.criterion = criterion
         self.dims = tuple(dims)
         self.weights = tuple(weights) or (1.0,) * len(self.dims)
@@ -58,10 +65,11 @@ class MatryoshkaLoss(nn.Module):
     def forward(
         self, parts: Sequence[Tensor] | Tensor, target: Tensor | int | None = None
     ) -> Tensor:
-        """`parts`: one tensor a prefix (the logits of its head, say), or an embedding (n, dim) to be cut into prefixes here."""
+        """The loss of `parts`: one tensor a prefix, or an embedding (n, dim) to take them from."""
         if isinstance(parts, Tensor):
             parts = [parts[:, :d] for d in self.dims]
         terms = [
-            c * self.criterion(part, target) for c, part in zip(self.weights, parts, strict=True)
+            weight * self.criterion(part, target)
+            for weight, part in zip(self.weights, parts, strict=True)
         ]
         return torch.stack(terms).sum()

@@ -1,4 +1,4 @@
-"""What a training step minimises: views of its pictures, what they are compared with, and the two losses of that, weighed."""
+"""The loss of a training step: views of its images, and the weighted losses of these."""
 
 import accelerate
 import torch
@@ -13,13 +13,13 @@ __all__ = ["Objective"]
 
 
 class Objective:
-    """The objective of a recipe (`ObjectiveConfig`), called once a step; within an epoch it remembers the embeddings of earlier steps.
+    """The loss of a recipe (`ObjectiveConfig`), called once a step.
 
     Args:
         config: the recipe.
-        classes: how many there are.
-        accelerator: that of the network, for its device and precision.
-        begun: the network that the run began with, in evaluation; `objective.distil` learns from it.
+        classes: number of classes.
+        accelerator: of the network, for its device and precision.
+        init: the network that the run starts from, in evaluation mode, for `objective.distil`.
     """
 
     def __init__(
@@ -27,57 +27,85 @@ class Objective:
         config: TrainConfig,
         classes: int,
         accelerator: accelerate.Accelerator,
-        begun: nn.Module | None = None,
+        init: nn.Module | None = None,
     ) -> None:
         objective, dims = config.objective, config.model.dims
         self.config, self.classes, self.accelerator = config, classes, accelerator
-        self.labels = MatryoshkaLoss(
-            nn.CrossEntropyLoss(label_smoothing=objective.smoothing), dims, objective.weights
-        )
-        self.instances = MatryoshkaLoss(InfoNCE(objective.temperature), dims, objective.weights)
-        self.teacher = begun.to(accelerator.device) if begun and objective.distil else None
+        cross_entropy = nn.CrossEntropyLoss(label_smoothing=objective.smoothing)
+        self.labels = MatryoshkaLoss(cross_entropy, dims, objective.weights)
+        nce = InfoNCE(objective.temperature)
+        weights = objective.instance_weights or objective.weights
+        self.instances = MatryoshkaLoss(nce, dims, weights)
+        weights = objective.individual_weights or objective.weights
+        self.individuals = MatryoshkaLoss(nce, dims, weights)
+        self.teacher = init.to(accelerator.device) if init and objective.distil else None
 
     def begin(self, epoch: int) -> None:
-        """Make ready for `epoch`, from 0: the size of its pictures, what similarity weighs in it, and nothing to remember."""
+        """Start `epoch`, from 0. The memory is emptied, so that no image repels itself."""
         self.size = self.config.schedule.size(epoch)
-        self.similarity = self.config.objective.instance_in(epoch)
-        self.memory = torch.empty(
-            0, self.config.model.dims[-1], device=self.accelerator.device
-        )  # no image repels itself
+        self.instance, self.individual = self.config.objective.similarity_in(epoch)
+        self.memory = torch.empty(0, self.config.model.dims[-1], device=self.accelerator.device)
 
     def __call__(
-        self, network: nn.Module, pictures: Tensor, target: Tensor, chance: torch.Generator
+        self,
+        network: nn.Module,
+        pictures: Tensor,
+        target: Tensor,
+        generator: torch.Generator,
+        others: Tensor | None = None,
+        individuals: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is minimised, and its parts before they are weighed, of labels and of similarity; 0 where one is not asked for.
+        """The loss, and its unweighted label and similarity parts; 0 for a part without weight.
 
         Args:
-            network: a `MatryoshkaNetwork`, or what wraps it.
+            network: a `MatryoshkaNetwork`, or its wrapper.
             pictures: (n, 3, s, s) uint8.
             target: (n,) int64 classes.
-            chance: the views are drawn from it.
+            generator: of the views.
+            others: (n, 3, s, s) uint8, another picture of each individual, or the same one.
+            individuals: (n,) int64, the number of each individual.
         """
-        objective, n = self.config.objective, len(pictures)
-        x = views(pictures, self.size, self.config.augment, chance)
-        if self.similarity:
-            x = torch.cat(
-                (x, views(pictures, self.size, self.config.weak or self.config.augment, chance))
-            )
-            target = torch.cat((target, target))
+        config, objective, n = self.config, self.config.objective, len(pictures)
+        second = [pictures] if self.instance else []
+        if self.individual and others is not None:
+            second.append(others)
+        x = views(pictures, self.size, config.augment, generator)
+        if second:
+            weak = config.weak or config.augment
+            x = torch.cat((x, *(views(part, self.size, weak, generator) for part in second)))
+            target = target.repeat(1 + len(second))
         if self.teacher:
             with torch.no_grad(), self.accelerator.autocast():
-                told = self.teacher(x)[1][-1].float().softmax(1)
-            target = torch.lerp(F.one_hot(target, self.classes).float(), told, objective.distil)
+                predicted = self.teacher(x)[1][-1].float().softmax(1)
+            target = torch.lerp(
+                F.one_hot(target, self.classes).float(), predicted, objective.distil
+            )
         with self.accelerator.autocast():
             embedding, logits = network(x)
-        zero = embedding.sum() * 0
+        rows, zero = embedding.float(), embedding.sum() * 0
         label = self.labels(logits, target) if objective.label else zero
-        instance = (
-            self.instances(torch.cat((embedding.float(), self.memory)), n)
-            if self.similarity
-            else zero
-        )
-        if self.similarity and objective.memory:
-            self.memory = torch.cat((self.memory, embedding[n:].detach().float()))[
-                -objective.memory :
-            ]
-        return objective.label * label + self.similarity * instance, label, instance
+        instance = individual = zero
+        if self.instance:
+            subjects: int | Tensor = n
+            if len(second) == 2 and others is not None:  # a picture must not repel itself
+                alone = (others == pictures).flatten(1).all(1)
+                subjects = self._subjects(alone)
+            instance = self.instances(torch.cat((rows, self.memory)), subjects)
+        if self.individual and individuals is not None:
+            *ahead, other = rows.split(n)
+            numbers = individuals.repeat(len(second))
+            terms = [torch.cat((v, other, *(w for w in ahead if w is not v))) for v in ahead]
+            losses = [self.individuals(term, numbers) for term in terms]
+            individual = torch.stack(losses).mean()
+        if self.instance and objective.memory:
+            kept = torch.cat((self.memory, rows[n : 2 * n].detach()))
+            self.memory = kept[-objective.memory :]
+        loss = objective.label * label + self.instance * instance + self.individual * individual
+        return loss, label, instance + individual
+
+    def _subjects(self, alone: Tensor) -> Tensor:
+        """Numbers of the images, of the others, and of the memory; `alone`: the other is the same."""
+        n, device = len(alone), alone.device
+        own = torch.arange(n, device=device)
+        memory = 2 * n + torch.arange(len(self.memory), device=device)
+        return torch.cat((own, torch.where(alone, own, own + n), memory))

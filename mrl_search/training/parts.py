@@ -42,12 +42,13 @@ def part_of(
         message = f"The model {encoder.name} has no record of how its pictures were split."
         raise ConfigError(message, "Leave --split out.")
     how = from_mapping(DataConfig, encoder.training["recipe"]["data"], f"model {encoder.name}")
-    kept, labels, hashes = [], [], []
+    kept, labels, hashes, paths = [], [], [], []
     for done, picture in enumerate(read_pictures(source, TINY.decode, min_side=how.min_side), 1):
         if isinstance(picture, Picture):
             kept.append(picture.row)
             labels.append(picture.label)
             hashes.append(picture.hash)
+            paths.append(picture.path)
         progress("splitting", done, len(source.paths))
     pictures = digest(labels, hashes)
     if encoder.training.get("pictures", pictures) != pictures:
@@ -55,17 +56,20 @@ def part_of(
             f"{source.name} does not hold the pictures that {encoder.name} was trained on.",
             "Leave --split out, or name those pictures.",
         )
-    train, validation = split_rows(labels, hashes, how)
+    train, validation = split_rows(labels, hashes, how, paths)
     rows = train if part == "train" else validation
     return subset(source, [kept[i] for i in rows], f"{part} part")
 
 
 def held_out_rows(
-    labels: Sequence[str | None], hashes: Sequence[str], encoder: Encoder
+    labels: Sequence[str | None],
+    hashes: Sequence[str],
+    paths: Sequence[str | None],
+    encoder: Encoder,
 ) -> NDArray[np.int64] | None:
     """Which of these pictures did not train `encoder`; None if it was trained on other pictures."""
     if encoder.training.get("pictures") != digest(labels, hashes):
         return None
     recipe = encoder.training["recipe"]["data"]
     how = from_mapping(DataConfig, recipe, f"model {encoder.name}")
-    return split_rows(labels, hashes, how)[1]
+    return split_rows(labels, hashes, how, paths)[1]

@@ -1,4 +1,4 @@
-"""Which images train and which validate: stratified by label, equal bytes on one side, the same for everyone from the seed alone."""
+"""Which images train and which validate. The split depends on labels, bytes and seed alone."""
 
 import json
 from collections.abc import Sequence
@@ -9,51 +9,59 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.training.config import DataConfig
+from mrl_search.training.individuals import individuals_of
 
 __all__ = ["digest", "split_rows", "stratified_split"]
 
 
 def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
-    """Names the images and their labels, in whatever order they come: with one more, or less, of them the division is another."""
+    """A fingerprint of images and their labels, the same in any order."""
     pairs = sorted(zip(hashes, (label or "" for label in labels), strict=True))
     return xxhash.xxh3_128_hexdigest(json.dumps(pairs).encode())
 
 
 def split_rows(
-    labels: Sequence[str | None], hashes: Sequence[str], how: DataConfig
+    labels: Sequence[str | None],
+    hashes: Sequence[str],
+    data: DataConfig,
+    paths: Sequence[str | None] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation as a recipe divides them: `stratified_split`, with the sides changed where `how` swaps them."""
-    train, held_out = stratified_split(labels, hashes, how.validation, how.split_seed)
-    return (held_out, train) if how.swap else (train, held_out)
+    """Rows for training and for validation, as the recipe says. See `stratified_split`.
+
+    Pictures of one individual, as `paths` name it, stay on one side.
+    """
+    groups = individuals_of(paths, hashes, data.individual)
+    train, validation = stratified_split(labels, groups, data.validation, data.split_seed)
+    return (validation, train) if data.swap else (train, validation)
 
 
 def stratified_split(
     labels: Sequence[str | None], hashes: Sequence[str], validation: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation, each ascending.
+    """Rows for training and for validation, each ascending, stratified by label.
 
-    Images of equal content hash go to one side together, under the label of the first of them.
+    Images with equal bytes stay on one side, under the label of the first of them.
 
     Raises:
         DataError: a side would be empty.
     """
     rows: dict[str, list[int]] = {}
-    for i, h in enumerate(hashes):
-        rows.setdefault(h, []).append(i)
+    for i, hash_ in enumerate(hashes):
+        rows.setdefault(hash_, []).append(i)
     by_label: dict[str, list[str]] = {}
-    for h in sorted(rows):  # an order that does not depend on how the files lie on disk
-        by_label.setdefault(labels[rows[h][0]] or "", []).append(h)
+    for hash_ in sorted(rows):  # independent of the order of the files
+        by_label.setdefault(labels[rows[hash_][0]] or "", []).append(hash_)
     rng = np.random.default_rng(seed)
-    held_out: list[int] = []
+    chosen: list[int] = []
     for label in sorted(by_label):
         group = by_label[label]
-        chosen = rng.permutation(len(group))[: round(validation * len(group))]
-        held_out += [i for c in chosen for i in rows[group[c]]]
-    inside = np.ones(len(hashes), dtype=bool)
-    inside[held_out] = False
-    if inside.all() or not inside.any():
+        for c in rng.permutation(len(group))[: round(validation * len(group))]:
+            chosen += rows[group[c]]
+    train = np.ones(len(hashes), dtype=bool)
+    train[chosen] = False
+    if train.all() or not train.any():
         raise DataError(
             f"{len(hashes)} images cannot be split {1 - validation:.0%} to {validation:.0%}.",
             "Use more images.",
         )
-    return np.flatnonzero(inside), np.flatnonzero(~inside)
+    return np.flatnonzero(train), np.flatnonzero(~train)

@@ -1,4 +1,4 @@
-"""What a run of training begins with: weights at random, or those of the model that its recipe names in `init`."""
+"""The network that a run starts from: random weights, or those of the model in `init`."""
 
 import dataclasses
 import warnings
@@ -18,86 +18,79 @@ __all__ = ["keep_share", "load_init", "new_network", "warn_of_leaks"]
 
 
 def load_init(config: TrainConfig) -> ModelFile | None:
-    """The model that a recipe names in `init`; None where its run begins anew.
+    """The model in `init`; None without one.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: it is missing, or cannot be read.
         ConfigError: it has other layers than the recipe.
     """
     if not config.init:
         return None
-    begun = load_model(Path(config.init))
-    _check_fit(config, begun)
-    return begun
+    init = load_model(Path(config.init))
+    _check_fit(config, init)
+    return init
 
 
-def warn_of_leaks(config: TrainConfig, begun: ModelFile | None, pictures: str) -> None:
-    """Warn where the model in `init` may have been trained on pictures that validate now: the division is of the whole set."""
-    known = {} if begun is None else begun.training
+def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) -> None:
+    """Warn where images that validate now may have trained `init`; `pictures` is their digest."""
+    known = init.training if init else {}
     data = to_mapping(config.data)
-    if (
-        known.get("pictures", pictures) != pictures
-        or {**data, **known.get("recipe", {}).get("data", {})} != data
-    ):
-        message = f"The model in {config.init} was trained on other pictures, or on another part of these: some that validate may have trained."
+    other_data = {**data, **known.get("recipe", {}).get("data", {})} != data
+    if known.get("pictures", pictures) != pictures or other_data:
+        message = (
+            f"The model in {config.init} was trained on other images, or on another part of these."
+            " Some images that validate may have trained it."
+        )
         warnings.warn(message, stacklevel=3)
 
 
 def new_network(
-    config: TrainConfig, classes: tuple[str, ...], begun: ModelFile | None
+    config: TrainConfig, classes: tuple[str, ...], init: ModelFile | None
 ) -> MatryoshkaNetwork:
-    """The network of a recipe, its weights at random or those of `begun`; axes that are to be set leave its projection at random.
+    """The network of a run with its first weights. With axes, the projection is random.
 
     Raises:
-        ConfigError: `begun` does not fit, or there are too few axes.
+        ConfigError: the model in `init` does not fit, or there are too few axes.
     """
-    size = max(config.schedule.sizes.values())
-    network = MatryoshkaNetwork(config.model, len(classes), size)
-    if config.axes:  # are there enough of them?
+    network = MatryoshkaNetwork(config.model, len(classes), config.schedule.largest)
+    if config.axes:
         assert isinstance(network.backbone, CompactBackbone)
-        bands(
-            config.model.dims,
-            max(0, len(classes) - 1),
-            network.backbone.project.in_features,
-            config.axes.share,
-        )
-    if begun is None:
+        features = network.backbone.project.in_features
+        bands(config.model.dims, max(0, len(classes) - 1), features, config.axes.share)
+    if init is None:
         return network
-    _check_fit(config, begun, classes)
-    if begun.config.pool == config.model.pool:
-        network.load_state_dict(begun.network.state_dict())
+    _check_fit(config, init, classes)
+    if init.config.pool == config.model.pool:
+        network.load_state_dict(init.network.state_dict())
     else:
-        network.load_state_dict(_below_projection(begun.network), strict=False)
+        network.load_state_dict(_below_projection(init.network), strict=False)
     return network
 
 
 def _check_fit(
-    config: TrainConfig, begun: ModelFile, classes: tuple[str, ...] | None = None
+    config: TrainConfig, init: ModelFile, classes: tuple[str, ...] | None = None
 ) -> None:
-    """Raise ConfigError unless a run can begin with the model in its `init`; without `classes`, as far as the recipe tells."""
-    fits = config.model.backbone == "compact" or begun.size == max(config.schedule.sizes.values())
-    model = begun.config
-    if config.axes:  # which make the projection anew
+    """Raise ConfigError unless the layers, and the `classes` if given, of `init` are the run's."""
+    fits = config.model.backbone == "compact" or init.size == config.schedule.largest
+    model = init.config
+    if config.axes:  # which replace the projection
         model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
-    if not fits or model != config.model or classes not in (None, begun.classes):
+    if not fits or model != config.model or classes not in (None, init.classes):
         raise ConfigError(
             f"The model in {config.init} has other layers or classes than this run.",
-            "Start from a model of the same [model] and labels.",
+            "Start from a model with the same [model] settings and labels.",
         )
 
 
 def _below_projection(network: nn.Module) -> dict[str, Tensor]:
-    """The state of the layers whose maps are pooled."""
-    return {
-        name: value
-        for name, value in network.state_dict().items()
-        if name.startswith(("backbone.stem", "backbone.body"))
-    }
+    """The state of the layers below the pooling."""
+    below = ("backbone.stem", "backbone.body")
+    return {name: value for name, value in network.state_dict().items() if name.startswith(below)}
 
 
-def keep_share(network: nn.Module, begun: nn.Module, share: float) -> None:
-    """Move the layers below the projection by `share` towards those of the model that the run began with."""
-    before = _below_projection(begun)
+def keep_share(network: nn.Module, init: nn.Module, share: float) -> None:
+    """Move the layers below the projection by `share` towards those of `init`, in place."""
+    before = _below_projection(init)
     for name, value in _below_projection(network).items():
         if value.is_floating_point():
-            value.lerp_(before[name].to(value), share)  # in place: the network's own tensor
+            value.lerp_(before[name].to(value), share)

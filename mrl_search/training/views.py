@@ -1,4 +1,4 @@
-"""Training views, drawn for a whole batch at once on the device: one affine crop and one linear colour change an image."""
+"""Random views of a whole batch: one affine crop and one linear colour change an image."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from mrl_search.training.config import AugmentConfig
 
 __all__ = ["blurred", "compressed", "shrink", "views"]
 
-BLUR = (0.1, 2.0)  # deviations in pixels, those that torchvision's GaussianBlur draws from
+BLUR = (0.1, 2.0)  # deviations in pixels, as in torchvision's GaussianBlur
 GREY = (0.299, 0.587, 0.114)
 TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
@@ -22,42 +22,39 @@ def shrink(images: Tensor, side: int) -> Tensor:
     """(n, 3, s, s) uint8 to (n, 3, side, side) uint8, antialiased."""
     if images.shape[-1] == side:
         return images
-    if images.device.type != "cpu":  # others have no kernel for bytes
-        return (
-            F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-            .round()
-            .clamp(0, 255)
-            .to(torch.uint8)
-        )
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    on_cpu = images.device.type == "cpu"  # other devices have no kernel for uint8
+    source = images if on_cpu else images.float()
+    resized = F.interpolate(source, (side, side), mode="bilinear", antialias=True)
+    return resized if on_cpu else resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """One random view of each image: (n, 3, s, s) uint8 to (n, 3, size, size) float32 in (-1, 1), channels last.
+    """One random view of each image, on its device.
 
-    All chance comes from `generator` (on the CPU), so the same state gives the same views on any device.
+    Args:
+        images: (n, 3, s, s) uint8.
+        size: side of the views, in pixels.
+        config: the kind of views.
+        generator: on the CPU; the same state gives the same views on any device.
+
+    Returns:
+        (n, 3, size, size) float32 in (-1, 1), channels last.
     """
     n, device = len(images), images.device
 
     def uniform(low: float, high: float) -> Tensor:
         return (torch.rand(n, generator=generator) * (high - low) + low).to(device)
 
-    area, aspect = (
-        uniform(*config.scale),
-        torch.exp(uniform(math.log(config.aspect[0]), math.log(config.aspect[1]))),
-    )
+    area = uniform(*config.scale)
+    aspect = torch.exp(uniform(math.log(config.aspect[0]), math.log(config.aspect[1])))
     w, h = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
     x, y = uniform(-1, 1) * (1 - w), uniform(-1, 1) * (1 - h)
     angle = uniform(-1, 1) * math.radians(config.rotate)
     mirror = torch.where(uniform(0, 1) < config.flip, -1.0, 1.0)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    theta = torch.stack(
-        (
-            torch.stack((w * cos * mirror, -w * sin, x), 1),
-            torch.stack((h * sin * mirror, h * cos, y), 1),
-        ),
-        1,
-    )
+    across = torch.stack((w * cos * mirror, -w * sin, x), 1)
+    down = torch.stack((h * sin * mirror, h * cos, y), 1)
+    theta = torch.stack((across, down), 1)
     grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
     view = F.grid_sample(
         images.float() / 255, grid, padding_mode=config.outside, align_corners=False
@@ -78,7 +75,7 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     offset = ((1 - contrast) * brightness).view(n, 1, 1) * mean.view(n, 1, 1)
     view = torch.baddbmm(offset.expand(n, 3, 1), colour, view.flatten(2)).view(n, 3, size, size)
     view = view.clamp(0, 1)
-    if config.blur:  # nothing is drawn without it: other recipes keep their views
+    if config.blur:  # draws only where it is used: other recipes keep their views
         sigma = uniform(*BLUR)
         view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
     if config.jpeg:
@@ -87,25 +84,26 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
 
 
 def compressed(images: Tensor, quality: Tensor) -> Tensor:
-    """Saved as JPEG files and read again: (n, 3, h, w) float32 from 0 to 1, qualities (n,) from 1 to 95."""
-    read = []
-    for pixels, q in zip(
-        (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(),
-        quality.tolist(),
-        strict=True,
-    ):
+    """Compress (n, 3, h, w) float32 in (0, 1) as JPEG files of (n,) qualities from 1 to 95."""
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    decoded = []
+    for image, q in zip(pixels, quality.tolist(), strict=True):
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=round(q))
-        read.append(np.asarray(Image.open(file)))
-    return torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).to(images.device).float() / 255
+        Image.fromarray(image).save(file, "JPEG", quality=round(q))
+        decoded.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(images.device).float() / 255
 
 
 def blurred(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with a 3x3 kernel, edges reflected, as torchvision's: (n, c, h, w) float32, deviations (n,) in pixels, 0 for none."""
-    beside = torch.where(sigma > 0, torch.exp(-0.5 / sigma.clamp(min=1e-3) ** 2), 0.0).view(
-        -1, 1, 1, 1
-    )
-    centre, beside = 1 / (1 + 2 * beside), beside / (1 + 2 * beside)
+    """Gaussian blur with a 3x3 kernel and reflected edges, as torchvision's.
+
+    Args:
+        images: (n, c, h, w) float32.
+        sigma: (n,) deviations in pixels; 0 for no blur.
+    """
+    side = torch.where(sigma > 0, torch.exp(-0.5 / sigma.clamp(min=1e-3) ** 2), 0.0)
+    side = side.view(-1, 1, 1, 1)
+    centre, side = 1 / (1 + 2 * side), side / (1 + 2 * side)
     wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
-    rows = centre * wide[:, :, 1:-1] + beside * (wide[:, :, :-2] + wide[:, :, 2:])
-    return centre * rows[..., 1:-1] + beside * (rows[..., :-2] + rows[..., 2:])
+    rows = centre * wide[:, :, 1:-1] + side * (wide[:, :, :-2] + wide[:, :, 2:])
+    return centre * rows[..., 1:-1] + side * (rows[..., :-2] + rows[..., 2:])

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines import Mask
-from mrl_search.engines.base import Found
+from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.kernels import best, compiled, narrow, sift
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import EXACT, SCAN

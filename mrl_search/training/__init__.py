@@ -1,0 +1,1 @@
+"""Training: images and a recipe in, a model out."""

@@ -1,0 +1,90 @@
+"""Individuals that several pictures show, as their paths name them, and pairs of such pictures."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mrl_search.errors import require
+
+__all__ = ["Pairs", "individual_numbers", "individuals_of", "partners"]
+
+
+def individuals_of(
+    paths: Sequence[str | None], hashes: Sequence[str], pattern: str
+) -> Sequence[str]:
+    """The individual in each picture, as `data.individual` names it, or else its content hash.
+
+    Raises:
+        ConfigError: `pattern` is not a regular expression with one group.
+    """
+    if not pattern or not paths:
+        return hashes
+    try:
+        expression = re.compile(pattern)
+    except re.error:
+        expression = re.compile("")
+    require(
+        expression.groups == 1,
+        f"data.individual is {pattern!r}; it must be a regular expression with one group.",
+        "For example ([^/]+)/[^/]+$, the name of the folder.",
+    )
+    matches = [expression.search(Path(path or "").as_posix()) for path in paths]
+    return [m[1] if m else own for m, own in zip(matches, hashes, strict=True)]
+
+
+def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
+    """The number of the individual in each picture at `rows`: (n,) int64 from 0 up.
+
+    Raises:
+        ConfigError: no individual has two pictures there.
+    """
+    _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
+    require(
+        len(set(numbers.tolist())) < len(rows),
+        f"data.individual finds no individual with two of the {len(rows)} training images.",
+        "Its group must be the same in the paths of all pictures of an individual.",
+    )
+    return torch.from_numpy(numbers.astype(np.int64))
+
+
+def partners(individuals: Tensor, generator: torch.Generator) -> Tensor:
+    """The position of another picture of each one's individual, at random; its own without another.
+
+    Args:
+        individuals: (n,) int64 numbers.
+        generator: of the positions, (n,) int64.
+    """
+    order = torch.argsort(individuals, stable=True)
+    _, group, counts = torch.unique_consecutive(
+        individuals[order], return_inverse=True, return_counts=True
+    )
+    count, first = counts[group], (counts.cumsum(0) - counts)[group]
+    step = 1 + (torch.rand(len(order), generator=generator) * (count - 1)).long()
+    place = torch.arange(len(order)) - first
+    other = torch.empty_like(order)
+    other[order] = order[first + (place + step) % count]
+    return other
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Dataset[Any]):
+    """Pictures with their targets, another picture of the same individual, and its number."""
+
+    images: Tensor
+    targets: Tensor
+    others: Tensor
+    individuals: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]

@@ -1,0 +1,164 @@
+"""The folder of a training run.
+
+It holds `recipe.toml`, `records.jsonl` (a line an epoch), `checkpoint.safetensors` (the last
+complete epoch, removed at the end) and, when the run is finished, the model.
+"""
+
+import contextlib
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mrl_search.encoders.checkpoint import DESCRIPTION
+from mrl_search.errors import ConfigError, ModelError, MrlSearchError
+from mrl_search.files import claim, write_atomically, writing
+from mrl_search.mapping import from_mapping, to_toml
+from mrl_search.training.config import TrainConfig
+from mrl_search.training.records import EpochRecord
+
+__all__ = [
+    "CHECKPOINT",
+    "RECORDS",
+    "check_run",
+    "claimed",
+    "finished",
+    "last_record",
+    "load_checkpoint",
+    "save_epoch",
+    "trim_records",
+]
+
+CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
+
+
+def finished(out: Path) -> bool:
+    """Whether `out` holds a finished run."""
+    return (out / DESCRIPTION).exists()
+
+
+def check_run(out: Path, config: TrainConfig) -> None:
+    """Check that `out` can hold a run of `config`, and is not the folder of another one.
+
+    Raises:
+        ConfigError: `out` holds the run of another recipe.
+        MrlSearchError: `out` lies below a file.
+    """
+    above = next(place for place in (out, *out.parents) if place.exists())
+    if not above.is_dir():
+        raise MrlSearchError(
+            f"{out} cannot be a folder: {above} is a file.", "Choose another --out."
+        )
+    recipe = out / RECIPE
+    if not recipe.exists():
+        return
+    values = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    # values, not text: an older version knew fewer settings. The checkpoint verifies `init`.
+    there = from_mapping(TrainConfig, values | {"init": config.init}, str(recipe))
+    if there != config:
+        raise ConfigError(
+            f"The run in {out} has another recipe.", f"Choose another --out, or remove {out}."
+        )
+
+
+@contextlib.contextmanager
+def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
+    """Create the folder of a run, lock it for this process, and write its recipe.
+
+    Raises:
+        IndexFolderError: another process trains in it.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with claim(out):
+        with write_atomically(out / RECIPE) as part:
+            part.write_text(to_toml(config), encoding="utf-8")
+        yield
+
+
+def save_epoch(
+    out: Path,
+    record: EpochRecord,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    origin: Mapping[str, str],
+) -> None:
+    """Append the record of an epoch, then replace the checkpoint.
+
+    Its tensors are named `network.NAME` and `optimizer.PARAMETER.NAME`.
+    """
+    with (out / RECORDS).open("a") as file:
+        file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with write_atomically(out / CHECKPOINT) as part:
+        save_file(tensors, part, metadata={"epoch": str(record.epoch), **origin})
+
+
+def load_checkpoint(
+    out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Mapping[str, str]
+) -> int:
+    """Load the checkpoint in `out`, if there is one, and return how many epochs it has.
+
+    `origin` has fingerprints of the `pictures` and of the model in `init` of this run.
+
+    Raises:
+        ConfigError: the checkpoint began with other pictures, or with another model.
+        ModelError: it is damaged, or of another network.
+    """
+    if not (out / CHECKPOINT).exists():
+        return 0
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
+    try:
+        with safe_open(out / CHECKPOINT, "pt") as file:
+            metadata = file.metadata()
+            epoch = int(metadata["epoch"])
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                kind, _, name = key.partition(".")
+                if kind == "network":
+                    weights[name] = file.get_tensor(key)
+                else:
+                    parameter, _, field = name.partition(".")
+                    state.setdefault(int(parameter), {})[field] = file.get_tensor(key)
+        network.load_state_dict(weights)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{out / CHECKPOINT} is damaged, or of another network.",
+            f"Remove {out} to start again.",
+        ) from error
+    for key, value in origin.items():
+        if metadata.get(key, value) != value:  # an older version did not write it
+            what = "pictures or labels" if key == "pictures" else "weights in init"
+            raise ConfigError(
+                f"The unfinished run in {out} began with other {what}.",
+                f"Choose another --out, or remove {out}.",
+            )
+    return epoch
+
+
+def trim_records(out: Path, epochs: int) -> None:
+    """Remove the records of all but the first `epochs` epochs."""
+    if not epochs:
+        (out / RECORDS).unlink(missing_ok=True)
+        return
+    lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+    with write_atomically(out / RECORDS) as part:
+        part.write_text("".join(line + "\n" for line in lines[:epochs]))
+
+
+def last_record(out: Path) -> EpochRecord:
+    """The record of the last epoch."""
+    values = json.loads((out / RECORDS).read_text().splitlines()[-1])
+    values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
+    return EpochRecord(**values)
