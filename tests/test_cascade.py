@@ -7,18 +7,16 @@ from hypothesis import strategies as st
 
 from mrl_search.engines import Mask
 from mrl_search.errors import ConfigError, DataError
-<<<<<<< HEAD
 from mrl_search.index import Index
 from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade
 from mrl_search.search.classify import (
-    Ballot, Weighting, classify_adaptive, learn_thresholds, vote,
+    Ballot,
+    Weighting,
+    classify_adaptive,
+    learn_thresholds,
+    vote,
 )  # fmt: skip
 from mrl_search.search.corpus import Corpus
-=======
-from mrl_search.search import classify_adaptive, learn_thresholds
-from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade
-from mrl_search.search.classify import Ballot, Weighting, vote
->>>>>>> main
 from mrl_search.search.others import search_others
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search

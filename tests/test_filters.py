@@ -7,33 +7,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-<<<<<<< HEAD
-from conftest import Rows, energy_first, made_of
-=======
 from conftest import energy_first, made_of
->>>>>>> main
 
 from mrl_search.engines import Mask
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, DataError
-<<<<<<< HEAD
 from mrl_search.index import Index
-from mrl_search.search.classify import Ballot, classify_adaptive
 from mrl_search.search.cascade import Cascade
+from mrl_search.search.classify import Ballot, classify_adaptive
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of, read_ids
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.store.items import Items, write_items
 from mrl_search.vectors import prefix
-=======
-from mrl_search.search import allowed_rows, certify, exact, exact_pruned, search_adaptive
-from mrl_search.search.explain import explain
-from mrl_search.search.filters import read_ids
-from mrl_search.search.plan import Plan
-from mrl_search.search.run import search
-from mrl_search.store.rows import EmbeddingSet
->>>>>>> main
 
 KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs", "PQ8x4")
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
+from command_line import ok, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from command_line import ok, run
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.files import PROGRESS, building_folder
 from mrl_search.images.drawn import write_corpus
-<<<<<<< HEAD
 from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.transform import Transform, principal_axes
-=======
-from mrl_search.search import exact
-from mrl_search.search.plan import Plan
-from mrl_search.search.run import search
-from mrl_search.store.items import ITEMS_SCHEMA, as_table
-from mrl_search.store.own_vectors import index_vectors
-from mrl_search.store.rows import EmbeddingSet
-from mrl_search.store.transform import principal_axes, rotate
->>>>>>> main
 from mrl_search.store.vector_files import holds_vectors
 from mrl_search.vectors import default_dims
 
@@ -351,9 +340,7 @@ def test_the_command_refuses_what_makes_no_sense(tmp_path: Path, vectors: Path) 
     ]
     for args, said in table:
         result = run(*args, "--out", out)
-        assert result.exit_code == 1 and said in result.stderr, (
-            result.output
-        )
+        assert result.exit_code == 1 and said in result.stderr, result.output
         assert nothing_written(tmp_path), args
     result = run("evaluate", pictures, "--index", tmp_path / "own")
     assert (

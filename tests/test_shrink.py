@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-<<<<<<< HEAD
 from command_line import run
 from conftest import Rows
 from typer.testing import CliRunner
@@ -21,21 +20,6 @@ from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.shrink import Candidate, best_that_fits, candidates, shrink_index
-=======
-from mrl_search.engines.shrink import Candidate, best_that_fits, candidates, shrink_index
-from typer.testing import CliRunner, Result
-
-from mrl_search.cli.app import app
-from mrl_search.cli.options import bytes_of
-from mrl_search.engines import Index, add_prefix_indexes
-from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, Skipped
-from mrl_search.measure.accuracy import Copies, accuracy_per_prefix
-from mrl_search.search import exact
-from mrl_search.search.plan import Plan
-from mrl_search.search.run import search
-from mrl_search.store.items import as_table
->>>>>>> main
 from mrl_search.store.manifest import verify
 
 
@@ -305,7 +289,5 @@ def test_the_command_fits_and_each_option_matters(small_index: Index, tmp_path: 
     ]
     for args, said in table:
         result = run("shrink", small_index.folder, "-y", *args)
-        assert result.exit_code == 1 and said in result.stderr, (
-            result.output
-        )
+        assert result.exit_code == 1 and said in result.stderr, result.output
     assert not list(tmp_path.glob("small-*"))

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
 from conftest import CLASSES, Rows, energy_first, made_of
-=======
-from conftest import CLASSES, energy_first
->>>>>>> main
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app

@@ -80,9 +80,7 @@ def test_small_batches_and_slices_keep_the_rows_apart(
     bad = rows().tolist()
     bad[10] = bad[10][:5]
     pq.write_table(pa.table({"emb": bad}), tmp_path / "bad.parquet")
-    with pytest.raises(
-        DataError, match=r"Row 10 of .*bad.parquet#emb has 5 dims; the first has 6"
-    ):
+    with pytest.raises(DataError, match=r"Row 10 of .*bad.parquet#emb has 5 dims; the first has 6"):
         all_rows(open_vectors(tmp_path / "bad.parquet"))
     broken = rows()
     broken[11, 2] = np.nan
@@ -157,7 +155,11 @@ def changed(row: int, value: float, dtype: str = "float32") -> np.ndarray:
 
 BAD = [
     (save(changed(7, np.nan)), "Row 7 of .*x.npy has NaN or infinity", "Remove such rows"),
-    (save(changed(3, np.inf, "float16")), "Row 3 of .*x.npy has NaN or infinity", "Remove such rows"),
+    (
+        save(changed(3, np.inf, "float16")),
+        "Row 3 of .*x.npy has NaN or infinity",
+        "Remove such rows",
+    ),
     (save(changed(4, 0)), "Row 4 of .*x.npy is all zeros", "Remove such rows"),
     (
         save(changed(5, 1e200, "float64")),
@@ -169,7 +171,11 @@ BAD = [
         r"Row 6 of .*x.npy has values up to 1e-60",
         "Multiply all rows",
     ),
-    (shards(rows(), changed(2, np.nan)), "Row 2 of .*1.npy has NaN or infinity", "Remove such rows"),
+    (
+        shards(rows(), changed(2, np.nan)),
+        "Row 2 of .*1.npy has NaN or infinity",
+        "Remove such rows",
+    ),
     (shards(rows(), rows(dim=7)), "1.npy has 7 dims; 0.npy has 6", "one model"),
     (shards(), "There is no .npy file in", "Shards"),
     (save(rows().astype(">f4")), "byte order of another machine", "astype"),
@@ -199,7 +205,11 @@ BAD = [
     (column([[1.0]], ask="#nix"), "has no column 'nix'", "It has: emb"),
     (column(["a"], ask="#emb"), "Column 'emb' of .* holds string", "It has: emb"),
     (column([[1, 2]]), "Column 'emb' of .* holds int64; vectors are", "float32"),
-    (column([[1.0, 2.0], [1.0]]), "Row 1 of .*#emb has 1 dims; the first has 2", "same dims; remove that row"),
+    (
+        column([[1.0, 2.0], [1.0]]),
+        "Row 1 of .*#emb has 1 dims; the first has 2",
+        "same dims; remove that row",
+    ),
     (column([[1.0, 2.0], None]), "Row 1 of .*#emb is null", "same dims; remove that row"),
     (column([None, [1.0, 2.0]]), "Row 0 of .*#emb is empty", "same dims; remove that row"),
     (column([[1.0, 2.0], [1.0, None]]), "Row 1 of .*#emb holds a null", "fill the gap"),

@@ -8,8 +8,17 @@ from hypothesis.extra.numpy import arrays
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.vectors import (
-    blocks, check_dims, default_dims, l2_normalize, nearest, prefix, query_rows, rows_of, sample,
-    suffix_norms, unit_rows,
+    blocks,
+    check_dims,
+    default_dims,
+    l2_normalize,
+    nearest,
+    prefix,
+    query_rows,
+    rows_of,
+    sample,
+    suffix_norms,
+    unit_rows,
 )  # fmt: skip
 
 ROWS = arrays(
