@@ -67,8 +67,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "Hit", "Hits", "Index",
     "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
-    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate", "load_encoder",
-    "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index", "train",
+    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate",
+    "load_encoder", "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index",
+    "train",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines import kernels
-from mrl_search.engines.build import build_indexes, check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.files import refuse_existing
 from mrl_search.images.decode import to_rgb
-from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source, open_source, read_path
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE, Cascade
@@ -37,7 +35,6 @@ from mrl_search.search.classify import (
     vote,
 )  # fmt: skip
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.exact.sieve import SieveBuilder
 from mrl_search.search.filters import mask_of
 from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
@@ -45,21 +42,11 @@ from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, default_plan
 from mrl_search.search.tune import Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import (
-    MANIFEST,
-    OWN_VECTORS,
-    Manifest,
-    read_manifest,
-    store_plan,
-)  # fmt: skip
-from mrl_search.store.own_vectors import inspect, item_table, stored_rows
-from mrl_search.store.rows import Ids, VectorStore
-from mrl_search.store.transform import Transform, check_rotatable
+from mrl_search.store.manifest import Manifest, read_manifest, store_plan  # fmt: skip
+from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors, vectors_in_memory
-from mrl_search.store.writer import CollectionWriter
-from mrl_search.vectors import check_dims, default_dims
 
-__all__ = ["Index", "Query", "newest_index", "write_indexes"]
+__all__ = ["Index", "Query"]
 
 PICTURES = 256  # in memory at once
 SHORTLIST = 200  # of adaptive classification: so many, or 20 times k
@@ -131,32 +118,9 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
             ModelError: there is no such model.
         """
-        from mrl_search.encoders.embed import embed, first_change
-
-        out = Path(out).expanduser()
-        refuse_existing(out.resolve())
-        encoder = _encoder_of(model)
+        out, encoder = Path(out).expanduser(), _encoder_of(model)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
-        dim = encoder.dims[-1]
-        spec = spec or IndexSpec(dims=encoder.dims)
-        spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
-        check_kinds(spec, len(source.paths))
-        total = len(source.paths)
-        job = [encoder.fingerprint, source.name, *source.paths]
-        with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
-            checked = lambda done, n: progress("checking", done, n)  # noqa: E731
-            writer.keep(first_change(source, encoder, writer.entries, checked))
-            for batch in embed(source, encoder, start=writer.read):
-                writer.append(batch.rows, [_entry(e) for e in batch.entries])
-                progress("embedding", writer.read, total)
-            store = writer.finish_rows(source.name)
-            writer.write_heads(encoder.heads.weights)
-            factory = write_indexes(writer, store, spec, progress)
-            writer.publish(Manifest(
-                encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims,
-                count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
-                classes=encoder.heads.classes, unit_heads=encoder.heads.unit, factory=factory,
-            ))  # fmt: skip
+        build_from_pictures(source, out, encoder, spec, progress)
         return cls.open(out, model)
 
     @classmethod
@@ -189,30 +153,7 @@ class Index:
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else Path(out).expanduser()
         try:
-            refuse_existing(out.resolve())
-            source = _vector_source(vectors)
-            dim = source.dim
-            spec = spec or IndexSpec(dims=default_dims(dim))
-            spec = replace(spec, dims=check_dims({*spec.dims, dim}, dim))
-            check_kinds(spec, source.count)
-            if rotate not in (None, "pca"):
-                raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
-            if rotate:
-                check_rotatable(dim)
-            found = inspect(source, bool(rotate), progress)
-            transform = Transform(dim, dim, found.rotation)
-            table = item_table(source, items, found)
-            with CollectionWriter.open(out, dim, spec.dtype) as writer:
-                rows = stored_rows(source, transform, progress)
-                store = writer.write_vectors(source.count, rows)
-                writer.write_items(table)
-                writer.write_rotation(found.rotation)
-                factory = write_indexes(writer, store, spec, progress)
-                writer.publish(Manifest(
-                    encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
-                    count=source.count, dtype=spec.dtype, source=source.name, model="",
-                    factory=factory,
-                ))  # fmt: skip
+            build_from_vectors(_vector_source(vectors), out, items, rotate, spec, progress)
             index = cls.open(out)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
@@ -521,35 +462,6 @@ class Index:
         self.corpus.collection = collection
 
 
-def newest_index(root: Path = Path("indexes")) -> Path:
-    """The index folder in `root` that was created last; unreadable folders are passed over.
-
-    Raises:
-        IndexFolderError: there is none.
-    """
-    created = {}
-    for path in root.glob(f"*/{MANIFEST}"):
-        if not path.parent.name.startswith("."):
-            try:
-                created[path.parent] = read_manifest(path.parent).created
-            except IndexFolderError:
-                continue
-    if not created:
-        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
-        raise IndexFolderError(f"There is no index in {root}.", hint)
-    return max(created, key=lambda folder: (created[folder], folder.name))
-
-
-def write_indexes(
-    writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
-) -> dict[str, str]:
-    """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
-    if len(store) <= FLAT_UP_TO:
-        return build_indexes(writer.folder, store, spec, (), progress)
-    with SieveBuilder(writer.folder, len(store), spec.dims, store.dim) as sieve:
-        return build_indexes(writer.folder, store, spec, (sieve,), progress)
-
-
 def _encoder_of(model: str | Encoder) -> Encoder:
     if not isinstance(model, str):
         return model
@@ -564,14 +476,6 @@ def _vector_source(vectors: VectorSource | NDArray[np.floating] | str | Path) ->
     if isinstance(vectors, str | Path):
         return open_vectors(vectors)
     return vectors_in_memory(np.asarray(vectors))
-
-
-def _entry(entry: Picture | Skipped) -> dict[str, object]:
-    """What is logged about a picture of a source."""
-    if isinstance(entry, Skipped):
-        return asdict(entry)
-    columns = ("path", "label", "hash", "width", "height")
-    return {name: getattr(entry, name) for name in columns}
 
 
 def _is_single(query: Query | Sequence[Query]) -> bool:

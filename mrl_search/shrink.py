@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mrl_search.building import write_indexes
 from mrl_search.engines.build import check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.index import Index, write_indexes
+from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus

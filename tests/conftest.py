@@ -14,9 +14,10 @@ import pytest
 from command_line import write_pictures
 from fakes import FakeEncoder
 
+from mrl_search.building import write_indexes
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import Skipped
-from mrl_search.index import Index, write_indexes
+from mrl_search.index import Index
 from mrl_search.progress import silent
 from mrl_search.store.collection import Heads
 from mrl_search.store.items import ITEMS_SCHEMA

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.search.cascade import NEVER, Cascade, learn_cascade, run_cascade

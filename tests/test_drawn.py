@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mrl_search.data import drawn as module
 from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.images import drawn as module
 from mrl_search.images.drawn import (
     BREEDS,
     INDIVIDUAL,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from conftest import energy_first, made_of
 
-from mrl_search.engines import Mask
+from mrl_search.engines.base import Mask
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index

@@ -17,9 +17,10 @@ from fakes import FakeEncoder, ListSource, png
 from PIL import Image
 
 import mrl_search as mrl
+from mrl_search.building import newest_index
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError
-from mrl_search.index import Index, newest_index
+from mrl_search.index import Index
 from mrl_search.search.classify import Ballot, Vote, Weighting
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits, Hit, Hits

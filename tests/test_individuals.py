@@ -7,14 +7,14 @@ import accelerate
 import pytest
 import torch
 import torch.nn.functional as F
-from mrl_search.losses import InfoNCE
-from mrl_search.objective import Objective
 from tiny_runs import TINY, change, noise_pixels, same, train_tiny, weights_of
 from torch import Tensor, nn
 
 from mrl_search.errors import ConfigError
 from mrl_search.training.config import DataConfig
 from mrl_search.training.individuals import individual_numbers, individuals_of, partners
+from mrl_search.training.losses import InfoNCE
+from mrl_search.training.objective import Objective
 from mrl_search.training.splits import split_rows
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from vectors import DIM, Kind, Tree, blocks_of_rows
 
+from mrl_search.building import write_indexes
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.index import write_indexes
 from mrl_search.measure.environment import environment
 from mrl_search.progress import silent
 from mrl_search.store.items import ITEMS_SCHEMA

@@ -1,1 +1,1 @@
-"""The command line: one file a command; each parses, calls one library function, and shows what came back."""
+"""The command line: one file a command, over `Index`; results on stdout, notes on stderr."""

@@ -76,7 +76,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line
 
 def open_index(folder: Path | None, model: str | None = None) -> "Index":
     """The index that `--index` names, or the newest."""
-    from mrl_search.index import Index, newest_index
+    from mrl_search.building import newest_index
+    from mrl_search.index import Index
 
     return Index.open(folder or newest_index(), model)
 

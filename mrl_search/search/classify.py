@@ -111,7 +111,7 @@ def vote(hits: BatchHits, labels: NDArray[np.object_], ballot: Ballot | None = N
             "Build it from a folder with one sub-folder a class, or from a data set with labels.",
         )
     named = labels[hits.ids]
-    counts = (hits.ids >= 0) & (named != None)  # noqa: E711 - element by element
+    counts = (hits.ids >= 0) & np.not_equal(named, np.array(None))
     if ballot.weighting is Weighting.SOFTMAX:
         weights = _softmax_weights(hits.scores, counts, ballot.temperature)
     else:

@@ -93,4 +93,6 @@ def _in_schema(items: pa.Table) -> pa.Table:
     try:
         return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
     except (KeyError, pa.ArrowException) as error:
-        raise DataError(f"The items lack columns of {ITEMS_SCHEMA.names}: {error}") from error
+        raise DataError(
+            f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
+        ) from error

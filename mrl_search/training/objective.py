@@ -104,7 +104,7 @@ class Objective:
         return loss, label, instance + individual
 
     def _subjects(self, alone: Tensor) -> Tensor:
-        """Numbers of the images, of the others, and of the memory; `alone`: the other is the same."""
+        """Numbers of the images, the others and the memory; `alone`: the other is the same."""
         n, device = len(alone), alone.device
         own = torch.arange(n, device=device)
         memory = 2 * n + torch.arange(len(self.memory), device=device)
