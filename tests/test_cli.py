@@ -147,7 +147,7 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
 
 
 def test_the_parts_of_a_source_are_those_of_the_training(place: Path, tmp_path: Path) -> None:
-    """A broken picture is in front, and small ones are between: neither counts where pictures are divided."""
+    """Broken and small pictures do not count where pictures are divided."""
     shutil.copytree(place / "pictures", tmp_path / "mixed")
     small = {str(tmp_path / "mixed" / "cat" / f"cat-{i:04d}.jpg") for i in range(0, 20, 3)}
     for number, file in enumerate(small):
@@ -252,7 +252,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
                 "--out",
                 tmp_path / "r",
             ],
-            "has no 'sped'",
+            "unknown key 'sped'",
         ),
         (
             ["train", place / "pictures", "--recipe", "small", "--out", place / "run"],
