@@ -85,7 +85,7 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         )
     )
     assert [r["knn_top1"] for r in hard] == [r["knn_top1"] for r in rows]
-    assert sum(r["instance_recall_at_1"] for r in hard) < sum(
+    assert sum(r["instance_recall_at_1"] for r in hard) <= sum(
         r["instance_recall_at_1"] for r in rows
     )
     standard = lines(
@@ -116,7 +116,7 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         and with_adaptive[3]["accuracy"] == with_adaptive[3]["fixed"]["64"]
     )
     assert (
-        "may give up"
+        "may lose"
         in ok("evaluate", place / "pictures", "--index", place / "index", "--adaptive").stdout
     )
     alone = lines(ok("evaluate", place / "pictures", "--model", place / "run", "--json"))
@@ -282,11 +282,11 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
                 "--out",
                 tmp_path / "r",
             ],
-            "A seed is from 0",
+            "it must be from 0 to below 2**32",
         ),
         (
             ["train", place / "pictures", "--recipe", "small", "--out", Path(image) / "run"],
-            "as " + str(image) + " is a file",
+            str(image) + " is a file",
         ),
         (["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"], "is not TOML"),
         (["demo", "--out", image], "cannot be made"),
@@ -316,9 +316,10 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
-    result = ok("demo", "--out", tmp_path / "demo", "--pictures", "20", "--epochs", "1")
-    assert "adaptive" in result.stdout and "Accuracy and latency per prefix" in result.stdout
+    result = ok("demo", "--out", tmp_path / "demo", "--individuals", "2", "--epochs", "1")
+    assert "What each prefix tells" in result.stdout and "species" in result.stdout
     assert "mrl-search build-index PICTURES" in result.stderr
     assert (tmp_path / "demo" / "hits.png").exists() and "<html" in (
         tmp_path / "demo" / "summary.html"
