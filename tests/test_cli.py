@@ -137,11 +137,11 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     assert held_out[0]["n"] == 4
     assert_error(
         run("evaluate", place / "fresh", "--model", place / "run", "--split", "validation"),
-        "does not hold the same pictures as when",
+        "does not hold the pictures",
     )
     assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
     assert (
-        "broken.jpg: not an image"
+        "broken.jpg"
         in ok("evaluate", place / "pictures", "--model", place / "run").stderr
     )
 
