@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from command_line import write_pictures
+from fakes import FakeEncoder
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.spec import IndexSpec
@@ -140,3 +142,25 @@ def small_index(small_set: Rows, make_index: Callable[..., Index]) -> Index:
 def queries() -> np.ndarray:
     """40 queries for `small_index`, of various norms."""
     return energy_first(np.random.default_rng(8), 40) + np.float32(0.5)
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pictures` of cats and dogs, one of them broken, and an `index` of them.
+
+    Commands that open the index need `fake_model`.
+    """
+    folder = tmp_path_factory.mktemp("gallery")
+    write_pictures(folder / "pictures", 20)
+    write_pictures(folder / "fresh", 2, seed=9)
+    (folder / "pictures" / "cat" / "broken.jpg").write_bytes(b"not a picture")
+    Index.build(folder / "pictures", folder / "index", model=FakeEncoder())
+    return folder
+
+
+@pytest.fixture
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
+    """The encoder that every name of a model opens."""
+    encoder = FakeEncoder()
+    monkeypatch.setattr("mrl_search.encoders.registry.load_encoder", lambda model: encoder)
+    return encoder

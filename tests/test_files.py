@@ -38,7 +38,10 @@ def test_a_built_folder_is_kept_where_its_place_is_taken_meanwhile(
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked on Windows")
 def test_two_builds_at_once(tmp_path: Path) -> None:
     building = building_folder(tmp_path / "pets")
-    program = "import sys; from pathlib import Path; from mrl_search.files import claim\nwith claim(Path(sys.argv[1])): print('held')"
+    program = (
+        "import sys; from pathlib import Path; from mrl_search.files import claim\n"
+        "with claim(Path(sys.argv[1])): print('held')"
+    )
     with claim(building):
         other = subprocess.run(
             [sys.executable, "-c", program, str(building)],

@@ -96,7 +96,8 @@ def test_a_full_disk_is_a_sentence(asked: list[str], extra: list[str]) -> None:
         done = written_to(full, asked + extra)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: The output cannot be written: No space left on device.", "hint: Make room, or write it elsewhere.",
+        "error: The output cannot be written: No space left on device.",
+        "hint: Make room, or write it elsewhere.",
     ]  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_a_large_index_keeps_its_sieve(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for place in ("index", "shrink"):
+    for place in ("building", "shrink"):
         monkeypatch.setattr(f"mrl_search.{place}.FLAT_UP_TO", 100)
     index = make_index(small_set, name="large")
     (c,) = candidates(index, [20], ["float16"])
@@ -193,7 +193,8 @@ def test_recall_is_measured_against_the_original(small_index: Index, tmp_path: P
 
 
 def test_the_best_that_fits() -> None:
-    found = [Candidate(8, "float16", 100, 0.5, 9), Candidate(8, "float32", 150, 0.6, 9), Candidate(64, "float16", 200, 0.9, 9),
+    found = [Candidate(8, "float16", 100, 0.5, 9), Candidate(8, "float32", 150, 0.6, 9),
+             Candidate(64, "float16", 200, 0.9, 9),
              Candidate(64, "float32", 300, 0.9, 9)]  # fmt: skip
     assert [best_that_fits(found, size) for size in (100, 199, 200, 1000)] == [
         found[0],

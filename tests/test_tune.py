@@ -1,4 +1,4 @@
-"""Tuning: goals by hand, plans that keep their promise on fresh queries, and what `query` does with them."""
+"""Tuning: goals by hand, and plans that keep their promise on fresh queries."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -97,7 +97,7 @@ def test_a_tuned_plan_keeps_its_promise_on_fresh_queries(
 
 @pytest.fixture
 def fair_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan takes as many milliseconds as its stages read numbers: the choice does not depend on the machine."""
+    """A plan takes a millisecond for each value it reads: no choice depends on the machine."""
 
     def timed(
         corpus: Corpus, goal: Goal, trials: list[Trial], progress: object

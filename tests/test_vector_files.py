@@ -1,4 +1,4 @@
-"""Vectors that a user brings: read as they are from every kind of file, and every fault named with its row and file."""
+"""Vectors that a user brings: every kind of file, and faults named with row and file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,8 @@ def all_rows(source: VectorSource) -> np.ndarray:
 )
 @given(
     n=st.integers(1, 40), dim=st.integers(1, 17), dtype=st.sampled_from(DTYPES),
-    kind=st.sampled_from(["npy", "shards", "list", "large", "fixed"]), order=st.sampled_from("CF"), seed=st.integers(0, 99),
+    kind=st.sampled_from(["npy", "shards", "list", "large", "fixed"]), order=st.sampled_from("CF"),
+    seed=st.integers(0, 99),
 )  # fmt: skip
 def test_rows_come_back_as_they_were(
     tmp_path: Path, n: int, dim: int, dtype: str, kind: str, order: str, seed: int

@@ -169,10 +169,15 @@ def learn_thresholds(
         held_out: items that the model was not trained on, if known; only these are learnt from.
 
     Raises:
-        ConfigError: a plan with one stage.
+        ConfigError: a plan with one stage, or with a shortlist below `ballot.k`.
         DataError: fewer than two labelled items.
     """
     _check_stages(plan)
+    require(
+        (plan.shortest or 0) >= ballot.k,
+        f"Plan {plan} has a shortlist of {plan.shortest}, fewer than the {ballot.k} that vote.",
+        f"Keep at least {ballot.k} in every stage.",
+    )
     labels, hashes = corpus.collection.labels, corpus.collection.hashes
     rows = np.arange(len(corpus)) if held_out is None else held_out
     rows = rows[corpus.collection.labelled[rows]]
