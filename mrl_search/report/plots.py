@@ -162,8 +162,9 @@ def front_plot(
     groups = (front, "Pareto front"), (others, "other plans"), (chosen, "chosen")
     for i, (group, name) in enumerate(groups):
         style: dict[str, Any] = {"color": COLOURS[i], "marker": "oDs"[i], "zorder": 3 + i}
+        size = 16 if group is others and len(points) > LISTED else 50
         if group:
-            axes.scatter(*_places(group), s=50, label=name, **style)
+            axes.scatter(*_places(group), s=size, label=name, **style)
     names = []
     for number, p in enumerate(sorted(points if len(points) <= LISTED else front, key=_by_time), 1):
         above = p in front and front.index(p) % 2 == 0  # away from the line
