@@ -81,11 +81,7 @@ def build_from_vectors(
 
 
 def newest_index(root: Path = Path("indexes")) -> Path:
-    """The index folder in `root` that was created last; unreadable folders are passed over.
-
-    Raises:
-        IndexFolderError: there is none.
-    """
+    """The index folder in `root` that was created last; unreadable folders are passed over."""
     created = {}
     for path in root.glob(f"*/{MANIFEST}"):
         if not path.parent.name.startswith("."):

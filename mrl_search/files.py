@@ -53,9 +53,6 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary file name; the file becomes `path` when the block succeeds.
 
     The file is flushed before it is renamed, and removed if the block fails.
-
-    Raises:
-        MrlSearchError: the disk is full, or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     with writing(path):
@@ -98,11 +95,7 @@ def building_folder(out: Path) -> Path:
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process; the lock of a killed process ends by itself.
-
-    Raises:
-        IndexFolderError: another process has the lock.
-    """
+    """Lock a folder for this process; the lock of a killed process ends by itself."""
     if sys.platform == "win32":
         yield
         return
@@ -123,11 +116,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def publish(building: Path, out: Path) -> None:
-    """Move a complete building folder to its place.
-
-    Raises:
-        IndexFolderError: `out` exists, or the move fails.
-    """
+    """Move a complete building folder to its place."""
     out = out.expanduser().resolve()
     refuse_existing(out)
     try:

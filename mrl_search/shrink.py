@@ -53,12 +53,7 @@ class Candidate:
 def candidates(
     index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = silent
 ) -> list[Candidate]:
-    """Measure what `index` could be shrunk to: each of `dims` in each of `dtypes`, by rising dims.
-
-    Raises:
-        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
-        DataError: the index holds one vector.
-    """
+    """Measure what `index` could be shrunk to: each of `dims` in each dtype, by rising dims."""
     corpus = index.corpus
     if len(corpus) < 2:
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
@@ -81,11 +76,7 @@ def candidates(
 
 
 def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
-    """The candidate of at most `size` bytes with the best recall; of equals, the smallest.
-
-    Raises:
-        ConfigError: none fits.
-    """
+    """The candidate of at most `size` bytes with the best recall; of equals, the smallest."""
     fitting = [c for c in found if c.bytes <= size]
     if not fitting:
         least = min(found, key=lambda c: c.bytes)

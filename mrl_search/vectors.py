@@ -42,11 +42,7 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
 
 
 def query_rows(x: NDArray[np.generic], dim: int) -> NDArray[np.float32]:
-    """Check queries as `rows_of` does; each must also have a direction.
-
-    Raises:
-        DataError: as `rows_of`, or a row of zeros.
-    """
+    """Check queries as `rows_of` does; each must also have a direction."""
     rows = rows_of(x, dim)
     if not rows.any(axis=1).all():
         zero = int(np.flatnonzero(~rows.any(axis=1))[0])

@@ -57,10 +57,6 @@ def build_indexes(
 
     Returns:
         prefix length to kind, as a manifest has it.
-
-    Raises:
-        ConfigError: a kind that FAISS cannot use here.
-        MrlSearchError: the disk is full.
     """
     kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
     indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
@@ -79,11 +75,7 @@ def build_indexes(
 
 
 def check_kinds(spec: IndexSpec, count: int) -> None:
-    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them.
-
-    Raises:
-        ConfigError: it does not know one.
-    """
+    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them."""
     for d in spec.dims:
         if (kind := spec.factory_of(d, count)) != SCAN:
             _untrained(d, kind)

@@ -80,9 +80,6 @@ def learn_cascade(
         dims: prefix length of each stage, ascending.
         give: share of all cases that may be lost; with fewer than SURE² / give cases no early stop
             is possible, unless a short prefix is right more often.
-
-    Raises:
-        DataError: shapes that do not fit, or no case.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     shape = (len(confidence), len(dims))

@@ -167,10 +167,6 @@ def learn_thresholds(
         ballot: how neighbours vote.
         give: share of all answers that stopping early may lose (see `learn_cascade`).
         held_out: items that the model was not trained on, if known; only these are learnt from.
-
-    Raises:
-        ConfigError: a plan with one stage.
-        DataError: fewer than two labelled items.
     """
     _check_stages(plan)
     labels, hashes = corpus.collection.labels, corpus.collection.hashes
@@ -213,11 +209,7 @@ def classify_adaptive(
     ballot: Ballot,
     mask: Mask | None = None,
 ) -> list[Vote]:
-    """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold.
-
-    Raises:
-        ConfigError: a plan with one stage, or of other dims than the thresholds.
-    """
+    """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold."""
     _check_stages(plan)
     if plan.dims != cascade.dims:
         known = ", ".join(map(str, cascade.dims))

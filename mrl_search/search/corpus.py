@@ -38,11 +38,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open an index folder: vectors are mapped, prefix indexes are loaded when first used.
-
-        Raises:
-            IndexFolderError: not an index, unfinished, newer, or with a damaged file.
-        """
+        """Open an index folder: vectors are mapped, prefix indexes are loaded when first used."""
         return cls(folder, Collection.open(folder))
 
     def __len__(self) -> int:
@@ -74,12 +70,7 @@ class Corpus:
         return self.collection.transform.rows_dim
 
     def prefix_index(self, dims: int) -> PrefixIndex:
-        """The index of a prefix, loaded once.
-
-        Raises:
-            ConfigError: this index has no such prefix.
-            IndexFolderError: its file is missing or damaged.
-        """
+        """The index of a prefix, loaded once."""
         found = self._indexes.get(dims)
         if found is not None:
             return found
@@ -91,11 +82,7 @@ class Corpus:
 
     @cached_property
     def sieve(self) -> Sieve | None:
-        """What exact search knows of every vector without reading it; None for a small corpus.
-
-        Raises:
-            IndexFolderError: a file is missing or damaged.
-        """
+        """What exact search knows of every vector without reading it; None for a small corpus."""
         if SUFFIX not in self.manifest.files:
             return None
         return Sieve.open(self.folder, self.manifest)

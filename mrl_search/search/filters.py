@@ -99,11 +99,7 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
-    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers.
-
-    Raises:
-        DataError: the file is missing, or holds something else.
-    """
+    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers."""
     hint = "Give one id a line, or a .npy file of integers."
     try:
         if path.suffix == ".npy":

@@ -97,12 +97,7 @@ def search(
 
 
 def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
-    """Answer a request for `queries` (n, dim): filter, search, cut off, explain.
-
-    Raises:
-        ConfigError: as `mask_of` and `search`.
-        DataError: as `mask_of` and `search`.
-    """
+    """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
     mask = mask_of(corpus.items, request.where, request.ids)
     hits = search(corpus, queries, request.plan, request.k, mask)
     if request.cutoff is not None:

@@ -76,11 +76,7 @@ class Goal:
 
     @classmethod
     def votes(cls, corpus: Corpus, rows: Ids, k: int = 20) -> "Goal":
-        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label.
-
-        Raises:
-            DataError: none has a label.
-        """
+        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label."""
         labels = corpus.collection.labels
         rows = rows[corpus.collection.labelled[rows]]
         if not len(rows):

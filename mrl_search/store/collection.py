@@ -64,9 +64,6 @@ class Collection:
         transform: from a raw row to a stored row.
         heads: prefix length to linear head: weight (classes, dims) and bias (classes,) float32.
         skipped: pictures of the source that could not be embedded.
-
-    Raises:
-        DataError: vectors, items and manifest disagree.
     """
 
     vectors: VectorStore
@@ -132,11 +129,7 @@ class Collection:
         return np.array([self.hash_counts[h] for h in hashes], dtype=np.int64)
 
     def head(self, dims: int) -> Head:
-        """The linear head of a prefix.
-
-        Raises:
-            ConfigError: there is none at `dims`.
-        """
+        """The linear head of a prefix."""
         if dims not in self.heads:
             known = ", ".join(map(str, sorted(self.heads)))
             raise ConfigError(
@@ -151,9 +144,6 @@ class Collection:
         """Logits of every item by the linear head of a prefix: (n, classes) float32.
 
         A head reads the raw prefix, or the prefix at unit norm, as `manifest.unit_heads` says.
-
-        Raises:
-            ConfigError: there is no head at `dims`.
         """
         weight, bias = self.head(dims)
         scores = np.empty((len(self), len(bias)), dtype=np.float32)
@@ -166,11 +156,7 @@ class Collection:
         return scores
 
     def linear_predictions(self, dims: int) -> NDArray[np.object_]:
-        """The class that the linear head of a prefix predicts for each item: (n,) str.
-
-        Raises:
-            ConfigError: there is no head at `dims`.
-        """
+        """The class that the linear head of a prefix predicts for each item: (n,) str."""
         classes = np.array(self.manifest.classes, dtype=object)
         predicted: NDArray[np.object_] = classes[self.linear_scores(dims).argmax(axis=1)]
         return predicted

@@ -138,10 +138,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
     Returns:
         the manifest as written, with `files`.
-
-    Raises:
-        IndexFolderError: there are no vectors or no items.
-        MrlSearchError: the disk is full.
     """
     names = sorted(
         p.name for p in folder.iterdir() if p.name in KNOWN or PREFIX_FILE.fullmatch(p.name)
@@ -156,12 +152,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> None:
-    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
-
-    Raises:
-        IndexFolderError: as `read_manifest`.
-        MrlSearchError: the manifest cannot be written.
-    """
+    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are."""
     manifest = read_manifest(folder)
     _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)}))
 
@@ -251,11 +242,7 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = 
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte of the folder's files against the manifest, which is returned.
-
-    Raises:
-        IndexFolderError: as `read_manifest` and `check_file`.
-    """
+    """Check every byte of the folder's files against the manifest, which is returned."""
     manifest = read_manifest(folder)
     for name in sorted(manifest.files):
         check_file(folder, manifest, name, thorough=True)

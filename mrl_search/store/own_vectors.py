@@ -41,11 +41,7 @@ class Inspection:
 
 
 def inspect(source: VectorSource, rotated: bool, progress: Progress) -> Inspection:
-    """Read and check every row once; with `rotated`, also fit the principal axes.
-
-    Raises:
-        DataError: a row that is not finite, or all zeros.
-    """
+    """Read and check every row once; with `rotated`, also fit the principal axes."""
     hashes: list[str] = []
     norms = np.empty(source.count, dtype=np.float32)
     content = xxhash.xxh3_128(f"{source.dim} {source.dtypes}".encode())

@@ -72,11 +72,7 @@ class VectorStore:
         return found
 
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
-        """Prefixes of the rows `ids`, normalised: (rows, dims) float32.
-
-        Raises:
-            ConfigError: `dims` is not between 1 and `dim`.
-        """
+        """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)
 
     def chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:

@@ -221,11 +221,7 @@ def open_vectors(where: str | Path) -> VectorSource:
 
 
 def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> VectorSource:
-    """An array (n, dim) of float16, float32 or float64 as a source.
-
-    Raises:
-        DataError: another shape or dtype, or no row.
-    """
+    """An array (n, dim) of float16, float32 or float64 as a source."""
     path = Path(name)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.size:
@@ -264,9 +260,6 @@ def holds_vectors(where: str) -> bool:
 
     That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a
     Parquet file with a column of vectors and none of pictures.
-
-    Raises:
-        DataError: a Parquet file that cannot be read.
     """
     path = Path(where).expanduser()
     if path.is_dir():
@@ -281,20 +274,12 @@ def holds_vectors(where: str) -> bool:
 
 
 def vector_columns(path: Path) -> list[str]:
-    """The columns of vectors in a Parquet file.
-
-    Raises:
-        DataError: it is not a Parquet file.
-    """
+    """The columns of vectors in a Parquet file."""
     return [field.name for field in _parquet(path).schema_arrow if _is_vector(field.type)]
 
 
 def open_parquet(where: str) -> ListColumn:
-    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of vectors.
-
-    Raises:
-        DataError: not a Parquet file, no such column, several to choose from, or another dtype.
-    """
+    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of vectors."""
     path, column = _split(where)
     if not path.is_file():
         raise DataError(

@@ -167,9 +167,6 @@ class CollectionWriter:
             raw: (good, dim) as the encoder gives them; they are stored at unit norm.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
-
-        Raises:
-            MrlSearchError: the disk is full.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
@@ -184,12 +181,7 @@ class CollectionWriter:
                 self._commit()
 
     def finish_rows(self, source: str) -> VectorStore:
-        """End appending: write items and skipped pictures from the log; return all rows.
-
-        Raises:
-            DataError: there is no row at all.
-            MrlSearchError: the disk is full.
-        """
+        """End appending: write items and skipped pictures from the log; return all rows."""
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / VECTORS):
             self._commit()
@@ -240,12 +232,7 @@ class CollectionWriter:
             write_rows(self.folder / ROTATION, rotation.shape, rotation.dtype, [rotation])
 
     def publish(self, manifest: Manifest) -> None:
-        """Write the manifest and move the folder to its place.
-
-        Raises:
-            IndexFolderError: vectors or items are missing, or the place is taken.
-            MrlSearchError: the disk is full.
-        """
+        """Write the manifest and move the folder to its place."""
         write_manifest(self.folder, manifest)
         publish(self.folder, self.out)
         for name in (LOG, PROGRESS):
@@ -287,11 +274,7 @@ def write_rows(
     dtype: np.dtype[np.floating],
     parts: Iterable[NDArray[np.floating]],
 ) -> None:
-    """Write a .npy file of `shape` and `dtype` from its rows, some at a time.
-
-    Raises:
-        MrlSearchError: the disk is full.
-    """
+    """Write a .npy file of `shape` and `dtype` from its rows, some at a time."""
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         descr = np.lib.format.dtype_to_descr(dtype)
         header = {"descr": descr, "fortran_order": False, "shape": shape}

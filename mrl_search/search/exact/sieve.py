@@ -45,11 +45,7 @@ class Sieve:
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
-        """Map the sieve of an index folder.
-
-        Raises:
-            IndexFolderError: a file is missing, cut short, or altered.
-        """
+        """Map the sieve of an index folder."""
         suffix = check_file(folder, manifest, SUFFIX)
         norms = np.load(suffix, mmap_mode="r", allow_pickle=False)
         dims = tuple(sorted(map(int, manifest.factory)))
