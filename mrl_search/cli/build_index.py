@@ -4,9 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import typer
-
-from mrl_search.cli.options import dims_of
+from mrl_search.cli.options import argument, dims_of, option
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
 
@@ -15,68 +13,41 @@ __all__ = ["build_index"]
 Kinds: TypeAlias = Callable[[tuple[int, ...]], IndexSpec]
 
 
+SRC_HELP = (
+    "Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
+    "Vectors: a .npy file, a folder of them, or FILE.parquet#COLUMN."
+)
+MODEL_HELP = "For pictures: bundled (default), a run folder, or torchvision:NAME."
+FACTORY_HELP = (
+    "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
+    "or Scan for none. Default: by the size of the corpus. Can be repeated."
+)
+
+
 def build_index(
-    src: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC",
-            help="Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
-            "Vectors: a .npy file, a folder of them, or FILE.parquet#COLUMN.",
-        ),
-    ],
+    src: Annotated[str, argument("SRC", SRC_HELP)],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="New index folder. Default: indexes/NAME of SRC."
-        ),
+        Path | None, option("--out DIR", "New index folder. Default: indexes/NAME of SRC.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="For pictures: bundled (default), a run folder, or torchvision:NAME."
-        ),
-    ] = None,
+    model: Annotated[str | None, option("--model", MODEL_HELP)] = None,
     dims: Annotated[
         str | None,
-        typer.Option(
-            "--dims",
-            metavar="8,16,…",
-            help="Prefix lengths. Default: all of the model; 8, 16, 32, …",
-        ),
+        option("--dims 8,16,…", "Prefix lengths. Default: all of the model; 8, 16, 32, …"),
     ] = None,
-    factory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--factory",
-            metavar="[DIMS=]KIND",
-            help="Kind of index, for all prefixes or one: a FAISS factory string such as Flat or "
-            "64=HNSW16,SQ8, or Scan for none. Default: by the size of the corpus. Can be repeated.",
-        ),
-    ] = None,
+    factory: Annotated[list[str] | None, option("--factory [DIMS=]KIND", FACTORY_HELP)] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Of the stored vectors: float16 or float32.")
+        str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
     split: Annotated[
         str | None,
-        typer.Option(
-            "--split",
-            metavar="PART",
-            help="For pictures: the train or validation part of the model.",
-        ),
+        option("--split PART", "For pictures: the train or validation part of the model."),
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(
-            "--items",
-            metavar="PARQUET",
-            help="For vectors: one row a vector: path, label, any columns.",
-        ),
+        option("--items PARQUET", "For vectors: one row a vector: path, label, any columns."),
     ] = None,
     rotate: Annotated[
-        str | None,
-        typer.Option(
-            "--rotate", metavar="pca", help="For vectors: store them along their principal axes."
-        ),
+        str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
@@ -89,10 +60,10 @@ def build_index(
     foreign = {"--items": items, "--rotate": rotate}
     if vectors:
         foreign = {"--model": model, "--split": split}
-    for option, value in foreign.items():
+    for name, value in foreign.items():
         if value is not None:
             what, other = ("vectors", "pictures") if vectors else ("pictures", "vectors")
-            raise ConfigError(f"{option} is for {other}; {src} holds {what}.", "Leave it out.")
+            raise ConfigError(f"{name} is for {other}; {src} holds {what}.", "Leave it out.")
     place = Path((src.partition("#")[0] if vectors else src).removeprefix("hub:")).resolve()
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
     out = out or Path("indexes") / (name + (f"-{split}" if split else ""))

@@ -4,9 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mrl_search.cli.options import Json, bytes_of, open_index
+from mrl_search.cli.options import IndexArgument, Json, bytes_of, open_index, option
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,52 +26,41 @@ class Objective(StrEnum):
 KS = {Objective.RECALL: 10, Objective.CLASS: 20, Objective.INSTANCE: 1, Objective.ADAPTIVE: 20}
 
 
+OBJECTIVE_HELP = (
+    "recall: the nearest neighbours. class: the right label by their vote. instance: the original "
+    "of a changed copy first. adaptive: thresholds for classify --adaptive."
+)
+
+
 def tune(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Index folder. Default: the newest in indexes/."),
-    ] = None,
+    folder: IndexArgument = None,
     recall: Annotated[
         float,
-        typer.Option(
-            "--recall",
-            min=0.01,
-            max=1,
-            help="Share of what exact search gives that a plan must give.",
+        option(
+            "--recall", "Share of what exact search gives that a plan must give.", min=0.01, max=1
         ),
     ] = 0.99,
-    objective: Annotated[
-        Objective,
-        typer.Option(
-            "--objective",
-            help="recall: the nearest neighbours. class: the right label by their vote. "
-            "instance: the original of a changed copy first. adaptive: thresholds for "
-            "classify --adaptive.",
-        ),
-    ] = Objective.RECALL,
+    objective: Annotated[Objective, option("--objective", OBJECTIVE_HELP)] = Objective.RECALL,
     k: Annotated[
-        int | None,
-        typer.Option("-k", min=1, help="Neighbours. Default: 10; class, adaptive 20; instance 1."),
+        int | None, option("-k", "Neighbours. Default: 10; class, adaptive 20; instance 1.", min=1)
     ] = None,
     give: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--give",
+            "With adaptive: share of answers that may be lost. Default: 0.01.",
             min=0,
             max=1,
-            help="With adaptive: share of answers that may be lost. Default: 0.01.",
         ),
     ] = None,
     queries: Annotated[
-        int, typer.Option("--queries", min=20, help="Items of the index to search with, at most.")
+        int, option("--queries", "Items of the index to search with, at most.", min=20)
     ] = 1000,
     max_ram: Annotated[
-        str | None,
-        typer.Option("--max-ram", metavar="SIZE", help="Memory of the first stage, such as 200MB."),
+        str | None, option("--max-ram SIZE", "Memory of the first stage, such as 200MB.")
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="PNG", help="Draw all plans, and the Pareto front."),
+        Path | None, option("--plot PNG", "Draw all plans, and the Pareto front.")
     ] = None,
     as_json: Json = False,
 ) -> None:
