@@ -19,8 +19,8 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS", "building_folder", "checksum", "claim", "empty_folder", "publish",
-    "refuse_existing", "write_atomically", "writing",
+    "PROGRESS", "building_folder", "checksum", "claim", "publish", "refuse_existing",
+    "write_atomically", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
@@ -127,12 +127,6 @@ def publish(building: Path, out: Path) -> None:
     except OSError as error:
         message = f"{building} cannot be moved to {out}: {error.strerror}."
         raise IndexFolderError(message, "It is complete: move it by hand.") from error
-
-
-def empty_folder(folder: Path) -> None:
-    """Remove the files of a folder, left by a build that was killed."""
-    for left in folder.iterdir():
-        left.unlink()
 
 
 def refuse_existing(out: Path) -> None:

@@ -85,6 +85,5 @@ def _in_schema(items: pa.Table) -> pa.Table:
     try:
         return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
     except (KeyError, pa.ArrowException) as error:
-        raise DataError(
-            f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
-        ) from error
+        message = f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
+        raise DataError(message) from error
