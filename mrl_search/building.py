@@ -11,7 +11,7 @@ from mrl_search.files import refuse_existing
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
-from mrl_search.search.exact.sieve import SieveBuilder
+from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, Manifest, read_manifest
 from mrl_search.store.own_vectors import inspect, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
@@ -101,7 +101,7 @@ def write_indexes(
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
     if len(store) <= FLAT_UP_TO:
         return build_indexes(writer.folder, store, spec, (), progress)
-    with SieveBuilder(writer.folder, len(store), spec.dims, store.dim) as sieve:
+    with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
         return build_indexes(writer.folder, store, spec, (sieve,), progress)
 
 

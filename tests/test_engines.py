@@ -15,8 +15,7 @@ from conftest import Rows, energy_first, made_of
 from mrl_search.engines import build
 from mrl_search.engines.base import Mask, PrefixIndex
 from mrl_search.engines.build import build_indexes, check_kinds, load_index
-from mrl_search.engines.centroids import allot, find_centroids
-from mrl_search.engines.clustered import ClusteredIndex
+from mrl_search.engines.clustered import ClusteredIndex, allot, find_centroids
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
@@ -339,7 +338,7 @@ def test_all_prefixes_are_built_in_one_pass(
     spec = IndexSpec((8, 16), "Flat", {"8": "IVF4,Flat"})
     store = VectorStore(small_set.vectors)
     report = lambda *done: calls.append(done)  # noqa: E731
-    factory = build_indexes(tmp_path, store, spec, [Watch()], report)
+    factory = build_indexes(tmp_path, store, spec, [Watch().add], report)
     assert factory == {"8": "IVF4,Flat", "16": "Flat"}
     stops = [150, 300, 450, 500]
     assert calls == [("indexing", stop, 500) for stop in stops]

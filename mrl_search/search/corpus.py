@@ -14,7 +14,7 @@ from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import SUFFIX, Manifest
+from mrl_search.store.manifest import CODES, Manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import nearest, rows_of
 
@@ -82,8 +82,8 @@ class Corpus:
 
     @cached_property
     def sieve(self) -> Sieve | None:
-        """What exact search knows of every vector without reading it; None for a small corpus."""
-        if SUFFIX not in self.manifest.files:
+        """What exact search knows of every vector without reading it, if it was built."""
+        if CODES not in self.manifest.files:
             return None
         return Sieve.open(self.folder, self.manifest)
 

@@ -84,7 +84,8 @@ class VectorStore:
     def by_part(self, ids: Ids) -> Iterator[tuple[NDArray[np.floating], Ids, NDArray[np.bool_]]]:
         """For each part: its array, `ids` (n, m) as its own row numbers, and which lie in it."""
         for start, part in zip(self.starts[:-1], self._plain, strict=True):
-            yield part, ids - start, (ids >= start) & (ids < start + len(part))
+            if len(part):
+                yield part, ids - start, (ids >= start) & (ids < start + len(part))
 
     def will_read(self, count: int) -> None:
         """Announce that `count` rows will be read, so that pages can be given back first."""
