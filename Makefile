@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a newcomer needs: each makes .venv when it is missing, and does its work.
+# `make demo` and `make test` are all a newcomer needs; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/mrl-search demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 check: .venv/ready
 	$(BIN)/ruff check .

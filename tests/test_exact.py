@@ -31,7 +31,7 @@ KINDS = ("Flat", "SQ8", "IVF8,Flat", "HNSW16", "PQ4x4")
 def sieved() -> None:
     """Every corpus here is large enough for a sieve."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mrl_search.index.FLAT_UP_TO", 0)
+        patch.setattr("mrl_search.building.FLAT_UP_TO", 0)
         yield
 
 
@@ -236,5 +236,5 @@ def test_padding_comes_last(small_index: Index, queries: np.ndarray) -> None:
 def test_small_corpora_have_no_sieve(
     small_set: Rows, make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrl_search.index.FLAT_UP_TO", 500)
+    monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 500)
     assert make_index(small_set, name="plain").corpus.sieve is None

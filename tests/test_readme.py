@@ -37,7 +37,8 @@ def test_the_python_of_the_readme_runs(
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    for command in set(re.findall(r"^mrl-search ([a-z-]+)", README, re.MULTILINE)):
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    for command in set(re.findall(r"^mrl-search ([a-z-]+)", blocks, re.MULTILINE)):
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
 
 

@@ -124,7 +124,7 @@ def test_a_large_index_keeps_its_sieve(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for place in ("index", "shrink"):
+    for place in ("building", "shrink"):
         monkeypatch.setattr(f"mrl_search.{place}.FLAT_UP_TO", 100)
     index = make_index(small_set, name="large")
     (c,) = candidates(index, [20], ["float16"])

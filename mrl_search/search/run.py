@@ -68,15 +68,14 @@ def search(
         scores, ids = exact_search(corpus, queries, width, mask)
         return BatchHits(ids, scores, corpus.items, plan)
     _check(corpus, plan, k)
-    ids, scores = np.full((len(queries), width), -1), np.empty((len(queries), width), np.float32)
-    dims = np.full(len(queries), plan.dims[-1], dtype=np.int64)
+    ids = np.empty((len(queries), width), np.int64)
+    scores = np.empty((len(queries), width), np.float32)
+    dims = np.full(len(queries), plan.dims[-1]) if stop else None
     for block in _query_blocks(queries, plan, k):
-        going = np.arange(block.start, block.stop)
+        part, going = queries[block], np.arange(len(queries))[block] if stop else block
         candidates: Ids | None = None
         for number, stage in enumerate(plan.stages):
-            last = number == len(plan.stages) - 1
-            keep = width if stage.keep is None else min(stage.keep, allowed)
-            part = queries[going]
+            keep, last = min(stage.keep or k, allowed), stage is plan.stages[-1]
             if candidates is not None:
                 hits = rescore(corpus.vectors, part, candidates, stage.dims, keep)
             elif last or stop:
@@ -84,16 +83,18 @@ def search(
             else:  # the next stage scores them: their order does not matter
                 candidates = shortlist(corpus, part, stage, keep, mask)
                 continue
-            done = np.full(len(going), last)
-            if stop and not last:
-                done |= stop(number, stage, BatchHits(hits[1], hits[0]), going)
-            finished = going[done]
-            scores[finished], ids[finished] = hits[0][done, :width], hits[1][done, :width]
-            dims[finished] = stage.dims
-            going, candidates = going[~done], hits[1][~done]
-            if not len(going):
-                break
-    return BatchHits(ids, scores, corpus.items, plan, dims if stop else None)
+            candidates = hits[1]
+            if last:
+                scores[going], ids[going] = hits[0][:, :width], hits[1][:, :width]
+            elif stop and dims is not None and not isinstance(going, slice):
+                ends = stop(number, stage, BatchHits(hits[1], hits[0]), going)
+                at = going[ends]
+                scores[at], ids[at] = hits[0][ends, :width], hits[1][ends, :width]
+                dims[at] = stage.dims
+                going, part, candidates = going[~ends], part[~ends], candidates[~ends]
+                if not len(going):
+                    break
+    return BatchHits(ids, scores, corpus.items, plan, dims)
 
 
 def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
