@@ -1,6 +1,7 @@
 """Building an index folder: pictures embedded by a model, or vectors of a user's own."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from mrl_search.encoders.base import Encoder
@@ -18,7 +19,7 @@ from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
 from mrl_search.store.vector_files import VectorSource
 from mrl_search.store.writer import CollectionWriter
-from mrl_search.vectors import check_dims, default_dims
+from mrl_search.vectors import default_dims
 
 __all__ = ["build_from_pictures", "build_from_vectors", "newest_index", "write_indexes"]
 
@@ -33,10 +34,7 @@ def build_from_pictures(
     dim, total = encoder.dims[-1], len(source.paths)
     job = [encoder.fingerprint, source.name, *source.paths]
     with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
-
-        def checked(done: int, total: int) -> None:
-            progress("checking", done, total)
-
+        checked = partial(progress, "checking")
         writer.keep(first_change(source, encoder, writer.entries, checked))
         for batch in embed(source, encoder, start=writer.read):
             writer.append(batch.rows, [_entry(e) for e in batch.entries])
@@ -108,8 +106,7 @@ def write_indexes(
 def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
     """Check the place, and give the spec with the full length among its prefixes."""
     refuse_existing(out.resolve())
-    spec = spec or IndexSpec(dims=dims)
-    spec = replace(spec, dims=check_dims({*spec.dims, dims[-1]}, dims[-1]))
+    spec = (spec or IndexSpec()).over(dims)
     check_kinds(spec, count)
     return spec
 

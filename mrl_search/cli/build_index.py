@@ -1,16 +1,13 @@
 """`mrl-search build-index`: embed pictures once, or take vectors, and index every prefix."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from mrl_search.cli.options import argument, dims_of, option
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
 
 __all__ = ["build_index"]
-
-Kinds: TypeAlias = Callable[[tuple[int, ...]], IndexSpec]
 
 
 SRC_HELP = (
@@ -68,42 +65,37 @@ def build_index(
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
     out = out or Path("indexes") / (name + (f"-{split}" if split else ""))
     if vectors:
-        _from_vectors(src, out, dims, _kinds(factory, dtype), items, rotate)
+        _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
     else:
-        _from_images(src, out, dims, _kinds(factory, dtype), model or "bundled", split)
+        _from_images(src, out, _spec(dims, factory, dtype), model or "bundled", split)
 
 
-def _kinds(factory: list[str] | None, dtype: str) -> Kinds:
-    """The spec that `--factory` and `--dtype` describe, once the dims are known."""
+def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
+    """The spec that `--dims`, `--factory` and `--dtype` describe."""
     kinds: dict[str, str] = {}
     for text in factory or ():
-        dims, equals, kind = text.partition("=")
-        prefix, kind = (dims, kind) if equals and dims.isdecimal() else ("", text)
+        first, equals, rest = text.partition("=")
+        prefix, kind = (first, rest) if equals and first.isdecimal() else ("", text)
         if prefix in kinds:
             which = f"for {prefix} dims" if prefix else "for all prefixes"
-            raise ConfigError(
-                f"--factory names two kinds {which}: {kinds[prefix]} and {kind}.", "Leave one out."
-            )
+            message = f"--factory names two kinds {which}: {kinds[prefix]} and {kind}."
+            raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return lambda dims: IndexSpec(dims, every, kinds, dtype)
+    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
 
 
-def _from_images(
-    src: str, out: Path, dims: str | None, kinds: Kinds, model: str, split: str | None
-) -> None:
+def _from_images(src: str, out: Path, spec: IndexSpec, model: str, split: str | None) -> None:
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.files import refuse_existing
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.training.parts import part_of
-    from mrl_search.vectors import check_dims
 
     refuse_existing(out.expanduser())
     encoder = load_encoder(model)
-    full = encoder.dims[-1]
-    spec = kinds(check_dims({*dims_of(dims), full}, full) if dims else encoder.dims)
+    spec = spec.over(encoder.dims)
     source = open_source(src)
     note(f"{len(source.paths):,} pictures in {source.name}")
     prefixes = ", ".join(map(str, spec.dims))
@@ -116,17 +108,16 @@ def _from_images(
 
 
 def _from_vectors(
-    src: str, out: Path, dims: str | None, kinds: Kinds, items: Path | None, rotate: str | None
+    src: str, out: Path, spec: IndexSpec, items: Path | None, rotate: str | None
 ) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index
     from mrl_search.store.vector_files import open_vectors
-    from mrl_search.vectors import check_dims, default_dims
+    from mrl_search.vectors import default_dims
 
     source = open_vectors(src)
-    full = source.dim
-    spec = kinds(check_dims({*dims_of(dims), full}, full) if dims else default_dims(full))
-    note(f"{source.count:,} vectors of {full:,} dims ({source.dtypes}) in {source.name}")
+    spec = spec.over(default_dims(source.dim))
+    note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
     rotated = f", rotated by {rotate}" if rotate else ""
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}{rotated}")
     with progress_bars() as progress:

@@ -39,13 +39,14 @@ def classify(
     request = request_of(opened, dims, plan, k, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
+    from mrl_search.search.classify import classify as vote_of_neighbours
     from mrl_search.search.run import default_plan
 
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
     queries = queries_of(opened, images, vector, model)
-    votes = opened.votes(queries, request, ballot, adaptive=adaptive)
+    votes = vote_of_neighbours(opened.corpus, queries.rows, request, ballot, adaptive)
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":
         named = str(default_plan(opened.corpus, k, "classify"))

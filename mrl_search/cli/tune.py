@@ -23,9 +23,6 @@ class Objective(StrEnum):
     ADAPTIVE = "adaptive"
 
 
-KS = {Objective.RECALL: 10, Objective.CLASS: 20, Objective.INSTANCE: 1, Objective.ADAPTIVE: 20}
-
-
 OBJECTIVE_HELP = (
     "recall: the nearest neighbours. class: the right label by their vote. instance: the original "
     "of a changed copy first. adaptive: thresholds for classify --adaptive."
@@ -76,13 +73,13 @@ def tune(
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
-    k = k or KS[objective]
+    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
+    from mrl_search.search.tune import NEIGHBOURS, USES, front, queries_to_tune
+
+    k = k or NEIGHBOURS[objective]
     if objective is Objective.ADAPTIVE:
         _learn(index, k, give, as_json)
         return
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
-    from mrl_search.search.tune import front, queries_to_tune
-
     with progress_bars() as progress:
         goal: object = str(objective)
         if objective is Objective.INSTANCE:
@@ -99,8 +96,7 @@ def tune(
         ]
         plans_plot(every, plot, str(objective))
     if as_json:
-        use = {"recall": "query", "class": "classify"}.get(str(objective), "instance")
-        stored = index.manifest.plans[use]
+        stored = index.manifest.plans[USES[objective]]
         json_line({**stored, "front": [_line(t) for t in best]})  # type: ignore[dict-item]
         return
     table = [

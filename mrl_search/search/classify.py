@@ -7,8 +7,9 @@ from labelled items of the index, each left out of its own answer.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,18 @@ from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.filters import mask_of
 from mrl_search.search.others import by_copies, leave_out
 from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
-from mrl_search.search.run import search
+from mrl_search.search.run import answer, default_plan, search
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import sample
 
 __all__ = [
-    "Ballot", "Learned", "Vote", "Weighting", "classify_adaptive", "learn_thresholds", "vote",
+    "Ballot", "Learned", "Vote", "Weighting", "classify", "classify_adaptive", "learn_thresholds",
+    "vote",
 ]  # fmt: skip
 
 TEMPERATURE = 0.07  # DINO's
@@ -155,6 +159,13 @@ class Learned:
     point: CascadePoint
     full_accuracy: float
 
+    def record(self, plan: Plan, give: float, ballot: Ballot) -> dict[str, object]:
+        """The thresholds as a manifest keeps them (see `stored_cascade`)."""
+        return {
+            "plan": str(plan), "give": give, "thresholds": list(self.cascade.thresholds),
+            **asdict(ballot), **asdict(self.point), "full_accuracy": self.full_accuracy,
+        }  # fmt: skip
+
 
 def learn_thresholds(
     corpus: Corpus, plan: Plan, ballot: Ballot, give: float = GIVE, held_out: Ids | None = None
@@ -167,6 +178,10 @@ def learn_thresholds(
         ballot: how neighbours vote.
         give: share of all answers that stopping early may lose (see `learn_cascade`).
         held_out: items that the model was not trained on, if known; only these are learnt from.
+
+    Raises:
+        ConfigError: a plan with one stage.
+        DataError: fewer than two labelled items.
     """
     _check_stages(plan)
     labels, hashes = corpus.collection.labels, corpus.collection.hashes
@@ -224,6 +239,44 @@ def classify_adaptive(
     dims = [plan.dims[-1]] * len(hits) if hits.dims is None else hits.dims.tolist()
     votes = zip(vote(hits, labels, ballot), dims, strict=True)
     return [Vote(v.label, v.confidence, v.shares, d) for v, d in votes]
+
+
+def classify(
+    corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest,
+    ballot: Ballot | None = None, adaptive: bool = False,
+) -> list[Vote]:  # fmt: skip
+    """Answer a request for `queries` (n, dim) by a vote of the `request.k` nearest.
+
+    The plan `auto` is the one that was tuned for this. `adaptive` votes by the stored thresholds.
+    """
+    ballot = replace(ballot or Ballot(), k=request.k)
+    if adaptive:
+        plan, cascade = stored_cascade(corpus, request.plan, ballot)
+        mask = mask_of(corpus.items, request.where, request.ids)
+        return classify_adaptive(corpus, queries, plan, cascade, ballot, mask)
+    if request.plan == Plan.AUTO:
+        request = replace(request, plan=default_plan(corpus, request.k, "classify"))
+    return vote(answer(corpus, queries, request), corpus.collection.labels, ballot)
+
+
+def stored_cascade(corpus: Corpus, plan: Plan, ballot: Ballot) -> tuple[Plan, Cascade]:
+    """The plan and thresholds that `tune` stored for adaptive classification.
+
+    Raises:
+        ConfigError: there are none, or they are for another plan than `plan`, or another ballot.
+    """
+    stored: Any = corpus.manifest.plans.get("adaptive")
+    learn = f"mrl-search tune {corpus.folder} --objective adaptive -k {ballot.k}"
+    if not isinstance(stored, Mapping) or "thresholds" not in stored:
+        raise ConfigError(f"{corpus.folder} has no thresholds.", f"Learn them with: {learn}")
+    learnt = Plan.parse(stored["plan"])
+    wanted = {**asdict(ballot), "plan": str(learnt if plan == Plan.AUTO else plan)}
+    for name, value in wanted.items():
+        if stored.get(name) != value:
+            known = f"{name} {stored.get(name)}, not {value}"
+            message = f"The thresholds of {corpus.folder} are for {known}."
+            raise ConfigError(message, f"Learn others with: {learn}")
+    return learnt, Cascade(learnt.dims, tuple(map(float, stored["thresholds"])))
 
 
 def _check_stages(plan: Plan) -> None:

@@ -27,7 +27,9 @@ from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_roun
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
 
-__all__ = ["Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune"]
+__all__ = [
+    "NEIGHBOURS", "USES", "Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune",
+]  # fmt: skip
 
 DEEPEST = 2000  # candidates of a first stage, at most
 SHORTLISTS = (
@@ -35,6 +37,8 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
+NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
+USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
 TOLERANCE = 0.005  # by which a plan may miss the target on the queries that check it
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 TIMED, ROUNDS = 40, 3
@@ -59,6 +63,14 @@ class Goal:
     own: Ids
     exact: BatchHits
     score: Callable[[Ids, BatchHits], NDArray[np.float64]]
+
+    @classmethod
+    def named(cls, name: str, corpus: Corpus, rows: Ids, k: int | None = None) -> "Goal":
+        """The goal `recall` or `class` for the items at `rows`."""
+        if name not in ("recall", "class"):
+            raise ConfigError(f"goal is {name!r}; it must be recall or class.")
+        make = cls.recall if name == "recall" else cls.votes
+        return make(corpus, rows, k or NEIGHBOURS[name])
 
     @classmethod
     def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
@@ -131,6 +143,14 @@ class Tuned:
     exact: float
     exact_ms: float
     trials: tuple[Trial, ...]
+
+    def record(self, goal: Goal, target: float) -> dict[str, object]:
+        """The chosen plan as a manifest keeps it."""
+        return {
+            "plan": str(self.chosen.plan), "objective": goal.name, "target": target, "k": goal.k,
+            "value": self.held_out, "ci95": list(self.interval), "n": self.n, "exact": self.exact,
+            "p50_ms": self.chosen.ms, "exact_p50_ms": self.exact_ms, "ram_bytes": self.chosen.ram,
+        }  # fmt: skip
 
 
 def tune(

@@ -150,10 +150,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> None:
+def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
     """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are."""
     manifest = read_manifest(folder)
-    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)}))
+    manifest = dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)})
+    _write(folder, manifest)
+    return manifest
 
 
 def _write(folder: Path, manifest: Manifest) -> None:

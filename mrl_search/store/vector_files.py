@@ -127,8 +127,10 @@ class VectorSource:
                 raise DataError(message, "Write the file again.") from error
 
 
-def open_vectors(where: str | Path) -> VectorSource:
+def open_vectors(where: VectorSource | NDArray[np.floating] | str | Path) -> VectorSource:
     """Open a .npy file, a folder of .npy files in the order of their names, or a Parquet column.
+
+    An array is a source in memory, and a source stays as it is.
 
     A Parquet file with several columns of vectors needs `FILE.parquet#COLUMN`. Only
     headers are read.
@@ -136,6 +138,10 @@ def open_vectors(where: str | Path) -> VectorSource:
     Raises:
         DataError: nothing there, not two-dimensional float16, float32 or float64, or mixed dims.
     """
+    if isinstance(where, VectorSource):
+        return where
+    if not isinstance(where, str | Path):
+        return vectors_in_memory(np.asarray(where))
     path = Path(where).expanduser()
     if in_parquet(str(where)):
         column = open_parquet(str(where))
