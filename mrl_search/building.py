@@ -50,13 +50,9 @@ def build_from_pictures(
 
 
 def build_from_vectors(
-    source: VectorSource,
-    out: Path,
-    items: str | Path | None,
-    rotate: str | None,
-    spec: IndexSpec | None,
-    progress: Progress,
-) -> None:
+    source: VectorSource, out: Path, items: str | Path | None, rotate: str | None,
+    spec: IndexSpec | None, progress: Progress,
+) -> None:  # fmt: skip
     """Store the vectors of `source`, rotated if wanted, and index every prefix."""
     dim = source.dim
     spec = _prepared(out, spec, default_dims(dim), source.count)

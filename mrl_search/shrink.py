@@ -59,18 +59,16 @@ def candidates(
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
     rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
     truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
-    specs = [
-        IndexSpec((d,), dtype=dtype) for d, dtype in product(check_dims(dims, corpus.dim), dtypes)
-    ]
+    specs = [IndexSpec((d,), dtype=t) for d, t in product(check_dims(dims, corpus.dim), dtypes)]
     found = []
     for done, spec in enumerate(specs, 1):
-        (d,) = spec.dims
+        (d,), dtype = spec.dims, spec.dtype
 
-        def change(x: NDArray[np.floating], spec: IndexSpec = spec) -> NDArray[np.floating]:
-            return prefix(x, spec.dims[0]).astype(spec.dtype)
+        def change(x: NDArray[np.floating], d: int = d, dtype: str = dtype) -> NDArray[np.floating]:
+            return prefix(x, d).astype(dtype)
 
         recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change), truth)
-        found.append(Candidate(d, spec.dtype, _bytes(corpus, d, spec.dtype), recall, len(rows)))
+        found.append(Candidate(d, dtype, _bytes(corpus, d, dtype), recall, len(rows)))
         progress("measuring", done, len(specs))
     return found
 
@@ -80,11 +78,9 @@ def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
     fitting = [c for c in found if c.bytes <= size]
     if not fitting:
         least = min(found, key=lambda c: c.bytes)
-        raise ConfigError(
-            f"Nothing fits in {size:,} bytes.",
-            f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,} and "
-            f"keeps {least.recall:.1%} of the neighbours.",
-        )
+        smallest = f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,}"
+        hint = f"{smallest} and keeps {least.recall:.1%} of the neighbours."
+        raise ConfigError(f"Nothing fits in {size:,} bytes.", hint)
     return max(fitting, key=lambda c: (c.recall, -c.bytes))
 
 
@@ -103,9 +99,8 @@ def shrink_index(
     check_dims([dims], corpus.dim)
     old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
     kinds = _kinds(corpus, dims)
-    spec = IndexSpec(
-        tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype
-    )
+    factories = {str(d): kind for d, kind in kinds.items()}
+    spec = IndexSpec(tuple(kinds), "Flat", factories, dtype or manifest.dtype)
     heads = {d: head for d, head in old.heads.items() if d <= dims}
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:

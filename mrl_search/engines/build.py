@@ -42,17 +42,9 @@ def build_indexes(
     passes: Sequence[Pass] = (),
     progress: Progress = silent,
 ) -> dict[str, str]:
-    """Build the prefix indexes of `spec` and write them to `folder`; the store is read once.
+    """Build the prefix indexes of `spec` and write them to `folder`: the kind of each prefix.
 
-    Args:
-        folder: a building folder.
-        store: all rows.
-        spec: prefix lengths and kinds.
-        passes: what else takes all rows, in the same pass.
-        progress: called with rows indexed so far and in all.
-
-    Returns:
-        prefix length to kind, as a manifest has it.
+    The store is read once; `passes` are what else takes all rows on the way.
     """
     kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
     indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}

@@ -160,10 +160,6 @@ def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     Spherical k-means finds √count groups, then clusters within each group in proportion to its
     rows (hierarchical k-means; Nistér and Stewénius, CVPR 2006, section 3), then refines all of
     them together. That takes fewer comparisons than ten rounds from random centroids.
-
-    Args:
-        x: several times `count` rows.
-        count: number of clusters.
     """
     groups = round(count**0.5)
     top = _kmeans(x, groups)

@@ -110,10 +110,8 @@ def vote(hits: BatchHits, labels: NDArray[np.object_], ballot: Ballot | None = N
     """
     ballot = ballot or Ballot()
     if all(label is None for label in labels):
-        raise DataError(
-            "The items of this index have no labels.",
-            "Build it from a folder with one sub-folder a class, or from a data set with labels.",
-        )
+        hint = "Build it from a folder with one sub-folder a class, or from a data set with labels."
+        raise DataError("The items of this index have no labels.", hint)
     named = labels[hits.ids]
     counts = (hits.ids >= 0) & np.not_equal(named, np.array(None))
     if ballot.weighting is Weighting.SOFTMAX:

@@ -190,27 +190,23 @@ def tune(
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
         closest = max(timed, key=lambda t: t.value)
-        raise ConfigError(
-            f"No plan for {corpus.folder} reaches {target:.1%} of exact search; "
-            f"{closest.plan} has {closest.value:.1%}.",
-            "Lower the target, allow more memory, or build the index with other kinds (--factory).",
-        )
+        none = f"No plan for {corpus.folder} reaches {target:.1%} of exact search"
+        hint = "Lower the target, allow more memory, or build with other kinds (--factory)."
+        raise ConfigError(f"{none}; {closest.plan} has {closest.value:.1%}.", hint)
     needed = target * best_marks[check].mean() - TOLERANCE
     checked = []
     for trial in reached:
         marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
-        checked.append((float(marks.mean()), trial))
-        if marks.mean() >= needed:
+        value = float(marks.mean())
+        checked.append((value, trial))
+        if value >= needed:
             interval = wilson_interval(float(marks.sum()), len(marks))  # wide for shares
             exact = float(best_marks.mean())
-            held_out = float(marks.mean())
-            return Tuned(trial, held_out, interval, len(check), exact, exact_ms, tuple(timed))
+            return Tuned(trial, value, interval, len(check), exact, exact_ms, tuple(timed))
     value, closest = max(checked, key=lambda pair: pair[0])
-    raise ConfigError(
-        f"No plan reaches {target:.1%} of exact search on the queries that check it; "
-        f"{closest.plan} has {value:.1%}.",
-        "Lower the target, or tune with more --queries.",
-    )
+    none = f"No plan reaches {target:.1%} of exact search on the queries that check it"
+    hint = "Lower the target, or tune with more --queries."
+    raise ConfigError(f"{none}; {closest.plan} has {value:.1%}.", hint)
 
 
 def queries_to_tune(corpus: Corpus, count: int) -> Ids:
@@ -239,10 +235,8 @@ def _starts(corpus: Corpus, max_ram: int | None) -> list[int]:
     fitting = {d: i for d, i in every.items() if max_ram is None or i.ram_bytes <= max_ram}
     if not fitting:
         least = min(every.values(), key=lambda i: i.ram_bytes)
-        raise ConfigError(
-            f"No prefix index fits in {max_ram:,} bytes.",
-            f"The smallest, {least.dims} dims, takes {least.ram_bytes:,}.",
-        )
+        hint = f"The smallest, {least.dims} dims, takes {least.ram_bytes:,}."
+        raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", hint)
     return [d for d, i in fitting.items() if i.kind != SCAN] or list(fitting)
 
 

@@ -73,13 +73,8 @@ class CollectionWriter:
         """Claim the building folder of `out`.
 
         Without a `job` the folder begins empty and is removed if the block fails. With one, an
-        unfinished build of the same job is continued, and kept if the block fails.
-
-        Args:
-            out: the new index folder.
-            dim: dims of the stored vectors.
-            dtype: `float16` or `float32`.
-            job: whatever decides the rows: fingerprint of the encoder, source, paths.
+        unfinished build of the same job is continued, and kept if the block fails. A job is
+        whatever decides the rows: fingerprint of the encoder, source, paths.
 
         Raises:
             IndexFolderError: `out` exists, another process builds it, or an unfinished build of

@@ -75,13 +75,7 @@ def exact_pruned(
 
     A short search gives k scores to beat. The sieve rules out every vector whose upper bound lies
     below them; of the rest, longer and longer prefixes are read. Without a sieve, or where it rules
-    out too little, everything is compared.
-
-    Args:
-        corpus: what is searched.
-        queries: (n, dim) float32, checked.
-        k: answers wanted, at most the rows allowed.
-        mask: rows that may be answers; default: all.
+    out too little, everything is compared. `k` is at most the number of rows allowed.
     """
     start, sieve = _start(corpus, k, mask), corpus.sieve
     if start is None or sieve is None:
