@@ -35,12 +35,9 @@ def argument(name: str, help: str) -> Any:  # noqa: ANN401 - as typer has it
 
 Src = Annotated[str, argument("SRC", "Pictures: a folder, a data set on disk, or hub:OWNER/NAME.")]
 Images = Annotated[list[str] | None, argument("[IMAGE…]", "Pictures to search with.")]
-IndexFolder = Annotated[
-    Path | None, option("--index DIR", "Index folder. Default: the newest in indexes/.")
-]
-IndexArgument = Annotated[
-    Path | None, argument("DIR", "Index folder. Default: the newest in indexes/.")
-]
+NEWEST = "Index folder. Default: the newest in indexes/."
+IndexFolder = Annotated[Path | None, option("--index DIR", NEWEST)]
+IndexArgument = Annotated[Path | None, argument("DIR", NEWEST)]
 IndexModel = Annotated[
     str | None, option("--model", "The model that built the index, if it has moved since.")
 ]

@@ -112,21 +112,21 @@ def _hit_lines(
     """The hits of one query for JSON; with rank and score of each at every prefix, if explained."""
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
-        line: dict[str, object] = {
-            "rank": h.rank, "id": h.id, "score": round(h.score, 6), "label": h.label,
-            "path": h.path,
-        }  # fmt: skip
+        line: dict[str, object] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
+        line |= {"label": h.label, "path": h.path}
         if explanation is not None:
-            ranks, scores = (
-                explanation.ranks[query, i].tolist(),
-                explanation.scores[query, i].tolist(),
-            )
+            levels = _levels(explanation, query, i)
             line["explain"] = [
-                {"dims": d, "rank": rank, "score": round(score, 6)}
-                for d, rank, score in zip(explanation.dims, ranks, scores, strict=True)
+                {"dims": d, "rank": rank, "score": round(score, 6)} for d, rank, score in levels
             ]
         lines.append(line)
     return lines
+
+
+def _levels(explanation: "Explanation", query: int, hit: int) -> list[tuple[int, int, float]]:
+    """Dims, rank and score of one hit at every prefix."""
+    ranks, scores = explanation.ranks[query, hit].tolist(), explanation.scores[query, hit].tolist()
+    return list(zip(explanation.dims, ranks, scores, strict=True))
 
 
 def _show_hits(hits: "Hits", title: str) -> None:
@@ -143,8 +143,7 @@ def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> N
 
     rows = []
     for i, h in enumerate(hits):
-        ranks, scores = explanation.ranks[query, i].tolist(), explanation.scores[query, i].tolist()
-        cells = [f"{r:,} ({s:.2f})" for r, s in zip(ranks, scores, strict=True)]
+        cells = [f"{rank:,} ({score:.2f})" for _, rank, score in _levels(explanation, query, i)]
         rows.append((str(h.rank), *cells, Path(h.path or str(h.id)).name))
     columns = ("rank", *(f"{d} dims" for d in explanation.dims), "path")
     show_table(columns, rows, "rank (score) of each hit at every prefix")
@@ -154,20 +153,17 @@ def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":
     """The query, if it is a picture, and its hits as one row of pictures."""
     from mrl_search.report.sheet import Row, Tile
 
-    query = [Tile(picture, "query", "query")] if picture else []
-    tiles = [
-        Tile(h.path or f"item {h.id}", f"{h.rank}  {h.score:.2f}  {h.label or ''}") for h in hits
-    ]
-    return Row(title, [*query, *tiles])
+    tiles = [Tile(picture, "query", "query")] if picture else []
+    for h in hits:
+        text = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
+        tiles.append(Tile(h.path or f"item {h.id}", text))
+    return Row(title, tiles)
 
 
 def _ladder_rows(
-    index: "Index",
-    name: str,
-    picture: str | None,
-    query: "NDArray[np.float32]",
+    index: "Index", name: str, picture: str | None, query: "NDArray[np.float32]",
     request: "SearchRequest",
-) -> "list[Row]":
+) -> "list[Row]":  # fmt: skip
     """One query with its hits at 8, at 64 and at all dims, or at the nearest prefixes."""
     from mrl_search.search.run import answer
     from mrl_search.vectors import nearest

@@ -48,13 +48,10 @@ def shrink(
         chosen = next(c for c in found if c.dims == dims)
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-{chosen.dims}")
     refuse_existing(out)
-    rows = [
-        (
-            str(c.dims), c.dtype, f"{c.bytes / 1e6:,.2f}", percent(c.recall),
-            "chosen" if c == chosen else "",
-        )
-        for c in found
-    ]  # fmt: skip
+    rows = []
+    for c in found:
+        mark = "chosen" if c == chosen else ""
+        rows.append((str(c.dims), c.dtype, f"{c.bytes / 1e6:,.2f}", percent(c.recall), mark))
     show_table(("dims", "dtype", "MB, about", "recall@10", ""), rows, str(index.folder))
     note(
         f"recall@10: share of the 10 true neighbours in {index.folder} that exact search in the "

@@ -99,13 +99,11 @@ def tune(
         stored = index.manifest.plans[USES[objective]]
         json_line({**stored, "front": [_line(t) for t in best]})  # type: ignore[dict-item]
         return
-    table = [
-        (
-            str(t.plan), percent(t.value), f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}",
-            f"{t.ram / len(index):,.0f}", "chosen" if t.plan == found.chosen.plan else "",
-        )
-        for t in best
-    ]  # fmt: skip
+    table = []
+    for t in best:
+        mark = "chosen" if t.plan == found.chosen.plan else ""
+        times = f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}"
+        table.append((str(t.plan), percent(t.value), *times, f"{t.ram / len(index):,.0f}", mark))
     columns = ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", "")
     show_table(columns, table, f"{index.folder}: Pareto front")
     exact = f"exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
@@ -117,10 +115,8 @@ def tune(
     instance = objective is Objective.INSTANCE  # no command runs this plan by default
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
-    note(
-        f"stored in {index.folder}\n"
-        f"next: mrl-search {command} IMAGE --index {index.folder}{options}"
-    )
+    note(f"stored in {index.folder}")
+    note(f"next: mrl-search {command} IMAGE --index {index.folder}{options}")
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
@@ -135,18 +131,13 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         return
     full = index.dims[-1]
     if p.expected_dims == full:
-        note(
-            f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items. "
-            f"Allow a larger loss with --give {max(0.05, 2 * give):.2f}."
-        )
-    note(
-        f"On {p.n:,} items, each without itself: {p.accuracy:.1%} right with {p.expected_dims:.0f} "
-        f"dims on average, {learned.full_accuracy:.1%} with {full}."
-    )
-    note(
-        f"stored in {index.folder}\n"
-        f"next: mrl-search classify IMAGE --adaptive --index {index.folder}"
-    )
+        none = f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items"
+        note(f"{none}. Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
+    right = f"{p.accuracy:.1%} right with {p.expected_dims:.0f} dims on average"
+    compared = f"{learned.full_accuracy:.1%} with {full}"
+    note(f"On {p.n:,} items, each without itself: {right}, {compared}.")
+    note(f"stored in {index.folder}")
+    note(f"next: mrl-search classify IMAGE --adaptive --index {index.folder}")
 
 
 def _line(trial: "Trial") -> dict[str, object]:

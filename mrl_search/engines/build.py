@@ -36,12 +36,9 @@ Pass: TypeAlias = Callable[[slice, NDArray[np.float32]], None]
 
 
 def build_indexes(
-    folder: Path,
-    store: VectorStore,
-    spec: IndexSpec,
-    passes: Sequence[Pass] = (),
+    folder: Path, store: VectorStore, spec: IndexSpec, passes: Sequence[Pass] = (),
     progress: Progress = silent,
-) -> dict[str, str]:
+) -> dict[str, str]:  # fmt: skip
     """Build the prefix indexes of `spec` and write them to `folder`: the kind of each prefix.
 
     The store is read once; `passes` are what else takes all rows on the way.

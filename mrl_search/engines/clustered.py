@@ -43,12 +43,9 @@ class ClusteredIndex(PrefixIndex):
     """
 
     def __init__(
-        self,
-        index: faiss.Index,
-        kind: str,
-        ram_bytes: int,
+        self, index: faiss.Index, kind: str, ram_bytes: int,
         sample: Callable[[], NDArray[np.float32]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         self._index: Any = index
         self._file = inverted_file(index)

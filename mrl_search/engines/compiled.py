@@ -157,11 +157,10 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
     """
     found = 0
     for i in range(codes.shape[0]):
-        total = (
-            _sum(codes, i, weights, USUAL)
-            if codes.shape[1] == USUAL
-            else _sum(codes, i, weights, codes.shape[1])
-        )
+        if codes.shape[1] == USUAL:
+            total = _sum(codes, i, weights, USUAL)
+        else:
+            total = _sum(codes, i, weights, codes.shape[1])
         if np.float32(total) * unit + tail * tails[i] >= least:
             out[found] = i
             found += 1
@@ -170,16 +169,9 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def narrow(
-    vectors: Any,
-    unit: Any,
-    rows: Any,
-    dims: Any,
-    tails: Any,
-    norms: Any,
-    doubt: Any,
-    least: Any,
+    vectors: Any, unit: Any, rows: Any, dims: Any, tails: Any, norms: Any, doubt: Any, least: Any,
     out: Any,
-) -> int:
+) -> int:  # fmt: skip
     """Fill `out` with those of `rows` whose cosine may reach `least`; return their number.
 
     Longer and longer prefixes, `dims` (l,), of a row of `vectors` are read, until one rules it out.

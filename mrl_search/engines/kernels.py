@@ -21,16 +21,8 @@ from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks
 
 __all__ = [
-    "available",
-    "best",
-    "compiled",
-    "load",
-    "narrow",
-    "pair_cosines",
-    "settled",
-    "sift",
-    "spread",
-]
+    "available", "best", "compiled", "load", "narrow", "pair_cosines", "settled", "sift", "spread",
+]  # fmt: skip
 
 LOAD = 1 << 27  # products that numpy computes in the time that loading takes
 FEW = 32  # answers up to which insertion beats sorting

@@ -215,13 +215,9 @@ def learn_thresholds(
 
 
 def classify_adaptive(
-    corpus: Corpus,
-    queries: NDArray[np.floating],
-    plan: Plan,
-    cascade: Cascade,
-    ballot: Ballot,
+    corpus: Corpus, queries: NDArray[np.floating], plan: Plan, cascade: Cascade, ballot: Ballot,
     mask: Mask | None = None,
-) -> list[Vote]:
+) -> list[Vote]:  # fmt: skip
     """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold."""
     _check_stages(plan)
     if plan.dims != cascade.dims:
@@ -236,7 +232,7 @@ def classify_adaptive(
     hits = search(corpus, queries, plan, ballot.k, mask, stop=sure)
     dims = [plan.dims[-1]] * len(hits) if hits.dims is None else hits.dims.tolist()
     votes = zip(vote(hits, labels, ballot), dims, strict=True)
-    return [Vote(v.label, v.confidence, v.shares, d) for v, d in votes]
+    return [replace(v, dims=d) for v, d in votes]
 
 
 def classify(

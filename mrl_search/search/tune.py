@@ -154,12 +154,9 @@ class Tuned:
 
 
 def tune(
-    corpus: Corpus,
-    goal: Goal,
-    target: float,
-    max_ram: int | None = None,
+    corpus: Corpus, goal: Goal, target: float, max_ram: int | None = None,
     progress: Progress = silent,
-) -> Tuned:
+) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
     Half of the queries choose, the others check: a plan must reach the target on the first half by

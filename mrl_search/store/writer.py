@@ -238,11 +238,9 @@ class CollectionWriter:
 
 
 def write_rows(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype[np.floating],
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.floating],
     parts: Iterable[NDArray[np.floating]],
-) -> None:
+) -> None:  # fmt: skip
     """Write a .npy file of `shape` and `dtype` from its rows, some at a time."""
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         file.write(_npy_header(shape, dtype))

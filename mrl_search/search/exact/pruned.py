@@ -97,13 +97,9 @@ def _start(corpus: Corpus, k: int, mask: Mask | None) -> Stage | None:
 
 
 def _sifted(
-    corpus: Corpus,
-    sieve: Sieve,
-    queries: NDArray[np.float32],
-    k: int,
-    start: Stage,
+    corpus: Corpus, sieve: Sieve, queries: NDArray[np.float32], k: int, start: Stage,
     mask: Mask | None,
-) -> Found:
+) -> Found:  # fmt: skip
     allowed = len(corpus) if mask is None else mask.count
     ids = shortlist(corpus, queries, start, min(start.keep or k, allowed), mask)
     found = rescore(corpus.vectors, queries, ids, corpus.dim, k)
