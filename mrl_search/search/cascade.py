@@ -129,8 +129,15 @@ def trade_off(
 ) -> list[TradeOff]:
     """Accuracy against expected dims for each of `GIVES`: half of the cases learn, half measure.
 
-    The arguments are those of `learn_cascade`, with two cases at least.
+    Empty with fewer than two cases or stages.
+
+    Args:
+        confidence: (n, stages), as for `learn_cascade`.
+        correct: (n, stages).
+        dims: prefix length of each stage, ascending.
     """
+    if len(confidence) < 2 or len(dims) < 2:
+        return []
     order = np.random.default_rng(0).permutation(len(confidence))
     learn, test = order[: len(order) // 2], order[len(order) // 2 :]
     fixed = tuple(correct[test].mean(axis=0).tolist())
