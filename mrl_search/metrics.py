@@ -3,10 +3,8 @@
 Functions take a whole batch. An id of -1 is padding and never counts as found.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from mrl_search.errors import DataError
 
 __all__ = [
-    "Share", "average_precision", "exact_interval", "found_at_k", "mcnemar_exact",
-    "mean_average_precision", "mean_interval", "recall_at_k", "top1", "wilson_interval",
+    "Share", "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_interval",
+    "recall_at_k", "wilson_interval",
 ]  # fmt: skip
 
 LEVEL = 0.95  # confidence of every interval
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +45,13 @@ class Share:
         return cls.mean(float(shares.mean()), float(shares.std()), len(shares))
 
 
-def top1(predicted: Sequence[Any] | NDArray[Any], truth: Sequence[Any] | NDArray[Any]) -> float:
-    """Share of `predicted` (n,) that equals `truth` (n,). A prediction of None is wrong.
-
-    Raises:
-        DataError: the lengths differ, or there is nothing to compare.
-    """
-    if len(predicted) != len(truth) or len(truth) == 0:
-        raise DataError(f"There are {len(predicted)} predictions for {len(truth)} labels.")
-    right = sum(p is not None and bool(p == t) for p, t in zip(predicted, truth, strict=True))
-    return right / len(truth)
-
-
-def wilson_interval(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a share with `successes` of `n`; (0, 1) where n is 0.
-
-    Raises:
-        DataError: not 0 <= successes <= n.
-    """
-    _check_counts(successes, n)
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a share with `successes` of `n`; (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z * (share * (1 - share) / n + Z * Z / (4 * n * n)) ** 0.5 / (1 + Z * Z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -78,11 +59,7 @@ def exact_interval(successes: int, n: int) -> tuple[float, float]:
     """95% interval of Clopper and Pearson; it holds 1/2 exactly where a sign test finds nothing.
 
     It is (0, 1) where n is 0.
-
-    Raises:
-        DataError: not 0 <= successes <= n.
     """
-    _check_counts(successes, n)
     counts = np.arange(n + 1)
     factorials = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
     log_ways = factorials[n] - factorials - factorials[::-1]  # log of n choose k
@@ -103,18 +80,13 @@ def exact_interval(successes: int, n: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else bounds[0]), (1.0 if successes == n else bounds[1])
 
 
-def _check_counts(successes: float, n: int) -> None:
-    if not 0 <= successes <= n:
-        raise DataError(f"{successes} successes of {n} are impossible.")
-
-
 def recall_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
     """Mean share of the true neighbours `truth` (n, k) among `found` (n, m), in any order.
 
     Ids within a row are distinct. Rows without a true neighbour (all -1) do not count.
 
     Raises:
-        DataError: not one row of `found` for each of `truth`, or no true neighbour at all.
+        DataError: there is no true neighbour at all.
     """
     hits, known = found_at_k(found, truth), (truth >= 0).sum(axis=1)
     if not known.any():
@@ -126,14 +98,7 @@ def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArra
     """Number of true neighbours `truth` (n, k) among `found` (n, m) of each query: (n,) int64.
 
     Ids within a row are distinct.
-
-    Raises:
-        DataError: not one row of `found` for each of `truth`.
     """
-    if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):
-        raise DataError(
-            f"Found ids of shape {found.shape} cannot be compared with true ones of {truth.shape}."
-        )
     width = max(int(truth.max(initial=-1)), int(found.max(initial=-1))) + 1
     row = np.arange(len(truth), dtype=np.int64)[:, None] * width
     hit: NDArray[np.bool_] = np.isin(truth + row, (found + row)[found >= 0]) & (truth >= 0)
@@ -141,41 +106,22 @@ def found_at_k(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArra
     return counts
 
 
-def mean_average_precision(relevant: ArrayLike) -> float:
-    """mAP@k as in the MRL paper (arXiv 2205.13147, section 4.3) of `relevant`, (n, k) bool.
-
-    A query's value adds up the precision at every rank with a relevant answer, and divides by k:
-    k relevant answers give 1, none give 0, and one gives more the better its rank.
-
-    Raises:
-        DataError: not two-dimensional, or empty.
-    """
-    return float(average_precision(relevant).mean())
-
-
 def average_precision(relevant: ArrayLike) -> NDArray[np.float64]:
-    """Average precision of each query, (n,) float64; see `mean_average_precision`.
+    """Average precision of each query, (n,) float64, of `relevant`, (n, k) bool.
 
-    Raises:
-        DataError: not two-dimensional, or empty.
+    As in the MRL paper (arXiv 2205.13147, section 4.3): the sum of the precision at every rank
+    with a relevant answer, divided by k. So k relevant answers give 1, none give 0, and one gives
+    more the better its rank.
     """
     hit = np.asarray(relevant, dtype=bool)
-    if hit.ndim != 2 or hit.size == 0:
-        raise DataError(f"Relevance must be a non-empty (n, k) array, not of shape {hit.shape}.")
     precision = hit.cumsum(axis=1) / np.arange(1, hit.shape[1] + 1)
     average: NDArray[np.float64] = (precision * hit).mean(axis=1)
     return average
 
 
 def mean_interval(mean: float, deviation: float, n: int) -> tuple[float, float]:
-    """95% interval of the mean of `n` shares: normal approximation, cut to 0 and 1.
-
-    Raises:
-        DataError: n is not positive.
-    """
-    if n < 1:
-        raise DataError(f"The mean of {n} shares has no interval.")
-    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation / n**0.5
+    """95% interval of the mean of `n` shares: normal approximation, cut to 0 and 1."""
+    half = Z * deviation / n**0.5
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -184,10 +130,6 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
 
     Only cases count on which one is right and the other wrong. With b cases for one system and c
     for the other, p is twice the chance of at most min(b, c) heads in b + c tosses of a coin.
-
-    Args:
-        a_correct: (n,) bool.
-        b_correct: (n,) bool.
 
     Raises:
         DataError: the shapes differ.

@@ -58,15 +58,14 @@ def bench(
 
 def others(corpus: Corpus, queries: QuerySet, plan: str | None, k: int = 5) -> np.ndarray:
     """Ids of the answers of a plan, or of brute force."""
-    chosen = None if plan is None else Plan.parse(plan)
-    return answers(corpus, queries, Contestant("", chosen), k).ids
+    return answers(corpus, queries, None if plan is None else Plan.parse(plan), k).ids
 
 
 def accuracy(corpus: Corpus, k: int) -> list[PrefixAccuracy]:
     """Accuracy of each prefix of a corpus, searched with its own items."""
     queries = QuerySet.of_corpus(corpus)
     return [
-        PrefixAccuracy.of(d, len(queries.labelled), prefix_outcomes(corpus, queries, d, k), None)
+        PrefixAccuracy.of(d, len(queries.labelled), *prefix_outcomes(corpus, queries, d, k))
         for d in corpus.dims
     ]
 
@@ -320,7 +319,7 @@ def test_a_copy_in_the_corpus_is_left_out_too(make: Callable[..., Corpus]) -> No
     corpus = make(made_of(raw, [None] * 40, hashes))
     queries = QuerySet.of_corpus(corpus)
     for c in contestants(corpus, 5):
-        ids = answers(corpus, queries, c, 5).ids
+        ids = answers(corpus, queries, c.plan, 5).ids
         assert not np.isin(ids[:2], [0, 1]).any() and (ids >= 0).all(), c.name
 
 
@@ -370,7 +369,7 @@ def test_a_benchmark_continues_where_it_stopped(
     out, seen, real = tmp_path / "small.jsonl", [], module.answers
 
     def stops(*args: object) -> object:
-        seen.append(args[2].name)
+        seen.append(str(args[2]))
         if len(seen) == 6:
             raise KeyboardInterrupt
         return real(*args)
@@ -379,13 +378,12 @@ def test_a_benchmark_continues_where_it_stopped(
     monkeypatch.setattr("mrl_search.measure.accuracy.answers", stops)
     with pytest.raises(KeyboardInterrupt):
         bench(small, out)
-    prefixes = ["64 dims", "16 dims", "8 dims"]
-    assert seen == [*prefixes, "exact", "16 dims", "8 dims"]  # votes, true hits, then plans
+    assert seen == ["64", "16", "8", "exact", "16", "8"]  # votes, true hits, then plans
     half = out.read_text().splitlines()
     run = bench(small, out)
     lines = out.read_text().splitlines()
     assert lines[: len(half)] == half and run.done
-    assert seen[6:8] == ["8 dims", "exact"] and seen.count("16 dims") == 2
+    assert seen[6:8] == ["exact", "8"] and seen.count("16") == 2
     before = out.read_bytes()
     bench(small, out)
     assert out.read_bytes() == before  # nothing is measured twice

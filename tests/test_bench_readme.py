@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +23,18 @@ def command() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_headline_fits_a_readme(command: ModuleType, run: Run) -> None:  # noqa: F811
+    table = command.headline_table(run)
+    assert table.columns == ("search", "1-NN", "20-NN", "recall@10 of exact", "p50 ms", "speed-up")
+    assert table.rows == (
+        ("8 dims", "84.5%", "91.5%", "73.0%", "0.53", "8×"),
+        ("64 dims", "93.5%", "94.0%", "100.0%", "4.24", "1×"),
+        ("adaptive 8→64, 8:200,64", "92.5%", "–", "99.7%", "1.06", "4×"),
+        ("embedding a query picture", "–", "–", "–", "8.25", "–"),
+    )
+    assert command.headline_table(replace(run, records=run.records[:1])).rows[0][0] == "64 dims"
 
 
 def test_what_is_between_the_markers_comes_from_records(

@@ -138,8 +138,9 @@ def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Pat
         ("records", "made", file),
         ("others", "made", other),
     ]
-    (tmp_path / "both.jsonl").write_bytes(file.read_bytes() + other.read_bytes())
-    assert len({run.name for run in read_runs([tmp_path / "both.jsonl"])}) == 2
+    (tmp_path / "more").mkdir()
+    again = Journal.open(tmp_path / "more" / "others.jsonl", {**ABOUT, "id": "c3"}).path
+    assert [run.name for run in read_runs([other, again])] == [str(other), str(again)]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Pat
         (lambda line: line.replace(b'"when"', b'"then"'), "the run record has no 'when'"),
         (
             lambda line: line + b'{"format":1,"kind":"done","run":"zz"}\n',
-            "record 2 belongs to a benchmark that is not in the file",
+            "does not hold the records of one benchmark",
         ),
         (
             lambda line: line + b'{"format":1,"kind":"done"}\n',

@@ -22,9 +22,8 @@ from mrl_search.report.page import render_markdown, render_page
 from mrl_search.report.tables import (
     bytes_of,
     cascade_table,
-    count,
+    cost_table,
     digits,
-    headline_table,
     milliseconds,
     run_tables,
     share,
@@ -326,7 +325,7 @@ def test_speed_ups_are_against_the_fastest_exact_search(run: Run) -> None:
     faster = change(run, "latency", {"plan": "brute force"}, ms=[2.0] * 120)
     assert baseline(faster) == ("brute force", 2.0)
     note = "Speed-up: against brute force, the fastest exact search of this run."
-    assert note in headline_table(faster).note
+    assert note in cost_table(faster).note
     assert baseline(replace(run, records=[])) is None
 
 
@@ -378,12 +377,11 @@ def test_numbers_are_written_as_they_deserve() -> None:
         "1,230,000",
         "0",
     ]
-    assert (share(None), milliseconds(None), times(None), count(None)) == ("–",) * 4
+    assert (share(None), milliseconds(None), times(None)) == ("–",) * 3
     assert share(Share(0.9413, 0.9381, 0.9442, 5)) == "94.1% [93.8, 94.4]"
-    assert (times(11.8), times(0.061), count(22998.0), bytes_of(12_288_045), bytes_of(9_600)) == (
+    assert (times(11.8), times(0.061), bytes_of(12_288_045), bytes_of(9_600)) == (
         "12×",
         "0.061×",
-        "22,998",
         "12.3 MB",
         "9.6 kB",
     )
@@ -530,7 +528,6 @@ def test_a_bench_that_was_stopped_is_shown_as_far_as_it_came(run: Run, tmp_path:
     for some in (0, 1, 4, 20):
         half = replace(run, records=run.records[:some])
         assert "is not finished" in render_page(report_page([half], tmp_path))
-        headline_table(half)
 
 
 def test_a_page_warns_of_different_machines(run: Run, tmp_path: Path) -> None:
@@ -538,25 +535,14 @@ def test_a_page_warns_of_different_machines(run: Run, tmp_path: Path) -> None:
     same = replace(one, about={**run.about, "name": "others", "id": "b2"})
     other = about(same, "environment", cpu="Another")
     page = render_page(report_page([one, other], tmp_path))
-    for text in ("measured on different machines", "A &lt;fast&gt; one", "Another"):
+    for text in ("The machines differ", "A &lt;fast&gt; one", "Another"):
         assert text in page
-    assert "different machines" not in render_page(report_page([one, same], tmp_path))
+    assert "machines differ" not in render_page(report_page([one, same], tmp_path))
     with pytest.raises(DataError, match="nothing to report"):
         report_page([], tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(MrlSearchError, match="cannot be written"):
         write_report([run], tmp_path / "file" / "report")
-
-
-def test_the_headline_fits_a_readme(run: Run) -> None:
-    table = headline_table(run)
-    assert table.columns == ("search", "1-NN", "20-NN", "recall@10 of exact", "p50 ms", "speed-up")
-    assert table.rows == (
-        ("8 dims", "84.5%", "91.5%", "73.0%", "0.53", "8×"),
-        ("64 dims", "93.5%", "94.0%", "100.0%", "4.24", "1×"),
-        ("adaptive 8→64, 8:200,64", "92.5%", "–", "99.7%", "1.06", "4×"),
-        ("embedding a query picture", "–", "–", "–", "8.25", "–"),
-    )
 
 
 def test_equal_benches_differ_in_nothing(run: Run) -> None:

@@ -12,24 +12,10 @@ from mrl_search.metrics import (
     exact_interval,
     found_at_k,
     mcnemar_exact,
-    mean_average_precision,
     mean_interval,
     recall_at_k,
-    top1,
     wilson_interval,
 )
-
-
-def test_top1_counts_equal_labels() -> None:
-    assert top1(["cat", "dog", None, "dog"], ["cat", "cat", None, "dog"]) == 0.5
-    assert top1(np.array([1, 2, 3]), np.array([1, 2, 3])) == 1.0
-
-
-def test_top1_needs_pairs() -> None:
-    with pytest.raises(DataError, match=r"There are 1 predictions for 2 labels."):
-        top1(["cat"], ["cat", "dog"])
-    with pytest.raises(DataError):
-        top1([], [])
 
 
 @pytest.mark.parametrize(
@@ -59,8 +45,6 @@ def test_wilson_interval(successes: int, n: int, low: float, high: float) -> Non
 )
 def test_exact_interval(successes: int, n: int, low: float, high: float) -> None:
     assert exact_interval(successes, n) == pytest.approx((low, high), abs=1e-4)
-    with pytest.raises(DataError):
-        exact_interval(n + 1, n)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -86,8 +70,6 @@ def test_mean_interval_is_normal_and_stays_within_0_and_1() -> None:
         (0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02)
     )
     assert mean_interval(0.99, 0.2, 4)[1] == 1.0
-    with pytest.raises(DataError):
-        mean_interval(0.5, 0.1, 0)
 
 
 def test_neighbours_are_counted_for_each_query() -> None:
@@ -102,16 +84,6 @@ def test_neighbours_are_counted_for_each_query() -> None:
         0.25,
         1.0,
     ]
-
-
-def test_wilson_interval_widens_with_its_level() -> None:
-    assert (
-        wilson_interval(5, 10, level=0.99)[0]
-        < wilson_interval(5, 10, level=0.95)[0]
-        < wilson_interval(5, 10, level=0.5)[0]
-    )
-    with pytest.raises(DataError, match=r"11 successes of 10"):
-        wilson_interval(11, 10)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +105,6 @@ def test_recall_is_the_mean_over_queries_and_keeps_them_apart() -> None:
     assert recall_at_k(np.array([[0], [5]]), np.array([[5, -1], [-1, -1]])) == 0.0
     with pytest.raises(DataError, match=r"no true neighbour"):
         recall_at_k(np.array([[1]]), np.array([[-1]]))
-    with pytest.raises(DataError, match=r"cannot be compared"):
-        recall_at_k(np.array([[1]]), np.array([[1], [2]]))
 
 
 @pytest.mark.parametrize(
@@ -149,12 +119,7 @@ def test_recall_is_the_mean_over_queries_and_keeps_them_apart() -> None:
     ],
 )
 def test_mean_average_precision(relevant: list[list[int]], value: float) -> None:
-    assert mean_average_precision(relevant) == pytest.approx(value)
-
-
-def test_precision_of_nothing_is_not_known() -> None:
-    with pytest.raises(DataError, match="non-empty"):
-        mean_average_precision([])
+    assert average_precision(relevant).mean() == pytest.approx(value)
 
 
 def test_mcnemar_by_hand() -> None:

@@ -31,8 +31,8 @@ from mrl_search.report.plots import (
     LatencyPoint,
     PlanPoint,
     accuracy_plot,
+    front_plot,
     latency_plot,
-    plans_plot,
 )
 
 ACCURACY = [
@@ -321,11 +321,17 @@ def test_plans_stand_where_their_time_and_value_are(
         PlanPoint("beaten", 1.0, 0.5),
         PlanPoint("quick", 0.5, 0.9),
     ]
-    plans_plot(points, tmp_path / "plans.png", "recall")
+    front_plot(points, tmp_path / "plans.png", "recall")
     (axes,) = drawn
-    beaten, chosen = axes.collections
-    assert beaten.get_offsets().tolist() == [[1.0, 0.5]] and beaten.get_label() == "plans tried"
-    assert chosen.get_offsets().tolist() == [[2.0, 0.99]] and chosen.get_label() == "chosen: slow"
+    best, beaten, chosen = axes.collections
+    assert best.get_offsets().tolist() == [[0.5, 0.9], [2.0, 0.99]]
+    assert beaten.get_offsets().tolist() == [[1.0, 0.5]] and beaten.get_label() == "other plans"
+    assert chosen.get_offsets().tolist() == [[2.0, 0.99]] and chosen.get_label() == "chosen"
+    shown = [text.get_text() for text in axes.texts]
+    assert shown[-1].splitlines()[2] == "3  slow  (99.0%, 2 ms)"
+    many = [PlanPoint(f"{i}", 1 + i, 0.5) for i in range(40)]
+    front_plot([*points, *many], tmp_path / "plans.png", "recall")
+    assert drawn[-1].texts[-1].get_text() == "1  quick  (90.0%, 0.5 ms)\n2  slow  (99.0%, 2 ms)"
     assert axes.lines[0].get_xydata().tolist() == [[0.5, 0.9], [2.0, 0.99]]
     assert "milliseconds" in axes.get_xlabel() and axes.get_ylabel().startswith("recall")
 

@@ -118,21 +118,22 @@ ADVICE = [
         True,
         False,
         "32 dims keep 97% of the neighbours in a shortlist of 100"
-        "; after PCA 8 dims would keep 99%: build again with --rotate pca.",
+        ". After a PCA rotation, 8 dims would keep 99%: build again with --rotate pca.",
     ),
     (
         (PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL),
         True,
         False,
         "8 dims keep 50% of the neighbours in a shortlist of 100"
-        "; PCA would make it 80%: build again with --rotate pca.",
+        ". After a PCA rotation, 8 dims would keep 80%: build again with --rotate pca.",
     ),
     (
         (PrefixShare(8, 0.2, 0.5, 0.6, 0.8), FULL),
         False,
         False,
         "8 dims keep 50% of the neighbours in a shortlist of 100"
-        "; PCA would make it 80%, but only vectors of your own can be rotated.",
+        ". After a PCA rotation, 8 dims would keep 80%"
+        ", but only vectors of your own can be rotated.",
     ),
     (
         (PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL),

@@ -11,10 +11,20 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from mrl_search.measure.records import Run, read_runs
+from mrl_search.measure.records import Run, read_run
+from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
-from mrl_search.report.page import Figures, markdown_image, markdown_table, render_markdown
-from mrl_search.report.tables import headline_table
+from mrl_search.report.page import Figures, Table, markdown_image, markdown_table, render_markdown
+from mrl_search.report.tables import (
+    NOTHING,
+    embedding_ms,
+    milliseconds,
+    speed_up,
+    table_of,
+    time_notes,
+    times,
+)  # fmt: skip
+from mrl_search.report.values import baseline, recall_of, share_of, single_of, times_of
 from mrl_search.report.write import report_page
 
 HERE = Path(__file__).parent
@@ -22,6 +32,39 @@ REPORTS = ("photographs", "animals")
 README = HERE.parents[1] / "README.md"
 CARD = "mrl_search/encoders/bundled/MODEL_CARD.md"
 BEGIN, END = "<!-- from benchmarks/reports/readme.py -->", "<!-- until here -->"
+
+
+def headline_table(run: Run) -> Table:
+    """One small table: prefixes and plans with accuracy, recall and speed."""
+    prefixes = run.by_dims("prefix")
+    rows = [(f"{r['dims']} dims", single_of(run, r["dims"]), r["vote"]) for r in prefixes]
+    fastest = baseline(run)
+    for p in run.of("plan", dims=None):
+        if not p["exact"]:
+            rows.append((f"{p['name']}, {p['plan']}", p, None))
+        elif fastest and p["name"] == fastest[0]:
+            rows.append((p["name"], p, None))
+    cells = []
+    for name, plan, vote in rows:
+        t = times_of(run, plan["name"]) if plan else None
+        cells.append((
+            name,
+            percent(share_of(plan["nearest"]) if plan else None),
+            percent(share_of(vote)),
+            percent(recall_of(plan["found"], run.k) if plan else None),
+            milliseconds(t.p50 if t else None),
+            times(speed_up(run, plan) if plan else None),
+        ))  # fmt: skip
+    if ms := embedding_ms(run):
+        embedding = "embedding a query picture"
+        cells.append((embedding, NOTHING, NOTHING, NOTHING, milliseconds(ms), NOTHING))
+    heads = ("search", "1-NN", run.voters, f"recall@{run.k} of exact", "p50 ms", "speed-up")
+    columns = [(head, [row[i] for row in cells]) for i, head in enumerate(heads)]
+    return table_of("", columns, time_notes(run))
+
+
+def percent(value: Share | None) -> str:
+    return NOTHING if value is None else f"{value.value:.1%}"
 
 
 def part(run: Run, folder: Path, where: str) -> str:
@@ -54,7 +97,7 @@ def tables(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    runs = {name: read_runs([HERE / f"{name}.jsonl"])[0] for name in REPORTS}
+    runs = {name: read_run(HERE / f"{name}.jsonl") for name in REPORTS}
     old = README.read_text(encoding="utf-8")
     if "--check" in sys.argv:
         with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,9 @@ from records import bits_of
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed_pictures
 from mrl_search.images.sources import Source, open_source
-from mrl_search.measure.accuracy import Copies, finds_original, trade_offs
+from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.measure.copies import PROTOCOLS, changed_copies
+from mrl_search.search.cascade import trade_off
 from mrl_search.store.collection import Heads
 from mrl_search.training.config import TrainConfig
 from mrl_search.training.pixels import Pixels
@@ -140,6 +141,9 @@ def _prefixes(
 def _cascades(by: str, answers: Mapping[int, Answers]) -> Iterator[dict[str, Any]]:
     """Adaptive classification: thresholds of one half of the images, measured on the other."""
     dims = sorted(answers)
-    right, confidence = ([getattr(answers[d], x) for d in dims] for x in ("right", "confidence"))
-    for each in trade_offs(dims, right, confidence):
+    if not dims:
+        return
+    right = np.column_stack([answers[d].right for d in dims])
+    confidence = np.column_stack([answers[d].confidence for d in dims])
+    for each in trade_off(confidence, right, dims):
         yield {"kind": "cascade", "by": by, **each.record()}

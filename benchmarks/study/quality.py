@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.measure.accuracy import outcomes
-from mrl_search.metrics import top1
 from mrl_search.search.nearest import nearest_rows
 from mrl_search.search.results import BatchHits
 from mrl_search.store.collection import Heads
@@ -130,8 +129,12 @@ def quality(
     hits = neighbours(train.rows[:, :dims], held_out.rows[:, :dims], VOTERS)
     found = outcomes(hits, train.labels, held_out.labels, ranks=RANKS)
     answers = {"nn20": Answers(found.vote, found.confidence)}
+
+    def share_right(labels: Sequence[object], truth: NDArray[np.object_]) -> float:
+        return float(np.mean(np.array(labels, dtype=object) == truth))
+
     shares = {
-        "probe": top1(probe, held_out.labels),
+        "probe": share_right(probe, held_out.labels),
         "nn1": float(found.nearest.mean()),
         "nn20": float(found.vote.mean()),
         "map10": float(found.precision.mean()),
@@ -142,9 +145,10 @@ def quality(
     if dims in representation.heads:
         labels, confidence = head_answers(representation, dims, held_out)
         answers["head"] = Answers(labels == held_out.labels, confidence)
-        shares["head"] = top1(labels, held_out.labels)
-        shares["head_train"] = top1(head_answers(representation, dims, train)[0], train.labels)
+        shares["head"] = share_right(labels, held_out.labels)
+        on_train, _ = head_answers(representation, dims, train)
+        shares["head_train"] = share_right(on_train, train.labels)
         if len(train.groups):
             group = dict(zip(train.labels, train.groups, strict=True))
-            shares["group_head"] = top1([group.get(x) for x in labels], held_out.groups)
+            shares["group_head"] = share_right([group.get(x) for x in labels], held_out.groups)
     return shares, answers

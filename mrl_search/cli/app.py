@@ -13,7 +13,7 @@ from mrl_search.cli.bench import bench
 from mrl_search.cli.build_index import build_index
 from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
-from mrl_search.cli.evaluate import EvaluateCommand, evaluate
+from mrl_search.cli.evaluate import evaluate
 from mrl_search.cli.info import info
 from mrl_search.cli.query import query
 from mrl_search.cli.report import report
@@ -72,7 +72,7 @@ app = typer.Typer(
 for command in (
     demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train,
 ):  # fmt: skip
-    app.command(cls=EvaluateCommand if command is evaluate else None)(command)
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

@@ -60,16 +60,19 @@ def bench(
         ),
     ] = 0.5,
 ) -> None:
-    """Measure accuracy, recall, time and size of every prefix and plan; continues a stopped run."""
+    """Measure accuracy, recall and time of prefixes and plans.
+
+    The same command continues a benchmark that was stopped.
+    """
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
     from mrl_search.index import Index
     from mrl_search.measure.bench import measure
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
-    from mrl_search.measure.records import Journal, read_runs
+    from mrl_search.measure.records import Journal, read_run
     from mrl_search.measure.settings import BenchSettings, about
 
-    before = read_runs([base])[0] if base else None
+    before = read_run(base) if base else None
     index = Index.open(folder)
     corpus = index.corpus
     copies = COPIES if instance else 0
@@ -80,7 +83,7 @@ def bench(
             query_set = QuerySet.of_corpus(corpus, sample, settings.seed)
             journal = Journal.open(out, about(corpus, query_set, settings))
         else:
-            from mrl_search.measure.pictured import bench_pictures
+            from mrl_search.measure.copies import bench_pictures
 
             query_set, journal = bench_pictures(index, settings, out, queries, progress)
             if queries is not None:

@@ -1,10 +1,9 @@
 """`mrl-search evaluate`: accuracy of every prefix by heads, neighbours and changed copies."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from mrl_search.cli.options import Json, Src
 from mrl_search.errors import ConfigError
@@ -12,7 +11,7 @@ from mrl_search.errors import ConfigError
 if TYPE_CHECKING:
     from mrl_search.measure.evaluate import Evaluation
 
-__all__ = ["EvaluateCommand", "evaluate"]
+__all__ = ["evaluate"]
 
 COLUMNS = {
     "linear head": "linear_top1",
@@ -20,18 +19,6 @@ COLUMNS = {
     "mAP@10": "map_at_10",
     "instance recall@1": "instance_recall_at_1",
 }
-
-
-class EvaluateCommand(TyperCommand):
-    """Lets `--instance` stand without a value; typer has no options of that kind."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's click
-        whole = []
-        for i, arg in enumerate(args):
-            whole.append(arg)
-            if arg == "--instance" and args[i + 1 : i + 2] not in (["standard"], ["hard"]):
-                whole.append("standard")
-        return super().parse_args(ctx, whole)
 
 
 def evaluate(
@@ -49,13 +36,14 @@ def evaluate(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
     instance: Annotated[
-        str | None,
+        bool,
         typer.Option(
-            "--instance",
-            metavar="[standard|hard]",
-            help="Also search with changed copies: is the original the first hit?",
+            "--instance", help="Also search with changed copies: is the original the first hit?"
         ),
-    ] = None,
+    ] = False,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="With --instance: copies that are changed much more.")
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(
@@ -73,18 +61,19 @@ def evaluate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure every prefix on the pictures of SRC; a picture is left out of its own answer."""
-    from mrl_search.measure.copies import PROTOCOLS
+    """Measure the accuracy of every prefix on pictures.
 
-    if instance is not None and instance not in PROTOCOLS:
-        known = " or ".join(PROTOCOLS)
-        raise ConfigError(f"--instance is {instance!r}; it must be {known}.")
+    A picture of SRC is left out of its own answer.
+    """
+    if hard and not instance:
+        raise ConfigError("--hard is about changed copies.", "Use it with --instance.")
     from mrl_search.cli.render import json_line, progress_bars, show_skipped
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.mapping import to_mapping
     from mrl_search.measure import evaluate as module
+    from mrl_search.measure.copies import HARD, STANDARD
     from mrl_search.training.parts import part_of
 
     opened = Index.open(index, model) if index else None
@@ -96,7 +85,7 @@ def evaluate(
             part_of(source, split, encoder, progress),
             encoder,
             k=k,
-            instance=PROTOCOLS[instance] if instance else None,
+            instance=(HARD if hard else STANDARD) if instance else None,
             progress=progress,
         )
     show_skipped(result.skipped)
@@ -106,16 +95,16 @@ def evaluate(
         for t in result.adaptive if adaptive else ():
             json_line(t.record())
         return
-    _show(result, k, instance)
+    _show(result, k, ("hard" if hard else "standard") if instance else "")
     if adaptive:
         _show_adaptive(result, k)
 
 
-def _show(result: "Evaluation", k: int, instance: str | None) -> None:
+def _show(result: "Evaluation", k: int, copies: str) -> None:
     from mrl_search.cli.render import note, percent, show_table
 
     columns = {f"{k}-NN" if c == "vote" else c: name for c, name in COLUMNS.items()}
-    if not instance:
+    if not copies:
         del columns["instance recall@1"]
     rows = [
         (str(p.dims), *(percent(getattr(p, s), p.ci95.get(s)) for s in columns.values()))
@@ -123,8 +112,8 @@ def _show(result: "Evaluation", k: int, instance: str | None) -> None:
     ]
     show_table(("dims", *columns), rows)
     p = result.prefixes[0]
-    copies = f"; {p.n_instance:,} changed copies, {instance}" if instance else ""
-    note(f"n = {p.n:,}, with 95% intervals{copies}")
+    changed = f"; {p.n_instance:,} changed copies, {copies}" if copies else ""
+    note(f"n = {p.n:,}, with 95% intervals{changed}")
     if result.thumbnail_recall_at_1 is not None:
         recall = result.thumbnail_recall_at_1
         note(f"for comparison, 8x8 thumbnails: instance recall@1 {recall:.1%}")

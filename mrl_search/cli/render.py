@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)  # fmt: skip
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
 from rich.table import Table
 
 from mrl_search.errors import Skipped
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
     from mrl_search.report.page import Table as ReportTable
 
 SHOWN = 5  # skipped images that are listed
+QUICK = 1.0  # seconds; a step that took less shows no rate
 UNLIMITED = 1 << 20  # characters of a line in a file or a pipe
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -91,23 +85,32 @@ def progress_bars(shown: bool = True) -> Iterator[Callable[[str, int, int], None
     """Progress bars on stderr; yields a function of the step, what is done of it, and its total."""
     tasks: dict[str, TaskID] = {}
     columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+        TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
 
         def update(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total, rate="")
-            task = bars.tasks[list(tasks).index(step)]
-            speed = task.finished_speed or task.speed or 0
-            rate = f"{speed:,.0f}/s" if speed >= 1 else ""
-            bars.update(tasks[step], completed=done, total=total, rate=rate)
+                tasks[step] = bars.add_task(step, total=total, pace="")
+            bars.update(tasks[step], completed=done, total=total)
+            task = next(task for task in bars.tasks if task.id == tasks[step])
+            bars.update(tasks[step], pace=_pace(task))
 
         yield update
+
+
+def _pace(task: Task) -> str:
+    """Rate and time left of a step that has run for a second; nothing for a quick one."""
+    elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
+    speed = task.finished_speed or task.speed
+    if elapsed < QUICK or not speed:
+        return ""
+    rate = f"{speed:,.0f}/s" if speed >= 1 else f"{1 / speed:,.0f} s each"
+    if task.finished or task.time_remaining is None:
+        return rate
+    minutes, seconds = divmod(round(task.time_remaining), 60)
+    return f"{rate}, {minutes}:{seconds:02d} left"
 
 
 def show_skipped(skipped: Sequence[Skipped], where: str = "") -> None:

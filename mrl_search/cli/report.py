@@ -21,7 +21,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Show the records of a benchmark: tables here, and a page with figures."""
+    """Show a benchmark: tables here, and a page with figures."""
     from mrl_search.cli.render import note, show_tables
     from mrl_search.measure.records import read_runs
     from mrl_search.report.tables import run_tables

@@ -89,12 +89,12 @@ def tune(
         found = index.tune(goal, recall, k=k, queries=queries, max_ram=most, progress=progress)  # type: ignore[arg-type]
     best = front(found.trials)
     if plot:
-        from mrl_search.report.plots import PlanPoint, plans_plot
+        from mrl_search.report.plots import PlanPoint, front_plot
 
         every = [
             PlanPoint(str(t.plan), t.ms or 0.0, t.value, t == found.chosen) for t in found.trials
         ]
-        plans_plot(every, plot, str(objective))
+        front_plot(every, plot, f"{objective} on the queries that choose")
     if as_json:
         stored = index.manifest.plans[USES[objective]]
         json_line({**stored, "front": [_line(t) for t in best]})  # type: ignore[dict-item]

@@ -1,24 +1,24 @@
 """Accuracy of answers and of prefixes: linear heads, votes, average precision, changed copies."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.measure.contestants import Contestant, answers
+from mrl_search.measure.contestants import answers
 from mrl_search.measure.queries import QuerySet
 from mrl_search.metrics import Share, average_precision
-from mrl_search.search.cascade import TradeOff, trade_off
 from mrl_search.search.classify import vote
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
+from mrl_search.vectors import blocks
 
 __all__ = [
-    "Copies", "Outcomes", "PrefixAccuracy", "PrefixOutcomes", "copies_found", "finds_original",
-    "outcomes", "prefix_outcomes", "thumbnail_recall", "trade_offs",
+    "Copies", "Outcomes", "PrefixAccuracy", "copies_found", "finds_original", "outcomes",
+    "prefix_outcomes", "thumbnail_recall",
 ]  # fmt: skip
 
 RANKS = 10  # of average precision
@@ -26,19 +26,12 @@ RANKS = 10  # of average precision
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """What the hits of labelled queries are worth.
+    """What the hits of n labelled queries are worth, (n,) each."""
 
-    Attributes:
-        nearest: (n,) bool, the first hit has the query's label.
-        vote: (n,) bool, the label that the hits vote for is the query's.
-        confidence: (n,) float64, the winner's share of the votes.
-        precision: (n,) float64, average precision (see `metrics.average_precision`).
-    """
-
-    nearest: NDArray[np.bool_]
-    vote: NDArray[np.bool_]
-    confidence: NDArray[np.float64]
-    precision: NDArray[np.float64]
+    nearest: NDArray[np.bool_]  # the first hit has the query's label
+    vote: NDArray[np.bool_]  # the label that the hits vote for is the query's
+    confidence: NDArray[np.float64]  # the winner's share of the votes
+    precision: NDArray[np.float64]  # see `metrics.average_precision`
 
 
 def outcomes(
@@ -48,14 +41,9 @@ def outcomes(
     voters: int | None = None,
     ranks: int | None = None,
 ) -> Outcomes:
-    """Compare the hits of labelled queries with their labels.
+    """Compare hits with the labels (n,) of their queries.
 
-    Args:
-        hits: (n, k), best first.
-        corpus_labels: label of each item of the corpus, or None.
-        labels: (n,) labels of the queries.
-        voters: hits that vote; all by default.
-        ranks: hits that average precision looks at; all by default.
+    The first `voters` hits vote, and average precision looks at the first `ranks`; default: all.
     """
     votes = vote(hits.first(voters or hits.ids.shape[1]), corpus_labels)
     winners = np.array([v.label for v in votes], dtype=object)
@@ -68,65 +56,35 @@ def outcomes(
     )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class PrefixOutcomes:
-    """One prefix with labelled queries; None where there is no head, or no label in the corpus."""
-
-    linear: NDArray[np.bool_] | None
-    hits: Outcomes | None
-
-
 def prefix_outcomes(
     corpus: Corpus,
     queries: QuerySet,
     dims: int,
     voters: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> PrefixOutcomes:
-    """Is the linear head, is the vote of the nearest `voters` right for each labelled query?"""
-    rows, collection = queries.labelled, queries.collection
-    own = queries.labels[rows]
-    linear = None
-    if collection.has_head(dims, own):
-        linear = collection.linear_predictions(dims)[queries.rows[rows]] == own
-    if not len(rows) or not corpus.collection.labelled.any():
-        return PrefixOutcomes(linear, None)
-    k = max(voters, RANKS)
-    hits = answers(corpus, queries, Contestant(f"{dims} dims", Plan.single(dims)), k, progress)
-    some = BatchHits(hits.ids[rows], hits.scores[rows])
-    return PrefixOutcomes(linear, outcomes(some, corpus.collection.labels, own, voters, RANKS))
+) -> tuple[NDArray[np.bool_] | None, Outcomes | None]:
+    """Outcomes of the labelled queries by one prefix: of the linear head, and of the hits.
 
-
-def trade_offs(
-    dims: Sequence[int],
-    votes: Sequence[NDArray[np.bool_]],
-    confidence: Sequence[NDArray[np.floating]],
-) -> list[TradeOff]:
-    """Accuracy against dims of adaptive classification by votes along the prefixes `dims`.
-
-    Empty with fewer than two queries or prefixes, or with no votes.
-
-    Args:
-        dims: lengths of the prefixes, ascending.
-        votes: of each prefix, (n,) whether the vote is right.
-        confidence: of each prefix, (n,) the winner's share of the votes.
+    The first is None without a head, the second without labels.
     """
-    if len(dims) < 2 or len(votes) < len(dims) or len(votes[0]) < 2:
-        return []
-    return trade_off(np.stack(confidence, axis=1), np.stack(votes, axis=1), dims)
+    rows, collection = queries.labelled, queries.collection
+    labels = queries.labels[rows]
+    linear = None
+    if collection.has_head(dims, labels):
+        linear = collection.linear_predictions(dims)[queries.rows[rows]] == labels
+    if not len(rows) or not corpus.collection.labelled.any():
+        return linear, None
+    hits = answers(corpus, queries, Plan.single(dims), max(voters, RANKS), progress)
+    labelled = BatchHits(hits.ids[rows], hits.scores[rows])
+    return linear, outcomes(labelled, corpus.collection.labels, labels, voters, RANKS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Copies:
-    """Changed copies of corpus pictures.
+    """Changed copies of corpus pictures."""
 
-    Attributes:
-        rows: (n, dim) float32 as the encoder gives them.
-        originals: (n,) content hash of each one's original.
-    """
-
-    rows: NDArray[np.float32]
-    originals: NDArray[np.object_]
+    rows: NDArray[np.float32]  # (n, dim) as the encoder gives them
+    originals: NDArray[np.object_]  # (n,) content hash of each one's original
 
 
 def copies_found(corpus: Corpus, copies: Copies, dims: int) -> NDArray[np.bool_]:
@@ -161,36 +119,33 @@ class PrefixAccuracy:
 
     dims: int
     n: int
-    linear_top1: float | None
-    knn_top1: float | None
-    map_at_10: float | None
-    instance_recall_at_1: float | None
-    n_instance: int
+    linear_top1: float | None = None
+    knn_top1: float | None = None
+    map_at_10: float | None = None
+    instance_recall_at_1: float | None = None
+    n_instance: int = 0
     ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, dims: int, n: int, found: PrefixOutcomes, copies: NDArray[np.bool_] | None
-    ) -> "PrefixAccuracy":
-        """The shares of a prefix, from outcomes with `n` labelled queries and with `copies`."""
+        cls, dims: int, n: int, linear: NDArray[np.bool_] | None, hits: Outcomes | None,
+        copies: NDArray[np.bool_] | None = None,
+    ) -> "PrefixAccuracy":  # fmt: skip
+        """The shares of a prefix: outcomes of `n` labelled queries, and of changed copies."""
         shares: dict[str, Share] = {}
-        if found.linear is not None:
-            shares["linear_top1"] = Share.of(found.linear)
-        if found.hits is not None:
-            shares["knn_top1"] = Share.of(found.hits.vote)
-            shares["map_at_10"] = Share.mean_of(found.hits.precision)
+        if linear is not None:
+            shares["linear_top1"] = Share.of(linear)
+        if hits is not None:
+            shares["knn_top1"] = Share.of(hits.vote)
+            shares["map_at_10"] = Share.mean_of(hits.precision)
         if copies is not None:
             shares["instance_recall_at_1"] = Share.of(copies)
-        values = {name: share.value for name, share in shares.items()}
         return cls(
             dims,
             n,
-            values.get("linear_top1"),
-            values.get("knn_top1"),
-            values.get("map_at_10"),
-            values.get("instance_recall_at_1"),
-            0 if copies is None else len(copies),
-            {name: (share.low, share.high) for name, share in shares.items()},
+            **{name: share.value for name, share in shares.items()},
+            n_instance=0 if copies is None else len(copies),
+            ci95={name: (share.low, share.high) for name, share in shares.items()},
         )
 
 
@@ -198,20 +153,17 @@ def thumbnail_recall(
     corpus: NDArray[np.uint8],
     hashes: NDArray[np.object_],
     copies: NDArray[np.uint8],
-    originals: Sequence[str] | NDArray[np.object_],
+    originals: NDArray[np.object_],
 ) -> float:
-    """Instance recall@1 of comparing 8x8 thumbnails by Euclidean distance, without any model.
+    """Instance recall@1 of comparing thumbnails by Euclidean distance, without any model.
 
-    Args:
-        corpus: (n, 8, 8, 3) thumbnails of the corpus.
-        hashes: (n,) their content hashes.
-        copies: (m, 8, 8, 3) thumbnails of changed copies.
-        originals: (m,) content hashes of the originals.
+    The corpus has n thumbnails (n, 8, 8, 3) with content hashes (n,); the m changed copies have
+    thumbnails (m, 8, 8, 3) and the content hashes of their originals, (m,).
     """
     flat = corpus.reshape(len(corpus), -1).astype(np.float32)
     squares = (flat**2).sum(axis=1)
-    blocks = np.array_split(
-        copies.reshape(len(copies), -1).astype(np.float32), max(1, len(copies) // 256)
-    )
-    nearest = [(squares - 2 * block @ flat.T).argmin(axis=1) for block in blocks]
-    return float(np.mean(hashes[np.concatenate(nearest)] == originals))
+    found = []
+    for rows in blocks(len(copies), len(flat)):
+        queries = copies[rows].reshape(-1, flat.shape[1]).astype(np.float32)
+        found.append((squares - 2 * queries @ flat.T).argmin(axis=1))
+    return float(np.mean(hashes[np.concatenate(found)] == originals))

@@ -4,23 +4,15 @@ Accuracy needs labels, pictures need their files; what cannot be measured is lef
 the journal already has are not measured again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from mrl_search.engines import kernels
-from mrl_search.measure.accuracy import (
-    Copies,
-    copies_found,
-    outcomes,
-    prefix_outcomes,
-    trade_offs,
-)  # fmt: skip
+from mrl_search.measure.accuracy import Copies, copies_found, outcomes, prefix_outcomes
 from mrl_search.measure.contestants import (
-    EXACT,
     Contestant,
     answers,
     contestants,
@@ -41,6 +33,7 @@ from mrl_search.measure.records import Journal, Run, pack, unpack
 from mrl_search.measure.settings import BenchSettings
 from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress
+from mrl_search.search.cascade import trade_off
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
@@ -52,12 +45,7 @@ __all__ = ["measure", "measure_copies"]
 def measure(
     corpus: Corpus, queries: QuerySet, settings: BenchSettings, journal: Journal, progress: Progress
 ) -> Run:
-    """Measure what the journal does not have yet, and return all of it.
-
-    Raises:
-        ConfigError: the index cannot run one of its own plans.
-        MrlSearchError: the journal cannot be written.
-    """
+    """Measure what the journal does not have yet, and return all of it."""
     bench = _Bench(corpus, queries, settings, journal, progress)
     bench.prefixes()
     bench.plans()
@@ -91,8 +79,8 @@ class _Bench:
     @cached_property
     def truth(self) -> BatchHits:
         """The true neighbours of every query at full length, itself left out: (n, k)."""
-        exact = Contestant(EXACT, Plan.EXACT, exact=True)
-        return answers(self.corpus, self.queries, exact, self.settings.k, self._tell("true hits"))
+        progress = partial(self.progress, "true hits")
+        return answers(self.corpus, self.queries, Plan.EXACT, self.settings.k, progress)
 
     def prefixes(self) -> None:
         """Records `prefix`: linear head and vote of the neighbours, full length first; `cascade`.
@@ -102,20 +90,19 @@ class _Bench:
         journal, voters = self.journal, self.settings.neighbours
         for d in reversed(self.corpus.dims):
             if not journal.has("prefix", dims=d):
-                tell = self._tell(f"votes at {d} dims")
-                one = prefix_outcomes(self.corpus, self.queries, d, voters, tell)
-                record = {"linear": None if one.linear is None else pack(one.linear)}
-                record |= {"vote": None, "confidence": None}
-                if one.hits is not None:
-                    shares = np.rint(255 * one.hits.confidence).astype(np.int64)
-                    record |= {"vote": pack(one.hits.vote), "confidence": pack(shares)}
-                journal.add("prefix", dims=d, **record)
+                progress = partial(self.progress, f"votes at {d} dims")
+                linear, hits = prefix_outcomes(self.corpus, self.queries, d, voters, progress)
+                journal.add(
+                    "prefix", dims=d, linear=None if linear is None else pack(linear),
+                    vote=hits and pack(hits.vote),
+                    confidence=hits and pack(np.rint(255 * hits.confidence).astype(np.int64)),
+                )  # fmt: skip
         records = [journal.run.of("prefix", dims=d)[0] for d in self.corpus.dims]
         if any(r["vote"] is None for r in records):
             return
-        votes = [unpack(r["vote"]) == 1 for r in records]
-        confidence = [unpack(r["confidence"]) / 255 for r in records]
-        for trade in trade_offs(self.corpus.dims, votes, confidence):
+        votes = np.column_stack([unpack(r["vote"]) == 1 for r in records])
+        confidence = np.column_stack([unpack(r["confidence"]) / 255 for r in records])
+        for trade in trade_off(confidence, votes, self.corpus.dims):
             if not journal.has("cascade", give=trade.give):
                 journal.add("cascade", **trade.record())
 
@@ -124,21 +111,15 @@ class _Bench:
         k = self.settings.k
         for c in self.contestants:
             if not self.journal.has("plan", name=c.name):
-                if c.exact:
-                    hits = self.truth
-                else:
-                    hits = answers(self.corpus, self.queries, c, k, self._tell(c.name))
+                hits = self.truth
+                if not c.exact:
+                    progress = partial(self.progress, c.name)
+                    hits = answers(self.corpus, self.queries, c.plan, k, progress)
                 self.journal.add(
-                    "plan",
-                    name=c.name,
-                    plan=str(c),
-                    dims=c.single,
-                    exact=c.exact,
-                    multiply_adds=multiply_adds(self.corpus, c),
-                    ram=memory(self.corpus, c),
-                    **self._labels_of(hits),
-                    found=pack(found_at_k(hits.ids, self.truth.ids)),
-                )
+                    "plan", name=c.name, plan=str(c), dims=c.single, exact=c.exact,
+                    multiply_adds=multiply_adds(self.corpus, c), ram=memory(self.corpus, c),
+                    **self._labels_of(hits), found=pack(found_at_k(hits.ids, self.truth.ids)),
+                )  # fmt: skip
 
     def controls(self) -> None:
         """Records `control`: the same dims of other axes."""
@@ -147,10 +128,9 @@ class _Bench:
         if len(self.corpus) > LARGEST or all(has):
             return
         for name, projection in projections(self.corpus, self.settings.seed).items():
-            tell = self._tell(f"control {name}")
             found = control_answers(self.corpus, self.queries, projection, dims, max(k, voters))
             for number, (d, hits) in enumerate(found, 1):
-                tell(number, len(dims))
+                self.progress(f"control {name}", number, len(dims))
                 if not self.journal.has("control", name=name, dims=d):
                     vote = self._labels_of(hits.first(voters))["vote"]
                     count = pack(found_at_k(hits.first(k).ids, self.truth.ids))
@@ -164,20 +144,19 @@ class _Bench:
         batch = rows[np.arange(s.batch) % len(rows)]
         paces: dict[str, Pace] = {}
         for number in range(1, s.rounds + 1):
-            tell = self._tell(f"timing, round {number}")
-            todo = {name: self._answer(c) for name, c in self._untimed("latency", number)}
+            progress = partial(self.progress, f"timing, round {number}")
+            todo = self._untimed("latency", number)
             with threads(s.threads):
                 for name, answer in todo.items():
                     paces.setdefault(name, self._pace(name) or pace_of(answer, rows, s.rounds))
-                for name, ms in time_round(todo, rows, paces, tell).items():
+                for name, ms in time_round(todo, rows, paces, progress).items():
                     times = [round(t, 4) for t in ms]
                     warm_up = paces[name].warm_up
                     self.journal.add("latency", plan=name, round=number, warm_up=warm_up, ms=times)
-                for name, c in self._untimed("batch", number):
-                    seconds = round(batch_seconds(self._answer(c), batch), 6)
-                    self.journal.add(
-                        "batch", plan=name, round=number, queries=len(batch), seconds=seconds
-                    )
+                for name, answer in self._untimed("batch", number).items():
+                    seconds = round(batch_seconds(answer, batch), 6)
+                    record = {"queries": len(batch), "seconds": seconds}
+                    self.journal.add("batch", plan=name, round=number, **record)
 
     def pictures(self) -> None:
         """Records `scatter`, `ladder` and, where there are labels, `mislabels`."""
@@ -192,9 +171,8 @@ class _Bench:
         if None not in votes and not journal.has("mislabels"):
             right = np.any([unpack(vote) == 1 for vote in votes], axis=0)
             wrong = self.queries.labelled[~right]
-            journal.add(
-                "mislabels", **mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
-            )
+            record = mislabel_record(self.corpus, self.queries, wrong, s.neighbours)
+            journal.add("mislabels", **record)
 
     def _labels_of(self, hits: BatchHits) -> dict[str, Any]:
         """Hits compared with labels, as a record holds them; None without labels."""
@@ -204,26 +182,18 @@ class _Bench:
         some = BatchHits(hits.ids[rows], hits.scores[rows])
         found = outcomes(some, labels, self.queries.labels[rows])
         mean, sd = float(found.precision.mean()), float(found.precision.std())
-        return {
-            "nearest": pack(found.nearest),
-            "vote": pack(found.vote),
-            "precision": {"mean": mean, "sd": sd, "n": len(rows)},
-        }
+        precision = {"mean": mean, "sd": sd, "n": len(rows)}
+        return {"nearest": pack(found.nearest), "vote": pack(found.vote), "precision": precision}
 
-    def _untimed(self, kind: str, number: int) -> list[tuple[str, Contestant]]:
-        return [
-            (c.name, c)
+    def _untimed(self, kind: str, number: int) -> dict[str, Answer]:
+        """The contestants that have no times of this kind and round."""
+        return {
+            c.name: partial(c.search, self.corpus, k=self.settings.k)
             for c in self.contestants
             if not self.journal.has(kind, plan=c.name, round=number)
-        ]
-
-    def _answer(self, contestant: Contestant) -> Answer:
-        return lambda rows: contestant.search(self.corpus, rows, self.settings.k)
+        }
 
     def _pace(self, name: str) -> Pace | None:
         """How a contestant was timed before: every round times the same queries."""
         before = self.journal.run.one("latency", plan=name)
         return Pace(len(before["ms"]), before["warm_up"]) if before else None
-
-    def _tell(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.progress(what, done, total)

@@ -21,23 +21,14 @@ ALPHA = 0.05  # significance level
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One measure in both benchmarks: a share, or milliseconds.
-
-    Attributes:
-        what: the prefix or plan.
-        measure: what was measured.
-        base: its value before.
-        new: its value now.
-        p: of the paired test; None for a time.
-        worse: whether it is significantly worse.
-    """
+    """One measure of a prefix or plan in both benchmarks: a share, or milliseconds."""
 
     what: str
     measure: str
     base: float
     new: float
-    p: float | None
-    worse: bool
+    p: float | None  # of the paired test; None for a time
+    worse: bool  # significantly
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +50,33 @@ def compare(new: Run, base: Run, tolerance: float = 0.5) -> Comparison:
     A share is worse where it fell and a paired exact test is significant at 5% divided by the
     number of tests (Bonferroni). A median time is worse where it is more than 1 + `tolerance`
     times the old one. Times on other machines or threads are not compared; `notes` says so.
-
-    Raises:
-        ConfigError: the tolerance is negative.
-        DataError: see `check_same_queries`.
     """
     if tolerance < 0:
-        raise ConfigError(
-            f"--tolerance is {tolerance}; it must be 0 or more.",
-            "0.5 allows a time to grow by half.",
-        )
+        hint = "0.5 allows a time to grow by half."
+        raise ConfigError(f"--tolerance is {tolerance}; it must be 0 or more.", hint)
     check_same_queries(new, base)
     notes = list(_changed_plans(new, base))
     pairs, unpaired = [], defaultdict(list)
-    for measure in {**_measures(base), **_measures(new)}:
-        old, now = _measures(base).get(measure), _measures(new).get(measure)
-        what, name, _ = measure
+    before, after = _measures(base), _measures(new)
+    for what, name, scale in {**before, **after}:
+        old, now = before.get((what, name, scale)), after.get((what, name, scale))
         if old is None or now is None:
             only = "this benchmark" if old is None else "the base"
             unpaired[f"{name} is only in {only}"].append(what)
         elif len(unpack(old)) != len(unpack(now)):
             unpaired[f"{name} has other queries in the base"].append(what)
         else:
-            pairs.append((measure, unpack(old), unpack(now)))
+            pairs.append((what, name, unpack(old) / scale, unpack(now) / scale))
     notes += [f"{text}: {', '.join(of)}." for text, of in unpaired.items()]
     differences = []
-    for (what, name, scale), before, after in pairs:
-        p = mcnemar_exact(after > before, after < before)  # of counts: the sign test
-        values = float(before.mean()) / scale, float(after.mean()) / scale
-        worse = values[1] < values[0] and p < ALPHA / len(pairs)
-        differences.append(Difference(what, name, *values, p, worse))
+    for what, name, earlier, later in pairs:
+        p = mcnemar_exact(later > earlier, later < earlier)  # of counts: the sign test
+        shares = float(earlier.mean()), float(later.mean())
+        worse = shares[1] < shares[0] and p < ALPHA / len(pairs)
+        differences.append(Difference(what, name, *shares, p, worse))
     a, b = base.about, new.about
     if not same_machine(a["environment"], b["environment"]):
-        e = a["environment"]
-        machine = f"{e['cpu']}, {e['cores']} cores, {e['os']}"
+        machine = "{cpu}, {cores} cores, {os}".format_map(a["environment"])
         notes.append(f"Times are not compared: the base is from another machine ({machine}).")
     elif a["settings"]["threads"] != b["settings"]["threads"]:
         count = a["settings"]["threads"]
@@ -106,10 +90,9 @@ def check_same_queries(new: Run, base: Run) -> None:
     """Raise DataError where outcomes cannot be paired: other queries or numbers of neighbours."""
     a, b = base.about, new.about
     if a["queries"]["fingerprint"] != b["queries"]["fingerprint"]:
-        raise DataError(
-            f"The base {base.name} was measured with other queries; outcomes cannot be paired.",
-            "Use the same pictures and labels for both: --queries SRC, and the same --sample.",
-        )
+        message = f"The base {base.name} has other queries; outcomes cannot be paired."
+        hint = "Use the same pictures and labels for both: --queries SRC, and the same --sample."
+        raise DataError(message, hint)
     for name in ("k", "neighbours"):
         old, now = a["settings"][name], b["settings"][name]
         if old != now:
@@ -120,18 +103,16 @@ Measure = tuple[str, str, int]  # prefix or plan, name of the measure, largest v
 
 
 def _measures(run: Run) -> dict[Measure, str]:
-    """The packed outcomes of everything that a benchmark measured by query; None: no labels."""
-    s = run.about["settings"]
+    """The packed outcomes of all queries by each measure."""
     found: dict[Measure, str | None] = {}
-    for r in sorted(run.of("prefix"), key=lambda r: int(r["dims"])):
-        what = f"{r['dims']} dims"
-        found[what, "linear head", 1] = r["linear"]
-        found[what, f"{s['neighbours']}-NN", 1] = r["vote"]
-    for r in sorted(run.of("instance"), key=lambda r: int(r["dims"])):
+    for r in run.by_dims("prefix"):
+        found[f"{r['dims']} dims", "linear head", 1] = r["linear"]
+        found[f"{r['dims']} dims", run.voters, 1] = r["vote"]
+    for r in run.by_dims("instance"):
         found[f"{r['dims']} dims", "instance recall@1", 1] = r["right"]
     for r in run.of("plan"):
         found[r["name"], "1-NN", 1] = r["nearest"]
-        found[r["name"], f"recall@{s['k']}", s["k"]] = r["found"]
+        found[r["name"], f"recall@{run.k}", run.k] = r["found"]
     return {measure: packed for measure, packed in found.items() if packed is not None}
 
 

@@ -48,32 +48,34 @@ class Contestant:
 
     def search(self, corpus: Corpus, queries: NDArray[np.floating], k: int) -> BatchHits:
         """The best `k` hits of `queries` (n, dim)."""
-        if self.plan:
-            return search(corpus, queries, self.plan, k)
-        scores, ids = scan(corpus.vectors, prefix(queries, corpus.dim), k)
-        return BatchHits(ids, scores, corpus.items)
+        return _find(corpus, queries, self.plan, k)
+
+
+def _find(corpus: Corpus, rows: NDArray[np.floating], plan: Plan | None, k: int) -> BatchHits:
+    if plan:
+        return search(corpus, rows, plan, k)
+    scores, ids = scan(corpus.vectors, prefix(rows, corpus.dim), k)
+    return BatchHits(ids, scores, corpus.items)
 
 
 def answers(
     corpus: Corpus,
     queries: QuerySet,
-    contestant: Contestant,
+    plan: Plan | None,
     k: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BatchHits:
     """The best `k` hits of every query, without the query's own content: (n, k).
 
-    The only place where a benchmark searches, apart from its clock.
+    A `plan` of None is brute force. Apart from its clock, a benchmark searches only here.
     """
-
-    def find(rows: NDArray[np.float32], plan: Plan, wider: int) -> BatchHits:
-        return Contestant("", contestant.plan and plan).search(corpus, rows, wider)
-
-    parts, plan = [], contestant.plan or Plan.EXACT
+    parts = []
     for start in range(0, len(queries), CHUNK):
         rows = slice(start, start + CHUNK)
-        hashes = queries.hashes[rows]
-        parts.append(search_others(corpus, queries.vectors[rows], hashes, plan, k, find))
+        parts.append(search_others(
+            corpus, queries.vectors[rows], queries.hashes[rows], plan or Plan.EXACT, k,
+            lambda some, wider, more: _find(corpus, some, plan and wider, more),
+        ))  # fmt: skip
         progress(min(start + CHUNK, len(queries)), len(queries))
     ids, scores = (np.concatenate([getattr(p, part) for p in parts]) for part in ("ids", "scores"))
     return BatchHits(ids, scores, corpus.items)

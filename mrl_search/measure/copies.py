@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import ItemSource, Source, subset
+from mrl_search.images.sources import ItemSource, Source, open_source, subset
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
+from mrl_search.measure.bench import measure_copies
+from mrl_search.measure.queries import QuerySet, shuffled, temporary_index
+from mrl_search.measure.records import Journal
+from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.results import BatchHits
@@ -24,36 +29,27 @@ from mrl_search.search.tune import Goal, exact_others
 from mrl_search.store.rows import Ids
 
 __all__ = [
-    "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "changed_copies", "changed_copy", "corpus_of",
-    "instance_goal", "thumbnails",
+    "HARD", "PROTOCOLS", "STANDARD", "CopyProtocol", "bench_pictures", "changed_copies",
+    "changed_copy", "corpus_of", "instance_goal", "thumbnails",
 ]  # fmt: skip
 
 THUMBNAIL = 8  # pixels a side
 BATCH = 256  # pictures in memory at once
+TIMED = 31  # query pictures that are embedded one by one; the first one warms up
 KERNEL, SIGMA = 5, (0.1, 2.0)  # of the blur, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProtocol:
-    """How a copy is changed, in this order.
+    """How a copy is changed: rotated, cropped, flipped, in other colours, blurred, saved."""
 
-    Attributes:
-        rotate: rotation of at most this many degrees; uncovered corners are black. 0: none.
-        area: range of the share of the area that a crop keeps.
-        aspect: range of the crop's width over its height.
-        flip: probability of a horizontal flip.
-        jitter: of brightness, contrast, saturation and hue, as in torchvision.
-        blur: whether to blur by a Gaussian of 5x5 pixels with a deviation of 0.1 to 2.
-        quality: quality of a JPEG that the copy is saved as; 0: it is not.
-    """
-
-    area: tuple[float, float]
-    aspect: tuple[float, float]
-    flip: float
-    jitter: tuple[float, float, float, float]
-    rotate: float = 0.0
+    area: tuple[float, float]  # range of the share of the area that a crop keeps
+    aspect: tuple[float, float]  # range of the crop's width over its height
+    flip: float  # probability of a horizontal flip
+    jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue
+    rotate: float = 0.0  # degrees at most; uncovered corners are black
     blur: bool = False
-    quality: int = 0
+    quality: int = 0  # of a JPEG that the copy is saved as; 0: it is not
 
 
 STANDARD = CopyProtocol(area=(0.5, 0.9), aspect=(0.8, 1.25), flip=0.5, jitter=(0.3, 0.3, 0.3, 0.02))
@@ -92,9 +88,6 @@ def instance_goal(index: Index, rows: Ids, k: int = 1, progress: Progress = sile
     """The goal of `tune` that a changed copy of an item finds its original first.
 
     The pictures of the items `rows` are read and embedded.
-
-    Raises:
-        IndexFolderError: an index of own vectors, or of another model than the one it names.
     """
     corpus = index.corpus
     items = subset(corpus_of(corpus), rows.tolist(), "sample")
@@ -142,10 +135,8 @@ def changed_copies(
         if pictures:
             rows.append(embed_pictures(encoder, np.stack(pictures)))
     if not rows:
-        raise DataError(
-            f"No picture of {source.name} can be read; the first: {broken[0]}.",
-            "Check that the pictures are still where they were.",
-        )
+        hint = "Check that the pictures are still where they were."
+        raise DataError(f"No picture of {source.name} can be read; the first: {broken[0]}.", hint)
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
@@ -164,3 +155,46 @@ def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], N
             hashes.append(picture.hash)
         progress("thumbnails", done, len(corpus))
     return np.concatenate(small), np.array(hashes, dtype=object)
+
+
+def bench_pictures(
+    index: Index,
+    settings: BenchSettings,
+    out: Path,
+    source: Source | str | None,
+    progress: Progress = silent,
+) -> tuple[QuerySet, Journal]:
+    """Embed the query pictures, time that, and search with `settings.copies` changed copies.
+
+    The pictures of `source` are the queries; without it, those of the index, which are embedded
+    already. Returns the queries, and the journal in the file `out` that `measure` goes on with.
+
+    Raises:
+        IndexFolderError: the index was built with another model.
+        DataError: too few pictures; or none is in the index, so that no copy has an original.
+    """
+    corpus, encoder, seed = index.corpus, index.encoder, settings.seed
+    if source is None:
+        pictures: Source = corpus_of(corpus)
+        queries = QuerySet.of_corpus(corpus, settings.sample, seed)
+    else:
+        pictures = open_source(source) if isinstance(source, str) else source
+        with temporary_index(pictures, encoder, encoder.dims[-1:], progress) as own:
+            collection = own.corpus.collection
+            queries = QuerySet.of_collection(
+                collection, pictures.name, corpus, settings.sample, seed
+            )
+            _ = queries.vectors, queries.paths  # read before the folder goes
+    journal = Journal.open(out, about(corpus, queries, settings))
+    if not journal.has("embedding"):
+        paths = [path for path in queries.paths[shuffled(len(queries), TIMED, seed)] if path]
+        embedded = [index.embed([path], skip_broken=True) for path in paths]
+        times = [one.embed_ms for one in embedded if one.names and one.embed_ms is not None]
+        if len(times) > 1:
+            journal.add("embedding", ms=[round(ms, 3) for ms in times[1:]])
+    if settings.copies and not all(journal.has("instance", dims=d) for d in corpus.dims):
+        known = queries.paths_in(corpus)
+        chosen = {known[i] for i in shuffled(len(known), settings.copies, seed)}
+        copies, _ = changed_copies(pictures, encoder, chosen, STANDARD, progress)
+        measure_copies(corpus, copies, journal)
+    return queries, journal

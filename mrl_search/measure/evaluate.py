@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import DataError, Skipped
@@ -14,12 +16,11 @@ from mrl_search.measure.accuracy import (
     copies_found,
     prefix_outcomes,
     thumbnail_recall,
-    trade_offs,
 )  # fmt: skip
 from mrl_search.measure.copies import CopyProtocol, changed_copies, thumbnails
 from mrl_search.measure.queries import QuerySet, temporary_index
 from mrl_search.progress import Progress, silent
-from mrl_search.search.cascade import TradeOff
+from mrl_search.search.cascade import TradeOff, trade_off
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -87,26 +88,23 @@ def evaluate(
                 f"The pictures of {source.name} have no labels.",
                 "Sort them into one folder a class, or add --instance.",
             )
+        copies = recall = None
+        if instance is not None:
+            wanted = queries.paths_in(corpus)
+            copies, small = changed_copies(source, encoder, set(wanted), instance, progress)
+            every, hashes = thumbnails(corpus, progress)
+            if len(every) == len(corpus):
+                recall = thumbnail_recall(every, hashes, small, copies.originals)
         found = {d: prefix_outcomes(corpus, queries, d, k) for d in corpus.dims}
-        hits = [one.hits for one in found.values() if one.hits is not None]
-        trades = trade_offs(corpus.dims, [h.vote for h in hits], [h.confidence for h in hits])
-        skipped = own.corpus.collection.skipped
-        if instance is None:
-            prefixes = [PrefixAccuracy.of(d, n, one, None) for d, one in found.items()]
-            return Evaluation(prefixes, None, skipped, trades)
-        wanted = queries.paths_in(corpus)
-        if not wanted:
-            raise DataError(
-                f"No picture of {source.name} is in {corpus.folder}: "
-                "no copy can find its original.",
-                "Evaluate pictures that are in the index.",
-            )
-        copies, small = changed_copies(source, encoder, set(wanted), instance, progress)
         prefixes = [
-            PrefixAccuracy.of(d, n, one, copies_found(corpus, copies, d))
-            for d, one in found.items()
+            PrefixAccuracy.of(
+                d, n, linear, hits, None if copies is None else copies_found(corpus, copies, d)
+            )
+            for d, (linear, hits) in found.items()
         ]
-        every, hashes = thumbnails(corpus, progress)
-        whole = len(every) == len(corpus)
-        recall = thumbnail_recall(every, hashes, small, copies.originals) if whole else None
-        return Evaluation(prefixes, recall, skipped, trades)
+        trades: list[TradeOff] = []
+        if votes := [hits for _, hits in found.values() if hits is not None]:
+            confidence = np.column_stack([hits.confidence for hits in votes])
+            right = np.column_stack([hits.vote for hits in votes])
+            trades = trade_off(confidence, right, corpus.dims)
+        return Evaluation(prefixes, recall, own.corpus.collection.skipped, trades)

@@ -6,7 +6,7 @@ A record holds captions, marks and thumbnails; a report lays them out.
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
-from mrl_search.measure.contestants import Contestant, answers
+from mrl_search.measure.contestants import answers
 from mrl_search.measure.controls import centred_axes
 from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.search.classify import vote
@@ -75,17 +75,14 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
     path, label = queries.paths[at], queries.labels[at]
     thumbnails: dict[str, str] = {}
     record: dict[str, Any] = {
-        "number": number,
-        "title": Path(path).name if path else "",
-        "rows": [],
-        "thumbnails": thumbnails,
-        "why": _add_thumbnail(path, thumbnails),
-    }
+        "number": number, "title": Path(path).name if path else "", "rows": [],
+        "thumbnails": thumbnails, "why": _add_thumbnail(path, thumbnails),
+    }  # fmt: skip
     for d in [] if record["why"] else shown_dims(corpus, LADDER):
         (hits,) = _hits(corpus, queries, np.array([at]), d, LADDER_HITS)
         tiles = [{"path": path, "caption": f"query  {label or ''}", "mark": "query"}]
         for h in hits:
-            mark = "" if label is None or h.label is None else _mark(h.label == label)
+            mark = "" if None in (label, h.label) else "right" if h.label == label else "wrong"
             caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
             tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
             _add_thumbnail(h.path, thumbnails)
@@ -117,40 +114,20 @@ def mislabel_record(
             })  # fmt: skip
     found.sort(key=lambda item: (-item["against"], item["id"]))
     shown, thumbnails = found[:LISTED], dict[str, str]()
-    tiles = [
-        {
-            "path": item["path"],
-            "caption": f"is {item['label']}, they say {item['says']}",
-            "mark": "wrong",
-        }
-        for item in _readable(shown, thumbnails)
-    ]
+    tiles: list[dict[str, str]] = []
+    for item in shown:
+        if len(tiles) < SHOWN and not _add_thumbnail(item["path"], thumbnails):
+            caption = f"is {item['label']}, they say {item['says']}"
+            tiles.append({"path": item["path"], "caption": caption, "mark": "wrong"})
     title = "contradicted by their neighbours at every prefix"
-    return {
-        "count": len(found),
-        "shown": shown,
-        "rows": [{"title": title, "tiles": tiles}] if tiles else [],
-        "thumbnails": thumbnails,
-    }
-
-
-def _mark(right: bool) -> str:
-    return "right" if right else "wrong"
-
-
-def _readable(items: Iterable[dict[str, Any]], thumbnails: dict[str, str]) -> list[dict[str, Any]]:
-    """The first few items whose pictures can be read."""
-    found: list[dict[str, Any]] = []
-    for item in items:
-        if len(found) < SHOWN and not _add_thumbnail(item["path"], thumbnails):
-            found.append(item)
-    return found
+    rows = [{"title": title, "tiles": tiles}] if tiles else []
+    return {"count": len(found), "shown": shown, "rows": rows, "thumbnails": thumbnails}
 
 
 def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k: int) -> BatchHits:
     """Hits of the queries at some positions by one prefix, without their own content."""
     some = QuerySet(queries.collection, queries.rows[at], "", queries.own, queries.corpus)
-    return answers(corpus, some, Contestant(f"{dims} dims", Plan.single(dims)), k)
+    return answers(corpus, some, Plan.single(dims), k)
 
 
 def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:
@@ -159,8 +136,10 @@ def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:
         return "the index does not say where its pictures are"
     try:
         picture, _ = decode(read_path(path), THUMBNAIL)
-    except (MrlSearchError, OSError, ValueError) as error:
-        return error.message if isinstance(error, MrlSearchError) else "it cannot be read"
+    except MrlSearchError as error:
+        return error.message
+    except (OSError, ValueError):
+        return "it cannot be read"
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=82)

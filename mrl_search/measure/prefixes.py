@@ -26,21 +26,13 @@ GAIN = 0.02  # recall that makes a rotation worth a new build
 
 @dataclass(frozen=True, slots=True)
 class PrefixShare:
-    """One prefix; shares from 0 to 1.
-
-    Attributes:
-        dims: length of the prefix.
-        energy: mean share of a vector's squared norm.
-        recall: share of the true neighbours in the shortlist.
-        pca_energy: `energy` after a PCA rotation; None where vectors have too many dims for one.
-        pca_recall: `recall` after a PCA rotation, or None.
-    """
+    """One prefix; shares from 0 to 1, and those after a PCA rotation if vectors allow one."""
 
     dims: int
-    energy: float
-    recall: float
-    pca_energy: float | None
-    pca_recall: float | None
+    energy: float  # mean share of a vector's squared norm
+    recall: float  # share of the true neighbours in the shortlist
+    pca_energy: float | None = None
+    pca_recall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +50,6 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     """Measure every prefix of `index` and its full length with a seeded sample of its rows.
 
     A query is not its own neighbour. The rotation is fitted to at most 50,000 rows.
-
-    Raises:
-        DataError: there are fewer than two vectors.
     """
     if len(corpus) < 2:
         hint = "Build an index of at least two."
@@ -71,57 +60,45 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     moment = _moment(corpus)
     rotation = principal_axes(moment) if corpus.dim <= LARGEST else None
     dims = sorted({*corpus.dims, corpus.dim})
-    done, total = 0, len(dims) * (1 if rotation is None else 2)
 
     def recall(change: Change) -> float:
-        nonlocal done
-        found = row_neighbours(corpus.vectors, rows, shortlist, change)
-        done += 1
-        progress("searching", done, total)
-        return recall_at_k(found, truth)
+        return recall_at_k(row_neighbours(corpus.vectors, rows, shortlist, change), truth)
 
     def share(d: int) -> PrefixShare:
-        plain = recall(lambda x: x[:, :d])
-        energy = _energy(moment, np.eye(corpus.dim)[:d])
+        energy, plain = _energy(moment, np.eye(corpus.dim)[:d]), recall(lambda x: x[:, :d])
         if rotation is None:
-            return PrefixShare(d, energy, plain, None, None)
+            return PrefixShare(d, energy, plain)
         axes = rotation[:d]
-        rotated = recall(lambda x: x @ axes.T)
-        return PrefixShare(d, energy, plain, _energy(moment, axes), rotated)
+        return PrefixShare(d, energy, plain, _energy(moment, axes), recall(lambda x: x @ axes.T))
 
-    return PrefixCheck(tuple(map(share, dims)), len(rows), len(corpus), k, shortlist)
+    prefixes = []
+    for done, d in enumerate(dims, 1):
+        prefixes.append(share(d))
+        progress("searching", done, len(dims))
+    return PrefixCheck(tuple(prefixes), len(rows), len(corpus), k, shortlist)
 
 
 def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
-    """The meaning of the figures, in a sentence or two.
-
-    Args:
-        check: the figures.
-        own_vectors: whether the vectors can be built again with a rotation.
-        rotated: whether they are rotated already.
-    """
+    """The meaning of the figures in a few sentences; `own_vectors` can be built with a rotation."""
     short = check.prefixes[:-1]
     if not short:
         return "There is no shorter prefix: build again with --dims to compare some."
     best = next((p for p in short if p.recall >= GOOD), short[-1])
-    text = f"{best.dims} dims keep {best.recall:.0%} of the neighbours"
-    text += f" in a shortlist of {check.shortlist}"
+    turned = next((p for p in short if (p.pca_recall or 0) >= GOOD), best)
+    kept = f"{best.dims} dims keep {best.recall:.0%} of the neighbours"
+    kept += f" in a shortlist of {check.shortlist}"
     if check.corpus <= 10 * check.shortlist:
-        text += f" (of only {check.corpus - 1:,} others: the shares are flattering)"
+        kept += f" (of only {check.corpus - 1:,} others: the shares are flattering)"
     if rotated:
-        return f"{text}. The vectors are rotated already."
-    turned = next((p for p in short if (p.pca_recall or 0) >= GOOD), None) or best
-    if turned.pca_recall is None or turned.pca_recall - turned.recall < GAIN:
-        text += "." if turned.pca_recall is None else ". A PCA rotation would change little."
-        longer = " Keep more in the shortlist, or index longer prefixes."
-        return text if best.recall >= GOOD else text + longer
-    if turned is best:
-        text += f"; PCA would make it {turned.pca_recall:.0%}"
-    else:
-        text += f"; after PCA {turned.dims} dims would keep {turned.pca_recall:.0%}"
-    if own_vectors:
-        return f"{text}: build again with --rotate pca."
-    return f"{text}, but only vectors of your own can be rotated."
+        return f"{kept}. The vectors are rotated already."
+    if turned.pca_recall is not None and turned.pca_recall - turned.recall >= GAIN:
+        gain = f"After a PCA rotation, {turned.dims} dims would keep {turned.pca_recall:.0%}"
+        if own_vectors:
+            return f"{kept}. {gain}: build again with --rotate pca."
+        return f"{kept}. {gain}, but only vectors of your own can be rotated."
+    little = "" if turned.pca_recall is None else " A PCA rotation would change little."
+    more = "" if best.recall >= GOOD else " Keep more in the shortlist, or index longer prefixes."
+    return f"{kept}.{little}{more}"
 
 
 def _energy(moment: NDArray[np.float64], axes: NDArray[np.floating]) -> float:

@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
+from mrl_search.errors import DataError
 from mrl_search.images.sources import Source
 from mrl_search.index import Index
 from mrl_search.progress import Progress
@@ -28,21 +29,13 @@ __all__ = ["QuerySet", "shuffled", "temporary_index"]
 
 @dataclass(frozen=True, eq=False)
 class QuerySet:
-    """Some rows of a collection as queries.
-
-    Attributes:
-        collection: where they are from.
-        rows: (n,) int64, ascending.
-        source: what a report calls them.
-        own: whether they are items of the searched corpus.
-        corpus: what is searched, where the rows are raw; None where they are in its space.
-    """
+    """Some rows of a collection as queries."""
 
     collection: Collection
-    rows: NDArray[np.int64]
-    source: str
-    own: bool = False
-    corpus: Corpus | None = None
+    rows: NDArray[np.int64]  # (n,) ascending
+    source: str  # what a report calls them
+    own: bool = False  # whether they are items of the searched corpus
+    corpus: Corpus | None = None  # what is searched, where the rows are raw, not in its space
 
     @classmethod
     def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
@@ -52,14 +45,10 @@ class QuerySet:
 
     @classmethod
     def of_collection(
-        cls,
-        collection: Collection,
-        source: str,
-        corpus: Corpus,
-        size: int | None = None,
+        cls, collection: Collection, source: str, corpus: Corpus, size: int | None = None,
         seed: int = 0,
-    ) -> "QuerySet":
-        """At most `size` rows of another collection, as queries of `index`."""
+    ) -> "QuerySet":  # fmt: skip
+        """At most `size` rows of another collection, as queries of `corpus`."""
         rows = sample(len(collection), size or len(collection), seed)
         return cls(collection, rows, source, corpus=corpus)
 
@@ -99,13 +88,19 @@ class QuerySet:
         return xxhash.xxh3_64_hexdigest(text.encode())
 
     def paths_in(self, corpus: Corpus) -> list[str]:
-        """Paths of the queries whose content is in `index`."""
+        """Paths of the queries whose content is in `corpus`.
+
+        Raises:
+            DataError: there is none.
+        """
         known = set(corpus.collection.hashes)
-        return [
-            str(path)
-            for path, h in zip(self.paths, self.hashes, strict=True)
-            if path and h in known
-        ]
+        pairs = zip(self.paths, self.hashes, strict=True)
+        found = [str(path) for path, content in pairs if path and content in known]
+        if not found:
+            hint = "Use pictures that are in the index, or leave --instance out."
+            where = f"No picture of {self.source} is in {corpus.folder}"
+            raise DataError(f"{where}: no copy can find its original.", hint)
+        return found
 
 
 def shuffled(count: int, size: int, seed: int) -> NDArray[np.int64]:

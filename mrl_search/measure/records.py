@@ -27,7 +27,7 @@ import os
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,10 @@ from numpy.typing import NDArray
 from mrl_search.errors import DataError, IndexFolderError
 from mrl_search.files import claim, writing
 
-__all__ = ["FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_runs", "unpack"]
+__all__ = [
+    "ALTERED", "FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_run", "read_runs",
+    "unpack",
+]  # fmt: skip
 
 FORMAT = 1
 REQUIRED = {
@@ -62,6 +65,7 @@ DIFFERENCES = {
     "settings": "other settings",
 }
 ALTERED = "The file was altered; measure again."
+FOREIGN = "Name a file that mrl-search bench wrote."
 
 Record = Mapping[str, Any]
 
@@ -77,11 +81,7 @@ def pack(values: NDArray[np.integer] | NDArray[np.bool_]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.uint8]:
-    """The (n,) uint8 that `pack` wrote.
-
-    Raises:
-        DataError: the text was altered.
-    """
+    """The (n,) uint8 that `pack` wrote; DataError if the text was altered."""
     try:
         return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=np.uint8)
     except (binascii.Error, zlib.error, ValueError) as error:
@@ -90,19 +90,12 @@ def unpack(text: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Run:
-    """All records of one benchmark.
+    """All records of one benchmark."""
 
-    Attributes:
-        about: its `run` record.
-        records: the others, in the order of the file.
-        file: where they were read.
-        label: its name among other runs, where its own name is not unique.
-    """
-
-    about: Record
-    records: Sequence[Record]
-    file: Path | None = None
-    label: str = ""
+    about: Record  # its `run` record
+    records: Sequence[Record]  # the others, in the order of the file
+    file: Path | None = None  # where they were read
+    label: str = ""  # its name among other runs, where its own name is not unique
 
     @property
     def name(self) -> str:
@@ -111,6 +104,16 @@ class Run:
     @property
     def done(self) -> bool:
         return bool(self.of("done"))
+
+    @property
+    def k(self) -> int:
+        """Hits of a plan."""
+        return int(self.about["settings"]["k"])
+
+    @property
+    def voters(self) -> str:
+        """Name of the vote of the neighbours: `20-NN`."""
+        return f"{self.about['settings']['neighbours']}-NN"
 
     def of(self, kind: str, **values: object) -> list[Record]:
         """The records of a kind with these values."""
@@ -124,42 +127,32 @@ class Run:
         """The first of these records, or None."""
         return next(iter(self.of(kind, **values)), None)
 
+    def by_dims(self, kind: str) -> list[Record]:
+        """The records of a kind, shortest prefix first."""
+        return sorted(self.of(kind), key=lambda r: int(r["dims"]))
+
+
+def read_run(path: Path) -> Run:
+    """The benchmark in a file of records; half a last line is ignored.
+
+    DataError for a file that cannot be read, has no records, is damaged, or of another format.
+    """
+    about, *others = _read(path)
+    if about["kind"] != "run" or any(r.get("run") != about["id"] for r in others):
+        hint = "Use the file as mrl-search bench wrote it."
+        raise DataError(f"{path} does not hold the records of one benchmark.", hint)
+    return Run(about, others, path)
+
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:
-    """The benchmarks in some files of records, in order; one that is in two files is read once.
+    """The benchmarks in some files, in order; one that is in two files is kept once.
 
-    Half a last line is ignored. Runs with the same name are named after their files.
-
-    Raises:
-        DataError: a file that cannot be read, has no records, is damaged, or of another format.
+    Runs with the same name are named after their files.
     """
-    about: dict[str, Record] = {}
-    files: dict[str, Path] = {}
-    records: dict[str, dict[str, Record]] = {}
-    for path in paths:
-        for number, (record, _) in enumerate(_read(path), 1):
-            run = str(record["id"] if record["kind"] == "run" else record["run"])
-            if record["kind"] == "run":
-                about.setdefault(run, record)
-                files.setdefault(run, path)
-            elif run in about:
-                line = json.dumps(record, sort_keys=True)
-                records.setdefault(run, {}).setdefault(line, record)
-            else:
-                raise DataError(
-                    f"{path}: record {number} belongs to a benchmark that is not in the file.",
-                    "Use the file as mrl-search bench wrote it.",
-                )
-    names = [
-        [str(record["name"]) for record in about.values()],
-        [file.stem for file in files.values()],
-        [f"{file}, {number}" for number, file in enumerate(files.values(), 1)],
-    ]
-    distinct = next(some for some in names if len(set(some)) == len(some))
-    return [
-        Run(about[run], list(records.get(run, {}).values()), files[run], name)
-        for run, name in zip(about, distinct, strict=True)
-    ]
+    runs = list({str(run.about["id"]): run for run in map(read_run, paths)}.values())
+    names = [[run.name, path.stem, str(path)] for run in runs if (path := run.file)]
+    distinct = next(some for some in zip(*names, strict=True) if len(set(some)) == len(some))
+    return [replace(run, label=name) for run, name in zip(runs, distinct, strict=True)]
 
 
 class Journal:
@@ -178,9 +171,7 @@ class Journal:
     def open(cls, path: Path, about: Record) -> Self:
         """Begin a file with the `run` record `about`, or continue one whose run has the same id.
 
-        Raises:
-            DataError: the file holds another benchmark, or no records, or is locked.
-            MrlSearchError: the file cannot be written.
+        DataError if the file holds another benchmark, or another process writes it.
         """
         about = {"format": FORMAT, "kind": "run", **about}
         with writing(path):
@@ -204,11 +195,7 @@ class Journal:
         return self.run.one(kind, **values) is not None
 
     def add(self, kind: str, **values: object) -> None:
-        """Append a record and flush it to disk.
-
-        Raises:
-            MrlSearchError: the disk is full, or the file cannot be written.
-        """
+        """Append a record and flush it to disk."""
         record = {"format": FORMAT, "kind": kind, "run": self._about["id"], **values}
         _append(self.path, record)
         self._records.append(record)
@@ -221,17 +208,14 @@ def _continued(path: Path, about: Record) -> Run:
             os.truncate(path, 0)
         _append(path, about)
         return Run(about, [])
-    found = _read(path)
-    first = found[0][0]
+    first, *others = _read(path)
     if first["kind"] != "run" or first["id"] != about["id"]:
         parts = [words for part, words in DIFFERENCES.items() if first.get(part) != about[part]]
-        raise DataError(
-            f"{path} holds another benchmark: {', '.join(parts) or 'another tuned plan'}.",
-            "Choose another file with --out, or remove this one.",
-        )
+        message = f"{path} holds another benchmark: {', '.join(parts) or 'another tuned plan'}."
+        raise DataError(message, "Choose another file with --out, or remove this one.")
     with writing(path):
-        os.truncate(path, found[-1][1])
-    return Run(first, [record for record, _ in found[1:]])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return Run(first, others)
 
 
 def _append(path: Path, record: Record) -> None:
@@ -245,21 +229,16 @@ def _line(record: Record) -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _read(path: Path) -> list[tuple[Record, int]]:
-    """The records of a file, each with the position of its end; half a last line is left out."""
-    hint = "Name a file that mrl-search bench wrote."
+def _read(path: Path) -> list[Record]:
+    """The records of a file; half a last line is left out."""
     try:
-        data = path.read_bytes()
+        lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", hint) from error
-    found, end = [], 0
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        if line.endswith(b"\n"):
-            end += len(line)
-            found.append((_checked(line, f"{path}, line {number}"), end))
-    if not found:
-        raise DataError(f"{path} holds no record.", hint)
-    return found
+        raise DataError(f"{path} cannot be read: {error.strerror}.", FOREIGN) from error
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if not whole:
+        raise DataError(f"{path} holds no record.", FOREIGN)
+    return [_checked(line, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
 
 
 def _checked(line: bytes, where: str) -> Record:
@@ -269,13 +248,11 @@ def _checked(line: bytes, where: str) -> Record:
         raise DataError(f"{where} is not a record: {error}.", ALTERED) from error
     known = isinstance(record, dict) and isinstance(record.get("format"), int) and "kind" in record
     if not known:
-        hint = "Name a file that mrl-search bench wrote."
-        raise DataError(f"{where} is not a record of mrl-search bench.", hint)
+        raise DataError(f"{where} is not a record of mrl-search bench.", FOREIGN)
     if record["format"] != FORMAT:
-        raise DataError(
-            f"{where} has format {record['format']}; this mrl-search reads format {FORMAT}.",
-            "Upgrade mrl-search." if record["format"] > FORMAT else "Measure again.",
-        )
+        message = f"{where} has format {record['format']}; this mrl-search reads format {FORMAT}."
+        hint = "Upgrade mrl-search." if record["format"] > FORMAT else "Measure again."
+        raise DataError(message, hint)
     required = REQUIRED.get(record["kind"], "run").split()
     if missing := [name for name in required if name not in record]:
         raise DataError(f"{where}: the {record['kind']} record has no {missing[0]!r}.", ALTERED)

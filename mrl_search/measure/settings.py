@@ -21,32 +21,17 @@ MOST_HITS = 255  # a record packs counts of hits into bytes
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """How a benchmark measures.
+    """How a benchmark measures; ConfigError for a setting that is too small or too large."""
 
-    Attributes:
-        k: hits of a plan, for recall and precision.
-        neighbours: nearest that vote for a label.
-        sample: queries, at most.
-        timed: queries that are timed one by one; fewer for slow contestants.
-        rounds: rounds of timing; a query counts with its median.
-        batch: queries in one call, for the rate.
-        threads: threads while times are taken.
-        copies: changed copies that search for their originals, at most; 0 needs no model.
-        seed: of all samples.
-
-    Raises:
-        ConfigError: a setting that is too small or too large.
-    """
-
-    k: int = 10
-    neighbours: int = 20
-    sample: int = 25_000
-    timed: int = 200
-    rounds: int = 3
-    batch: int = 256
-    threads: int = 1
-    copies: int = 0
-    seed: int = 0
+    k: int = 10  # hits of a plan, for recall and precision
+    neighbours: int = 20  # nearest that vote for a label
+    sample: int = 25_000  # queries, at most
+    timed: int = 200  # queries that are timed one by one; fewer for slow contestants
+    rounds: int = 3  # of timing; a query counts with its median
+    batch: int = 256  # queries in one call, for the rate
+    threads: int = 1  # while times are taken
+    copies: int = 0  # changed copies that search for their originals, at most; 0 needs no model
+    seed: int = 0  # of all samples
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -58,11 +43,7 @@ class BenchSettings:
 
 
 def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
-    """The `run` record: everything that decides the results, hashed as `id`, and the time.
-
-    Raises:
-        DataError: too few queries, a corpus too small for so many neighbours, or no prefix index.
-    """
+    """The `run` record: everything that decides the results, hashed as `id`, and the time."""
     m, most = corpus.manifest, max(settings.k, settings.neighbours)
     if not corpus.dims:
         raise DataError(f"{corpus.folder} has no prefix index yet.", m.rebuild(corpus.folder))
@@ -70,36 +51,24 @@ def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
         hint = f"Measure with {FEWEST} pictures or more; hundreds give short intervals."
         raise DataError(f"{len(queries)} queries are too few for a benchmark.", hint)
     if len(corpus) < most + corpus.collection.copies(queries.hashes).max(initial=0):
-        raise DataError(
-            f"{corpus.folder} has {len(corpus)} items, too few to find {most} others of each.",
-            "Index more pictures.",
-        )
+        message = f"{corpus.folder} has {len(corpus)} items, too few to find {most} others of each."
+        raise DataError(message, "Index more pictures.")
     labels = {label for label in corpus.collection.labels if label is not None}
     what = {
         "corpus": {
-            "n": len(corpus),
-            "dim": corpus.dim,
-            "dims": list(corpus.dims),
-            "dtype": m.dtype,
-            "source": m.source,
-            "encoder": m.encoder,
-            "fingerprint": m.fingerprint,
-            "factory": dict(m.factory),
-            "vectors": corpus.vectors.nbytes,
-            "classes": len(labels),
+            "n": len(corpus), "dim": corpus.dim, "dims": list(corpus.dims), "dtype": m.dtype,
+            "source": m.source, "encoder": m.encoder, "fingerprint": m.fingerprint,
+            "factory": dict(m.factory), "vectors": corpus.vectors.nbytes, "classes": len(labels),
             "files": {name: record.bytes for name, record in m.files.items()},
             "content": identity({name: record.xxh3 for name, record in m.files.items()}),
         },
         "queries": {
-            "source": queries.source,
-            "n": len(queries),
-            "labelled": len(queries.labelled),
-            "own": queries.own,
-            "fingerprint": queries.fingerprint,
+            "source": queries.source, "n": len(queries), "labelled": len(queries.labelled),
+            "own": queries.own, "fingerprint": queries.fingerprint,
         },
         "contestants": {c.name: str(c) for c in contestants(corpus, settings.k)},
         "settings": asdict(settings),
         "environment": environment(),
-    }
+    }  # fmt: skip
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"id": identity(what), "name": corpus.folder.resolve().name, **what, "when": when}

@@ -10,7 +10,7 @@ from typing import Any
 
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import write_atomically
-from mrl_search.measure.records import Record, Run
+from mrl_search.measure.records import ALTERED, Record, Run
 from mrl_search.metrics import Share
 from mrl_search.report import plots
 from mrl_search.report.page import Figure
@@ -38,7 +38,7 @@ class Sketchbook:
             record, plan = self.run.of("prefix", dims=d)[0], single_of(self.run, d)
             points += _points(d, "linear head", share_of(record["linear"]))
             points += _points(d, "1-NN", share_of(plan["nearest"]) if plan else None)
-            points += _points(d, f"{self._neighbours}-NN", share_of(record["vote"]))
+            points += _points(d, self.run.voters, share_of(record["vote"]))
         caption = "Share of queries with the right label, by dims of the prefix."
         return self._draw("accuracy", "Accuracy of a prefix", caption, plots.accuracy_plot, points)
 
@@ -47,10 +47,10 @@ class Sketchbook:
         points = []
         for d in dims_of(self.run):
             plan, copies = single_of(self.run, d), self.run.one("instance", dims=d)
-            recall = recall_of(plan["found"], self._k) if plan else None
-            points += _points(d, f"recall@{self._k} of exact", recall)
+            recall = recall_of(plan["found"], self.run.k) if plan else None
+            points += _points(d, f"recall@{self.run.k} of exact", recall)
             points += _points(d, "instance recall@1", share_of(copies["right"]) if copies else None)
-        caption = f"Share of the {self._k} nearest at full length that a prefix alone finds"
+        caption = f"Share of the {self.run.k} nearest at full length that a prefix alone finds"
         caption += ", and of changed copies." if self.run.of("instance") else "."
         return self._draw("recall", "Recall of a prefix", caption, plots.accuracy_plot, points)
 
@@ -69,10 +69,10 @@ class Sketchbook:
         """Every plan by recall and time."""
         timed = [(p, t) for p in self.run.of("plan") if (t := times_of(self.run, p["name"]))]
         points = [
-            plots.PlanPoint(p["name"], t.p50, recall_of(p["found"], self._k).value)
+            plots.PlanPoint(p["name"], t.p50, recall_of(p["found"], self.run.k).value)
             for p, t in timed
         ]
-        caption = f"Recall@{self._k} of the exact hits against the time of one query. "
+        caption = f"Recall@{self.run.k} of the exact hits against the time of one query. "
         caption += "Up and to the left is better."
         return self._draw("front", "Recall and time", caption, plots.front_plot, points)
 
@@ -95,7 +95,7 @@ class Sketchbook:
         def value(record: Record | None) -> Share | None:
             if record is None:
                 return None
-            return share_of(record["vote"]) if labelled else recall_of(record["found"], self._k)
+            return share_of(record["vote"]) if labelled else recall_of(record["found"], self.run.k)
 
         points = []
         for d in dims_of(self.run) if self.run.of("control") else ():
@@ -103,7 +103,7 @@ class Sketchbook:
             points += _points(d, "prefix", value(prefix))
             for name in ("pca", "random"):
                 points += _points(d, name, value(self.run.one("control", name=name, dims=d)))
-        measure = f"{self._neighbours}-NN accuracy" if labelled else f"Recall@{self._k} of exact"
+        measure = f"{self.run.voters} accuracy" if labelled else f"Recall@{self.run.k} of exact"
         caption = f"{measure} of prefixes, principal axes and random dims."
         title = "Prefixes against PCA and random dims"
         return self._draw("controls", title, caption, plots.accuracy_plot, points)
@@ -111,7 +111,7 @@ class Sketchbook:
     def scatter(self) -> Figure | None:
         """Prefixes in two dimensions."""
         clouds = []
-        for r in sorted(self.run.of("scatter"), key=lambda r: int(r["dims"])):
+        for r in self.run.by_dims("scatter"):
             first, second = r["variance"]
             title = f"{r['dims']} dims, {first:.0%} and {second:.0%} of the variance"
             clouds.append(plots.Cloud(title, r["x"], r["y"], r["labels"], r["names"]))
@@ -135,14 +135,6 @@ class Sketchbook:
         if record := self.run.one("mislabels"):
             return self._sheet(record, "mislabels", "Likely mislabels", caption)
         return None
-
-    @property
-    def _k(self) -> int:
-        return int(self.run.about["settings"]["k"])
-
-    @property
-    def _neighbours(self) -> int:
-        return int(self.run.about["settings"]["neighbours"])
 
     def _draw(
         self, name: str, title: str, caption: str, plot: Callable[..., None], points: Sequence[Any]
@@ -177,7 +169,4 @@ def _thumbnail(thumbnails: dict[str, str], path: str) -> bytes:
     try:
         return base64.b64decode(thumbnails[path], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise DataError(
-            f"The thumbnail of {path} cannot be read: {error}.",
-            "The file of records was altered; measure again.",
-        ) from error
+        raise DataError(f"The thumbnail of {path} cannot be read: {error}.", ALTERED) from error

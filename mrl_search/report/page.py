@@ -24,9 +24,8 @@ __all__ = [
 SCREEN_DPI = 96  # an image of 192 dpi is shown at half its pixels, and is sharp on a fine screen
 NARROW = 720  # two figures of at most this width stand side by side
 SHOWN = ("PNG", "JPEG", "WEBP", "GIF")  # formats that browsers show
-NUMBER = re.compile(
-    r"[-+−±<>≤≥~≈]?\s*\d[^:]*|[-–—]?"
-)  # `0.957 ± 0.004`, `12 ms`, nothing; but not the plan 8:200,1024
+# `0.957 ± 0.004`, `12 ms`, nothing; but not the plan 8:200,1024
+NUMBER = re.compile(r"[-+−±<>≤≥~≈]?\s*\d[^:]*|[-–—]?")
 MARKUP = re.compile(r"[\\`*_|<>\[\]#]")  # characters with a meaning in Markdown
 
 
@@ -41,11 +40,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under `columns`; the first column names the row.
-
-    Raises:
-        ConfigError: a row with more or fewer cells than columns.
-    """
+    """Rows of text under `columns`; the first column names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -55,10 +50,8 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ConfigError(
-                    f"Table {self.title!r} has {len(self.columns)} columns; "
-                    f"a row has {len(row)} cells."
-                )
+                columns = f"{len(self.columns)} columns; a row has {len(row)} cells"
+                raise ConfigError(f"Table {self.title!r} has {columns}.")
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -87,48 +80,21 @@ Block = Heading | Table | Figures
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page.
-
-    Attributes:
-        title: of the page.
-        intro: paragraphs; the first one is larger.
-        blocks: headings, tables and figures in order.
-        commands: (command, what it does).
-        facts: versions, hardware, threads, seed, date.
-    """
+    """A page: a title, text, what it shows, and how it came about."""
 
     title: str
-    intro: Sequence[str] = ()
+    intro: Sequence[str] = ()  # paragraphs; the first one is larger
     blocks: Sequence[Block] = ()
-    commands: Sequence[tuple[str, str]] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A figure as the template shows it: a data URI, with its size on the page."""
-
-    title: str
-    caption: str
-    uri: str
-    width: int
-    height: int
-    wide: bool
+    commands: Sequence[tuple[str, str]] = ()  # (command, what it does)
+    facts: Mapping[str, str] = field(default_factory=dict)  # versions, hardware, seed, date
 
 
 def render_page(page: Page) -> str:
-    """The page as HTML for screen, phone and paper, light or dark; all text is escaped.
-
-    Raises:
-        DataError: an image of the page cannot be read.
-    """
+    """The page as HTML for screen, phone and paper, light or dark; all text is escaped."""
     environment = Environment(
-        loader=PackageLoader("mrl_search.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("mrl_search.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     blocks = [
         (type(b).__name__, list(map(_picture, b.figures)) if isinstance(b, Figures) else b)
         for b in page.blocks
@@ -137,12 +103,7 @@ def render_page(page: Page) -> str:
 
 
 def write_page(out: Path, page: Page) -> None:
-    """Write `render_page` to `out`; its folder is created.
-
-    Raises:
-        DataError: an image of the page cannot be read.
-        MrlSearchError: `out` cannot be written.
-    """
+    """Write `render_page` to `out`; its folder is created."""
     text = render_page(page)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +150,8 @@ def _escaped(text: str) -> str:
     return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _picture(figure: Figure) -> _Picture:
+def _picture(figure: Figure) -> dict[str, object]:
+    """A figure as the template shows it: a data URI, with its size on the page."""
     path = figure.image
     try:
         data = path.read_bytes()
@@ -202,7 +164,10 @@ def _picture(figure: Figure) -> _Picture:
     if kind not in SHOWN:
         hint = "Write it as PNG."
         raise DataError(f"The figure {path} is {kind}, which browsers do not show.", hint)
-    uri = f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"
     scale = SCREEN_DPI / max(dpi, SCREEN_DPI)
     width, height = (round(side * scale) for side in size)
-    return _Picture(figure.title, figure.caption, uri, width, height, size[0] * scale > NARROW)
+    return {
+        "title": figure.title, "caption": figure.caption, "width": width, "height": height,
+        "wide": size[0] * scale > NARROW,
+        "uri": f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}",
+    }  # fmt: skip

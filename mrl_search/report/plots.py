@@ -1,5 +1,7 @@
 """Plots as PNG files at two pixels a point; the same values give the same bytes.
 
+Nothing to draw, or a file name that does not end in .png, is a ConfigError.
+
 Colours are those of Okabe and Ito, and every series has its own marker, so plots read in grey too.
 No state is kept in pyplot.
 """
@@ -21,7 +23,7 @@ from mrl_search.files import write_atomically, writing
 __all__ = [
     "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "LatencyPoint",
     "PlanPoint", "PrefixLatency", "accuracy_plot", "check_name", "figure_of", "front_plot",
-    "latency_plot", "plans_plot", "prefix_plot", "scatter_plot", "write_figure",
+    "latency_plot", "prefix_plot", "scatter_plot", "write_figure",
 ]  # fmt: skip
 
 PAPER, INK, SOFT, GRID = "#ffffff", "#1c2026", "#626a74", "#e3e6ea"
@@ -30,6 +32,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 192  # twice the 96 of a page
 FASTEST = 1e-4  # ms; a coarse clock may say 0, which a log axis cannot show
 OTHERS = ("other", "")  # names of labels without a colour of their own
+LISTED = 16  # plans; of more, only the Pareto front is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,7 @@ class Cloud:
 
 
 def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
-    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`.
-
-    Raises:
-        ConfigError: there is no point, or `out` is not a .png.
-        MrlSearchError: `out` cannot be written.
-    """
+    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`."""
     figure, axes = _blank(out, len(points), (5.8, 3.6))
     names = list(dict.fromkeys(point.series for point in points))
     for i, name in enumerate(names):
@@ -96,15 +94,8 @@ def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
         shift = 2 ** (0.12 * (i - (len(names) - 1) / 2))  # equal intervals do not hide each other
         below = [max(0.0, p.value - p.low) for p in line]
         above = [max(0.0, p.high - p.value) for p in line]
-        axes.errorbar(
-            [p.dims * shift for p in line],
-            [p.value for p in line],
-            (below, above),
-            label=name,
-            elinewidth=1.2,
-            capsize=3,
-            **_line(i),
-        )
+        x, y = [p.dims * shift for p in line], [p.value for p in line]
+        axes.errorbar(x, y, (below, above), label=name, elinewidth=1.2, capsize=3, **_line(i))
     _dims_axis(axes, sorted({p.dims for p in points}))
     low = min(min(p.low, p.value) for p in points)
     high = max(max(p.high, p.value) for p in points)
@@ -115,7 +106,7 @@ def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
 
 
 def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile") -> None:
-    """Draw the median and the `tail` of each plan, from the top; raises as `accuracy_plot`."""
+    """Draw the median and the `tail` of each plan, from the top."""
     figure, axes = _blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
     rows = range(len(points))
     medians = {row: max(FASTEST, points[row].p50_ms) for row in rows}
@@ -139,7 +130,7 @@ def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th pe
 
 
 def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
-    """Draw the time of one query over the prefixes, alone and in a batch; raises as above."""
+    """Draw the time of one query over the prefixes, alone and in a batch."""
     figure, axes = _blank(out, len(points), (5.8, 3.6))
     points = sorted(points, key=lambda p: p.dims)
     alone = {p.dims: p.p50_ms for p in points}
@@ -155,34 +146,26 @@ def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
     _save(figure, axes, out)
 
 
-def plans_plot(points: Sequence[PlanPoint], out: Path, measure: str) -> None:
-    """Draw every plan by time and score, the Pareto front as a line; raises as above."""
-    figure, axes = _blank(out, len(points), (6.2, 3.8))
-    front, others = _pareto(points)
-    axes.scatter(*_places(others), s=14, color=SOFT, alpha=0.5, label="plans tried")
-    axes.plot(*_places(front), label="Pareto front", **{**_line(0), "marker": "s"})
-    for p in (p for p in points if p.chosen):
-        style: dict[str, Any] = {"color": COLOURS[1], "marker": "D", "zorder": 5}
-        axes.scatter(*_places([p]), s=70, label=f"chosen: {p.name}", **style)
-    _time_axis(axes, "x", "milliseconds for one query, one thread (log scale)")
-    axes.set_ylabel(f"{measure} on the queries that choose")
-    _save(figure, axes, out)
+def front_plot(
+    points: Sequence[PlanPoint], out: Path, value: str = "recall of the exact hits"
+) -> None:
+    """Draw every plan by time and `value`, with the Pareto front.
 
-
-def front_plot(points: Sequence[PlanPoint], out: Path) -> None:
-    """Draw every plan by recall and time, with the Pareto front; raises as above.
-
-    Plans are numbered from the fastest on, and named in a list next to the plot.
+    Plans, or those on the front of very many, are numbered from the fastest on, and named in a
+    list next to the plot.
     """
     figure, axes = _blank(out, len(points), (8.6, 4.2))
     front, others = _pareto(points)
     line: dict[str, Any] = {"linewidth": 1.5, "zorder": 2, "drawstyle": "steps-post"}
     axes.plot(*_places(front), color=COLOURS[0], **line)
-    for i, (group, name) in enumerate(((front, "Pareto front"), (others, "other plans"))):
-        style: dict[str, Any] = {"color": COLOURS[i], "marker": MARKERS[3 * i], "zorder": 3}
-        axes.scatter(*_places(group), s=50, label=name, **style)
+    chosen = [p for p in points if p.chosen]
+    groups = (front, "Pareto front"), (others, "other plans"), (chosen, "chosen")
+    for i, (group, name) in enumerate(groups):
+        style: dict[str, Any] = {"color": COLOURS[i], "marker": "oDs"[i], "zorder": 3 + i}
+        if group:
+            axes.scatter(*_places(group), s=50, label=name, **style)
     names = []
-    for number, p in enumerate(sorted(points, key=_by_time), 1):
+    for number, p in enumerate(sorted(points if len(points) <= LISTED else front, key=_by_time), 1):
         above = p in front and front.index(p) % 2 == 0  # away from the line
         shift, across, along = ((-7, 4), "right", "bottom") if above else ((7, -4), "left", "top")
         at = (max(FASTEST, p.ms), p.value)
@@ -191,7 +174,7 @@ def front_plot(points: Sequence[PlanPoint], out: Path) -> None:
     text: dict[str, Any] = {"va": "top", "fontsize": 8, "color": INK, "linespacing": 1.7}
     axes.annotate("\n".join(names), (1.03, 1), xycoords="axes fraction", **text)
     _time_axis(axes, "x", "milliseconds for one query, median (log scale)")
-    axes.set_ylabel("recall of the exact hits")
+    axes.set_ylabel(value)
     axes.margins(0.1)
     _save(figure, axes, out)
 
@@ -214,30 +197,30 @@ def _places(points: Sequence[PlanPoint]) -> tuple[list[float], list[float]]:
 
 
 def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
-    """Draw each cloud in its own panel, two in a row; raises as above.
+    """Draw each cloud in its own panel, two in a row; there is one at least.
 
     Each label has a colour and a marker; "other" and no label are grey.
     """
-    columns = min(2, max(1, len(clouds)))
-    rows = max(1, -(-len(clouds) // columns))
-    _check(out, len(clouds))
+    columns = min(2, len(clouds))
+    rows = -(-len(clouds) // columns)
     figure, panels = figure_of((4.2 * columns, 3.7 * rows + 0.4), (rows, columns))
     present = {label for cloud in clouds for label in cloud.labels}
     for axes, cloud in zip(panels, clouds, strict=False):
         for label in sorted(present, key=lambda label: (cloud.names[label] in OTHERS, label)):
             name, grey = cloud.names[label], cloud.names[label] in OTHERS
             chosen = [i for i, own in enumerate(cloud.labels) if own == label]
-            axes.scatter(
-                [cloud.x[i] for i in chosen],
-                [cloud.y[i] for i in chosen],
-                s=9,
-                linewidths=0,
-                alpha=0.75,
-                color=SOFT if grey else COLOURS[label % len(COLOURS)],
-                marker="." if grey else MARKERS[label % len(MARKERS)],
-                label=name or "no label",
-                zorder=1 if grey else 2,
+            style: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75}
+            style |= (
+                {"color": SOFT, "marker": ".", "zorder": 1}
+                if grey
+                else {
+                    "color": COLOURS[label % len(COLOURS)],
+                    "marker": MARKERS[label % len(MARKERS)],
+                    "zorder": 2,
+                }
             )
+            x, y = ([axis[i] for i in chosen] for axis in (cloud.x, cloud.y))
+            axes.scatter(x, y, label=name or "no label", **style)
         axes.set_title(cloud.title, fontsize=9.5, color=INK)
         axes.set_xlabel("first principal axis")
         axes.set_ylabel("second principal axis")
@@ -265,7 +248,7 @@ def figure_of(
 
 
 def write_figure(figure: Figure, out: Path) -> None:
-    """Write the PNG file `out`. Raises MrlSearchError when it cannot be written."""
+    """Write the PNG file `out`; its folder is created."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as draft:
@@ -278,15 +261,11 @@ def check_name(out: Path) -> None:
         raise ConfigError(f"{out} is not the name of a plot.", "End it with .png.")
 
 
-def _check(out: Path, count: int) -> None:
+def _blank(out: Path, count: int, inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    """An empty plot; ConfigError if there is nothing to draw, or `out` is not a .png."""
     if not count:
         raise ConfigError(f"There is nothing to plot in {out}.", "Measure at least one prefix.")
     check_name(out)
-
-
-def _blank(out: Path, count: int, inches: tuple[float, float]) -> tuple[Figure, Axes]:
-    """An empty plot, unless there is nothing to draw or `out` is not a .png."""
-    _check(out, count)
     figure, (axes,) = figure_of(inches)
     return figure, axes
 
@@ -294,13 +273,9 @@ def _blank(out: Path, count: int, inches: tuple[float, float]) -> tuple[Figure, 
 def _line(i: int) -> dict[str, Any]:
     """Style of the i-th line."""
     return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linewidth": 1.5,
-        "markersize": 5.5,
-        "markeredgecolor": PAPER,
-        "markeredgewidth": 0.8,
-    }
+        "color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.5,
+        "markersize": 5.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8,
+    }  # fmt: skip
 
 
 def _annotate(

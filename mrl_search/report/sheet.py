@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,20 +16,16 @@ from mrl_search.images.sources import read_path
 
 __all__ = ["COLUMNS", "MARKS", "Row", "Tile", "contact_sheet", "save_sheet"]
 
-MARKS = {
-    "query": (0, 114, 178),
-    "right": (0, 158, 115),
-    "wrong": (213, 94, 0),
-}  # colours of Okabe and Ito
+MARKS = {"query": (0, 114, 178), "right": (0, 158, 115), "wrong": (213, 94, 0)}  # Okabe and Ito
 COLUMNS = 12  # tiles on one line: a query and its ten hits fit
 MAX_PIXELS = 150_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LIMITS = {"PNG": MAX_PIXELS, "JPEG": 65_500, "WEBP": 16_383}  # pixels a side
 SIGNS = {
-    "query": ((58, 56, 80, 80),),
-    "right": ((22, 50, 42, 70, 76, 28),),
-    "wrong": ((28, 28, 72, 72), (28, 72, 72, 28)),
-}  # lines, in %
+    "query": [[(58, 56), (80, 80)]],
+    "right": [[(22, 50), (42, 70), (76, 28)]],
+    "wrong": [[(28, 28), (72, 72)], [(28, 72), (72, 28)]],
+}  # lines through points, in %
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no font can draw
 INK, GREY, CELL, LINE = (28, 32, 38), (98, 106, 116), (243, 244, 246), (222, 225, 229)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -61,23 +57,17 @@ class Row:
     tiles: Sequence[Tile]
 
 
-class _Lengths(NamedTuple):
+class _Measures:
     """Measures of a sheet in pixels."""
 
-    thumb: int
-    frame: int
-    text: int
-    line: int
-    gap: int
-    side: int  # of a picture with its frame
-    step: int  # from one picture to the next
-
-    @classmethod
-    def of(cls, thumb: int) -> "_Lengths":
-        frame, text, gap = max(3, thumb // 36), max(11, thumb // 11), max(10, thumb // 8)
-        return cls(
-            thumb, frame, text, round(text * 1.35), gap, thumb + 2 * frame, thumb + 2 * frame + gap
-        )
+    def __init__(self, thumb: int) -> None:
+        self.thumb = thumb
+        self.frame = max(3, thumb // 36)
+        self.text = max(11, thumb // 11)
+        self.line = round(self.text * 1.35)
+        self.gap = max(10, thumb // 8)
+        self.side = thumb + 2 * self.frame  # of a picture with its frame
+        self.step = self.side + self.gap  # from one picture to the next
 
 
 def contact_sheet(
@@ -102,60 +92,54 @@ def contact_sheet(
             f"A contact sheet cannot have {len(rows)} rows with pictures of {thumb} pixels.",
             "It takes one row or more, and 48 to 1024 pixels.",
         )
-    at = _Lengths.of(thumb)
-    text, heading, margin = _font(at.text), _font(round(at.text * 1.25)), 2 * at.gap
-    captions = [[_wrap(tile.caption, text, at.side, 2) for tile in row.tiles] for row in rows]
-    steps = [
-        at.side + at.gap + at.line * (1 + max(map(len, lines))) if lines else 2 * at.line
-        for lines in captions
-    ]
-    heights = [
-        2 * at.line + step * max(1, -(-len(row.tiles) // COLUMNS)) + at.gap
-        for row, step in zip(rows, steps, strict=True)
-    ]
-    marks = [mark for mark in MARKS if any(tile.mark == mark for row in rows for tile in row.tiles)]
-    width = 2 * margin - at.gap + at.step * min(COLUMNS, max(4, *(len(row.tiles) for row in rows)))
-    y = margin + (3 * at.line if title else 0)
-    height = y + sum(heights) + (2 * at.line if marks else 0)
+    at = _Measures(thumb)
+    margin = 2 * at.gap
+    font, heading, large = (_font(round(at.text * scale)) for scale in (1, 1.25, 1.7))
+    tiles = [tile for row in rows for tile in row.tiles]
+    marks = [mark for mark in MARKS if any(tile.mark == mark for tile in tiles)]
+    captions = [[_wrap(tile.caption, font, at.side, 2) for tile in row.tiles] for row in rows]
+    steps, heights = [], []  # from one line of pictures to the next, and of a row
+    for row, lines in zip(rows, captions, strict=True):
+        text = at.line * (1 + max(map(len, lines), default=0))
+        steps.append(at.side + at.gap + text if lines else 2 * at.line)
+        heights.append(2 * at.line + steps[-1] * max(1, -(-len(row.tiles) // COLUMNS)) + at.gap)
+    top = margin + (3 * at.line if title else 0)
+    columns = min(COLUMNS, max(4, *(len(row.tiles) for row in rows)))
+    width = 2 * margin - at.gap + at.step * columns
+    height = top + sum(heights) + (2 * at.line if marks else 0)
     if width * height > MAX_PIXELS:
-        raise ConfigError(
-            f"A contact sheet of {width} x {height} pixels is too large.",
-            "Show fewer queries, or smaller pictures.",
-        )
+        message = f"A contact sheet of {width} x {height} pixels is too large."
+        raise ConfigError(message, "Show fewer queries, or smaller pictures.")
 
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    cells = {
-        path: _cell(path, at, read) for path in {tile.path for row in rows for tile in row.tiles}
-    }
-    large = _font(round(at.text * 1.7))
-    draw.text((margin, margin - at.text // 3), _fit(title, large, width - 2 * margin), INK, large)
+    cells = {path: _cell(path, at, read) for path in {tile.path for tile in tiles}}
+    inner = width - 2 * margin
+    draw.text((margin, margin - at.text // 3), _fit(title, large, inner), INK, large)
+    y = top
     for row, lines, step, below in zip(rows, captions, steps, heights, strict=True):
-        draw.text((margin, y), _fit(row.title, heading, width - 2 * margin), INK, heading)
-        draw.line(
-            (margin, y + round(1.5 * at.line), width - margin - 1, y + round(1.5 * at.line)), LINE
-        )
+        rule, first = y + round(1.5 * at.line), y + 2 * at.line
+        draw.text((margin, y), _fit(row.title, heading, inner), INK, heading)
+        draw.line((margin, rule, margin + inner - 1, rule), LINE)
         if not row.tiles:
-            draw.text((margin, y + 2 * at.line), "no answer", GREY, text)
+            draw.text((margin, first), "no answer", GREY, font)
         for i, (tile, caption) in enumerate(zip(row.tiles, lines, strict=True)):
-            corner = (margin + i % COLUMNS * at.step, y + 2 * at.line + i // COLUMNS * step)
+            corner = margin + i % COLUMNS * at.step, first + i // COLUMNS * step
             _draw_tile(sheet, at, corner, tile, caption, cells[tile.path])
         y += below
     for i, mark in enumerate(marks):
         x = margin + i * (at.line + 6 * at.text)
         _draw_badge(draw, mark, x, y, at.line)
-        draw.text((x + 1.4 * at.line, y + at.line / 2), mark, GREY, text, anchor="lm")
+        draw.text((x + 1.4 * at.line, y + at.line / 2), mark, GREY, font, anchor="lm")
     return sheet
 
 
 def format_of(out: Path) -> str:
     """The format of a sheet by its suffix: PNG, JPEG or WEBP; ConfigError for any other."""
-    kind = FORMATS.get(out.suffix.lower())
-    if kind is None:
-        raise ConfigError(
-            f"{out} is not the name of a contact sheet.", f"End it with {', '.join(FORMATS)}."
-        )
-    return kind
+    if kind := FORMATS.get(out.suffix.lower()):
+        return kind
+    hint = f"End it with {', '.join(FORMATS)}."
+    raise ConfigError(f"{out} is not the name of a contact sheet.", hint)
 
 
 def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144) -> None:
@@ -168,17 +152,15 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
     kind = format_of(out)
     sheet = contact_sheet(rows, title, thumb)
     if max(sheet.size) > LIMITS[kind]:
-        raise ConfigError(
-            f"A contact sheet of {sheet.width} x {sheet.height} pixels is too large for {kind}.",
-            "Write a .png.",
-        )
+        size = f"{sheet.width} x {sheet.height} pixels"
+        raise ConfigError(f"A sheet of {size} is too large for {kind}.", "Write a .png.")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as draft:
         sheet.save(draft, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
-def _cell(path: str, at: _Lengths, read: Callable[[str], bytes]) -> Image.Image:
+def _cell(path: str, at: _Measures, read: Callable[[str], bytes]) -> Image.Image:
     """The picture on a light square, or the reason why it cannot be read."""
     cell = Image.new("RGB", (at.thumb, at.thumb), CELL)
     try:
@@ -193,7 +175,7 @@ def _cell(path: str, at: _Lengths, read: Callable[[str], bytes]) -> Image.Image:
     return cell
 
 
-def _with_reason(cell: Image.Image, at: _Lengths, reason: str) -> Image.Image:
+def _with_reason(cell: Image.Image, at: _Measures, reason: str) -> Image.Image:
     font, middle = _font(at.text), (at.thumb / 2, at.thumb / 2)
     lines = _wrap(reason, font, at.thumb - at.gap, max(1, at.thumb // at.line - 1))
     draw = ImageDraw.Draw(cell)
@@ -203,48 +185,32 @@ def _with_reason(cell: Image.Image, at: _Lengths, reason: str) -> Image.Image:
 
 
 def _draw_tile(
-    sheet: Image.Image,
-    at: _Lengths,
-    corner: tuple[int, int],
-    tile: Tile,
-    caption: Sequence[str],
+    sheet: Image.Image, at: _Measures, corner: tuple[int, int], tile: Tile, caption: Sequence[str],
     cell: Image.Image,
-) -> None:
+) -> None:  # fmt: skip
     (x, y), draw, font = corner, ImageDraw.Draw(sheet), _font(at.text)
     draw.rectangle((x, y, x + at.side - 1, y + at.side - 1), MARKS.get(tile.mark, CELL))
     sheet.paste(cell, (x + at.frame, y + at.frame))
     if tile.mark:
         _draw_badge(draw, tile.mark, x + at.side - at.line, y, at.line)
-    name = re.search(r"#([^/#]+/\d+)$", tile.path)  # a row of a data set
-    for i, line in enumerate(
-        [
-            *caption,
-            _fit(name.group(1) if name else Path(tile.path).name, font, at.side, middle=True),
-        ]
-    ):
-        draw.text(
-            (x, y + at.side + at.line // 3 + i * at.line),
-            line,
-            INK if i < len(caption) else GREY,
-            font,
-        )
+    in_data_set = re.search(r"#([^/#]+/\d+)$", tile.path)
+    name = in_data_set.group(1) if in_data_set else Path(tile.path).name
+    y += at.side + at.line // 3
+    for line in caption:
+        draw.text((x, y), line, INK, font)
+        y += at.line
+    draw.text((x, y), _fit(name, font, at.side, middle=True), GREY, font)
 
 
 def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int) -> None:
     """The mark as a sign: a lens, a tick or a cross, which reads in grey too."""
     draw.rectangle((x, y, x + size - 1, y + size - 1), MARKS[mark])
     for sign in SIGNS[mark]:
-        points = [
-            (x + a * size / 100, y + b * size / 100)
-            for a, b in zip(sign[::2], sign[1::2], strict=True)
-        ]
+        points = [(x + across * size / 100, y + down * size / 100) for across, down in sign]
         draw.line(points, "white", max(2, size // 7))
     if mark == "query":
-        draw.ellipse(
-            (x + 0.22 * size, y + 0.2 * size, x + 0.62 * size, y + 0.6 * size),
-            outline="white",
-            width=max(2, size // 9),
-        )
+        lens = (x + 0.22 * size, y + 0.2 * size, x + 0.62 * size, y + 0.6 * size)
+        draw.ellipse(lens, outline="white", width=max(2, size // 9))
 
 
 def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
@@ -257,11 +223,8 @@ def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
 
     if font.getlength(text) <= width:
         return text
-    return cut(
-        max(
-            0, bisect_right(range(len(text)), width, key=lambda keep: font.getlength(cut(keep))) - 1
-        )
-    )
+    too_long = bisect_right(range(len(text)), width, key=lambda keep: font.getlength(cut(keep)))
+    return cut(max(0, too_long - 1))
 
 
 def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:

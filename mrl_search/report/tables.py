@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from mrl_search.measure.records import Record, Run
+from mrl_search.measure.records import Record, Run, unpack
 from mrl_search.metrics import Share, wilson_interval
 from mrl_search.report.page import Table
 from mrl_search.report.values import (
@@ -18,53 +18,49 @@ from mrl_search.report.values import (
 )  # fmt: skip
 
 __all__ = [
-    "accuracy_table", "bytes_of", "cascade_table", "control_table", "cost_table", "count", "digits",
-    "embedding_ms", "headline_table", "milliseconds", "mislabel_table", "plan_table", "run_tables",
-    "share", "times",
+    "NOTHING", "accuracy_table", "bytes_of", "cascade_table", "control_table", "cost_table",
+    "digits", "embedding_ms", "milliseconds", "mislabel_table", "plan_table", "run_tables", "share",
+    "speed_up", "table_of", "time_notes", "times",
 ]  # fmt: skip
 
 NOTHING = "–"
 LISTED = 20  # likely mislabels in a terminal
-EMBEDDING = "embedding a query picture"
 Column = tuple[str, list[str]]
 
 
 def run_tables(run: Run) -> list[Table]:
     """All tables of a run that have rows, in the order of a report."""
     tables = [
-        accuracy_table(run),
-        cascade_table(run),
-        plan_table(run),
-        cost_table(run),
-        control_table(run),
-        mislabel_table(run, LISTED),
-    ]
+        accuracy_table(run), cascade_table(run), plan_table(run), cost_table(run),
+        control_table(run), mislabel_table(run, LISTED),
+    ]  # fmt: skip
     return [table for table in tables if table and table.rows]
 
 
 def accuracy_table(run: Run) -> Table:
     """Each prefix: linear head, neighbours, precision, changed copies, recall of exact hits."""
-    k, q = _k(run), run.about["queries"]
-    prefixes = _prefixes(run)
+    k, q = run.k, run.about["queries"]
+    prefixes = run.by_dims("prefix")
     plans = [single_of(run, r["dims"]) for r in prefixes]
     copies = [run.one("instance", dims=r["dims"]) for r in prefixes]
     columns = [
         ("dims", [str(r["dims"]) for r in prefixes]),
         ("linear head", [share(share_of(r["linear"])) for r in prefixes]),
         ("1-NN", [share(share_of(p["nearest"]) if p else None) for p in plans]),
-        (_votes(run), [share(share_of(r["vote"])) for r in prefixes]),
+        (run.voters, [share(share_of(r["vote"])) for r in prefixes]),
         (f"mAP@{k}", [share(precision_of(p) if p else None) for p in plans]),
         ("instance recall@1", [share(share_of(i["right"]) if i else None) for i in copies]),
         (f"recall@{k} of exact", [share(recall_of(p["found"], k) if p else None) for p in plans]),
     ]
-    note = [f"{count(q['n'])} queries ({q['source']}); shares in % with 95% intervals."]
+    note = [f"{q['n']:,} queries ({q['source']}); shares in % with 95% intervals."]
     if q["labelled"]:
-        note.append(f"Accuracy: n = {count(q['labelled'])}.")
-    if instance := share_of((run.one("instance") or {"right": None})["right"]):
-        note.append(f"Changed copies that should find their original: n = {count(instance.n)}.")
+        note.append(f"Accuracy: n = {q['labelled']:,}.")
+    if copied := run.one("instance"):
+        instance = Share.of(unpack(copied["right"]))
+        note.append(f"Changed copies that should find their original: n = {instance.n:,}.")
     if q["own"]:
         note.append("A query is left out of its own hits.")
-    return _table("Accuracy of each prefix", columns, note)
+    return table_of("Accuracy of each prefix", columns, note)
 
 
 def cascade_table(run: Run) -> Table | None:
@@ -80,7 +76,7 @@ def cascade_table(run: Run) -> Table | None:
     ]
     columns = [
         ("classification", [name for name, _, _ in rows]),
-        (_votes(run), [f"{accuracy:.1%}" for _, accuracy, _ in rows]),
+        (run.voters, [f"{accuracy:.1%}" for _, accuracy, _ in rows]),
         ("points below all dims", [f"{100 * (full - accuracy):.2f}" for _, accuracy, _ in rows]),
         ("mean dims", [dims for _, _, dims in rows]),
     ]
@@ -88,15 +84,15 @@ def cascade_table(run: Run) -> Table | None:
     note = [
         "Longer prefixes are read only while the vote is not sure (arXiv 2205.13147, section",
         "4.2.1). Thresholds are learnt on one half of the queries, so that the loss stays within",
-        f"its limit with 95% confidence. All rows are measured on the other half: n = {count(n)},",
+        f"its limit with 95% confidence. All rows are measured on the other half: n = {n:,},",
         f"so {100 * full:.1f}% has a 95% interval from {low:.1f} to {high:.1f}.",
     ]
-    return _table("Adaptive classification", columns, note)
+    return table_of("Adaptive classification", columns, note)
 
 
 def plan_table(run: Run) -> Table:
     """Hits of every way to search."""
-    k, plans = _k(run), run.of("plan")
+    k, plans = run.k, run.of("plan")
     columns = [
         ("search", [p["name"] for p in plans]),
         ("plan", [p["plan"] for p in plans]),
@@ -109,7 +105,7 @@ def plan_table(run: Run) -> Table:
         "A plan is a list of stages DIMS:KEEP; each scores by its prefix and keeps the best.",
         "Recall is measured against exact search at full length.",
     ]
-    return _table("Hits of each plan", columns, note)
+    return table_of("Hits of each plan", columns, note)
 
 
 def cost_table(run: Run) -> Table:
@@ -120,7 +116,7 @@ def cost_table(run: Run) -> Table:
     adds = [p["multiply_adds"] for p in plans]
     columns = [
         ("search", [p["name"] for p in plans]),
-        ("speed-up", [times(_speed_up(run, p)) for p in plans]),
+        ("speed-up", [times(speed_up(run, p)) for p in plans]),
         ("p50 ms", [milliseconds(x.p50 if x else None) for x in t]),
         ("p95 ms", [milliseconds(x.p95 if x else None) for x in t]),
         ("p99 ms", [milliseconds(x.p99 if x else None) for x in t]),
@@ -130,38 +126,37 @@ def cost_table(run: Run) -> Table:
         ("RAM", [bytes_of(p["ram"]) for p in plans]),
     ]
     if ms := embedding_ms(run):
-        row = {"search": EMBEDDING, "p50 ms": milliseconds(ms)}
+        row = {"search": "embedding a query picture", "p50 ms": milliseconds(ms)}
         columns = [(head, [*cells, row.get(head, NOTHING)]) for head, cells in columns]
     note = [
-        _baseline_note(run),
-        _protocol(run),
+        *time_notes(run),
         "MFLOPs: multiply-adds, dims x vectors compared (arXiv 2205.13147, section 4.3).",
         "RAM: what the first stage reads. Stored vectors take",
         f"{digits(run.about['corpus']['vectors'] / n)} B/vector on disk.",
     ]
-    return _table("Cost of each plan", columns, note)
+    return table_of("Cost of each plan", columns, note)
 
 
 def control_table(run: Run) -> Table | None:
     """The prefixes next to PCA and random dims of the same vectors."""
     if not run.of("control"):
         return None
-    k, dims = _k(run), dims_of(run)
+    dims = dims_of(run)
     columns: list[Column] = [("dims", [str(d) for d in dims])]
-    for what, head in (("vote", _votes(run)), ("found", f"recall@{k}")):
 
-        def cell(record: Record | None, what: str = what) -> str:
-            if record is None:
-                return NOTHING
-            return share(share_of(record[what]) if what == "vote" else recall_of(record[what], k))
+    def cell(record: Record | None, what: str) -> str:
+        if record is None:
+            return NOTHING
+        return share(share_of(record[what]) if what == "vote" else recall_of(record[what], run.k))
 
-        prefixes = _prefixes(run) if what == "vote" else [single_of(run, d) for d in dims]
-        columns.append((f"{head}, prefix", [cell(r) for r in prefixes]))
+    for what, head in (("vote", run.voters), ("found", f"recall@{run.k}")):
+        prefixes = run.by_dims("prefix") if what == "vote" else [single_of(run, d) for d in dims]
+        columns.append((f"{head}, prefix", [cell(r, what) for r in prefixes]))
         for name in ("pca", "random"):
-            cells = [cell(run.one("control", name=name, dims=d)) for d in dims]
-            columns.append((f"{head}, {name}", cells))
+            controls = [run.one("control", name=name, dims=d) for d in dims]
+            columns.append((f"{head}, {name}", [cell(r, what) for r in controls]))
     note = ["pca: principal axes of the corpus, which PCA must have seen. random: random dims."]
-    return _table("Controls: other ways to shorten these vectors", columns, note)
+    return table_of("Controls: other ways to shorten these vectors", columns, note)
 
 
 def mislabel_table(run: Run, limit: int | None = None) -> Table | None:
@@ -176,39 +171,11 @@ def mislabel_table(run: Run, limit: int | None = None) -> Table | None:
         ("neighbours say", [item["says"] for item in shown]),
         ("votes against", [f"{item['against']:.0%}" for item in shown]),
     ]
-    labelled = count(run.about["queries"]["labelled"])
-    note = [f"{count(record['count'])} of {labelled} labels contradict the neighbours at every"]
+    labelled = run.about["queries"]["labelled"]
+    note = [f"{record['count']:,} of {labelled:,} labels contradict the neighbours at every"]
     more = len(shown) < record["count"]
     note.append(f"prefix; the {len(shown)} clearest are listed." if more else "prefix.")
-    return _table("Likely mislabels", columns, note)
-
-
-def headline_table(run: Run) -> Table:
-    """One small table: prefixes and plans with accuracy, recall and speed."""
-    k = _k(run)
-    rows = [(f"{r['dims']} dims", single_of(run, r["dims"]), r["vote"]) for r in _prefixes(run)]
-    fastest = baseline(run)
-    for p in run.of("plan", dims=None):
-        if not p["exact"]:
-            rows.append((f"{p['name']}, {p['plan']}", p, None))
-        elif fastest and p["name"] == fastest[0]:
-            rows.append((p["name"], p, None))
-    cells = []
-    for name, plan, vote in rows:
-        t = times_of(run, plan["name"]) if plan else None
-        cells.append((
-            name,
-            _percent(share_of(plan["nearest"]) if plan else None),
-            _percent(share_of(vote)),
-            _percent(recall_of(plan["found"], k) if plan else None),
-            milliseconds(t.p50 if t else None),
-            times(_speed_up(run, plan) if plan else None),
-        ))  # fmt: skip
-    if ms := embedding_ms(run):
-        cells.append((EMBEDDING, NOTHING, NOTHING, NOTHING, milliseconds(ms), NOTHING))
-    heads = ("search", "1-NN", _votes(run), f"recall@{k} of exact", "p50 ms", "speed-up")
-    columns = [(head, [row[i] for row in cells]) for i, head in enumerate(heads)]
-    return _table("", columns, [_baseline_note(run), _protocol(run)])
+    return table_of("Likely mislabels", columns, note)
 
 
 def embedding_ms(run: Run) -> float | None:
@@ -240,47 +207,25 @@ def times(ratio: float | None) -> str:
     return NOTHING if ratio is None else f"{digits(ratio, 2)}×"
 
 
-def count(n: float | None) -> str:
-    """`1,234`; a dash for None."""
-    return NOTHING if n is None else f"{n:,.0f}"
-
-
 def bytes_of(n: float) -> str:
     """`56.3 MB`, `12.0 kB`."""
     return f"{digits(n / 1e6)} MB" if n >= 1e6 else f"{digits(n / 1e3)} kB"
 
 
-def _percent(value: Share | None) -> str:
-    return NOTHING if value is None else f"{value.value:.1%}"
-
-
-def _k(run: Run) -> int:
-    return int(run.about["settings"]["k"])
-
-
-def _votes(run: Run) -> str:
-    """Name of the vote of the neighbours."""
-    return f"{run.about['settings']['neighbours']}-NN"
-
-
-def _speed_up(run: Run, plan: Record) -> float | None:
+def speed_up(run: Run, plan: Record) -> float | None:
+    """How many times as fast as the fastest exact search a plan is."""
     base, t = baseline(run), times_of(run, plan["name"])
     return base[1] / t.p50 if base and t else None
 
 
-def _baseline_note(run: Run) -> str:
+def time_notes(run: Run) -> list[str]:
+    """What speed-ups compare with, and how times were measured; empty where none were."""
     base = baseline(run)
-    if base is None:
-        return ""
-    return f"Speed-up: against {base[0]}, the fastest exact search of this run."
-
-
-def _protocol(run: Run) -> str:
-    """How times were measured; empty where none were."""
+    speed = f"Speed-up: against {base[0]}, the fastest exact search of this run." if base else ""
     s = run.about["settings"]
     timings = [t for p in run.of("plan") if (t := times_of(run, p["name"]))]
     if not timings:
-        return ""
+        return []
     fewest, most = min(t.n for t in timings), max(t.n for t in timings)
     n = f"{most}" if fewest == most else f"{fewest} to {most}"
     threads = "one thread" if s["threads"] == 1 else f"{s['threads']} threads"
@@ -288,14 +233,10 @@ def _protocol(run: Run) -> str:
     text = f"Times: {n} single queries on {threads} without embedding, median of {rounds} "
     text += f"round{'s' * (rounds > 1)} after {warm_up} to warm up; "
     text += f"queries/s: batches of {s['batch']}."
-    return text + (" p95 needs 20 queries, p99 100." if fewest < 100 else "")
+    return [speed, text + (" p95 needs 20 queries, p99 100." if fewest < 100 else "")]
 
 
-def _prefixes(run: Run) -> list[Record]:
-    return sorted(run.of("prefix"), key=lambda r: int(r["dims"]))
-
-
-def _table(title: str, columns: Sequence[Column], note: Iterable[str]) -> Table:
+def table_of(title: str, columns: Sequence[Column], note: Iterable[str]) -> Table:
     """A table without columns that have no values."""
     known = [c for i, c in enumerate(columns) if i == 0 or any(cell != NOTHING for cell in c[1])]
     heads = tuple(head for head, _ in known)

@@ -33,32 +33,21 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Enough:
-    """The smallest prefix from which on no prefix is significantly worse than the longest.
-
-    Attributes:
-        measure: what is right or wrong.
-        dims: that prefix.
-        longest: the longest prefix that was measured.
-        shorter: the next one below `dims`, or None.
-        p: of McNemar's test of `dims` against `longest`.
-        share: accuracy at `dims`.
-        full: accuracy at `longest`.
-        difference: `share` less `full`, with the interval of paired differences.
-    """
+    """The smallest prefix from which on no prefix is significantly worse than the longest."""
 
     measure: str
     dims: int
     longest: int
-    shorter: int | None
-    p: float
-    share: Share
-    full: Share
-    difference: Share
+    shorter: int | None  # the next prefix below `dims`
+    p: float  # of McNemar's test of `dims` against `longest`
+    share: Share  # right at `dims`
+    full: Share  # right at `longest`
+    difference: Share  # `share` less `full`, with the interval of paired differences
 
 
 def dims_of(run: Run) -> list[int]:
     """The measured prefixes, ascending."""
-    return sorted(r["dims"] for r in run.of("prefix"))
+    return [r["dims"] for r in run.by_dims("prefix")]
 
 
 def share_of(bits: str | None) -> Share | None:
@@ -111,20 +100,22 @@ def enough(run: Run) -> list[Enough]:
     """The smallest prefix that is enough, by each measure that is right or wrong."""
     prefixes = run.of("prefix")
     measures = {
-        f"{run.about['settings']['neighbours']}-NN": {r["dims"]: r["vote"] for r in prefixes},
+        run.voters: {r["dims"]: r["vote"] for r in prefixes},
         "linear head": {r["dims"]: r["linear"] for r in prefixes},
         "instance recall@1": {r["dims"]: r["right"] for r in run.of("instance")},
     }
     found = []
     for measure, packed in measures.items():
         right = {d: unpack(bits) for d, bits in sorted(packed.items()) if bits is not None}
-        if len(right) > 1:
-            longest = max(right)
-            dims, p = _smallest(right)
-            shorter = max((d for d in right if d < dims), default=None)
-            shares = Share.of(right[dims]), Share.of(right[longest])
-            difference = _difference(right[dims], right[longest])
-            found.append(Enough(measure, dims, longest, shorter, p, *shares, difference))
+        if len(right) < 2:
+            continue
+        dims, p = _smallest(right)
+        *shorter, longest = right
+        found.append(Enough(
+            measure, dims, longest, max((d for d in shorter if d < dims), default=None), p,
+            Share.of(right[dims]), Share.of(right[longest]),
+            _difference(right[dims], right[longest]),
+        ))  # fmt: skip
     return found
 
 

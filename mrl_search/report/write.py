@@ -32,10 +32,6 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
     """Write figures and the page of `runs` into `folder`, as HTML and as Markdown.
 
     The same records give the same bytes.
-
-    Raises:
-        DataError: there is no run, or a record was altered.
-        MrlSearchError: the folder cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +43,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
 
 
 def report_page(runs: Sequence[Run], folder: Path) -> Page:
-    """The page of some runs, with its figures in `folder`; raises as `write_report`."""
+    """The page of some runs, with its figures in `folder`."""
     if not runs:
         raise DataError("There is nothing to report.", "Name a file that mrl-search bench wrote.")
     several = len(runs) > 1
@@ -58,16 +54,13 @@ def report_page(runs: Sequence[Run], folder: Path) -> Page:
             blocks.append(Heading(run.name, tuple(introduction(run))))
         blocks += _blocks(run, Sketchbook(run, folder, f"{number}-" if several else ""))
         facts |= {f"{run.name}: {k}" if several else k: v for k, v in _facts(run).items()}
+    title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
     if several:
         title = "What each prefix is worth"
         intro = [f"Benchmarks of {', '.join(run.name for run in runs)}."]
         first, *others = (run.about["environment"] for run in runs)
         if not all(same_machine(first, other) for other in others):
-            intro.append(
-                "They were measured on different machines: compare times only within a benchmark."
-            )
-    else:
-        title, intro = f"{runs[0].name}: what each prefix is worth", introduction(runs[0])
+            intro.append("The machines differ: compare times only within a benchmark.")
     files = [shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs]
     commands = [
         (f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {file}", "measure again")
@@ -86,10 +79,8 @@ def introduction(run: Run) -> list[str]:
     ]
     for e in enough(run):
         if e.dims == e.longest:
-            text.append(
-                f"{e.measure}: all {e.dims} dims are needed ({e.share.value:.1%}); "
-                f"{e.shorter} dims are significantly worse."
-            )
+            needed = f"all {e.dims} dims are needed ({e.share.value:.1%})"
+            text.append(f"{e.measure}: {needed}; {e.shorter} dims are significantly worse.")
             continue
         difference, low, high = (
             f"{100 * x:+.1f}" for x in (e.difference.value, e.difference.low, e.difference.high)
@@ -103,14 +94,11 @@ def introduction(run: Run) -> list[str]:
     text += _speed(run)
     if ms := tables.embedding_ms(run):
         n = len(run.of("embedding")[0]["ms"])
-        text.append(
-            f"Embedding a query picture takes {tables.milliseconds(ms)} ms (median of {n}); "
-            "search times do not include it."
-        )
+        median = f"{tables.milliseconds(ms)} ms (median of {n})"
+        text.append(f"Embedding a query picture takes {median}; search times do not include it.")
     if not queries["labelled"] or not corpus["classes"]:
         text.append("There are no labels, so recall of the exact hits stands for accuracy.")
-    hidden = [r["why"] for r in run.of("ladder") if r["why"]]
-    if hidden:
+    if hidden := [r["why"] for r in run.of("ladder") if r["why"]]:
         text.append(f"Some pictures cannot be shown: {hidden[0]}.")
     if run.done and not run.of("control"):
         text.append("The corpus is too large for controls: they copy its vectors into memory.")
@@ -121,7 +109,7 @@ def introduction(run: Run) -> list[str]:
 
 def _speed(run: Run) -> list[str]:
     """The fastest plan with good recall, if it is faster than the fastest exact search."""
-    base, k = baseline(run), run.about["settings"]["k"]
+    base, k = baseline(run), run.k
     good = [
         (t.p50, p)
         for p in run.of("plan", exact=False)
