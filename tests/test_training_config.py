@@ -69,7 +69,7 @@ def test_a_step_overrides_the_base_and_starts_from_the_step_before(tmp_path: Pat
         ("pets", ["steps.x.seed=1"], "recipe pets has no step 'x'.", "steps.joint.schedule"),
         ("pets", ["steps=1"], "recipe pets: unknown key 'steps'.", ""),
         ("small", ["steps.2.seed=1"], "recipe small has no step '2'.", "steps.1.schedule"),
-        ("drawn:a", [], "recipe small has no step 'a'.", ""),
+        ("small:a", [], "recipe small has no step 'a'.", ""),
     ],
 )
 def test_steps_that_do_not_exist(name: str, overrides: list[str], message: str, hint: str) -> None:

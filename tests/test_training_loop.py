@@ -488,10 +488,11 @@ def _view(name: str) -> Callable[[Seen], object]:
 def _training_pixels(**data: object) -> int:
     pixels = noise_pixels()
     config = change(TINY, **{f"data__{key}": value for key, value in data.items()})
-    rows, _ = split_rows(pixels.labels, pixels.hashes, config.data)
+    rows, _ = split_rows(pixels.labels, pixels.hashes, config.data, pixels.paths)
     return int(pixels.images[rows].long().sum())
 
 
+NUMBER = r"(\d+)-\d+\.jpg$"  # the individual in the paths of `noise_pixels`
 # what is changed, what is read of the run, and its value; without the change it is another value
 SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
     "seed": ({"seed": 1}, lambda s: s.views[0][2], 100_000),
@@ -533,6 +534,16 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
         lambda s: round((s.losses[0][0] - s.losses[0][1]) / s.losses[0][2], 4),
         0.1,
     ),
+    "individual": (
+        {"data__individual": NUMBER, "objective__instance": 0.0, "objective__individual": 0.25},
+        lambda s: round((s.losses[0][0] - s.losses[0][1]) / s.losses[0][2], 4),
+        0.25,
+    ),
+    "individuals in the split": (
+        {"data__individual": NUMBER},
+        lambda s: s.pixels,
+        _training_pixels(individual=NUMBER),
+    ),
     "temperature": (
         {"objective__temperature": 0.5},
         lambda s: s.objective.instances.criterion.temperature,
@@ -552,6 +563,16 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
         {"objective__weights": (1.0, 0.5)},
         lambda s: (s.objective.labels.weights, s.objective.instances.weights),
         ((1.0, 0.5), (1.0, 0.5)),
+    ),
+    "instance_weights": (
+        {"objective__instance_weights": (0.0, 2.0)},
+        lambda s: (s.objective.instances.weights, s.objective.labels.weights),
+        ((0.0, 2.0), (1.0, 1.0)),
+    ),
+    "individual_weights": (
+        {"objective__individual_weights": (0.0, 2.0)},
+        lambda s: (s.objective.individuals.weights, s.objective.labels.weights),
+        ((0.0, 2.0), (1.0, 1.0)),
     ),
     "epochs": ({"schedule__epochs": 2}, lambda s: [r.epochs for r in s.records], [2, 2]),
     "batch": ({"schedule__batch": 16}, lambda s: len(s.losses), 2),
@@ -608,7 +629,10 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     config = to_mapping(TINY)
     sections = ("model", "data", "augment", "objective", "schedule")
     names = {"seed", "name", "weak"} | {key for section in sections for key in config[section]}
-    assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
+    assert (
+        names
+        == (set(SETTINGS) - {"scale of the cosines", "individuals in the split"}) | tested_elsewhere
+    )
 
 
 def _rate(schedule: ScheduleConfig, done: float) -> float:

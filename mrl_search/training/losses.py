@@ -66,10 +66,10 @@ class MatryoshkaLoss(nn.Module):
         self, parts: Sequence[Tensor] | Tensor, target: Tensor | int | None = None
     ) -> Tensor:
         """The loss of `parts`: one tensor a prefix, or an embedding (n, dim) to take them from."""
+        weights = self.weights
         if isinstance(parts, Tensor):
-            parts = [parts[:, :d] for d in self.dims]
-        terms = [
-            weight * self.criterion(part, target)
-            for weight, part in zip(self.weights, parts, strict=True)
-        ]
-        return torch.stack(terms).sum()
+            used = [(w, d) for w, d in zip(weights, self.dims, strict=True) if w]
+            weights = tuple(w for w, _ in used)
+            zero, parts = parts.sum() * 0, [parts[:, :d] for _, d in used]
+        terms = [w * self.criterion(part, target) for w, part in zip(weights, parts, strict=True)]
+        return torch.stack(terms).sum() if terms else zero
