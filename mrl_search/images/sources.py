@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,66 +17,30 @@ import pyarrow.parquet as pq
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import SUFFIXES
 
-__all__ = [
-    "FolderSource",
-    "ItemSource",
-    "Source",
-    "may_hold_images",
-    "open_source",
-    "read_path",
-    "subset",
-]
+__all__ = ["Source", "may_hold_images", "open_source", "read_path", "scan_folder", "subset"]
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 LABEL_COLUMNS = ("label", "labels")
 HUB = "hub:"
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source:
     """A sequence of images. `paths` and `labels` (None where unknown) are aligned."""
 
-    @property
-    def name(self) -> str:
-        """Where the images come from."""
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """The path of each image."""
-
-    @property
-    def labels(self) -> Sequence[str | None]:
-        """The label of each image."""
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
 
     def read(self, i: int) -> bytes:
         """The bytes of image `i`. Raises BrokenImage when they cannot be read."""
+        return read_path(self.paths[i])
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """The pictures in a folder and its sub-folders, by path; the sub-folder's name is the label."""
-
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
-
-    @classmethod
-    def scan(cls, folder: Path) -> "FolderSource":
-        """List the pictures under `folder`; links are followed."""
-        files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
-        labels = [p.parent.name if p.parent != folder else None for p in files]
-        return cls(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
-
-    def read(self, i: int) -> bytes:
-        return _read_file(self.paths[i])
-
-
-@dataclass(frozen=True)
-class DatasetSource:
+class DatasetSource(Source):
     """The rows of a `datasets` data set, one split after the other."""
 
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
     splits: dict[str, Any]
     column: str
 
@@ -86,24 +50,9 @@ class DatasetSource:
 
 
 @dataclass(frozen=True)
-class ItemSource:
-    """Images by the paths that an index keeps."""
-
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
-
-    def read(self, i: int) -> bytes:
-        return read_path(self.paths[i])
-
-
-@dataclass(frozen=True)
-class Subset:
+class Subset(Source):
     """Some images of another source."""
 
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
     of: Source
     rows: Sequence[int]
 
@@ -117,6 +66,16 @@ def subset(source: Source, rows: Sequence[int], what: str) -> Source:
     return Subset(
         f"{source.name} ({what})", [paths[i] for i in rows], [labels[i] for i in rows], source, rows
     )
+
+
+def scan_folder(folder: Path) -> Source:
+    """The pictures in a folder and its sub-folders, whose names are the labels, by path.
+
+    Links are followed.
+    """
+    files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
+    labels = [p.parent.name if p.parent != folder else None for p in files]
+    return Source(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
 
 
 def open_source(where: str, label: str | None = None) -> Source:
@@ -139,7 +98,7 @@ def open_source(where: str, label: str | None = None) -> Source:
             "SRC is an image folder, a data set on disk, or hub:OWNER/NAME.",
         )
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return FolderSource(str(path.resolve()), [str(path.resolve())], [None])
+        return Source(str(path.resolve()), [str(path.resolve())], [None])
     if path.is_file() or _is_dataset(path):
         return _dataset_source(str(path.resolve()), label)
     if label is not None:
@@ -147,7 +106,7 @@ def open_source(where: str, label: str | None = None) -> Source:
             f"{where} is an image folder, which has no column {label!r}.",
             "The labels of an image folder are the names of its sub-folders.",
         )
-    source = FolderSource.scan(path)
+    source = scan_folder(path)
     if not source.paths:
         raise DataError(
             f"There is no image in {where}.",
@@ -199,7 +158,7 @@ def _is_dataset(folder: Path) -> bool:
         return True
     tables = sorted(p for p in _files(folder) if p.suffix in (".parquet", ".arrow") and p.is_file())
     table = next((p for p in tables if _has_images(p)), None)
-    pictures = FolderSource.scan(folder).paths if tables else []
+    pictures = scan_folder(folder).paths if tables else []
     if table is not None and pictures:
         raise DataError(
             f"{folder} has images in tables ({table}) and in files ({pictures[0]}).",

@@ -2,19 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mrl_search.errors import require
 
-__all__ = ["Pairs", "individual_numbers", "individuals_of", "partners"]
+__all__ = ["individual_numbers", "individuals_of", "partners"]
 
 
 def individuals_of(
@@ -72,19 +69,3 @@ def partners(individuals: Tensor, generator: torch.Generator) -> Tensor:
     other = torch.empty_like(order)
     other[order] = order[first + (place + step) % count]
     return other
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs(Dataset[Any]):
-    """Pictures with their targets, another picture of the same individual, and its number."""
-
-    images: Tensor
-    targets: Tensor
-    others: Tensor
-    individuals: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]

@@ -15,7 +15,7 @@ import accelerate
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from mrl_search.encoders.checkpoint import ModelFile, save_model
 from mrl_search.encoders.network import to_network
@@ -24,7 +24,7 @@ from mrl_search.mapping import to_mapping
 from mrl_search.training import run_folder
 from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
-from mrl_search.training.individuals import Pairs, individual_numbers, individuals_of, partners
+from mrl_search.training.individuals import individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
@@ -179,17 +179,21 @@ class _Run:
         seed = config.seed * 1000 + epoch
         set_seed(seed % 2**32)
         generator = torch.Generator().manual_seed(seed * 100 + accelerator.process_index)
-        data: Dataset[Any] = TensorDataset(images[self.train_rows], self.targets[self.train_rows])
+        rows, others = torch.from_numpy(self.train_rows), None
         if self.individuals is not None:
             draw = torch.Generator().manual_seed(seed)  # the same in every process
             others = partners(self.individuals, draw)
-            rows = self.train_rows
-            data = Pairs(images[rows], self.targets[rows], others, self.individuals)
-        loader = self._loader(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+        order = TensorDataset(torch.arange(len(rows)))
+        loader = self._loader(DataLoader(order, schedule.batch, shuffle=True, drop_last=True))
         self.network.train()
         self.objective.begin(epoch)
         sums = torch.zeros(2, device=accelerator.device)
-        for step, (batch, target, *pair) in enumerate(loader):
+        for step, (positions,) in enumerate(loader):
+            at = positions.cpu()
+            parts = [images[rows[at]], self.targets[rows[at]]]
+            if self.individuals is not None and others is not None:
+                parts += [images[rows[others[at]]], self.individuals[at]]
+            batch, target, *pair = (part.to(accelerator.device) for part in parts)
             with accelerator.accumulate(self.network):
                 done = (epoch * self.steps + step) / (schedule.epochs * self.steps)
                 _set_rate(self.optimizer, schedule, done)
