@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mrl_search.measure.parts import part_of
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -25,7 +24,7 @@ from mrl_search.images import sources
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
-from mrl_search.training.splits import stratified_split
+from mrl_search.training.parts import part_of, stratified_split
 
 TINY = [
     "model.widths=[8,8,16,16]",

@@ -28,11 +28,9 @@ def individuals_of(
         expression = re.compile(pattern)
     except re.error:
         expression = re.compile("")
-    require(
-        expression.groups == 1,
-        f"data.individual is {pattern!r}; it must be a regular expression with one group.",
-        "For example ([^/]+)/[^/]+$, the name of the folder.",
-    )
+    message = f"data.individual is {pattern!r}; it must be a regular expression with one group."
+    hint = "For example ([^/]+)/[^/]+$, the name of the folder."
+    require(expression.groups == 1, message, hint)
     matches = [expression.search(Path(path or "").as_posix()) for path in paths]
     return [m[1] if m else own for m, own in zip(matches, hashes, strict=True)]
 
@@ -44,11 +42,9 @@ def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
         ConfigError: no individual has two pictures there.
     """
     _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
-    require(
-        len(set(numbers.tolist())) < len(rows),
-        f"data.individual finds no individual with two of the {len(rows)} training images.",
-        "Its group must be the same in the paths of all pictures of an individual.",
-    )
+    message = f"data.individual finds no individual with two of the {len(rows)} training images."
+    hint = "Its group must be the same in the paths of all pictures of an individual."
+    require(len(set(numbers.tolist())) < len(rows), message, hint)
     return torch.from_numpy(numbers.astype(np.int64))
 
 

@@ -26,9 +26,9 @@ from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
 from mrl_search.training.individuals import individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
+from mrl_search.training.parts import digest, split_rows
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
-from mrl_search.training.splits import digest, split_rows
 from mrl_search.training.start import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.training.views import shrink
 
@@ -148,10 +148,9 @@ class _Run:
         self.embed_size = config.schedule.embed_size or config.schedule.largest
         self.images: Tensor | None = None  # those of `pixels` at the side that an epoch needs
         if self.steps == 0 and config.schedule.epochs:
-            raise DataError(
-                f"{len(self.train_rows)} training images do not fill a batch of {self.batch}.",
-                "Use more images, or --set schedule.batch=16.",
-            )
+            message = f"{len(self.train_rows)} training images do not fill a batch of {self.batch}."
+            hint = "Use more images, or --set schedule.batch=16."
+            raise DataError(message, hint)
 
     def start(self, init: ModelFile | None) -> None:
         """Create the network, its optimizer and its loss."""
@@ -210,10 +209,9 @@ class _Run:
         label_loss, instance_loss = (accelerator.reduce(sums, "mean") / self.steps).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(label_loss + instance_loss):
-            raise ModelError(
-                f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN.",
-                "Train with a lower schedule.lr.",
-            )
+            message = f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN."
+            hint = "Train with a lower schedule.lr."
+            raise ModelError(message, hint)
         return EpochRecord(
             epoch + 1,
             schedule.epochs,
@@ -295,10 +293,8 @@ def _accelerator(
         if tracker:
             accelerator.init_trackers("mrl-search")
     except (ValueError, ImportError) as error:
-        raise ConfigError(
-            f"Training cannot start: {error}",
-            "Check that the tracker is installed, and that this machine has the precision.",
-        ) from error
+        hint = "Check that the tracker is installed, and that this machine has the precision."
+        raise ConfigError(f"Training cannot start: {error}", hint) from error
     return accelerator
 
 
