@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fakes import write_corpus
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -22,7 +23,6 @@ from mrl_search.engines import Index
 from mrl_search.files import building_folder, claim
 from mrl_search.images import sources
 from mrl_search.images.decode import content_hash
-from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
 from mrl_search.training.parts import part_of, stratified_split
 

@@ -367,7 +367,7 @@ def test_what_is_recorded_is_not_run_again_and_what_was_stopped_goes_on(
     fresh = Places(tmp_path / "runs", tmp_path / "records")
 
     def stop(job: object, record: object) -> None:
-        if isinstance(record, StepRecord) and (record.epoch, record.step) == (2, 1):
+        if isinstance(record, StepRecord) and (record.epoch, record.done) == (2, 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -203,8 +203,8 @@ class _Run:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
-            rate = (step + 1) * self.batch / (time.perf_counter() - start)
-            on_record(config, StepRecord(epoch + 1, step + 1, self.steps, rate))
+            what = f"epoch {epoch + 1}/{schedule.epochs}"
+            on_record(config, StepRecord(what, step + 1, self.steps, epoch + 1))
         accuracy = self._validate(images, size)
         label_loss, instance_loss = (accelerator.reduce(sums, "mean") / self.steps).tolist()
         seconds = time.perf_counter() - start
@@ -236,9 +236,9 @@ class _Run:
             network, config, images[rows], self.targets[rows], self.embed_size,
             self.objective.labels, self.accelerator.autocast,
         ):  # fmt: skip
-            on_record(config, AxesRecord(done, len(rows), time.perf_counter() - start))
+            on_record(config, StepRecord("axes", done, len(rows)))
         accuracy = self._validate(images, self.embed_size)
-        return AxesRecord(len(rows), len(rows), time.perf_counter() - start, accuracy)
+        return AxesRecord(time.perf_counter() - start, accuracy)
 
     def _resized(self, side: int) -> Tensor:
         if self.images is None or self.images.shape[-1] != side:
