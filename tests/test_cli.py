@@ -9,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes import write_corpus
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.decode import content_hash
-from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
-from mrl_search.training.parts import part_of
-from mrl_search.training.splits import stratified_split
+from mrl_search.training.parts import part_of, stratified_split
 
 TINY = [
     "model.widths=[8,8,16,16]",
@@ -140,10 +139,7 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         "does not hold the pictures",
     )
     assert "linear head" in ok("evaluate", place / "fresh", "--index", place / "index").stdout
-    assert (
-        "broken.jpg"
-        in ok("evaluate", place / "pictures", "--model", place / "run").stderr
-    )
+    assert "broken.jpg" in ok("evaluate", place / "pictures", "--model", place / "run").stderr
 
 
 def test_the_parts_of_a_source_are_those_of_the_training(place: Path, tmp_path: Path) -> None:
@@ -210,8 +206,9 @@ def test_pictures_that_are_gone_stop_no_measurement(place: Path, tmp_path: Path)
 def test_a_bench_that_goes_on_copies_the_same_pictures(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrl_search.index import Index
     from mrl_search.measure.pictured import bench_pictures
+
+    from mrl_search.index import Index
     from mrl_search.measure.settings import BenchSettings
 
     index = Index.open(place / "index")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.images.sources import FolderSource, may_hold_images
+from mrl_search.images.sources import may_hold_images, scan_folder
 from mrl_search.vectors import blocks, unit_rows
 
 __all__ = [
@@ -208,7 +208,7 @@ def holds_vectors(where: str) -> bool:
     """
     path = Path(where).expanduser()
     if path.is_dir():
-        return any(p.suffix == ".npy" for p in path.iterdir()) and not FolderSource.scan(path).paths
+        return any(p.suffix == ".npy" for p in path.iterdir()) and not scan_folder(path).paths
     if not in_parquet(where):
         return path.suffix in (".npy", ".npz")
     if not path.is_file():
