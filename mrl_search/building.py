@@ -1,6 +1,7 @@
 """Building an index folder: pictures embedded by a model, or vectors of a user's own."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from mrl_search.encoders.base import Encoder
@@ -11,14 +12,14 @@ from mrl_search.files import refuse_existing
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
-from mrl_search.search.exact.sieve import SieveBuilder
+from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, Manifest, read_manifest
 from mrl_search.store.own_vectors import inspect, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
 from mrl_search.store.vector_files import VectorSource
 from mrl_search.store.writer import CollectionWriter
-from mrl_search.vectors import check_dims, default_dims
+from mrl_search.vectors import default_dims
 
 __all__ = ["build_from_pictures", "build_from_vectors", "newest_index", "write_indexes"]
 
@@ -33,10 +34,7 @@ def build_from_pictures(
     dim, total = encoder.dims[-1], len(source.paths)
     job = [encoder.fingerprint, source.name, *source.paths]
     with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
-
-        def checked(done: int, total: int) -> None:
-            progress("checking", done, total)
-
+        checked = partial(progress, "checking")
         writer.keep(first_change(source, encoder, writer.entries, checked))
         for batch in embed(source, encoder, start=writer.read):
             writer.append(batch.rows, [_entry(e) for e in batch.entries])
@@ -52,13 +50,9 @@ def build_from_pictures(
 
 
 def build_from_vectors(
-    source: VectorSource,
-    out: Path,
-    items: str | Path | None,
-    rotate: str | None,
-    spec: IndexSpec | None,
-    progress: Progress,
-) -> None:
+    source: VectorSource, out: Path, items: str | Path | None, rotate: str | None,
+    spec: IndexSpec | None, progress: Progress,
+) -> None:  # fmt: skip
     """Store the vectors of `source`, rotated if wanted, and index every prefix."""
     dim = source.dim
     spec = _prepared(out, spec, default_dims(dim), source.count)
@@ -81,11 +75,7 @@ def build_from_vectors(
 
 
 def newest_index(root: Path = Path("indexes")) -> Path:
-    """The index folder in `root` that was created last; unreadable folders are passed over.
-
-    Raises:
-        IndexFolderError: there is none.
-    """
+    """The index folder in `root` that was created last; unreadable folders are passed over."""
     created = {}
     for path in root.glob(f"*/{MANIFEST}"):
         if not path.parent.name.startswith("."):
@@ -105,15 +95,14 @@ def write_indexes(
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
     if len(store) <= FLAT_UP_TO:
         return build_indexes(writer.folder, store, spec, (), progress)
-    with SieveBuilder(writer.folder, len(store), spec.dims, store.dim) as sieve:
+    with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
         return build_indexes(writer.folder, store, spec, (sieve,), progress)
 
 
 def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
     """Check the place, and give the spec with the full length among its prefixes."""
     refuse_existing(out.resolve())
-    spec = spec or IndexSpec(dims=dims)
-    spec = replace(spec, dims=check_dims({*spec.dims, dims[-1]}, dims[-1]))
+    spec = (spec or IndexSpec()).over(dims)
     check_kinds(spec, count)
     return spec
 

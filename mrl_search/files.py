@@ -19,8 +19,8 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS", "building_folder", "checksum", "claim", "empty_folder", "publish",
-    "refuse_existing", "write_atomically", "writing",
+    "PROGRESS", "building_folder", "checksum", "claim", "publish", "refuse_existing",
+    "write_atomically", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
@@ -53,9 +53,6 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary file name; the file becomes `path` when the block succeeds.
 
     The file is flushed before it is renamed, and removed if the block fails.
-
-    Raises:
-        MrlSearchError: the disk is full, or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     with writing(path):
@@ -98,11 +95,7 @@ def building_folder(out: Path) -> Path:
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process; the lock of a killed process ends by itself.
-
-    Raises:
-        IndexFolderError: another process has the lock.
-    """
+    """Lock a folder for this process; the lock of a killed process ends by itself."""
     if sys.platform == "win32":
         yield
         return
@@ -123,11 +116,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def publish(building: Path, out: Path) -> None:
-    """Move a complete building folder to its place.
-
-    Raises:
-        IndexFolderError: `out` exists, or the move fails.
-    """
+    """Move a complete building folder to its place."""
     out = out.expanduser().resolve()
     refuse_existing(out)
     try:
@@ -138,12 +127,6 @@ def publish(building: Path, out: Path) -> None:
     except OSError as error:
         message = f"{building} cannot be moved to {out}: {error.strerror}."
         raise IndexFolderError(message, "It is complete: move it by hand.") from error
-
-
-def empty_folder(folder: Path) -> None:
-    """Remove the files of a folder, left by a build that was killed."""
-    for left in folder.iterdir():
-        left.unlink()
 
 
 def refuse_existing(out: Path) -> None:

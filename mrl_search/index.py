@@ -8,49 +8,38 @@ import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.images.decode import to_rgb
-from mrl_search.images.sources import Source, open_source, read_path
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
-from mrl_search.search.cascade import GIVE, Cascade
-from mrl_search.search.classify import (
-    Ballot,
-    Learned,
-    Vote,
-    classify_adaptive,
-    learn_thresholds,
-    vote,
-)  # fmt: skip
+from mrl_search.search.cascade import GIVE
+from mrl_search.search.classify import Ballot, Learned, classify, learn_thresholds
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.filters import mask_of
 from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
-from mrl_search.search.run import answer, default_plan
-from mrl_search.search.tune import Goal, Tuned, queries_to_tune, tune
+from mrl_search.search.run import answer
+from mrl_search.search.tune import USES, Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import Manifest, read_manifest, store_plan  # fmt: skip
+from mrl_search.store.manifest import Manifest, store_plan
 from mrl_search.store.rows import Ids
-from mrl_search.store.vector_files import VectorSource, open_vectors, vectors_in_memory
+from mrl_search.store.vector_files import VectorSource, open_vectors
 
 __all__ = ["Index", "Query"]
 
-PICTURES = 256  # in memory at once
-SHORTLIST = 200  # of adaptive classification: so many, or 20 times k
-USES = {"recall": "query", "class": "classify", "instance": "instance"}
+SHORTLIST = 200  # of adaptive classification, or 20 times k where that is more
 
 Query: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; or a vector (dim,)."""
@@ -153,7 +142,7 @@ class Index:
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else Path(out).expanduser()
         try:
-            build_from_vectors(_vector_source(vectors), out, items, rotate, spec, progress)
+            build_from_vectors(open_vectors(vectors), out, items, rotate, spec, progress)
             index = cls.open(out)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
@@ -224,7 +213,7 @@ class Index:
             DataError: a picture that cannot be read, or a vector that does not fit.
             IndexFolderError: pictures for an index of own vectors, or of another model.
         """
-        from mrl_search.encoders.embed import embed_pictures
+        from mrl_search.encoders.embed import embed_queries
 
         if isinstance(queries, np.ndarray) and queries.ndim == 2:
             rows = self.corpus.to_space(queries)
@@ -236,26 +225,10 @@ class Index:
             if len({len(v) for v in vectors}) > 1:
                 raise DataError("The vectors of one search must have the same dims.")
             return self.embed(np.stack(vectors))
-        encoder = self.encoder
-        start = time.perf_counter()
-        names: list[str] = []
-        parts = [np.empty((0, self.corpus.dim), np.float32)]
-        skipped: list[Skipped] = []
-        for first in range(0, len(queries), PICTURES):
-            pixels = []
-            for number, query in enumerate(queries[first : first + PICTURES], first):
-                name = str(query) if isinstance(query, str | Path) else f"picture {number}"
-                try:
-                    pixels.append(_pixels(query, encoder))
-                    names.append(name)
-                except BrokenImage as error:
-                    if not skip_broken:
-                        raise DataError(f"{name}: {error.message}", error.hint) from error
-                    skipped.append(Skipped(name, error.message))
-            if pixels:
-                parts.append(self.corpus.to_space(embed_pictures(encoder, np.stack(pixels))))
+        encoder, start = self.encoder, time.perf_counter()
+        names, rows, skipped = embed_queries(queries, encoder, skip_broken)
         ms = (time.perf_counter() - start) * 1e3
-        return Queries(names, np.concatenate(parts), tuple(skipped), ms)
+        return Queries(names, self.corpus.to_space(rows), skipped, ms)
 
     @overload
     def search(
@@ -299,10 +272,8 @@ class Index:
             ConfigError: a plan that this index cannot run, or a condition it does not understand.
             DataError: a query that cannot be read, or no item that meets the conditions.
         """
-        conditions = (where,) if isinstance(where, str) else tuple(where)
-        request = SearchRequest(Plan.of(plan), k, conditions, ids, cutoff, explain)
-        single = _is_single(query)
-        queries = self.embed([query] if single else query)  # type: ignore[list-item,arg-type]
+        request = SearchRequest.of(plan, k, where, ids, cutoff, explain)
+        queries, single = self._queries(query)
         hits = answer(self.corpus, queries.rows, request)
         return hits[0] if single else hits
 
@@ -330,27 +301,10 @@ class Index:
             ConfigError: as `search`; or `adaptive` without thresholds.
             DataError: as `search`; or no item has a label.
         """
-        single = _is_single(query)
-        conditions = (where,) if isinstance(where, str) else tuple(where)
-        request = SearchRequest(Plan.of(plan), k, conditions, ids)
-        queries = self.embed([query] if single else query)  # type: ignore[list-item,arg-type]
-        votes = self.votes(queries, request, ballot, adaptive=adaptive)
+        request = SearchRequest.of(plan, k, where, ids)
+        queries, single = self._queries(query)
+        votes = classify(self.corpus, queries.rows, request, ballot, adaptive)
         return votes[0] if single else votes
-
-    def votes(
-        self, queries: Queries, request: SearchRequest, ballot: Ballot | None = None, *,
-        adaptive: bool = False,
-    ) -> list[Vote]:  # fmt: skip
-        """Classify queries that are embedded already."""
-        ballot = replace(ballot or Ballot(), k=request.k)
-        labels = self.corpus.collection.labels
-        if adaptive:
-            plan, cascade = self._thresholds(request, ballot)
-            mask = mask_of(self.items, request.where, request.ids)
-            return classify_adaptive(self.corpus, queries.rows, plan, cascade, ballot, mask)
-        if request.plan == Plan.AUTO:
-            request = replace(request, plan=default_plan(self.corpus, request.k, "classify"))
-        return vote(answer(self.corpus, queries.rows, request), labels, ballot)
 
     def tune(
         self,
@@ -379,18 +333,9 @@ class Index:
             DataError: too few items, or no labels.
         """
         if isinstance(goal, str):
-            rows = queries_to_tune(self.corpus, queries)
-            if goal not in ("recall", "class"):
-                raise ConfigError(f"goal is {goal!r}; it must be recall or class.")
-            make = Goal.recall if goal == "recall" else Goal.votes
-            goal = make(self.corpus, rows, k or (10 if goal == "recall" else 20))
+            goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries), k)
         found = tune(self.corpus, goal, target, max_ram, progress)
-        self._store(USES[goal.name], {
-            "plan": str(found.chosen.plan), "objective": goal.name, "target": target, "k": goal.k,
-            "value": found.held_out, "ci95": list(found.interval), "n": found.n,
-            "exact": found.exact, "p50_ms": found.chosen.ms, "exact_p50_ms": found.exact_ms,
-            "ram_bytes": found.chosen.ram,
-        })  # fmt: skip
+        self._store(USES[goal.name], found.record(goal, target))
         return found
 
     def learn_thresholds(
@@ -409,57 +354,38 @@ class Index:
             ConfigError: a plan with one stage.
             DataError: too few labelled items.
         """
-        ladder = Plan.ladder(self.dims, max(SHORTLIST, 20 * k)) if len(self.dims) > 1 else None
-        chosen = ladder if plan is None else Plan.of(plan)
-        if chosen is None:
+        if plan is None and len(self.dims) < 2:
             raise ConfigError("This index has one prefix: there is nothing to stop before.")
+        chosen = Plan.of(plan or Plan.ladder(self.dims, max(SHORTLIST, 20 * k)))
         ballot = replace(ballot or Ballot(), k=k)
         learned = learn_thresholds(self.corpus, chosen, ballot, give, self._held_out())
-        self._store("adaptive", {
-            "plan": str(chosen), "give": give, "thresholds": list(learned.cascade.thresholds),
-            **asdict(ballot), **asdict(learned.point), "full_accuracy": learned.full_accuracy,
-        })  # fmt: skip
+        self._store("adaptive", learned.record(chosen, give, ballot))
         return learned
 
-    def _thresholds(self, request: SearchRequest, ballot: Ballot) -> tuple[Plan, Cascade]:
-        """The stored plan and thresholds of adaptive classification."""
-        stored: Any = self.manifest.plans.get("adaptive")
-        learn = f"mrl-search tune {self.folder} --objective adaptive -k {ballot.k}"
-        if not isinstance(stored, Mapping) or "thresholds" not in stored:
-            raise ConfigError(f"{self.folder} has no thresholds.", f"Learn them with: {learn}")
-        now = {**asdict(ballot), "plan": str(request.plan)}
-        wanted = {name: stored.get(name) for name in asdict(ballot)} | {"plan": stored["plan"]}
-        if request.plan == Plan.AUTO:
-            now["plan"] = stored["plan"]
-        if now != wanted:
-            name = next(key for key in now if now[key] != wanted[key])
-            raise ConfigError(
-                f"The thresholds of {self.folder} are for {name} {wanted[name]}, not {now[name]}.",
-                f"Learn others with: {learn}",
-            )
-        plan = Plan.parse(stored["plan"])
-        return plan, Cascade(plan.dims, tuple(map(float, stored["thresholds"])))
+    def _queries(self, query: Query | Sequence[Query]) -> tuple[Queries, bool]:
+        """The queries, embedded, and whether there is a single one rather than a list."""
+        if isinstance(query, np.ndarray):
+            single = query.ndim == 1 or (query.ndim == 3 and query.dtype == np.uint8)
+        else:
+            single = isinstance(query, str | Path | bytes | Image.Image)
+        return self.embed([query] if single else query), single  # type: ignore[list-item,arg-type]
 
     def _held_out(self) -> Ids | None:
         """Items that the model was not trained on, where that is known."""
-        from mrl_search.errors import ModelError
         from mrl_search.training.parts import held_out_rows
 
         if self.manifest.own_vectors:
             return None
-        collection = self.corpus.collection
         try:
             encoder = self.encoder
         except (IndexFolderError, ModelError):  # without its model the vectors can be used, too
             return None
-        columns = (collection.labels, collection.hashes, collection.paths)
-        labels, hashes, paths = (column.tolist() for column in columns)
-        return held_out_rows(labels, hashes, paths, encoder)
+        own = self.corpus.collection
+        return held_out_rows(own.labels.tolist(), own.hashes.tolist(), own.paths.tolist(), encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
-        store_plan(self.folder, use, plan)
-        collection = replace(self.corpus.collection, manifest=read_manifest(self.folder))
-        self.corpus.collection = collection
+        manifest = store_plan(self.folder, use, plan)
+        self.corpus.collection = replace(self.corpus.collection, manifest=manifest)
 
 
 def _encoder_of(model: str | Encoder) -> Encoder:
@@ -468,30 +394,3 @@ def _encoder_of(model: str | Encoder) -> Encoder:
     from mrl_search.encoders.registry import load_encoder
 
     return load_encoder(model)
-
-
-def _vector_source(vectors: VectorSource | NDArray[np.floating] | str | Path) -> VectorSource:
-    if isinstance(vectors, VectorSource):
-        return vectors
-    if isinstance(vectors, str | Path):
-        return open_vectors(vectors)
-    return vectors_in_memory(np.asarray(vectors))
-
-
-def _is_single(query: Query | Sequence[Query]) -> bool:
-    if isinstance(query, np.ndarray):
-        return query.ndim == 1 or (query.ndim == 3 and query.dtype == np.uint8)
-    return isinstance(query, str | Path | bytes | Image.Image)
-
-
-def _pixels(query: Query, encoder: Encoder) -> NDArray[np.uint8]:
-    """A picture as the encoder takes it."""
-    if isinstance(query, str | Path):
-        return encoder.preprocessing.decode(read_path(str(query)))[0]
-    if isinstance(query, bytes):
-        return encoder.preprocessing.decode(query)[0]
-    if isinstance(query, np.ndarray):
-        if query.dtype != np.uint8 or query.ndim != 3 or query.shape[2] != 3:
-            raise DataError(f"Pixels are (h, w, 3) uint8, not {query.shape} {query.dtype}.")
-        query = Image.fromarray(query)
-    return encoder.preprocessing.pixels(to_rgb(ImageOps.exif_transpose(query)))

@@ -29,9 +29,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{origin}: unknown key {unknown[0]!r}.", f"Known: {', '.join(hints)}.")
-    return kind(
-        **{key: _coerce(hints[key], value, f"{origin}: {key}") for key, value in values.items()}
-    )
+    checked = {key: _coerce(hints[key], v, f"{origin}: {key}") for key, v in values.items()}
+    return kind(**checked)
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
@@ -43,10 +42,8 @@ def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a valu
     elif typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
         if isinstance(value, list | tuple) and (kinds[-1] is ... or len(kinds) == len(value)):
-            return tuple(
-                _coerce(kinds[0] if kinds[-1] is ... else kinds[i], v, origin)
-                for i, v in enumerate(value)
-            )
+            each = [kinds[0]] * len(value) if kinds[-1] is ... else kinds
+            return tuple(_coerce(k, v, origin) for k, v in zip(each, value, strict=True))
     elif isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), Mapping):
         if isinstance(value, Mapping):
             return {str(k): _coerce(typing.get_args(hint)[1], v, origin) for k, v in value.items()}
@@ -77,6 +74,5 @@ def _inline(value: Any) -> str:  # noqa: ANN401 - any plain value
         return "{ " + ", ".join(f"{_inline(key)} = {_inline(v)}" for key, v in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_inline, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace(
-        "\x7f", "\\u007f"
-    )  # TOML knows no halves of a character, and no bare DEL
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # TOML knows no bare DEL

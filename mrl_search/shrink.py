@@ -53,47 +53,34 @@ class Candidate:
 def candidates(
     index: Index, dims: Sequence[int], dtypes: Sequence[str], progress: Progress = silent
 ) -> list[Candidate]:
-    """Measure what `index` could be shrunk to: each of `dims` in each of `dtypes`, by rising dims.
-
-    Raises:
-        ConfigError: dims that are not between 1 and those of the vectors, or another dtype.
-        DataError: the index holds one vector.
-    """
+    """Measure what `index` could be shrunk to: each of `dims` in each dtype, by rising dims."""
     corpus = index.corpus
     if len(corpus) < 2:
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
     rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
     truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
-    specs = [
-        IndexSpec((d,), dtype=dtype) for d, dtype in product(check_dims(dims, corpus.dim), dtypes)
-    ]
+    specs = [IndexSpec((d,), dtype=t) for d, t in product(check_dims(dims, corpus.dim), dtypes)]
     found = []
     for done, spec in enumerate(specs, 1):
-        (d,) = spec.dims
+        (d,), dtype = spec.dims, spec.dtype
 
-        def change(x: NDArray[np.floating], spec: IndexSpec = spec) -> NDArray[np.floating]:
-            return prefix(x, spec.dims[0]).astype(spec.dtype)
+        def change(x: NDArray[np.floating], d: int = d, dtype: str = dtype) -> NDArray[np.floating]:
+            return prefix(x, d).astype(dtype)
 
         recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change), truth)
-        found.append(Candidate(d, spec.dtype, _bytes(corpus, d, spec.dtype), recall, len(rows)))
+        found.append(Candidate(d, dtype, _bytes(corpus, d, dtype), recall, len(rows)))
         progress("measuring", done, len(specs))
     return found
 
 
 def best_that_fits(found: Sequence[Candidate], size: int) -> Candidate:
-    """The candidate of at most `size` bytes with the best recall; of equals, the smallest.
-
-    Raises:
-        ConfigError: none fits.
-    """
+    """The candidate of at most `size` bytes with the best recall; of equals, the smallest."""
     fitting = [c for c in found if c.bytes <= size]
     if not fitting:
         least = min(found, key=lambda c: c.bytes)
-        raise ConfigError(
-            f"Nothing fits in {size:,} bytes.",
-            f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,} and "
-            f"keeps {least.recall:.1%} of the neighbours.",
-        )
+        smallest = f"The smallest, {least.dims} dims in {least.dtype}, takes about {least.bytes:,}"
+        hint = f"{smallest} and keeps {least.recall:.1%} of the neighbours."
+        raise ConfigError(f"Nothing fits in {size:,} bytes.", hint)
     return max(fitting, key=lambda c: (c.recall, -c.bytes))
 
 
@@ -112,9 +99,8 @@ def shrink_index(
     check_dims([dims], corpus.dim)
     old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
     kinds = _kinds(corpus, dims)
-    spec = IndexSpec(
-        tuple(kinds), "Flat", {str(d): k for d, k in kinds.items()}, dtype or manifest.dtype
-    )
+    factories = {str(d): kind for d, kind in kinds.items()}
+    spec = IndexSpec(tuple(kinds), "Flat", factories, dtype or manifest.dtype)
     heads = {d: head for d, head in old.heads.items() if d <= dims}
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:

@@ -29,10 +29,8 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
     if x.ndim != 2 or x.dtype.kind not in "fiu":
         raise DataError(f"Vectors must be an (n, dim) array of numbers, not {x.dtype} {x.shape}.")
     if dim is not None and x.shape[1] != dim:
-        raise DataError(
-            f"These vectors have {x.shape[1]} dims; the index has {dim}.",
-            "Embed the query with the index's model.",
-        )
+        message = f"These vectors have {x.shape[1]} dims; the index has {dim}."
+        raise DataError(message, "Embed the query with the index's model.")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
         rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(rows).all():
@@ -42,11 +40,7 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
 
 
 def query_rows(x: NDArray[np.generic], dim: int) -> NDArray[np.float32]:
-    """Check queries as `rows_of` does; each must also have a direction.
-
-    Raises:
-        DataError: as `rows_of`, or a row of zeros.
-    """
+    """Check queries as `rows_of` does; each must also have a direction."""
     rows = rows_of(x, dim)
     if not rows.any(axis=1).all():
         zero = int(np.flatnonzero(~rows.any(axis=1))[0])
@@ -118,13 +112,11 @@ def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:
     """
     result = tuple(sorted(int(d) for d in dims))
     if not result or result[0] < 1 or len(set(result)) != len(result):
-        raise ConfigError(
-            f"Dims must be distinct positive numbers, not {list(result)}.", "For example 8,16,64."
-        )
+        message = f"Dims must be distinct positive numbers, not {list(result)}."
+        raise ConfigError(message, "For example 8,16,64.")
     if full is not None and result[-1] > full:
-        raise ConfigError(
-            f"Vectors of {full} dims have no prefix of {result[-1]}.", f"Use at most {full} dims."
-        )
+        message = f"Vectors of {full} dims have no prefix of {result[-1]}."
+        raise ConfigError(message, f"Use at most {full} dims.")
     return result
 
 

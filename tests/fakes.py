@@ -1,8 +1,9 @@
-"""A source in memory and an encoder without a network, shared by the tests."""
+"""A source in memory, drawn pictures, and an encoder without a network, shared by the tests."""
 
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.errors import BrokenImage
+from mrl_search.images.drawn import SPECIES, draw_animal
 
 
 def png(grey: int, width: int = 20, height: int = 10) -> bytes:
@@ -17,6 +19,18 @@ def png(grey: int, width: int = 20, height: int = 10) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), (grey, grey, grey)).save(file, "PNG")
     return file.getvalue()
+
+
+def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160) -> list[Path]:
+    """Draw `per_species` cats and dogs as `folder/cat/cat-0000.jpg` and so on."""
+    paths = []
+    for species in SPECIES:
+        (folder / species).mkdir(parents=True, exist_ok=True)
+        for i in range(per_species):
+            paths.append(folder / species / f"{species}-{i:04d}.jpg")
+            image = draw_animal(species, seed * 1_000_000 + i, size)
+            image.save(paths[-1], "JPEG", quality=90)
+    return paths
 
 
 @dataclass

@@ -20,10 +20,10 @@ from mrl_search.errors import ConfigError
 from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training.closed_form import arrange, class_axes, fit_heads, image_axes, set_axes
 from mrl_search.training.config import AugmentConfig, AxesConfig, TrainConfig
-from mrl_search.training.losses import MatryoshkaLoss
+from mrl_search.training.objective import MatryoshkaLoss
+from mrl_search.training.parts import split_rows
 from mrl_search.training.recipes import load_recipe
-from mrl_search.training.records import AxesRecord, EpochRecord
-from mrl_search.training.splits import split_rows
+from mrl_search.training.records import AxesRecord, EpochRecord, StepRecord
 from mrl_search.training.views import views
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -265,11 +265,10 @@ def test_ridge_changes_the_axes(tmp_path: Path) -> None:
 
 def test_training_ends_with_the_axes_and_its_accuracy_is_that_of_the_model(tmp_path: Path) -> None:
     records = train_all(tmp_path / "run", AXES)
-    assert [type(r) for r in records[-3:]] == [EpochRecord, AxesRecord, AxesRecord]
+    assert [type(r) for r in records[-3:]] == [EpochRecord, StepRecord, AxesRecord]
     last = records[-1]
     assert isinstance(last, AxesRecord)
-    assert last.accuracy is not None
-    assert (last.step, last.steps, list(last.accuracy)) == (32, 32, [8, 16, 32])
+    assert records[-2] == StepRecord("axes", 32, 32) and list(last.accuracy) == [8, 16, 32]
     encoder = load_encoder(str(tmp_path / "run"))
     assert encoder.training["axes"]["accuracy"] == json.loads(json.dumps(last.accuracy))
     assert encoder.training["last_epoch"]["epoch"] == 3
@@ -301,7 +300,7 @@ def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> No
 
 def test_a_run_stopped_before_its_axes_continues_with_the_same_result(tmp_path: Path) -> None:
     train_all(tmp_path / "whole", AXES)
-    train_all(tmp_path / "stopped", AXES, stop=lambda r: isinstance(r, AxesRecord))
+    train_all(tmp_path / "stopped", AXES, stop=lambda r: r == StepRecord("axes", 32, 32))
     assert not (tmp_path / "stopped" / "model.json").exists()
     train_all(tmp_path / "stopped", AXES)
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped"))

@@ -9,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes import write_corpus
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mrl_search.cli.app import app
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.decode import content_hash
-from mrl_search.images.drawn import write_corpus
 from mrl_search.images.sources import open_source
-from mrl_search.training.parts import part_of
-from mrl_search.training.splits import stratified_split
+from mrl_search.training.parts import part_of, stratified_split
 
 TINY = [
     "model.widths=[8,8,16,16]",

@@ -14,14 +14,7 @@ from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.images import drawn as module
-from mrl_search.images.drawn import (
-    BREEDS,
-    INDIVIDUAL,
-    SPECIES,
-    draw_animal,
-    write_corpus,
-    write_individuals,
-)
+from mrl_search.images.drawn import BREEDS, INDIVIDUAL, SPECIES, draw_animal, write_individuals
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -112,38 +105,6 @@ def test_what_cannot_be_drawn_says_so(
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
-def test_a_corpus_has_a_folder_for_each_species(tmp_path: Path) -> None:
-    paths = write_corpus(tmp_path, 3, size=48)
-    names = [
-        "cat/cat-0000.jpg",
-        "cat/cat-0001.jpg",
-        "cat/cat-0002.jpg",
-        "dog/dog-0000.jpg",
-        "dog/dog-0001.jpg",
-        "dog/dog-0002.jpg",
-    ]
-    assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
-    assert (
-        sorted(path for path in tmp_path.rglob("*") if path.is_file()) == paths
-    )  # and no temporary file
-    for path, (species, seed) in zip(
-        paths, [("cat", 0), ("cat", 1), ("cat", 2), ("dog", 0), ("dog", 1), ("dog", 2)], strict=True
-    ):
-        with Image.open(path) as stored:
-            assert stored.format == "JPEG"
-            assert (
-                np.abs(_pixels(stored) - _pixels(draw_animal(species, seed, 48))).mean() < 12
-            )  # what JPEG loses
-
-
-def test_the_seed_of_a_corpus_changes_every_picture(tmp_path: Path) -> None:
-    first, second = (
-        write_corpus(tmp_path / "a", 4, seed=0, size=32),
-        write_corpus(tmp_path / "b", 4, seed=1, size=32),
-    )
-    assert len({path.read_bytes() for path in first + second}) == 16
-
-
 def test_an_individual_keeps_its_colours_in_every_picture() -> None:
     """Its pictures have more similar colour histograms than pictures of other animals."""
     pictures = {
@@ -172,6 +133,11 @@ def test_individuals_lie_in_folders_of_species_and_breed(tmp_path: Path) -> None
     assert {(path.parent.parent.name, path.parent.name) for path in paths} == {
         (s, b) for b, s in BREEDS.items()
     }
+    with Image.open(paths[3]) as stored:
+        assert stored.format == "JPEG"
+        difference = _pixels(stored) - _pixels(draw_animal("cat", 6, 16, 0))
+        assert np.abs(difference).mean() < 12  # what JPEG loses
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(paths)
     assert [re.search(INDIVIDUAL, name)[1] for name in names[:4]] == ["tabby-0000"] * 3 + [
         "tabby-0001"
     ]
@@ -198,23 +164,24 @@ def test_several_processes_draw_the_same_files(
 
 
 def test_a_second_call_writes_nothing_and_a_larger_one_only_what_is_missing(tmp_path: Path) -> None:
-    paths = write_corpus(tmp_path, 3, size=32)
+    paths = write_individuals(tmp_path, 1, range(1), size=16)
     before = _stamps(paths)
-    assert write_corpus(tmp_path, 3, size=32) == paths
+    assert write_individuals(tmp_path, 1, range(1), size=16) == paths
     assert _stamps(paths) == before
-    assert len(write_corpus(tmp_path, 5, size=32)) == 10
+    assert len(write_individuals(tmp_path, 1, range(2), size=16)) == 24
     assert _stamps(paths) == before
 
 
 def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_path: Path) -> None:
-    cut, other, *untouched = write_corpus(tmp_path, 2, size=32)
+    cut, other, *untouched = write_individuals(tmp_path, 1, range(1), size=16)
     whole, kept = cut.read_bytes(), _stamps(untouched)
     cut.write_bytes(whole[:-40])
-    other.write_bytes(write_corpus(tmp_path / "elsewhere", 2, size=48)[1].read_bytes())
-    write_corpus(tmp_path, 2, size=32)
+    larger = write_individuals(tmp_path / "elsewhere", 1, range(1), size=32)
+    other.write_bytes(larger[1].read_bytes())
+    write_individuals(tmp_path, 1, range(1), size=16)
     assert cut.read_bytes() == whole
     with Image.open(other) as image:
-        assert image.size == (32, 32)
+        assert image.size == (16, 16)
     assert _stamps(untouched) == kept
 
 
@@ -226,21 +193,19 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(
-        MrlSearchError, match=r"The disk is full: .*cat-0000\.jpg could not be written"
-    ):
-        write_corpus(tmp_path, 1, size=32)
+    message = r"The disk is full: .*tabby-0000-0\.jpg could not be written"
+    with pytest.raises(MrlSearchError, match=message):
+        write_individuals(tmp_path, 1, range(1), size=16)
     assert not list(tmp_path.rglob("*.jpg"))
 
 
 def test_a_photograph_is_never_overwritten(tmp_path: Path) -> None:
-    photograph = tmp_path / "dog" / "dog-0001.jpg"
-    photograph.parent.mkdir()
+    photograph = tmp_path / "dog" / "husky" / "husky-0000-0.jpg"
+    photograph.parent.mkdir(parents=True)
     Image.new("RGB", (20, 20), "red").save(photograph)
     before = photograph.read_bytes()
-    with pytest.raises(
-        DataError, match=r"dog-0001\.jpg is there already and is not a drawn animal"
-    ) as caught:
-        write_corpus(tmp_path, 2, size=32)
+    message = r"husky-0000-0\.jpg is there already and is not a drawn animal"
+    with pytest.raises(DataError, match=message) as caught:
+        write_individuals(tmp_path, 1, range(1), size=16)
     assert caught.value.hint == "Choose an empty folder for the drawn animals."
     assert photograph.read_bytes() == before

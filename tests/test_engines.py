@@ -15,8 +15,7 @@ from conftest import Rows, energy_first, made_of
 from mrl_search.engines import build
 from mrl_search.engines.base import Mask, PrefixIndex
 from mrl_search.engines.build import build_indexes, check_kinds, load_index
-from mrl_search.engines.centroids import allot, find_centroids
-from mrl_search.engines.clustered import ClusteredIndex
+from mrl_search.engines.clustered import ClusteredIndex, allot, find_centroids
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
@@ -25,7 +24,7 @@ from mrl_search.metrics import recall_at_k
 from mrl_search.store.collection import Collection
 from mrl_search.store.manifest import verify
 from mrl_search.store.rows import VectorStore
-from mrl_search.vectors import l2_normalize, prefix
+from mrl_search.vectors import default_dims, l2_normalize, prefix
 
 COUNT, DIMS = 2000, 16
 
@@ -339,7 +338,7 @@ def test_all_prefixes_are_built_in_one_pass(
     spec = IndexSpec((8, 16), "Flat", {"8": "IVF4,Flat"})
     store = VectorStore(small_set.vectors)
     report = lambda *done: calls.append(done)  # noqa: E731
-    factory = build_indexes(tmp_path, store, spec, [Watch()], report)
+    factory = build_indexes(tmp_path, store, spec, [Watch().add], report)
     assert factory == {"8": "IVF4,Flat", "16": "Flat"}
     stops = [150, 300, 450, 500]
     assert calls == [("indexing", stop, 500) for stop in stops]
@@ -379,7 +378,7 @@ def test_a_full_disk_leaves_no_half_index(
 
 
 def test_kinds_follow_from_the_size_of_the_corpus() -> None:
-    spec = IndexSpec()
+    spec = IndexSpec(default_dims(1024))
     assert {spec.factory_of(d, 4_999) for d in spec.dims} == {"Flat"}
     kinds = {d: spec.factory_of(d, 50_000) for d in spec.dims}
     assert kinds == {**dict.fromkeys(spec.dims, "Flat"), 512: "Panorama", 1024: "Panorama"}
@@ -390,7 +389,7 @@ def test_kinds_follow_from_the_size_of_the_corpus() -> None:
     mixed = IndexSpec((8, 64), "Flat", {"64": "HNSW16,SQ8"})
     assert (mixed.factory_of(8, 10**6), mixed.factory_of(64, 10**6)) == ("Flat", "HNSW16,SQ8")
     with pytest.raises(ConfigError, match="--factory names 32 dims, which get no index"):
-        IndexSpec((8, 64), factories={"32": "Flat"})
+        IndexSpec((8, 64), factories={"32": "Flat"}).over((8, 16, 64))
     with pytest.raises(ConfigError, match=r"dtype is 'int8'; it must be float16 or float32"):
         IndexSpec(dtype="int8")
 

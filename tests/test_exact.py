@@ -16,8 +16,7 @@ from mrl_search.errors import IndexFolderError
 from mrl_search.index import Index
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact import pruned
-from mrl_search.search.exact.bounds import Bounds
-from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.exact.pruned import Bounds, exact_pruned
 from mrl_search.search.explain import explain
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import exact_search, search

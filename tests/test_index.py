@@ -214,7 +214,7 @@ def test_every_form_of_a_picture_finds_it(pictures: Index, tmp_path: Path) -> No
 def test_pictures_are_embedded_in_batches_of_pictures(
     pictures: Index, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrl_search.index.PICTURES", 4)
+    monkeypatch.setattr("mrl_search.encoders.embed.PICTURES", 4)
     encoder.batches.clear()
     found = pictures.search([noise(i) for i in range(10)], k=1)
     assert encoder.batches == [4, 4, 2]

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from mrl_search.errors import ConfigError
 from mrl_search.training.config import DataConfig
 from mrl_search.training.individuals import individual_numbers, individuals_of, partners
-from mrl_search.training.losses import InfoNCE
-from mrl_search.training.objective import Objective
-from mrl_search.training.splits import split_rows
+from mrl_search.training.objective import InfoNCE, Objective
+from mrl_search.training.parts import split_rows
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 BY_NAME = DataConfig(validation=0.25, individual=r"([^/]+)-\d+\.jpg$")
@@ -26,19 +25,12 @@ TAUGHT = change(
 
 def test_the_group_of_the_expression_names_the_individual() -> None:
     paths, hashes = ["a/tom-1.jpg", "a/tom-2.jpg", "b/tom.png", "b/kit-1.jpg"], list("wxyz")
-    assert individuals_of(paths, hashes, BY_NAME) == ["tom", "tom", "y", "kit"]
-    assert individuals_of(paths, hashes, DataConfig(individual="([^/]+)/[^/]+$")) == [
-        "a",
-        "a",
-        "b",
-        "b",
-    ]
-    assert (
-        individuals_of(paths, hashes, DataConfig()) == hashes == individuals_of([], hashes, BY_NAME)
-    )
-    numbers = individual_numbers(
-        ["tom", "tom", "y", "kit", "y"], torch.tensor([0, 1, 2, 4]).numpy()
-    )
+    assert individuals_of(paths, hashes, BY_NAME.individual) == ["tom", "tom", "y", "kit"]
+    assert individuals_of(paths, hashes, "([^/]+)/[^/]+$") == ["a", "a", "b", "b"]
+    assert individuals_of(paths, hashes, "") == hashes
+    assert individuals_of([], hashes, BY_NAME.individual) == hashes
+    names = ["tom", "tom", "y", "kit", "y"]
+    numbers = individual_numbers(names, torch.tensor([0, 1, 2, 4]).numpy())
     assert numbers.tolist() == [0, 0, 1, 1]
     with pytest.raises(ConfigError, match="no individual with two of the 2 training images"):
         individual_numbers(["tom", "kit"], torch.arange(2).numpy())
@@ -47,7 +39,7 @@ def test_the_group_of_the_expression_names_the_individual() -> None:
 @pytest.mark.parametrize("pattern", ["(", "abc", "(a)(b)"])
 def test_an_expression_has_one_group(pattern: str) -> None:
     with pytest.raises(ConfigError, match="must be a regular expression with one group"):
-        individuals_of(["a"], ["b"], DataConfig(individual=pattern))
+        individuals_of(["a"], ["b"], pattern)
 
 
 def test_an_individual_trains_or_validates_as_a_whole() -> None:
@@ -138,7 +130,7 @@ def test_training_learns_which_pictures_show_one_individual(tmp_path: Path) -> N
         [[90, 0, 0], [0, 90, 0], [0, 0, 90], [90, 90, 0], [0, 90, 90]], dtype=torch.uint8
     )
     images += tints[torch.arange(40) % 5][:, :, None, None]
-    pixels = replace(pixels, images=images, paths=[f"{i % 5}-{i}.jpg" for i in range(40)])
+    pixels = replace(pixels, images=images)
     config = change(
         TAUGHT,
         objective__label=0.0,
@@ -153,5 +145,10 @@ def test_training_learns_which_pictures_show_one_individual(tmp_path: Path) -> N
     ) == (32, 8)
     train_tiny(tmp_path / "b", config, pixels)
     assert same(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
-    with pytest.raises(ConfigError, match=r"objective\.individual needs data\.individual"):
+
+
+def test_individuals_need_an_expression() -> None:
+    with pytest.raises(
+        ConfigError, match=r"objective\.individual is 1\.0; it needs data\.individual\."
+    ):
         change(TINY, objective__individual=1.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mrl_search.engines import kernels, threads
+from mrl_search.engines import kernels
 from mrl_search.vectors import l2_normalize, suffix_norms
 
 
@@ -99,7 +99,7 @@ def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> No
     weights = rng.standard_normal(8).astype(np.float32)
     whole = kernels.sift(codes, weights, tails, 0.3, 100)
     assert 0 < len(whole) < 1000
-    monkeypatch.setattr(threads, "thread_count", lambda: 7)
+    monkeypatch.setattr(kernels, "thread_count", lambda: 7)
     monkeypatch.setattr("mrl_search.vectors.BLOCK", 24)
     np.testing.assert_array_equal(kernels.sift(codes, weights, tails, 0.3, 100), whole)
 
@@ -135,7 +135,7 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         rng.integers(0, 50, (9, 6)),
     )
     one = kernels.pair_cosines(rows, unit, ids)
-    monkeypatch.setattr(threads, "thread_count", lambda: 4)
+    monkeypatch.setattr(kernels, "thread_count", lambda: 4)
     np.testing.assert_array_equal(kernels.pair_cosines(rows, unit, ids), one)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mrl_search.errors import ConfigError
-from mrl_search.training.losses import InfoNCE, MatryoshkaLoss
+from mrl_search.training.objective import InfoNCE, MatryoshkaLoss
 
 
 def _info_nce(rows: np.ndarray, temperature: float) -> float:

@@ -15,7 +15,7 @@ import xxhash
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mrl_search.encoders import own
+from mrl_search.encoders import registry
 from mrl_search.encoders.backbones import CompactBackbone, build_backbone
 from mrl_search.encoders.base import INTERPOLATIONS, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model, save_model
@@ -328,7 +328,7 @@ def test_a_mirrored_model_has_another_fingerprint(folder: Path) -> None:
     pictures = _pictures(3)
     both = plain.encode(pictures) + plain.encode(pictures[:, :, ::-1])
     np.testing.assert_allclose(mirrored.encode(pictures), both / 2, atol=1e-4)
-    own.MIRRORED.add(weights)  # as the bundled weights are
+    registry.MIRRORED.add(weights)  # as the bundled weights are
     try:
         assert load_encoder(str(folder)).fingerprint == plain.fingerprint
         _edit(model={**to_mapping(TINY), "mirror": False})(folder)
@@ -337,7 +337,7 @@ def test_a_mirrored_model_has_another_fingerprint(folder: Path) -> None:
             mirrored.fingerprint,
         )
     finally:
-        own.MIRRORED.remove(weights)
+        registry.MIRRORED.remove(weights)
 
 
 def test_every_part_of_the_preprocessing_is_in_the_fingerprint() -> None:
@@ -470,7 +470,7 @@ def test_bundled_is_looked_for_in_the_package(
 ) -> None:
     (folder.parent / "bundled").symlink_to(folder)
     monkeypatch.setattr(
-        own.resources, "files", lambda package: {"mrl_search.encoders": folder.parent}[package]
+        registry.resources, "files", lambda package: {"mrl_search.encoders": folder.parent}[package]
     )
     encoder = load_encoder()
     assert (encoder.model, encoder.name) == ("bundled", "tiny")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from mrl_search.training import objective as module
 from mrl_search.training.config import AugmentConfig, TrainConfig
-from mrl_search.training.losses import InfoNCE
-from mrl_search.training.objective import Objective
+from mrl_search.training.objective import InfoNCE, Objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CONFIG = change(

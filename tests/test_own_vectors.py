@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 from command_line import ok, run
+from fakes import write_corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.files import PROGRESS, building_folder
-from mrl_search.images.drawn import write_corpus
 from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search

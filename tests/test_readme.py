@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from fakes import write_corpus
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.images.drawn import write_corpus
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import write_corpus
 from tiny_runs import noise_pixels, stop_after, train_tiny
 from typer.testing import CliRunner
 
@@ -17,14 +18,13 @@ from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import ConfigError
-from mrl_search.images.drawn import write_corpus
 from mrl_search.mapping import to_toml
 from mrl_search.training import loop as training
 from mrl_search.training.config import AugmentConfig, DataConfig, ScheduleConfig, TrainConfig
-from mrl_search.training.losses import MatryoshkaLoss
+from mrl_search.training.objective import MatryoshkaLoss
+from mrl_search.training.parts import split_rows, stratified_split
 from mrl_search.training.pixels import pixel_side
 from mrl_search.training.recipes import load_recipe as load
-from mrl_search.training.splits import split_rows, stratified_split
 from mrl_search.training.views import blurred, views
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")

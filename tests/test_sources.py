@@ -15,7 +15,7 @@ from mrl_search.encoders.base import Preprocessing
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images import sources
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import ItemSource, Source, open_source, read_path, subset
+from mrl_search.images.sources import Source, open_source, read_path, subset
 
 
 @pytest.fixture(autouse=True)
@@ -344,7 +344,7 @@ def test_paths_lead_back_to_the_bytes(tmp_path: Path) -> None:
     for source in (open_source(str(folder)), open_source(str(tmp_path / "x#y.parquet"))):
         for i, path in enumerate(source.paths):
             assert read_path(path) == source.read(i)
-        items = ItemSource("an index", source.paths[::-1], source.labels[::-1])
+        items = Source("an index", source.paths[::-1], source.labels[::-1])
         assert _greys(items) == _greys(source)[::-1]
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import write_corpus
 from safetensors.torch import load_file, save_file
 from tiny_runs import TINY, change, noise_pixels, same, stop_after, train_tiny, weights_of
 
 from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import ConfigError, MrlSearchError
-from mrl_search.images.drawn import write_corpus
 from mrl_search.training.config import AxesConfig
 from mrl_search.training.pixels import Pixels, pixel_side
 

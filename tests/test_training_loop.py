@@ -33,11 +33,10 @@ from mrl_search.training import loop as training
 from mrl_search.training import objective, run_folder
 from mrl_search.training.config import AugmentConfig, ScheduleConfig, TrainConfig
 from mrl_search.training.loop import train_pixels
-from mrl_search.training.losses import InfoNCE
-from mrl_search.training.objective import Objective
+from mrl_search.training.objective import InfoNCE, Objective
+from mrl_search.training.parts import digest, split_rows, stratified_split
 from mrl_search.training.pixels import Pixels
 from mrl_search.training.records import EpochRecord, StepRecord
-from mrl_search.training.splits import digest, split_rows, stratified_split
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -79,10 +78,9 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
         StepRecord,
         EpochRecord,
     ] * 3
-    assert [(r.epoch, r.step, r.steps) for r in records if isinstance(r, StepRecord)] == [
-        (e, s, 4) for e in (1, 2, 3) for s in (1, 2, 3, 4)
+    assert [r for r in records if isinstance(r, StepRecord)] == [
+        StepRecord(f"epoch {e}/3", s, 4, e) for e in (1, 2, 3) for s in (1, 2, 3, 4)
     ]
-    assert all(r.rate > 0 for r in records if isinstance(r, StepRecord))
     epochs = [r for r in records if isinstance(r, EpochRecord)]
     assert [(r.epoch, r.epochs, r.size, r.n_train, r.n_validation) for r in epochs] == [
         (e, 3, 32, 32, 8) for e in (1, 2, 3)
@@ -193,7 +191,7 @@ def test_a_stopped_run_continues_with_the_same_result(
 def test_a_run_stopped_inside_an_epoch_repeats_that_epoch(tmp_path: Path) -> None:
     train_tiny(tmp_path / "whole")
     train_all(
-        tmp_path / "parts", stop=lambda r: isinstance(r, StepRecord) and (r.epoch, r.step) == (2, 3)
+        tmp_path / "parts", stop=lambda r: isinstance(r, StepRecord) and (r.epoch, r.done) == (2, 3)
     )
     assert [r.epoch for r in train_tiny(tmp_path / "parts")] == [2, 3]
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
@@ -488,10 +486,11 @@ def _view(name: str) -> Callable[[Seen], object]:
 def _training_pixels(**data: object) -> int:
     pixels = noise_pixels()
     config = change(TINY, **{f"data__{key}": value for key, value in data.items()})
-    rows, _ = split_rows(pixels.labels, pixels.hashes, config.data)
+    rows, _ = split_rows(pixels.labels, pixels.hashes, config.data, pixels.paths)
     return int(pixels.images[rows].long().sum())
 
 
+NUMBER = r"(\d+)-\d+\.jpg$"  # the individual in the paths of `noise_pixels`
 # what is changed, what is read of the run, and its value; without the change it is another value
 SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
     "seed": ({"seed": 1}, lambda s: s.views[0][2], 100_000),
@@ -533,6 +532,16 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
         lambda s: round((s.losses[0][0] - s.losses[0][1]) / s.losses[0][2], 4),
         0.1,
     ),
+    "individual": (
+        {"data__individual": NUMBER, "objective__instance": 0.0, "objective__individual": 0.25},
+        lambda s: round((s.losses[0][0] - s.losses[0][1]) / s.losses[0][2], 4),
+        0.25,
+    ),
+    "individuals in the split": (
+        {"data__individual": NUMBER},
+        lambda s: s.pixels,
+        _training_pixels(individual=NUMBER),
+    ),
     "temperature": (
         {"objective__temperature": 0.5},
         lambda s: s.objective.instances.criterion.temperature,
@@ -552,6 +561,16 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
         {"objective__weights": (1.0, 0.5)},
         lambda s: (s.objective.labels.weights, s.objective.instances.weights),
         ((1.0, 0.5), (1.0, 0.5)),
+    ),
+    "instance_weights": (
+        {"objective__instance_weights": (0.0, 2.0)},
+        lambda s: (s.objective.instances.weights, s.objective.labels.weights),
+        ((0.0, 2.0), (1.0, 1.0)),
+    ),
+    "individual_weights": (
+        {"objective__individual_weights": (0.0, 2.0)},
+        lambda s: (s.objective.individuals.weights, s.objective.labels.weights),
+        ((0.0, 2.0), (1.0, 1.0)),
     ),
     "epochs": ({"schedule__epochs": 2}, lambda s: [r.epochs for r in s.records], [2, 2]),
     "batch": ({"schedule__batch": 16}, lambda s: len(s.losses), 2),
@@ -608,7 +627,10 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     config = to_mapping(TINY)
     sections = ("model", "data", "augment", "objective", "schedule")
     names = {"seed", "name", "weak"} | {key for section in sections for key in config[section]}
-    assert names == (set(SETTINGS) - {"scale of the cosines"}) | tested_elsewhere
+    assert (
+        names
+        == (set(SETTINGS) - {"scale of the cosines", "individuals in the split"}) | tested_elsewhere
+    )
 
 
 def _rate(schedule: ScheduleConfig, done: float) -> float:

@@ -25,14 +25,16 @@ TINY = TrainConfig(
 
 
 def noise_pixels(n: int = 40, labels: bool = True, side: int = 40) -> Pixels:
-    """Noise, reddish for a cat and bluish for a dog: a class can be learned in a few steps."""
+    """Noise, reddish for a cat and bluish for a dog: a class can be learned in a few steps.
+
+    The paths name five individuals.
+    """
     images = np.random.default_rng(0).integers(0, 160, (n, 3, side, side), dtype=np.uint8)
     images[::2, 0] += 90
     images[1::2, 2] += 90
     names: list[str | None] = [("cat", "dog")[i % 2] if labels else None for i in range(n)]
-    return Pixels(
-        torch.from_numpy(images), names, [f"{i:04d}" for i in range(n)], [], list(range(n))
-    )
+    hashes, paths = [f"{i:04d}" for i in range(n)], [f"{i % 5}-{i}.jpg" for i in range(n)]
+    return Pixels(torch.from_numpy(images), names, hashes, [], list(range(n)), paths)
 
 
 def change(config: TrainConfig, **changes: object) -> TrainConfig:

@@ -106,7 +106,7 @@ def run(
             if isinstance(record, str):
                 note(f"{job.key}  {record}")
             else:
-                show_record(record, job.config.schedule.epochs, progress, f"{job.key}  ")
+                show_record(record, progress, f"{job.key}  ")
 
         for job in run_part(loaded, part, Places(runs, records), only, notify):
             note(f"{job.key}  recorded in {records / part}")

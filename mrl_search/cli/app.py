@@ -47,11 +47,11 @@ class Group(TyperGroup):
             if error.errno is None:
                 raise
             if error.filename is not None:
-                hint = "Check that it exists, and its rights."
-                _show(f"{error.filename} cannot be used: {error.strerror}.", hint)
+                message = f"{error.filename} cannot be used: {error.strerror}."
+                _show(message, "Check that it exists, and its rights.")
             else:
-                hint = "Make room, or write it elsewhere."
-                _show(f"The output cannot be written: {error.strerror or error}.", hint)
+                message = f"The output cannot be written: {error.strerror or error}."
+                _show(message, "Make room, or write it elsewhere.")
                 with contextlib.suppress(OSError):
                     sys.stdout.close()  # what it still holds would fail once more
             raise typer.Exit(1) from error

@@ -1,82 +1,50 @@
 """`mrl-search build-index`: embed pictures once, or take vectors, and index every prefix."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-import typer
-
-from mrl_search.cli.options import dims_of
+from mrl_search.cli.options import argument, dims_of, option
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
 
 __all__ = ["build_index"]
 
-Kinds: TypeAlias = Callable[[tuple[int, ...]], IndexSpec]
+
+SRC_HELP = (
+    "Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
+    "Vectors: a .npy file, a folder of them, or FILE.parquet#COLUMN."
+)
+MODEL_HELP = "For pictures: bundled (default), a run folder, or torchvision:NAME."
+FACTORY_HELP = (
+    "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
+    "or Scan for none. Default: by the size of the corpus. Can be repeated."
+)
 
 
 def build_index(
-    src: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC",
-            help="Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
-            "Vectors: a .npy file, a folder of them, or FILE.parquet#COLUMN.",
-        ),
-    ],
+    src: Annotated[str, argument("SRC", SRC_HELP)],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="New index folder. Default: indexes/NAME of SRC."
-        ),
+        Path | None, option("--out DIR", "New index folder. Default: indexes/NAME of SRC.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="For pictures: bundled (default), a run folder, or torchvision:NAME."
-        ),
-    ] = None,
+    model: Annotated[str | None, option("--model", MODEL_HELP)] = None,
     dims: Annotated[
         str | None,
-        typer.Option(
-            "--dims",
-            metavar="8,16,…",
-            help="Prefix lengths. Default: all of the model; 8, 16, 32, …",
-        ),
+        option("--dims 8,16,…", "Prefix lengths. Default: all of the model; 8, 16, 32, …"),
     ] = None,
-    factory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--factory",
-            metavar="[DIMS=]KIND",
-            help="Kind of index, for all prefixes or one: a FAISS factory string such as Flat or "
-            "64=HNSW16,SQ8, or Scan for none. Default: by the size of the corpus. Can be repeated.",
-        ),
-    ] = None,
+    factory: Annotated[list[str] | None, option("--factory [DIMS=]KIND", FACTORY_HELP)] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Of the stored vectors: float16 or float32.")
+        str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
     split: Annotated[
         str | None,
-        typer.Option(
-            "--split",
-            metavar="PART",
-            help="For pictures: the train or validation part of the model.",
-        ),
+        option("--split PART", "For pictures: the train or validation part of the model."),
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(
-            "--items",
-            metavar="PARQUET",
-            help="For vectors: one row a vector: path, label, any columns.",
-        ),
+        option("--items PARQUET", "For vectors: one row a vector: path, label, any columns."),
     ] = None,
     rotate: Annotated[
-        str | None,
-        typer.Option(
-            "--rotate", metavar="pca", help="For vectors: store them along their principal axes."
-        ),
+        str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
@@ -89,50 +57,45 @@ def build_index(
     foreign = {"--items": items, "--rotate": rotate}
     if vectors:
         foreign = {"--model": model, "--split": split}
-    for option, value in foreign.items():
+    for name, value in foreign.items():
         if value is not None:
             what, other = ("vectors", "pictures") if vectors else ("pictures", "vectors")
-            raise ConfigError(f"{option} is for {other}; {src} holds {what}.", "Leave it out.")
+            raise ConfigError(f"{name} is for {other}; {src} holds {what}.", "Leave it out.")
     place = Path((src.partition("#")[0] if vectors else src).removeprefix("hub:")).resolve()
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
     out = out or Path("indexes") / (name + (f"-{split}" if split else ""))
     if vectors:
-        _from_vectors(src, out, dims, _kinds(factory, dtype), items, rotate)
+        _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
     else:
-        _from_images(src, out, dims, _kinds(factory, dtype), model or "bundled", split)
+        _from_images(src, out, _spec(dims, factory, dtype), model or "bundled", split)
 
 
-def _kinds(factory: list[str] | None, dtype: str) -> Kinds:
-    """The spec that `--factory` and `--dtype` describe, once the dims are known."""
+def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
+    """The spec that `--dims`, `--factory` and `--dtype` describe."""
     kinds: dict[str, str] = {}
     for text in factory or ():
-        dims, equals, kind = text.partition("=")
-        prefix, kind = (dims, kind) if equals and dims.isdecimal() else ("", text)
+        first, equals, rest = text.partition("=")
+        prefix, kind = (first, rest) if equals and first.isdecimal() else ("", text)
         if prefix in kinds:
             which = f"for {prefix} dims" if prefix else "for all prefixes"
-            raise ConfigError(
-                f"--factory names two kinds {which}: {kinds[prefix]} and {kind}.", "Leave one out."
-            )
+            message = f"--factory names two kinds {which}: {kinds[prefix]} and {kind}."
+            raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return lambda dims: IndexSpec(dims, every, kinds, dtype)
+    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
 
 
-def _from_images(
-    src: str, out: Path, dims: str | None, kinds: Kinds, model: str, split: str | None
-) -> None:
+def _from_images(src: str, out: Path, spec: IndexSpec, model: str, split: str | None) -> None:
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.files import refuse_existing
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.training.parts import part_of
-    from mrl_search.vectors import check_dims
 
     refuse_existing(out.expanduser())
     encoder = load_encoder(model)
-    full = encoder.dims[-1]
-    spec = kinds(check_dims({*dims_of(dims), full}, full) if dims else encoder.dims)
+    spec = spec.over(encoder.dims)
     source = open_source(src)
     note(f"{len(source.paths):,} pictures in {source.name}")
     prefixes = ", ".join(map(str, spec.dims))
@@ -145,17 +108,16 @@ def _from_images(
 
 
 def _from_vectors(
-    src: str, out: Path, dims: str | None, kinds: Kinds, items: Path | None, rotate: str | None
+    src: str, out: Path, spec: IndexSpec, items: Path | None, rotate: str | None
 ) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index
     from mrl_search.store.vector_files import open_vectors
-    from mrl_search.vectors import check_dims, default_dims
+    from mrl_search.vectors import default_dims
 
     source = open_vectors(src)
-    full = source.dim
-    spec = kinds(check_dims({*dims_of(dims), full}, full) if dims else default_dims(full))
-    note(f"{source.count:,} vectors of {full:,} dims ({source.dtypes}) in {source.name}")
+    spec = spec.over(default_dims(source.dim))
+    note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
     rotated = f", rotated by {rotate}" if rotate else ""
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}{rotated}")
     with progress_bars() as progress:

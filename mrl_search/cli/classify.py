@@ -2,57 +2,35 @@
 
 from typing import Annotated, Any
 
-import typer
-
-from mrl_search.cli.options import (
-    Dims,
-    Ids,
-    Images,
-    IndexFolder,
-    IndexModel,
-    Json,
-    K,
-    PlanText,
-    VectorFile,
-    Where,
-    open_index,
-    queries_of,
-    request_of,
-)  # fmt: skip
+from mrl_search.cli import options
+from mrl_search.cli.options import open_index, option, queries_of, request_of
 from mrl_search.errors import ConfigError
 
 __all__ = ["classify"]
 
+TEMPERATURE_HELP = "Of the softmax weights: the lower, the more the nearest decide. Default: 0.07."
+ADAPTIVE_HELP = (
+    "Stop at the prefix where the vote is sure, by thresholds that `tune --objective adaptive` "
+    "has learnt."
+)
+
 
 def classify(
-    images: Images = None,
-    index: IndexFolder = None,
-    vector: VectorFile = None,
-    model: IndexModel = None,
-    dims: Dims = None,
-    plan: PlanText = None,
-    k: K = 20,
+    images: options.Images = None,
+    index: options.IndexFolder = None,
+    vector: options.VectorFile = None,
+    model: options.IndexModel = None,
+    dims: options.Dims = None,
+    plan: options.PlanText = None,
+    k: options.K = 20,
     majority: Annotated[
-        bool, typer.Option("--majority", help="One vote a neighbour, instead of softmax weights.")
+        bool, option("--majority", "One vote a neighbour, instead of softmax weights.")
     ] = False,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            help="Of the softmax weights: the lower, the more the nearest decide. Default: 0.07.",
-        ),
-    ] = None,
-    adaptive: Annotated[
-        bool,
-        typer.Option(
-            "--adaptive",
-            help="Stop at the prefix where the vote is sure, by thresholds that "
-            "`tune --objective adaptive` has learnt.",
-        ),
-    ] = False,
-    where: Where = None,
-    ids: Ids = None,
-    as_json: Json = False,
+    temperature: Annotated[float | None, option("--temperature", TEMPERATURE_HELP)] = None,
+    adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
+    where: options.Where = None,
+    ids: options.Ids = None,
+    as_json: options.Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its nearest neighbours."""
     if majority and temperature is not None:
@@ -61,14 +39,14 @@ def classify(
     request = request_of(opened, dims, plan, k, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
+    from mrl_search.search.classify import classify as vote_of_neighbours
     from mrl_search.search.run import default_plan
 
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
-    votes = opened.votes(
-        queries := queries_of(opened, images, vector, model), request, ballot, adaptive=adaptive
-    )
+    queries = queries_of(opened, images, vector, model)
+    votes = vote_of_neighbours(opened.corpus, queries.rows, request, ballot, adaptive)
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":
         named = str(default_plan(opened.corpus, k, "classify"))

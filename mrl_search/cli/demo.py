@@ -100,17 +100,17 @@ def demo(
 def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
     """Train with one progress bar over all epochs."""
     from mrl_search.cli.render import note, progress_bars
-    from mrl_search.training.records import DecodeRecord, EpochRecord, Record, StepRecord
+    from mrl_search.training.records import EpochRecord, Record, StepRecord
     from mrl_search.training.steps import train
 
     with progress_bars() as progress:
 
         def show(config: "TrainConfig", record: Record) -> None:
-            if isinstance(record, DecodeRecord):
-                progress("decoding", record.done, record.total)
+            if isinstance(record, StepRecord) and record.epoch:
+                done = (record.epoch - 1) * record.total + record.done
+                progress("training", done, record.total * config.schedule.epochs)
             elif isinstance(record, StepRecord):
-                done = (record.epoch - 1) * record.steps + record.step
-                progress("training", done, record.steps * config.schedule.epochs)
+                progress(record.what, record.done, record.total)
 
         last = train(pictures, recipe, run, on_record=show)
     if isinstance(last, EpochRecord):

@@ -1,39 +1,27 @@
 """`mrl-search info`: what an index holds, whether it is whole, and what its prefixes keep."""
 
-from pathlib import Path
+from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mrl_search.cli.options import Json, open_index
+from mrl_search.cli.options import IndexArgument, Json, open_index, option
 
 if TYPE_CHECKING:
     from mrl_search.index import Index
 
 __all__ = ["info"]
 
+CHECK_HELP = "Measure instead what each prefix keeps, and what PCA would make it keep."
+
 
 def info(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Index folder. Default: the newest in indexes/."),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read every byte and compare checksums.")
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Measure instead what each prefix keeps, and what PCA would make it keep.",
-        ),
-    ] = False,
+    folder: IndexArgument = None,
+    verify: Annotated[bool, option("--verify", "Read every byte and compare checksums.")] = False,
+    check: Annotated[bool, option("--check", CHECK_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """Show what an index holds and what made it."""
     index = open_index(folder)
-    from collections import Counter
-
     from mrl_search.cli.render import json_line, note, show_table
     from mrl_search.mapping import to_mapping
     from mrl_search.store.manifest import verify as verify_files
@@ -76,20 +64,15 @@ def info(
 
 
 def _check(index: "Index", as_json: bool) -> None:
-    from dataclasses import asdict
-
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.measure.prefixes import advice, check_prefixes
 
     with progress_bars(not as_json) as progress:
         found = check_prefixes(index.corpus, progress)
-    common = {
-        "k": found.k,
-        "shortlist": found.shortlist,
-        "n": found.queries,
-        "corpus": found.corpus,
-    }
     if as_json:
+        common = {
+            "k": found.k, "shortlist": found.shortlist, "n": found.queries, "corpus": found.corpus,
+        }  # fmt: skip
         for p in found.prefixes:
             shares = {n: None if v is None else round(v, 6) for n, v in asdict(p).items()}
             json_line({**shares, **common})

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,63 +15,46 @@ if TYPE_CHECKING:
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexFolder", "IndexModel", "Json", "K", "PlanText", "Src",
-    "VectorFile", "Where", "bytes_of", "dims_of", "open_index", "queries_of", "request_of",
+    "Dims", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel", "Json", "K", "PlanText",
+    "Src", "VectorFile", "Where", "argument", "bytes_of", "dims_of", "open_index", "option",
+    "queries_of", "request_of",
 ]  # fmt: skip
 
-Src = Annotated[
-    str,
-    typer.Argument(
-        metavar="SRC", help="Pictures: a folder, a data set on disk, or hub:OWNER/NAME."
-    ),
-]
-IndexFolder = Annotated[
-    Path | None,
-    typer.Option("--index", metavar="DIR", help="Index folder. Default: the newest in indexes/."),
-]
-Dims = Annotated[
-    int | None, typer.Option("--dims", min=1, help="Search on this prefix alone, such as 64.")
-]
-PlanText = Annotated[
-    str | None,
-    typer.Option(
-        "--plan",
-        metavar="PLAN",
-        help="How to search, coarse to fine: stages DIMS:KEEP such as 8:200,64:50,1024, or exact. "
-        "Default: the tuned plan of the index, or exact.",
-    ),
-]
-K = Annotated[int, typer.Option("-k", min=1, help="Number of neighbours.")]
-Images = Annotated[
-    list[str] | None, typer.Argument(metavar="[IMAGE…]", help="Pictures to search with.")
-]
-VectorFile = Annotated[
-    str | None,
-    typer.Option(
-        "--vector",
-        metavar="FILE",
-        help="Search with vectors instead: a .npy file, or FILE.parquet#COLUMN.",
-    ),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="CONDITION",
-        help="Only items that meet it, such as label=cat or width>=200. Can be repeated.",
-    ),
-]
-Ids = Annotated[
-    Path | None,
-    typer.Option(
-        "--ids", metavar="FILE", help="Only these items: a text file with one id a line, or .npy."
-    ),
-]
+
+def option(names: str, help: str, **more: Any) -> Any:  # noqa: ANN401 - as typer has it
+    """An option by its flags and the name of its value, such as `--out DIR` or `--yes -y`."""
+    flags = [name for name in names.split() if name.startswith("-")]
+    value = [name for name in names.split() if not name.startswith("-")]
+    return typer.Option(..., *flags, help=help, metavar=value[0] if value else None, **more)
+
+
+def argument(name: str, help: str) -> Any:  # noqa: ANN401 - as typer has it
+    """A positional argument by the name that help shows."""
+    return typer.Argument(metavar=name, help=help)
+
+
+Src = Annotated[str, argument("SRC", "Pictures: a folder, a data set on disk, or hub:OWNER/NAME.")]
+Images = Annotated[list[str] | None, argument("[IMAGE…]", "Pictures to search with.")]
+NEWEST = "Index folder. Default: the newest in indexes/."
+IndexFolder = Annotated[Path | None, option("--index DIR", NEWEST)]
+IndexArgument = Annotated[Path | None, argument("DIR", NEWEST)]
 IndexModel = Annotated[
-    str | None,
-    typer.Option("--model", help="The model that built the index, if it has moved since."),
+    str | None, option("--model", "The model that built the index, if it has moved since.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Dims = Annotated[int | None, option("--dims", "Search on this prefix alone, such as 64.", min=1)]
+PLAN_HELP = (
+    "How to search, coarse to fine: stages DIMS:KEEP such as 8:200,64:50,1024, or exact. "
+    "Default: the tuned plan of the index, or exact."
+)
+PlanText = Annotated[str | None, option("--plan PLAN", PLAN_HELP)]
+K = Annotated[int, option("-k", "Number of neighbours.", min=1)]
+VECTOR_HELP = "Search with vectors instead: a .npy file, or FILE.parquet#COLUMN."
+VectorFile = Annotated[str | None, option("--vector FILE", VECTOR_HELP)]
+WHERE_HELP = "Only items that meet it, such as label=cat or width>=200. Can be repeated."
+Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
+IDS_HELP = "Only these items: a text file with one id a line, or .npy."
+Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]
+Json = Annotated[bool, option("--json", "Print one JSON object a line.")]
 
 
 def open_index(folder: Path | None, model: str | None = None) -> "Index":

@@ -1,60 +1,55 @@
 """`mrl-search query`: find the items of an index that are most like a picture or a vector."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import (
-    Dims,
-    Ids,
-    Images,
-    IndexFolder,
-    IndexModel,
-    Json,
-    K,
-    PlanText,
-    VectorFile,
-    Where,
-    open_index,
-    queries_of,
-    request_of,
-)  # fmt: skip
+from mrl_search.cli import options
+from mrl_search.cli.options import open_index, option, queries_of, request_of
+from mrl_search.errors import ConfigError
+from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mrl_search.index import Index
     from mrl_search.report.sheet import Row
+    from mrl_search.search.explain import Explanation
+    from mrl_search.search.request import SearchRequest
+    from mrl_search.search.results import Hits
 
 __all__ = ["query"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
+LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 
 def query(
-    images: Images = None,
-    index: IndexFolder = None,
-    vector: VectorFile = None,
-    model: IndexModel = None,
-    dims: Dims = None,
-    plan: PlanText = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Short for --plan exact.")] = False,
-    k: K = 10,
-    where: Where = None,
-    ids: Ids = None,
+    images: options.Images = None,
+    index: options.IndexFolder = None,
+    vector: options.VectorFile = None,
+    model: options.IndexModel = None,
+    dims: options.Dims = None,
+    plan: options.PlanText = None,
+    exact: Annotated[bool, option("--exact", "Short for --plan exact.")] = False,
+    k: options.K = 10,
+    where: options.Where = None,
+    ids: options.Ids = None,
     cutoff: Annotated[
         float | None,
-        typer.Option(
-            "--cutoff", min=-1, max=1, help="Only answers with at least this cosine; 3 if none."
-        ),
+        option("--cutoff", "Only answers with at least this cosine; 3 if none.", min=-1, max=1),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show rank and score of each hit at every prefix.")
+        bool, option("--explain", "Show rank and score of each hit at every prefix.")
     ] = False,
     sheet: Annotated[
-        Path | None,
-        typer.Option("--sheet", metavar="PNG", help="Save the pictures of the hits, side by side."),
+        Path | None, option("--sheet PNG", "Save the pictures of the hits, side by side.")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find the items of an index that are most like IMAGE.
 
@@ -67,12 +62,9 @@ def query(
     if exact and plan is None and dims is None:
         plan = "exact"
     elif exact:
-        from mrl_search.errors import ConfigError
-
         raise ConfigError("--exact is given with --dims or --plan.", "Leave one of them out.")
     opened = open_index(index, model)
     request = request_of(opened, dims, plan, k, where, ids, cutoff, explain)
-    from mrl_search.cli.hits import hit_lines, ladder_rows, sheet_row, show_explanation, show_hits
     from mrl_search.cli.render import json_line, note, show_skipped
 
     queries = queries_of(opened, images, vector, model)
@@ -82,17 +74,17 @@ def query(
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
-            lines = hit_lines(found, hits.explanation, i)
+            lines = _hit_lines(found, hits.explanation, i)
             json_line({"image": name, "plan": str(hits.plan), "ms": round(ms, 3), "hits": lines})
         else:
-            show_hits(found, f"{name}  ·  plan {hits.plan}")
+            _show_hits(found, f"{name}  ·  plan {hits.plan}")
             if hits.explanation is not None:
-                show_explanation(found, hits.explanation, i)
+                _show_explanation(found, hits.explanation, i)
         picture = None if vector else name
         if sheet and explain:
-            rows += ladder_rows(opened, name, picture, queries.rows[i], request)
+            rows += _ladder_rows(opened, name, picture, queries.rows[i], request)
         elif sheet:
-            rows.append(sheet_row(Path(name).name, picture, found))
+            rows.append(_sheet_row(Path(name).name, picture, found))
     if sheet:
         from mrl_search.report.sheet import save_sheet
 
@@ -112,3 +104,73 @@ def query(
     if cutoff is not None and not any(len(found) for found in hits):
         note(f"No item has a cosine of at least {cutoff}.")
         raise typer.Exit(NOTHING_FOUND)
+
+
+def _hit_lines(
+    hits: "Hits", explanation: "Explanation | None", query: int
+) -> list[dict[str, object]]:
+    """The hits of one query for JSON; with rank and score of each at every prefix, if explained."""
+    lines: list[dict[str, object]] = []
+    for i, h in enumerate(hits):
+        line: dict[str, object] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
+        line |= {"label": h.label, "path": h.path}
+        if explanation is not None:
+            levels = _levels(explanation, query, i)
+            line["explain"] = [
+                {"dims": d, "rank": rank, "score": round(score, 6)} for d, rank, score in levels
+            ]
+        lines.append(line)
+    return lines
+
+
+def _levels(explanation: "Explanation", query: int, hit: int) -> list[tuple[int, int, float]]:
+    """Dims, rank and score of one hit at every prefix."""
+    ranks, scores = explanation.ranks[query, hit].tolist(), explanation.scores[query, hit].tolist()
+    return list(zip(explanation.dims, ranks, scores, strict=True))
+
+
+def _show_hits(hits: "Hits", title: str) -> None:
+    """Print a table of the hits of one query."""
+    from mrl_search.cli.render import show_table
+
+    rows = [(str(h.rank), f"{h.score:.4f}", h.label or "", h.path or f"item {h.id}") for h in hits]
+    show_table(("rank", "score", "label", "path"), rows, title)
+
+
+def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:
+    """Print a table of rank and score of each hit of one query at every prefix."""
+    from mrl_search.cli.render import show_table
+
+    rows = []
+    for i, h in enumerate(hits):
+        cells = [f"{rank:,} ({score:.2f})" for _, rank, score in _levels(explanation, query, i)]
+        rows.append((str(h.rank), *cells, Path(h.path or str(h.id)).name))
+    columns = ("rank", *(f"{d} dims" for d in explanation.dims), "path")
+    show_table(columns, rows, "rank (score) of each hit at every prefix")
+
+
+def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":
+    """The query, if it is a picture, and its hits as one row of pictures."""
+    from mrl_search.report.sheet import Row, Tile
+
+    tiles = [Tile(picture, "query", "query")] if picture else []
+    for h in hits:
+        text = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
+        tiles.append(Tile(h.path or f"item {h.id}", text))
+    return Row(title, tiles)
+
+
+def _ladder_rows(
+    index: "Index", name: str, picture: str | None, query: "NDArray[np.float32]",
+    request: "SearchRequest",
+) -> "list[Row]":  # fmt: skip
+    """One query with its hits at 8, at 64 and at all dims, or at the nearest prefixes."""
+    from mrl_search.search.run import answer
+    from mrl_search.vectors import nearest
+
+    rows = []
+    for d in sorted({*(nearest(index.dims, d) for d in LADDER), index.dims[-1]}):
+        at = replace(request, plan=Plan.single(d), explain=False)
+        hits = answer(index.corpus, query[None], at)[0]
+        rows.append(_sheet_row(f"{Path(name).name}, {d} dims", picture, hits))
+    return rows

@@ -5,32 +5,23 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import bytes_of, open_index
+from mrl_search.cli.options import argument, bytes_of, open_index, option
 from mrl_search.errors import ConfigError
 
 __all__ = ["shrink"]
 
+DTYPE_HELP = "float16 or float32. Default: as in DIR; with --fit the better one."
+
 
 def shrink(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index; it stays as it is.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="New index folder. Default: DIR-DIMS."),
-    ] = None,
-    dims: Annotated[
-        int | None, typer.Option("--dims", min=1, help="Dims of the new vectors.")
-    ] = None,
+    folder: Annotated[Path, argument("DIR", "The index; it stays as it is.")],
+    out: Annotated[Path | None, option("--out DIR", "New index folder. Default: DIR-DIMS.")] = None,
+    dims: Annotated[int | None, option("--dims", "Dims of the new vectors.", min=1)] = None,
     fit: Annotated[
-        str | None,
-        typer.Option("--fit", metavar="SIZE", help="Largest size, such as 200MB or 1.5GB."),
+        str | None, option("--fit SIZE", "Largest size, such as 200MB or 1.5GB.")
     ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", help="float16 or float32. Default: as in DIR; with --fit the better one."
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    dtype: Annotated[str | None, option("--dtype", DTYPE_HELP)] = None,
+    yes: Annotated[bool, option("--yes -y", "Do not ask before writing.")] = False,
 ) -> None:
     """Make a smaller index from DIR without embedding again.
 
@@ -57,13 +48,10 @@ def shrink(
         chosen = next(c for c in found if c.dims == dims)
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-{chosen.dims}")
     refuse_existing(out)
-    rows = [
-        (
-            str(c.dims), c.dtype, f"{c.bytes / 1e6:,.2f}", percent(c.recall),
-            "chosen" if c == chosen else "",
-        )
-        for c in found
-    ]  # fmt: skip
+    rows = []
+    for c in found:
+        mark = "chosen" if c == chosen else ""
+        rows.append((str(c.dims), c.dtype, f"{c.bytes / 1e6:,.2f}", percent(c.recall), mark))
     show_table(("dims", "dtype", "MB, about", "recall@10", ""), rows, str(index.folder))
     note(
         f"recall@10: share of the 10 true neighbours in {index.folder} that exact search in the "

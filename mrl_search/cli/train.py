@@ -72,10 +72,8 @@ def train(
         typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)
 
 
-def run_training(
-    src: str, recipe: "Recipe", out: Path, tracker: str | None = None, settings: bool = True
-) -> bool:
-    """Train and show progress, and the settings of each step unless `settings` is false.
+def run_training(src: str, recipe: "Recipe", out: Path, tracker: str | None = None) -> bool:
+    """Train, and show settings and progress of each step.
 
     Returns:
         Whether this is the main process of `accelerate launch`, the only one that prints.
@@ -83,10 +81,9 @@ def run_training(
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    from mrl_search.cli.render import note, progress_bars, show_skipped
+    from mrl_search.cli.render import note, progress_bars
     from mrl_search.images.sources import open_source
     from mrl_search.mapping import to_toml
-    from mrl_search.training.records import DecodeRecord
     from mrl_search.training.steps import check_recipe
     from mrl_search.training.steps import train as run
 
@@ -94,44 +91,36 @@ def run_training(
     source = open_source(src)
     # as the accelerator decides later
     main = bool(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process)
-    if main and settings:
+    if main:
         note(f"# {len(source.paths):,} images of {source.name}, run folder {out}")
         for config in recipe.steps:
             note(to_toml(config))
     with progress_bars(main) as progress:
 
         def show(config: "TrainConfig", record: "Record") -> None:
-            if not main:
-                return
-            step = f"{config.name}  " if len(recipe.steps) > 1 else ""
-            show_record(record, config.schedule.epochs, progress, step)
-            if isinstance(record, DecodeRecord):
-                show_skipped(record.skipped)
+            if main:
+                step = f"{config.name}  " if len(recipe.steps) > 1 else ""
+                show_record(record, progress, step)
 
         run(source, recipe, out, tracker, show)
     return main
 
 
-def show_record(record: "Record", epochs: int, progress: "Progress", run: str = "") -> None:
+def show_record(record: "Record", progress: "Progress", run: str = "") -> None:
     """Advance a progress bar, or print a line with losses and validation accuracy."""
-    from mrl_search.cli.render import note
-    from mrl_search.training.records import AxesRecord, DecodeRecord, EpochRecord, StepRecord
+    from mrl_search.cli.render import note, show_skipped
+    from mrl_search.training.records import EpochRecord, StepRecord
 
-    match record:
-        case DecodeRecord():
-            progress("decoding", record.done, record.total)
-        case StepRecord():
-            progress(f"{run}epoch {record.epoch}/{epochs}", record.step, record.steps)
-        case AxesRecord(accuracy=None):
-            progress(f"{run}axes", record.step, record.steps)
-        case EpochRecord() | AxesRecord():
-            line = f"axes  {record.seconds:.0f} s"
-            if isinstance(record, EpochRecord):
-                line = (
-                    f"epoch {record.epoch}/{epochs}  {record.size} px  {record.seconds:.0f} s"
-                    f"  {record.images_per_second:.0f} images/s"
-                    f"  label loss {record.label_loss:.2f}"
-                    f", instance loss {record.instance_loss:.2f}"
-                )
-            accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in (record.accuracy or {}).items())
-            note(f"{run}{line}  validation {accuracy}")
+    if isinstance(record, StepRecord):
+        progress(run + record.what, record.done, record.total)
+        show_skipped(record.skipped)
+        return
+    line = f"axes  {record.seconds:.0f} s"
+    if isinstance(record, EpochRecord):
+        line = (
+            f"epoch {record.epoch}/{record.epochs}  {record.size} px  {record.seconds:.0f} s"
+            f"  {record.images_per_second:.0f} images/s"
+            f"  label loss {record.label_loss:.2f}, instance loss {record.instance_loss:.2f}"
+        )
+    accuracy = "  ".join(f"{d}: {a:.1%}" for d, a in record.accuracy.items())
+    note(f"{run}{line}  validation {accuracy}")

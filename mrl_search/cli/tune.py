@@ -4,9 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mrl_search.cli.options import Json, bytes_of, open_index
+from mrl_search.cli.options import IndexArgument, Json, bytes_of, open_index, option
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,55 +23,41 @@ class Objective(StrEnum):
     ADAPTIVE = "adaptive"
 
 
-KS = {Objective.RECALL: 10, Objective.CLASS: 20, Objective.INSTANCE: 1, Objective.ADAPTIVE: 20}
+OBJECTIVE_HELP = (
+    "recall: the nearest neighbours. class: the right label by their vote. instance: the original "
+    "of a changed copy first. adaptive: thresholds for classify --adaptive."
+)
 
 
 def tune(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Index folder. Default: the newest in indexes/."),
-    ] = None,
+    folder: IndexArgument = None,
     recall: Annotated[
         float,
-        typer.Option(
-            "--recall",
-            min=0.01,
-            max=1,
-            help="Share of what exact search gives that a plan must give.",
+        option(
+            "--recall", "Share of what exact search gives that a plan must give.", min=0.01, max=1
         ),
     ] = 0.99,
-    objective: Annotated[
-        Objective,
-        typer.Option(
-            "--objective",
-            help="recall: the nearest neighbours. class: the right label by their vote. "
-            "instance: the original of a changed copy first. adaptive: thresholds for "
-            "classify --adaptive.",
-        ),
-    ] = Objective.RECALL,
+    objective: Annotated[Objective, option("--objective", OBJECTIVE_HELP)] = Objective.RECALL,
     k: Annotated[
-        int | None,
-        typer.Option("-k", min=1, help="Neighbours. Default: 10; class, adaptive 20; instance 1."),
+        int | None, option("-k", "Neighbours. Default: 10; class, adaptive 20; instance 1.", min=1)
     ] = None,
     give: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--give",
+            "With adaptive: share of answers that may be lost. Default: 0.01.",
             min=0,
             max=1,
-            help="With adaptive: share of answers that may be lost. Default: 0.01.",
         ),
     ] = None,
     queries: Annotated[
-        int, typer.Option("--queries", min=20, help="Items of the index to search with, at most.")
+        int, option("--queries", "Items of the index to search with, at most.", min=20)
     ] = 1000,
     max_ram: Annotated[
-        str | None,
-        typer.Option("--max-ram", metavar="SIZE", help="Memory of the first stage, such as 200MB."),
+        str | None, option("--max-ram SIZE", "Memory of the first stage, such as 200MB.")
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="PNG", help="Draw all plans, and the Pareto front."),
+        Path | None, option("--plot PNG", "Draw all plans, and the Pareto front.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,13 +73,13 @@ def tune(
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
-    k = k or KS[objective]
+    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
+    from mrl_search.search.tune import NEIGHBOURS, USES, front, queries_to_tune
+
+    k = k or NEIGHBOURS[objective]
     if objective is Objective.ADAPTIVE:
         _learn(index, k, give, as_json)
         return
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
-    from mrl_search.search.tune import front, queries_to_tune
-
     with progress_bars() as progress:
         goal: object = str(objective)
         if objective is Objective.INSTANCE:
@@ -112,17 +96,14 @@ def tune(
         ]
         front_plot(every, plot, f"{objective} on the queries that choose")
     if as_json:
-        use = {"recall": "query", "class": "classify"}.get(str(objective), "instance")
-        stored = index.manifest.plans[use]
+        stored = index.manifest.plans[USES[objective]]
         json_line({**stored, "front": [_line(t) for t in best]})  # type: ignore[dict-item]
         return
-    table = [
-        (
-            str(t.plan), percent(t.value), f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}",
-            f"{t.ram / len(index):,.0f}", "chosen" if t.plan == found.chosen.plan else "",
-        )
-        for t in best
-    ]  # fmt: skip
+    table = []
+    for t in best:
+        mark = "chosen" if t.plan == found.chosen.plan else ""
+        times = f"{t.ms:.3f}", f"{found.exact_ms / (t.ms or 1):,.1f}"
+        table.append((str(t.plan), percent(t.value), *times, f"{t.ram / len(index):,.0f}", mark))
     columns = ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", "")
     show_table(columns, table, f"{index.folder}: Pareto front")
     exact = f"exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
@@ -134,10 +115,8 @@ def tune(
     instance = objective is Objective.INSTANCE  # no command runs this plan by default
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
-    note(
-        f"stored in {index.folder}\n"
-        f"next: mrl-search {command} IMAGE --index {index.folder}{options}"
-    )
+    note(f"stored in {index.folder}")
+    note(f"next: mrl-search {command} IMAGE --index {index.folder}{options}")
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
@@ -152,18 +131,13 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         return
     full = index.dims[-1]
     if p.expected_dims == full:
-        note(
-            f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items. "
-            f"Allow a larger loss with --give {max(0.05, 2 * give):.2f}."
-        )
-    note(
-        f"On {p.n:,} items, each without itself: {p.accuracy:.1%} right with {p.expected_dims:.0f} "
-        f"dims on average, {learned.full_accuracy:.1%} with {full}."
-    )
-    note(
-        f"stored in {index.folder}\n"
-        f"next: mrl-search classify IMAGE --adaptive --index {index.folder}"
-    )
+        none = f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items"
+        note(f"{none}. Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
+    right = f"{p.accuracy:.1%} right with {p.expected_dims:.0f} dims on average"
+    compared = f"{learned.full_accuracy:.1%} with {full}"
+    note(f"On {p.n:,} items, each without itself: {right}, {compared}.")
+    note(f"stored in {index.folder}")
+    note(f"next: mrl-search classify IMAGE --adaptive --index {index.folder}")
 
 
 def _line(trial: "Trial") -> dict[str, object]:

@@ -44,10 +44,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         require(self.size > 0, f"size is {self.size}; it must be positive.")
-        require(
-            self.crop is None or 0 < self.crop <= 1,
-            f"crop is {self.crop}; it must be a share over 0 and up to 1, or None.",
-        )
+        message = f"crop is {self.crop}; it must be a share over 0 and up to 1, or None."
+        require(self.crop is None or 0 < self.crop <= 1, message)
         require(
             self.interpolation in INTERPOLATIONS,
             f"interpolation is {self.interpolation!r}; it must be one of"

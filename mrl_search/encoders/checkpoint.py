@@ -70,10 +70,9 @@ def save_model(
         value = value.detach().cpu().contiguous()
         state[key] = value.half() if value.is_floating_point() else value
         if not state[key].isfinite().all():
-            raise ModelError(
-                f"The weights {key} are infinite, NaN, or too large for float16.",
-                "Train with a lower schedule.lr.",
-            )
+            message = f"The weights {key} are infinite, NaN, or too large for float16."
+            hint = "Train with a lower schedule.lr."
+            raise ModelError(message, hint)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     weights = save(state)
     with write_atomically(folder / WEIGHTS) as part:
@@ -98,21 +97,16 @@ def load_model(folder: Path) -> ModelFile:
         ModelError: it is missing, unfinished, damaged, or of a newer format.
     """
     if not (folder / DESCRIPTION).is_file():
-        raise ModelError(
-            f"There is no finished model in {folder}: {DESCRIPTION} is missing.",
-            "Finish its training with mrl-search train, or choose another model.",
-        )
+        hint = "Finish its training with mrl-search train, or choose another model."
+        raise ModelError(f"There is no finished model in {folder}: {DESCRIPTION} is missing.", hint)
     try:
         return _read(folder)
     except ConfigError as error:
-        raise ModelError(
-            f"The model in {folder} cannot be read: {error.message}",
-            "A newer version may have written it: upgrade mrl-search.",
-        ) from error
+        hint = "A newer version may have written it: upgrade mrl-search."
+        raise ModelError(f"The model in {folder} cannot be read: {error.message}", hint) from error
     except OSError as error:
-        raise ModelError(
-            f"{error.filename} cannot be read: {error.strerror}.", COPY_AGAIN
-        ) from error
+        message = f"{error.filename} cannot be read: {error.strerror}."
+        raise ModelError(message, COPY_AGAIN) from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"The model in {folder} cannot be read: {error}.", COPY_AGAIN) from error
 

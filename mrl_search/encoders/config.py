@@ -39,10 +39,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for key, allowed in (("backbone", BACKBONES), ("heads", HEADS), ("pool", POOLS)):
             value = getattr(self, key)
-            require(
-                value in allowed,
-                f"model.{key} is {value!r}; it must be one of {', '.join(allowed)}.",
-            )
+            message = f"model.{key} is {value!r}; it must be one of {', '.join(allowed)}."
+            require(value in allowed, message)
         # torch 2.13's CPU kernels corrupt memory in the backward pass of two-channel convolutions
         require(
             len(self.widths) == 4 and all(w >= 8 and w % 8 == 0 for w in self.widths),
@@ -50,13 +48,9 @@ class ModelConfig:
             "For example [48, 96, 192, 320].",
         )
         dims = list(self.dims)
-        require(
-            bool(dims) and dims[0] > 0 and dims == sorted(set(dims)),
-            f"model.dims is {dims}; it must be positive and ascending.",
-            "For example [8, 64, 1024].",
-        )
+        message = f"model.dims is {dims}; it must be positive and ascending."
+        hint = "For example [8, 64, 1024]."
+        require(bool(dims) and dims[0] > 0 and dims == sorted(set(dims)), message, hint)
         require(self.scale > 0, f"model.scale is {self.scale}; it must be positive.")
-        require(
-            self.backbone == "compact" or (self.pool == "last" and not self.mirror),
-            "model.pool = 'stages' and model.mirror need model.backbone = 'compact'.",
-        )
+        message = "model.pool = 'stages' and model.mirror need model.backbone = 'compact'."
+        require(self.backbone == "compact" or (self.pool == "last" and not self.mirror), message)

@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.errors import BrokenImage, Skipped
-from mrl_search.images.decode import content_hash
+from mrl_search.errors import BrokenImage, DataError, Skipped
+from mrl_search.images.decode import content_hash, to_rgb
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import Source
+from mrl_search.images.sources import Source, read_path
 
-__all__ = ["Batch", "embed", "embed_pictures", "first_change"]
+__all__ = ["Batch", "embed", "embed_pictures", "embed_queries", "first_change", "pixels_of"]
 
 BATCH = 64  # pictures a batch
+PICTURES = 256  # queries in memory at once
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,6 +58,53 @@ def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.
     """Embed (n, size, size, 3) uint8 pixels in batches: (n, dim) float32, not normalised."""
     starts = range(0, len(pictures), BATCH)
     return np.concatenate([encoder.encode(pictures[i : i + BATCH]) for i in starts])
+
+
+def embed_queries(
+    queries: Sequence[Any] | NDArray[Any], encoder: Encoder, skip_broken: bool = False
+) -> tuple[list[str], NDArray[np.float32], tuple[Skipped, ...]]:
+    """Embed pictures to search with (see `pixels_of`): their names, raw rows, and what is skipped.
+
+    Raises:
+        DataError: a picture that cannot be read, unless `skip_broken`.
+    """
+    names: list[str] = []
+    parts = [np.empty((0, encoder.dims[-1]), np.float32)]
+    skipped: list[Skipped] = []
+    for first in range(0, len(queries), PICTURES):
+        pixels = []
+        for number, query in enumerate(queries[first : first + PICTURES], first):
+            name = str(query) if isinstance(query, str | Path) else f"picture {number}"
+            try:
+                pixels.append(pixels_of(query, encoder))
+                names.append(name)
+            except BrokenImage as error:
+                if not skip_broken:
+                    raise DataError(f"{name}: {error.message}", error.hint) from error
+                skipped.append(Skipped(name, error.message))
+        if pixels:
+            parts.append(embed_pictures(encoder, np.stack(pixels)))
+    return names, np.concatenate(parts), tuple(skipped)
+
+
+def pixels_of(
+    picture: str | Path | bytes | Image.Image | NDArray[Any], encoder: Encoder
+) -> NDArray[np.uint8]:
+    """A picture as the encoder takes it: from a path, file content, PIL image or uint8 pixels.
+
+    Raises:
+        BrokenImage: the picture cannot be decoded.
+        DataError: pixels of another shape or dtype.
+    """
+    if isinstance(picture, str | Path):
+        picture = read_path(str(picture))
+    if isinstance(picture, bytes):
+        return encoder.preprocessing.decode(picture)[0]
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise DataError(f"Pixels are (h, w, 3) uint8, not {picture.shape} {picture.dtype}.")
+        picture = Image.fromarray(picture)
+    return encoder.preprocessing.pixels(to_rgb(ImageOps.exif_transpose(picture)))
 
 
 def first_change(

@@ -25,10 +25,8 @@ def torchvision_encoder(name: str) -> NetworkEncoder:
     """
     models = import_torchvision("torchvision.models")
     if name not in models.list_models(module=models):
-        raise ModelError(
-            f"torchvision has no model {name!r}.",
-            "For example torchvision:resnet18 or torchvision:convnext_tiny.",
-        )
+        hint = "For example torchvision:resnet18 or torchvision:convnext_tiny."
+        raise ModelError(f"torchvision has no model {name!r}.", hint)
     weights = models.get_model_weights(name).DEFAULT
     try:
         network = models.get_model(name, weights=weights)
@@ -41,10 +39,9 @@ def torchvision_encoder(name: str) -> NetworkEncoder:
         ) from error
     last = next((layer for layer in LAST_LAYERS if hasattr(network, layer)), None)
     if last is None:
-        raise ModelError(
-            f"torchvision:{name} has none of the last layers {', '.join(LAST_LAYERS)}.",
-            "Choose another model, for example torchvision:resnet18.",
-        )
+        message = f"torchvision:{name} has none of the last layers {', '.join(LAST_LAYERS)}."
+        hint = "Choose another model, for example torchvision:resnet18."
+        raise ModelError(message, hint)
     setattr(network, last, nn.Flatten())
     preprocessing = Preprocessing(weights.transforms().crop_size[0], mean=MEAN, std=STD)
     with torch.inference_mode():

@@ -1,17 +1,16 @@
 """Building, saving and loading prefix indexes; the one place that tells their kinds apart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import PrefixIndex
-from mrl_search.engines.centroids import find_centroids
-from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, inverted_file
+from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, find_centroids, inverted_file
 from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
@@ -32,35 +31,17 @@ LEVELS = 32  # of a Panorama index
 COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
 
-class Pass(Protocol):
-    """Something that is fed all rows once, in order."""
-
-    def add(self, rows: slice, unit: NDArray[np.float32]) -> None:
-        """Take the rows at their place: (rows, dim) float32 of unit norm."""
+Pass: TypeAlias = Callable[[slice, NDArray[np.float32]], None]
+"""Takes all rows once, in order: their place, and (rows, dim) float32 of unit norm."""
 
 
 def build_indexes(
-    folder: Path,
-    store: VectorStore,
-    spec: IndexSpec,
-    passes: Sequence[Pass] = (),
+    folder: Path, store: VectorStore, spec: IndexSpec, passes: Sequence[Pass] = (),
     progress: Progress = silent,
-) -> dict[str, str]:
-    """Build the prefix indexes of `spec` and write them to `folder`; the store is read once.
+) -> dict[str, str]:  # fmt: skip
+    """Build the prefix indexes of `spec` and write them to `folder`: the kind of each prefix.
 
-    Args:
-        folder: a building folder.
-        store: all rows.
-        spec: prefix lengths and kinds.
-        passes: others who need to see all rows; they are fed in the same pass.
-        progress: called with rows indexed so far and in all.
-
-    Returns:
-        prefix length to kind, as a manifest has it.
-
-    Raises:
-        ConfigError: a kind that FAISS cannot use here.
-        MrlSearchError: the disk is full.
+    The store is read once; `passes` are what else takes all rows on the way.
     """
     kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
     indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
@@ -69,8 +50,8 @@ def build_indexes(
         for d, index in indexes.items():
             with _explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
                 index.add(prefix(unit, d))
-        for other in passes:
-            other.add(rows, unit)
+        for take in passes:
+            take(rows, unit)
         progress("indexing", rows.stop, len(store))
     for d, index in indexes.items():
         with write_atomically(folder / prefix_file(d)) as temporary:
@@ -79,11 +60,7 @@ def build_indexes(
 
 
 def check_kinds(spec: IndexSpec, count: int) -> None:
-    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them.
-
-    Raises:
-        ConfigError: it does not know one.
-    """
+    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them."""
     for d in spec.dims:
         if (kind := spec.factory_of(d, count)) != SCAN:
             _untrained(d, kind)
@@ -105,10 +82,8 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     except RuntimeError as error:
         raise IndexFolderError(f"{path} is not a FAISS index that can be read.", hint) from error
     if (index.d, index.ntotal) != (dims, len(store)):
-        raise IndexFolderError(
-            f"{path} has {index.ntotal:,} vectors of {index.d} dims, not {len(store):,} of {dims}.",
-            hint,
-        )
+        found = f"{index.ntotal:,} vectors of {index.d} dims"
+        raise IndexFolderError(f"{path} has {found}, not {len(store):,} of {dims}.", hint)
     return index_of(index, kind, manifest.files[prefix_file(dims)].bytes, store)
 
 
@@ -129,15 +104,12 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
 def _untrained(dims: int, kind: str) -> faiss.Index:
     if kind == PANORAMA:
         return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
-    with _explained(
-        f"FAISS has no index {kind!r} for {dims} dims", "For example Flat, SQ8 or HNSW32."
-    ):
+    message = f"FAISS has no index {kind!r} for {dims} dims"
+    with _explained(message, "For example Flat, SQ8 or HNSW32."):
         index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):
-        raise ConfigError(
-            f"An index {kind!r} would keep the vectors a second time.",
-            "Leave the refinement out: plans score candidates from the stored vectors.",
-        )
+        hint = "Leave the refinement out: plans score candidates from the stored vectors."
+        raise ConfigError(f"An index {kind!r} would keep the vectors a second time.", hint)
     return index
 
 
@@ -147,9 +119,8 @@ def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
         return index
     rows = _training_rows(index, len(store))
     x = prefix(store.rows(rows, dims), dims)
-    with _explained(
-        f"{len(x):,} vectors cannot train an index {kind!r}", "Use fewer clusters, or Flat."
-    ):
+    message = f"{len(x):,} vectors cannot train an index {kind!r}"
+    with _explained(message, "Use fewer clusters, or Flat."):
         _place_centroids(index, x)
         index.train(x)
     return index

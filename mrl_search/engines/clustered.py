@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask, PrefixIndex
 from mrl_search.engines.flat import FAISS, selector, wrapped
-from mrl_search.engines.threads import spread
+from mrl_search.engines.kernels import spread
 
-__all__ = ["SAMPLE", "ClusteredIndex", "inverted_file"]
+__all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
 
 SHARE = 64  # by default one in so many clusters is visited
 ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
@@ -25,6 +25,7 @@ BEAM = 32  # candidates that a graph over the centroids holds at least
 NEAREST = 4  # the cluster that others are compared with: the very nearest is nearer by chance
 MOST = 4  # times the mean number of clusters that a query may visit
 SAMPLE = 256  # rows of the corpus that calibrate how far to go
+ROUNDS, REFINE = 10, 2  # rounds of k-means at both levels, and in the end
 RESERVOIR = 11  # FAISS's fast-scan variant that answers single queries fastest
 
 
@@ -42,12 +43,9 @@ class ClusteredIndex(PrefixIndex):
     """
 
     def __init__(
-        self,
-        index: faiss.Index,
-        kind: str,
-        ram_bytes: int,
+        self, index: faiss.Index, kind: str, ram_bytes: int,
         sample: Callable[[], NDArray[np.float32]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(index.d, index.ntotal, kind, ram_bytes)
         self._index: Any = index
         self._file = inverted_file(index)
@@ -151,3 +149,38 @@ def _distances(x: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray
     squares = np.vecdot(x, x)[:, None] + 1 - 2 * products
     distances: NDArray[np.float32] = np.maximum(squares, 0)
     return distances
+
+
+def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Centroids of `count` clusters of unit rows `x` (n, dims): (count, dims) float32, unit norm.
+
+    Spherical k-means finds √count groups, then clusters within each group in proportion to its
+    rows (hierarchical k-means; Nistér and Stewénius, CVPR 2006, section 3), then refines all of
+    them together. That takes fewer comparisons than ten rounds from random centroids.
+    """
+    groups = round(count**0.5)
+    top = _kmeans(x, groups)
+    group = top.index.search(x, 1)[1][:, 0]
+    sizes = np.bincount(group, minlength=groups)
+    clusters = enumerate(allot(count, sizes))
+    start = np.concatenate([_kmeans(x[group == i], int(k)).centroids for i, k in clusters if k])
+    return np.asarray(_kmeans(x, count, REFINE, start).centroids)
+
+
+def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Divide `count` in proportion to `sizes`, by largest remainder: (groups,) int64."""
+    shares = sizes * count / sizes.sum()
+    parts = np.floor(shares).astype(np.int64)
+    parts[np.argsort(parts - shares, kind="stable")[: count - parts.sum()]] += 1
+    return np.asarray(parts)
+
+
+def _kmeans(
+    x: NDArray[np.float32], k: int, rounds: int = ROUNDS, start: NDArray[np.float32] | None = None
+) -> faiss.Kmeans:
+    made = faiss.Kmeans(
+        x.shape[1], k, niter=rounds, spherical=True, seed=1, min_points_per_centroid=1,
+        max_points_per_centroid=2048,
+    )  # fmt: skip
+    made.train(x, init_centroids=start)
+    return made

@@ -11,16 +11,12 @@ from numba.extending import intrinsic, overload
 
 __all__ = ["narrow", "pairs", "select", "sift"]
 
-SUMS = {
-    "reassoc",
-    "contract",
-}  # sums may be taken in any order, which lets a processor add many at once
+SUMS = {"reassoc", "contract"}  # sums in any order: a processor adds many at once
 LINE = 64  # bytes that memory gives at once
 AHEAD = 128  # lines that are prefetched, because candidates lie anywhere in memory
 USUAL = 64  # codes of a row, for which the compiler unrolls the sum
-NATIVE = platform.machine() in ("aarch64", "arm64") or bool(
-    binding.get_host_cpu_features().get("f16c")
-)
+ARM = platform.machine() in ("aarch64", "arm64")
+NATIVE = ARM or bool(binding.get_host_cpu_features().get("f16c"))
 
 
 @intrinsic
@@ -47,9 +43,8 @@ def _plus_product(_context: Any, _total: Any, _a: Any, _b: Any) -> Any:
 
     def generate(_c: Any, builder: Any, _s: Any, args: Any) -> Any:
         total, a, b = args
-        return builder.add(
-            total, builder.mul(builder.sext(a, total.type), builder.sext(b, total.type))
-        )
+        wide = builder.sext(a, total.type), builder.sext(b, total.type)
+        return builder.add(total, builder.mul(*wide))
 
     return types.int32(types.int32, types.int8, types.int16), generate
 
@@ -62,14 +57,11 @@ def _fetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
     def generate(context: Any, builder: Any, _s: Any, args: Any) -> Any:
         view = context.make_array(array)(context, builder, args[0])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        pointer = builder.bitcast(
-            cgutils.get_item_pointer(context, builder, array, view, args[1:]), byte
-        )
+        item = cgutils.get_item_pointer(context, builder, array, view, args[1:])
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(
-            function, [pointer, number(0), number(2), number(1)]
-        )  # to read, into the second cache: the first is too small; data
+        # data to read, into the second cache: the first is too small
+        builder.call(function, [builder.bitcast(item, byte), number(0), number(2), number(1)])
         return context.get_dummy_value()
 
     return signature, generate
@@ -165,11 +157,10 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
     """
     found = 0
     for i in range(codes.shape[0]):
-        total = (
-            _sum(codes, i, weights, USUAL)
-            if codes.shape[1] == USUAL
-            else _sum(codes, i, weights, codes.shape[1])
-        )
+        if codes.shape[1] == USUAL:
+            total = _sum(codes, i, weights, USUAL)
+        else:
+            total = _sum(codes, i, weights, codes.shape[1])
         if np.float32(total) * unit + tail * tails[i] >= least:
             out[found] = i
             found += 1
@@ -178,16 +169,9 @@ def sift(codes: Any, weights: Any, unit: Any, tails: Any, tail: Any, least: Any,
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def narrow(
-    vectors: Any,
-    unit: Any,
-    rows: Any,
-    dims: Any,
-    tails: Any,
-    norms: Any,
-    doubt: Any,
-    least: Any,
+    vectors: Any, unit: Any, rows: Any, dims: Any, tails: Any, norms: Any, doubt: Any, least: Any,
     out: Any,
-) -> int:
+) -> int:  # fmt: skip
     """Fill `out` with those of `rows` whose cosine may reach `least`; return their number.
 
     Longer and longer prefixes, `dims` (l,), of a row of `vectors` are read, until one rules it out.

@@ -7,19 +7,22 @@ works, for as many products as loading is worth. `load` loads them at once.
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Lock
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found
-from mrl_search.engines.threads import spread
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks
 
-__all__ = ["available", "best", "compiled", "load", "narrow", "pair_cosines", "settled", "sift"]
+__all__ = [
+    "available", "best", "compiled", "load", "narrow", "pair_cosines", "settled", "sift", "spread",
+]  # fmt: skip
 
 LOAD = 1 << 27  # products that numpy computes in the time that loading takes
 FEW = 32  # answers up to which insertion beats sorting
@@ -199,6 +202,24 @@ def _bits(vectors: NDArray[np.floating]) -> NDArray[np.generic]:
 
 def _joined(parts: list[Ids]) -> Ids:
     return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def thread_count() -> int:
+    """Threads that FAISS and the kernels may use."""
+    return int(faiss.omp_get_max_threads())
+
+
+def spread(n: int, job: Callable[[slice], Any]) -> list[Any]:
+    """The results of `job` for slices of n, one a thread, in order."""
+    threads = min(n, thread_count())
+    if threads < 2:
+        return [job(slice(0, n))] if n else []
+    return list(_pool(threads).map(job, blocks(n, 1, -(-n // threads))))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="search")
 
 
 @cache

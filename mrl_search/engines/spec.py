@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mrl_search.errors import require
-from mrl_search.vectors import DIMS
+from mrl_search.vectors import check_dims
 
 __all__ = ["EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
 
@@ -32,7 +32,8 @@ class IndexSpec:
       or more of at least 5,000 vectors. Above that, compressed clusters up to 128 dims, and `Scan`.
 
     Attributes:
-        dims: prefix lengths that can begin a plan, ascending.
+        dims: prefix lengths that can begin a plan, ascending; default: all of the model, or
+            8, 16, 32, … for vectors.
         factory: kind for every prefix.
         factories: kinds for single prefixes, by their length.
         dtype: of the stored vectors, `float16` or `float32`.
@@ -43,7 +44,7 @@ class IndexSpec:
         ['Flat', 'HNSW16,SQ8', 'Flat']
     """
 
-    dims: tuple[int, ...] = DIMS
+    dims: tuple[int, ...] = ()
     factory: str = "auto"
     factories: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float16"
@@ -51,13 +52,15 @@ class IndexSpec:
     def __post_init__(self) -> None:
         known = self.dtype in ("float16", "float32")
         require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
-        lost = sorted(set(self.factories) - set(map(str, self.dims)))
-        dims = ", ".join(map(str, self.dims))
-        require(
-            not lost,
-            f"--factory names {', '.join(lost)} dims, which get no index.",
-            f"Dims: {dims}.",
-        )
+
+    def over(self, default: tuple[int, ...]) -> "IndexSpec":
+        """The same spec with its dims, or the `default` ones, and always the last of these."""
+        full = default[-1]
+        dims = check_dims({*(self.dims or default), full}, full)
+        lost = sorted(set(self.factories) - set(map(str, dims)))
+        message = f"--factory names {', '.join(lost)} dims, which get no index."
+        require(not lost, message, f"Dims: {', '.join(map(str, dims))}.")
+        return replace(self, dims=dims)
 
     def factory_of(self, dims: int, count: int) -> str:
         """The kind of index for one prefix of a corpus of `count` vectors."""

@@ -8,7 +8,6 @@ their size, then halved.
 
 import multiprocessing
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from mrl_search.images.drawing import (
     vivid_colour,
 )
 
-__all__ = ["BREEDS", "INDIVIDUAL", "SPECIES", "draw_animal", "write_corpus", "write_individuals"]
+__all__ = ["BREEDS", "INDIVIDUAL", "SPECIES", "draw_animal", "write_individuals"]
 
 INDIVIDUAL = r"([a-z]+-\d+)-\d+\.jpg$"  # names the individual in a path of `write_individuals`
 _STAMP = b"mrl-search drawn animal, version 2"  # count up when the drawing changes
@@ -282,18 +281,6 @@ def draw_animal(species: str, number: int, size: int = 160, picture: int = 0) ->
 _Job = tuple[Path, str, int, int, int]  # path, species, number, picture, size
 
 
-def write_corpus(folder: Path, per_species: int, seed: int = 0, size: int = 160) -> list[Path]:
-    """Write one picture each of `per_species` cats and dogs: `folder/cat/cat-0000.jpg` and so on.
-
-    Returns the paths, species by species. Existing files and errors are as in `write_individuals`.
-    """
-    return _write(
-        (folder / species / f"{species}-{i:04d}.jpg", species, seed * 1_000_000 + i, 0, size)
-        for species in SPECIES
-        for i in range(per_species)
-    )
-
-
 def write_individuals(
     folder: Path, per_breed: int, pictures: range, seed: int = 0, size: int = 160
 ) -> list[Path]:
@@ -309,7 +296,7 @@ def write_individuals(
         MrlSearchError: the disk is full, or the place cannot be written.
     """
     breeds = [(s, turn, b.name) for s in SPECIES for turn, b in enumerate(ANIMALS[s])]
-    return _write(
+    jobs: list[_Job] = [
         (
             folder / species / breed / f"{breed}-{i:04d}-{picture}.jpg",
             species, seed * 1_000_002 + i * len(ANIMALS[species]) + turn, picture, size,
@@ -317,17 +304,13 @@ def write_individuals(
         for species, turn, breed in breeds
         for i in range(per_breed)
         for picture in pictures
-    )  # fmt: skip
-
-
-def _write(jobs: Iterator[_Job]) -> list[Path]:
-    todo = list(jobs)
-    workers = min(os.cpu_count() or 1, len(todo) // _POOL_FROM)
+    ]  # fmt: skip
+    workers = min(os.cpu_count() or 1, len(jobs) // _POOL_FROM)
     if workers < 2:
-        return list(map(_write_one, todo))
+        return list(map(_write_one, jobs))
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
     with ProcessPoolExecutor(workers, context) as pool:
-        return list(pool.map(_write_one, todo, chunksize=64))
+        return list(pool.map(_write_one, jobs, chunksize=64))
 
 
 def _write_one(job: _Job) -> Path:

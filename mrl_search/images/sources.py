@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,66 +17,30 @@ import pyarrow.parquet as pq
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import SUFFIXES
 
-__all__ = [
-    "FolderSource",
-    "ItemSource",
-    "Source",
-    "may_hold_images",
-    "open_source",
-    "read_path",
-    "subset",
-]
+__all__ = ["Source", "may_hold_images", "open_source", "read_path", "scan_folder", "subset"]
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 LABEL_COLUMNS = ("label", "labels")
 HUB = "hub:"
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source:
     """A sequence of images. `paths` and `labels` (None where unknown) are aligned."""
 
-    @property
-    def name(self) -> str:
-        """Where the images come from."""
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """The path of each image."""
-
-    @property
-    def labels(self) -> Sequence[str | None]:
-        """The label of each image."""
+    name: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
 
     def read(self, i: int) -> bytes:
         """The bytes of image `i`. Raises BrokenImage when they cannot be read."""
+        return read_path(self.paths[i])
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """The pictures in a folder and its sub-folders, by path; the sub-folder's name is the label."""
-
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
-
-    @classmethod
-    def scan(cls, folder: Path) -> "FolderSource":
-        """List the pictures under `folder`; links are followed."""
-        files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
-        labels = [p.parent.name if p.parent != folder else None for p in files]
-        return cls(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
-
-    def read(self, i: int) -> bytes:
-        return _read_file(self.paths[i])
-
-
-@dataclass(frozen=True)
-class DatasetSource:
+class DatasetSource(Source):
     """The rows of a `datasets` data set, one split after the other."""
 
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
     splits: dict[str, Any]
     column: str
 
@@ -86,24 +50,9 @@ class DatasetSource:
 
 
 @dataclass(frozen=True)
-class ItemSource:
-    """Images by the paths that an index keeps."""
-
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
-
-    def read(self, i: int) -> bytes:
-        return read_path(self.paths[i])
-
-
-@dataclass(frozen=True)
-class Subset:
+class Subset(Source):
     """Some images of another source."""
 
-    name: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
     of: Source
     rows: Sequence[int]
 
@@ -117,6 +66,16 @@ def subset(source: Source, rows: Sequence[int], what: str) -> Source:
     return Subset(
         f"{source.name} ({what})", [paths[i] for i in rows], [labels[i] for i in rows], source, rows
     )
+
+
+def scan_folder(folder: Path) -> Source:
+    """The pictures in a folder and its sub-folders, whose names are the labels, by path.
+
+    Links are followed.
+    """
+    files = sorted(p for p in _files(folder) if p.suffix.lower() in SUFFIXES and p.is_file())
+    labels = [p.parent.name if p.parent != folder else None for p in files]
+    return Source(str(folder.resolve()), [str(p.resolve()) for p in files], labels)
 
 
 def open_source(where: str, label: str | None = None) -> Source:
@@ -134,25 +93,19 @@ def open_source(where: str, label: str | None = None) -> Source:
         return _dataset_source(where, label)
     path = Path(where).expanduser()
     if not path.exists():
-        raise DataError(
-            f"There is nothing at {where}.",
-            "SRC is an image folder, a data set on disk, or hub:OWNER/NAME.",
-        )
+        hint = "SRC is an image folder, a data set on disk, or hub:OWNER/NAME."
+        raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return FolderSource(str(path.resolve()), [str(path.resolve())], [None])
+        return Source(str(path.resolve()), [str(path.resolve())], [None])
     if path.is_file() or _is_dataset(path):
         return _dataset_source(str(path.resolve()), label)
     if label is not None:
-        raise DataError(
-            f"{where} is an image folder, which has no column {label!r}.",
-            "The labels of an image folder are the names of its sub-folders.",
-        )
-    source = FolderSource.scan(path)
+        hint = "The labels of an image folder are the names of its sub-folders."
+        raise DataError(f"{where} is an image folder, which has no column {label!r}.", hint)
+    source = scan_folder(path)
     if not source.paths:
-        raise DataError(
-            f"There is no image in {where}.",
-            f"Images are files, in sub-folders too, ending in {', '.join(sorted(SUFFIXES))}.",
-        )
+        hint = f"Images are files, in sub-folders too, ending in {', '.join(sorted(SUFFIXES))}."
+        raise DataError(f"There is no image in {where}.", hint)
     return source
 
 
@@ -199,12 +152,11 @@ def _is_dataset(folder: Path) -> bool:
         return True
     tables = sorted(p for p in _files(folder) if p.suffix in (".parquet", ".arrow") and p.is_file())
     table = next((p for p in tables if _has_images(p)), None)
-    pictures = FolderSource.scan(folder).paths if tables else []
+    pictures = scan_folder(folder).paths if tables else []
     if table is not None and pictures:
-        raise DataError(
-            f"{folder} has images in tables ({table}) and in files ({pictures[0]}).",
-            "Name the folder of one of them.",
-        )
+        message = f"{folder} has images in tables ({table}) and in files ({pictures[0]})."
+        hint = "Name the folder of one of them."
+        raise DataError(message, hint)
     return bool(tables) and not pictures
 
 
@@ -257,16 +209,12 @@ def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
     image = next((c for c, f in first.features.items() if isinstance(f, datasets.Image)), None)
     image = image or next((c for c in IMAGE_COLUMNS if c in columns), None)
     if image is None:
-        raise DataError(
-            f"{where} has no image column; it has {', '.join(columns)}.",
-            f"Name the column {IMAGE_COLUMNS[0]!r}.",
-        )
+        hint = f"Name the column {IMAGE_COLUMNS[0]!r}."
+        raise DataError(f"{where} has no image column; it has {', '.join(columns)}.", hint)
     lacking = next((name for name, s in splits.items() if image not in s.column_names), None)
     if lacking is not None:
-        raise DataError(
-            f"{where} has no image column {image!r} in its split {lacking!r}.",
-            "Every split needs it.",
-        )
+        hint = "Every split needs it."
+        raise DataError(f"{where} has no image column {image!r} in its split {lacking!r}.", hint)
     if wanted is not None and wanted not in columns:
         raise DataError(f"{where} has no column {wanted!r}.", f"It has: {', '.join(columns)}.")
     label = wanted or next((c for c in LABEL_COLUMNS if c in columns), None)
@@ -281,10 +229,9 @@ def _dataset_source(where: str, wanted: str | None = None) -> DatasetSource:
     try:
         splits = {name: split.cast_column(image, undecoded) for name, split in splits.items()}
     except Exception as error:  # as above
-        raise DataError(
-            f"The column {image!r} of {where} has {first.features[image]}, not images.",
-            "Name the column of the images 'image'.",
-        ) from error
+        message = f"The column {image!r} of {where} has {first.features[image]}, not images."
+        hint = "Name the column of the images 'image'."
+        raise DataError(message, hint) from error
     return DatasetSource(where, paths, labels, splits, image)
 
 
@@ -297,10 +244,8 @@ def _load(datasets: Any, where: str) -> Any:  # noqa: ANN401 - `datasets` has no
             return datasets.load_from_disk(where)
         return datasets.load_dataset(where)
     if path.suffix not in (".parquet", ".arrow"):
-        raise DataError(
-            f"{where} is neither an image nor a data set.",
-            "A data set is a Parquet or Arrow file, or a folder of them.",
-        )
+        hint = "A data set is a Parquet or Arrow file, or a folder of them."
+        raise DataError(f"{where} is neither an image nor a data set.", hint)
     return datasets.load_dataset(path.suffix[1:], data_files=where)
 
 

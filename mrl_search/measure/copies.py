@@ -15,7 +15,7 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import ItemSource, Source, open_source, subset
+from mrl_search.images.sources import Source, open_source, subset
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.measure.bench import measure_copies
@@ -140,9 +140,9 @@ def changed_copies(
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
-def corpus_of(corpus: Corpus) -> ItemSource:
+def corpus_of(corpus: Corpus) -> Source:
     """The pictures of an index, by the paths in its items."""
-    return ItemSource("corpus", list(corpus.collection.paths), list(corpus.collection.labels))
+    return Source("corpus", list(corpus.collection.paths), list(corpus.collection.labels))
 
 
 def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:

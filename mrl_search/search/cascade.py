@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 from mrl_search.errors import DataError
 
 __all__ = [
-    "GIVE",
-    "NEVER",
-    "Cascade",
-    "CascadePoint",
-    "TradeOff",
-    "learn_cascade",
-    "run_cascade",
+    "GIVE", "NEVER", "Cascade", "CascadePoint", "TradeOff", "learn_cascade", "run_cascade",
     "trade_off",
-]
+]  # fmt: skip
 
 NEVER = 2.0  # a threshold that no confidence reaches
 GIVE = 0.01  # share of all cases that stopping early may lose
@@ -80,9 +74,6 @@ def learn_cascade(
         dims: prefix length of each stage, ascending.
         give: share of all cases that may be lost; with fewer than SURE² / give cases no early stop
             is possible, unless a short prefix is right more often.
-
-    Raises:
-        DataError: shapes that do not fit, or no case.
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     shape = (len(confidence), len(dims))
@@ -95,14 +86,11 @@ def learn_cascade(
         order = np.argsort(-confidence[:, stage], kind="stable")
         sure, right = confidence[order, stage], correct[order, stage].astype(np.int64)
         lost = int((full - rest).sum()) + np.cumsum(rest[order] - right)
-        differ = int((full != rest).sum()) + np.cumsum(
-            abs(full[order] - right) - abs(full[order] - rest[order])
-        )
+        changed = abs(full[order] - right) - abs(full[order] - rest[order])
+        differ = int((full != rest).sum()) + np.cumsum(changed)
         within = lost + SURE * np.sqrt(differ + SURE**2) <= give * len(correct)
-        last_of_its_value = np.append(sure[:-1] > sure[1:], True)
-        allowed = np.flatnonzero(
-            last_of_its_value & np.logical_and.accumulate(within | ~last_of_its_value)
-        )
+        last = np.append(sure[:-1] > sure[1:], True)  # of the cases with its confidence
+        allowed = np.flatnonzero(last & np.logical_and.accumulate(within | ~last))
         threshold = float(sure[allowed[-1]]) if len(allowed) else NEVER
         rest = np.where(confidence[:, stage] >= threshold, correct[:, stage], rest).astype(np.int64)
         thresholds.insert(0, threshold)
@@ -117,9 +105,8 @@ def run_cascade(
     right = np.asarray(correct, dtype=bool)[np.arange(len(stage)), stage]
     read = np.array(cascade.dims)[stage]
     stopped = np.bincount(stage, minlength=len(cascade.dims)) / len(stage)
-    return CascadePoint(
-        len(stage), float(right.mean()), float(read.mean()), tuple(stopped.tolist())
-    )
+    means = float(right.mean()), float(read.mean())
+    return CascadePoint(len(stage), *means, tuple(stopped.tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +141,10 @@ def trade_off(
     order = np.random.default_rng(0).permutation(len(confidence))
     learn, test = order[: len(order) // 2], order[len(order) // 2 :]
     fixed = tuple(correct[test].mean(axis=0).tolist())
-    cascades = [
-        (give, learn_cascade(confidence[learn], correct[learn], dims, give)) for give in GIVES
-    ]
-    return [
-        TradeOff(give, cascade, run_cascade(cascade, confidence[test], correct[test]), fixed)
-        for give, cascade in cascades
-    ]
+
+    def measured(give: float) -> TradeOff:
+        cascade = learn_cascade(confidence[learn], correct[learn], dims, give)
+        point = run_cascade(cascade, confidence[test], correct[test])
+        return TradeOff(give, cascade, point, fixed)
+
+    return [measured(give) for give in GIVES]

@@ -7,8 +7,9 @@ from labelled items of the index, each left out of its own answer.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,18 @@ from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.filters import mask_of
 from mrl_search.search.others import by_copies, leave_out
 from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
-from mrl_search.search.run import search
+from mrl_search.search.run import answer, default_plan, search
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import sample
 
 __all__ = [
-    "Ballot", "Learned", "Vote", "Weighting", "classify_adaptive", "learn_thresholds", "vote",
+    "Ballot", "Learned", "Vote", "Weighting", "classify", "classify_adaptive", "learn_thresholds",
+    "vote",
 ]  # fmt: skip
 
 TEMPERATURE = 0.07  # DINO's
@@ -106,10 +110,8 @@ def vote(hits: BatchHits, labels: NDArray[np.object_], ballot: Ballot | None = N
     """
     ballot = ballot or Ballot()
     if all(label is None for label in labels):
-        raise DataError(
-            "The items of this index have no labels.",
-            "Build it from a folder with one sub-folder a class, or from a data set with labels.",
-        )
+        hint = "Build it from a folder with one sub-folder a class, or from a data set with labels."
+        raise DataError("The items of this index have no labels.", hint)
     named = labels[hits.ids]
     counts = (hits.ids >= 0) & np.not_equal(named, np.array(None))
     if ballot.weighting is Weighting.SOFTMAX:
@@ -154,6 +156,13 @@ class Learned:
     cascade: Cascade
     point: CascadePoint
     full_accuracy: float
+
+    def record(self, plan: Plan, give: float, ballot: Ballot) -> dict[str, object]:
+        """The thresholds as a manifest keeps them (see `stored_cascade`)."""
+        return {
+            "plan": str(plan), "give": give, "thresholds": list(self.cascade.thresholds),
+            **asdict(ballot), **asdict(self.point), "full_accuracy": self.full_accuracy,
+        }  # fmt: skip
 
 
 def learn_thresholds(
@@ -211,18 +220,10 @@ def learn_thresholds(
 
 
 def classify_adaptive(
-    corpus: Corpus,
-    queries: NDArray[np.floating],
-    plan: Plan,
-    cascade: Cascade,
-    ballot: Ballot,
+    corpus: Corpus, queries: NDArray[np.floating], plan: Plan, cascade: Cascade, ballot: Ballot,
     mask: Mask | None = None,
-) -> list[Vote]:
-    """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold.
-
-    Raises:
-        ConfigError: a plan with one stage, or of other dims than the thresholds.
-    """
+) -> list[Vote]:  # fmt: skip
+    """Vote after every stage of `plan`; a query stops once its confidence reaches the threshold."""
     _check_stages(plan)
     if plan.dims != cascade.dims:
         known = ", ".join(map(str, cascade.dims))
@@ -236,7 +237,45 @@ def classify_adaptive(
     hits = search(corpus, queries, plan, ballot.k, mask, stop=sure)
     dims = [plan.dims[-1]] * len(hits) if hits.dims is None else hits.dims.tolist()
     votes = zip(vote(hits, labels, ballot), dims, strict=True)
-    return [Vote(v.label, v.confidence, v.shares, d) for v, d in votes]
+    return [replace(v, dims=d) for v, d in votes]
+
+
+def classify(
+    corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest,
+    ballot: Ballot | None = None, adaptive: bool = False,
+) -> list[Vote]:  # fmt: skip
+    """Answer a request for `queries` (n, dim) by a vote of the `request.k` nearest.
+
+    The plan `auto` is the one that was tuned for this. `adaptive` votes by the stored thresholds.
+    """
+    ballot = replace(ballot or Ballot(), k=request.k)
+    if adaptive:
+        plan, cascade = stored_cascade(corpus, request.plan, ballot)
+        mask = mask_of(corpus.items, request.where, request.ids)
+        return classify_adaptive(corpus, queries, plan, cascade, ballot, mask)
+    if request.plan == Plan.AUTO:
+        request = replace(request, plan=default_plan(corpus, request.k, "classify"))
+    return vote(answer(corpus, queries, request), corpus.collection.labels, ballot)
+
+
+def stored_cascade(corpus: Corpus, plan: Plan, ballot: Ballot) -> tuple[Plan, Cascade]:
+    """The plan and thresholds that `tune` stored for adaptive classification.
+
+    Raises:
+        ConfigError: there are none, or they are for another plan than `plan`, or another ballot.
+    """
+    stored: Any = corpus.manifest.plans.get("adaptive")
+    learn = f"mrl-search tune {corpus.folder} --objective adaptive -k {ballot.k}"
+    if not isinstance(stored, Mapping) or "thresholds" not in stored:
+        raise ConfigError(f"{corpus.folder} has no thresholds.", f"Learn them with: {learn}")
+    learnt = Plan.parse(stored["plan"])
+    wanted = {**asdict(ballot), "plan": str(learnt if plan == Plan.AUTO else plan)}
+    for name, value in wanted.items():
+        if stored.get(name) != value:
+            known = f"{name} {stored.get(name)}, not {value}"
+            message = f"The thresholds of {corpus.folder} are for {known}."
+            raise ConfigError(message, f"Learn others with: {learn}")
+    return learnt, Cascade(learnt.dims, tuple(map(float, stored["thresholds"])))
 
 
 def _check_stages(plan: Plan) -> None:

@@ -14,7 +14,7 @@ from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import SUFFIX, Manifest
+from mrl_search.store.manifest import CODES, Manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import nearest, rows_of
 
@@ -22,12 +22,7 @@ __all__ = ["Corpus"]
 
 
 class Corpus:
-    """An opened index folder. Searches may run at the same time in several threads.
-
-    Args:
-        folder: the index folder.
-        collection: its content.
-    """
+    """An opened index folder. Searches may run at the same time in several threads."""
 
     def __init__(self, folder: Path, collection: Collection) -> None:
         self.folder = folder
@@ -38,11 +33,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open an index folder: vectors are mapped, prefix indexes are loaded when first used.
-
-        Raises:
-            IndexFolderError: not an index, unfinished, newer, or with a damaged file.
-        """
+        """Open an index folder: vectors are mapped, prefix indexes are loaded when first used."""
         return cls(folder, Collection.open(folder))
 
     def __len__(self) -> int:
@@ -74,12 +65,7 @@ class Corpus:
         return self.collection.transform.rows_dim
 
     def prefix_index(self, dims: int) -> PrefixIndex:
-        """The index of a prefix, loaded once.
-
-        Raises:
-            ConfigError: this index has no such prefix.
-            IndexFolderError: its file is missing or damaged.
-        """
+        """The index of a prefix, loaded once."""
         found = self._indexes.get(dims)
         if found is not None:
             return found
@@ -91,68 +77,52 @@ class Corpus:
 
     @cached_property
     def sieve(self) -> Sieve | None:
-        """What exact search knows of every vector without reading it; None for a small corpus.
-
-        Raises:
-            IndexFolderError: a file is missing or damaged.
-        """
-        if SUFFIX not in self.manifest.files:
+        """What exact search knows of every vector without reading it, if it was built."""
+        if CODES not in self.manifest.files:
             return None
         return Sieve.open(self.folder, self.manifest)
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix."""
-        if dims not in self.dims:
-            if not self.dims:
-                hint = self.manifest.rebuild(self.folder)
-                raise ConfigError(f"{self.folder} has no prefix index.", hint)
-            near, known = nearest(self.dims, dims), ", ".join(map(str, self.dims))
-            more = ",".join(map(str, sorted({*self.dims, dims})))
-            raise ConfigError(
-                f"This index has dims {known}; there is no {dims}. Nearest: {near}.",
-                f"Search at {near}, or build an index with --dims {more}.",
-            )
+        if dims in self.dims:
+            return
+        if not self.dims:
+            hint = self.manifest.rebuild(self.folder)
+            raise ConfigError(f"{self.folder} has no prefix index.", hint)
+        near, known = nearest(self.dims, dims), ", ".join(map(str, self.dims))
+        message = f"This index has dims {known}; there is no {dims}. Nearest: {near}."
+        more = ",".join(map(str, sorted({*self.dims, dims})))
+        raise ConfigError(message, f"Search at {near}, or build an index with --dims {more}.")
 
     def to_space(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Raw query rows in the space of the stored vectors: rotated and cut as those are.
+        """Raw query rows (n, rows_dim) rotated and cut as the stored ones: (n, dim) float32.
 
-        Args:
-            rows: (n, rows_dim) numbers; a single vector becomes one row.
-
-        Returns:
-            (n, dim) float32, of any norm.
+        A single vector becomes one row; norms are not changed to 1.
 
         Raises:
             DataError: rows of other dims, or not finite.
         """
         rows = rows_of(rows)
         if rows.shape[1] != self.rows_dim:
-            maker = "the model that made these vectors"
-            raise DataError(
-                f"The query has {rows.shape[1]} dims; {self.folder} takes {self.rows_dim}.",
-                f"Embed queries with {maker if self.manifest.own_vectors else 'its own model'}.",
-            )
+            own = self.manifest.own_vectors
+            maker = "the model that made these vectors" if own else "its own model"
+            message = f"The query has {rows.shape[1]} dims; {self.folder} takes {self.rows_dim}."
+            raise DataError(message, f"Embed queries with {maker}.")
         return self.collection.transform(rows)
 
     def check_takes_images(self) -> None:
         """Raise IndexFolderError for own vectors: no model here can embed a picture for them."""
         if self.manifest.own_vectors:
-            raise IndexFolderError(
-                f"{self.folder} holds your own vectors: no model here can embed a picture for it.",
-                "Search it with: mrl-search query --vector QUERY.npy",
-            )
+            why = "no model here can embed a picture for it"
+            hint = "Search it with: mrl-search query --vector QUERY.npy"
+            raise IndexFolderError(f"{self.folder} holds your own vectors: {why}.", hint)
 
     def check_encoder(self, fingerprint: str) -> None:
-        """Refuse queries of another model, whose vectors lie in another space.
-
-        Raises:
-            IndexFolderError: `fingerprint` is not that of the model which built this index.
-        """
+        """Raise IndexFolderError for another model, whose vectors lie in another space."""
         self.check_takes_images()
         own = self.manifest
         if fingerprint != own.fingerprint:
-            raise IndexFolderError(
-                f"{self.folder} was built with the model {own.encoder} ({own.fingerprint[:12]}); "
-                f"this model is {fingerprint[:12]}.",
-                "Name the model that built it with --model, or build the index again.",
-            )
+            built = f"{self.folder} was built with the model {own.encoder}"
+            hint = "Name the model that built it with --model, or build the index again."
+            other = f"this model is {fingerprint[:12]}"
+            raise IndexFolderError(f"{built} ({own.fingerprint[:12]}); {other}.", hint)

@@ -38,9 +38,6 @@ def explain(
 
     Every allowed vector is compared at every prefix: as much work as an exact search at each. An id
     of -1 scores -inf and comes last.
-
-    Raises:
-        DataError: queries that are zero, not finite, or of other dims than the vectors.
     """
     queries, store = query_rows(queries, corpus.dim), corpus.vectors
     dims = tuple(sorted({*corpus.dims, corpus.dim}))

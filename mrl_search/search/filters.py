@@ -23,9 +23,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
     ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
-COMPARABLE = (
-    "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
-)
+KINDS = "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
 
 
 def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:
@@ -63,15 +61,12 @@ def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> 
 def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     match = CONDITION.fullmatch(condition)
     if match is None:
-        raise ConfigError(
-            f"{condition!r} is not a condition.",
-            "For example label=cat, width>=200, or label!=dog.",
-        )
+        hint = "For example label=cat, width>=200, or label!=dog."
+        raise ConfigError(f"{condition!r} is not a condition.", hint)
     name, sign, text = match.groups()
     if name not in items.column_names:
-        raise ConfigError(
-            f"Items have no column {name!r}.", f"They have: {', '.join(items.column_names)}."
-        )
+        hint = f"They have: {', '.join(items.column_names)}."
+        raise ConfigError(f"Items have no column {name!r}.", hint)
     column = items[name]
     try:
         column, value = _comparable(column, text)
@@ -79,9 +74,8 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
         if pa.types.is_floating(column.type):
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(
-            f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not.", COMPARABLE
-        ) from error
+        message = f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not."
+        raise ConfigError(message, KINDS) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
 
@@ -99,11 +93,7 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
-    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers.
-
-    Raises:
-        DataError: the file is missing, or holds something else.
-    """
+    """Read ids (n,) int64: a text file with one a line, or a .npy file of integers."""
     hint = "Give one id a line, or a .npy file of integers."
     try:
         if path.suffix == ".npy":

@@ -23,14 +23,9 @@ READ = 32.0  # scoring one allowed row from the store takes as long as so many c
 
 
 def first_stage(
-    corpus: Corpus,
-    queries: NDArray[np.float32],
-    stage: Stage,
-    keep: int,
-    mask: Mask | None,
-    *,
+    corpus: Corpus, queries: NDArray[np.float32], stage: Stage, keep: int, mask: Mask | None, *,
     final: bool,
-) -> Found:
+) -> Found:  # fmt: skip
     """A first stage, scored and in order."""
     if final:
         return propose(corpus, corpus.prefix_index(stage.dims), queries, stage, keep, mask)
@@ -47,14 +42,9 @@ def _scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
 
 
 def propose(
-    corpus: Corpus,
-    index: PrefixIndex,
-    queries: NDArray[np.float32],
-    stage: Stage,
-    keep: int,
-    mask: Mask | None,
-    margin: int = MARGIN,
-) -> Found:
+    corpus: Corpus, index: PrefixIndex, queries: NDArray[np.float32], stage: Stage, keep: int,
+    mask: Mask | None, margin: int = MARGIN,
+) -> Found:  # fmt: skip
     """The best `keep` of what the index finds, scored.
 
     Where the cut of an exact index falls among ties, it is asked again for four times as many.
@@ -68,11 +58,9 @@ def propose(
     if index.exact and keep < wide < min(count, WIDEST):
         ties = np.flatnonzero(coarse[:, keep - 1] - coarse[:, -1] <= TIE)
         for some in blocks(len(ties), 4 * CANDIDATE * wide):
-            rows = ties[some]
-            more = 4 * wide - keep
-            found[0][rows], found[1][rows] = propose(
-                corpus, index, queries[rows], stage, keep, mask, more
-            )
+            rows, more = ties[some], 4 * wide - keep
+            wider = propose(corpus, index, queries[rows], stage, keep, mask, more)
+            found[0][rows], found[1][rows] = wider
     return found
 
 

@@ -17,13 +17,9 @@ Find = Callable[[NDArray[np.float32], Plan, int], BatchHits]
 
 
 def search_others(
-    corpus: Corpus,
-    queries: NDArray[np.float32],
-    hashes: NDArray[np.object_],
-    plan: Plan,
-    k: int,
+    corpus: Corpus, queries: NDArray[np.float32], hashes: NDArray[np.object_], plan: Plan, k: int,
     find: Find | None = None,
-) -> BatchHits:
+) -> BatchHits:  # fmt: skip
     """Search, but leave every item with the query's own content out of its answer.
 
     Each query keeps as many more candidates as it has copies in the corpus, so that `k` others

@@ -1,8 +1,8 @@
 """Plans: how to search, as a list of stages from coarse to fine."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Self
 
@@ -72,15 +72,12 @@ class Plan:
             positive = min(stage.dims, stage.keep or 1) >= 1 and stage.effort >= 0
             nothing = f"Stage {stage} of plan {self} has a number below 1."
             require(positive and stage.keep != 0, nothing, EXAMPLE)
-        require(
-            self.stages[-1].keep is None,
-            f"The last stage of {self} keeps k answers, no other number.",
-        )
+        last = f"The last stage of {self} keeps k answers, no other number."
+        require(self.stages[-1].keep is None, last)
         for a, b in pairwise(self.stages):
             require(a.keep is not None, f"Stage {a} of plan {self} needs DIMS:KEEP.", EXAMPLE)
-            require(
-                b.dims > a.dims, f"Plan {self}: dims must grow; {b.dims} follows {a.dims}.", EXAMPLE
-            )
+            order = f"Plan {self}: dims must grow; {b.dims} follows {a.dims}."
+            require(b.dims > a.dims, order, EXAMPLE)
             grows = f"Plan {self}: a stage cannot keep more than the one before it."
             require(b.keep is None or b.keep <= (a.keep or 0), grows, EXAMPLE)
             require(not b.effort, f"Plan {self}: only the first stage takes an effort (@).")
@@ -103,10 +100,10 @@ class Plan:
                 raise ConfigError(f"{text!r} is not a plan: {part!r} is not DIMS:KEEP.", EXAMPLE)
             if match[2] is not None and i == len(parts) - 1:
                 short = ",".join([*parts[:-1], part.replace(f":{match[2]}", "", 1)])
-                raise ConfigError(
-                    f"Plan {text} ends with :{match[2]}, but the last stage keeps what -k says.",
-                    f"Give the plan {short}, and -k {match[2]}.",
+                message = (
+                    f"Plan {text} ends with :{match[2]}, but the last stage keeps what -k says."
                 )
+                raise ConfigError(message, f"Give the plan {short}, and -k {match[2]}.")
             keep = None if match[2] is None else int(match[2])
             stages.append(Stage(int(match[1]), keep, int(match[3] or 0)))
         return cls(tuple(stages))
@@ -146,18 +143,18 @@ class Plan:
 
     def widened(self, extra: int) -> "Plan":
         """The same plan with `extra` more kept by every stage but the last."""
-        if not self.stages:
-            return self
-        *early, last = self.stages
-        wide = (Stage(s.dims, (s.keep or 0) + extra, s.effort) for s in early)
-        return Plan((*wide, last))
+        return self._kept(lambda keep: keep + extra)
 
     def at_least(self, k: int) -> "Plan":
         """The same plan with shortlists of at least `k`."""
-        if not self.stages or (self.shortest or k) >= k:
+        return self._kept(lambda keep: max(keep, k))
+
+    def _kept(self, change: Callable[[int], int]) -> "Plan":
+        """The same plan with every shortlist changed."""
+        if not self.stages:
             return self
         *early, last = self.stages
-        return Plan((*(Stage(s.dims, max(s.keep or 0, k), s.effort) for s in early), last))
+        return Plan((*(replace(s, keep=change(s.keep or 0)) for s in early), last))
 
     def __str__(self) -> str:
         return self.word or ",".join(map(str, self.stages))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from mrl_search.errors import require
 from mrl_search.search.plan import Plan
@@ -12,7 +13,7 @@ __all__ = ["SearchRequest"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SearchRequest:
-    """A search, but for its queries.
+    """A search without its queries.
 
     Attributes:
         plan: how to search.
@@ -36,6 +37,15 @@ class SearchRequest:
     ids: Ids | None = None
     cutoff: float | None = None
     explain: bool = False
+
+    @classmethod
+    def of(
+        cls, plan: Plan | str | int, k: int, where: str | Sequence[str] = (),
+        ids: Ids | None = None, cutoff: float | None = None, explain: bool = False,
+    ) -> Self:  # fmt: skip
+        """A request from a plan in any form (see `Plan.of`), and one condition or several."""
+        conditions = (where,) if isinstance(where, str) else tuple(where)
+        return cls(Plan.of(plan), k, conditions, ids, cutoff, explain)
 
     def __post_init__(self) -> None:
         require(self.k >= 1, f"k is {self.k}; it must be at least 1.")

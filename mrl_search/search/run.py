@@ -98,12 +98,7 @@ def search(
 
 
 def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
-    """Answer a request for `queries` (n, dim): filter, search, cut off, explain.
-
-    Raises:
-        ConfigError: as `mask_of` and `search`.
-        DataError: as `mask_of` and `search`.
-    """
+    """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
     mask = mask_of(corpus.items, request.where, request.ids)
     hits = search(corpus, queries, request.plan, request.k, mask)
     if request.cutoff is not None:
@@ -146,22 +141,17 @@ def _check(corpus: Corpus, plan: Plan, k: int) -> None:
     """Raise ConfigError for a plan that this corpus cannot run."""
     corpus.check_dims(plan.dims[0])
     if plan.dims[-1] > corpus.dim:
-        raise ConfigError(
-            f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}.",
-            f"End it with at most {corpus.dim} dims.",
-        )
+        message = f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}."
+        raise ConfigError(message, f"End it with at most {corpus.dim} dims.")
     if (plan.shortest or k) < k:
-        raise ConfigError(
-            f"Plan {plan} has a shortlist of {plan.shortest}, fewer than the {k} answers wanted.",
-            f"Keep at least {k} in every stage, or ask for fewer with -k.",
-        )
+        short = f"a shortlist of {plan.shortest}, fewer than the {k} answers wanted"
+        hint = f"Keep at least {k} in every stage, or ask for fewer with -k."
+        raise ConfigError(f"Plan {plan} has {short}.", hint)
     first = plan.stages[0]
     if first.effort and not corpus.prefix_index(first.dims).efforts:
         kind = corpus.prefix_index(first.dims).kind
-        raise ConfigError(
-            f"Plan {plan} has an effort at {first.dims} dims, but {kind} takes none.",
-            f"Leave @{first.effort} out.",
-        )
+        message = f"Plan {plan} has an effort at {first.dims} dims, but {kind} takes none."
+        raise ConfigError(message, f"Leave @{first.effort} out.")
 
 
 def _query_blocks(queries: Sized, plan: Plan, k: int) -> Iterator[slice]:

@@ -27,7 +27,9 @@ from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_roun
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
 
-__all__ = ["Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune"]
+__all__ = [
+    "NEIGHBOURS", "USES", "Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune",
+]  # fmt: skip
 
 DEEPEST = 2000  # candidates of a first stage, at most
 SHORTLISTS = (
@@ -35,6 +37,8 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
+NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
+USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
 TOLERANCE = 0.005  # by which a plan may miss the target on the queries that check it
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 TIMED, ROUNDS = 40, 3
@@ -61,6 +65,14 @@ class Goal:
     score: Callable[[Ids, BatchHits], NDArray[np.float64]]
 
     @classmethod
+    def named(cls, name: str, corpus: Corpus, rows: Ids, k: int | None = None) -> "Goal":
+        """The goal `recall` or `class` for the items at `rows`."""
+        if name not in ("recall", "class"):
+            raise ConfigError(f"goal is {name!r}; it must be recall or class.")
+        make = cls.recall if name == "recall" else cls.votes
+        return make(corpus, rows, k or NEIGHBOURS[name])
+
+    @classmethod
     def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
         """Share of the true `k` neighbours of the items at `rows` that are found."""
         k = min(k, len(corpus) - 1)
@@ -76,11 +88,7 @@ class Goal:
 
     @classmethod
     def votes(cls, corpus: Corpus, rows: Ids, k: int = 20) -> "Goal":
-        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label.
-
-        Raises:
-            DataError: none has a label.
-        """
+        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label."""
         labels = corpus.collection.labels
         rows = rows[corpus.collection.labelled[rows]]
         if not len(rows):
@@ -136,14 +144,19 @@ class Tuned:
     exact_ms: float
     trials: tuple[Trial, ...]
 
+    def record(self, goal: Goal, target: float) -> dict[str, object]:
+        """The chosen plan as a manifest keeps it."""
+        return {
+            "plan": str(self.chosen.plan), "objective": goal.name, "target": target, "k": goal.k,
+            "value": self.held_out, "ci95": list(self.interval), "n": self.n, "exact": self.exact,
+            "p50_ms": self.chosen.ms, "exact_p50_ms": self.exact_ms, "ram_bytes": self.chosen.ram,
+        }  # fmt: skip
+
 
 def tune(
-    corpus: Corpus,
-    goal: Goal,
-    target: float,
-    max_ram: int | None = None,
+    corpus: Corpus, goal: Goal, target: float, max_ram: int | None = None,
     progress: Progress = silent,
-) -> Tuned:
+) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
     Half of the queries choose, the others check: a plan must reach the target on the first half by
@@ -174,27 +187,23 @@ def tune(
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
         closest = max(timed, key=lambda t: t.value)
-        raise ConfigError(
-            f"No plan for {corpus.folder} reaches {target:.1%} of exact search; "
-            f"{closest.plan} has {closest.value:.1%}.",
-            "Lower the target, allow more memory, or build the index with other kinds (--factory).",
-        )
+        none = f"No plan for {corpus.folder} reaches {target:.1%} of exact search"
+        hint = "Lower the target, allow more memory, or build with other kinds (--factory)."
+        raise ConfigError(f"{none}; {closest.plan} has {closest.value:.1%}.", hint)
     needed = target * best_marks[check].mean() - TOLERANCE
     checked = []
     for trial in reached:
         marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
-        checked.append((float(marks.mean()), trial))
-        if marks.mean() >= needed:
+        value = float(marks.mean())
+        checked.append((value, trial))
+        if value >= needed:
             interval = wilson_interval(float(marks.sum()), len(marks))  # wide for shares
             exact = float(best_marks.mean())
-            held_out = float(marks.mean())
-            return Tuned(trial, held_out, interval, len(check), exact, exact_ms, tuple(timed))
+            return Tuned(trial, value, interval, len(check), exact, exact_ms, tuple(timed))
     value, closest = max(checked, key=lambda pair: pair[0])
-    raise ConfigError(
-        f"No plan reaches {target:.1%} of exact search on the queries that check it; "
-        f"{closest.plan} has {value:.1%}.",
-        "Lower the target, or tune with more --queries.",
-    )
+    none = f"No plan reaches {target:.1%} of exact search on the queries that check it"
+    hint = "Lower the target, or tune with more --queries."
+    raise ConfigError(f"{none}; {closest.plan} has {value:.1%}.", hint)
 
 
 def queries_to_tune(corpus: Corpus, count: int) -> Ids:
@@ -223,10 +232,8 @@ def _starts(corpus: Corpus, max_ram: int | None) -> list[int]:
     fitting = {d: i for d, i in every.items() if max_ram is None or i.ram_bytes <= max_ram}
     if not fitting:
         least = min(every.values(), key=lambda i: i.ram_bytes)
-        raise ConfigError(
-            f"No prefix index fits in {max_ram:,} bytes.",
-            f"The smallest, {least.dims} dims, takes {least.ram_bytes:,}.",
-        )
+        hint = f"The smallest, {least.dims} dims, takes {least.ram_bytes:,}."
+        raise ConfigError(f"No prefix index fits in {max_ram:,} bytes.", hint)
     return [d for d, i in fitting.items() if i.kind != SCAN] or list(fitting)
 
 

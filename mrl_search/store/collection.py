@@ -30,7 +30,7 @@ from mrl_search.store.manifest import (
     Manifest,
     check_file,
     read_manifest,
-)  # fmt: skip
+)
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
 
@@ -38,14 +38,8 @@ __all__ = ["Collection", "Head", "Heads", "heads_bytes"]
 
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    pa.ArrowException,
-    SafetensorError,
-)
+    OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException, SafetensorError,
+)  # fmt: skip
 
 T = TypeVar("T")
 Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -64,9 +58,6 @@ class Collection:
         transform: from a raw row to a stored row.
         heads: prefix length to linear head: weight (classes, dims) and bias (classes,) float32.
         skipped: pictures of the source that could not be embedded.
-
-    Raises:
-        DataError: vectors, items and manifest disagree.
     """
 
     vectors: VectorStore
@@ -131,31 +122,19 @@ class Collection:
         """How many items have each of these content hashes: (n,) int64."""
         return np.array([self.hash_counts[h] for h in hashes], dtype=np.int64)
 
-    def head(self, dims: int) -> Head:
-        """The linear head of a prefix.
-
-        Raises:
-            ConfigError: there is none at `dims`.
-        """
-        if dims not in self.heads:
-            known = ", ".join(map(str, sorted(self.heads)))
-            raise ConfigError(
-                f"There is no linear head at {dims} dims."
-                if known
-                else f"The model {self.manifest.encoder} has no linear heads.",
-                f"There are heads at {known}." if known else "Classify by neighbours instead.",
-            )
-        return self.heads[dims]
-
     def linear_scores(self, dims: int) -> NDArray[np.float32]:
         """Logits of every item by the linear head of a prefix: (n, classes) float32.
 
         A head reads the raw prefix, or the prefix at unit norm, as `manifest.unit_heads` says.
-
-        Raises:
-            ConfigError: there is no head at `dims`.
         """
-        weight, bias = self.head(dims)
+        if not self.heads:
+            message = f"The model {self.manifest.encoder} has no linear heads."
+            raise ConfigError(message, "Classify by neighbours instead.")
+        if dims not in self.heads:
+            known = ", ".join(map(str, sorted(self.heads)))
+            hint = f"There are heads at {known}."
+            raise ConfigError(f"There is no linear head at {dims} dims.", hint)
+        weight, bias = self.heads[dims]
         scores = np.empty((len(self), len(bias)), dtype=np.float32)
         for rows, stored in self.vectors.chunks(dims):
             if self.manifest.unit_heads:
@@ -166,11 +145,7 @@ class Collection:
         return scores
 
     def linear_predictions(self, dims: int) -> NDArray[np.object_]:
-        """The class that the linear head of a prefix predicts for each item: (n,) str.
-
-        Raises:
-            ConfigError: there is no head at `dims`.
-        """
+        """The class that the linear head of a prefix predicts for each item: (n,) str."""
         classes = np.array(self.manifest.classes, dtype=object)
         predicted: NDArray[np.object_] = classes[self.linear_scores(dims).argmax(axis=1)]
         return predicted
@@ -189,19 +164,15 @@ class Collection:
         """
         m = read_manifest(folder)
 
-        def optional(name: str, read: Callable[[Path], T], default: T) -> T:
-            return _load(folder, m, name, read) if name in m.files else default
+        def optional(name: str, read: Callable[[Path], T]) -> T | None:
+            return _load(folder, m, name, read) if name in m.files else None
 
         vectors = _load(folder, m, VECTORS, _read_array)
         items = _load(folder, m, ITEMS, Items)
-        no_heads: Heads = {}
-        nothing: tuple[Skipped, ...] = ()
-        heads = optional(HEADS, _read_heads, no_heads)
-        skipped = optional(SKIPPED, _read_skipped, nothing)
-        rotation = optional(ROTATION, _read_array, None)
+        transform = Transform(m.rows_dim or m.dim, m.dim, optional(ROTATION, _read_array))
+        heads, skipped = optional(HEADS, _read_heads), optional(SKIPPED, _read_skipped)
         try:
-            transform = Transform(m.rows_dim or m.dim, m.dim, rotation)
-            return cls(VectorStore(vectors), items, m, transform, heads, skipped)
+            return cls(VectorStore(vectors), items, m, transform, heads or {}, skipped or ())
         except DataError as error:
             hint = m.rebuild(folder)
             raise IndexFolderError(f"{folder} contradicts itself. {error.message}", hint) from error
@@ -209,12 +180,9 @@ class Collection:
 
 def heads_bytes(heads: Heads) -> bytes:
     """The content of `heads.safetensors`."""
-    parts = (
-        (kind, d, part)
-        for d, (w, b) in heads.items()
-        for kind, part in (("weight", w), ("bias", b))
-    )
-    return bytes(save({f"{kind}.{d:04d}": np.ascontiguousarray(p) for kind, d, p in parts}))
+    weights = {f"weight.{d:04d}": np.ascontiguousarray(w) for d, (w, _) in heads.items()}
+    biases = {f"bias.{d:04d}": np.ascontiguousarray(b) for d, (_, b) in heads.items()}
+    return bytes(save(weights | biases))
 
 
 def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]) -> T:

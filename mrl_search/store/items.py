@@ -22,11 +22,7 @@ ITEMS_SCHEMA = pa.schema([
 
 
 class Items:
-    """`items.parquet`, opened: a column is read when it is first used, and kept.
-
-    Raises:
-        OSError, pyarrow.ArrowException: the file is missing, or not Parquet.
-    """
+    """`items.parquet`, opened: a column is read when it is first used, and kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,11 +73,7 @@ class Items:
 
 
 def write_items(folder: Path, items: pa.Table) -> None:
-    """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first.
-
-    Raises:
-        MrlSearchError: the disk is full.
-    """
+    """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first."""
     with write_atomically(folder / ITEMS) as path:
         pq.write_table(_in_schema(items), path)
 
@@ -93,6 +85,5 @@ def _in_schema(items: pa.Table) -> pa.Table:
     try:
         return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
     except (KeyError, pa.ArrowException) as error:
-        raise DataError(
-            f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
-        ) from error
+        message = f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
+        raise DataError(message) from error

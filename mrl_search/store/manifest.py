@@ -138,14 +138,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
     Returns:
         the manifest as written, with `files`.
-
-    Raises:
-        IndexFolderError: there are no vectors or no items.
-        MrlSearchError: the disk is full.
     """
-    names = sorted(
-        p.name for p in folder.iterdir() if p.name in KNOWN or PREFIX_FILE.fullmatch(p.name)
-    )
+    present = sorted(path.name for path in folder.iterdir())
+    names = [name for name in present if name in KNOWN or PREFIX_FILE.fullmatch(name)]
     for name in (VECTORS, ITEMS):
         if name not in names:
             raise IndexFolderError(f"{folder} has no {name}.", manifest.rebuild(folder))
@@ -155,15 +150,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> None:
-    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
-
-    Raises:
-        IndexFolderError: as `read_manifest`.
-        MrlSearchError: the manifest cannot be written.
-    """
+def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
+    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are."""
     manifest = read_manifest(folder)
-    _write(folder, dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)}))
+    manifest = dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)})
+    _write(folder, manifest)
+    return manifest
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
@@ -190,16 +182,14 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise IndexFolderError(
-            f"{path} cannot be read: {error}.", f"Remove {folder}. {build}"
-        ) from error
+        hint = f"Remove {folder}. {build}"
+        raise IndexFolderError(f"{path} cannot be read: {error}.", hint) from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise IndexFolderError(f"{path} is not the manifest of an index.", build)
     if values["format"] > FORMAT:
-        raise IndexFolderError(
-            f"{folder} has format {values['format']}; this version reads up to {FORMAT}.",
-            "Upgrade mrl-search, or build the index again with this version.",
-        )
+        message = f"{folder} has format {values['format']}; this version reads up to {FORMAT}."
+        hint = "Upgrade mrl-search, or build the index again with this version."
+        raise IndexFolderError(message, hint)
     return _manifest_of(values, path, build)
 
 
@@ -220,9 +210,8 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
     if manifest.dtype not in DTYPES:
-        raise IndexFolderError(
-            f"{path}: dtype is {manifest.dtype!r}, not float16 or float32.", hint
-        )
+        message = f"{path}: dtype is {manifest.dtype!r}, not float16 or float32."
+        raise IndexFolderError(message, hint)
     for dims in manifest.factory:
         if not PREFIX.fullmatch(dims):
             raise IndexFolderError(f"{path}: factory has a prefix of {dims!r} dims.", hint)
@@ -251,11 +240,7 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = 
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte of the folder's files against the manifest, which is returned.
-
-    Raises:
-        IndexFolderError: as `read_manifest` and `check_file`.
-    """
+    """Check every byte of the folder's files against the manifest, which is returned."""
     manifest = read_manifest(folder)
     for name in sorted(manifest.files):
         check_file(folder, manifest, name, thorough=True)

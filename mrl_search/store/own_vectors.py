@@ -41,11 +41,7 @@ class Inspection:
 
 
 def inspect(source: VectorSource, rotated: bool, progress: Progress) -> Inspection:
-    """Read and check every row once; with `rotated`, also fit the principal axes.
-
-    Raises:
-        DataError: a row that is not finite, or all zeros.
-    """
+    """Read and check every row once; with `rotated`, also fit the principal axes."""
     hashes: list[str] = []
     norms = np.empty(source.count, dtype=np.float32)
     content = xxhash.xxh3_128(f"{source.dim} {source.dtypes}".encode())
@@ -107,40 +103,32 @@ def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Ta
         return pa.table(nulls, schema=ITEMS_SCHEMA)
     table, where = _read_items(source, items)
     if table.num_rows != source.count:
-        raise DataError(
-            f"{where} has {table.num_rows:,} rows; there are {source.count:,} vectors.",
-            "Give one row a vector, in the same order.",
-        )
+        message = f"{where} has {table.num_rows:,} rows; there are {source.count:,} vectors."
+        raise DataError(message, "Give one row a vector, in the same order.")
     names = list(table.column_names)
     if "labels" in names and "label" not in names:
         names[names.index("labels")] = "label"
     names = [f"item_{name}" if name in DERIVED else name for name in names]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise DataError(
-            f"{where} has two columns {twice[0]!r}.",
-            f"Rename one; {', '.join(DERIVED)} become item_{DERIVED[0]} and so on.",
-        )
+        hint = f"Rename one; {', '.join(DERIVED)} become item_{DERIVED[0]} and so on."
+        raise DataError(f"{where} has two columns {twice[0]!r}.", hint)
     table = table.rename_columns(names)
-    standard = [
-        _cast(table[field.name], field, where)
-        if field.name in names
-        else pa.nulls(source.count, field.type)
-        for field in ITEMS_SCHEMA
-    ]
-    extra = [name for name in names if name not in ITEMS_SCHEMA.names]
-    columns = [*standard, *(table[name] for name in extra)]
-    return pa.table(columns, names=[*ITEMS_SCHEMA.names, *extra])
+    columns = {field.name: pa.nulls(source.count, field.type) for field in ITEMS_SCHEMA}
+    for name in names:
+        known = name in columns
+        columns[name] = (
+            _cast(table[name], ITEMS_SCHEMA.field(name), where) if known else table[name]
+        )
+    return pa.table(columns)
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, where: Path) -> pa.ChunkedArray:
     try:
         return column.cast(field.type)
     except pa.ArrowException as error:
-        raise DataError(
-            f"Column {field.name!r} of {where} is {column.type}, not {field.type}: {error}.",
-            "Convert it, or rename it.",
-        ) from error
+        message = f"Column {field.name!r} of {where} is {column.type}, not {field.type}: {error}."
+        raise DataError(message, "Convert it, or rename it.") from error
 
 
 def _read_items(source: VectorSource, items: str | Path | None) -> tuple[pa.Table, Path]:

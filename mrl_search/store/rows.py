@@ -72,11 +72,7 @@ class VectorStore:
         return found
 
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
-        """Prefixes of the rows `ids`, normalised: (rows, dims) float32.
-
-        Raises:
-            ConfigError: `dims` is not between 1 and `dim`.
-        """
+        """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)
 
     def chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:
@@ -88,7 +84,8 @@ class VectorStore:
     def by_part(self, ids: Ids) -> Iterator[tuple[NDArray[np.floating], Ids, NDArray[np.bool_]]]:
         """For each part: its array, `ids` (n, m) as its own row numbers, and which lie in it."""
         for start, part in zip(self.starts[:-1], self._plain, strict=True):
-            yield part, ids - start, (ids >= start) & (ids < start + len(part))
+            if len(part):
+                yield part, ids - start, (ids >= start) & (ids < start + len(part))
 
     def will_read(self, count: int) -> None:
         """Announce that `count` rows will be read, so that pages can be given back first."""

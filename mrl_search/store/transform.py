@@ -45,10 +45,8 @@ class Transform:
 def check_rotatable(dim: int) -> None:
     """Raise ConfigError for vectors with too many dims for a rotation."""
     if dim > LARGEST:
-        raise ConfigError(
-            f"A PCA rotation takes vectors of at most {LARGEST:,} dims; these have {dim:,}.",
-            "Leave --rotate out.",
-        )
+        message = f"A PCA rotation takes vectors of at most {LARGEST:,} dims; these have {dim:,}."
+        raise ConfigError(message, "Leave --rotate out.")
 
 
 def rows_to_fit(count: int) -> NDArray[np.int64]:

@@ -3,10 +3,10 @@
 Files stay on disk and are read some rows at a time. Every row is checked as it is read.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,95 +15,51 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.images.sources import FolderSource, may_hold_images
+from mrl_search.images.sources import may_hold_images, scan_folder
 from mrl_search.vectors import blocks, unit_rows
 
 __all__ = [
-    "VectorSource",
-    "holds_vectors",
-    "in_parquet",
-    "open_parquet",
-    "open_vectors",
-    "read_queries",
-    "vector_columns",
-    "vectors_in_memory",
-]
+    "ListColumn", "VectorSource", "holds_vectors", "in_parquet", "open_parquet", "open_vectors",
+    "read_queries", "vector_columns", "vectors_in_memory",
+]  # fmt: skip
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = "vectors are float16, float32 or float64"
 SAME_DIMS = "All vectors must have the same dims; remove that row."
+NAMES = "Name a .npy file, a folder of .npy files, or FILE.parquet#COLUMN."
 CONVERT = "Convert it with: np.save(NEW, np.load(OLD).astype('float32'))"
 
 
-class Part(Protocol):
-    """One file of vectors: `count` rows of `dim` dims in `dtype`."""
+@dataclass(frozen=True, eq=False)
+class Part(ABC):
+    """One file of vectors: `count` rows of `dim` dims in float16, float32 or float64."""
 
-    @property
-    def path(self) -> Path:
-        """The file."""
+    path: Path
+    count: int
+    dim: int
+    dtype: np.dtype[np.floating]
 
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-
-    @property
-    def dim(self) -> int:
-        """Dims of a row."""
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """float16, float32 or float64."""
-
+    @abstractmethod
     def read(self) -> Iterator[NDArray[np.floating]]:
         """All rows in order, some at a time: (rows, dim), unchecked."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFile:
-    """A two-dimensional .npy file, open only while it is read: there may be thousands."""
+@dataclass(frozen=True, eq=False)
+class Array(Part):
+    """An array in memory, or a .npy file, open only while it is read: there may be thousands."""
 
-    path: Path
-    count: int
-    dim: int
-    dtype: np.dtype[np.floating]
+    array: NDArray[np.floating] | None = None
 
     def read(self) -> Iterator[NDArray[np.floating]]:
-        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        array = _load(self.path) if self.array is None else self.array
         for rows in blocks(self.count, self.dim):
             yield np.ascontiguousarray(array[rows])
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class MemoryArray:
-    """An array in memory, (n, dim) float16, float32 or float64."""
-
-    array: NDArray[np.floating]
-    path: Path = Path("array")
-
-    @property
-    def count(self) -> int:
-        return len(self.array)
-
-    @property
-    def dim(self) -> int:
-        return int(self.array.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        return self.array.dtype
-
-    def read(self) -> Iterator[NDArray[np.floating]]:
-        for rows in blocks(self.count, self.dim):
-            yield np.ascontiguousarray(self.array[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class ListColumn:
+@dataclass(frozen=True, eq=False)
+class ListColumn(Part):
     """A column of lists of numbers in a Parquet file."""
 
-    path: Path
-    count: int
-    dim: int
-    dtype: np.dtype[np.floating]
     column: str
 
     def read(self) -> Iterator[NDArray[np.floating]]:
@@ -121,19 +77,11 @@ class ListColumn:
             raise DataError(f"Row {row} of {self.path}#{self.column} {found}.", SAME_DIMS)
         values = lists.flatten()
         if values.null_count:
-            row = (
-                start
-                + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-                // self.dim
-            )
-            raise DataError(
-                f"Row {row} of {self.path}#{self.column} holds a null.",
-                "Leave that row out, or fill the gap.",
-            )
-        rows: NDArray[np.floating] = values.to_numpy(zero_copy_only=False).reshape(
-            len(lists), self.dim
-        )
-        return rows
+            null = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+            where = f"Row {start + null // self.dim} of {self.path}#{self.column}"
+            raise DataError(f"{where} holds a null.", "Leave that row out, or fill the gap.")
+        rows: NDArray[np.floating] = values.to_numpy(zero_copy_only=False)
+        return rows.reshape(len(lists), self.dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +123,14 @@ class VectorSource:
                     yield rows
                     start += len(rows)
             except (OSError, pa.ArrowException) as error:
-                raise DataError(
-                    f"{part.path} cannot be read: {error}.", "Write the file again."
-                ) from error
+                message = f"{part.path} cannot be read: {error}."
+                raise DataError(message, "Write the file again.") from error
 
 
-def open_vectors(where: str | Path) -> VectorSource:
+def open_vectors(where: VectorSource | NDArray[np.floating] | str | Path) -> VectorSource:
     """Open a .npy file, a folder of .npy files in the order of their names, or a Parquet column.
+
+    An array is a source in memory, and a source stays as it is.
 
     A Parquet file with several columns of vectors needs `FILE.parquet#COLUMN`. Only
     headers are read.
@@ -189,31 +138,29 @@ def open_vectors(where: str | Path) -> VectorSource:
     Raises:
         DataError: nothing there, not two-dimensional float16, float32 or float64, or mixed dims.
     """
+    if isinstance(where, VectorSource):
+        return where
+    if not isinstance(where, str | Path):
+        return vectors_in_memory(np.asarray(where))
     path = Path(where).expanduser()
     if in_parquet(str(where)):
         column = open_parquet(str(where))
         return VectorSource(f"{column.path.resolve()}#{column.column}", (column,))
     if not path.exists():
-        raise DataError(
-            f"There is nothing at {where}.",
-            "Name a .npy file, a folder of .npy files, or FILE.parquet#COLUMN.",
-        )
+        raise DataError(f"There is nothing at {where}.", NAMES)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix == ".npy" and p.is_file())
         if not files:
-            raise DataError(
-                f"There is no .npy file in {path}.",
-                "Shards of vectors are .npy files directly in the folder.",
-            )
+            hint = "Shards of vectors are .npy files directly in the folder."
+            raise DataError(f"There is no .npy file in {path}.", hint)
     else:
         files = [path]
     parts = [_array_file(file) for file in files]
     for part in parts:
         if part.dim != parts[0].dim:
-            raise DataError(
-                f"{part.path} has {part.dim} dims; {parts[0].path.name} has {parts[0].dim}.",
-                "All shards must come from one model.",
-            )
+            other = f"{parts[0].path.name} has {parts[0].dim}"
+            hint = "All shards must come from one model."
+            raise DataError(f"{part.path} has {part.dim} dims; {other}.", hint)
     filled = tuple(part for part in parts if part.count)
     if not filled:
         raise DataError(f"{path} holds no vector.")
@@ -221,18 +168,13 @@ def open_vectors(where: str | Path) -> VectorSource:
 
 
 def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> VectorSource:
-    """An array (n, dim) of float16, float32 or float64 as a source.
-
-    Raises:
-        DataError: another shape or dtype, or no row.
-    """
+    """An array (n, dim) of float16, float32 or float64 as a source."""
     path = Path(name)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.size:
-        raise DataError(
-            f"The array has shape {array.shape}, not (rows, dims).", "One row a vector."
-        )
-    return VectorSource(name, (MemoryArray(array, path),))
+        message = f"The array has shape {array.shape}, not (rows, dims)."
+        raise DataError(message, "One row a vector.")
+    return VectorSource(name, (Array(path, len(array), array.shape[1], array.dtype, array),))
 
 
 def read_queries(where: str | Path) -> NDArray[np.float32]:
@@ -249,9 +191,8 @@ def read_queries(where: str | Path) -> NDArray[np.float32]:
             row = np.array(array)[None]
             _check_rows(row, 0, path)
             return unit_rows(row)[0].astype(np.float32)
-    return np.concatenate(
-        [unit_rows(rows)[0].astype(np.float32) for rows in open_vectors(where).read()]
-    )
+    parts = open_vectors(where).read()
+    return np.concatenate([unit_rows(rows)[0].astype(np.float32) for rows in parts])
 
 
 def in_parquet(where: str) -> bool:
@@ -264,13 +205,10 @@ def holds_vectors(where: str) -> bool:
 
     That is `FILE.parquet#COLUMN`, an array file, a folder with .npy files and no picture, or a
     Parquet file with a column of vectors and none of pictures.
-
-    Raises:
-        DataError: a Parquet file that cannot be read.
     """
     path = Path(where).expanduser()
     if path.is_dir():
-        return any(p.suffix == ".npy" for p in path.iterdir()) and not FolderSource.scan(path).paths
+        return any(p.suffix == ".npy" for p in path.iterdir()) and not scan_folder(path).paths
     if not in_parquet(where):
         return path.suffix in (".npy", ".npz")
     if not path.is_file():
@@ -281,58 +219,35 @@ def holds_vectors(where: str) -> bool:
 
 
 def vector_columns(path: Path) -> list[str]:
-    """The columns of vectors in a Parquet file.
-
-    Raises:
-        DataError: it is not a Parquet file.
-    """
+    """The columns of vectors in a Parquet file."""
     return [field.name for field in _parquet(path).schema_arrow if _is_vector(field.type)]
 
 
 def open_parquet(where: str) -> ListColumn:
-    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of vectors.
-
-    Raises:
-        DataError: not a Parquet file, no such column, several to choose from, or another dtype.
-    """
+    """Open `FILE.parquet#COLUMN`; without `#COLUMN`, the only column of vectors."""
     path, column = _split(where)
     if not path.is_file():
-        raise DataError(
-            f"There is no file {path}.",
-            "Name a .npy file, a folder of .npy files, or FILE.parquet#COLUMN.",
-        )
+        raise DataError(f"There is no file {path}.", NAMES)
     schema, columns = _parquet(path).schema_arrow, vector_columns(path)
     named = f"It has: {', '.join(schema.names)}."
     if not column:
-        if len(columns) != 1:
-            found = (
-                f"several columns of vectors: {', '.join(columns)}"
-                if columns
-                else "no column of vectors"
-            )
-            raise DataError(
-                f"{path} has {found}.",
-                f"Name one: {path}#{columns[0]}"
-                if columns
-                else f"{named} Vectors are lists of floats.",
-            )
+        if not columns:
+            hint = f"{named} Vectors are lists of floats."
+            raise DataError(f"{path} has no column of vectors.", hint)
+        if len(columns) > 1:
+            message = f"{path} has several columns of vectors: {', '.join(columns)}."
+            raise DataError(message, f"Name one: {path}#{columns[0]}")
         (column,) = columns
     if schema.names.count(column) != 1:
-        raise DataError(
-            f"{path} has no column {column!r}."
-            if column not in schema.names
-            else f"{path} has two columns {column!r}.",
-            named,
-        )
+        number = "two columns" if column in schema.names else "no column"
+        raise DataError(f"{path} has {number} {column!r}.", named)
     kind = schema.field(column).type
     if column not in columns:
         raise DataError(f"Column {column!r} of {path} holds {kind}, not vectors.", named)
     dtype = np.dtype(kind.value_type.to_pandas_dtype())
     if dtype not in DTYPES:
-        raise DataError(
-            f"Column {column!r} of {path} holds {dtype}; vectors are float16, float32 or float64.",
-            "Convert it to float32.",
-        )
+        message = f"Column {column!r} of {path} holds {dtype}; {FLOATS}."
+        raise DataError(message, "Convert it to float32.")
     count = _parquet(path).metadata.num_rows
     if not count:
         raise DataError(f"{path} holds no vector.")
@@ -355,36 +270,29 @@ def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True, buffer_size=1 << 20)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} cannot be read as Parquet: {error}.", "Write the file again."
-        ) from error
+        message = f"{path} cannot be read as Parquet: {error}."
+        raise DataError(message, "Write the file again.") from error
 
 
 def _batches(path: Path, column: str, size: int) -> Iterable[pa.Array]:
-    return (
-        batch.column(0)
-        for batch in _parquet(path).iter_batches(batch_size=size, columns=[column])
-        if len(batch)
-    )
+    batches = _parquet(path).iter_batches(batch_size=size, columns=[column])
+    return (batch.column(0) for batch in batches if len(batch))
 
 
 def _is_vector(kind: pa.DataType) -> bool:
-    lists: bool = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-    return lists and bool(
-        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-    )
+    t = pa.types
+    if not (t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind)):
+        return False
+    return bool(t.is_floating(kind.value_type) or t.is_integer(kind.value_type))
 
 
-def _array_file(path: Path) -> ArrayFile:
+def _array_file(path: Path) -> Array:
     array = _load(path)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.shape[1]:
-        raise DataError(
-            f"{path} has shape {array.shape}, not (rows, dims).", "Save one row a vector."
-        )
-    return ArrayFile(path, array.shape[0], array.shape[1], array.dtype)
+        message = f"{path} has shape {array.shape}, not (rows, dims)."
+        raise DataError(message, "Save one row a vector.")
+    return Array(path, len(array), array.shape[1], array.dtype)
 
 
 def _load(path: Path) -> NDArray[np.floating]:
@@ -394,15 +302,12 @@ def _load(path: Path) -> NDArray[np.floating]:
         reason = "damaged, or not an array of numbers"
         if isinstance(error, OSError):
             reason = f"{error}".rstrip(".")
-        raise DataError(
-            f"{path} cannot be read as .npy: {reason}.",
-            "Save the array again: np.save(PATH, x.astype('float32'))",
-        ) from error
+        hint = "Save the array again: np.save(PATH, x.astype('float32'))"
+        raise DataError(f"{path} cannot be read as .npy: {reason}.", hint) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise DataError(
-            f"{path} is an archive of arrays.", "Save one of them with np.save, as .npy."
-        )
+        hint = "Save one of them with np.save, as .npy."
+        raise DataError(f"{path} is an archive of arrays.", hint)
     return array
 
 
@@ -410,25 +315,19 @@ def _check_type(dtype: np.dtype[np.generic], path: Path) -> None:
     if not dtype.isnative and dtype.newbyteorder() in DTYPES:
         raise DataError(f"{path} has the byte order of another machine ({dtype.str}).", CONVERT)
     if dtype not in DTYPES:
-        raise DataError(f"{path} holds {dtype}; vectors are float16, float32 or float64.", CONVERT)
+        raise DataError(f"{path} holds {dtype}; {FLOATS}.", CONVERT)
 
 
 def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = start + int(np.flatnonzero(~finite)[0])
-        raise DataError(f"Row {row} of {path} has NaN or infinity.", "Remove such rows.")
+    def refuse(bad: NDArray[np.bool_], what: str, hint: str = "Remove such rows.") -> None:
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise DataError(f"Row {start + row} of {path} {what.format(largest[row])}.", hint)
+
     largest = np.abs(rows).max(axis=1).astype(np.float64)
-    if not largest.all():
-        raise DataError(
-            f"Row {start + int(np.flatnonzero(largest == 0)[0])} of {path} is all zeros.",
-            "Remove such rows.",
-        )
     limits = np.finfo(np.float32)
+    refuse(~np.isfinite(largest), "has NaN or infinity")
+    refuse(largest == 0, "is all zeros")
     far = (largest > float(limits.max) / 2**16) | (largest < float(limits.tiny))
-    if far.any():
-        row = int(np.flatnonzero(far)[0])
-        raise DataError(
-            f"Row {start + row} of {path} has values up to {largest[row]:.3g}: beyond float32.",
-            "Multiply all rows by a constant; it changes no cosine.",
-        )
+    hint = "Multiply all rows by a constant; it changes no cosine."
+    refuse(far, "has values up to {:.3g}: beyond float32", hint)

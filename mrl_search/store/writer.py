@@ -20,25 +20,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError, IndexFolderError, Skipped
-from mrl_search.files import (
-    PROGRESS,
-    building_folder,
-    claim,
-    empty_folder,
-    publish,
-    write_atomically,
-    writing,
-)  # fmt: skip
+from mrl_search.files import PROGRESS, building_folder, claim, publish, write_atomically, writing
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.items import ITEMS_SCHEMA, write_items
-from mrl_search.store.manifest import (
-    HEADS,
-    ROTATION,
-    SKIPPED,
-    VECTORS,
-    Manifest,
-    write_manifest,
-)  # fmt: skip
+from mrl_search.store.manifest import HEADS, ROTATION, SKIPPED, VECTORS, Manifest, write_manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import l2_normalize
 
@@ -88,13 +73,8 @@ class CollectionWriter:
         """Claim the building folder of `out`.
 
         Without a `job` the folder begins empty and is removed if the block fails. With one, an
-        unfinished build of the same job is continued, and kept if the block fails.
-
-        Args:
-            out: the new index folder.
-            dim: dims of the stored vectors.
-            dtype: `float16` or `float32`.
-            job: whatever decides the rows: fingerprint of the encoder, source, paths.
+        unfinished build of the same job is continued, and kept if the block fails. A job is
+        whatever decides the rows: fingerprint of the encoder, source, paths.
 
         Raises:
             IndexFolderError: `out` exists, another process builds it, or an unfinished build of
@@ -103,19 +83,16 @@ class CollectionWriter:
         folder = building_folder(out)
         with claim(folder):
             unfinished = (folder / PROGRESS).exists()
-            name = xxhash.xxh3_128_hexdigest(
-                "\n".join([dtype, str(dim), *job]).encode(errors="surrogateescape")
-            )
-            state = _read_progress(folder, name) if job else _Progress("")
             if unfinished and not job:
-                raise IndexFolderError(
-                    f"{folder} holds an unfinished build of pictures.",
-                    f"Finish it, remove {folder}, or choose another place with --out.",
-                )
-            writer = cls(folder, out, dim, dtype, state)
+                hint = f"Finish it, remove {folder}, or choose another place with --out."
+                raise IndexFolderError(f"{folder} holds an unfinished build of pictures.", hint)
+            text = "\n".join([dtype, str(dim), *job]).encode(errors="surrogateescape")
+            writer = cls(folder, out, dim, dtype, _Progress(xxhash.xxh3_128_hexdigest(text)))
+            if unfinished:
+                writer._state = _read_progress(folder, writer._state.job)
             try:
-                if not unfinished:
-                    empty_folder(folder)
+                for left in () if unfinished else folder.iterdir():
+                    left.unlink()
                 yield writer
             except BaseException:
                 writer._close()
@@ -132,19 +109,13 @@ class CollectionWriter:
     @property
     def entries(self) -> list[dict[str, object]]:
         """What is logged about each row of the source, in order."""
-        if not (self.folder / LOG).exists():
-            return []
-        whole = (self.folder / LOG).read_bytes()[: self._state.log_bytes]
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in self._lines()]
 
     def keep(self, count: int) -> None:
         """Keep what is logged about the first `count` rows of the source, and begin to append."""
-        lines = []
-        if (self.folder / LOG).exists():
-            whole = (self.folder / LOG).read_bytes()[: self._state.log_bytes]
-            lines = whole.splitlines(keepends=True)[:count]
+        lines = self._lines()[:count]
         kept = sum("reason" not in json.loads(line) for line in lines)
-        header, row = self._header_bytes(), self.dim * np.dtype(self.dtype).itemsize
+        header, row = len(self._header(0)), self.dim * np.dtype(self.dtype).itemsize
         vectors = self.folder / VECTORS
         if not vectors.exists() or vectors.stat().st_size < header + kept * row:
             lines, kept = [], 0  # rows are lost: begin again
@@ -157,7 +128,7 @@ class CollectionWriter:
         self._vectors = _open_at(vectors, header + kept * row if lines else 0)
         self._log = _open_at(self.folder / LOG, size)
         if not lines:
-            self._write_header(self._vectors, 0)
+            self._vectors.write(self._header(0))
         self._committed = len(lines)
 
     def append(self, raw: NDArray[np.floating], entries: Sequence[Entry]) -> None:
@@ -167,9 +138,6 @@ class CollectionWriter:
             raw: (good, dim) as the encoder gives them; they are stored at unit norm.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
-
-        Raises:
-            MrlSearchError: the disk is full.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
@@ -184,17 +152,12 @@ class CollectionWriter:
                 self._commit()
 
     def finish_rows(self, source: str) -> VectorStore:
-        """End appending: write items and skipped pictures from the log; return all rows.
-
-        Raises:
-            DataError: there is no row at all.
-            MrlSearchError: the disk is full.
-        """
+        """End appending: write items and skipped pictures from the log; return all rows."""
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / VECTORS):
             self._commit()
             self._vectors.seek(0)
-            self._write_header(self._vectors, self._state.kept)
+            self._vectors.write(self._header(self._state.kept))
         self._close()
         entries = self.entries
         skipped = [Skipped(str(e["path"]), str(e["reason"])) for e in entries if "reason" in e]
@@ -240,16 +203,17 @@ class CollectionWriter:
             write_rows(self.folder / ROTATION, rotation.shape, rotation.dtype, [rotation])
 
     def publish(self, manifest: Manifest) -> None:
-        """Write the manifest and move the folder to its place.
-
-        Raises:
-            IndexFolderError: vectors or items are missing, or the place is taken.
-            MrlSearchError: the disk is full.
-        """
+        """Write the manifest and move the folder to its place."""
         write_manifest(self.folder, manifest)
         publish(self.folder, self.out)
         for name in (LOG, PROGRESS):
             (self.out.expanduser().resolve() / name).unlink(missing_ok=True)
+
+    def _lines(self) -> list[bytes]:
+        """The log up to its last commit, a line for each row of the source."""
+        log = self.folder / LOG
+        whole = log.read_bytes()[: self._state.log_bytes] if log.exists() else b""
+        return whole.splitlines(keepends=True)
 
     def _commit(self) -> None:
         for file in (self._vectors, self._log):
@@ -269,47 +233,35 @@ class CollectionWriter:
                 file.close()
         self._vectors = self._log = None
 
-    def _write_header(self, file: BinaryIO, rows: int) -> None:
-        """Write the .npy header; numpy pads it to the same size for any number of rows."""
-        descr = np.lib.format.dtype_to_descr(np.dtype(self.dtype))
-        header = {"descr": descr, "fortran_order": False, "shape": (rows, self.dim)}
-        np.lib.format.write_array_header_1_0(file, header)
-
-    def _header_bytes(self) -> int:
-        buffer = io.BytesIO()
-        self._write_header(buffer, 0)
-        return buffer.tell()
+    def _header(self, rows: int) -> bytes:
+        return _npy_header((rows, self.dim), np.dtype(self.dtype))
 
 
 def write_rows(
-    path: Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype[np.floating],
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.floating],
     parts: Iterable[NDArray[np.floating]],
-) -> None:
-    """Write a .npy file of `shape` and `dtype` from its rows, some at a time.
-
-    Raises:
-        MrlSearchError: the disk is full.
-    """
+) -> None:  # fmt: skip
+    """Write a .npy file of `shape` and `dtype` from its rows, some at a time."""
     with write_atomically(path) as temporary, temporary.open("wb") as file:
-        descr = np.lib.format.dtype_to_descr(dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_npy_header(shape, dtype))
         for part in parts:
             file.write(part.astype(dtype, copy=False).tobytes())
 
 
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> bytes:
+    """The header of a .npy file; numpy pads it to the same size for any number of rows."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    buffer = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
 def _read_progress(folder: Path, job: str) -> _Progress:
-    file = folder / PROGRESS
-    if not file.exists():
-        return _Progress(job)
-    state = _Progress(**json.loads(file.read_text()))
+    state = _Progress(**json.loads((folder / PROGRESS).read_text()))
     if state.job != job:
-        raise IndexFolderError(
-            f"{folder} holds an unfinished build of other images, another model, or --dtype.",
-            f"Remove {folder}, or choose another --out.",
-        )
+        message = f"{folder} holds an unfinished build of other images, another model, or --dtype."
+        raise IndexFolderError(message, f"Remove {folder}, or choose another --out.")
     return state
 
 

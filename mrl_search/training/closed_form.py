@@ -132,11 +132,8 @@ def bands(
         count = min(classes, (d - start) // 2) if share else 0
         free = d - start - count
         images = min(free, features - used)
-        require(
-            images > 0,
-            f"There are {features} axes for {dims[-1]} dims.",
-            "Use a shorter model.dims, or a larger model.widths.",
-        )
+        hint = "Use a shorter model.dims, or a larger model.widths."
+        require(images > 0, f"There are {features} axes for {dims[-1]} dims.", hint)
         result.append((count, images, free))
         used += images
         start = d

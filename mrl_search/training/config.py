@@ -260,18 +260,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         s, o, m = self.schedule, self.objective, self.model
         require(0 <= self.seed < 2**32, f"seed is {self.seed}; it must be from 0 to below 2**32.")
-        require(
-            s.epochs > 0 or bool(self.axes and self.init),
-            "schedule.epochs is 0; it must be positive unless axes and init are set.",
-        )
-        require(
-            o.label + o.instance + o.individual > 0 or not s.epochs,
-            "objective.label, instance and individual are all 0; one must be positive.",
-        )
-        require(
-            bool(self.data.individual) or not o.individual,
-            f"objective.individual is {o.individual}; it needs data.individual.",
-        )
+        message = "schedule.epochs is 0; it must be positive unless axes and init are set."
+        require(s.epochs > 0 or bool(self.axes and self.init), message)
+        message = "objective.label, instance and individual are all 0; one must be positive."
+        require(o.label + o.instance + o.individual > 0 or not s.epochs, message)
+        message = f"objective.individual is {o.individual}; it needs data.individual."
+        require(bool(self.data.individual) or not o.individual, message)
         require(
             bool(o.label or not o.instance_from),
             f"objective.instance_from is {o.instance_from}; it must be 0 where objective.label is"
@@ -282,10 +276,8 @@ class TrainConfig:
             f"objective.instance_from is {o.instance_from}; it must be below schedule.epochs,"
             f" {s.epochs}.",
         )
-        require(
-            not o.distil or bool(self.init and o.label),
-            f"objective.distil is {o.distil}; it needs init and a positive objective.label.",
-        )
+        message = f"objective.distil is {o.distil}; it needs init and a positive objective.label."
+        require(not o.distil or bool(self.init and o.label), message)
         for key in ("weights", "instance_weights", "individual_weights"):
             count = len(getattr(o, key))
             require(
@@ -293,14 +285,10 @@ class TrainConfig:
                 f"objective.{key} has {count} values; it must have one for each of"
                 f" {len(m.dims)} dims, or none.",
             )
-        require(
-            not s.keep or bool(self.init and self.axes),
-            f"schedule.keep is {s.keep}; it needs init and axes.",
-        )
-        require(
-            self.axes is None or m.pool == "stages",
-            f"model.pool is {m.pool!r}; axes need 'stages'.",
-        )
+        message = f"schedule.keep is {s.keep}; it needs init and axes."
+        require(not s.keep or bool(self.init and self.axes), message)
+        message = f"model.pool is {m.pool!r}; axes need 'stages'."
+        require(self.axes is None or m.pool == "stages", message)
         sides = {*s.sizes.values(), s.embed_size or s.largest}
         require(
             m.backbone == "compact" or len(sides) == 1,

@@ -2,19 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mrl_search.errors import require
 
-__all__ = ["Pairs", "individual_numbers", "individuals_of", "partners"]
+__all__ = ["individual_numbers", "individuals_of", "partners"]
 
 
 def individuals_of(
@@ -31,11 +28,9 @@ def individuals_of(
         expression = re.compile(pattern)
     except re.error:
         expression = re.compile("")
-    require(
-        expression.groups == 1,
-        f"data.individual is {pattern!r}; it must be a regular expression with one group.",
-        "For example ([^/]+)/[^/]+$, the name of the folder.",
-    )
+    message = f"data.individual is {pattern!r}; it must be a regular expression with one group."
+    hint = "For example ([^/]+)/[^/]+$, the name of the folder."
+    require(expression.groups == 1, message, hint)
     matches = [expression.search(Path(path or "").as_posix()) for path in paths]
     return [m[1] if m else own for m, own in zip(matches, hashes, strict=True)]
 
@@ -47,11 +42,9 @@ def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
         ConfigError: no individual has two pictures there.
     """
     _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
-    require(
-        len(set(numbers.tolist())) < len(rows),
-        f"data.individual finds no individual with two of the {len(rows)} training images.",
-        "Its group must be the same in the paths of all pictures of an individual.",
-    )
+    message = f"data.individual finds no individual with two of the {len(rows)} training images."
+    hint = "Its group must be the same in the paths of all pictures of an individual."
+    require(len(set(numbers.tolist())) < len(rows), message, hint)
     return torch.from_numpy(numbers.astype(np.int64))
 
 
@@ -72,19 +65,3 @@ def partners(individuals: Tensor, generator: torch.Generator) -> Tensor:
     other = torch.empty_like(order)
     other[order] = order[first + (place + step) % count]
     return other
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs(Dataset[Any]):
-    """Pictures with their targets, another picture of the same individual, and its number."""
-
-    images: Tensor
-    targets: Tensor
-    others: Tensor
-    individuals: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.images[i], self.targets[i], self.images[self.others[i]], self.individuals[i]

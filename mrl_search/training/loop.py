@@ -15,7 +15,7 @@ import accelerate
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from mrl_search.encoders.checkpoint import ModelFile, save_model
 from mrl_search.encoders.network import to_network
@@ -24,11 +24,11 @@ from mrl_search.mapping import to_mapping
 from mrl_search.training import run_folder
 from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
-from mrl_search.training.individuals import Pairs, individual_numbers, individuals_of, partners
+from mrl_search.training.individuals import individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
+from mrl_search.training.parts import digest, split_rows
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
-from mrl_search.training.splits import digest, split_rows
 from mrl_search.training.start import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.training.views import shrink
 
@@ -148,10 +148,9 @@ class _Run:
         self.embed_size = config.schedule.embed_size or config.schedule.largest
         self.images: Tensor | None = None  # those of `pixels` at the side that an epoch needs
         if self.steps == 0 and config.schedule.epochs:
-            raise DataError(
-                f"{len(self.train_rows)} training images do not fill a batch of {self.batch}.",
-                "Use more images, or --set schedule.batch=16.",
-            )
+            message = f"{len(self.train_rows)} training images do not fill a batch of {self.batch}."
+            hint = "Use more images, or --set schedule.batch=16."
+            raise DataError(message, hint)
 
     def start(self, init: ModelFile | None) -> None:
         """Create the network, its optimizer and its loss."""
@@ -179,17 +178,21 @@ class _Run:
         seed = config.seed * 1000 + epoch
         set_seed(seed % 2**32)
         generator = torch.Generator().manual_seed(seed * 100 + accelerator.process_index)
-        data: Dataset[Any] = TensorDataset(images[self.train_rows], self.targets[self.train_rows])
+        rows, others = torch.from_numpy(self.train_rows), None
         if self.individuals is not None:
             draw = torch.Generator().manual_seed(seed)  # the same in every process
             others = partners(self.individuals, draw)
-            rows = self.train_rows
-            data = Pairs(images[rows], self.targets[rows], others, self.individuals)
-        loader = self._loader(DataLoader(data, schedule.batch, shuffle=True, drop_last=True))
+        order = TensorDataset(torch.arange(len(rows)))
+        loader = self._loader(DataLoader(order, schedule.batch, shuffle=True, drop_last=True))
         self.network.train()
         self.objective.begin(epoch)
         sums = torch.zeros(2, device=accelerator.device)
-        for step, (batch, target, *pair) in enumerate(loader):
+        for step, (positions,) in enumerate(loader):
+            at = positions.cpu()
+            parts = [images[rows[at]], self.targets[rows[at]]]
+            if self.individuals is not None and others is not None:
+                parts += [images[rows[others[at]]], self.individuals[at]]
+            batch, target, *pair = (part.to(accelerator.device) for part in parts)
             with accelerator.accumulate(self.network):
                 done = (epoch * self.steps + step) / (schedule.epochs * self.steps)
                 _set_rate(self.optimizer, schedule, done)
@@ -200,16 +203,15 @@ class _Run:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
-            rate = (step + 1) * self.batch / (time.perf_counter() - start)
-            on_record(config, StepRecord(epoch + 1, step + 1, self.steps, rate))
+            what = f"epoch {epoch + 1}/{schedule.epochs}"
+            on_record(config, StepRecord(what, step + 1, self.steps, epoch + 1))
         accuracy = self._validate(images, size)
         label_loss, instance_loss = (accelerator.reduce(sums, "mean") / self.steps).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(label_loss + instance_loss):
-            raise ModelError(
-                f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN.",
-                "Train with a lower schedule.lr.",
-            )
+            message = f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN."
+            hint = "Train with a lower schedule.lr."
+            raise ModelError(message, hint)
         return EpochRecord(
             epoch + 1,
             schedule.epochs,
@@ -234,9 +236,9 @@ class _Run:
             network, config, images[rows], self.targets[rows], self.embed_size,
             self.objective.labels, self.accelerator.autocast,
         ):  # fmt: skip
-            on_record(config, AxesRecord(done, len(rows), time.perf_counter() - start))
+            on_record(config, StepRecord("axes", done, len(rows)))
         accuracy = self._validate(images, self.embed_size)
-        return AxesRecord(len(rows), len(rows), time.perf_counter() - start, accuracy)
+        return AxesRecord(time.perf_counter() - start, accuracy)
 
     def _resized(self, side: int) -> Tensor:
         if self.images is None or self.images.shape[-1] != side:
@@ -291,10 +293,8 @@ def _accelerator(
         if tracker:
             accelerator.init_trackers("mrl-search")
     except (ValueError, ImportError) as error:
-        raise ConfigError(
-            f"Training cannot start: {error}",
-            "Check that the tracker is installed, and that this machine has the precision.",
-        ) from error
+        hint = "Check that the tracker is installed, and that this machine has the precision."
+        raise ConfigError(f"Training cannot start: {error}", hint) from error
     return accelerator
 
 

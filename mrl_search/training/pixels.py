@@ -66,10 +66,9 @@ def load_pixels(
             progress(done, total)
     if not kept:
         first = skipped[0]
-        raise DataError(
-            f"No image of {source.name} can be used; the first: {first.path}: {first.reason}.",
-            "Check the files, or lower data.min_side.",
-        )
+        message = f"No image of {source.name} can be used; the first: {first.path}: {first.reason}."
+        hint = "Check the files, or lower data.min_side."
+        raise DataError(message, hint)
     return Pixels(
         torch.from_numpy(images[: len(kept)]).permute(0, 3, 1, 2),
         [picture.label for picture in kept],

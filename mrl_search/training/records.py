@@ -7,34 +7,26 @@ from typing import TypeAlias
 from mrl_search.errors import Skipped
 from mrl_search.training.config import TrainConfig
 
-__all__ = [
-    "AxesRecord",
-    "DecodeRecord",
-    "EpochRecord",
-    "OnRecord",
-    "Record",
-    "StepRecord",
-    "ignore",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRecord:
-    """Progress of decoding: images done and in all, and in the last record those skipped."""
-
-    done: int
-    total: int
-    skipped: tuple[Skipped, ...] = ()
+__all__ = ["AxesRecord", "EpochRecord", "OnRecord", "Record", "StepRecord", "ignore"]
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """Progress in an epoch: optimizer steps done and in all, and images a second."""
+    """Progress: what is being done, how far, and of how much.
 
-    epoch: int
-    step: int
-    steps: int
-    rate: float
+    Attributes:
+        what: `decoding`, `axes`, or an epoch such as `epoch 2/9`.
+        done: images, or optimizer steps, so far.
+        total: images, or steps of the epoch, in all.
+        epoch: from 1; 0 outside of epochs.
+        skipped: images that cannot be used, in the last record of `decoding`.
+    """
+
+    what: str
+    done: int
+    total: int
+    epoch: int = 0
+    skipped: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +47,13 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class AxesRecord:
-    """Progress of the axes: images done and in all. The last record has validation accuracy."""
+    """The axes are set: seconds it took, and validation accuracy by prefix length."""
 
-    step: int
-    steps: int
     seconds: float
-    accuracy: dict[int, float] | None = None
+    accuracy: dict[int, float]
 
 
-Record: TypeAlias = DecodeRecord | StepRecord | EpochRecord | AxesRecord
+Record: TypeAlias = StepRecord | EpochRecord | AxesRecord
 OnRecord: TypeAlias = Callable[[TrainConfig, Record], None]
 
 

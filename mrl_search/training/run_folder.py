@@ -52,9 +52,8 @@ def check_run(out: Path, config: TrainConfig) -> None:
     """
     above = next(place for place in (out, *out.parents) if place.exists())
     if not above.is_dir():
-        raise MrlSearchError(
-            f"{out} cannot be a folder: {above} is a file.", "Choose another --out."
-        )
+        hint = "Choose another --out."
+        raise MrlSearchError(f"{out} cannot be a folder: {above} is a file.", hint)
     recipe = out / RECIPE
     if not recipe.exists():
         return
@@ -62,9 +61,8 @@ def check_run(out: Path, config: TrainConfig) -> None:
     # values, not text: an older version knew fewer settings. The checkpoint verifies `init`.
     there = from_mapping(TrainConfig, values | {"init": config.init}, str(recipe))
     if there != config:
-        raise ConfigError(
-            f"The run in {out} has another recipe.", f"Choose another --out, or remove {out}."
-        )
+        hint = f"Choose another --out, or remove {out}."
+        raise ConfigError(f"The run in {out} has another recipe.", hint)
 
 
 @contextlib.contextmanager
@@ -133,17 +131,13 @@ def load_checkpoint(
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{out / CHECKPOINT} is damaged, or of another network.",
-            f"Remove {out} to start again.",
-        ) from error
+        hint = f"Remove {out} to start again."
+        raise ModelError(f"{out / CHECKPOINT} is damaged, or of another network.", hint) from error
     for key, value in origin.items():
         if metadata.get(key, value) != value:  # an older version did not write it
             what = "pictures or labels" if key == "pictures" else "weights in init"
-            raise ConfigError(
-                f"The unfinished run in {out} began with other {what}.",
-                f"Choose another --out, or remove {out}.",
-            )
+            hint = f"Choose another --out, or remove {out}."
+            raise ConfigError(f"The unfinished run in {out} began with other {what}.", hint)
     return epoch
 
 

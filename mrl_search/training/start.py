@@ -76,10 +76,9 @@ def _check_fit(
     if config.axes:  # which replace the projection
         model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
     if not fits or model != config.model or classes not in (None, init.classes):
-        raise ConfigError(
-            f"The model in {config.init} has other layers or classes than this run.",
-            "Start from a model with the same [model] settings and labels.",
-        )
+        message = f"The model in {config.init} has other layers or classes than this run."
+        hint = "Start from a model with the same [model] settings and labels."
+        raise ConfigError(message, hint)
 
 
 def _below_projection(network: nn.Module) -> dict[str, Tensor]:

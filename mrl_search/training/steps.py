@@ -12,7 +12,7 @@ from mrl_search.training.config import Recipe, TrainConfig
 from mrl_search.training.loop import train_pixels
 from mrl_search.training.pixels import Pixels, load_pixels, pixel_side
 from mrl_search.training.recipes import load_recipe
-from mrl_search.training.records import AxesRecord, DecodeRecord, EpochRecord, OnRecord, ignore
+from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
 from mrl_search.training.run_folder import check_run, finished
 from mrl_search.training.start import load_init
 
@@ -94,8 +94,8 @@ def _decode(source: Source, config: TrainConfig, on_record: OnRecord) -> Pixels:
 
     def progress(done: int, total: int) -> None:
         if done < total:
-            on_record(config, DecodeRecord(done, total))
+            on_record(config, StepRecord("decoding", done, total))
 
     pixels = load_pixels(source, pixel_side(config), config.data.min_side, progress)
-    on_record(config, DecodeRecord(total, total, tuple(pixels.skipped)))
+    on_record(config, StepRecord("decoding", total, total, skipped=tuple(pixels.skipped)))
     return pixels

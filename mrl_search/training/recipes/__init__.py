@@ -52,16 +52,13 @@ def load_recipe(
     title = base.get("name", "default")
     if step:
         if step not in steps:
-            raise ConfigError(
-                f"{origin} has no step {step!r}.", f"Its steps: {', '.join(filter(None, steps))}."
-            )
+            hint = f"Its steps: {', '.join(filter(None, steps))}."
+            raise ConfigError(f"{origin} has no step {step!r}.", hint)
         first = step == next(iter(steps))
         steps = {"": steps[step] | {"name": f"{title}-{step}"}}
         if not first and not any(o.partition("=")[0].strip() == "init" for o in overrides):
-            raise ConfigError(
-                f"{name} starts from the result of the step before it.",
-                "Name its run folder: --set init=RUN.",
-            )
+            hint = "Name its run folder: --set init=RUN."
+            raise ConfigError(f"{name} starts from the result of the step before it.", hint)
     if size is not None:
         for values in steps.values():
             values["schedule"] = values.get("schedule", {}) | {
@@ -94,9 +91,8 @@ def _read(name: str) -> tuple[dict[str, Any], str, str]:
     elif Path(name).is_file():
         data, origin = Path(name).read_bytes(), name
     else:
-        raise ConfigError(
-            f"There is no recipe {name!r}.", f"Use a TOML file, or one of {', '.join(names)}."
-        )
+        hint = f"Use a TOML file, or one of {', '.join(names)}."
+        raise ConfigError(f"There is no recipe {name!r}.", hint)
     try:
         return tomllib.loads(data.decode()), origin, step
     except ValueError as error:
@@ -116,9 +112,8 @@ def _apply(override: str, steps: dict[str, dict[str, Any]], origin: str) -> None
     """Set the value of `KEY=VALUE` in all steps, or in the one that the key names."""
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(
-            f"{override!r} is not KEY=VALUE.", "For example --set schedule.epochs=30."
-        )
+        hint = "For example --set schedule.epochs=30."
+        raise ConfigError(f"{override!r} is not KEY=VALUE.", hint)
     try:
         value = tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -131,10 +126,8 @@ def _apply(override: str, steps: dict[str, dict[str, Any]], origin: str) -> None
         if step.isdecimal() and 0 < int(step) <= len(names):
             step = names[int(step) - 1]
         if step not in names or len(sections) < 2:
-            raise ConfigError(
-                f"{origin} has no step {step!r}.",
-                f"For example --set steps.{names[-1] or 1}.schedule.epochs=3.",
-            )
+            hint = f"For example --set steps.{names[-1] or 1}.schedule.epochs=3."
+            raise ConfigError(f"{origin} has no step {step!r}.", hint)
         tables, sections = [steps[step]], sections[2:]
     for table in tables:
         for section in sections:
