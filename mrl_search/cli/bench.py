@@ -5,60 +5,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mrl_search.cli.options import argument, option
+
 if TYPE_CHECKING:
     from mrl_search.measure.compare import Comparison
 
 __all__ = ["bench"]
 
 COPIES = 2_000  # changed copies of --instance
+QUERIES_HELP = "Pictures to search with; default: those of the index, each left out."
+INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
+COMPARE_HELP = "Earlier records: exit with 1 if something became worse."
+TOLERANCE_HELP = "With --compare: allowed growth of a time as a share; 0.5 is half."
 
 
 def bench(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The index to measure.")],
-    queries: Annotated[
-        str | None,
-        typer.Option(
-            "--queries",
-            metavar="SRC",
-            help="Pictures to search with; default: those of the index, each left out.",
-        ),
-    ] = None,
+    folder: Annotated[Path, argument("DIR", "The index to measure.")],
+    queries: Annotated[str | None, option("--queries SRC", QUERIES_HELP)] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="Records, JSON Lines; default: bench-NAME.jsonl."
-        ),
+        Path | None, option("--out FILE", "Records, JSON Lines; default: bench-NAME.jsonl.")
     ] = None,
-    instance: Annotated[
-        bool,
-        typer.Option(
-            "--instance", help="Also search with changed copies: is the original the first hit?"
-        ),
-    ] = False,
+    instance: Annotated[bool, option("--instance", INSTANCE_HELP)] = False,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, help="Queries, drawn with a fixed seed, at most.")
+        int, option("--sample", "Queries, drawn with a fixed seed, at most.", min=1)
     ] = 25_000,
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits of a plan.")] = 10,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of timing.")] = 3,
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, help="Threads while times are taken.")
-    ] = 1,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            "--compare",
-            metavar="BASE",
-            help="Earlier records: exit with 1 if something became worse.",
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            "--tolerance",
-            min=0,
-            help="With --compare: allowed growth of a time as a share; 0.5 is half.",
-        ),
-    ] = 0.5,
+    k: Annotated[int, option("-k", "Hits of a plan.", min=1)] = 10,
+    rounds: Annotated[int, option("--rounds", "Rounds of timing.", min=1)] = 3,
+    threads: Annotated[int, option("--threads", "Threads while times are taken.", min=1)] = 1,
+    base: Annotated[Path | None, option("--compare BASE", COMPARE_HELP)] = None,
+    tolerance: Annotated[float, option("--tolerance", TOLERANCE_HELP, min=0)] = 0.5,
 ) -> None:
     """Measure accuracy, recall and time of prefixes and plans.
 

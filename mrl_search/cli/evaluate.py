@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mrl_search.cli.options import Json, Src
+from mrl_search.cli.options import Json, Src, option
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,46 +17,25 @@ COLUMNS = {
     "mAP@10": "map_at_10",
     "instance recall@1": "instance_recall_at_1",
 }
+MODEL_HELP = "bundled, a run folder, or torchvision:NAME; default: that of the index."
+INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
+SPLIT_HELP = "Only the train or validation part, as the training of the model split SRC."
+ADAPTIVE_HELP = "Also measure adaptive classification, which reads more dims only if unsure."
 
 
 def evaluate(
     src: Src,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="bundled, a run folder, or torchvision:NAME; default: that of the index.",
-        ),
-    ] = None,
+    model: Annotated[str | None, option("--model", MODEL_HELP)] = None,
     index: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Index to search; default: SRC itself."),
+        Path | None, option("--index DIR", "Index to search; default: SRC itself.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 20,
-    instance: Annotated[
-        bool,
-        typer.Option(
-            "--instance", help="Also search with changed copies: is the original the first hit?"
-        ),
-    ] = False,
+    k: Annotated[int, option("-k", "Neighbours that vote.", min=1)] = 20,
+    instance: Annotated[bool, option("--instance", INSTANCE_HELP)] = False,
     hard: Annotated[
-        bool, typer.Option("--hard", help="With --instance: copies that are changed much more.")
+        bool, option("--hard", "With --instance: copies that are changed much more.")
     ] = False,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="PART",
-            help="Only the train or validation part, as the training of the model split SRC.",
-        ),
-    ] = None,
-    adaptive: Annotated[
-        bool,
-        typer.Option(
-            "--adaptive",
-            help="Also measure adaptive classification, which reads more dims only if unsure.",
-        ),
-    ] = False,
+    split: Annotated[str | None, option("--split PART", SPLIT_HELP)] = None,
+    adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of every prefix on pictures.

@@ -3,23 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from mrl_search.cli.options import argument, option
 
 __all__ = ["report"]
+OUT_HELP = "Folder for page and figures; default: named after the first file."
 
 
 def report(
-    records: Annotated[
-        list[Path], typer.Argument(metavar="RECORDS…", help="Files that mrl-search bench wrote.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Folder for page and figures; default: named after the first file.",
-        ),
-    ] = None,
+    records: Annotated[list[Path], argument("RECORDS…", "Files that mrl-search bench wrote.")],
+    out: Annotated[Path | None, option("--out FOLDER", OUT_HELP)] = None,
 ) -> None:
     """Show a benchmark: tables here, and a page with figures."""
     from mrl_search.cli.render import note, show_tables
