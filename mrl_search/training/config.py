@@ -110,20 +110,26 @@ class AxesConfig:
     """How the projection is set in closed form after training (`training/closed_form.py`).
 
     Attributes:
-        share: mean share of the squared norm of every prefix that describes the class.
+        share: mean share of the squared norm of every prefix that describes the class; with
+            `after`, of the whole vector that its trained prefix has.
         views: changed views of each training image that an embedding should ignore.
         ridge: weight of the covariance between views in the regression of the class axes. A higher
             ridge ignores changes more, and separates classes less.
+        after: keep the trained projection of the first dims, as many as this; 0: set all.
     """
 
     share: float = 0.2
     views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
     ridge: float = 1.0
+    after: int = 0
 
     def __post_init__(self) -> None:
         _check(self, "share", "0 or more, and below 1")
         _check(self, "ridge", "positive")
         _check(self, "views", "at least one view", bool)
+        _check(self, "after", "0 or more")
+        if self.after:
+            _check(self, "share", "over 0 and below 1 with axes.after", lambda v: 0 < v < 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +295,9 @@ class TrainConfig:
         require(not s.keep or bool(self.init and self.axes), message)
         message = f"model.pool is {m.pool!r}; axes need 'stages'."
         require(self.axes is None or m.pool == "stages", message)
+        if self.axes and self.axes.after:
+            message = f"axes.after is {self.axes.after}; it must be one of the dims but the last."
+            require(self.axes.after in m.dims[:-1], message)
         sides = {*s.sizes.values(), s.embed_size or s.largest}
         require(
             m.backbone == "compact" or len(sides) == 1,
