@@ -1069,15 +1069,6 @@ def test_the_newest_index_is_the_default(
     assert len(answer["hits"]) == 4 and answer["plan"] == "64:10"
 
 
-def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
-    result = ok("demo", "--out", tmp_path / "demo", "--pictures", "20", "--epochs", "1")
-    assert "adaptive" in result.stdout and "Accuracy and latency per prefix" in result.stdout
-    assert "mrl-search build-index PICTURES" in result.stderr
-    assert (tmp_path / "demo" / "hits.png").exists() and "<html" in (
-        tmp_path / "demo" / "summary.html"
-    ).read_text()
-
-
 def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
     text = ok("--help").stdout
     for command in (
