@@ -136,9 +136,6 @@ def bands(
 
     Returns:
         For each band, the numbers of class axes and of image axes, and of dims for the latter.
-
-    Raises:
-        ConfigError: the last band has no image axis.
     """
     result = []
     start = used = 0
@@ -213,9 +210,6 @@ def arrange(
         images: (features, features) image axes.
         dims: prefix lengths, ascending.
         share: 0 or more, and below 1.
-
-    Raises:
-        ConfigError: the last band has no image axis.
     """
     rows: list[Tensor] = []
     turns = cycle(range(len(classes)))

@@ -8,15 +8,9 @@ from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import require
 
 __all__ = [
-    "AugmentConfig",
-    "AxesConfig",
-    "DataConfig",
-    "ObjectiveConfig",
-    "Recipe",
-    "ScheduleConfig",
+    "AugmentConfig", "AxesConfig", "DataConfig", "ObjectiveConfig", "Recipe", "ScheduleConfig",
     "TrainConfig",
-]
-
+]  # fmt: skip
 
 RULES: dict[str, Callable[[Any], bool]] = {
     "0 or more": lambda value: value >= 0,
@@ -272,25 +266,17 @@ class TrainConfig:
         require(o.label + o.instance + o.individual > 0 or not s.epochs, message)
         message = f"objective.individual is {o.individual}; it needs data.individual."
         require(bool(self.data.individual) or not o.individual, message)
-        require(
-            bool(o.label or not o.instance_from),
-            f"objective.instance_from is {o.instance_from}; it must be 0 where objective.label is"
-            " 0.",
-        )
-        require(
-            not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs,
-            f"objective.instance_from is {o.instance_from}; it must be below schedule.epochs,"
-            f" {s.epochs}.",
-        )
+        first, similar = o.instance_from, bool(s.epochs and o.instance + o.individual)
+        message = f"objective.instance_from is {first}; it must be"
+        require(bool(o.label or not first), f"{message} 0 where objective.label is 0.")
+        below = f"below schedule.epochs, {s.epochs}."
+        require(not similar or first < s.epochs, f"{message} {below}")
         message = f"objective.distil is {o.distil}; it needs init and a positive objective.label."
         require(not o.distil or bool(self.init and o.label), message)
         for key in ("weights", "instance_weights", "individual_weights"):
-            count = len(getattr(o, key))
-            require(
-                count in (0, len(m.dims)),
-                f"objective.{key} has {count} values; it must have one for each of"
-                f" {len(m.dims)} dims, or none.",
-            )
+            count, wanted = len(getattr(o, key)), f"one for each of {len(m.dims)} dims, or none."
+            message = f"objective.{key} has {count} values; it must have {wanted}"
+            require(count in (0, len(m.dims)), message)
         message = f"schedule.keep is {s.keep}; it needs init and axes."
         require(not s.keep or bool(self.init and self.axes), message)
         message = f"model.pool is {m.pool!r}; axes need 'stages'."
@@ -299,11 +285,9 @@ class TrainConfig:
             message = f"axes.after is {self.axes.after}; it must be one of the dims but the last."
             require(self.axes.after in m.dims[:-1], message)
         sides = {*s.sizes.values(), s.embed_size or s.largest}
-        require(
-            m.backbone == "compact" or len(sides) == 1,
-            f"schedule.sizes and embed_size are {sorted(sides)}; the backbone four-conv needs one"
-            " size.",
-        )
+        message = f"schedule.sizes and embed_size are {sorted(sides)}"
+        one = m.backbone == "compact" or len(sides) == 1
+        require(one, f"{message}; the backbone four-conv needs one size.")
 
 
 @dataclass(frozen=True, slots=True)

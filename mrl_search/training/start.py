@@ -18,12 +18,7 @@ __all__ = ["keep_share", "load_init", "new_network", "warn_of_leaks"]
 
 
 def load_init(config: TrainConfig) -> ModelFile | None:
-    """The model in `init`; None without one.
-
-    Raises:
-        ModelError: it is missing, or cannot be read.
-        ConfigError: it has other layers than the recipe.
-    """
+    """The model in `init`; None without one."""
     if not config.init:
         return None
     init = load_model(Path(config.init))
@@ -47,11 +42,7 @@ def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) ->
 def new_network(
     config: TrainConfig, classes: tuple[str, ...], init: ModelFile | None
 ) -> MatryoshkaNetwork:
-    """The network of a run with its first weights. With axes, the projection is random.
-
-    Raises:
-        ConfigError: the model in `init` does not fit, or there are too few axes.
-    """
+    """The network of a run with its first weights. With axes, the projection is random."""
     network = MatryoshkaNetwork(config.model, len(classes), config.schedule.largest)
     if config.axes:
         assert isinstance(network.backbone, CompactBackbone)
