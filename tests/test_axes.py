@@ -203,6 +203,31 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
         assert torch.allclose(again, still, atol=1e-3 * float(still.abs().max()))
 
 
+def test_axes_after_a_prefix_keep_it_and_fill_the_rest() -> None:
+    network, config = _network("linear")
+    images, targets = noise_pixels(200).images, torch.arange(200) % 2
+    backbone, whole = network.eval().backbone, to_network(_shrunk(images))
+    with torch.no_grad():  # the statistics of these images, as after training on them
+        x, standard, norm = backbone.pooled(whole), backbone.standard, backbone.norm
+        standard.running_var, standard.running_mean = torch.var_mean(x, 0, correction=0)
+        x = backbone.project(standard(x))
+        norm.running_var, norm.running_mean = torch.var_mean(x, 0, correction=0)
+        backbone.norm.weight[:16], backbone.norm.bias[:16] = 2.0, 0.5
+    before = backbone(whole).detach()
+    run = TrainConfig(model=config, axes=AxesConfig(0.25, after=16))
+    loss = MatryoshkaLoss(nn.CrossEntropyLoss(), config.dims)
+    list(set_axes(network, run, images, targets, 32, loss))
+    rows = network.backbone(whole).detach()
+    assert torch.allclose(rows[:, :16], before[:, :16], atol=0.01)
+    assert not torch.allclose(rows[:, 16:], before[:, 16:], atol=0.15)
+    energy = rows.square().mean(0)
+    assert float(energy[:16].sum() / energy.sum()) == pytest.approx(0.25, abs=0.01)
+    with pytest.raises(ConfigError, match=r"axes\.after is 9; it must be one of the dims but"):
+        replace(AXES, axes=AxesConfig(after=9))
+    with pytest.raises(ConfigError, match=r"axes\.share is 0\.0; it must be over 0 and below 1"):
+        AxesConfig(0.0, after=8)
+
+
 def test_every_kind_of_view_counts_alike() -> None:
     """Views without randomness: one kind twice changes nothing, another kind does."""
     images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))

@@ -286,16 +286,6 @@ def test_an_index_refuses_another_model(place: Path, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
-def test_demo_leaves_a_sheet_and_a_page(tmp_path: Path) -> None:
-    result = ok("demo", "--out", tmp_path / "demo", "--individuals", "2", "--epochs", "1")
-    assert "What each prefix tells" in result.stdout and "species" in result.stdout
-    assert "mrl-search build-index PICTURES" in result.stderr
-    assert (tmp_path / "demo" / "hits.png").exists() and "<html" in (
-        tmp_path / "demo" / "summary.html"
-    ).read_text()
-
-
 def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
     text = ok("--help").stdout
     for command in (

@@ -1,6 +1,7 @@
 """The recipes of the package train, step by step, and the bundled model is complete."""
 
 import io
+import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from fakes import ListSource, write_corpus
 from PIL import Image
-from tiny_runs import TINY, Stopped, noise_pixels, same, train_tiny, weights_of
+from tiny_runs import TINY, Stopped, noise_pixels, same, train_all, train_tiny, weights_of
 
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, MrlSearchError
@@ -113,6 +114,35 @@ def test_the_recipe_of_small_pictures_trains_on_them_as_they_are(tmp_path: Path)
     (config,) = load_recipe("tiny-animals", [*SMALL, "schedule.epochs=1"], width=8, size=32).steps
     (record,) = train_tiny(tmp_path / "run", config, noise_pixels(side=32))
     assert record.size == 32 and list(record.accuracy) == [8, 16]
+
+
+def test_the_recipe_small_trains_every_prefix(tmp_path: Path) -> None:
+    recipe = load_recipe("small")
+    assert (recipe.name, recipe.steps[0].model.dims[-1]) == ("small", 1024)
+    values = [*SMALL, "schedule.lr=0.01", "data.validation=0.2"]
+    (config,) = load_recipe("small", values, width=8, size=32).steps
+    first, *_, last = train_tiny(tmp_path / "run", config, noise_pixels())
+    assert (last.epoch, last.size, list(last.accuracy)) == (14, 32, [8, 16])
+    assert last.label_loss < 0.6 * first.label_loss and last.accuracy[16] > 0.8
+
+
+def test_the_recipe_levels_tells_individuals_and_sets_the_last_dims_apart(tmp_path: Path) -> None:
+    (config,) = load_recipe("levels").steps
+    name, axes = config.data.individual, config.axes
+    assert re.search(name, "cat/tabby/tabby-0007-1.jpg")[1] == "tabby-0007"
+    assert axes is not None and (axes.after, config.model.dims[-2:]) == (256, (256, 1024))
+    objective = config.objective
+    assert dict(zip(config.model.dims, objective.instance_weights, strict=True))[256] == 0
+    assert dict(zip(config.model.dims, objective.individual_weights, strict=True))[64] == 0
+    values = [
+        "model.dims=[8, 16, 32]", "axes.after=16", "schedule.batch=8", "schedule.epochs=1",
+        r"data.individual='(\d+)-\d+\.jpg$'", "objective.instance_weights=[0, 0, 1]",
+        "objective.individual_weights=[0, 1, 1]", "data.validation=0.2",
+    ]  # fmt: skip
+    (config,) = load_recipe("levels", values, width=8, size=32).steps
+    *_, last = train_all(tmp_path / "run", config)
+    assert isinstance(last, AxesRecord) and list(last.accuracy) == [8, 16, 32]
+    assert load_encoder(str(tmp_path / "run")).preprocessing.mirror
 
 
 def test_the_bundled_model_is_whole_and_finds_changed_copies_of_what_it_never_saw() -> None:

@@ -98,7 +98,7 @@ def demo(
 
 
 def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
-    """Train with one progress bar over all epochs."""
+    """Train with one progress bar over all epochs, and note the rate of the last one."""
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.training.records import EpochRecord, Record, StepRecord
     from mrl_search.training.steps import train
@@ -111,11 +111,11 @@ def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
                 progress("training", done, record.total * config.schedule.epochs)
             elif isinstance(record, StepRecord):
                 progress(record.what, record.done, record.total)
+            elif isinstance(record, EpochRecord) and record.epoch == record.epochs:
+                rate = record.images_per_second
+                note(f"   {rate:.0f} pictures a second in the last of {record.epochs} epochs")
 
-        last = train(pictures, recipe, run, on_record=show)
-    if isinstance(last, EpochRecord):
-        rate, epochs = last.images_per_second, last.epochs
-        note(f"   {rate:.0f} pictures a second in the last of {epochs} epochs")
+        train(pictures, recipe, run, on_record=show)
 
 
 def _names(paths: "Sequence[str] | NDArray[np.object_]") -> "dict[str, NDArray[np.object_]]":

@@ -111,9 +111,6 @@ class FourConvBackbone(nn.Module):
     Classifying Cats vs. Dogs (Part 1)", Model Configuration: with the default widths and 256
     pixels the shapes are 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. The study names no
     activation; this is a rectifier.
-
-    Raises:
-        ConfigError: the pictures are too small.
     """
 
     KERNELS, POOLS = (12, 5, 3, 3), (3, 3, 2, 2)
@@ -144,15 +141,7 @@ class FourConvBackbone(nn.Module):
 
 
 def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
-    """The backbone of `config` with random weights.
-
-    Args:
-        config: of the network.
-        side: of the pictures, in pixels; fixed for `four-conv`, free for `compact`.
-
-    Raises:
-        ConfigError: the pictures are too small for it.
-    """
+    """The backbone of `config` with random weights."""
     if config.backbone == "four-conv":
         return FourConvBackbone(config.dims[-1], config.widths, side)
     return CompactBackbone(config.dims[-1], config.widths, config.pool, config.mirror)

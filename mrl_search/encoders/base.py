@@ -128,10 +128,6 @@ def fingerprint(weights: str, preprocessing: Preprocessing, implied: Preprocessi
     Returns:
         `weights` itself where nothing is changed, so that older indexes still open.
     """
-    names = [f.name for f in fields(Preprocessing)]
-    changes = {
-        name: value
-        for name in names
-        if (value := getattr(preprocessing, name)) != getattr(implied, name)
-    }
+    values = ((f.name, getattr(preprocessing, f.name)) for f in fields(Preprocessing))
+    changes = {name: value for name, value in values if value != getattr(implied, name)}
     return xxhash.xxh3_128_hexdigest(f"{weights} {changes}".encode()) if changes else weights

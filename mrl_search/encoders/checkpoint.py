@@ -57,11 +57,7 @@ def save_model(
     size: int,
     training: Mapping[str, Any],
 ) -> None:
-    """Write a model into `folder`, its weights in float16. See `ModelFile` for the arguments.
-
-    Raises:
-        ModelError: a weight is not finite in float16.
-    """
+    """Write a model into `folder`, its weights in float16. See `ModelFile` for the arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {}
     for key, value in network.state_dict().items():
@@ -91,11 +87,7 @@ def save_model(
 
 
 def load_model(folder: Path) -> ModelFile:
-    """Read the model in `folder`.
-
-    Raises:
-        ModelError: it is missing, unfinished, damaged, or of a newer format.
-    """
+    """Read the model in `folder`."""
     if not (folder / DESCRIPTION).is_file():
         hint = "Finish its training with mrl-search train, or choose another model."
         raise ModelError(f"There is no finished model in {folder}: {DESCRIPTION} is missing.", hint)

@@ -46,12 +46,8 @@ def embed(source: Source, encoder: Encoder, start: int = 0) -> Iterator[Batch]:
     )
     while entries := list(islice(pictures, BATCH)):
         pixels = [entry.pixels for entry in entries if isinstance(entry, Picture)]
-        rows = (
-            encoder.encode(np.stack(pixels))
-            if pixels
-            else np.empty((0, encoder.dims[-1]), dtype=np.float32)
-        )
-        yield Batch(rows, entries)
+        none = np.empty((0, encoder.dims[-1]), dtype=np.float32)
+        yield Batch(encoder.encode(np.stack(pixels)) if pixels else none, entries)
 
 
 def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -18,11 +18,7 @@ LAST_LAYERS = ("fc", "classifier", "head", "heads")
 
 
 def torchvision_encoder(name: str) -> NetworkEncoder:
-    """The model `name` with the weights that torchvision calls DEFAULT, downloaded once.
-
-    Raises:
-        ModelError: no such model, its weights cannot be downloaded, or its last layer is unknown.
-    """
+    """The model `name` with the weights that torchvision calls DEFAULT, downloaded once."""
     models = import_torchvision("torchvision.models")
     if name not in models.list_models(module=models):
         hint = "For example torchvision:resnet18 or torchvision:convnext_tiny."

@@ -10,7 +10,8 @@ two kinds of axes are computed, both linear in the pooled features:
   Kajarekar and Stolcke 2006), so that a prefix has the most distinctive ones.
 
 The dims that each prefix adds to the one before start with class axes, scaled to their share of the
-squared norm. Image axes follow.
+squared norm. Image axes follow. With `axes.after`, a trained prefix takes the place of the class
+axes, and the image axes fill the dims beyond it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -83,18 +84,26 @@ def set_axes(
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
     classes = _class_count(network.heads)
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
+    after, share = axes_config.after, axes_config.share
     axes = arrange(
         class_axes(x, labels, axes_config.ridge * within),
         *image_axes(x, labels, within),
-        config.model.dims,
-        axes_config.share,
+        [d - after for d in config.model.dims if d > after],
+        0.0 if after else share,
     )
-    embeddings = (x @ axes.T).float().to(device)
     with torch.no_grad():
+        if after:
+            norm = backbone.norm  # its output has a mean of `bias` and a deviation of `weight`
+            kept = float((norm.weight**2 + norm.bias**2)[:after].sum())
+            energy = float((x @ axes.T).square().sum(1).mean())
+            axes = axes * (kept / energy * (1 - share) / share) ** 0.5
+            axes = torch.cat((backbone.project.weight[:after].cpu().double(), axes))
+        embeddings = (x @ axes.T).float().to(device)
         backbone.standard.running_mean = mean.to(device)
         backbone.standard.running_var = variance.to(device)
         backbone.project.weight.copy_(axes)
-        _pass(backbone.norm, embeddings)
+        _pass(backbone.norm, embeddings, after)
+        embeddings = backbone.norm(embeddings)
     fit_heads(network.heads, embeddings, targets.to(device), loss)
 
 
@@ -102,11 +111,16 @@ def _class_count(heads: MatryoshkaHeads) -> int:
     return len(heads.weights(heads.dims[-1])[0]) if heads.dims else 0
 
 
-def _pass(norm: nn.BatchNorm1d, rows: Tensor) -> None:
-    """Make `norm` the identity for `rows`: in evaluation, and in training for a similar batch."""
+def _pass(norm: nn.BatchNorm1d, rows: Tensor, after: int = 0) -> None:
+    """Make `norm` the identity for `rows`: in evaluation, and in training for a similar batch.
+
+    The first `after` dims keep their weight and bias, and get the variance of the rows.
+    """
+    weight, bias = norm.weight[:after].clone(), norm.bias[:after].clone()
     norm.reset_parameters()
     norm.running_var = rows.var(0, correction=0)
     norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+    norm.weight[:after], norm.bias[:after] = weight, bias
 
 
 def bands(
@@ -122,9 +136,6 @@ def bands(
 
     Returns:
         For each band, the numbers of class axes and of image axes, and of dims for the latter.
-
-    Raises:
-        ConfigError: the last band has no image axis.
     """
     result = []
     start = used = 0
@@ -199,9 +210,6 @@ def arrange(
         images: (features, features) image axes.
         dims: prefix lengths, ascending.
         share: 0 or more, and below 1.
-
-    Raises:
-        ConfigError: the last band has no image axis.
     """
     rows: list[Tensor] = []
     turns = cycle(range(len(classes)))

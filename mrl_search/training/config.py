@@ -8,15 +8,9 @@ from mrl_search.encoders.config import ModelConfig
 from mrl_search.errors import require
 
 __all__ = [
-    "AugmentConfig",
-    "AxesConfig",
-    "DataConfig",
-    "ObjectiveConfig",
-    "Recipe",
-    "ScheduleConfig",
+    "AugmentConfig", "AxesConfig", "DataConfig", "ObjectiveConfig", "Recipe", "ScheduleConfig",
     "TrainConfig",
-]
-
+]  # fmt: skip
 
 RULES: dict[str, Callable[[Any], bool]] = {
     "0 or more": lambda value: value >= 0,
@@ -110,20 +104,26 @@ class AxesConfig:
     """How the projection is set in closed form after training (`training/closed_form.py`).
 
     Attributes:
-        share: mean share of the squared norm of every prefix that describes the class.
+        share: mean share of the squared norm of every prefix that describes the class; with
+            `after`, of the whole vector that its trained prefix has.
         views: changed views of each training image that an embedding should ignore.
         ridge: weight of the covariance between views in the regression of the class axes. A higher
             ridge ignores changes more, and separates classes less.
+        after: keep the trained projection of the first dims, as many as this; 0: set all.
     """
 
     share: float = 0.2
     views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
     ridge: float = 1.0
+    after: int = 0
 
     def __post_init__(self) -> None:
         _check(self, "share", "0 or more, and below 1")
         _check(self, "ridge", "positive")
         _check(self, "views", "at least one view", bool)
+        _check(self, "after", "0 or more")
+        if self.after:
+            _check(self, "share", "over 0 and below 1 with axes.after", lambda v: 0 < v < 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,35 +266,28 @@ class TrainConfig:
         require(o.label + o.instance + o.individual > 0 or not s.epochs, message)
         message = f"objective.individual is {o.individual}; it needs data.individual."
         require(bool(self.data.individual) or not o.individual, message)
-        require(
-            bool(o.label or not o.instance_from),
-            f"objective.instance_from is {o.instance_from}; it must be 0 where objective.label is"
-            " 0.",
-        )
-        require(
-            not (s.epochs and o.instance + o.individual) or o.instance_from < s.epochs,
-            f"objective.instance_from is {o.instance_from}; it must be below schedule.epochs,"
-            f" {s.epochs}.",
-        )
+        first, similar = o.instance_from, bool(s.epochs and o.instance + o.individual)
+        message = f"objective.instance_from is {first}; it must be"
+        require(bool(o.label or not first), f"{message} 0 where objective.label is 0.")
+        below = f"below schedule.epochs, {s.epochs}."
+        require(not similar or first < s.epochs, f"{message} {below}")
         message = f"objective.distil is {o.distil}; it needs init and a positive objective.label."
         require(not o.distil or bool(self.init and o.label), message)
         for key in ("weights", "instance_weights", "individual_weights"):
-            count = len(getattr(o, key))
-            require(
-                count in (0, len(m.dims)),
-                f"objective.{key} has {count} values; it must have one for each of"
-                f" {len(m.dims)} dims, or none.",
-            )
+            count, wanted = len(getattr(o, key)), f"one for each of {len(m.dims)} dims, or none."
+            message = f"objective.{key} has {count} values; it must have {wanted}"
+            require(count in (0, len(m.dims)), message)
         message = f"schedule.keep is {s.keep}; it needs init and axes."
         require(not s.keep or bool(self.init and self.axes), message)
         message = f"model.pool is {m.pool!r}; axes need 'stages'."
         require(self.axes is None or m.pool == "stages", message)
+        if self.axes and self.axes.after:
+            message = f"axes.after is {self.axes.after}; it must be one of the dims but the last."
+            require(self.axes.after in m.dims[:-1], message)
         sides = {*s.sizes.values(), s.embed_size or s.largest}
-        require(
-            m.backbone == "compact" or len(sides) == 1,
-            f"schedule.sizes and embed_size are {sorted(sides)}; the backbone four-conv needs one"
-            " size.",
-        )
+        message = f"schedule.sizes and embed_size are {sorted(sides)}"
+        one = m.backbone == "compact" or len(sides) == 1
+        require(one, f"{message}; the backbone four-conv needs one size.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,7 @@ def individuals_of(
 
 
 def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
-    """The number of the individual in each picture at `rows`: (n,) int64 from 0 up.
-
-    Raises:
-        ConfigError: no individual has two pictures there.
-    """
+    """The number of the individual in each picture at `rows`: (n,) int64 from 0 up."""
     _, numbers = np.unique([names[i] for i in rows], return_inverse=True)
     message = f"data.individual finds no individual with two of the {len(rows)} training images."
     hint = "Its group must be the same in the paths of all pictures of an individual."
@@ -49,12 +45,7 @@ def individual_numbers(names: Sequence[str], rows: NDArray[np.int64]) -> Tensor:
 
 
 def partners(individuals: Tensor, generator: torch.Generator) -> Tensor:
-    """The position of another picture of each one's individual, at random; its own without another.
-
-    Args:
-        individuals: (n,) int64 numbers.
-        generator: of the positions, (n,) int64.
-    """
+    """The position of another picture of each individual, at random; its own without another."""
     order = torch.argsort(individuals, stable=True)
     _, group, counts = torch.unique_consecutive(
         individuals[order], return_inverse=True, return_counts=True

@@ -212,17 +212,10 @@ class _Run:
             message = f"Training diverged in epoch {epoch + 1}: the loss is infinite or NaN."
             hint = "Train with a lower schedule.lr."
             raise ModelError(message, hint)
+        rate, counts = self.steps * self.batch / seconds, (len(rows), len(self.validation_rows))
+        losses = label_loss, instance_loss
         return EpochRecord(
-            epoch + 1,
-            schedule.epochs,
-            size,
-            seconds,
-            self.steps * self.batch / seconds,
-            label_loss,
-            instance_loss,
-            len(self.train_rows),
-            len(self.validation_rows),
-            accuracy,
+            epoch + 1, schedule.epochs, size, seconds, rate, *losses, *counts, accuracy
         )
 
     def set_axes(self, init: ModelFile | None, on_record: OnRecord) -> AxesRecord:

@@ -45,13 +45,7 @@ class InfoNCE(nn.Module):
 
 
 class MatryoshkaLoss(nn.Module):
-    """The weighted sum of a criterion over prefixes (arXiv 2205.13147, equation 1).
-
-    Args:
-        criterion: called as `criterion(part, target)` with the part of each prefix.
-        dims: prefix lengths.
-        weights: weight of each prefix (c_m in the paper); 1 each by default.
-    """
+    """The weighted sum of a criterion over prefixes (arXiv 2205.13147, equation 1)."""
 
     def __init__(
         self, criterion: nn.Module, dims: Sequence[int], weights: Sequence[float] = ()

@@ -40,17 +40,7 @@ class Pixels:
 def load_pixels(
     source: Source, side: int, min_side: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Pixels:
-    """Decode `source` into memory, 3 x side² bytes an image.
-
-    Args:
-        source: the images.
-        side: of the decoded images, in pixels.
-        min_side: skip images whose width or height is not above this.
-        progress: called with the number of images decoded and of all images.
-
-    Raises:
-        DataError: no image can be used.
-    """
+    """Decode `source` into memory, 3 x side² bytes an image."""
     total = len(source.paths)
     images = np.empty((total, side, side, 3), dtype=np.uint8)
     kept: list[Picture] = []

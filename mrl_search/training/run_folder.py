@@ -24,16 +24,9 @@ from mrl_search.training.config import TrainConfig
 from mrl_search.training.records import EpochRecord
 
 __all__ = [
-    "CHECKPOINT",
-    "RECORDS",
-    "check_run",
-    "claimed",
-    "finished",
-    "last_record",
-    "load_checkpoint",
-    "save_epoch",
-    "trim_records",
-]
+    "CHECKPOINT", "RECORDS", "check_run", "claimed", "finished", "last_record", "load_checkpoint",
+    "save_epoch", "trim_records",
+]  # fmt: skip
 
 CHECKPOINT, RECORDS, RECIPE = "checkpoint.safetensors", "records.jsonl", "recipe.toml"
 
@@ -44,12 +37,7 @@ def finished(out: Path) -> bool:
 
 
 def check_run(out: Path, config: TrainConfig) -> None:
-    """Check that `out` can hold a run of `config`, and is not the folder of another one.
-
-    Raises:
-        ConfigError: `out` holds the run of another recipe.
-        MrlSearchError: `out` lies below a file.
-    """
+    """Check that `out` can hold a run of `config`, and is not the folder of another one."""
     above = next(place for place in (out, *out.parents) if place.exists())
     if not above.is_dir():
         hint = "Choose another --out."
@@ -67,11 +55,7 @@ def check_run(out: Path, config: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
-    """Create the folder of a run, lock it for this process, and write its recipe.
-
-    Raises:
-        IndexFolderError: another process trains in it.
-    """
+    """Create the folder of a run, lock it for this process, and write its recipe."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with claim(out):
@@ -107,10 +91,6 @@ def load_checkpoint(
     """Load the checkpoint in `out`, if there is one, and return how many epochs it has.
 
     `origin` has fingerprints of the `pictures` and of the model in `init` of this run.
-
-    Raises:
-        ConfigError: the checkpoint began with other pictures, or with another model.
-        ModelError: it is damaged, or of another network.
     """
     if not (out / CHECKPOINT).exists():
         return 0

@@ -18,12 +18,7 @@ __all__ = ["keep_share", "load_init", "new_network", "warn_of_leaks"]
 
 
 def load_init(config: TrainConfig) -> ModelFile | None:
-    """The model in `init`; None without one.
-
-    Raises:
-        ModelError: it is missing, or cannot be read.
-        ConfigError: it has other layers than the recipe.
-    """
+    """The model in `init`; None without one."""
     if not config.init:
         return None
     init = load_model(Path(config.init))
@@ -47,16 +42,14 @@ def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) ->
 def new_network(
     config: TrainConfig, classes: tuple[str, ...], init: ModelFile | None
 ) -> MatryoshkaNetwork:
-    """The network of a run with its first weights. With axes, the projection is random.
-
-    Raises:
-        ConfigError: the model in `init` does not fit, or there are too few axes.
-    """
+    """The network of a run with its first weights. With axes, the projection is random."""
     network = MatryoshkaNetwork(config.model, len(classes), config.schedule.largest)
     if config.axes:
         assert isinstance(network.backbone, CompactBackbone)
         features = network.backbone.project.in_features
-        bands(config.model.dims, max(0, len(classes) - 1), features, config.axes.share)
+        after, share = config.axes.after, config.axes.share
+        dims = [d - after for d in config.model.dims if d > after]
+        bands(dims, max(0, len(classes) - 1), features, 0.0 if after else share)
     if init is None:
         return network
     _check_fit(config, init, classes)
@@ -73,7 +66,7 @@ def _check_fit(
     """Raise ConfigError unless the layers, and the `classes` if given, of `init` are the run's."""
     fits = config.model.backbone == "compact" or init.size == config.schedule.largest
     model = init.config
-    if config.axes:  # which replace the projection
+    if config.axes and not config.axes.after:  # the axes replace the whole projection
         model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
     if not fits or model != config.model or classes not in (None, init.classes):
         message = f"The model in {config.init} has other layers or classes than this run."

@@ -66,13 +66,7 @@ def train(
 
 
 def check_recipe(recipe: Recipe, out: Path) -> None:
-    """Check, before images are decoded, that `out` can hold a run of `recipe`.
-
-    Raises:
-        ConfigError: `out` has the run of another recipe, or the model in `init` does not fit.
-        ModelError: the model in `init` is missing.
-        MrlSearchError: `out` has a finished run, or lies below a file.
-    """
+    """Check, before images are decoded, that `out` can hold a run of `recipe`."""
     if finished(out):
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     for config, folder in _steps(recipe, out):
