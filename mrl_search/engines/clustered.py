@@ -19,7 +19,7 @@ from mrl_search.engines.kernels import spread
 
 __all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
 
-SHARE = 64  # by default one in so many clusters is visited
+SHARE = 64  # by default one in 64 clusters is visited
 ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
 BEAM = 32  # candidates that a graph over the centroids holds at least
 NEAREST = 4  # the cluster that others are compared with: the very nearest is nearer by chance

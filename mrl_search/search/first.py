@@ -19,7 +19,7 @@ CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
 TIE = 1e-6  # scores closer than float32 summation error count as ties
 WIDEST = 1 << 16  # candidates; a longer tie is cut where the index cut it
-READ = 32.0  # scoring one allowed row from the store takes as long as so many comparisons
+READ = 32.0  # comparisons in an index that take as long as scoring one row from the store
 
 
 def first_stage(
