@@ -7,7 +7,9 @@ A file is written under a temporary name and renamed. A folder is built beside i
 import contextlib
 import errno
 import os
+import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,11 @@ if sys.platform != "win32":
 
 __all__ = [
     "PROGRESS", "building_folder", "checksum", "claim", "publish", "refuse_existing",
-    "write_atomically", "writing",
+    "remove_with", "write_atomically", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -148,3 +150,14 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_with(owner: object, folder: str) -> None:
+    """Remove a temporary folder when its owner is gone; a forked child never removes it."""
+    process = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    weakref.finalize(owner, remove)

@@ -6,7 +6,6 @@ Everything else stands below it: the command line, the page and measurements are
 import shutil
 import tempfile
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from mrl_search.encoders.base import Encoder
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.files import remove_with
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE
@@ -46,7 +46,9 @@ Query: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 
 
 class Index:
-    """A collection of pictures or vectors that can be searched. Safe to use from several threads.
+    """A collection of pictures or vectors that can be searched.
+
+    Safe in several threads; not in a forked child, as FAISS is not: open the index again there.
 
     Args:
         corpus: the opened index folder.
@@ -148,7 +150,7 @@ class Index:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
             raise
         if temporary:
-            weakref.finalize(index, shutil.rmtree, temporary, ignore_errors=True)
+            remove_with(index.corpus, temporary)
         return index
 
     def __len__(self) -> int:
@@ -218,6 +220,8 @@ class Index:
         if isinstance(queries, np.ndarray) and queries.ndim == 2:
             rows = self.corpus.to_space(queries)
             return Queries([f"vector {i}" for i in range(len(rows))], rows)
+        if not all(isinstance(q, str | Path | bytes | Image.Image | np.ndarray) for q in queries):
+            raise DataError("A query is a path, bytes, a PIL image, pixels or a vector.")
         vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
         if vectors:
             if len(vectors) < len(queries):

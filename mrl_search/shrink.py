@@ -22,7 +22,15 @@ from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.search.nearest import row_neighbours
-from mrl_search.store.manifest import CODES, STEPS, SUFFIX, VECTORS, prefix_file
+from mrl_search.store.manifest import (
+    CODES,
+    STEPS,
+    SUFFIX,
+    VECTORS,
+    now,
+    package_versions,
+    prefix_file,
+)
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import check_dims, nearest, prefix, sample
 
@@ -113,7 +121,7 @@ def shrink_index(
         rows_dim = transform.rows_dim if transform.rows_dim > dims else 0
         writer.publish(replace(
             manifest, dim=dims, dims=spec.dims, dtype=spec.dtype, factory=factory, plans={},
-            rows_dim=rows_dim, files={},
+            rows_dim=rows_dim, files={}, created=now(), versions=package_versions(),
         ))  # fmt: skip
     return Index.open(out)
 

@@ -437,8 +437,8 @@ def test_the_commands_of_a_page_name_the_files(run: Run, tmp_path: Path) -> None
     second = replace(bare, file=tmp_path / "others.jsonl", label="others")
     page = report_page([first, second], tmp_path)
     assert [command for command, _ in page.commands] == [
-        "mrl-search bench pets --out 'a b.jsonl'",
-        "mrl-search bench pets --out others.jsonl",
+        "mrl-search bench INDEX --out 'a b.jsonl'",
+        "mrl-search bench INDEX --out others.jsonl",
         "mrl-search report 'a b.jsonl' others.jsonl",
     ]
     assert {"a b: measured", "others: measured"} <= set(page.facts)

@@ -213,6 +213,11 @@ DAMAGE = [
         "build-index",
     ),
     (
+        change_manifest(files={"../other.npy": {"bytes": 1, "xxh3": "0"}}),
+        "manifest.json lists an unknown file '../other.npy'.",
+        "build-index",
+    ),
+    (
         change_manifest(factory={"abc": "Flat"}),
         "manifest.json: factory has a prefix of 'abc' dims.",
         "build-index",

@@ -561,3 +561,19 @@ def test_an_index_keeps_its_collection_alive(small_index: Index) -> None:
     x = opened.vectors.prefix(8, slice(0, 3))
     del opened
     assert index.search(x, 1)[1][:, 0].tolist() == [0, 1, 2]
+
+
+def test_an_index_that_loses_dims_is_not_exact(
+    make_index: Callable[..., Index], small_set: Rows
+) -> None:
+    index = make_index(small_set, factory="PCA4,Flat", dims=(16, 64))
+    assert not index.corpus.prefix_index(16).exact
+
+
+def test_clusters_may_be_found_by_any_quantizer(
+    make_index: Callable[..., Index], small_set: Rows
+) -> None:
+    index = make_index(small_set, factory="IVF16(PQ8x4),Flat", dims=(16, 64))
+    rows = small_set.vectors[:20].astype(np.float32)
+    every = index.search(rows, 5, plan="16:100@16,64").ids
+    np.testing.assert_array_equal(every[:, 0], np.arange(20))

@@ -144,6 +144,7 @@ def test_ids_and_conditions_both_count(opened: Callable[[pa.Table], Items]) -> N
     [
         ("label", "'label' is not a condition"),
         ("=cat", "'=cat' is not a condition"),
+        (" " * 100_000, "is not a condition"),  # at once
         ("colour=red", "Items have no column 'colour'"),
         ("width=wide", "column 'width' is int32; 'wide' is not"),
     ],

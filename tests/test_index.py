@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from mrl_search.index import Index
 from mrl_search.search.classify import Ballot, Vote, Weighting
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits, Hit, Hits
-from mrl_search.store.manifest import verify
+from mrl_search.store.manifest import store_plan, verify
 
 GREYS = tuple(range(10, 250, 20))
 
@@ -243,6 +244,7 @@ def test_broken_pictures_stop_a_search_or_are_left_out(pictures: Index, tmp_path
         (np.full(64, np.nan), "not finite"),
         ([np.ones(64), np.ones(32)], "dims"),
         ([np.ones(64), noise(1)], "cannot be mixed"),
+        ([1, 2], "A query is a path, bytes,"),
         (np.ones((8, 8, 1), np.uint8), "Pixels are"),
         (np.ones((2, 8, 8, 1), np.uint8), "Pixels are"),
         (np.ones((2, 8, 8, 3), np.float32), "Pixels are"),
@@ -477,3 +479,27 @@ def test_errors_and_plans_can_be_pickled() -> None:
 
 def test_a_grey_png_is_a_picture(pictures: Index) -> None:
     assert len(pictures.search(png(77), k=2)) == 2
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
+def test_k_is_a_whole_number(small_index: Index, queries: np.ndarray, k: object) -> None:
+    with pytest.raises(ConfigError, match="it must be a whole number of at least 1"):
+        small_index.search(queries, k)  # type: ignore[call-overload]
+    assert small_index.search(queries, np.int64(3)).ids.shape == (len(queries), 3)  # type: ignore[call-overload]
+
+
+def test_a_temporary_index_outlives_a_forked_child(queries: np.ndarray) -> None:
+    index = Index.from_vectors(queries)
+    child = os.fork()
+    if child == 0:  # ends as Python does, with what is to be done at exit
+        del index
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert verify(index.folder).count == len(queries)
+
+
+def test_a_damaged_plan_is_named(small_index: Index, queries: np.ndarray) -> None:
+    store_plan(small_index.folder, "query", {"plan": "all of it", "k": 9})
+    with pytest.raises(IndexFolderError, match="has a damaged plan for query: 'all of it'"):
+        Index.open(small_index.folder).search(queries)

@@ -25,7 +25,7 @@ from mrl_search.search.run import search
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.transform import Transform, principal_axes
 from mrl_search.store.vector_files import holds_vectors
-from mrl_search.vectors import default_dims
+from mrl_search.vectors import default_dims, l2_normalize
 
 
 def hidden(n: int = 60, dim: int = 24, seed: int = 0) -> np.ndarray:
@@ -177,7 +177,7 @@ def test_a_rotation_keeps_cosines_and_moves_energy_forward(tmp_path: Path, vecto
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(24), atol=1e-6)
     queries = hidden(5, seed=1)
     np.testing.assert_allclose(
-        turned.corpus.to_space(queries), queries @ rotation.T, rtol=1e-4, atol=1e-5
+        turned.corpus.to_space(queries), l2_normalize(queries) @ rotation.T, rtol=1e-4, atol=1e-5
     )
     np.testing.assert_array_equal(plain.corpus.to_space(queries), queries.astype(np.float32))
     same = [
@@ -194,8 +194,11 @@ def test_a_rotation_keeps_cosines_and_moves_energy_forward(tmp_path: Path, vecto
 def test_principal_axes_of_a_known_matrix() -> None:
     axes = principal_axes(np.diag([1.0, 9.0, 4.0]))
     np.testing.assert_allclose(axes, [[0, 1, 0], [0, 0, 1], [1, 0, 0]], atol=1e-7)
-    np.testing.assert_allclose(Transform(3, 3, axes)(np.array([[1.0, 2.0, 3.0]])), [[2, 3, 1]])
-    assert Transform(3, 3, axes).cut(2)(np.array([[1.0, 2.0, 3.0]])).tolist() == [[2, 3]]
+    np.testing.assert_allclose(
+        Transform(3, 3, axes)(np.array([[1.0, 2.0, 2.0]])) * 3, [[2, 2, 1]], rtol=1e-6
+    )
+    cut = Transform(3, 3, axes).cut(2)(np.array([[1.0, 2.0, 2.0]]))
+    np.testing.assert_allclose(cut * 3, [[2, 2]], rtol=1e-6)
     assert Transform(3, 2)(np.array([[1.0, 2.0, 3.0]])).tolist() == [[1, 2]]
 
 

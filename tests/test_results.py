@@ -44,6 +44,9 @@ def test_ranks_count_from_one_and_from_the_end() -> None:
     assert hits[-1] == Hit(2, 3, 0.25)
     with pytest.raises(IndexError):
         hits[2]
+    for some in (hits, batch()):
+        with pytest.raises(TypeError):
+            some[:1]  # type: ignore[index]
 
 
 def test_a_hit_is_made_of_plain_numbers() -> None:

@@ -422,7 +422,7 @@ def test_a_request_filters_cuts_off_and_explains(corpus: Corpus, queries: np.nda
 
 def test_requests_that_make_no_sense() -> None:
     for wrong, message in (
-        ({"k": 0}, "k is 0; it must be at least 1"),
+        ({"k": 0}, "k is 0; it must be a whole number of at least 1"),
         ({"cutoff": 1.5}, "The cutoff is 1.5; it must be a cosine from -1 to 1"),
     ):
         with pytest.raises(ConfigError, match=message):

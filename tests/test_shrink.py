@@ -113,8 +113,10 @@ def test_a_rotated_index_stays_rotated(tmp_path: Path) -> None:
     small = shrink_index(index, tmp_path / "small", 8)
     rotation = small.corpus.collection.transform.rotation
     assert rotation is not None and rotation.shape == (8, 24)
+    assert small.manifest.created > index.manifest.created  # the newest index of a folder
     found = small.search(x[:20], 5).ids
     np.testing.assert_array_equal(found[:, 0], np.arange(20))
+    np.testing.assert_array_equal(small.search(x[:20] * 1e25, 5).ids, found)
     assert (found == index.search(x[:20], 5, plan=8).ids).mean() > 0.95
 
 

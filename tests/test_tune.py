@@ -326,3 +326,18 @@ def test_an_index_that_is_not_tuned_answers_exactly(
     assert note == f"Only {found} of 40 neighbours were found; --exact finds all.\n"
     store_plan(index.folder, "query", {"plan": "8:200@16,64:40"})
     assert answer("query")[0]["plan"] == "8:200@16,64"
+
+
+def test_exact_search_is_kept_where_nothing_is_faster(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(
+        corpus: Corpus, goal: Goal, trials: list[Trial], progress: object
+    ) -> tuple[list[Trial], float]:
+        return [replace(t, ms=2.0) for t in trials], 1.0
+
+    monkeypatch.setattr(tuning, "_timed", timed)
+    goal = Goal.recall(corpus, queries_to_tune(corpus, 200), 10)
+    found = tune(corpus, goal, 0.9)
+    assert (found.chosen.plan, found.held_out) == (Plan.EXACT, 1.0)
+    assert tune(corpus, goal, 0.9, max_ram=corpus.vectors.nbytes - 1).chosen.ms == 2.0

@@ -93,6 +93,10 @@ def _show_comparison(found: "Comparison") -> None:
     show_table(("what", "measure", "base", "now", "p", ""), rows, "Compared with the base")
     for text in found.notes:
         note(text)
-    note(f"{len(found.differences)} measures compared, {len(found.worse)} significantly worse")
+    times = sum(d.p is None for d in found.worse)
+    note(
+        f"{len(found.differences)} measures compared: {len(found.worse) - times} shares are"
+        f" significantly worse, {times} times slower than the tolerance"
+    )
     if found.worse:
         raise typer.Exit(1)

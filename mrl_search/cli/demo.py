@@ -1,6 +1,7 @@
 """`mrl-search demo`: train, index, search and measure on drawn animals, offline."""
 
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
     with progress_bars() as progress:
 
         def show(config: "TrainConfig", record: Record) -> None:
+            if isinstance(record, EpochRecord) and not sys.stderr.isatty():
+                note(f"   epoch {record.epoch}/{record.epochs}  {record.seconds:.0f} s")
             if isinstance(record, StepRecord) and record.epoch:
                 done = (record.epoch - 1) * record.total + record.done
                 progress("training", done, record.total * config.schedule.epochs)

@@ -104,8 +104,9 @@ def queries_of(
         from mrl_search.cli.render import show_skipped
 
         show_skipped(queries.skipped)
-        hint = "Name pictures in JPEG, PNG, WebP, GIF, BMP or TIFF."
-        raise DataError("None of the pictures can be read.", hint)
+        first = queries.skipped[0]
+        message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."
+        raise DataError(message, "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF.")
     return queries
 
 
@@ -121,7 +122,7 @@ def dims_of(text: str) -> tuple[int, ...]:
 
 def bytes_of(text: str) -> int:
     """Read a size: `200MB`, `1.5GB`, `800kB`, or bytes; units are decimal."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)b?", text.strip(), re.IGNORECASE)
     if not match:
         raise ConfigError(f"{text!r} is not a size.", "For example 200MB, 1.5GB or 800kB.")
     return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))

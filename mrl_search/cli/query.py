@@ -41,7 +41,12 @@ def query(
     ids: options.Ids = None,
     cutoff: Annotated[
         float | None,
-        option("--cutoff", "Only answers with at least this cosine; 3 if none.", min=-1, max=1),
+        option(
+            "--cutoff",
+            "Only answers with at least this cosine. Exit code 3 if there is none.",
+            min=-1,
+            max=1,
+        ),
     ] = None,
     explain: Annotated[
         bool, option("--explain", "Show rank and score of each hit at every prefix.")

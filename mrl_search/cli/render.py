@@ -47,7 +47,7 @@ def json_line(value: Mapping[str, object]) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout; columns of numbers are aligned right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for i, column in enumerate(columns):
         numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
         side: Literal["right", "left"] = "right" if numbers else "left"

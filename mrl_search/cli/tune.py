@@ -116,7 +116,8 @@ def tune(
     options = f" --plan {found.chosen.plan} -k {k}" if instance else ""
     command = "classify" if objective is Objective.CLASS else "query"
     note(f"stored in {index.folder}")
-    note(f"next: mrl-search {command} IMAGE --index {index.folder}{options}")
+    query = "--vector QUERY.npy" if index.manifest.own_vectors else "IMAGE"
+    note(f"next: mrl-search {command} {query} --index {index.folder}{options}")
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
@@ -135,9 +136,10 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
         note(f"{none}. Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
     right = f"{p.accuracy:.1%} right with {p.expected_dims:.0f} dims on average"
     compared = f"{learned.full_accuracy:.1%} with {full}"
-    note(f"On {p.n:,} items, each without itself: {right}, {compared}.")
+    note(f"On the {p.n:,} items it was learnt from, each without itself: {right}, {compared}.")
     note(f"stored in {index.folder}")
-    note(f"next: mrl-search classify IMAGE --adaptive --index {index.folder}")
+    query = "--vector QUERY.npy" if index.manifest.own_vectors else "IMAGE"
+    note(f"next: mrl-search classify {query} --adaptive --index {index.folder}")
 
 
 def _line(trial: "Trial") -> dict[str, object]:

@@ -55,7 +55,9 @@ class ClusteredIndex(PrefixIndex):
         places = range(chain.size()) if chain else ()
         self._steps = [faiss.downcast_VectorTransform(chain.at(i)) for i in places]
         self._lists = int(self._file.nlist)
-        self._by_graph = not isinstance(faiss.downcast_index(self._file.quantizer), faiss.IndexFlat)
+        quantizer = faiss.downcast_index(self._file.quantizer)
+        self._compares_all = isinstance(quantizer, faiss.IndexFlat)
+        self._by_graph = isinstance(quantizer, faiss.IndexHNSW)
         self._sample = sample
         self._reach: dict[int, float] = {}
         self._parameters: dict[int, Any] = {}
@@ -67,7 +69,7 @@ class ClusteredIndex(PrefixIndex):
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
     ) -> Found:
         visited = self._visited(effort, mask)
-        if self._by_graph or visited == self._lists:
+        if not self._compares_all or visited == self._lists:
             return self._index.search(x, k, params=self._whole(visited, mask))  # type: ignore[no-any-return]
         x = self._transformed(x)
         near, clusters = self._nearest(x, visited)

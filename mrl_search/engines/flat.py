@@ -25,7 +25,7 @@ class FlatIndex(PrefixIndex):
         inner = inner_index(index)
         self._index: Any = index
         self._most = int(getattr(inner, "batch_size", index.ntotal))  # of answers to one query
-        self.exact = isinstance(inner, faiss.IndexFlat)
+        self.exact = isinstance(index, faiss.IndexFlat)  # transforms may lose information
         self.filters = self.exact or isinstance(inner, faiss.IndexScalarQuantizer)
 
     def search(

@@ -6,6 +6,7 @@ works, for as many products as loading is worth. `load` loads them at once.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -220,6 +221,9 @@ def spread(n: int, job: Callable[[slice], Any]) -> list[Any]:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="search")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @cache

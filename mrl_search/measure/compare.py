@@ -28,7 +28,7 @@ class Difference:
     base: float
     new: float
     p: float | None  # of the paired test; None for a time
-    worse: bool  # significantly
+    worse: bool  # significantly, or a time beyond the tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def worse(self) -> list[Difference]:
-        """The differences that are significantly worse."""
+        """The differences for the worse."""
         return [d for d in self.differences if d.worse]
 
 

@@ -63,7 +63,7 @@ def report_page(runs: Sequence[Run], folder: Path) -> Page:
             intro.append("The machines differ: compare times only within a benchmark.")
     files = [shlex.quote(run.file.name if run.file else f"{run.name}.jsonl") for run in runs]
     commands = [
-        (f"mrl-search bench {shlex.quote(str(run.about['name']))} --out {file}", "measure again")
+        (f"mrl-search bench INDEX --out {file}", f"measure the index {run.about['name']} again")
         for run, file in zip(runs, files, strict=True)
     ]
     report = f"mrl-search report {' '.join(dict.fromkeys(files))}"
@@ -89,7 +89,7 @@ def introduction(run: Run) -> list[str]:
             f"{e.measure}: {e.dims} dims are not significantly worse than {e.longest}: "
             f"{e.share.value:.1%} against {e.full.value:.1%}, a difference of {difference} points "
             f"(95% interval from {low} to {high}; McNemar's exact test: p = "
-            f"{tables.digits(e.p, 2)}, n = {e.share.n:,}). No longer prefix is significantly worse."
+            f"{tables.digits(e.p, 2)}, n = {e.share.n:,}). The same is true of all longer prefixes."
         )
     text += _speed(run)
     if ms := tables.embedding_ms(run):

@@ -114,7 +114,7 @@ class Corpus:
         """Raise IndexFolderError for own vectors: no model here can embed a picture for them."""
         if self.manifest.own_vectors:
             why = "no model here can embed a picture for it"
-            hint = "Search it with: mrl-search query --vector QUERY.npy"
+            hint = f"Search it with: mrl-search query --vector QUERY.npy --index {self.folder}"
             raise IndexFolderError(f"{self.folder} holds your own vectors: {why}.", hint)
 
     def check_encoder(self, fingerprint: str) -> None:

@@ -17,7 +17,7 @@ from mrl_search.store.rows import Ids
 
 __all__ = ["mask_of", "read_ids"]
 
-CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+CONDITION = re.compile(r"([^=!<>]+)(==|!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # after a time of day
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
@@ -63,7 +63,7 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     if match is None:
         hint = "For example label=cat, width>=200, or label!=dog."
         raise ConfigError(f"{condition!r} is not a condition.", hint)
-    name, sign, text = match.groups()
+    name, sign, text = (part.strip() for part in match.groups())
     if name not in items.column_names:
         hint = f"They have: {', '.join(items.column_names)}."
         raise ConfigError(f"Items have no column {name!r}.", hint)

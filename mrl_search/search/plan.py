@@ -10,7 +10,7 @@ from mrl_search.errors import ConfigError, require
 
 __all__ = ["Plan", "Stage"]
 
-STAGE = re.compile(r"(\d+)(?::(\d+))?(?:@(\d+))?")
+STAGE = re.compile(r"(\d{1,9})(?::(\d{1,9}))?(?:@(\d{1,9}))?")
 EXAMPLE = "For example 64, or 8:200,64:50,1024, or exact."
 
 

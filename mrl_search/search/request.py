@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from mrl_search.errors import require
 from mrl_search.search.plan import Plan
 from mrl_search.store.rows import Ids
@@ -48,6 +50,8 @@ class SearchRequest:
         return cls(Plan.of(plan), k, conditions, ids, cutoff, explain)
 
     def __post_init__(self) -> None:
-        require(self.k >= 1, f"k is {self.k}; it must be at least 1.")
+        whole = isinstance(self.k, int | np.integer) and not isinstance(self.k, bool)
+        require(whole and self.k >= 1, f"k is {self.k!r}; it must be a whole number of at least 1.")
+        object.__setattr__(self, "k", int(self.k))
         fits = self.cutoff is None or -1 <= self.cutoff <= 1
         require(fits, f"The cutoff is {self.cutoff}; it must be a cosine from -1 to 1.")

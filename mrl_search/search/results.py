@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,8 @@ class Hits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hit:
-        rank, row = range(1, len(self) + 1)[i], int(self.ids[i])
+        rank = range(1, len(self) + 1)[index(i)]
+        row = int(self.ids[i])
         known = (None, None)
         if self.items is not None:
             known = (self.items["path"][row].as_py(), self.items["label"][row].as_py())
@@ -125,7 +127,7 @@ class BatchHits:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hits:
-        found = int(np.count_nonzero(self.ids[i] >= 0))
+        found = int(np.count_nonzero(self.ids[index(i)] >= 0))
         return Hits(self.ids[i, :found], self.scores[i, :found], self.items)
 
     def first(self, k: int) -> "BatchHits":

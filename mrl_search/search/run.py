@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.scan import scan
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
 from mrl_search.search.explain import explain
@@ -116,8 +116,12 @@ def default_plan(corpus: Corpus, k: int, use: str = "query") -> Plan:
         *early, last = str(tuned["plan"]).split(",")
         last, _, keep = last.partition(":")  # version 0.1 wrote the number of answers there
         effort = keep.partition("@")[2]
-        plan = Plan.parse(",".join([*early, last + (f"@{effort}" if effort else "")]))
-        for_k = int(tuned.get("k") or keep.partition("@")[0] or 0)
+        try:
+            plan = Plan.parse(",".join([*early, last + (f"@{effort}" if effort else "")]))
+            for_k = int(tuned.get("k") or keep.partition("@")[0] or 0)
+        except (ConfigError, ValueError, TypeError, OverflowError) as error:
+            message = f"{corpus.folder} has a damaged plan for {use}: {tuned['plan']!r}."
+            raise IndexFolderError(message, f"Run: mrl-search tune {corpus.folder}") from error
         if plan.stages and for_k >= k and set(plan.dims) <= set(corpus.dims):
             return plan
     return Plan.EXACT

@@ -159,6 +159,8 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
+    Exact search is chosen where no plan is faster.
+
     Half of the queries choose, the others check: a plan must reach the target on the first half by
     more than chance, and miss it by at most half a point on the second.
 
@@ -184,6 +186,9 @@ def tune(
     judge = _Judge(goal, choose, target * best_marks[choose])
     trials = _search_all(corpus, judge, _starts(corpus, max_ram), progress)
     timed, exact_ms = _timed(corpus, goal, _promising(trials), progress)
+    if max_ram is None or corpus.vectors.nbytes <= max_ram:
+        value = float(best_marks[choose].mean())
+        timed.append(Trial(Plan.EXACT, value, True, corpus.vectors.nbytes, exact_ms))
     reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
     if not reached:
         closest = max(timed, key=lambda t: t.value)

@@ -20,8 +20,8 @@ from mrl_search.mapping import from_mapping, to_mapping
 
 __all__ = [
     "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS",
-    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "package_versions", "prefix_file",
-    "read_manifest", "store_plan", "verify", "write_manifest",
+    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "now", "package_versions",
+    "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -54,7 +54,8 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -101,7 +102,7 @@ class Manifest:
     model: str
     classes: tuple[str, ...] = ()
     unit_heads: bool = False
-    created: str = field(default_factory=_now)
+    created: str = field(default_factory=now)
     factory: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, object] = field(default_factory=dict)
     rows_dim: int = 0
@@ -181,7 +182,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise IndexFolderError(f"There is no {folder}.", build)
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         hint = f"Remove {folder}. {build}"
         raise IndexFolderError(f"{path} cannot be read: {error}.", hint) from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
@@ -209,6 +210,9 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
         manifest = from_mapping(Manifest, known, str(path))
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
+    for name in manifest.files:
+        if name not in KNOWN and not PREFIX_FILE.fullmatch(name):
+            raise IndexFolderError(f"{path} lists an unknown file {name!r}.", hint)
     if manifest.dtype not in DTYPES:
         message = f"{path}: dtype is {manifest.dtype!r}, not float16 or float32."
         raise IndexFolderError(message, hint)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError
-from mrl_search.vectors import sample
+from mrl_search.vectors import l2_normalize, sample
 
 __all__ = ["LARGEST", "Transform", "check_rotatable", "principal_axes", "rows_to_fit"]
 
@@ -29,11 +29,11 @@ class Transform:
     rotation: NDArray[np.float32] | None = None
 
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Raw rows (n, rows_dim) as (n, dim) float32; norms are not changed to 1."""
+        """Raw rows (n, rows_dim) as (n, dim) float32; with a rotation, of norm 1 before the cut."""
         raw: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32)
         if self.rotation is None:
             return np.ascontiguousarray(raw[:, : self.dim])
-        rotated: NDArray[np.float32] = raw @ self.rotation.T
+        rotated: NDArray[np.float32] = l2_normalize(raw) @ self.rotation.T
         return rotated
 
     def cut(self, dim: int) -> "Transform":
