@@ -17,6 +17,7 @@ from mrl_search.cli.app import app
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import open_source
+from mrl_search.measure.records import read_runs
 from mrl_search.training.parts import part_of, stratified_split
 
 TINY = [
@@ -108,6 +109,11 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         )
     )
     assert held_out[0]["n"] == 4
+    bench = ("bench", place / "index", "--split", "validation", "--out", place / "held-out.jsonl")
+    ok(*bench, "--queries", place / "pictures", "--rounds", "1")
+    (told,) = read_runs([place / "held-out.jsonl"])
+    assert told.about["queries"]["n"] == 4 and not told.about["queries"]["own"]
+    assert_error(run(*bench), "--split is about pictures to search with")
     assert_error(
         run("evaluate", place / "fresh", "--model", place / "run", "--split", "validation"),
         "does not hold the pictures",

@@ -14,7 +14,8 @@ for name in photographs animals; do
   [ $name = photographs ] || model=runs/animals
   [ -d "indexes/$name" ] || mrl-search build-index "${!name}" --model $model --out "indexes/$name"
   mrl-search tune "indexes/$name"
-  mrl-search bench "indexes/$name" --instance --out "indexes/$name.jsonl"
+  mrl-search bench "indexes/$name" --queries "${!name}" --split validation --instance \
+    --out "indexes/$name.jsonl"
   mrl-search report "indexes/$name.jsonl" --out "indexes/$name-report"
   parent=$(cd "$(dirname "${!name}")" && pwd)  # paths on this machine stay out of the records
   grep -vE '"kind":"(ladder|mislabels)"' "indexes/$name.jsonl" | sed "s#$parent/##g" > "$here/$name.jsonl"

@@ -49,8 +49,8 @@ def headline_table(run: Run) -> Table:
         t = times_of(run, plan["name"]) if plan else None
         cells.append((
             name,
-            percent(share_of(plan["nearest"]) if plan else None),
-            percent(share_of(vote)),
+            accuracy(share_of(plan["nearest"]) if plan else None),
+            accuracy(share_of(vote)),
             percent(recall_of(plan["found"], run.k) if plan else None),
             milliseconds(t.p50 if t else None),
             times(speed_up(run, plan) if plan else None),
@@ -67,6 +67,11 @@ def percent(value: Share | None) -> str:
     return NOTHING if value is None else f"{value.value:.1%}"
 
 
+def accuracy(value: Share | None) -> str:
+    """A share with its 95% interval."""
+    return NOTHING if value is None else f"{value.value:.1%} [{value.low:.1%}–{value.high:.1%}]"
+
+
 def part(run: Run, folder: Path, where: str) -> str:
     """The text between the markers; its picture is drawn into `folder` and linked from `where`."""
     table, corpus, machine = headline_table(run), run.about["corpus"], run.about["environment"]
@@ -74,8 +79,9 @@ def part(run: Run, folder: Path, where: str) -> str:
     picture = f"{markdown_image(figure, where)}\n\n" if figure else ""
     model = f"{corpus['encoder']} {corpus['fingerprint'][:12]}"
     text = f"{corpus['n']:,} photographs, model {model}, on {machine['cpu']}. {table.note}"
-    text += "\n\nThe model was trained on nine in ten of these photographs; "
-    text += f"`{CARD}` has its accuracy on others."
+    n = run.about["queries"]["n"]
+    text += f"\n\nThe {n:,} queries are photographs that the model was not trained on, each left "
+    text += f"out of its own answer. Brackets: 95% intervals. `{CARD}` has more accuracies."
     return f"{BEGIN}\n\n{picture}{markdown_table(table)}\n\n{text}\n\n{END}"
 
 

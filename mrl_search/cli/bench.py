@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import argument, option
+from mrl_search.cli.options import Split, argument, option
+from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
     from mrl_search.measure.compare import Comparison
@@ -22,6 +23,7 @@ TOLERANCE_HELP = "With --compare: allowed growth of a time as a share; 0.5 is ha
 def bench(
     folder: Annotated[Path, argument("DIR", "The index to measure.")],
     queries: Annotated[str | None, option("--queries SRC", QUERIES_HELP)] = None,
+    split: Split = None,
     out: Annotated[
         Path | None, option("--out FILE", "Records, JSON Lines; default: bench-NAME.jsonl.")
     ] = None,
@@ -39,13 +41,17 @@ def bench(
 
     The same command continues a benchmark that was stopped.
     """
+    if split and not queries:
+        raise ConfigError("--split is about pictures to search with.", "Name them: --queries SRC.")
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
+    from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.measure.bench import measure
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
     from mrl_search.measure.records import Journal, read_run
     from mrl_search.measure.settings import BenchSettings, about
+    from mrl_search.training.parts import part_of
 
     before = read_run(base) if base else None
     index = Index.open(folder)
@@ -60,7 +66,9 @@ def bench(
         else:
             from mrl_search.measure.copies import bench_pictures
 
-            query_set, journal = bench_pictures(index, settings, out, queries, progress)
+            source = open_source(queries) if queries else None
+            part = part_of(source, split, index.encoder, progress) if source else None
+            query_set, journal = bench_pictures(index, settings, out, part, progress)
             if queries is not None:
                 show_skipped(query_set.collection.skipped)
         if before is not None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from mrl_search.cli.options import argument, dims_of, option
+from mrl_search.cli.options import Split, argument, dims_of, option
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
 
@@ -35,10 +35,7 @@ def build_index(
     dtype: Annotated[
         str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
-    split: Annotated[
-        str | None,
-        option("--split PART", "For pictures: the train or validation part of the model."),
-    ] = None,
+    split: Split = None,
     items: Annotated[
         Path | None,
         option("--items PARQUET", "For vectors: one row a vector: path, label, any columns."),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Json, Src, option
+from mrl_search.cli.options import Json, Split, Src, option
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ COLUMNS = {
 }
 MODEL_HELP = "bundled, a run folder, or torchvision:NAME; default: that of the index."
 INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
-SPLIT_HELP = "Only the train or validation part, as the training of the model split SRC."
 ADAPTIVE_HELP = "Also measure adaptive classification, which reads more dims only if unsure."
 
 
@@ -34,7 +33,7 @@ def evaluate(
     hard: Annotated[
         bool, option("--hard", "With --instance: copies that are changed much more.")
     ] = False,
-    split: Annotated[str | None, option("--split PART", SPLIT_HELP)] = None,
+    split: Split = None,
     adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
     as_json: Json = False,
 ) -> None:

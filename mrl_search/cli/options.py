@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dims", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel", "Json", "K", "PlanText",
-    "Src", "VectorFile", "Where", "argument", "bytes_of", "dims_of", "open_index", "option",
-    "queries_of", "request_of",
+    "Split", "Src", "VectorFile", "Where", "argument", "bytes_of", "dims_of", "open_index",
+    "option", "queries_of", "request_of",
 ]  # fmt: skip
 
 
@@ -35,6 +35,8 @@ def argument(name: str, help: str) -> Any:  # noqa: ANN401 - as typer has it
 
 Src = Annotated[str, argument("SRC", "Pictures: a folder, a data set on disk, or hub:OWNER/NAME.")]
 Images = Annotated[list[str] | None, argument("[IMAGE…]", "Pictures to search with.")]
+SPLIT = "Only the train or validation part, as the training of the model split SRC."
+Split = Annotated[str | None, option("--split PART", SPLIT)]
 NEWEST = "Index folder. Default: the newest in indexes/."
 IndexFolder = Annotated[Path | None, option("--index DIR", NEWEST)]
 IndexArgument = Annotated[Path | None, argument("DIR", NEWEST)]
