@@ -3,8 +3,10 @@
     python benchmarks/engine/versions.py CHECKOUT INDEX PLAN… >> benchmarks/engine/versions.jsonl
 
 CHECKOUT is a worktree of version 0.1, such as commit 1cc1588a7a. One process a version answers the
-same 300 noisy items, one by one on one thread, eight times in turn; a query counts with the median
-of its rounds. A record has p50 and p99 in ms of both, and the ratio of the medians.
+same 300 noisy items, one by one on one thread, four times in turn; a query counts with the median
+of its rounds. Where a process lies in memory changes its times by a tenth and more, so this is done
+with five pairs of processes. A record has p50 and p99 in ms of both and the ratio of the p50, each
+the median of the pairs, and the ratio of every pair.
 """
 
 import json
@@ -20,11 +22,11 @@ import faiss
 import numpy as np
 
 HERE = Path(__file__).parents[2]
-K, QUERIES, ROUNDS, WARM_UP = 10, 300, 8, 20
+K, QUERIES, PAIRS, ROUNDS, WARM_UP = 10, 300, 5, 4, 20
 
 
-def opened(folder: Path) -> tuple[Any, Callable[[str], Callable[[Any], Any]]]:
-    """The stored vectors, and a function from a plan to one that answers a query."""
+def opened(folder: Path) -> tuple[Any, int, Callable[[str], Callable[[Any], Any]]]:
+    """The stored vectors, their dims, and a function from a plan to one that answers a query."""
     try:
         from mrl_search.engines import kernels
         from mrl_search.search.corpus import Corpus
@@ -45,17 +47,17 @@ def opened(folder: Path) -> tuple[Any, Callable[[str], Callable[[Any], Any]]]:
             plan = Plan.parse(text, K)
             return lambda x: search(index, x, plan)
 
-        return index.embeddings, answer
+        return index.embeddings, index.dim, answer
     corpus = Corpus.open(folder)
     kernels.load()
-    return corpus.vectors, lambda text: lambda x: search(corpus, x, Plan.parse(text), K)
+    return corpus.vectors, corpus.dim, lambda text: lambda x: search(corpus, x, Plan.parse(text), K)
 
 
 def work(folder: Path) -> None:
     """For every plan on stdin, write the seconds of each query to stdout."""
-    vectors, answer = opened(folder)
+    vectors, dim, answer = opened(folder)
     faiss.omp_set_num_threads(1)
-    rows = vectors.prefix(vectors.dim, np.linspace(0, len(vectors) - 1, QUERIES).astype(int))
+    rows = vectors.prefix(dim, np.linspace(0, len(vectors) - 1, QUERIES).astype(int))
     noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
     queries = rows + np.float32(0.2) * noise * np.abs(rows).mean(axis=0)
     for line in sys.stdin:
@@ -69,8 +71,8 @@ def work(folder: Path) -> None:
         print(json.dumps(seconds), flush=True)
 
 
-def compare(checkout: Path, folder: Path, plans: list[str]) -> None:
-    """Print a record a plan."""
+def pair(checkout: Path, folder: Path, plans: list[str]) -> dict[str, dict[str, list[float]]]:
+    """By plan and version: p50 and p99 in ms, with two new processes."""
     workers = {}
     for name, root in (("old", checkout), ("new", HERE)):
         workers[name] = subprocess.Popen(
@@ -78,20 +80,35 @@ def compare(checkout: Path, folder: Path, plans: list[str]) -> None:
             env={**os.environ, "PYTHONPATH": str(root.resolve())},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
+    found = {}
     for plan in plans:
         seconds: dict[str, list[list[float]]] = {"old": [], "new": []}
         for number in range(ROUNDS):
             for name in ("old", "new") if number % 2 else ("new", "old"):
                 print(plan, file=workers[name].stdin, flush=True)
                 seconds[name].append(json.loads(workers[name].stdout.readline()))
-        ms = {name: 1e3 * np.median(np.array(s), axis=0) for name, s in seconds.items()}
-        times = {
-            f"{name}_{p}_ms": round(float(np.percentile(t, at)), 4)
-            for name, t in ms.items() for p, at in (("p50", 50), ("p99", 99))
+        found[plan] = {
+            name: np.percentile(1e3 * np.median(np.array(s), axis=0), (50, 99)).tolist()
+            for name, s in seconds.items()
+        }
+    for worker in workers.values():
+        worker.communicate()
+    return found
+
+
+def compare(checkout: Path, folder: Path, plans: list[str]) -> None:
+    """Print a record a plan."""
+    pairs = [pair(checkout, folder, plans) for _ in range(PAIRS)]
+    for plan in plans:
+        old, new = (np.array([p[plan][name] for p in pairs]) for name in ("old", "new"))
+        ratios = new[:, 0] / old[:, 0]
+        record = {
+            "kind": "versions", "vectors": folder.name, "plan": plan, "queries": QUERIES,
+            "rounds": ROUNDS, "threads": 1, "old_ms": np.median(old, axis=0).round(4).tolist(),
+            "new_ms": np.median(new, axis=0).round(4).tolist(),
+            "ratio": round(float(np.median(ratios)), 3), "ratios": ratios.round(3).tolist(),
         }  # fmt: skip
-        ratio = round(float(np.median(ms["new"]) / np.median(ms["old"])), 3)
-        facts = {"kind": "versions", "vectors": folder.name, "plan": plan, "queries": QUERIES}
-        print(json.dumps({**facts, "rounds": ROUNDS, "threads": 1, **times, "ratio": ratio}))
+        print(json.dumps(record))
 
 
 if __name__ == "__main__":
