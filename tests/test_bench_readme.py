@@ -29,9 +29,9 @@ def test_the_headline_fits_a_readme(command: ModuleType, run: Run) -> None:  # n
     table = command.headline_table(run)
     assert table.columns == ("search", "1-NN", "20-NN", "recall@10 of exact", "p50 ms", "speed-up")
     assert table.rows == (
-        ("8 dims", "84.5%", "91.5%", "73.0%", "0.53", "8×"),
-        ("64 dims", "93.5%", "94.0%", "100.0%", "4.24", "1×"),
-        ("adaptive 8→64, 8:200,64", "92.5%", "–", "99.7%", "1.06", "4×"),
+        ("8 dims", "84.5% [78.8%–88.9%]", "91.5% [86.8%–94.6%]", "73.0%", "0.53", "8×"),
+        ("64 dims", "93.5% [89.2%–96.2%]", "94.0% [89.8%–96.5%]", "100.0%", "4.24", "1×"),
+        ("adaptive 8→64, 8:200,64", "92.5% [88.0%–95.4%]", "–", "99.7%", "1.06", "4×"),
         ("embedding a query picture", "–", "–", "–", "8.25", "–"),
     )
     assert command.headline_table(replace(run, records=run.records[:1])).rows[0][0] == "64 dims"
@@ -43,7 +43,7 @@ def test_what_is_between_the_markers_comes_from_records(
     tmp_path: Path,
 ) -> None:
     lines = command.part(run, tmp_path, "here/")
-    assert "| adaptive 8→64, 8:200,64 | 92.5% | – | 99.7% | 1.06 | 4× |" in lines
+    assert "| adaptive 8→64, 8:200,64 | 92.5% \\[88.0%–95.4%\\] | – | 99.7% | 1.06 | 4× |" in lines
     assert '<img src="here/readme-front.png"' in lines
     assert [p.name for p in tmp_path.iterdir()] == ["readme-front.png"]
     once = command.placed(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n", lines)
