@@ -109,10 +109,10 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         )
     )
     assert held_out[0]["n"] == 4
-    bench = ("bench", place / "index", "--split", "validation", "--out", place / "held-out.jsonl")
+    bench = ("bench", place / "index", "--split", "train", "--out", place / "part.jsonl")
     ok(*bench, "--queries", place / "pictures", "--rounds", "1")
-    (told,) = read_runs([place / "held-out.jsonl"])
-    assert told.about["queries"]["n"] == 4 and not told.about["queries"]["own"]
+    (told,) = read_runs([place / "part.jsonl"])
+    assert told.about["queries"]["n"] == 36 and not told.about["queries"]["own"]
     assert_error(run(*bench), "--split is about pictures to search with")
     assert_error(
         run("evaluate", place / "fresh", "--model", place / "run", "--split", "validation"),

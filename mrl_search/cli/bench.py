@@ -9,7 +9,10 @@ from mrl_search.cli.options import Split, argument, option
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mrl_search.images.sources import Source
+    from mrl_search.index import Index
     from mrl_search.measure.compare import Comparison
+    from mrl_search.progress import Progress
 
 __all__ = ["bench"]
 
@@ -44,14 +47,12 @@ def bench(
     if split and not queries:
         raise ConfigError("--split is about pictures to search with.", "Name them: --queries SRC.")
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
-    from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.measure.bench import measure
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
     from mrl_search.measure.records import Journal, read_run
     from mrl_search.measure.settings import BenchSettings, about
-    from mrl_search.training.parts import part_of
 
     before = read_run(base) if base else None
     index = Index.open(folder)
@@ -66,9 +67,8 @@ def bench(
         else:
             from mrl_search.measure.copies import bench_pictures
 
-            source = open_source(queries) if queries else None
-            part = part_of(source, split, index.encoder, progress) if source else None
-            query_set, journal = bench_pictures(index, settings, out, part, progress)
+            source = _part(queries, split, index, progress) if queries else None
+            query_set, journal = bench_pictures(index, settings, out, source, progress)
             if queries is not None:
                 show_skipped(query_set.collection.skipped)
         if before is not None:
@@ -86,6 +86,13 @@ def bench(
     note(f"next: mrl-search report {out}")
     if before is not None:
         _show_comparison(compare(run, before, tolerance))
+
+
+def _part(src: str, split: str | None, index: "Index", progress: "Progress") -> "Source":
+    from mrl_search.images.sources import open_source
+    from mrl_search.training.parts import part_of
+
+    return part_of(open_source(src), split, index.encoder, progress)
 
 
 def _show_comparison(found: "Comparison") -> None:
