@@ -31,8 +31,11 @@ def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float3
     if dim is not None and x.shape[1] != dim:
         message = f"These vectors have {x.shape[1]} dims; the index has {dim}."
         raise DataError(message, "Embed the query with the index's model.")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
-        rows: NDArray[np.float32] = np.ascontiguousarray(x, dtype=np.float32)
+    if x.dtype == np.float32:
+        rows: NDArray[np.float32] = np.ascontiguousarray(x)
+    else:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: refused below
+            rows = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(rows).all():
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise DataError(f"Row {row} of the vectors is not finite.", "Remove NaN and infinity.")

@@ -50,7 +50,12 @@ def opened(folder: Path) -> tuple[Any, int, Callable[[str], Callable[[Any], Any]
         return index.embeddings, index.dim, answer
     corpus = Corpus.open(folder)
     kernels.load()
-    return corpus.vectors, corpus.dim, lambda text: lambda x: search(corpus, x, Plan.parse(text), K)
+
+    def answer(text: str) -> Callable[[Any], Any]:
+        plan = Plan.parse(text)
+        return lambda x: search(corpus, x, plan, K)
+
+    return corpus.vectors, corpus.dim, answer
 
 
 def work(folder: Path) -> None:
@@ -98,6 +103,8 @@ def pair(checkout: Path, folder: Path, plans: list[str]) -> dict[str, dict[str, 
 
 def compare(checkout: Path, folder: Path, plans: list[str]) -> None:
     """Print a record a plan."""
+    from mrl_search.measure.environment import environment
+
     pairs = [pair(checkout, folder, plans) for _ in range(PAIRS)]
     for plan in plans:
         old, new = (np.array([p[plan][name] for p in pairs]) for name in ("old", "new"))
@@ -107,6 +114,7 @@ def compare(checkout: Path, folder: Path, plans: list[str]) -> None:
             "rounds": ROUNDS, "threads": 1, "old_ms": np.median(old, axis=0).round(4).tolist(),
             "new_ms": np.median(new, axis=0).round(4).tolist(),
             "ratio": round(float(np.median(ratios)), 3), "ratios": ratios.round(3).tolist(),
+            "environment": environment(),
         }  # fmt: skip
         print(json.dumps(record))
 
