@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: demo test check cover clean
 
@@ -8,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/mrl-search demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -16,7 +17,7 @@ check: .venv/ready
 	$(BIN)/mypy
 
 cover: .venv/ready
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
