@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BrokenImage,
         ConfigError,
         DataError,
+        FileError,
         IndexFolderError,
         ModelError,
         MrlSearchError,
@@ -45,7 +46,7 @@ _HOMES = {
     "encoders.registry": ("load_encoder",),
     "engines.spec": ("IndexSpec",),
     "errors": (
-        "BrokenImage", "ConfigError", "DataError", "IndexFolderError", "ModelError",
+        "BrokenImage", "ConfigError", "DataError", "FileError", "IndexFolderError", "ModelError",
         "MrlSearchError",
     ),
     "images.sources": ("open_source",),
@@ -65,8 +66,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "Hit", "Hits", "Index",
-    "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
+    "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "FileError", "Hit", "Hits",
+    "Index", "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
     "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate",
     "load_encoder", "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index",
     "train",

@@ -1,71 +1,84 @@
 """Atomic writes of files and folders.
 
 A file is written under a temporary name and renamed. A folder is built beside its place as
-`.NAME.building` and renamed when it is complete.
+`.NAME.building` and renamed when it is complete. Each is flushed to the disk before its name is,
+so that a loss of power leaves the old content or the new.
 """
 
 import contextlib
-import errno
+import io
 import os
+import re
+import secrets
 import shutil
+import stat
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
-from mrl_search.errors import IndexFolderError, MrlSearchError
+from mrl_search.errors import DataError, FileError, IndexFolderError, MrlSearchError, errno_of
 
 if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS", "building_folder", "checksum", "claim", "publish", "refuse_existing",
-    "remove_with", "write_atomically", "writing",
+    "PROGRESS", "append", "building_folder", "checksum", "claim", "make_folder", "open_in_place",
+    "publish", "read_bytes", "reading", "refuse_existing", "remove_with", "write_atomically",
+    "write_text", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LEFT = re.compile(r"\..*\.writing|\.tmp[A-Za-z0-9]{6}")  # temporary files, ours and safetensors'
+MOVE_AWAY = "Move it away, or choose another place with --out."
+BINARY = getattr(os, "O_BINARY", 0)
+NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk, or missing rights, into a sentence about `path`.
+def reading(path: Path | str, done: str = "read", hint: str = "") -> Iterator[None]:
+    """Turn an error of the system into a FileError about `path`; errors of format pass.
 
-    Raises:
-        MrlSearchError: in place of an OSError, or of another library's "no space left".
+    The one place where "too many open files" and its like become sentences (see `FileError.of`).
     """
     try:
         yield
     except MrlSearchError:
         raise
     except Exception as error:
-        if getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error):
-            message = f"The disk is full: {path} could not be written."
-            raise MrlSearchError(message, "Make room, then run the command again.") from error
-        if isinstance(error, OSError):
-            message = f"{path} cannot be written: {error.strerror or error}."
-            raise MrlSearchError(message, f"Check the rights on {path.parent}.") from error
-        raise
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary file name; the file becomes `path` when the block succeeds.
-
-    The file is flushed before it is renamed, and removed if the block fails.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    with writing(path):
-        try:
-            yield temporary
-            _flush(temporary)
-            temporary.replace(path)
-            _flush(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
+        number = errno_of(error)
+        if number is None:
             raise
+        raise FileError.of(number, path, done, hint) from error
+
+
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    """As `reading`, about writing."""
+    return reading(path, "written")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    Raises:
+        FileError: the system does not read it.
+        DataError: not a regular file, or a larger one.
+    """
+    with reading(path), os.fdopen(_handle(path, os.O_RDONLY | NO_WAIT), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DataError(f"{path} cannot be read: it is not a regular file.")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise DataError(f"{path} cannot be read: it has more than {most:,} bytes.")
+    return data
+
+
+def _handle(path: Path, flags: int) -> int:
+    """A descriptor of `path`, opened as bytes; child processes do not inherit it."""
+    return os.open(path, flags | BINARY, 0o666)
 
 
 def checksum(path: Path) -> str:
@@ -78,74 +91,193 @@ def checksum(path: Path) -> str:
     return state.hexdigest()
 
 
+class _OwnFile(io.FileIO):
+    """A file that hides its descriptor, so that NumPy, Pillow and others write through it.
+
+    Where they write by themselves, the reason of a failure is lost, or the failure itself.
+    """
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file with a temporary name; it becomes `path` when the block succeeds.
+
+    It is flushed to the disk before it is renamed, unless `flushed` is false, and removed if the
+    block fails.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.writing")
+    with writing(path):
+        handle = _handle(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK)
+        try:
+            with io.BufferedWriter(_OwnFile(handle, "wb")) as file:
+                yield file
+                file.flush()
+                if flushed:
+                    os.fsync(handle)
+            temporary.replace(path)
+            if flushed:
+                _flush_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file atomically, as UTF-8."""
+    with write_atomically(path) as file:
+        file.write(text.encode(errors=errors))
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file, and flush it to the disk."""
+    with writing(path):
+        new = not path.exists()
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _flush_folder(path.parent)
+
+
+def open_in_place(path: Path, size: int) -> BinaryIO:
+    """Open for writing after the first `size` bytes; what follows them is cut off.
+
+    Raises:
+        FileError: it cannot be written, or is a link.
+    """
+    with writing(path):
+        file = os.fdopen(_handle(path, os.O_RDWR | os.O_CREAT | NO_LINK), "r+b")
+        file.truncate(size)
+        file.seek(size)
+        return file
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, and those above it, and flush their names to the disk.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    new = []
+    with reading(folder, "made"):
+        above = folder
+        while not above.exists():
+            new.append(above)
+            above = above.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in new:
+            _flush_folder(place.parent)
+
+
 def building_folder(out: Path) -> Path:
     """The folder in which `out` is built, `.NAME.building` beside it; created if missing.
 
     Raises:
-        IndexFolderError: `out` exists, or its place cannot be written.
+        IndexFolderError: `out` exists.
+        FileError: its place cannot be written.
     """
     out = out.expanduser().resolve()
     refuse_existing(out)
     building = out.with_name(f".{out.name}.building")
-    try:
-        building.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"{building} cannot be made: {error.strerror}."
-        raise IndexFolderError(message, "Choose another place with --out.") from error
+    if building.is_symlink():
+        raise IndexFolderError(f"{building} is a link.", MOVE_AWAY)
+    make_folder(building)
     return building
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process; the lock of a killed process ends by itself."""
+def claim(place: Path, ours: Callable[[str], bool] | None = None) -> Iterator[None]:
+    """Lock a folder or file for this process; the lock of a killed process ends by itself.
+
+    Temporary files that a killed process left in a folder are removed.
+
+    Args:
+        place: the folder or file.
+        ours: which names the files of a building folder may have. A folder that is a link, belongs
+            to somebody else, or holds anything else, is refused.
+
+    Raises:
+        IndexFolderError: another process has the lock, or the folder is refused.
+        FileError: it cannot be locked.
+    """
     if sys.platform == "win32":
         yield
         return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError as error:
-        message = f"Another process has just finished {folder}."
-        raise IndexFolderError(message, "Use its result, or choose another --out.") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"Another process works in {folder}."
-            raise IndexFolderError(message, "Wait for it, or choose another --out.") from error
+    with contextlib.ExitStack() as stack:
+        with reading(place, "locked"):
+            try:
+                handle = _handle(place, os.O_RDONLY | (NO_LINK if ours else 0))
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                there = os.path.samestat(os.fstat(handle), place.stat())
+            except FileNotFoundError:
+                there = False
+            except BlockingIOError as error:
+                message = f"Another process works in {place}."
+                raise IndexFolderError(message, "Wait for it, or choose another --out.") from error
+            if not there:
+                message = f"Another process has just finished {place}."
+                raise IndexFolderError(message, "Use its result, or choose another --out.")
+            if place.is_dir():
+                _clean(place, ours)
         yield
-    finally:
-        os.close(handle)
 
 
-def publish(building: Path, out: Path) -> None:
-    """Move a complete building folder to its place."""
+def _clean(folder: Path, ours: Callable[[str], bool] | None) -> None:
+    """Remove the temporary files of a killed process, after the checks of `claim`."""
+    owners = (os.geteuid(), folder.parent.stat().st_uid)  # a network may map all to another user
+    if ours and folder.stat().st_uid not in owners:
+        raise IndexFolderError(f"{folder} belongs to another user.", MOVE_AWAY)
+    left = []
+    for path in folder.iterdir():
+        info = path.lstat()
+        regular = stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+        if regular and LEFT.fullmatch(path.name):
+            left.append(path)
+        elif ours and not (regular and ours(path.name)):
+            message = f"{folder} holds {path.name!r}, which no build of an index writes there."
+            raise IndexFolderError(message, MOVE_AWAY)
+    for path in left:
+        path.unlink()
+
+
+def publish(building: Path, out: Path, notes: tuple[str, ...] = ()) -> None:
+    """Move a complete building folder to its place, without the files `notes`."""
     out = out.expanduser().resolve()
     refuse_existing(out)
-    try:
+    with reading(building, f"moved to {out}", "It is complete: move it by hand."):
+        for name in notes:
+            (building / name).unlink(missing_ok=True)
+        _flush_folder(building)
         if out.exists():
             out.rmdir()
         building.rename(out)
-        _flush(out.parent)
-    except OSError as error:
-        message = f"{building} cannot be moved to {out}: {error.strerror}."
-        raise IndexFolderError(message, "It is complete: move it by hand.") from error
+        _flush_folder(out.parent)
 
 
 def refuse_existing(out: Path) -> None:
     """Raise IndexFolderError if `out` exists; an empty folder that is no mount point may."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        hint = "Choose another place with --out, or remove it first."
-        raise IndexFolderError(f"{out} exists already.", hint)
-    if out.is_mount():
-        hint = f"Choose a folder in it: --out {out / 'index'}"
-        raise IndexFolderError(f"{out} is a mount point and cannot be replaced.", hint)
+    with reading(out, "used"):
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            hint = "Choose another place with --out, or remove it first."
+            raise IndexFolderError(f"{out} exists already.", hint)
+        if out.is_mount():
+            hint = f"Choose a folder in it: --out {out / 'index'}"
+            raise IndexFolderError(f"{out} is a mount point and cannot be replaced.", hint)
 
 
-def _flush(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
-    if sys.platform == "win32" and path.is_dir():
+def _flush_folder(folder: Path) -> None:
+    """Have the system write the names in a folder to the disk."""
+    if sys.platform == "win32":
         return
-    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    handle = _handle(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

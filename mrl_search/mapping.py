@@ -1,17 +1,99 @@
-"""Dataclasses as TOML and JSON values and back, with every key and type checked."""
+"""Values as TOML and JSON and back: text with bounds, dataclasses with every key and type checked.
+
+Text may come from anybody: its size, its depth and its numbers are bounded.
+"""
 
 import dataclasses
 import json
+import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.files import read_bytes
 
-__all__ = ["from_mapping", "to_mapping", "to_toml"]
+__all__ = [
+    "from_mapping", "parse_json", "parse_toml", "read_json", "read_toml",
+    "to_mapping", "to_toml",
+]  # fmt: skip
 
 T = TypeVar("T")
+LARGEST, LARGEST_TOML = 64 << 20, 1 << 20  # bytes of a file
+DEEPEST = 32  # lists and objects in one another
+BITS = 64  # of a signed whole number
+
+
+def read_json(
+    path: Path, kind: type[MrlSearchError] = DataError, hint: str = "", most: int = LARGEST
+) -> Any:  # noqa: ANN401 - any JSON value
+    """Read a JSON file of at most `most` bytes.
+
+    Raises:
+        FileError: the system does not read it.
+        MrlSearchError: of this `kind`, with this `hint`, for content that `parse_json` refuses.
+    """
+    try:
+        return parse_json(read_bytes(path, most), str(path))
+    except DataError as error:
+        raise kind(error.message, hint) from error
+
+
+def parse_json(text: str | bytes, origin: str) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a JSON text; `origin` is its place, for errors.
+
+    Raises:
+        DataError: it is not JSON, is nested too deep, or has whole numbers beyond 64 bits.
+    """
+    return _parsed(json.loads, text, f"{origin} cannot be read as JSON", DataError)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of at most 1 MB; errors as `read_json` and `parse_toml`."""
+    try:
+        return parse_toml(read_bytes(path, LARGEST_TOML), str(path))
+    except DataError as error:
+        raise ConfigError(error.message) from error
+
+
+def parse_toml(text: bytes, origin: str) -> dict[str, Any]:
+    """The values of a TOML text, with the bounds of `parse_json`.
+
+    Raises:
+        ConfigError: it is not TOML, or beyond these bounds.
+    """
+    message = f"{origin} cannot be read as TOML"
+    parsed: dict[str, Any] = _parsed(
+        lambda t: tomllib.loads(t.decode()), text, message, ConfigError
+    )
+    return parsed
+
+
+def _parsed(
+    parse: Callable[[Any], Any], text: str | bytes, message: str, kind: type[MrlSearchError]
+) -> Any:  # noqa: ANN401 - any plain value
+    try:
+        value = parse(text)
+        level, depth = [value], 0
+        while level:
+            if (depth := depth + 1) > DEEPEST:
+                raise RecursionError
+            if any(isinstance(v, int) and v.bit_length() >= BITS for v in level):
+                raise ValueError(f"a whole number has more than {BITS} bits")
+            lists = [v for v in level if isinstance(v, list)]
+            lists += [list(v.values()) for v in level if isinstance(v, dict)]
+            level = [child for values in lists for child in values]
+        return value
+    except RecursionError as error:
+        reason = f"its values are nested more than {DEEPEST} deep"
+        raise kind(f"{message}: {reason}.") from error
+    except ValueError as error:
+        reason = str(error)
+        if reason.startswith("Exceeds the limit"):  # of Python itself: thousands of digits
+            reason = f"a whole number has more than {BITS} bits"
+        raise kind(f"{message}: {reason}.") from error
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:

@@ -1,14 +1,17 @@
 """A source in memory, drawn pictures, and an encoder without a network, shared by the tests."""
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from mrl_search import files
 from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.errors import BrokenImage
 from mrl_search.images.drawn import SPECIES, draw_animal
@@ -69,3 +72,13 @@ class FakeEncoder:
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         self.batches.append(len(pictures))
         return pictures.reshape(len(pictures), -1)[:, : self.dims[-1]].astype(np.float32)
+
+
+def fail_writes(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let every file that is written atomically fail with an errno after half a write."""
+
+    def write(file: io.FileIO, data: bytes) -> int:
+        io.FileIO.write(file, data[: len(data) // 2])
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files._OwnFile, "write", write)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.errors import DataError, FileError
 from mrl_search.measure.environment import environment, same_machine
 from mrl_search.measure.records import FORMAT, Journal, identity, pack, read_runs, unpack
 
@@ -148,7 +148,7 @@ def test_benches_of_one_name_are_called_as_their_files(file: Path, tmp_path: Pat
     [
         (lambda line: b"", "holds no record"),
         (lambda line: b"half", "holds no record"),
-        (lambda line: b"\x89PNG\n\x1a\n", "line 1 is not a record"),
+        (lambda line: b"\x89PNG\n\x1a\n", "line 1 cannot be read as JSON"),
         (lambda line: b"[1]\n", "not a record of mrl-search"),
         (lambda line: b'{"dims": 8}\n', "not a record of mrl-search"),
         (lambda line: line.replace(b'"format":1', b'"format":2'), "has format 2"),
@@ -172,10 +172,10 @@ def test_what_is_no_record_is_refused(damage, said: str, tmp_path: Path) -> None
 
 
 def test_a_file_that_is_not_there_and_a_place_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(FileError, match="cannot be read: there is no such file"):
         read_runs([tmp_path / "none.jsonl"])
     (tmp_path / "file").touch()
-    with pytest.raises(MrlSearchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be made: there is a file of this name"):
         Journal.open(tmp_path / "file" / "x.jsonl", ABOUT)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.measure.compare import compare
 from mrl_search.measure.records import Run, pack
 from mrl_search.metrics import Share
@@ -541,7 +541,7 @@ def test_a_page_warns_of_different_machines(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to report"):
         report_page([], tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(MrlSearchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be made: a part of its path is a file"):
         write_report([run], tmp_path / "file" / "report")
 
 

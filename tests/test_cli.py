@@ -264,7 +264,10 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
             ["train", place / "pictures", "--recipe", "small", "--out", Path(image) / "run"],
             str(image) + " is a file",
         ),
-        (["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"], "is not TOML"),
+        (
+            ["train", place / "pictures", "--recipe", image, "--out", tmp_path / "r"],
+            "cannot be read as TOML",
+        ),
         (["demo", "--out", image], "cannot be made"),
     ]
     for args, said in table:

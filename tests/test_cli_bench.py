@@ -149,7 +149,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
     (tmp_path / "other.jsonl").write_text('{"format":99,"kind":"run"}\n')
     for args, said in (
         (("report", tmp_path / "none.jsonl"), "cannot be read"),
-        (("report", tmp_path / "text.jsonl"), "line 1 is not a record"),
+        (("report", tmp_path / "text.jsonl"), "line 1 cannot be read as JSON"),
         (("report", tmp_path / "other.jsonl"), "has format 99"),
         (("bench", tmp_path / "none"), "There is no"),
         (
@@ -162,7 +162,7 @@ def test_bad_input_is_a_sentence_and_a_hint(place: Path, tmp_path: Path) -> None
         ),
         (
             ("bench", place / "index", "--compare", tmp_path / "text.jsonl"),
-            "line 1 is not a record",
+            "line 1 cannot be read as JSON",
         ),
         (
             (

@@ -192,7 +192,7 @@ DAMAGE = [
     ),
     (
         garble_the_manifest,
-        "pets/manifest.json cannot be read: ",
+        "pets/manifest.json cannot be read as JSON: ",
         "mrl-search build-index SRC --out",
     ),
     (

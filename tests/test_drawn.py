@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import fail_writes
 from PIL import Image
 
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.images import drawn as module
 from mrl_search.images.drawn import BREEDS, INDIVIDUAL, SPECIES, draw_animal, write_individuals
 
@@ -188,13 +189,9 @@ def test_a_picture_that_was_cut_short_or_has_another_size_is_drawn_again(tmp_pat
 def test_a_full_disk_is_a_sentence_and_leaves_no_half_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(image: Image.Image, file: Path, *_: object, **__: object) -> None:
-        file.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    message = r"The disk is full: .*tabby-0000-0\.jpg could not be written"
-    with pytest.raises(MrlSearchError, match=message):
+    fail_writes(monkeypatch, errno.ENOSPC)
+    message = r"tabby-0000-0\.jpg cannot be written: the disk is full"
+    with pytest.raises(FileError, match=message):
         write_individuals(tmp_path, 1, range(1), size=16)
     assert not list(tmp_path.rglob("*.jpg"))
 

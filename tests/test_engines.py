@@ -1,5 +1,6 @@
 """Prefix indexes: one contract for every kind, then building, loading, clusters and graphs."""
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import faiss
 import numpy as np
 import pytest
 from conftest import Rows, energy_first, made_of
+from fakes import fail_writes
 
 from mrl_search.engines import build
 from mrl_search.engines.base import Mask, PrefixIndex
@@ -18,11 +20,11 @@ from mrl_search.engines.build import build_indexes, check_kinds, load_index
 from mrl_search.engines.clustered import ClusteredIndex, allot, find_centroids
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
+from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.store.collection import Collection
-from mrl_search.store.manifest import verify
+from mrl_search.store.manifest import verify, write_manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import default_dims, l2_normalize, prefix
 
@@ -367,12 +369,14 @@ def test_no_sieve_files_for_a_small_corpus(small_index: Index) -> None:
 def test_a_full_disk_leaves_no_half_index(
     small_set: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(index: faiss.Index, path: str) -> None:
-        Path(path).write_bytes(b"half")
-        raise RuntimeError("Error in write_index: 4 != 8 (No space left on device)")
+    write = faiss.write_index
+
+    def full(index: faiss.Index, writer: faiss.IOWriter) -> None:
+        fail_writes(monkeypatch, errno.ENOSPC)
+        write(index, writer)
 
     monkeypatch.setattr(faiss, "write_index", full)
-    with pytest.raises(MrlSearchError, match=r"The disk is full: .*prefix-0008.faiss"):
+    with pytest.raises(FileError, match=r"prefix-0008.faiss cannot be written: the disk is full"):
         small_set.save(tmp_path / "it", (8,))
     assert not list(tmp_path.iterdir())
 
@@ -430,13 +434,12 @@ def test_a_damaged_prefix_index(small_index: Index) -> None:
 def test_another_file_in_the_place_of_a_prefix_index(small_index: Index) -> None:
     folder, manifest = small_index.folder, small_index.manifest
     store = small_index.corpus.vectors
-    sixteen = manifest.files["prefix-0016.faiss"]
     (folder / "prefix-0008.faiss").write_bytes((folder / "prefix-0016.faiss").read_bytes())
-    forged = replace(manifest, files={**manifest.files, "prefix-0008.faiss": sixteen})
-    with pytest.raises(IndexFolderError, match=r"has 500 vectors of 16 dims, not 500 of 8."):
-        load_index(folder, forged, store, 8)
     with pytest.raises(IndexFolderError, match=r"prefix-0008.faiss was altered"):
         load_index(folder, manifest, store, 8)
+    forged = write_manifest(folder, manifest)
+    with pytest.raises(IndexFolderError, match=r"has 500 vectors of 16 dims, not 500 of 8."):
+        load_index(folder, forged, store, 8)
 
 
 def test_a_file_that_is_no_faiss_index(small_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from conftest import energy_first, made_of
 
 from mrl_search.engines.base import Mask
 from mrl_search.engines.scan import scan
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.index import Index
 from mrl_search.search.cascade import Cascade
 from mrl_search.search.classify import Ballot, classify_adaptive
@@ -169,10 +169,12 @@ def test_reading_ids(tmp_path: Path) -> None:
     np.save(tmp_path / "floats.npy", np.zeros(3))
     (tmp_path / "words.txt").write_text("cat")
     (tmp_path / "broken.npy").write_bytes(b"no")
-    for name in ("floats.npy", "words.txt", "broken.npy", "missing.txt"):
+    for name in ("floats.npy", "words.txt", "broken.npy"):
         with pytest.raises(DataError, match=name) as error:
             read_ids(tmp_path / name)
         assert error.value.hint
+    with pytest.raises(FileError, match=r"missing.txt cannot be read: there is no such file"):
+        read_ids(tmp_path / "missing.txt")
 
 
 @pytest.mark.parametrize("factory", KINDS)

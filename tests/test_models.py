@@ -1,6 +1,7 @@
 """Networks, their files, and encoders, with a message for every damaged file."""
 
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import xxhash
+from fakes import fail_writes
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,7 +26,7 @@ from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
 from mrl_search.encoders.network_encoder import NetworkEncoder
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.errors import ConfigError, ModelError, MrlSearchError
+from mrl_search.errors import ConfigError, FileError, ModelError
 from mrl_search.mapping import to_mapping
 
 TINY = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16))
@@ -200,11 +202,11 @@ DAMAGES = {
     "no description": (lambda f: (f / "model.json").unlink(), "There is no finished model in "),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
-        "model.safetensors cannot be read: No such file or directory",
+        "model.safetensors cannot be read: there is no such file or folder",
     ),
     "description cut short": (
         lambda f: (f / "model.json").write_bytes((f / "model.json").read_bytes()[:100]),
-        "cannot be read: ",
+        "cannot be read as JSON: ",
     ),
     "description of something else": (
         lambda f: (f / "model.json").write_text("[]"),
@@ -212,7 +214,7 @@ DAMAGES = {
     ),
     "description not text": (
         lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"),
-        "cannot be read: ",
+        "cannot be read as JSON: ",
     ),
     "newer format": (_edit(format=2), "has format 2; this version reads up to 1"),
     "format is text": (_edit(format="new"), "cannot be read: "),
@@ -263,11 +265,8 @@ def test_a_description_of_an_unknown_network_is_a_sentence(
 def test_a_save_that_fails_leaves_no_model_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(MrlSearchError, match="The disk is full"):
+    fail_writes(monkeypatch, errno.ENOSPC)
+    with pytest.raises(FileError, match=r"model.safetensors cannot be written: the disk is full"):
         save_model(folder, _network(), "tiny", TINY, ("cat", "dog"), 32, {})
     with pytest.raises(ModelError, match="There is no finished model"):
         load_model(folder)

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.report import plots as module
 from mrl_search.report.page import (
     Figure,
@@ -203,7 +203,7 @@ def test_a_page_is_written_whole(picture: Path, tmp_path: Path) -> None:
     write_page(out, page)
     assert out.read_text(encoding="utf-8") == render_page(page)
     assert list(out.parent.iterdir()) == [out]
-    with pytest.raises(MrlSearchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be made: there is a file of this name"):
         write_page(picture / "page.html", page)
 
 
@@ -236,7 +236,9 @@ def test_a_figure_that_cannot_be_shown_is_named(picture: Path, tmp_path: Path) -
     )
     text.write_text("no image")
     Image.open(picture).save(scan)
-    for path, why in ((gone, "cannot be read"), (text, "cannot be read"), (scan, "TIFF")):
+    with pytest.raises(FileError, match=r"gone\.png cannot be read: there is no such file"):
+        write_page(out, Page("A page", blocks=[Figures((Figure("", gone, ""),))]))
+    for path, why in ((text, "cannot be read"), (scan, "TIFF")):
         with pytest.raises(DataError, match=f"{re.escape(str(path))}.*{why}"):
             write_page(out, Page("A page", blocks=[Figures((Figure("", path, ""),))]))
     assert not out.exists()
@@ -307,7 +309,7 @@ def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
             draw([], tmp_path / "a.png")
         with pytest.raises(ConfigError, match="not the name of a plot"):
             draw(points, tmp_path / "a.svg")
-        with pytest.raises(MrlSearchError, match="cannot be written"):
+        with pytest.raises(FileError, match="cannot be made: there is a file of this name"):
             draw(points, tmp_path / "new" / "a.png" / "b.png")
 
 

@@ -59,7 +59,8 @@ def test_a_file_that_vanished_is_skipped(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     (tmp_path / "a.png").unlink()
     gone, kept = read_pictures(source, Preprocessing(8).decode)
-    assert gone == Skipped(str(tmp_path / "a.png"), "cannot be read: No such file or directory")
+    reason = "cannot be read: there is no such file or folder"
+    assert gone == Skipped(str(tmp_path / "a.png"), reason)
     assert isinstance(kept, Picture)
 
 

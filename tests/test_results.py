@@ -99,8 +99,8 @@ def test_a_full_disk_is_a_sentence(asked: list[str], extra: list[str]) -> None:
         done = written_to(full, asked + extra)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: The output cannot be written: No space left on device.",
-        "hint: Make room, or write it elsewhere.",
+        "error: The output cannot be written: the disk is full.",
+        "hint: Make room, then run the command again.",
     ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_used_is_named(
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        f"error: {asked[-1]} cannot be used: Permission denied.\nhint: "
+        f"error: {asked[-1]} cannot be used: permission denied.\nhint: "
     )
 
 

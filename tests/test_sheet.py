@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrl_search.errors import ConfigError, MrlSearchError
+from mrl_search.errors import ConfigError, FileError
 from mrl_search.report.sheet import CELL, COLUMNS, MARKS, Row, Tile, contact_sheet, save_sheet
 
 FRAME, LINE, GAP, MARGIN, STEP = 4, 18, 18, 36, 170  # of a sheet with pictures of 144 pixels
@@ -239,6 +239,6 @@ def test_what_makes_no_sense_is_refused(red: str, tmp_path: Path) -> None:
         assert ".png" in error.value.hint
     with pytest.raises(ConfigError, match="too large for WEBP"):
         save_sheet([row] * 150, tmp_path / "sheet.webp", thumb=48)
-    with pytest.raises(MrlSearchError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be made: there is a file of this name"):
         save_sheet([row], Path(red) / "sheet.png")
     assert [path.name for path in tmp_path.iterdir()] == ["red.png"]

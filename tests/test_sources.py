@@ -133,7 +133,7 @@ def test_an_image_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(BrokenImage) as error:
         source.read(0)
-    assert error.value.message == "cannot be read: No such file or directory"
+    assert error.value.message == "cannot be read: there is no such file or folder"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_column_of_file_names_is_followed(tmp_path: Path) -> None:
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "x.parquet")
     source = open_source(str(tmp_path / "x.parquet"))
     assert source.read(0) == _png(77)
-    with pytest.raises(BrokenImage, match="cannot be read: No such file"):
+    with pytest.raises(BrokenImage, match="cannot be read: there is no such file"):
         source.read(1)
 
 
@@ -363,7 +363,7 @@ def test_a_path_that_leads_nowhere_is_a_broken_image(tmp_path: Path, path: str) 
     _dataset([1]).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(BrokenImage) as error:
         read_path(str(tmp_path / path))
-    assert "is gone" in error.value.message or "No such file" in error.value.message
+    assert "is gone" in error.value.message or "no such file" in error.value.message
 
 
 def test_a_subset_is_a_source(tmp_path: Path) -> None:

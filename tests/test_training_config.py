@@ -188,7 +188,7 @@ def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
         load_recipe("birds")
     assert "pets" in error.value.hint
     (tmp_path / "broken.toml").write_text("epochs = = 3")
-    with pytest.raises(ConfigError, match=r"broken.toml is not TOML"):
+    with pytest.raises(ConfigError, match=r"broken.toml cannot be read as TOML"):
         load_recipe(str(tmp_path / "broken.toml"))
 
 

@@ -215,15 +215,15 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(tmp_path: Path) 
 def test_a_kill_between_the_record_and_the_checkpoint_loses_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = run_folder.save_file
+    save = run_folder.save
 
-    def killed(tensors: dict, path: Path, metadata: dict) -> None:
+    def killed(tensors: dict, metadata: dict) -> bytes:
         if metadata["epoch"] == "2":
             raise KeyboardInterrupt
-        save(tensors, path, metadata)
+        return save(tensors, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "save_file", killed)
+        patch.setattr(run_folder, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path)
     train_tiny(tmp_path)

@@ -58,7 +58,7 @@ def test_a_failed_build_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr("pyarrow.parquet.write_table", full)
-        with pytest.raises(MrlSearchError, match=r"The disk is full"):
+        with pytest.raises(MrlSearchError, match=r"items.parquet cannot be written: the disk"):
             small_set.save(tmp_path / "pets")
     assert not list(tmp_path.iterdir())
     small_set.save(tmp_path / "pets")
@@ -254,7 +254,7 @@ def test_a_build_that_was_stopped_late_is_finished_with_other_dims(
 ) -> None:
     from mrl_search.engines.spec import IndexSpec
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     encoder = FakeEncoder()
@@ -281,6 +281,6 @@ def test_a_full_disk_while_embedding_is_a_sentence(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(MrlSearchError, match="The disk is full: "):
+        with pytest.raises(MrlSearchError, match="cannot be made: the disk is full"):
             Index.build(source, tmp_path / "it", model=FakeEncoder())
     assert len(Index.build(source, tmp_path / "it", model=FakeEncoder())) == 39

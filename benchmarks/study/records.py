@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.files import write_atomically
+from mrl_search.files import make_folder, write_text
 
 __all__ = ["JobRecords", "bits_of", "outcomes_of", "read_part", "record_file", "write_records"]
 
@@ -40,11 +40,8 @@ def record_file(records: Path, part: str, key: str) -> Path:
 
 def write_records(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write the records of a job, `job` line first; MrlSearchError if that fails."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(file) as draft:
-        draft.write_text(
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-        )
+    make_folder(file.parent)
+    write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def read_part(records: Path, part: str, order: Sequence[str] = ()) -> list[JobRecords]:

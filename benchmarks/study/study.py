@@ -19,7 +19,7 @@ from records import JobRecords, read_part
 from mrl_search.cli.app import Group
 from mrl_search.cli.render import note, progress_bars, show_table
 from mrl_search.cli.train import show_record
-from mrl_search.files import write_atomically
+from mrl_search.files import write_text
 
 HERE = Path(__file__).parent
 Definition = Annotated[
@@ -132,8 +132,7 @@ def tables(
         "# The study\n\nWritten by `python benchmarks/study/study.py tables` from the records.\n\n"
         + "\n".join(p for p in parts if p)
     )
-    with write_atomically(out) as draft:
-        draft.write_text(text, encoding="utf-8")
+    write_text(out, text)
     note(f"tables: {out}")
 
 

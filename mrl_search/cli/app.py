@@ -20,7 +20,7 @@ from mrl_search.cli.report import report
 from mrl_search.cli.shrink import shrink
 from mrl_search.cli.train import train
 from mrl_search.cli.tune import tune
-from mrl_search.errors import MrlSearchError
+from mrl_search.errors import FileError, MrlSearchError, errno_of
 
 __all__ = ["app"]
 
@@ -29,7 +29,7 @@ ABOUT = "Image search over Matryoshka embeddings: train, embed once, search coar
 
 
 class Group(TyperGroup):
-    """Shows an `MrlSearchError`, or an OSError, as `error:` and `hint:`; the exit code is 1."""
+    """Shows `MrlSearchError`s and errors of the system as `error:` and `hint:`; exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
@@ -43,18 +43,24 @@ class Group(TyperGroup):
         except BrokenPipeError as error:
             sys.stderr.close()  # the reader is gone, and nothing is wrong
             raise typer.Exit(0) from error
-        except OSError as error:
-            if error.errno is None:
+        except Exception as error:
+            number = errno_of(error)
+            if number is None:
                 raise
-            if error.filename is not None:
-                message = f"{error.filename} cannot be used: {error.strerror}."
-                _show(message, "Check that it exists, and its rights.")
-            else:
-                message = f"The output cannot be written: {error.strerror or error}."
-                _show(message, "Make room, or write it elsewhere.")
-                with contextlib.suppress(OSError):
-                    sys.stdout.close()  # what it still holds would fail once more
+            sentence = FileError.of(number, *_subject(error))
+            _show(sentence.message, sentence.hint)
             raise typer.Exit(1) from error
+
+
+def _subject(error: Exception) -> tuple[str, str]:
+    """What an error of the system is about, if no room told it as a sentence, and what failed."""
+    if not isinstance(error, OSError):
+        return "This command", "completed"
+    if error.filename is not None:
+        return str(error.filename), "used"
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # what it still holds would fail once more
+    return "The output", "written"
 
 
 def _show(message: str, hint: str) -> None:

@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.encoders.network import MatryoshkaNetwork
-from mrl_search.errors import ConfigError, ModelError
-from mrl_search.files import write_atomically
-from mrl_search.mapping import from_mapping, to_mapping
+from mrl_search.errors import ConfigError, FileError, ModelError
+from mrl_search.files import make_folder, reading, write_atomically, write_text
+from mrl_search.mapping import from_mapping, read_json, to_mapping
 
 __all__ = ["ModelFile", "load_model", "save_model"]
 
@@ -58,7 +58,7 @@ def save_model(
     training: Mapping[str, Any],
 ) -> None:
     """Write a model into `folder`, its weights in float16. See `ModelFile` for the arguments."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     state = {}
     for key, value in network.state_dict().items():
         if key.endswith(COUNTER):
@@ -71,8 +71,8 @@ def save_model(
             raise ModelError(message, hint)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     weights = save(state)
-    with write_atomically(folder / WEIGHTS) as part:
-        part.write_bytes(weights)
+    with write_atomically(folder / WEIGHTS) as file:
+        file.write(weights)
     description = {
         "format": FORMAT,
         "name": name,
@@ -82,12 +82,16 @@ def save_model(
         "weights": xxhash.xxh3_128_hexdigest(weights),
         "training": dict(training),
     }
-    with write_atomically(folder / DESCRIPTION) as part:
-        part.write_text(json.dumps(description, indent=2) + "\n")
+    write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def load_model(folder: Path) -> ModelFile:
-    """Read the model in `folder`."""
+    """Read the model in `folder`.
+
+    Raises:
+        ModelError: it is missing, not finished, damaged or newer.
+        FileError: the system does not read it.
+    """
     if not (folder / DESCRIPTION).is_file():
         hint = "Finish its training with mrl-search train, or choose another model."
         raise ModelError(f"There is no finished model in {folder}: {DESCRIPTION} is missing.", hint)
@@ -96,16 +100,17 @@ def load_model(folder: Path) -> ModelFile:
     except ConfigError as error:
         hint = "A newer version may have written it: upgrade mrl-search."
         raise ModelError(f"The model in {folder} cannot be read: {error.message}", hint) from error
-    except OSError as error:
-        message = f"{error.filename} cannot be read: {error.strerror}."
-        raise ModelError(message, COPY_AGAIN) from error
+    except FileError as error:
+        if not error.missing:
+            raise
+        raise ModelError(error.message, COPY_AGAIN) from error
     except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"The model in {folder} cannot be read: {error}.", COPY_AGAIN) from error
 
 
 def _read(folder: Path) -> ModelFile:
     weights_file, description_file = folder / WEIGHTS, folder / DESCRIPTION
-    description = json.loads(description_file.read_text())
+    description = read_json(description_file, ModelError, COPY_AGAIN)
     if description["format"] > FORMAT:
         raise ModelError(
             f"{description_file} has format {description['format']};"
@@ -113,7 +118,8 @@ def _read(folder: Path) -> ModelFile:
             "Upgrade mrl-search.",
         )
     config = from_mapping(ModelConfig, description["model"], str(description_file))
-    data = weights_file.read_bytes()
+    with reading(weights_file):
+        data = weights_file.read_bytes()
     if (fingerprint := xxhash.xxh3_128_hexdigest(data)) != description["weights"]:
         raise ModelError(
             f"{weights_file} is damaged: its checksum is not the one in {DESCRIPTION}.", COPY_AGAIN

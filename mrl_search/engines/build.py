@@ -15,10 +15,10 @@ from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError
-from mrl_search.files import write_atomically
+from mrl_search.errors import ConfigError
+from mrl_search.files import reading, write_atomically
 from mrl_search.progress import Progress, silent
-from mrl_search.store.manifest import Manifest, check_file, prefix_file
+from mrl_search.store.manifest import Manifest, check_file, damaged, prefix_file
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
@@ -54,8 +54,8 @@ def build_indexes(
             take(rows, unit)
         progress("indexing", rows.stop, len(store))
     for d, index in indexes.items():
-        with write_atomically(folder / prefix_file(d)) as temporary:
-            faiss.write_index(index, str(temporary))
+        with write_atomically(folder / prefix_file(d)) as file:
+            faiss.write_index(index, FAISS.PyCallbackIOWriter(file.write))
     return {str(d): kind for d, kind in kinds.items()}
 
 
@@ -76,14 +76,16 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     if kind == SCAN:
         return ScanIndex(store, dims)
     path = check_file(folder, manifest, prefix_file(dims))
-    hint = manifest.rebuild(folder)
     try:
-        index = faiss.read_index(str(path), 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
+        with reading(path):
+            index = faiss.read_index(str(path), 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise IndexFolderError(f"{path} is not a FAISS index that can be read.", hint) from error
+        message = f"{path} is not a FAISS index that can be read."
+        raise damaged(folder, manifest, message) from error
     if (index.d, index.ntotal) != (dims, len(store)):
         found = f"{index.ntotal:,} vectors of {index.d} dims"
-        raise IndexFolderError(f"{path} has {found}, not {len(store):,} of {dims}.", hint)
+        message = f"{path} has {found}, not {len(store):,} of {dims}."
+        raise damaged(folder, manifest, message)
     return index_of(index, kind, manifest.files[prefix_file(dims)].bytes, store)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.files import writing
+from mrl_search.files import make_folder, reading, write_atomically
 from mrl_search.images.breeds import ANIMALS, BREEDS, SPECIES, Breed
 from mrl_search.images.drawing import (
     BLACK,
@@ -316,20 +316,15 @@ def write_individuals(
 def _write_one(job: _Job) -> Path:
     path, species, number, picture, size = job
     comment = _STAMP + f": {species} {number}, picture {picture}, {size} pixels;".encode()
-    found = path.read_bytes() if path.exists() else b""
+    with reading(path):
+        found = path.read_bytes() if path.exists() else b""
     if found and _STAMP.split(b",")[0] not in found:
         hint = "Choose an empty folder for the drawn animals."
         raise DataError(f"{path} is there already and is not a drawn animal.", hint=hint)
     if comment in found and found.endswith(b"\xff\xd9"):
         return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"{path.parent} cannot be made: {error.strerror}."
-        raise DataError(what, "Choose another folder with --out.") from error
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        image = draw_animal(species, number, size, picture)
-        image.save(draft, "JPEG", quality=90, comment=comment)
-        draft.replace(path)
+    make_folder(path.parent)
+    image = draw_animal(species, number, size, picture)
+    with write_atomically(path, flushed=False) as file:  # one that is lost is drawn again
+        image.save(file, "JPEG", quality=90, comment=comment)
     return path

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrl_search.errors import BrokenImage, DataError
+from mrl_search.errors import BrokenImage, DataError, FileError
+from mrl_search.files import reading
 from mrl_search.images.decode import SUFFIXES
 
 __all__ = ["Source", "may_hold_images", "open_source", "read_path", "scan_folder", "subset"]
@@ -128,9 +129,12 @@ def read_path(path: str) -> bytes:
 
 def _read_file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BrokenImage(f"cannot be read: {error.strerror}") from error
+        with reading(path):
+            return Path(path).read_bytes()
+    except FileError as error:
+        if error.passing:  # all other pictures would be left out as well
+            raise
+        raise BrokenImage(f"cannot be read: {error.reason}") from error
 
 
 def may_hold_images(column: pa.Field) -> bool:

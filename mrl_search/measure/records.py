@@ -36,7 +36,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError, IndexFolderError
-from mrl_search.files import claim, writing
+from mrl_search.files import append, claim, make_folder, reading, writing
+from mrl_search.mapping import parse_json
 
 __all__ = [
     "ALTERED", "FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_run", "read_runs",
@@ -135,7 +136,8 @@ class Run:
 def read_run(path: Path) -> Run:
     """The benchmark in a file of records; half a last line is ignored.
 
-    DataError for a file that cannot be read, has no records, is damaged, or of another format.
+    DataError for a file that has no records, is damaged, or of another format; FileError for one
+    that the system does not read.
     """
     about, *others = _read(path)
     if about["kind"] != "run" or any(r.get("run") != about["id"] for r in others):
@@ -174,9 +176,8 @@ class Journal:
         DataError if the file holds another benchmark, or another process writes it.
         """
         about = {"format": FORMAT, "kind": "run", **about}
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("ab").close()
+        make_folder(path.parent)
+        append(path, b"")
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(claim(path))
@@ -197,16 +198,18 @@ class Journal:
     def add(self, kind: str, **values: object) -> None:
         """Append a record and flush it to disk."""
         record = {"format": FORMAT, "kind": kind, "run": self._about["id"], **values}
-        _append(self.path, record)
+        append(self.path, _line(record))
         self._records.append(record)
 
 
 def _continued(path: Path, about: Record) -> Run:
     """The run of a file, without half a last record; or a new run, written to an empty file."""
-    if _line(about).encode().startswith(path.read_bytes()):  # empty, or half of this line
+    with reading(path):
+        data = path.read_bytes()
+    if _line(about).startswith(data):  # empty, or half of this line
         with writing(path):
             os.truncate(path, 0)
-        _append(path, about)
+        append(path, _line(about))
         return Run(about, [])
     first, *others = _read(path)
     if first["kind"] != "run" or first["id"] != about["id"]:
@@ -214,27 +217,18 @@ def _continued(path: Path, about: Record) -> Run:
         message = f"{path} holds another benchmark: {', '.join(parts) or 'another tuned plan'}."
         raise DataError(message, "Choose another file with --out, or remove this one.")
     with writing(path):
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        os.truncate(path, data.rfind(b"\n") + 1)
     return Run(first, others)
 
 
-def _append(path: Path, record: Record) -> None:
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(_line(record))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _line(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+def _line(record: Record) -> bytes:
+    return (json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
 def _read(path: Path) -> list[Record]:
     """The records of a file; half a last line is left out."""
-    try:
+    with reading(path):
         lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", FOREIGN) from error
     whole = [line for line in lines if line.endswith(b"\n")]
     if not whole:
         raise DataError(f"{path} holds no record.", FOREIGN)
@@ -243,9 +237,9 @@ def _read(path: Path) -> list[Record]:
 
 def _checked(line: bytes, where: str) -> Record:
     try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where} is not a record: {error}.", ALTERED) from error
+        record = parse_json(line, where)
+    except DataError as error:
+        raise DataError(error.message, ALTERED) from error
     known = isinstance(record, dict) and isinstance(record.get("format"), int) and "kind" in record
     if not known:
         raise DataError(f"{where} is not a record of mrl-search bench.", FOREIGN)

@@ -152,8 +152,8 @@ class Sketchbook:
         out = self.folder / f"{self.stem}{name}.webp"
         rows = [Row(r["title"], [Tile(**tile) for tile in r["tiles"]]) for r in record["rows"]]
         sheet = contact_sheet(rows, thumb=112, read=partial(_thumbnail, record["thumbnails"]))
-        with write_atomically(out) as draft:
-            sheet.save(draft, "WEBP", quality=82)
+        with write_atomically(out) as file:
+            sheet.save(file, "WEBP", quality=82)
         return Figure(title, out, caption)
 
 

@@ -5,6 +5,7 @@ It knows text and image files, and measures nothing. The look is in `templates/s
 
 import base64
 import html
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.files import write_atomically, writing
+from mrl_search.files import make_folder, reading, write_text
 
 __all__ = [
     "Block", "Figure", "Figures", "Heading", "Page", "Table", "markdown_image", "markdown_table",
@@ -105,10 +106,8 @@ def render_page(page: Page) -> str:
 def write_page(out: Path, page: Page) -> None:
     """Write `render_page` to `out`; its folder is created."""
     text = render_page(page)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as draft:
-        draft.write_text(text, encoding="utf-8", errors="replace")
+    make_folder(out.parent)
+    write_text(out, text, errors="replace")
 
 
 def render_markdown(page: Page, where: str = "") -> str:
@@ -154,8 +153,9 @@ def _picture(figure: Figure) -> dict[str, object]:
     """A figure as the template shows it: a data URI, with its size on the page."""
     path = figure.image
     try:
-        data = path.read_bytes()
-        with Image.open(path) as image:
+        with reading(path):
+            data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
             kind, size = image.format, image.size
             dpi = round(image.info.get("dpi", (SCREEN_DPI,))[0])
     except OSError as error:

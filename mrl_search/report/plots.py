@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from mrl_search.errors import ConfigError
-from mrl_search.files import write_atomically, writing
+from mrl_search.files import make_folder, write_atomically
 
 __all__ = [
     "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "LatencyPoint",
@@ -250,10 +250,9 @@ def figure_of(
 
 def write_figure(figure: Figure, out: Path) -> None:
     """Write the PNG file `out`; its folder is created."""
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as draft:
-        figure.savefig(draft, format="png", dpi=DPI, metadata={"Software": None})
+    make_folder(out.parent)
+    with write_atomically(out) as file:
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def check_name(out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from mrl_search.errors import BrokenImage, ConfigError
-from mrl_search.files import write_atomically, writing
+from mrl_search.files import make_folder, write_atomically
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
 
@@ -154,10 +154,9 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
     if max(sheet.size) > LIMITS[kind]:
         size = f"{sheet.width} x {sheet.height} pixels"
         raise ConfigError(f"A sheet of {size} is too large for {kind}.", "Write a .png.")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(out) as draft:
-        sheet.save(draft, kind, **({} if kind == "PNG" else {"quality": 92}))
+    make_folder(out.parent)
+    with write_atomically(out) as file:
+        sheet.save(file, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
 def _cell(path: str, at: _Measures, read: Callable[[str], bytes]) -> Image.Image:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrl_search.errors import DataError
-from mrl_search.files import write_atomically, writing
+from mrl_search.files import make_folder, write_text
 from mrl_search.measure.environment import same_machine
 from mrl_search.measure.records import Run
 from mrl_search.report import tables
@@ -33,12 +33,10 @@ def write_report(runs: Sequence[Run], folder: Path) -> Page:
 
     The same records give the same bytes.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     page = report_page(runs, folder)
     write_page(folder / HTML, page)
-    with write_atomically(folder / MARKDOWN) as draft:
-        draft.write_text(render_markdown(page), encoding="utf-8", errors="replace")
+    write_text(folder / MARKDOWN, render_markdown(page), errors="replace")
     return page
 
 

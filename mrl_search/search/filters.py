@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import reading
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
 
@@ -96,12 +97,11 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     """Read ids (n,) int64: a text file with one a line, or a .npy file of integers."""
     hint = "Give one id a line, or a .npy file of integers."
     try:
-        if path.suffix == ".npy":
-            ids = np.load(path, allow_pickle=False)
-        else:
-            ids = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", hint) from error
+        with reading(path):
+            if path.suffix == ".npy":
+                ids = np.load(path, allow_pickle=False)
+            else:
+                ids = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
     except (ValueError, EOFError, OverflowError) as error:
         raise DataError(f"{path} is not a list of ids: {error}.", hint) from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":

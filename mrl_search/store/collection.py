@@ -4,7 +4,6 @@ Opening maps the vectors and reads the manifest; a column of items is read when 
 Neither torch nor FAISS is needed, not even for the accuracy of linear heads.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
+from mrl_search.files import reading
+from mrl_search.mapping import read_json
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
     HEADS,
@@ -29,6 +30,7 @@ from mrl_search.store.manifest import (
     VECTORS,
     Manifest,
     check_file,
+    damaged,
     read_manifest,
 )
 from mrl_search.store.rows import VectorStore
@@ -161,6 +163,7 @@ class Collection:
         Raises:
             IndexFolderError: not an index, unfinished, newer, or with a file that is missing, cut
                 short or altered.
+            FileError: the system does not read a file.
         """
         m = read_manifest(folder)
 
@@ -188,10 +191,12 @@ def heads_bytes(heads: Heads) -> bytes:
 def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]) -> T:
     path = check_file(folder, manifest, name)
     try:
-        return read(path)
+        with reading(path):
+            return read(path)
+    except DataError as error:
+        raise damaged(folder, manifest, error.message) from error
     except UNREADABLE as error:
-        hint = manifest.rebuild(folder)
-        raise IndexFolderError(f"{path} cannot be read: {error}", hint) from error
+        raise damaged(folder, manifest, f"{path} cannot be read: {error}") from error
 
 
 def _read_array(path: Path) -> NDArray[np.float32]:
@@ -210,4 +215,4 @@ def _read_heads(path: Path) -> Heads:
 
 
 def _read_skipped(path: Path) -> tuple[Skipped, ...]:
-    return tuple(Skipped(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
+    return tuple(Skipped(**entry) for entry in read_json(path))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.files import write_atomically
+from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
 __all__ = ["ITEMS_SCHEMA", "Items", "write_items"]
@@ -54,7 +54,8 @@ class Items:
         with self._lock:
             if name not in self._columns:
                 try:
-                    column = self._file.read([name])[name]
+                    with reading(self.path):
+                        column = self._file.read([name])[name]
                     self._columns[name] = column.cast(self.schema.field(name).type)
                 except (OSError, pa.ArrowException) as error:
                     message = f"Column {name!r} of {self.path} cannot be read: {error}"
@@ -74,8 +75,8 @@ class Items:
 
 def write_items(folder: Path, items: pa.Table) -> None:
     """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first."""
-    with write_atomically(folder / ITEMS) as path:
-        pq.write_table(_in_schema(items), path)
+    with write_atomically(folder / ITEMS) as file:
+        pq.write_table(_in_schema(items), file)
 
 
 def _in_schema(items: pa.Table) -> pa.Table:

@@ -14,14 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mrl_search.errors import ConfigError, IndexFolderError
-from mrl_search.files import checksum, write_atomically
-from mrl_search.mapping import from_mapping, to_mapping
+from mrl_search.errors import ConfigError, FileError, IndexFolderError
+from mrl_search.files import checksum, reading, write_text
+from mrl_search.mapping import from_mapping, read_json, to_mapping
 
 __all__ = [
     "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS",
-    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "now", "package_versions",
-    "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
+    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "damaged", "is_index_file", "now",
+    "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -41,6 +41,11 @@ PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision
 def prefix_file(dims: int) -> str:
     """File name of the FAISS index of one prefix length."""
     return f"prefix-{dims:04d}.faiss"
+
+
+def is_index_file(name: str) -> bool:
+    """Whether a file of this name, beside the manifest, belongs to an index folder."""
+    return name in KNOWN or PREFIX_FILE.fullmatch(name) is not None
 
 
 def package_versions() -> dict[str, str]:
@@ -120,18 +125,18 @@ class Manifest:
         """Bytes of all files."""
         return sum(record.bytes for record in self.files.values())
 
-    def rebuild(self, folder: Path) -> str:
-        """The hint that names the command which builds `folder` again."""
+    def rebuild(self, folder: Path, first: str = "Remove it and") -> str:
+        """The hint that names the command which builds `folder` again; `first` begins it."""
         out = shlex.quote(str(folder))
         if self.rows_dim:
             command = f"mrl-search shrink INDEX --dims {self.dim} --out {out}"
-            return f"Remove it and shrink the larger index again: {command}"
+            return f"{first} shrink the larger index again: {command}"
         part = PART.fullmatch(self.source)
         source, split = (part[1], f" --split {part[2]}") if part else (self.source, "")
         model = "" if self.model in ("bundled", "") else f" --model {shlex.quote(self.model)}"
         options = " with the options it had" if self.own_vectors else ""
         command = f"mrl-search build-index {shlex.quote(source)} --out {out}{model}{split}"
-        return f"Remove it and build it again{options}: {command}"
+        return f"{first} build it again{options}: {command}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
@@ -141,7 +146,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         the manifest as written, with `files`.
     """
     present = sorted(path.name for path in folder.iterdir())
-    names = [name for name in present if name in KNOWN or PREFIX_FILE.fullmatch(name)]
+    names = [name for name in present if is_index_file(name)]
     for name in (VECTORS, ITEMS):
         if name not in names:
             raise IndexFolderError(f"{folder} has no {name}.", manifest.rebuild(folder))
@@ -160,31 +165,31 @@ def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    with write_atomically(folder / MANIFEST) as path:
-        text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n"
-        path.write_text(text, encoding="utf-8")
+    text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n"
+    write_text(folder / MANIFEST, text)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
 
     Raises:
-        IndexFolderError: missing, unfinished, not readable, or of a newer format.
+        IndexFolderError: missing, unfinished, damaged, or of a newer format.
+        FileError: the system does not read it.
     """
     path = folder / MANIFEST
     build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
-    if not path.is_file():
+    try:
+        values: Any = read_json(path, IndexFolderError, f"Remove {folder}. {build}")
+    except FileError as error:
+        if not error.missing:
+            raise
         if (folder.parent / f".{folder.name}.building").is_dir() and not folder.exists():
             hint = "Run the command that builds it again; embedding continues where it stopped."
-            raise IndexFolderError(f"{folder} is not finished yet.", hint)
+            raise IndexFolderError(f"{folder} is not finished yet.", hint) from error
         if folder.exists():
-            raise IndexFolderError(f"{folder} is not a finished index: no {MANIFEST}.", build)
-        raise IndexFolderError(f"There is no {folder}.", build)
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        hint = f"Remove {folder}. {build}"
-        raise IndexFolderError(f"{path} cannot be read: {error}.", hint) from error
+            message = f"{folder} is not a finished index: no {MANIFEST}."
+            raise IndexFolderError(message, build) from error
+        raise IndexFolderError(f"There is no {folder}.", build) from error
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise IndexFolderError(f"{path} is not the manifest of an index.", build)
     if values["format"] > FORMAT:
@@ -211,7 +216,7 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
     for name in manifest.files:
-        if name not in KNOWN and not PREFIX_FILE.fullmatch(name):
+        if not is_index_file(name):
             raise IndexFolderError(f"{path} lists an unknown file {name!r}.", hint)
     if manifest.dtype not in DTYPES:
         message = f"{path}: dtype is {manifest.dtype!r}, not float16 or float32."
@@ -228,19 +233,46 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = 
     The size is always compared; the checksum for files up to 256 MB, or for any with `thorough`.
 
     Raises:
-        IndexFolderError: the file is not recorded, missing, cut short, or altered.
+        IndexFolderError: the file is not recorded, missing, cut short, or altered; or the index
+            was replaced since `manifest` was read.
+        FileError: the system does not read it.
     """
     path, record = folder / name, manifest.files.get(name)
-    hint = manifest.rebuild(folder)
-    if record is None or not path.is_file():
-        raise IndexFolderError(f"{path} is missing.", hint)
-    size = path.stat().st_size
+    if record is None:
+        raise damaged(folder, manifest, f"{path} is missing.", "Copy it again, or")
+    try:
+        with reading(path):
+            size = path.stat().st_size
+            hashed = size == record.bytes and (thorough or size <= CHECKED_AT_OPEN)
+            altered = hashed and checksum(path) != record.xxh3
+    except FileError as error:
+        if not error.missing:
+            raise
+        raise damaged(folder, manifest, f"{path} is missing.", "Copy it again, or") from error
     if size != record.bytes:
         damage = "is cut short" if size < record.bytes else "was altered"
-        raise IndexFolderError(f"{path} {damage}: {size:,} bytes, not {record.bytes:,}.", hint)
-    if (thorough or size <= CHECKED_AT_OPEN) and checksum(path) != record.xxh3:
-        raise IndexFolderError(f"{path} was altered: its checksum differs.", hint)
+        what = f"{path} {damage}: {size:,} bytes, not {record.bytes:,}."
+        raise damaged(folder, manifest, what)
+    if altered:
+        raise damaged(folder, manifest, f"{path} was altered: its checksum differs.")
     return path
+
+
+def damaged(
+    folder: Path, manifest: Manifest, message: str, first: str = "Remove it and"
+) -> IndexFolderError:
+    """The error for a file that does not fit `manifest`: damage, or another index by now.
+
+    `first` begins the hint (see `Manifest.rebuild`).
+    """
+    try:
+        replaced = read_manifest(folder).files != manifest.files
+    except IndexFolderError:
+        replaced = True
+    if replaced:
+        message = f"{folder} was replaced or removed while it was open."
+        return IndexFolderError(message, "Open it again.")
+    return IndexFolderError(message, manifest.rebuild(folder, first))
 
 
 def verify(folder: Path) -> Manifest:

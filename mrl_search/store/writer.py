@@ -20,10 +20,29 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError, IndexFolderError, Skipped
-from mrl_search.files import PROGRESS, building_folder, claim, publish, write_atomically, writing
+from mrl_search.files import (
+    PROGRESS,
+    building_folder,
+    claim,
+    open_in_place,
+    publish,
+    write_atomically,
+    write_text,
+    writing,
+)
+from mrl_search.mapping import read_json
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.items import ITEMS_SCHEMA, write_items
-from mrl_search.store.manifest import HEADS, ROTATION, SKIPPED, VECTORS, Manifest, write_manifest
+from mrl_search.store.manifest import (
+    HEADS,
+    MANIFEST,
+    ROTATION,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    is_index_file,
+    write_manifest,
+)
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import l2_normalize
 
@@ -81,7 +100,7 @@ class CollectionWriter:
                 another job is in the way.
         """
         folder = building_folder(out)
-        with claim(folder):
+        with claim(folder, _is_ours):
             unfinished = (folder / PROGRESS).exists()
             if unfinished and not job:
                 hint = f"Finish it, remove {folder}, or choose another place with --out."
@@ -125,8 +144,8 @@ class CollectionWriter:
         for left in self.folder.iterdir():  # by a stopped build, which may have had another spec
             if left.name not in {VECTORS, LOG, PROGRESS}:
                 left.unlink()
-        self._vectors = _open_at(vectors, header + kept * row if lines else 0)
-        self._log = _open_at(self.folder / LOG, size)
+        self._vectors = open_in_place(vectors, header + kept * row if lines else 0)
+        self._log = open_in_place(self.folder / LOG, size)
         if not lines:
             self._vectors.write(self._header(0))
         self._committed = len(lines)
@@ -158,6 +177,7 @@ class CollectionWriter:
             self._commit()
             self._vectors.seek(0)
             self._vectors.write(self._header(self._state.kept))
+            _flush(self._vectors)
         self._close()
         entries = self.entries
         skipped = [Skipped(str(e["path"]), str(e["reason"])) for e in entries if "reason" in e]
@@ -187,15 +207,14 @@ class CollectionWriter:
     def write_heads(self, heads: Heads) -> None:
         """Write the linear heads, if there are any."""
         if heads:
-            with write_atomically(self.folder / HEADS) as path:
-                path.write_bytes(heads_bytes(heads))
+            with write_atomically(self.folder / HEADS) as file:
+                file.write(heads_bytes(heads))
 
     def write_skipped(self, skipped: Sequence[Skipped]) -> None:
         """Write which pictures were left out, and why, if there are any."""
         if skipped:
             text = json.dumps([asdict(s) for s in skipped], indent=1, ensure_ascii=False) + "\n"
-            with write_atomically(self.folder / SKIPPED) as path:
-                path.write_text(text, encoding="utf-8")
+            write_text(self.folder / SKIPPED, text)
 
     def write_rotation(self, rotation: NDArray[np.float32] | None) -> None:
         """Write the rotation of the rows, if there is one."""
@@ -205,9 +224,7 @@ class CollectionWriter:
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest and move the folder to its place."""
         write_manifest(self.folder, manifest)
-        publish(self.folder, self.out)
-        for name in (LOG, PROGRESS):
-            (self.out.expanduser().resolve() / name).unlink(missing_ok=True)
+        publish(self.folder, self.out, notes=(PROGRESS, LOG))
 
     def _lines(self) -> list[bytes]:
         """The log up to its last commit, a line for each row of the source."""
@@ -218,14 +235,12 @@ class CollectionWriter:
     def _commit(self) -> None:
         for file in (self._vectors, self._log):
             if file is not None:
-                file.flush()
-                os.fsync(file.fileno())
+                _flush(file)
         self._save_progress()
         self._committed = self._state.read
 
     def _save_progress(self) -> None:
-        with write_atomically(self.folder / PROGRESS) as part:
-            part.write_text(json.dumps(asdict(self._state)))
+        write_text(self.folder / PROGRESS, json.dumps(asdict(self._state)))
 
     def _close(self) -> None:
         for file in (self._vectors, self._log):
@@ -242,7 +257,7 @@ def write_rows(
     parts: Iterable[NDArray[np.floating]],
 ) -> None:  # fmt: skip
     """Write a .npy file of `shape` and `dtype` from its rows, some at a time."""
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
+    with write_atomically(path) as file:
         file.write(_npy_header(shape, dtype))
         for part in parts:
             file.write(part.astype(dtype, copy=False).tobytes())
@@ -258,17 +273,18 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> bytes:
 
 
 def _read_progress(folder: Path, job: str) -> _Progress:
-    state = _Progress(**json.loads((folder / PROGRESS).read_text()))
+    state = _Progress(**read_json(folder / PROGRESS, IndexFolderError, f"Remove {folder}."))
     if state.job != job:
         message = f"{folder} holds an unfinished build of other images, another model, or --dtype."
         raise IndexFolderError(message, f"Remove {folder}, or choose another --out.")
     return state
 
 
-def _open_at(path: Path, size: int) -> BinaryIO:
-    """Open for writing after the first `size` bytes; what follows them is cut off."""
-    path.touch()
-    file = path.open("r+b")
-    file.truncate(size)
-    file.seek(size)
-    return file
+def _is_ours(name: str) -> bool:
+    """Whether a build writes a file of this name into its folder."""
+    return name in (LOG, PROGRESS, MANIFEST) or is_index_file(name)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

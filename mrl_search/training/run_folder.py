@@ -7,19 +7,18 @@ complete epoch, removed at the end) and, when the run is finished, the model.
 import contextlib
 import dataclasses
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mrl_search.encoders.checkpoint import DESCRIPTION
 from mrl_search.errors import ConfigError, ModelError, MrlSearchError
-from mrl_search.files import claim, write_atomically, writing
-from mrl_search.mapping import from_mapping, to_toml
+from mrl_search.files import append, claim, make_folder, reading, write_atomically, write_text
+from mrl_search.mapping import from_mapping, parse_json, read_toml, to_toml
 from mrl_search.training.config import TrainConfig
 from mrl_search.training.records import EpochRecord
 
@@ -45,7 +44,7 @@ def check_run(out: Path, config: TrainConfig) -> None:
     recipe = out / RECIPE
     if not recipe.exists():
         return
-    values = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    values = read_toml(recipe)
     # values, not text: an older version knew fewer settings. The checkpoint verifies `init`.
     there = from_mapping(TrainConfig, values | {"init": config.init}, str(recipe))
     if there != config:
@@ -56,11 +55,9 @@ def check_run(out: Path, config: TrainConfig) -> None:
 @contextlib.contextmanager
 def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
     """Create the folder of a run, lock it for this process, and write its recipe."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with claim(out):
-        with write_atomically(out / RECIPE) as part:
-            part.write_text(to_toml(config), encoding="utf-8")
+        write_text(out / RECIPE, to_toml(config))
         yield
 
 
@@ -75,14 +72,13 @@ def save_epoch(
 
     Its tensors are named `network.NAME` and `optimizer.PARAMETER.NAME`.
     """
-    with (out / RECORDS).open("a") as file:
-        file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+    append(out / RECORDS, (json.dumps(dataclasses.asdict(record)) + "\n").encode())
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with write_atomically(out / CHECKPOINT) as part:
-        save_file(tensors, part, metadata={"epoch": str(record.epoch), **origin})
+    with write_atomically(out / CHECKPOINT) as file:
+        file.write(save(tensors, metadata={"epoch": str(record.epoch), **origin}))
 
 
 def load_checkpoint(
@@ -97,7 +93,7 @@ def load_checkpoint(
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
     try:
-        with safe_open(out / CHECKPOINT, "pt") as file:
+        with reading(out / CHECKPOINT), safe_open(out / CHECKPOINT, "pt") as file:
             metadata = file.metadata()
             epoch = int(metadata["epoch"])
             for key in file.keys():  # noqa: SIM118 - not a mapping
@@ -126,13 +122,15 @@ def trim_records(out: Path, epochs: int) -> None:
     if not epochs:
         (out / RECORDS).unlink(missing_ok=True)
         return
-    lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
-    with write_atomically(out / RECORDS) as part:
-        part.write_text("".join(line + "\n" for line in lines[:epochs]))
+    with reading(out / RECORDS):
+        lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+    write_text(out / RECORDS, "".join(line + "\n" for line in lines[:epochs]))
 
 
 def last_record(out: Path) -> EpochRecord:
     """The record of the last epoch."""
-    values = json.loads((out / RECORDS).read_text().splitlines()[-1])
+    with reading(out / RECORDS):
+        line = (out / RECORDS).read_bytes().splitlines()[-1]
+    values = parse_json(line, f"the last line of {out / RECORDS}")
     values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
     return EpochRecord(**values)

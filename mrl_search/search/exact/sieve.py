@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.build import Pass
-from mrl_search.errors import IndexFolderError
-from mrl_search.files import write_atomically
-from mrl_search.store.manifest import CODES, STEPS, SUFFIX, Manifest, check_file
+from mrl_search.files import reading, write_atomically
+from mrl_search.store.manifest import CODES, STEPS, SUFFIX, Manifest, check_file, damaged
 from mrl_search.vectors import blocks, suffix_norms
 
 __all__ = ["Sieve", "building_sieve", "coded_dims"]
@@ -47,13 +46,15 @@ class Sieve:
     def open(cls, folder: Path, manifest: Manifest) -> Self:
         """Map the sieve of an index folder."""
         suffix = check_file(folder, manifest, SUFFIX)
-        norms = np.load(suffix, mmap_mode="r", allow_pickle=False)
+        with reading(suffix):
+            norms = np.load(suffix, mmap_mode="r", allow_pickle=False)
         dims = tuple(sorted(map(int, manifest.factory)))
         if norms.shape != (len(dims), manifest.count):
-            hint = manifest.rebuild(folder)
-            raise IndexFolderError(f"{suffix} has shape {norms.shape}: of another index.", hint)
-        codes = np.load(check_file(folder, manifest, CODES), mmap_mode="r", allow_pickle=False)
-        steps = np.load(check_file(folder, manifest, STEPS), allow_pickle=False)
+            message = f"{suffix} has shape {norms.shape}: of another index."
+            raise damaged(folder, manifest, message)
+        with reading(folder / CODES):
+            codes = np.load(check_file(folder, manifest, CODES), mmap_mode="r", allow_pickle=False)
+            steps = np.load(check_file(folder, manifest, STEPS), allow_pickle=False)
         return cls(dims, norms, codes, steps[:-1].astype(np.float32), float(steps[-1]))
 
     def norms_at(self, dims: int) -> NDArray[np.float32]:
@@ -77,7 +78,7 @@ def building_sieve(folder: Path, count: int, dims: tuple[int, ...], full: int) -
     coded = coded_dims(dims, full) or 0
     norms = np.empty((len(dims), count), dtype=np.float32)
     largest = np.full(coded, 1e-12, dtype=np.float32)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".writing") as file:
 
         def add(rows: slice, unit: NDArray[np.float32]) -> None:
             norms[:, rows] = suffix_norms(unit, dims)
@@ -109,5 +110,5 @@ def _coded(
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:
-    with write_atomically(path) as part, part.open("wb") as file:
+    with write_atomically(path) as file:
         np.save(file, array, allow_pickle=False)

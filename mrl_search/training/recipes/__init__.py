@@ -2,7 +2,6 @@
 
 import copy
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrl_search.errors import ConfigError
-from mrl_search.mapping import from_mapping
+from mrl_search.mapping import from_mapping, parse_toml, read_toml
 from mrl_search.training.config import Recipe, TrainConfig
 
 __all__ = ["load_recipe", "recipe_names"]
@@ -87,16 +86,11 @@ def _read(name: str) -> tuple[dict[str, Any], str, str]:
         name, _, step = name.rpartition(":")
     if name in names:
         data = resources.files(__name__).joinpath(f"{name}.toml").read_bytes()
-        origin = f"recipe {name}"
-    elif Path(name).is_file():
-        data, origin = Path(name).read_bytes(), name
-    else:
-        hint = f"Use a TOML file, or one of {', '.join(names)}."
-        raise ConfigError(f"There is no recipe {name!r}.", hint)
-    try:
-        return tomllib.loads(data.decode()), origin, step
-    except ValueError as error:
-        raise ConfigError(f"{origin} is not TOML: {error}.") from error
+        return parse_toml(data, f"recipe {name}"), f"recipe {name}", step
+    if Path(name).is_file():
+        return read_toml(Path(name)), name, step
+    hint = f"Use a TOML file, or one of {', '.join(names)}."
+    raise ConfigError(f"There is no recipe {name!r}.", hint)
 
 
 def _merged(base: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +109,8 @@ def _apply(override: str, steps: dict[str, dict[str, Any]], origin: str) -> None
         hint = "For example --set schedule.epochs=30."
         raise ConfigError(f"{override!r} is not KEY=VALUE.", hint)
     try:
-        value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"v = {text}".encode(), override)["v"]
+    except ConfigError:
         value = text  # a bare word
     *sections, last = key.strip().split(".")
     tables = list(steps.values())
