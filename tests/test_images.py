@@ -2,16 +2,28 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mrl_search.errors import BrokenImage
-from mrl_search.images.decode import ORIENTATION, SUFFIXES, content_hash, decode, square
+from mrl_search.images.decode import (
+    HEAD,
+    ORIENTATION,
+    PLUGINS,
+    SUFFIXES,
+    content_hash,
+    decode,
+    is_picture,
+    square,
+    to_rgb,
+)  # fmt: skip
 
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 CORNERS = (RED, GREEN, BLUE, YELLOW)  # top left, top right, bottom left, bottom right
@@ -59,6 +71,86 @@ def _png(*chunks: tuple[bytes, bytes]) -> bytes:
         for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_no_other_plugin_of_pillow_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    Image.init()
+    assert not is_picture(script)
+    asked = []
+
+    def noted(name: str, accept: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+        return lambda head: asked.append(name) or accept(head)
+
+    for name, (make, accept) in list(Image.OPEN.items()):
+        if accept:
+            monkeypatch.setitem(Image.OPEN, name, (make, noted(name, accept)))
+    with pytest.raises(BrokenImage, match="not an image that can be read"):
+        decode(script)
+    assert "EPS" not in asked and set(asked) <= {*PLUGINS, "HEIF"}
+
+
+def test_the_first_bytes_tell_what_can_be_read() -> None:
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"):
+        data = _bytes(_quarters(), kind)
+        assert is_picture(data[:HEAD]), kind
+        assert decode(data)[1] == (48, 32)
+    for head in (b"", b"P", b"\0\5\x16\7" + b"\0" * 28, b"a,b\n1,2\n", b"\0\0\0\x18ftypisom"):
+        assert not is_picture(head)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_a_sensor_of_fewer_bits_is_scaled_by_them(bits: int) -> None:
+    grey = np.linspace(0, 255, 64 * 64).astype(np.uint16).reshape(64, 64)
+    for kind in ("PNG", "TIFF"):
+        data = _bytes(Image.fromarray(grey << (bits - 8)), kind)
+        assert (np.asarray(decode(data)[0])[..., 0] == grey).all()
+
+
+def test_a_large_picture_is_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (9, 7, 4), dtype=np.uint8), "RGBA"),
+        Image.fromarray(rng.integers(0, 5000, (9, 7)).astype(np.uint16)),
+        Image.fromarray(rng.standard_normal((9, 7)).astype(np.float32)),
+        Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)).quantize(9),
+    ]
+    whole = [to_rgb(picture).tobytes() for picture in pictures]
+    monkeypatch.setattr("mrl_search.images.decode.STRIP", 14)
+    assert [to_rgb(picture).tobytes() for picture in pictures] == whole
+
+
+def test_long_texts_and_profiles_of_a_png_cost_no_picture() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "node " * 300_000, zip=True)
+    for more in ({"pnginfo": text}, {"icc_profile": b"\0" * 1_500_000}):
+        assert decode(_bytes(_quarters(), "PNG", **more))[0].tobytes() == _quarters().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_blank_first_frames_are_passed_over(kind: str) -> None:
+    blank = Image.new("RGB", (48, 32), "black")
+    data = _bytes(blank, kind, save_all=True, append_images=[blank, _quarters()], duration=90)
+    assert _near(_corners(decode(data)[0]), CORNERS)
+    still = _bytes(blank, kind, save_all=True, append_images=[blank], duration=90)
+    assert decode(still)[0].getpixel((1, 1)) == (0, 0, 0)
+
+
+def test_threads_share_the_memory_for_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, running, most = _bytes(_quarters(), "PNG"), [], []
+    monkeypatch.setattr("mrl_search.images.decode.MEMORY", 2 * 48 * 32 * 4)
+
+    def slow(image: Image.Image) -> Image.Image:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return image
+
+    monkeypatch.setattr("mrl_search.images.decode.to_rgb", slow)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [data] * 16))
+    assert max(most) == 2
 
 
 def test_every_suffix_has_a_format_here() -> None:
@@ -214,7 +306,7 @@ BOMB = _png(
     (b"IEND", b""),
 )
 LARGE = _png(
-    (b"IHDR", struct.pack(">2I5B", 12001, 10000, 8, 0, 0, 0, 0)),
+    (b"IHDR", struct.pack(">2I5B", 20001, 10000, 8, 0, 0, 0, 0)),
     (b"IDAT", zlib.compress(b"\0" * 100)),
     (b"IEND", b""),
 )
@@ -227,8 +319,8 @@ LARGE = _png(
         (b"this is a letter, not a picture", "not an image that can be read"),
         (b"\xff\xd8\xff", "not an image that can be read"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image that can be read"),
-        (BOMB, "3600000000 pixels"),
-        (LARGE, "12001 x 10000 pixels is over the limit of 120 million"),
+        (BOMB, "60000 x 60000 pixels take 14.4 GB to decode, over the limit of 1.0 GB"),
+        (LARGE, "20001 x 10000 pixels take 1.0 GB to decode, over the limit of 1.0 GB"),
     ],
     ids=["empty", "text", "three-bytes", "svg", "bomb", "large"],
 )

@@ -1,10 +1,12 @@
 """Decode an image file: an upright RGB image, or `BrokenImage` with the reason."""
 
 import contextlib
+import importlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import xxhash
@@ -13,11 +15,27 @@ from PIL import Image, UnidentifiedImageError
 
 from mrl_search.errors import BrokenImage
 
-__all__ = ["SUFFIXES", "content_hash", "decode", "square", "to_rgb"]
+__all__ = ["HEAD", "SUFFIXES", "content_hash", "decode", "is_picture", "square", "to_rgb"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-MAX_PIXELS = 120_000_000  # fits a 12000 x 10000 scan; beyond is a decompression bomb or a mistake
-ORIENTATION = 0x0112  # the EXIF tag
+PLUGINS = {  # what Pillow reads without another program; no other plugin is ever asked
+    "JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "AVIF": "Avif", "GIF": "Gif",
+    "BMP": "Bmp", "TIFF": "Tiff", "JPEG2000": "Jpeg2K", "PPM": "Ppm",
+}  # fmt: skip
+ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+HEAD = 32  # bytes that tell the format of a file
+MEMORY = 1_000_000_000  # bytes that all pictures in decoding may take together
+RGB = 4  # bytes of a pixel in Pillow
+BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}  # else 4
+COEFFICIENTS = 6  # bytes a pixel that a progressive JPEG keeps, at any scale
+STRIP = 1 << 20  # pixels that are converted at once
+FRAMES = 100  # of an animation that are looked at
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a sensor, stored in 16
+ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+PNG = b"\x89PNG\r\n\x1a\n"
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc")
+DECODERS = {"WEBP": 12, "GIF": 4, "TIFF": 4, "AVIF": 8, "HEIF": 8, "JPEG2000": 16}  # bytes a pixel
+KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,28 +46,66 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_lock, _decoding, _filters = threading.Lock(), 0, warnings.catch_warnings()
+_lock, _decoding = threading.Lock(), 0
+_before: "tuple[warnings.catch_warnings[None], int | None] | None" = None
+_room, _taken = threading.Condition(), 0
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read: those of `PLUGINS`, and HEIF where `pillow-heif` is installed."""
+    for name in PLUGINS.values():
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return tuple(PLUGINS)
+    heif.register_heif_opener()
+    return (*PLUGINS, "HEIF")
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (`HEAD` or more) is in a format that is read."""
+    accepts = [Image.OPEN[name][1] for name in _formats()]
+    return any(accept and accept(head.ljust(HEAD, b"\0")) is True for accept in accepts)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings of Pillow, such as its own size limit.
+    """Silence the warnings of Pillow, and its own size limit: `_decode` has one in bytes.
 
-    `catch_warnings` is not thread-safe: the first thread enters it, the last one leaves it.
+    Both are global: the first thread enters, the last one leaves.
     """
-    global _decoding, _filters
+    global _decoding, _before
     with _lock:
-        if not _decoding:
-            _filters = warnings.catch_warnings(action="ignore")
-            _filters.__enter__()
+        if _before is None:
+            _before = warnings.catch_warnings(action="ignore"), Image.MAX_IMAGE_PIXELS
+            _before[0].__enter__()
+            Image.MAX_IMAGE_PIXELS = None
         _decoding += 1
     try:
         yield
     finally:
         with _lock:
             _decoding -= 1
-            if not _decoding:
-                _filters.__exit__(None, None, None)
+            if not _decoding and _before is not None:
+                _before[0].__exit__(None, None, None)
+                Image.MAX_IMAGE_PIXELS, _before = _before[1], None
+
+
+@contextlib.contextmanager
+def _memory(needed: int) -> Iterator[None]:
+    """Wait until all pictures in decoding take at most `MEMORY` bytes, this one included."""
+    global _taken
+    with _room:
+        _room.wait_for(lambda: _taken + needed <= MEMORY)
+        _taken += needed
+    try:
+        yield
+    finally:
+        with _room:
+            _taken -= needed
+            _room.notify_all()
 
 
 def content_hash(data: bytes) -> str:
@@ -58,7 +114,10 @@ def content_hash(data: bytes) -> str:
 
 
 def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode an image file, or the first frame of an animation, to RGB, upright by its EXIF.
+    """Decode an image file to RGB, upright by its EXIF.
+
+    Of an animation, the first frame that has more than one colour. All threads together take at
+    most 1 GB besides the file and the result.
 
     Args:
         data: the bytes of the file.
@@ -74,43 +133,139 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
         raise BrokenImage("empty file")
     try:
         with _quiet():
-            return _decode(Image.open(io.BytesIO(data)), side)
+            try:
+                return _decode(data, side)
+            except ValueError:  # Pillow refuses long texts and profiles
+                plain = _without_text(data)
+                if plain is None:
+                    raise
+                return _decode(plain, side)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
+        if data[4:12] in HEIC:
+            raise BrokenImage(
+                "HEIC is read with the extra heic: pip install pillow-heif"
+            ) from error
         raise BrokenImage("not an image that can be read") from error
     except Exception as error:  # on bad data a decoder can raise anything
-        raise BrokenImage(f"cannot be decoded: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise BrokenImage(f"cannot be decoded: {reason}") from error
 
 
-def _decode(image: Image.Image, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(data: bytes, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise BrokenImage(
-            f"{width} x {height} pixels is over the limit of {MAX_PIXELS // 1_000_000} million"
-        )
     reduced = side is not None and image.draft("RGB", (side, side)) is not None
-    image.load()
-    orientation = _orientation(image)
-    if orientation in TURNS:
-        image = image.transpose(TURNS[orientation])
-    if not reduced:  # Pillow rotates a TIFF when it opens it
-        width, height = image.size
-    elif orientation >= 5:
-        width, height = height, width
-    return to_rgb(image), (width, height)
+    needed = _needed(image, (width, height))
+    if needed > MEMORY:
+        raise BrokenImage(
+            f"{width} x {height} pixels take {needed / 1e9:.1f} GB to decode, "
+            f"over the limit of {MEMORY / 1e9:.1f} GB"
+        )
+    with _memory(needed):
+        if image.format in ANIMATED and getattr(image, "is_animated", False):
+            _seek_content(image)
+        image.load()
+        orientation = _orientation(image)  # a TIFF is turned by now, a PNG may name it at its end
+        if orientation in TURNS:
+            image = image.transpose(TURNS[orientation])
+        if not reduced:
+            width, height = image.size
+        elif orientation >= 5:
+            width, height = height, width
+        return to_rgb(image), (width, height)
+
+
+def _needed(image: Image.Image, full: tuple[int, int]) -> int:
+    """Bytes that decoding takes at most: pixels as stored, turned, as RGB, and the decoder's."""
+    stored = BYTES.get(image.mode, RGB)
+    other = RGB if image.mode != "RGB" or "transparency" in image.info else 0
+    copies = 2 if _orientation(image) in TURNS else 1
+    each = stored * copies + other + DECODERS.get(image.format or "", 0)
+    whole = COEFFICIENTS if image.info.get("progressive") else 0
+    return image.size[0] * image.size[1] * each + full[0] * full[1] * whole
+
+
+def _seek_content(image: Image.Image) -> None:
+    """Go to the first frame of an animation that has more than one colour, if there is one."""
+    for frame in range(min(FRAMES, getattr(image, "n_frames", 1))):
+        image.seek(frame)
+        if any(low != high for low, high in to_rgb(image).getextrema()):  # type: ignore[misc]
+            return
+    image.seek(0)
+
+
+def _without_text(data: bytes) -> bytes | None:
+    """A PNG file without its texts and profiles; None for other files."""
+    if not data.startswith(PNG):
+        return None
+    parts, at = [PNG], len(PNG)
+    while at + 12 <= len(data):
+        stop = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] in KEPT:
+            parts.append(data[at:stop])
+        at = stop
+    return b"".join(parts)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB: 16 bits become 8, transparency becomes white."""
+    """An image of any mode as RGB: more bits become 8, transparency becomes white.
+
+    16 bits that hold fewer, as from a sensor of 12, are scaled by the bits that they hold; 32-bit
+    values by their range.
+    """
+    clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.mode == "RGB" and not clear:
+        return image
+    change = _to_grey(image)
+    width, height = image.size
+    rows = max(1, STRIP // max(1, width))
+
+    def converted(part: Image.Image) -> Image.Image:
+        part = change(part)
+        if clear:
+            white = Image.new("RGBA", part.size, "white")
+            part = Image.alpha_composite(white, part.convert("RGBA"))
+        return part.convert("RGB")
+
+    if rows >= height:
+        return converted(image)
+    result = Image.new("RGB", image.size)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        result.paste(converted(image.crop(box)), box)
+    return result
+
+
+def _to_grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """A function that turns parts of an image of 16 or 32 bits to 8 bits, and leaves others."""
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        image = _stretched(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+        told = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+        largest = max(int(part.max(initial=0)) for part in _parts(image))
+        held = next(bits for bits in DEPTHS if largest < 1 << bits)
+        shift = (told if 8 < told < 16 else held) - 8
+        return lambda part: Image.fromarray((np.asarray(part) >> shift).astype(np.uint8))
+    if image.mode not in ("I", "F"):
+        return lambda part: part
+    ranges = [(part.min(), part.max()) for part in map(_finite, _parts(image))]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    scale = 255 / (high - low if high > low else 1)
+    return lambda part: Image.fromarray(
+        np.rint((_finite(np.asarray(part)) - low) * scale).astype(np.uint8)
+    )
+
+
+def _parts(image: Image.Image) -> Iterator[NDArray[np.generic]]:
+    """The values of an image, some rows at a time."""
+    width, height = image.size
+    rows = max(1, STRIP // max(1, width))
+    for top in range(0, height, rows):
+        yield np.asarray(image.crop((0, top, width, min(top + rows, height))))
+
+
+def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -120,14 +275,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # on bad data the parser can raise anything
         return 1
     return orientation if orientation in TURNS else 1
-
-
-def _stretched(image: Image.Image) -> Image.Image:
-    """A 32-bit image as grey: its smallest value is black, its largest white."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    scaled = (values - low) * (255 / (high - low if high > low else 1))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def square(
