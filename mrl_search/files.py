@@ -27,8 +27,8 @@ if sys.platform != "win32":
 
 __all__ = [
     "PROGRESS", "append", "building_folder", "checksum", "claim", "make_folder", "open_in_place",
-    "publish", "read_bytes", "reading", "refuse_existing", "remove_with", "write_atomically",
-    "write_text", "writing",
+    "open_regular", "publish", "read_bytes", "reading", "refuse_existing", "remove_with",
+    "write_atomically", "write_text", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
@@ -60,6 +60,20 @@ def writing(path: Path) -> contextlib.AbstractContextManager[None]:
     return reading(path, "written")
 
 
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to read; a pipe or a device is refused without waiting for it.
+
+    Raises:
+        FileError: the system does not read it.
+        DataError: not a regular file.
+    """
+    with reading(path), os.fdopen(_handle(path, os.O_RDONLY | NO_WAIT), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DataError(f"{path} cannot be read: it is not a regular file.")
+        yield file
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes.
 
@@ -67,9 +81,7 @@ def read_bytes(path: Path, most: int) -> bytes:
         FileError: the system does not read it.
         DataError: not a regular file, or a larger one.
     """
-    with reading(path), os.fdopen(_handle(path, os.O_RDONLY | NO_WAIT), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DataError(f"{path} cannot be read: it is not a regular file.")
+    with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise DataError(f"{path} cannot be read: it has more than {most:,} bytes.")

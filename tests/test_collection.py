@@ -234,7 +234,7 @@ DAMAGE = [
     ),
     (
         forge_a_file("vectors.npy", b"no array"),
-        "pets/vectors.npy cannot be read: ",
+        "pets/vectors.npy cannot be read as .npy: damaged",
         "build it again",
     ),
     (

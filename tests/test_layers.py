@@ -12,7 +12,7 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "errors", "progress", "files", "vectors", "metrics", "mapping", "images", "encoders",
+    "errors", "progress", "files", "arrays", "vectors", "metrics", "mapping", "images", "encoders",
     "training", "store", "engines", "search", "building", "index", "shrink", "sync", "duplicates",
     "measure", "report", "cli", "web", "__init__", "__main__",
 )  # fmt: skip

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import reading
@@ -99,10 +100,10 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     try:
         with reading(path):
             if path.suffix == ".npy":
-                ids = np.load(path, allow_pickle=False)
+                ids = open_array(path)
             else:
                 ids = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
-    except (ValueError, EOFError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path} is not a list of ids: {error}.", hint) from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of ids.", hint)

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from mrl_search.arrays import open_array
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import reading
 from mrl_search.mapping import read_json
@@ -36,7 +37,7 @@ from mrl_search.store.manifest import (
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
 
-__all__ = ["Collection", "Head", "Heads", "heads_bytes"]
+__all__ = ["Collection", "Head", "Heads", "heads_bytes", "load_checked"]
 
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 UNREADABLE = (
@@ -168,11 +169,13 @@ class Collection:
         m = read_manifest(folder)
 
         def optional(name: str, read: Callable[[Path], T]) -> T | None:
-            return _load(folder, m, name, read) if name in m.files else None
+            return load_checked(folder, m, name, read) if name in m.files else None
 
-        vectors = _load(folder, m, VECTORS, _read_array)
-        items = _load(folder, m, ITEMS, Items)
-        transform = Transform(m.rows_dim or m.dim, m.dim, optional(ROTATION, _read_array))
+        vectors = load_checked(folder, m, VECTORS, partial(open_array, shape=(None, None)))
+        items = load_checked(folder, m, ITEMS, Items)
+        transform = Transform(
+            m.rows_dim or m.dim, m.dim, optional(ROTATION, partial(open_array, dtype="float32"))
+        )
         heads, skipped = optional(HEADS, _read_heads), optional(SKIPPED, _read_skipped)
         try:
             return cls(VectorStore(vectors), items, m, transform, heads or {}, skipped or ())
@@ -188,7 +191,13 @@ def heads_bytes(heads: Heads) -> bytes:
     return bytes(save(weights | biases))
 
 
-def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]) -> T:
+def load_checked(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]) -> T:
+    """Check a file of an index folder (see `check_file`) and return what `read` makes of it.
+
+    Raises:
+        IndexFolderError: the file is missing or damaged.
+        FileError: the system does not read it.
+    """
     path = check_file(folder, manifest, name)
     try:
         with reading(path):
@@ -197,13 +206,6 @@ def _load(folder: Path, manifest: Manifest, name: str, read: Callable[[Path], T]
         raise damaged(folder, manifest, error.message) from error
     except UNREADABLE as error:
         raise damaged(folder, manifest, f"{path} cannot be read: {error}") from error
-
-
-def _read_array(path: Path) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.ndim != 2:
-        raise ValueError(f"its shape is {array.shape}, not two-dimensional")
-    return array
 
 
 def _read_heads(path: Path) -> Heads:

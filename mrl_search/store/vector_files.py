@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.errors import DataError
 from mrl_search.images.sources import may_hold_images, scan_folder
 from mrl_search.vectors import blocks, unit_rows
@@ -51,7 +52,7 @@ class Array(Part):
     array: NDArray[np.floating] | None = None
 
     def read(self) -> Iterator[NDArray[np.floating]]:
-        array = _load(self.path) if self.array is None else self.array
+        array = open_array(self.path) if self.array is None else self.array
         for rows in blocks(self.count, self.dim):
             yield np.ascontiguousarray(array[rows])
 
@@ -185,7 +186,7 @@ def read_queries(where: str | Path) -> NDArray[np.float32]:
     """
     path = Path(where).expanduser()
     if path.is_file() and path.suffix != ".parquet":
-        array = _load(path)
+        array = open_array(path)
         if array.ndim == 1 and array.size:
             _check_type(array.dtype, path)
             row = np.array(array)[None]
@@ -287,28 +288,12 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 
 def _array_file(path: Path) -> Array:
-    array = _load(path)
+    array = open_array(path)
     _check_type(array.dtype, path)
     if array.ndim != 2 or not array.shape[1]:
         message = f"{path} has shape {array.shape}, not (rows, dims)."
         raise DataError(message, "Save one row a vector.")
     return Array(path, len(array), array.shape[1], array.dtype)
-
-
-def _load(path: Path) -> NDArray[np.floating]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = "damaged, or not an array of numbers"
-        if isinstance(error, OSError):
-            reason = f"{error}".rstrip(".")
-        hint = "Save the array again: np.save(PATH, x.astype('float32'))"
-        raise DataError(f"{path} cannot be read as .npy: {reason}.", hint) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        hint = "Save one of them with np.save, as .npy."
-        raise DataError(f"{path} is an archive of arrays.", hint)
-    return array
 
 
 def _check_type(dtype: np.dtype[np.generic], path: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.errors import DataError, IndexFolderError, Skipped
 from mrl_search.files import (
     PROGRESS,
@@ -198,7 +199,7 @@ class CollectionWriter:
 
     def rows(self) -> VectorStore:
         """The rows that were written, mapped."""
-        return VectorStore(np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False))
+        return VectorStore(open_array(self.folder / VECTORS, self.dtype, (None, self.dim)))
 
     def write_items(self, items: pa.Table) -> None:
         """Write the items, one row a vector."""

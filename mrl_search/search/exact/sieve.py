@@ -8,15 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.engines.build import Pass
-from mrl_search.files import reading, write_atomically
-from mrl_search.store.manifest import CODES, STEPS, SUFFIX, Manifest, check_file, damaged
+from mrl_search.files import write_atomically
+from mrl_search.store.collection import load_checked
+from mrl_search.store.manifest import CODES, STEPS, SUFFIX, Manifest
 from mrl_search.vectors import blocks, suffix_norms
 
 __all__ = ["Sieve", "building_sieve", "coded_dims"]
@@ -44,18 +47,21 @@ class Sieve:
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
-        """Map the sieve of an index folder."""
-        suffix = check_file(folder, manifest, SUFFIX)
-        with reading(suffix):
-            norms = np.load(suffix, mmap_mode="r", allow_pickle=False)
+        """Map the sieve of an index folder.
+
+        Raises:
+            IndexFolderError: a file is damaged, or of another index.
+        """
         dims = tuple(sorted(map(int, manifest.factory)))
-        if norms.shape != (len(dims), manifest.count):
-            message = f"{suffix} has shape {norms.shape}: of another index."
-            raise damaged(folder, manifest, message)
-        with reading(folder / CODES):
-            codes = np.load(check_file(folder, manifest, CODES), mmap_mode="r", allow_pickle=False)
-            steps = np.load(check_file(folder, manifest, STEPS), allow_pickle=False)
-        return cls(dims, norms, codes, steps[:-1].astype(np.float32), float(steps[-1]))
+
+        def opened(name: str, dtype: str, *shape: int | None) -> NDArray[Any]:
+            read = partial(open_array, dtype=dtype, shape=shape)
+            return load_checked(folder, manifest, name, read)
+
+        norms = opened(SUFFIX, "float32", len(dims), manifest.count)
+        codes = opened(CODES, "int8", manifest.count, None)
+        steps = np.array(opened(STEPS, "float32", codes.shape[1] + 1))
+        return cls(dims, norms, codes, steps[:-1], float(steps[-1]))
 
     def norms_at(self, dims: int) -> NDArray[np.float32]:
         """Norm of each vector's tail after the first `dims` dims: (n,) float32."""
