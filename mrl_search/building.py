@@ -39,7 +39,7 @@ def build_from_pictures(
         for batch in embed(source, encoder, start=writer.read):
             writer.append(batch.rows, [_entry(e) for e in batch.entries])
             progress("embedding", writer.read, total)
-        store = writer.finish_rows(source.name)
+        store = writer.finish_rows(source.name, source.columns)
         writer.write_heads(encoder.heads.weights)
         factory = write_indexes(writer, store, spec, progress)
         writer.publish(Manifest(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -44,6 +45,8 @@ class ListSource:
     name: str = "a list"
     paths: list[str] = field(init=False)
     labels: list[str | None] = field(init=False)
+    notes: tuple[str, ...] = ()
+    columns: pa.Table | None = None
 
     def __post_init__(self) -> None:
         self.paths = [f"image {i}" for i in range(len(self.files))]

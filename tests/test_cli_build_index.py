@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("fake_model")
 
 def test_the_broken_picture_is_listed_and_info_counts_it(gallery: Path, tmp_path: Path) -> None:
     result = ok("build-index", gallery / "pictures", "--out", tmp_path / "index")
-    assert "41 pictures in" in result.stderr and "broken.jpg" in result.stderr
+    assert "41 images of" in result.stderr and "broken.jpg" in result.stderr
     assert f"next: mrl-search query IMAGE --index {tmp_path / 'index'}" in result.stderr
     (line,) = lines(ok("info", tmp_path / "index", "--json"))
     assert (line["count"], line["skipped"], line["dims"], line["dim"]) == (40, 1, [8, 16, 64], 64)

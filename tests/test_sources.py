@@ -12,10 +12,17 @@ import pytest
 from PIL import Image
 
 from mrl_search.encoders.base import Preprocessing
-from mrl_search.errors import BrokenImage, DataError
-from mrl_search.images import sources
+from mrl_search.errors import BrokenImage, ConfigError, DataError
+from mrl_search.images import tables
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import Source, open_source, read_path, subset
+from mrl_search.images.sources import (
+    RecordedSource,
+    Source,
+    open_source,
+    read_path,
+    read_recorded,
+    subset,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +31,7 @@ def _private_cache(
 ) -> None:
     """Keep `datasets` from writing into the cache of the user who runs the tests."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    sources._dataset_source.cache_clear()
+    tables.dataset_source.cache_clear()
     datasets.disable_progress_bars()
 
 
@@ -241,7 +248,7 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
     (tmp_path / "pictures" / "nowhere").symlink_to(tmp_path / "gone")
     source = open_source(str(tmp_path / "pictures"))
     assert list(zip(source.paths, source.labels, strict=True)) == [
-        (str(tmp_path / "elsewhere" / "deep" / "b.png"), "deep"),
+        (str(tmp_path / "pictures" / "bird" / "deep" / "b.png"), "deep"),
         (str(tmp_path / "pictures" / "cat" / "a.png"), "cat"),
     ]  # fmt: skip
 
@@ -344,7 +351,7 @@ def test_paths_lead_back_to_the_bytes(tmp_path: Path) -> None:
     for source in (open_source(str(folder)), open_source(str(tmp_path / "x#y.parquet"))):
         for i, path in enumerate(source.paths):
             assert read_path(path) == source.read(i)
-        items = Source("an index", source.paths[::-1], source.labels[::-1])
+        items = RecordedSource(source.name, source.paths[::-1], source.labels[::-1])
         assert _greys(items) == _greys(source)[::-1]
 
 
@@ -376,10 +383,10 @@ def test_a_subset_is_a_source(tmp_path: Path) -> None:
 
 
 def test_the_hub_is_loaded_by_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[str] = []
+    loaded: list[tuple[str, ...]] = []
 
-    def load_dataset(name: str) -> datasets.DatasetDict:
-        loaded.append(name)
+    def load_dataset(name: str, **more: object) -> datasets.DatasetDict:
+        loaded.append((name, *more))
         return datasets.DatasetDict(
             {"train": _dataset([1, 2], ("cat", "dog")), "test": _dataset([3], ("cat", "dog"))}
         )
@@ -397,7 +404,9 @@ def test_the_hub_is_loaded_by_name_once(monkeypatch: pytest.MonkeyPatch) -> None
         [1, 2, 3],
     )
     assert read_path("hub:zoo/pets#test/0") == _png(3)
-    assert loaded == ["zoo/pets"]  # once, and then remembered
+    assert read_path("hub:zoo/pets#test/0") == _png(3)
+    # once, and then remembered; by a path that was recorded, only from what is on this machine
+    assert loaded == [("zoo/pets",), ("zoo/pets", "download_config")]
 
 
 @pytest.mark.parametrize(
@@ -464,3 +473,65 @@ def test_another_column_may_hold_the_labels(tmp_path: Path) -> None:
     picture.save(tmp_path / "folder" / "a.png")
     with pytest.raises(DataError, match="which has no column 'kind'"):
         open_source(str(tmp_path / "folder"), "kind")
+
+
+def test_a_recorded_path_leads_nowhere_else(tmp_path: Path) -> None:
+    for name in ("in/a.png", "out/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(_png(1))
+    source = str(tmp_path / "in")
+    assert read_recorded(f"{source}/a.png", source) == _png(1)
+    for path in (f"{tmp_path}/out/b.png", f"{source}/../out/b.png", "/dev/zero", "hub:x/y#train/0"):
+        with pytest.raises(BrokenImage):
+            read_recorded(path, source)
+
+
+def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jfif", "noending", ".hidden.png", "@eaDir/t.png", "cat/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(_png(1))
+    for name in ("x.heic", "y.heic", "z.dng"):
+        (tmp_path / name).write_bytes(b"II*\0" if name == "z.dng" else b"\0\0\0\x18ftypheic")
+    source = open_source(str(tmp_path))
+    assert [Path(path).name for path in source.paths] == ["a.jpg", "b.jfif", "c.png", "noending"]
+    assert list(source.labels) == [None, None, "cat", None]
+    assert list(source.notes) == [
+        "passed over: 2 .heic, 1 .dng",
+        "HEIC is read with the extra heic: pip install pillow-heif",
+        "left out 2 hidden or system files and folders: @eaDir, .hidden.png",
+        "--hidden takes them too",
+        "taken by their content: 1 without ending, 1 .jfif",
+    ]
+    assert len(open_source(str(tmp_path), hidden=True).paths) == 6
+
+
+def test_labels_come_from_where_one_says(tmp_path: Path) -> None:
+    for name in ("pets/cat/1.png", "pets/dog/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(_png(1))
+    (tmp_path / "metadata.csv").write_text(
+        "\ufefffile_name,label,year\npets/cat/1.png,cafe\u0301,7\npets/gone.png,x,8\n"
+    )
+    source = open_source(str(tmp_path))
+    assert list(source.labels) == ["caf\u00e9", None]
+    assert source.columns is not None and source.columns.to_pydict() == {"year": [7, None]}
+    assert "1 rows of metadata name no picture here" in source.notes
+    for how, labels in (
+        ("folder", ["cat", "dog"]), ("depth:1", ["pets", "pets"]), ("none", [None, None]),
+    ):  # fmt: skip
+        assert list(open_source(str(tmp_path), labels=how).labels) == labels
+    with pytest.raises(ConfigError, match="--labels is 'depth:0'"):
+        open_source(str(tmp_path), labels="depth:0")
+
+
+def test_labels_of_any_type_are_names_or_none(tmp_path: Path) -> None:
+    pictures = [{"bytes": _png(i), "path": None} for i in range(3)]
+    for column, labels in (
+        (pa.array([0, 7, None]), ["0", "7", None]), (pa.array(["", "a", "b"]), [None, "a", "b"]),
+        (pa.array([1.5, float("nan"), None]), ["1.5", None, None]),
+        (pa.array([True, False, None]), ["True", "False", None]),
+        (pa.array([b"x", b"y", b"z"]), [None] * 3), (pa.array([[1], [2], []]), [None] * 3),
+    ):  # fmt: skip
+        pq.write_table(pa.table({"image": pictures, "label": column}), tmp_path / "x.parquet")
+        tables.dataset_source.cache_clear()
+        assert list(open_source(str(tmp_path / "x.parquet")).labels) == labels

@@ -1,11 +1,23 @@
 """`mrl-search build-index`: embed pictures once, or take vectors, and index every prefix."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Split, argument, dims_of, option
+from mrl_search.cli.options import (
+    Column,
+    Hidden,
+    Labels,
+    Split,
+    argument,
+    dims_of,
+    option,
+)  # fmt: skip
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mrl_search.encoders.base import Encoder
+    from mrl_search.images.sources import Source
 
 __all__ = ["build_index"]
 
@@ -36,6 +48,9 @@ def build_index(
         str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
     split: Split = None,
+    labels: Labels = "",
+    column: Column = None,
+    hidden: Hidden = False,
     items: Annotated[
         Path | None,
         option("--items PARQUET", "For vectors: one row a vector: path, label, any columns."),
@@ -51,9 +66,14 @@ def build_index(
     from mrl_search.store.vector_files import holds_vectors
 
     vectors = holds_vectors(src)
-    foreign = {"--items": items, "--rotate": rotate}
+    foreign: dict[str, object] = {"--items": items, "--rotate": rotate}
     if vectors:
-        foreign = {"--model": model, "--split": split}
+        foreign = {
+            "--model": model,
+            "--split": split,
+            "--labels": labels or None,
+            "--column": column,
+        }
     for name, value in foreign.items():
         if value is not None:
             what, other = ("vectors", "pictures") if vectors else ("pictures", "vectors")
@@ -64,7 +84,16 @@ def build_index(
     if vectors:
         _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
     else:
-        _from_images(src, out, _spec(dims, factory, dtype), model or "bundled", split)
+        from mrl_search.cli.render import show_source
+        from mrl_search.encoders.registry import load_encoder
+        from mrl_search.files import refuse_existing
+        from mrl_search.images.sources import open_source
+
+        refuse_existing(out.expanduser())
+        encoder = load_encoder(model or "bundled")
+        source = open_source(src, labels=labels, column=column, hidden=hidden)
+        show_source(source)
+        _from_images(source, out, _spec(dims, factory, dtype), encoder, split)
 
 
 def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
@@ -82,26 +111,21 @@ def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
     return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
 
 
-def _from_images(src: str, out: Path, spec: IndexSpec, model: str, split: str | None) -> None:
+def _from_images(
+    source: "Source", out: Path, spec: IndexSpec, encoder: "Encoder", split: str | None
+) -> None:
     from mrl_search.cli.render import note, progress_bars, show_skipped
-    from mrl_search.encoders.registry import load_encoder
-    from mrl_search.files import refuse_existing
-    from mrl_search.images.sources import open_source
     from mrl_search.index import Index
     from mrl_search.training.parts import part_of
 
-    refuse_existing(out.expanduser())
-    encoder = load_encoder(model)
     spec = spec.over(encoder.dims)
-    source = open_source(src)
-    note(f"{len(source.paths):,} pictures in {source.name}")
     prefixes = ", ".join(map(str, spec.dims))
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}), dims {prefixes}, {spec.dtype}")
     with progress_bars() as progress:
         part = part_of(source, split, encoder, progress)
         index = Index.build(part, out, model=encoder, spec=spec, progress=progress)
     show_skipped(index.corpus.collection.skipped, str(out / "skipped.json"))
-    note(f"{len(index):,} pictures in {out}\nnext: mrl-search query IMAGE --index {out}")
+    note(f"{len(index):,} images in {out}\nnext: mrl-search query IMAGE --index {out}")
 
 
 def _from_vectors(

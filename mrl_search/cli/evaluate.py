@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Json, Split, Src, option
+from mrl_search.cli.options import Column, Hidden, Json, Labels, Split, Src, option  # fmt: skip
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def evaluate(
         bool, option("--hard", "With --instance: copies that are changed much more.")
     ] = False,
     split: Split = None,
+    labels: Labels = "",
+    column: Column = None,
+    hidden: Hidden = False,
     adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +46,7 @@ def evaluate(
     """
     if hard and not instance:
         raise ConfigError("--hard is about changed copies.", "Use it with --instance.")
-    from mrl_search.cli.render import json_line, progress_bars, show_skipped
+    from mrl_search.cli.render import json_line, progress_bars, show_skipped, show_source
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
@@ -54,7 +57,7 @@ def evaluate(
 
     opened = Index.open(index, model) if index else None
     encoder = opened.encoder if opened else load_encoder(model or "bundled")
-    source = open_source(src)
+    show_source(source := open_source(src, labels=labels, column=column, hidden=hidden))
     with progress_bars() as progress:
         result = module.evaluate(
             opened,

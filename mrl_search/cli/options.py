@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Dims", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel", "Json", "K", "PlanText",
-    "Split", "Src", "VectorFile", "Where", "argument", "bytes_of", "dims_of", "open_index",
-    "option", "queries_of", "request_of",
+    "Column", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel",
+    "Json", "K", "Labels", "PlanText", "Split", "Src", "VectorFile", "Where", "argument",
+    "bytes_of", "dims_of", "open_index", "option", "queries_of", "request_of",
 ]  # fmt: skip
 
 
@@ -35,6 +35,15 @@ def argument(name: str, help: str) -> Any:  # noqa: ANN401 - as typer has it
 
 Src = Annotated[str, argument("SRC", "Pictures: a folder, a data set on disk, or hub:OWNER/NAME.")]
 Images = Annotated[list[str] | None, argument("[IMAGE…]", "Pictures to search with.")]
+LABELS_HELP = (
+    "Labels of an image folder: folder, depth:N (the N-th folder below SRC), metadata, or none. "
+    "Default: metadata.csv, .jsonl or .parquet with a column label, else folder."
+)
+Labels = Annotated[str, option("--labels HOW", LABELS_HELP)]
+COLUMN_HELP = "For a table: its column of pictures. Default: image, or the only one."
+Column = Annotated[str | None, option("--column NAME", COLUMN_HELP)]
+HIDDEN_HELP = "Also take hidden files, and hidden, thumbnail, trash and system folders."
+Hidden = Annotated[bool, option("--hidden", HIDDEN_HELP)]
 SPLIT = "Only the train or validation part, as the training of the model split SRC."
 Split = Annotated[str | None, option("--split PART", SPLIT)]
 NEWEST = "Index folder. Default: the newest in indexes/."

@@ -91,10 +91,15 @@ def query(
         elif sheet:
             rows.append(_sheet_row(Path(name).name, picture, found))
     if sheet:
+        from mrl_search.images.sources import read_path, read_recorded
         from mrl_search.report.sheet import save_sheet
 
+        def read(path: str) -> bytes:
+            named = path in queries.names
+            return read_path(path) if named else read_recorded(path, opened.manifest.source)
+
         title = "prefix by prefix" if explain else f"plan {hits.plan}"
-        save_sheet(rows, sheet, f"{opened.folder.name}, {title}")
+        save_sheet(rows, sheet, f"{opened.folder.name}, {title}", read=read)
     if not as_json:
         embedded = ""
         if queries.embed_ms is not None:

@@ -16,11 +16,12 @@ from rich.table import Table
 from mrl_search.errors import Skipped
 
 __all__ = [
-    "json_line", "note", "percent", "plain", "progress_bars", "show_skipped", "show_table",
-    "show_tables",
+    "json_line", "note", "percent", "plain", "progress_bars", "show_skipped", "show_source",
+    "show_table", "show_tables",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from mrl_search.images.sources import Source
     from mrl_search.report.page import Table as ReportTable
 
 SHOWN = 5  # skipped images that are listed
@@ -111,6 +112,13 @@ def _pace(task: Task) -> str:
         return rate
     minutes, seconds = divmod(round(task.time_remaining), 60)
     return f"{rate}, {minutes}:{seconds:02d} left"
+
+
+def show_source(source: "Source") -> None:
+    """Note how many images a source has, and what was passed over."""
+    note(f"{len(source.paths):,} images of {source.name}")
+    for text in source.notes:
+        note(f"  {text}")
 
 
 def show_skipped(skipped: Sequence[Skipped], where: str = "") -> None:

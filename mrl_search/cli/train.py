@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import Src
+from mrl_search.cli.options import Column, Hidden, Labels, Src
 
 if TYPE_CHECKING:
+    from mrl_search.images.sources import Source
     from mrl_search.progress import Progress
     from mrl_search.training.config import Recipe, TrainConfig
     from mrl_search.training.records import Record
@@ -51,6 +52,9 @@ def train(
         str | None,
         typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed."),
     ] = None,
+    labels: Labels = "",
+    column: Column = None,
+    hidden: Hidden = False,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,17 +66,21 @@ def train(
     ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC. A stopped run continues from its last complete epoch."""
+    from mrl_search.images.sources import open_source
     from mrl_search.training.recipes import load_recipe
+    from mrl_search.training.steps import check_recipe
 
     options = {"data.min_side": min_side, "seed": seed}
     overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
     loaded = load_recipe(recipe, [*overrides, *(setting or [])], width, size)
     out = out or Path("runs") / loaded.name
-    if run_training(src, loaded, out, tracker):
+    check_recipe(loaded, out)
+    source = open_source(src, labels=labels, column=column, hidden=hidden)
+    if run_training(source, loaded, out, tracker):
         typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)
 
 
-def run_training(src: str, recipe: "Recipe", out: Path, tracker: str | None = None) -> bool:
+def run_training(source: "Source", recipe: "Recipe", out: Path, tracker: str | None = None) -> bool:
     """Train, and show settings and progress of each step.
 
     Returns:
@@ -81,18 +89,15 @@ def run_training(src: str, recipe: "Recipe", out: Path, tracker: str | None = No
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    from mrl_search.cli.render import note, progress_bars
-    from mrl_search.images.sources import open_source
+    from mrl_search.cli.render import note, progress_bars, show_source
     from mrl_search.mapping import to_toml
-    from mrl_search.training.steps import check_recipe
     from mrl_search.training.steps import train as run
 
-    check_recipe(recipe, out)
-    source = open_source(src)
     # as the accelerator decides later
     main = bool(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process)
     if main:
-        note(f"# {len(source.paths):,} images of {source.name}, run folder {out}")
+        show_source(source)
+        note(f"# run folder {out}")
         for config in recipe.steps:
             note(to_toml(config))
     with progress_bars(main) as progress:

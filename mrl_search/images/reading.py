@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.errors import BrokenImage, Skipped
+from mrl_search.errors import BrokenImage, FileError, Skipped
 from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import Source
 
@@ -40,6 +40,8 @@ def read_pictures(
 ) -> Iterator[Picture | Skipped]:
     """Yield the images of `source`, decoded. A broken image is skipped; none raises.
 
+    A shortage that all files share, as of file descriptors, raises `FileError`.
+
     Args:
         source: the images.
         decode: usually `Preprocessing.decode` of an encoder.
@@ -58,6 +60,11 @@ def read_pictures(
             pixels, (width, height) = decode(data)
         except BrokenImage as error:
             return Skipped(path, error.message)
+        except FileError:
+            raise
+        except Exception as error:  # whatever it is, it costs this image alone
+            reason = "does not fit in memory" if isinstance(error, MemoryError) else str(error)
+            return Skipped(path, reason or type(error).__name__)
         if min(width, height) <= min_side:
             return Skipped(
                 path, f"{width} x {height} pixels; both sides must be above {min_side} pixels"

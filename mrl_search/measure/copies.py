@@ -15,7 +15,7 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import Source, open_source, subset
+from mrl_search.images.sources import RecordedSource, Source, open_source, subset
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.measure.bench import measure_copies
@@ -142,7 +142,8 @@ def changed_copies(
 
 def corpus_of(corpus: Corpus) -> Source:
     """The pictures of an index, by the paths in its items."""
-    return Source("corpus", list(corpus.collection.paths), list(corpus.collection.labels))
+    paths, labels = list(corpus.collection.paths), list(corpus.collection.labels)
+    return RecordedSource(corpus.manifest.source, paths, labels)
 
 
 def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:

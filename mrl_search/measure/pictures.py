@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.decode import decode
-from mrl_search.images.sources import read_path
+from mrl_search.images.sources import read_recorded
 from mrl_search.measure.contestants import answers
 from mrl_search.measure.controls import centred_axes
 from mrl_search.measure.queries import QuerySet, shuffled
@@ -73,10 +73,10 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
     """
     at = shuffled(len(queries), len(queries), seed)[number % len(queries)]
     path, label = queries.paths[at], queries.labels[at]
-    thumbnails: dict[str, str] = {}
+    own, thumbnails = queries.collection.manifest.source, dict[str, str]()
     record: dict[str, Any] = {
         "number": number, "title": Path(path).name if path else "", "rows": [],
-        "thumbnails": thumbnails, "why": _add_thumbnail(path, thumbnails),
+        "thumbnails": thumbnails, "why": _add_thumbnail(path, own, thumbnails),
     }  # fmt: skip
     for d in [] if record["why"] else shown_dims(corpus, LADDER):
         (hits,) = _hits(corpus, queries, np.array([at]), d, LADDER_HITS)
@@ -85,7 +85,7 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
             mark = "" if None in (label, h.label) else "right" if h.label == label else "wrong"
             caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
             tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
-            _add_thumbnail(h.path, thumbnails)
+            _add_thumbnail(h.path, corpus.manifest.source, thumbnails)
         record["rows"].append({"title": f"{d} dims", "tiles": tiles})
     return record
 
@@ -114,9 +114,10 @@ def mislabel_record(
             })  # fmt: skip
     found.sort(key=lambda item: (-item["against"], item["id"]))
     shown, thumbnails = found[:LISTED], dict[str, str]()
+    own = queries.collection.manifest.source
     tiles: list[dict[str, str]] = []
     for item in shown:
-        if len(tiles) < SHOWN and not _add_thumbnail(item["path"], thumbnails):
+        if len(tiles) < SHOWN and not _add_thumbnail(item["path"], own, thumbnails):
             caption = f"is {item['label']}, they say {item['says']}"
             tiles.append({"path": item["path"], "caption": caption, "mark": "wrong"})
     title = "contradicted by their neighbours at every prefix"
@@ -130,12 +131,15 @@ def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k
     return answers(corpus, some, Plan.single(dims), k)
 
 
-def _add_thumbnail(path: str | None, thumbnails: dict[str, str]) -> str:
-    """Add the picture at `path` as WebP in base64; returns why it cannot be read, or nothing."""
+def _add_thumbnail(path: str | None, source: str, thumbnails: dict[str, str]) -> str:
+    """Add the picture at `path`, recorded from `source`, as WebP in base64.
+
+    Returns why it cannot be read, or nothing.
+    """
     if not path:
         return "the index does not say where its pictures are"
     try:
-        picture, _ = decode(read_path(path), THUMBNAIL)
+        picture, _ = decode(read_recorded(path, source), THUMBNAIL)
     except MrlSearchError as error:
         return error.message
     except (OSError, ValueError):

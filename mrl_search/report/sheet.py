@@ -142,7 +142,13 @@ def format_of(out: Path) -> str:
     raise ConfigError(f"{out} is not the name of a contact sheet.", hint)
 
 
-def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144) -> None:
+def save_sheet(
+    rows: Sequence[Row],
+    out: Path,
+    title: str = "",
+    thumb: int = 144,
+    read: Callable[[str], bytes] = read_path,
+) -> None:
     """Write the contact sheet of `rows` to `out`: PNG, JPEG or WebP by its suffix.
 
     Raises:
@@ -150,7 +156,7 @@ def save_sheet(rows: Sequence[Row], out: Path, title: str = "", thumb: int = 144
         MrlSearchError: `out` cannot be written.
     """
     kind = format_of(out)
-    sheet = contact_sheet(rows, title, thumb)
+    sheet = contact_sheet(rows, title, thumb, read)
     if max(sheet.size) > LIMITS[kind]:
         size = f"{sheet.width} x {sheet.height} pixels"
         raise ConfigError(f"A sheet of {size} is too large for {kind}.", "Write a .png.")

@@ -1,6 +1,7 @@
 """Filters: which rows may be answers, by conditions on columns or by a list of ids."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mrl_search.store.rows import Ids
 __all__ = ["mask_of", "read_ids"]
 
 CONDITION = re.compile(r"([^=!<>]+)(==|!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+SIGN = re.compile("==|!=|<=|>=|=|<|>")
 ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # after a time of day
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
@@ -65,7 +67,7 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     if match is None:
         hint = "For example label=cat, width>=200, or label!=dog."
         raise ConfigError(f"{condition!r} is not a condition.", hint)
-    name, sign, text = (part.strip() for part in match.groups())
+    name, sign, text = _split(condition, match, items.column_names)
     if name not in items.column_names:
         hint = f"They have: {', '.join(items.column_names)}."
         raise ConfigError(f"Items have no column {name!r}.", hint)
@@ -82,9 +84,25 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     return known
 
 
+def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tuple[str, str, str]:
+    """Column, sign and value; a column may have a sign in its name.
+
+    `label=cat ` compares with the text as it stands; `label = cat` without the spaces.
+    """
+    for name in sorted(columns, key=len, reverse=True):
+        sign = SIGN.match(condition, len(name))
+        if sign and condition.startswith(name):
+            text = condition[sign.end() :]
+            return name, sign[0], unicodedata.normalize("NFC", text) if name == "label" else text
+    name, sign_text, text = (part.strip() for part in match.groups())
+    return name, sign_text, unicodedata.normalize("NFC", text) if name == "label" else text
+
+
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
     """A column and the value of `text`, in a type that Arrow compares."""
     kind, value = column.type, pa.scalar(text)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        value = pa.scalar(text.strip())
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
@@ -125,7 +126,10 @@ def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Ta
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, where: Path) -> pa.ChunkedArray:
     try:
-        return column.cast(field.type)
+        values = column.cast(field.type)
+        if field.name == "label":  # as people type them
+            return pc.utf8_normalize(values, form="NFC")
+        return values
     except pa.ArrowException as error:
         message = f"Column {field.name!r} of {where} is {column.type}, not {field.type}: {error}."
         raise DataError(message, "Convert it, or rename it.") from error

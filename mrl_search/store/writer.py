@@ -171,8 +171,11 @@ class CollectionWriter:
             if read - self._committed >= COMMIT:
                 self._commit()
 
-    def finish_rows(self, source: str) -> VectorStore:
-        """End appending: write items and skipped pictures from the log; return all rows."""
+    def finish_rows(self, source: str, columns: pa.Table | None = None) -> VectorStore:
+        """End appending: write items and skipped pictures from the log; return all rows.
+
+        `columns` has further columns of the items, one row for each row of the source.
+        """
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / VECTORS):
             self._commit()
@@ -188,7 +191,13 @@ class CollectionWriter:
             raise DataError(f"No image of {source} can be read; the first: {first}.", "Check them.")
         items = [e for e in entries if "reason" not in e]
         rows = [{"id": i, **item} for i, item in enumerate(items)]
-        self.write_items(pa.Table.from_pylist(rows, ITEMS_SCHEMA))
+        table = pa.Table.from_pylist(rows, ITEMS_SCHEMA)
+        if columns is not None:
+            kept = columns.take([i for i, e in enumerate(entries) if "reason" not in e])
+            for name in columns.column_names:
+                free = f"item_{name}" if name in ITEMS_SCHEMA.names else name
+                table = table.append_column(free, kept[name])
+        self.write_items(table)
         self.write_skipped(skipped)
         return self.rows()
 

@@ -1,0 +1,232 @@
+"""The pictures of a folder: which files are pictures, their labels, and what is passed over."""
+
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.images.base import Source
+from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+
+__all__ = ["METADATA", "Walk", "folder_source", "label_of"]
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
+FILE_NAME, LABELS = "file_name", ("label", "labels")
+SYSTEM = frozenset({
+    "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
+    "lost+found", "recycler", "system volume information",
+})  # fmt: skip
+RAW = frozenset({  # of cameras: TIFF files that hold a small preview
+    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".nef",
+    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
+KINDS, FOLDERS = 8, 5  # endings and folders that are listed
+HOW = "--labels is folder, none, metadata, or depth:N with N from 1."
+
+
+@dataclass(eq=False)
+class Walk:
+    """All files under a folder, by path. Links are followed, and nothing is reached twice.
+
+    Attributes:
+        root: the folder.
+        hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
+        left_out: hidden files and folders that were not looked at.
+        closed: folders that cannot be listed or entered, with the reason.
+    """
+
+    root: Path
+    hidden: bool = False
+    left_out: list[str] = field(default_factory=list)
+    closed: dict[str, str] = field(default_factory=dict)
+
+    def files(self) -> list[Path]:
+        """The regular files, sorted by path; of a file and links to it, the file."""
+        found: dict[str, Path] = {}
+        every = sorted(self._every(), key=lambda path: (path.is_symlink(), path))
+        for path in every:
+            found.setdefault(os.path.realpath(path), path)
+        return sorted(found.values())
+
+    def _every(self) -> Iterator[Path]:
+        entered: set[str] = set()
+        waiting = [str(self.root)]
+        while waiting:
+            for here, folders, names in os.walk(waiting.pop(0), onerror=self._cannot_list):
+                real = os.path.realpath(here)
+                if real in entered:
+                    folders.clear()
+                    continue
+                entered.add(real)
+                folders[:] = sorted(name for name in folders if self._wanted(here, name))
+                waiting += [link for name in folders if Path(link := f"{here}/{name}").is_symlink()]
+                for name in names:
+                    path = Path(here, name)
+                    if self._is_file(path) and self._wanted(here, name):
+                        yield path
+
+    def _wanted(self, here: str, name: str) -> bool:
+        if self.hidden or not (name.startswith(".") or name.lower() in SYSTEM):
+            return True
+        self.left_out.append(f"{here}/{name}")
+        return False
+
+    def _is_file(self, path: Path) -> bool:
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except FileNotFoundError:  # a link that leads nowhere
+            return False
+        except OSError as error:
+            self.closed[str(path.parent)] = error.strerror or str(error)
+            return False
+
+    def _cannot_list(self, error: OSError) -> None:
+        self.closed[str(error.filename)] = error.strerror or str(error)
+
+
+def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source:
+    """The pictures among the `files` of a folder. Those of any ending are known by their content.
+
+    Args:
+        walk: the folder.
+        files: what it found.
+        labels: `folder`: the name of the folder a picture lies in; `depth:N`: of the N-th folder
+            below the root; `metadata`: the column `label` of the files `METADATA`; `none`.
+            Default: `metadata` where there is such a column, else `folder`.
+
+    Raises:
+        ConfigError: another value of `labels`.
+        DataError: labels from metadata where there are none, or a damaged metadata file.
+    """
+    root = walk.root.resolve()
+    tables = [path for path in files if path.name in METADATA]
+    pictures = [path for path in files if path not in tables and _is_picture(path)]
+    left = Counter(p.suffix.lower() for p in set(files) - set(pictures) - set(tables))
+    relative = [path.relative_to(walk.root) for path in pictures]
+    columns, notes = _metadata(walk.root, tables, pictures)
+    named = next((name for name in LABELS if columns and name in columns.column_names), None)
+    how = labels or ("metadata" if named else "folder")
+    found: list[str | None]
+    if how == "metadata":
+        if columns is None or named is None:
+            wanted = ", ".join(METADATA)
+            message = f"{root} has no metadata file with a column {LABELS[0]!r}."
+            raise DataError(message, f"Write one of {wanted} with columns file_name and label.")
+        found = [label_of(value) for value in columns[named].to_pylist()]
+    elif how == "folder":
+        found = [label_of(path.parent.name) for path in relative]
+    elif how == "none":
+        found = [None] * len(relative)
+    elif how.startswith("depth:") and how[6:].isdecimal() and int(how[6:]):
+        depth = int(how[6:])
+        found = [label_of(p.parts[depth - 1] if len(p.parts) > depth else "") for p in relative]
+    else:
+        raise ConfigError(f"--labels is {labels!r}.", HOW)
+    if columns is not None:
+        kept = [name for name in columns.column_names if name != named]
+        columns = columns.select(kept) if kept else None
+    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in SUFFIXES)
+    if other:
+        notes.insert(0, f"taken by their content: {_counts(other)}")
+    notes = [*_notes(walk, left), *notes]
+    return Source(str(root), [str(root / path) for path in relative], found, notes, columns)
+
+
+def label_of(value: object) -> str | None:
+    """A label in Unicode's composed form (NFC), or None for no label: null, NaN, empty text."""
+    if value is None or value != value:
+        return None
+    return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def _is_picture(path: Path) -> bool:
+    ending = path.suffix.lower()
+    if ending in SUFFIXES or ending in RAW:
+        return ending in SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return is_picture(file.read(HEAD))
+    except OSError:
+        return False
+
+
+def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
+    """What was not looked at."""
+    if left:
+        yield f"passed over: {_counts(left)}"
+        if {".heic", ".heif"} & set(left):
+            yield "HEIC is read with the extra heic: pip install pillow-heif"
+    if walk.left_out:
+        names = [os.path.relpath(path, walk.root) for path in walk.left_out]
+        more = ", …" if len(names) > FOLDERS else ""
+        shown_names = ", ".join(names[:FOLDERS])
+        yield f"left out {len(names)} hidden or system files and folders: {shown_names}{more}"
+        yield "--hidden takes them too"
+    for folder, reason in walk.closed.items():
+        yield f"cannot be read and was skipped: {folder} ({reason})"
+
+
+def _counts(endings: Mapping[str, int]) -> str:
+    """How many files have each ending, the most frequent first."""
+    kinds = sorted(endings.items(), key=lambda kind: (-kind[1], kind[0]))
+    shown = [f"{count} {ending or 'without ending'}" for ending, count in kinds[:KINDS]]
+    more = f" and {len(kinds) - KINDS} more kinds" if len(kinds) > KINDS else ""
+    return f"{', '.join(shown)}{more}"
+
+
+def _metadata(
+    root: Path, tables: Sequence[Path], pictures: Sequence[Path]
+) -> tuple[pa.Table | None, list[str]]:
+    """The columns of the metadata files, one row a picture, null where unknown; and notes."""
+    read: list[pa.Table] = []
+    rows: dict[str, int] = {}
+    for path in tables:
+        table = _read_table(path)
+        if FILE_NAME not in table.column_names:
+            hint = f"Name the column with the names of the pictures {FILE_NAME!r}."
+            raise DataError(f"{path} has no column {FILE_NAME!r}.", hint)
+        before = sum(part.num_rows for part in read)
+        for row, name in enumerate(table[FILE_NAME].to_pylist()):
+            rows[os.path.normpath(path.parent / str(name))] = before + row
+        read.append(table.drop_columns([FILE_NAME]))
+    if not read:
+        return None, []
+    try:
+        every = pa.concat_tables(read, promote_options="permissive")
+    except pa.ArrowException as error:
+        message = f"The metadata files of {root} have columns of other types: {error}."
+        raise DataError(message, "Give a column one type.") from error
+    plain = [f.name for f in every.schema if not (pa.types.is_nested(f.type) or _is_binary(f.type))]
+    at = [rows.get(os.path.normpath(path)) for path in pictures]
+    known = sum(row is not None for row in at)
+    notes = [f"{', '.join(path.name for path in tables)}: {known} of {len(pictures)} pictures"]
+    if known < len(rows):
+        notes.append(f"{len(rows) - known} rows of metadata name no picture here")
+    return every.select(plain).take(pa.array(at, pa.int64())), notes
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path)
+        text = dict.fromkeys((FILE_NAME, *LABELS), pa.string())
+        if path.suffix == ".csv":
+            return pa.csv.read_csv(
+                path, convert_options=pa.csv.ConvertOptions(column_types=text)
+            )  # fmt: skip
+        return pa.json.read_json(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Mend it, or move it away.") from error
