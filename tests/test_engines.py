@@ -311,6 +311,30 @@ def test_kinds_are_checked_before_there_are_vectors() -> None:
         check_kinds(IndexSpec((8, 16), "Flat", {"8": "Flatt"}), 100)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("HNSW0", "FAISS crashes when it builds or searches an index 'HNSW0' for 16 dims"),
+        ("HNSW1", "FAISS crashes when it builds or searches an index 'HNSW1' for 16 dims"),
+        ("IVF0,Flat", "FAISS cannot search the index 'IVF0,Flat' of 16 dims: 'cur_nprobe > 0'"),
+        ("HNSW8_2+PQ4", "cannot search the index 'HNSW8_2.PQ4' of 16 dims: search params not"),
+        ("IVF4096,Flat", "3,000 vectors cannot train an index 'IVF4096,Flat'"),
+        ("HNSW1000000", "An index 'HNSW1000000' for 16 dims takes too much memory"),
+        ("IVF99999999999,Flat", "FAISS has no index 'IVF99999999999,Flat'"),
+        ("", "FAISS has no index ''"),
+    ],
+)
+def test_a_kind_that_faiss_cannot_use_is_refused_beforehand(kind: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_kinds(IndexSpec((16,), kind), 3000)
+    assert caught.value.hint
+
+
+def test_a_kind_may_need_more_vectors_than_the_first_trial_has() -> None:
+    check_kinds(IndexSpec((16,), "PQ4x12np"), 40_000)  # 4,096 centroids
+    check_kinds(IndexSpec((16,), "IVF2048,SQ8"), 40_000)
+
+
 def test_flat_indexes_hold_the_stored_prefixes(small_index: Index) -> None:
     for dims in (8, 16, 64):
         index: Any = faiss.read_index(str(small_index.folder / f"prefix-{dims:04d}.faiss"))

@@ -1,17 +1,32 @@
 """What every kind of prefix index is: a search, and the traits that others ask for."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.errors import ConfigError
 from mrl_search.store.rows import Ids
 
-__all__ = ["Found", "Mask", "PrefixIndex", "padded"]
+__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "explained", "padded"]
+
+KNOWN = "For example Flat, SQ8, HNSW32 or IVF256,SQ8."
 
 Found = tuple[NDArray[np.float32], Ids]  # scores and ids, each (n, k)
+
+
+@contextmanager
+def explained(message: str, hint: str) -> Iterator[None]:
+    """Turn an exception of FAISS into a ConfigError with its last words."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2].strip()  # after C++ signatures and paths
+        raise ConfigError(f"{message}: {reason}.", hint) from error
 
 
 def padded(found: Found, k: int) -> Found:
@@ -73,7 +88,6 @@ class PrefixIndex(ABC):
     def __init__(self, dims: int, count: int, kind: str, ram_bytes: int) -> None:
         self.dims, self.count, self.kind, self.ram_bytes = dims, count, kind, ram_bytes
 
-    @abstractmethod
     def search(
         self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
     ) -> Found:
@@ -85,7 +99,16 @@ class PrefixIndex(ABC):
             effort: how much an approximate index looks at: clusters to visit on average (nprobe),
                 or candidates to hold (efSearch). 0: the default of the kind.
             mask: the rows that may be answers; default: all.
+
+        Raises:
+            ConfigError: FAISS refuses the search.
         """
+        with explained(f"FAISS cannot search the index {self.kind!r} of {self.dims} dims", KNOWN):
+            return self._search(x, k, effort, mask)
+
+    @abstractmethod
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
+        """As `search`; FAISS may raise RuntimeError."""
 
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
         """Vectors that one query is compared with; None where that is unknown."""

@@ -1,7 +1,6 @@
 """Building, saving and loading prefix indexes; the one place that tells their kinds apart."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,12 +8,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import PrefixIndex
+from mrl_search.engines.base import KNOWN, Mask, PrefixIndex, explained
 from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, find_centroids, inverted_file
 from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
+from mrl_search.engines.trial import try_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import reading, write_atomically
 from mrl_search.progress import Progress, silent
@@ -22,12 +22,13 @@ from mrl_search.store.manifest import Manifest, check_file, damaged, prefix_file
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
-__all__ = ["Pass", "build_indexes", "check_kinds", "index_of", "load_index"]
+__all__ = ["Pass", "build_indexes", "check_kinds", "index_of", "load_index", "search_random"]
 
 FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
 CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
+FEW = 1000  # random vectors on which a kind is tried
 COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
 
@@ -48,7 +49,7 @@ def build_indexes(
     for rows, stored in store.chunks():
         unit = l2_normalize(stored)
         for d, index in indexes.items():
-            with _explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
+            with explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
                 index.add(prefix(unit, d))
         for take in passes:
             take(rows, unit)
@@ -60,10 +61,45 @@ def build_indexes(
 
 
 def check_kinds(spec: IndexSpec, count: int) -> None:
-    """Check that FAISS knows the kinds of `spec`, before `count` vectors are made for them."""
-    for d in spec.dims:
-        if (kind := spec.factory_of(d, count)) != SCAN:
-            _untrained(d, kind)
+    """Check that FAISS builds and searches the kinds of `spec`, before `count` vectors are made.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try_kinds({d: spec.factory_of(d, count) for d in spec.dims}, count)
+
+
+def search_random(dims: int, kind: str, count: int) -> None:
+    """Build an index of a kind over some random vectors, at most `count`, and search it.
+
+    Raises:
+        ConfigError: FAISS cannot build it or search it, or it has too few vectors.
+    """
+    index, size = _untrained(dims, kind), min(FEW, count)
+    while True:
+        rng = np.random.default_rng(0)
+        x = l2_normalize(rng.standard_normal((size, dims), dtype=np.float32))
+        try:
+            _train(index, kind, x, quick=True)
+            break
+        except ConfigError:
+            if size == count or size > FEWEST:
+                raise
+            index, size = _untrained(dims, kind), min(8 * size, count)  # some need more
+    with explained(f"FAISS cannot fill an index of kind {kind!r}", "Leave IDMap out."):
+        index.add(x)
+    with explained(f"FAISS cannot save an index {kind!r} for {dims} dims", KNOWN):
+        index = FAISS.deserialize_index(FAISS.serialize_index(index))
+    tried = index_of(index, kind, 0, VectorStore(x))
+    half = Mask(np.arange(size) % 2 == 0) if tried.filters else None
+    for effort in {0, *tried.efforts[:1], *tried.efforts[-1:]}:
+        for mask in {None, half}:
+            for queries in (x[:1], x[:20]):
+                scores, ids = tried.search(queries, min(10, size), effort, mask)
+                good = (ids >= -1) & (ids < size) & ~np.isnan(scores)
+                if not good.all() or (ids < 0).all():
+                    message = f"FAISS finds nothing in an index {kind!r} for {dims} dims."
+                    raise ConfigError(message, KNOWN)
 
 
 def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) -> PrefixIndex:
@@ -107,7 +143,7 @@ def _untrained(dims: int, kind: str) -> faiss.Index:
     if kind == PANORAMA:
         return FAISS.IndexFlatIPPanorama(dims, min(LEVELS, dims))  # type: ignore[no-any-return]
     message = f"FAISS has no index {kind!r} for {dims} dims"
-    with _explained(message, "For example Flat, SQ8 or HNSW32."):
+    with explained(message, KNOWN):
         index = faiss.index_factory(dims, kind, faiss.METRIC_INNER_PRODUCT)
     if isinstance(index, faiss.IndexRefine):
         hint = "Leave the refinement out: plans score candidates from the stored vectors."
@@ -117,15 +153,18 @@ def _untrained(dims: int, kind: str) -> faiss.Index:
 
 def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
     index = _untrained(dims, kind)
-    if index.is_trained:
-        return index
-    rows = _training_rows(index, len(store))
-    x = prefix(store.rows(rows, dims), dims)
-    message = f"{len(x):,} vectors cannot train an index {kind!r}"
-    with _explained(message, "Use fewer clusters, or Flat."):
-        _place_centroids(index, x)
-        index.train(x)
+    if not index.is_trained:
+        rows = _training_rows(index, len(store))
+        _train(index, kind, prefix(store.rows(rows, dims), dims))
     return index
+
+
+def _train(index: faiss.Index, kind: str, x: NDArray[np.float32], *, quick: bool = False) -> None:
+    """Train an index on the rows `x`; `quick`: with any of them as centroids."""
+    message = f"{len(x):,} vectors cannot train an index {kind!r}"
+    with explained(message, "Use fewer clusters, or Flat."):
+        _place_centroids(index, x, quick)
+        index.train(x)
 
 
 def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
@@ -134,10 +173,11 @@ def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
     return slice(None) if count <= wanted else sample(count, wanted)
 
 
-def _place_centroids(index: faiss.Index, x: NDArray[np.float32]) -> None:
+def _place_centroids(index: faiss.Index, x: NDArray[np.float32], quick: bool) -> None:
     """Place the centroids of an inverted file with many clusters; FAISS trains all the rest."""
     clustered = inverted_file(index)
-    if clustered is None or not MANY <= clustered.nlist <= len(x) // 8:
+    fits = clustered and MANY <= clustered.nlist <= len(x) // (1 if quick else 8)
+    if not fits:
         return
     quantizer = faiss.downcast_index(clustered.quantizer)
     if not isinstance(quantizer, faiss.IndexFlat | faiss.IndexHNSWFlat):
@@ -151,14 +191,4 @@ def _place_centroids(index: faiss.Index, x: NDArray[np.float32]) -> None:
             x = step.apply(x)
     if isinstance(quantizer, faiss.IndexHNSW):
         quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = CAREFUL, CAREFUL
-    quantizer.add(find_centroids(x, clustered.nlist))
-
-
-@contextmanager
-def _explained(message: str, hint: str) -> Iterator[None]:
-    """Turn an exception of FAISS into a ConfigError with its last words."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).rpartition(": ")[2].strip()  # after C++ signatures and paths
-        raise ConfigError(f"{message}: {reason}.", hint) from error
+    quantizer.add(x[: clustered.nlist] if quick else find_centroids(x, clustered.nlist))

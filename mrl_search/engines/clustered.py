@@ -65,9 +65,7 @@ class ClusteredIndex(PrefixIndex):
         steps = {s << i >> 2 for i in range(most.bit_length()) for s in (4, 5, 6, 7)}
         self.efforts = tuple(sorted(s for s in steps if s <= most))
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         visited = self._visited(effort, mask)
         if not self._compares_all or visited == self._lists:
             return self._index.search(x, k, params=self._whole(visited, mask))  # type: ignore[no-any-return]

@@ -28,9 +28,7 @@ class FlatIndex(PrefixIndex):
         self.exact = isinstance(index, faiss.IndexFlat)  # transforms may lose information
         self.filters = self.exact or isinstance(inner, faiss.IndexScalarQuantizer)
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         if mask is None:
             return self._index.search(x, k)  # type: ignore[no-any-return]
         wide = round(MORE * k * self.count / max(1, mask.count)) + k
@@ -60,12 +58,10 @@ class PanoramaIndex(FlatIndex):
         super().__init__(index, kind, ram_bytes)
         self._scan = ScanIndex(store, index.d)
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         if k > self._most:
             return self._scan.search(x, k, effort, mask)
-        return super().search(x, k, effort, mask)
+        return super()._search(x, k, effort, mask)
 
 
 def inner_index(index: faiss.Index) -> Any:  # noqa: ANN401 - SWIG

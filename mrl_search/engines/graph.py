@@ -26,9 +26,7 @@ class GraphIndex(PrefixIndex):
         self._index: Any = index
         self._links = int(inner_index(index).hnsw.nb_neighbors(0))
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         beam = self._beam(max(effort or max(BEAM, 2 * k), k), k, mask)
         chosen = {} if mask is None else {"sel": selector(mask)}
         parameters = FAISS.SearchParametersHNSW(efSearch=beam, **chosen)
@@ -48,8 +46,6 @@ class GraphIndex(PrefixIndex):
 class NSGIndex(FlatIndex):
     """An NSG graph, which takes neither an effort nor a mask."""
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
-        found = super().search(x, min(k, self.count), effort, mask)  # FAISS never ends for more
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
+        found = super()._search(x, min(k, self.count), effort, mask)  # FAISS never ends for more
         return padded(found, k)

@@ -25,9 +25,7 @@ class ScanIndex(PrefixIndex):
         super().__init__(dims, len(store), SCAN, len(store) * dims * store.dtype.itemsize)
         self._store = store
 
-    def search(
-        self, x: NDArray[np.float32], k: int, effort: int = 0, mask: Mask | None = None
-    ) -> Found:
+    def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         return padded(scan(self._store, x, k, None if mask is None else mask.ids), k)
 
 

@@ -1,0 +1,78 @@
+"""Trying kinds of index on random vectors in a child process.
+
+FAISS ends the process for some factory strings (`HNSW0`, `HNSW1`), and builds others that no query
+can search (`IVF0,Flat`). A child process finds that out before any picture is read.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+
+from mrl_search.engines.base import KNOWN
+from mrl_search.engines.spec import EXACT
+from mrl_search.errors import ConfigError
+
+__all__ = ["try_kinds"]
+
+LONGEST = 60  # seconds that a kind may take
+MEMORY = 4 << 30  # bytes of address space that all kinds may take
+CHILD = "from mrl_search.engines.trial import main; main()"
+
+
+def try_kinds(kinds: Mapping[int, str], count: int) -> None:
+    """Build and search each kind of index in a child process, once for each kind and prefix.
+
+    Args:
+        kinds: prefix length to kind, a FAISS factory string.
+        count: number of vectors that the index will have.
+
+    Raises:
+        ConfigError: FAISS cannot build or search it, needs more vectors, or crashes.
+    """
+    for dims, kind in kinds.items():
+        if kind not in EXACT:
+            _try(dims, kind, count)
+
+
+@cache
+def _try(dims: int, kind: str, count: int) -> None:
+    """As `try_kinds`; a kind that passes is not tried again."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    where = f"an index {kind!r} for {dims} dims"
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD], env=environment, timeout=LONGEST, check=False,
+            input=json.dumps([dims, kind, count]), capture_output=True, encoding="utf-8",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        message = f"FAISS takes over {LONGEST} s to train {where} on random vectors."
+        raise ConfigError(message, KNOWN) from error
+    try:
+        message, hint = json.loads(child.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise ConfigError(f"FAISS crashes when it builds or searches {where}.", KNOWN) from None
+    if message:
+        raise ConfigError(message, hint)
+
+
+def main() -> None:
+    """Try the kind that standard input names, and print what is wrong with it."""
+    from mrl_search.engines.build import search_random
+
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    dims, kind, count = json.loads(sys.stdin.read())
+    found = ("", "")
+    try:
+        search_random(dims, kind, count)
+    except ConfigError as error:
+        found = (error.message, error.hint)
+    except MemoryError:
+        found = (f"An index {kind!r} for {dims} dims takes too much memory.", KNOWN)
+    print(json.dumps(found))  # noqa: T201 - the answer of the child
