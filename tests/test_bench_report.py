@@ -512,6 +512,9 @@ def test_without_labels_it_is_said_once(run: Run, tmp_path: Path) -> None:
         records=[r for r in bare.records if r["kind"] not in ("mislabels", "instance", "cascade")],
     )
     page = re.sub('base64,[^"]*', "", render_page(report_page([bare], tmp_path)))
+    doubted = about(bare, "queries", doubt="The labels are no classes: 9 of 9.")
+    intro = " ".join(report_page([doubted], tmp_path).intro)
+    assert "The labels are no classes: 9 of 9. So recall" in intro
     assert (
         page.count("There are no labels") == 1
         and page.count("the index does not say where its pictures are") == 1

@@ -40,6 +40,7 @@ def classify(
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
     from mrl_search.search.classify import classify as vote_of_neighbours
+    from mrl_search.search.labels import label_doubt
     from mrl_search.search.run import default_plan
 
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
@@ -67,4 +68,6 @@ def classify(
         note(f"{k} neighbours among {len(opened):,} items of {opened.folder}, plan {named}")
         if adaptive and (where or ids):
             note("The thresholds were learnt without a filter; with one they promise nothing.")
+    if doubt := label_doubt(opened.corpus):
+        note(doubt)
     show_skipped(queries.skipped)

@@ -46,7 +46,7 @@ def evaluate(
     """
     if hard and not instance:
         raise ConfigError("--hard is about changed copies.", "Use it with --instance.")
-    from mrl_search.cli.render import json_line, progress_bars, show_skipped, show_source
+    from mrl_search.cli.render import json_line, note, progress_bars, show_skipped, show_source
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
@@ -68,6 +68,8 @@ def evaluate(
             progress=progress,
         )
     show_skipped(result.skipped)
+    if result.doubt:
+        note(result.doubt)
     if as_json:
         for p in result.prefixes:
             json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})

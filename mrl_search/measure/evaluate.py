@@ -35,12 +35,14 @@ class Evaluation:
             asked for, or pictures of the corpus are gone.
         skipped: pictures that could not be read.
         adaptive: accuracy against dims of adaptive classification; empty without labels.
+        doubt: why the labels are no classes; accuracy is then not measured.
     """
 
     prefixes: list[PrefixAccuracy]
     thumbnail_recall_at_1: float | None
     skipped: Sequence[Skipped] = ()
     adaptive: Sequence[TradeOff] = ()
+    doubt: str = ""
 
 
 def evaluate(
@@ -85,8 +87,8 @@ def evaluate(
         n = len(queries.labelled)
         if not n and instance is None:
             raise DataError(
-                f"The pictures of {source.name} have no labels.",
-                "Sort them into one folder a class, or add --instance.",
+                queries.doubt or f"The pictures of {source.name} have no labels.",
+                "Sort them into one folder a class, name others with --labels, or add --instance.",
             )
         copies = recall = None
         if instance is not None:
@@ -107,4 +109,4 @@ def evaluate(
             confidence = np.column_stack([hits.confidence for hits in votes])
             right = np.column_stack([hits.vote for hits in votes])
             trades = trade_off(confidence, right, corpus.dims)
-        return Evaluation(prefixes, recall, own.corpus.collection.skipped, trades)
+        return Evaluation(prefixes, recall, own.corpus.collection.skipped, trades, queries.doubt)

@@ -18,6 +18,7 @@ from mrl_search.images.sources import Source
 from mrl_search.index import Index
 from mrl_search.progress import Progress
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.labels import label_doubt
 from mrl_search.store.collection import Collection
 from mrl_search.vectors import sample
 
@@ -36,12 +37,14 @@ class QuerySet:
     source: str  # what a report calls them
     own: bool = False  # whether they are items of the searched corpus
     corpus: Corpus | None = None  # what is searched, where the rows are raw, not in its space
+    doubt: str = ""  # why labels are no classes; accuracy is then not measured
 
     @classmethod
     def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
         """At most `size` items of the corpus itself; none is among its own hits."""
         rows = sample(len(corpus), size or len(corpus), seed)
-        return cls(corpus.collection, rows, "items of the index", own=True)
+        doubt = label_doubt(corpus)
+        return cls(corpus.collection, rows, "items of the index", own=True, doubt=doubt)
 
     @classmethod
     def of_collection(
@@ -50,7 +53,7 @@ class QuerySet:
     ) -> "QuerySet":  # fmt: skip
         """At most `size` rows of another collection, as queries of `corpus`."""
         rows = sample(len(collection), size or len(collection), seed)
-        return cls(collection, rows, source, corpus=corpus)
+        return cls(collection, rows, source, corpus=corpus, doubt=label_doubt(corpus))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,8 +81,8 @@ class QuerySet:
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
-        """Positions of the queries with a label."""
-        return np.flatnonzero(self.collection.labelled[self.rows])
+        """Positions of the queries with a label; none where labels are no classes."""
+        return np.flatnonzero(self.collection.labelled[self.rows] & (not self.doubt))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -64,7 +64,7 @@ def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
         },
         "queries": {
             "source": queries.source, "n": len(queries), "labelled": len(queries.labelled),
-            "own": queries.own, "fingerprint": queries.fingerprint,
+            "own": queries.own, "fingerprint": queries.fingerprint, "doubt": queries.doubt,
         },
         "contestants": {c.name: str(c) for c in contestants(corpus, settings.k)},
         "settings": asdict(settings),

@@ -95,7 +95,8 @@ def introduction(run: Run) -> list[str]:
         median = f"{tables.milliseconds(ms)} ms (median of {n})"
         text.append(f"Embedding a query picture takes {median}; search times do not include it.")
     if not queries["labelled"] or not corpus["classes"]:
-        text.append("There are no labels, so recall of the exact hits stands for accuracy.")
+        why = queries.get("doubt") or "There are no labels."
+        text.append(f"{why} So recall of the exact hits stands for accuracy.")
     if hidden := [r["why"] for r in run.of("ladder") if r["why"]]:
         text.append(f"Some pictures cannot be shown: {hidden[0]}.")
     if run.done and not run.of("control"):
