@@ -1,6 +1,7 @@
 """Small corpora with vectors that can be checked by hand, built by the real functions."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any import: tests are small, cores are few
 
@@ -17,6 +18,7 @@ from fakes import FakeEncoder
 from mrl_search.building import write_indexes
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import Skipped
+from mrl_search.images import decode
 from mrl_search.index import Index
 from mrl_search.progress import silent
 from mrl_search.store.collection import Heads
@@ -88,6 +90,15 @@ def made_of(
         source="pictures", model="bundled", classes=CLASSES if heads else (),
     )  # fmt: skip
     return Rows(l2_normalize(raw).astype(dtype), items, manifest, heads)
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if `pillow-heif` were not installed."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    decode._formats.cache_clear()
+    yield
+    decode._formats.cache_clear()
 
 
 @pytest.fixture

@@ -90,6 +90,25 @@ def test_no_other_plugin_of_pillow_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert "EPS" not in asked and set(asked) <= {*PLUGINS, "HEIF"}
 
 
+def test_heic_is_read_upright_where_its_extra_is_installed() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = _bytes(_quarters(), "HEIF", exif=exif.tobytes(), quality=90)
+    assert is_picture(data[:HEAD])
+    image, size = decode(data)
+    assert (image.size, size) == ((32, 48), (32, 48))
+    assert _near(_corners(image), (BLUE, RED, YELLOW, GREEN), 40)
+
+
+def test_without_its_extra_heic_is_refused_with_its_name(without_heif: None) -> None:
+    data = b"\0\0\0\x18ftypheic" + bytes(64)
+    assert not is_picture(data)
+    with pytest.raises(BrokenImage, match="HEIC is read with the extra heic: pip install"):
+        decode(data)
+
+
 def test_the_first_bytes_tell_what_can_be_read() -> None:
     for kind in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"):
         data = _bytes(_quarters(), kind)

@@ -486,7 +486,7 @@ def test_a_recorded_path_leads_nowhere_else(tmp_path: Path) -> None:
             read_recorded(path, source)
 
 
-def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> None:
     for name in ("a.jpg", "b.jfif", "noending", ".hidden.png", "@eaDir/t.png", "cat/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(_png(1))
