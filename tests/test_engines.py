@@ -604,3 +604,13 @@ def test_clusters_may_be_found_by_any_quantizer(
     rows = small_set.vectors[:20].astype(np.float32)
     every = index.search(rows, 5, plan="16:100@16,64").ids
     np.testing.assert_array_equal(every[:, 0], np.arange(20))
+
+
+def test_copies_of_few_vectors_are_found_among_equal_centroids() -> None:
+    few = l2_normalize(np.random.default_rng(5).standard_normal((40, DIMS)).astype(np.float32))
+    which = np.random.default_rng(1).integers(0, 40, 20_000)
+    store = VectorStore(few[which])
+    index = build._trained(store, DIMS, "IVF1024,SQ8")
+    index.add(few[which])
+    _, ids = build.index_of(index, "IVF1024,SQ8", 0, store).search(few, 10)
+    assert (which[ids] == np.arange(40)[:, None]).all() and (ids >= 0).all()

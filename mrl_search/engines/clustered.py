@@ -58,6 +58,9 @@ class ClusteredIndex(PrefixIndex):
         quantizer = faiss.downcast_index(self._file.quantizer)
         self._compares_all = isinstance(quantizer, faiss.IndexFlat)
         self._by_graph = isinstance(quantizer, faiss.IndexHNSW)
+        sizes = map(self._file.invlists.list_size, range(self._lists))
+        self._empty = np.fromiter((size == 0 for size in sizes), dtype=bool, count=self._lists)
+        self._some_empty = bool(self._empty.any())
         self._sample = sample
         self._reach: dict[int, float] = {}
         self._parameters: dict[int, Any] = {}
@@ -121,7 +124,17 @@ class ClusteredIndex(PrefixIndex):
         return x
 
     def _nearest(self, x: NDArray[np.float32], visited: int) -> Found:
-        return self._file.quantizer.search(x, min(MOST * visited, self._lists))  # type: ignore[no-any-return]
+        """Products and numbers of the nearest clusters, (n, clusters) each; empty ones come last.
+
+        Many copies of few vectors give equal centroids, of which most have no vectors.
+        """
+        near, clusters = self._file.quantizer.search(x, min(MOST * visited, self._lists))
+        if self._some_empty:
+            empty = self._empty[clusters]
+            order = empty.argsort(axis=1, kind="stable")
+            near = np.where(empty, np.float32(-1), near)
+            near, clusters = (np.take_along_axis(a, order, axis=1) for a in (near, clusters))
+        return near, clusters
 
     def _reach_of(self, visited: int) -> float:
         """The largest squared distance of a visited cluster, as a ratio to the fourth nearest."""
