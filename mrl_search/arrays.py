@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrl_search.errors import DataError
 from mrl_search.files import open_regular
 
-__all__ = ["open_array"]
+__all__ = ["MAGIC", "open_array"]
 
 ARCHIVE, MAGIC = b"PK\x03\x04", b"\x93NUMPY"
 COUNT_BYTES = {1: 2, 2: 4, 3: 4}  # version of the format: bytes of the header's length

@@ -12,9 +12,9 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "errors", "progress", "files", "arrays", "vectors", "metrics", "mapping", "images", "encoders",
-    "training", "store", "engines", "search", "building", "index", "shrink", "sync", "duplicates",
-    "measure", "report", "cli", "web", "__init__", "__main__",
+    "errors", "progress", "files", "arrays", "parquet", "vectors", "metrics", "mapping", "images",
+    "encoders", "training", "store", "engines", "search", "building", "index", "shrink",
+    "sync", "duplicates", "measure", "report", "cli", "web", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}
 FAISS_NAME = re.compile(

@@ -23,8 +23,8 @@ from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.store.items import ITEMS_SCHEMA
+from mrl_search.store.source_kind import holds_vectors
 from mrl_search.store.transform import Transform, principal_axes
-from mrl_search.store.vector_files import holds_vectors
 from mrl_search.vectors import default_dims, l2_normalize
 
 
@@ -92,7 +92,9 @@ def test_shards_and_a_column_hold_what_one_file_holds(tmp_path: Path, vectors: P
     for i, part in enumerate(np.array_split(x, 4)):
         np.save(tmp_path / "s" / f"{i}.npy", part)
     pq.write_table(
-        pa.table({"emb": list(x), "label": ["a", "b"] * 30, "blob": [b"x"] * 60, "n": range(60)}),
+        pa.table(
+            {"emb": list(x), "label": ["a", "b"] * 30, "blob": [b"\xff"] * 60, "n": range(60)}
+        ),
         tmp_path / "x.parquet",
     )
     one, many, column = (
@@ -265,21 +267,126 @@ def test_what_holds_vectors(tmp_path: Path, vectors: Path) -> None:
     pq.write_table(pa.table({"emb": [[1.0]]}), tmp_path / "v.parquet")
     pq.write_table(
         pa.table({"emb": [[1.0]], "image": [{"bytes": b"x", "path": ""}]}),
-        tmp_path / "both.parquet",
+        tmp_path / "damaged.parquet",
     )
     pq.write_table(pa.table({"image": [b"x"], "label": ["a"]}), tmp_path / "images.parquet")
     (tmp_path / "nothing").mkdir()
-    yes = [vectors, tmp_path / "s", tmp_path / "v.parquet", f"{tmp_path / 'both.parquet'}#emb"]
+    yes = [
+        vectors,
+        tmp_path / "s",
+        tmp_path / "v.parquet",
+        f"{tmp_path / 'images.parquet'}#emb",
+        tmp_path / "damaged.parquet",
+    ]
     no = [
-        tmp_path / "both.parquet",
         tmp_path / "images.parquet",
         tmp_path / "nothing",
         tmp_path / "none.parquet",
         "hub:owner/name",
     ]
-    assert [holds_vectors(str(w)) for w in yes + no] == [True] * 4 + [False] * 5
-    write_corpus(tmp_path / "s", 1, size=32)
-    assert not holds_vectors(str(tmp_path / "s"))
+    assert [holds_vectors(str(w)) for w in yes + no] == [True] * 5 + [False] * 4
+
+
+@pytest.mark.parametrize("more", [{}, {"tags": [["a"]] * 60}, {"digest": [b"\xff"] * 60}])
+def test_a_table_of_vectors_alone_has_its_rows(tmp_path: Path, more: dict) -> None:
+    x = hidden().astype(np.float32)
+    pq.write_table(pa.table({"emb": list(x), **more}), tmp_path / "x.parquet")
+    index = Index.from_vectors(tmp_path / "x.parquet", tmp_path / "i")
+    assert len(index) == 60 and index.items.column_names == ITEMS_SCHEMA.names
+
+
+def test_items_of_parts_come_in_the_order_of_the_parts(tmp_path: Path) -> None:
+    x = hidden(12).astype(np.float32)
+    (tmp_path / "items").mkdir()
+    for i in range(12):
+        own = {"path": [f"{i}.jpg".encode()], "kind": pa.array(["ab"[i % 2]]).dictionary_encode()}
+        if i % 3:
+            own["year"] = pa.array([i], pa.int32() if i % 2 else pa.int64())
+        pq.write_table(pa.table(own), tmp_path / "items" / f"m_{i}.parquet")
+        part = tmp_path / "parts" / f"label={'xy'[i // 6]}" / f"part-{i}.parquet"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"emb": list(x[i : i + 1]), **own}), part)
+    np.save(tmp_path / "x.npy", x)
+    given = Index.from_vectors(tmp_path / "x.npy", tmp_path / "i", items=tmp_path / "items")
+    inside = Index.from_vectors(tmp_path / "parts", tmp_path / "j")
+    np.testing.assert_array_equal(given.corpus.vectors.array, inside.corpus.vectors.array)
+    for index, labels in ((given, [None] * 12), (inside, ["x"] * 6 + ["y"] * 6)):
+        assert index.items["path"].to_pylist() == [f"{i}.jpg" for i in range(12)]
+        assert index.items["kind"].to_pylist() == ["a", "b"] * 6
+        assert index.items["year"].to_pylist()[:4] == [None, 1, 2, None]
+        assert index.items["label"].to_pylist() == labels
+
+
+def test_columns_become_plain(tmp_path: Path, vectors: Path) -> None:
+    own = pa.table({
+        "label": [1.0, np.nan, None] * 20,
+        "key": pa.array([bytes([i]) * 16 for i in range(60)], pa.uuid()),
+        "sha": pa.array([bytes([i]) * 32 for i in range(60)], pa.binary(32)),
+    })  # fmt: skip
+    pq.write_table(own, tmp_path / "items.parquet")
+    items = Index.from_vectors(vectors, tmp_path / "i", items=tmp_path / "items.parquet").items
+    assert items["label"].to_pylist()[:3] == ["1", None, None]
+    assert items["key"][1].as_py() == "01010101-0101-0101-0101-010101010101"
+    assert items["sha"][1].as_py() == bytes([1]) * 32  # a digest is no text
+
+
+def test_what_cannot_be_used_decides_nothing(tmp_path: Path) -> None:
+    x = hidden(6, 16).astype(np.float32)
+    write_corpus(tmp_path / "pictures", 7, size=32)
+    picture = next((tmp_path / "pictures").rglob("*.*")).read_bytes()
+    tables = {
+        "digest": ({"emb": list(x), "sha": [b"\xff"] * 6}, True),
+        "boxes": ({"image": [picture] * 6, "box": [[1.0, 2.0, 3.0, 4.0]] * 6}, False),
+        "ragged": ({"image": [picture] * 6, "s": [[1.0] * (9 + i) for i in range(6)]}, False),
+        "integers": ({"emb": [[1, 2]] * 6, "sha": [b"\xff"] * 6}, True),
+    }
+    for name, (columns, vectors) in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        assert holds_vectors(f"{tmp_path}/{name}.parquet") is vectors, name
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    np.save(shards / "0.npy", x)
+    np.save(shards / "labels.npy", np.arange(6))
+    (shards / "README.md").write_text("six")
+    (shards / "umap.png").write_bytes(picture)
+    assert holds_vectors(str(shards))
+    np.save(tmp_path / "pictures" / "labels.npy", np.arange(7))
+    assert not holds_vectors(str(tmp_path / "pictures"))
+    pq.write_table(pa.table({"id": [1], "sha": [b"\xff"]}), tmp_path / "neither.parquet")
+    with pytest.raises(DataError, match=r"neither vectors nor pictures.*sha \(binary\)") as error:
+        holds_vectors(f"{tmp_path}/neither.parquet")
+    assert "neither.parquet#COLUMN" in error.value.hint
+    own = pa.table({"emb": list(x)})
+    with pa.ipc.new_stream(f"{tmp_path}/x.arrow", own.schema) as stream:
+        stream.write_table(own)
+    with pytest.raises(DataError, match="vectors in Arrow files") as error:
+        holds_vectors(f"{tmp_path}/x.arrow")
+    assert "pyarrow.ipc.open_stream(OLD)" in error.value.hint
+
+
+def test_two_kinds_are_asked_about_and_the_hints_work(tmp_path: Path) -> None:
+    x = hidden(10, 16).astype(np.float32)
+    write_corpus(tmp_path / "pictures", 5, size=32)
+    found = [path.read_bytes() for path in (tmp_path / "pictures").rglob("*.*")]
+    own = {"emb": list(x), "image": [{"bytes": b, "path": None} for b in found]}
+    pq.write_table(pa.table(own), tmp_path / "both.parquet")
+    np.save(tmp_path / "pictures" / "emb.npy", x)
+    for where, vectors, option in (
+        (tmp_path / "both.parquet", f"{tmp_path}/both.parquet#emb", "--column image"),
+        (tmp_path / "pictures", f"{tmp_path}/pictures/emb.npy", "--model bundled"),
+    ):
+        result = run("build-index", where, "--out", tmp_path / "i")
+        assert result.exit_code == 1 and "holds vectors and" in result.stderr
+        assert vectors in result.stderr and f"add {option}" in result.stderr
+        assert holds_vectors(vectors) and not holds_vectors(str(where), "pictures")
+        assert holds_vectors(str(where), "vectors")
+    np.save(tmp_path / "pictures" / "emb2.npy", x)
+    result = run("build-index", tmp_path / "pictures", "--out", tmp_path / "i")
+    assert f"'{tmp_path}/pictures/*.npy'" in result.stderr
+    shown = ok("build-index", f"{tmp_path}/pictures/*.npy", "--out", tmp_path / "i").stderr
+    assert "20 vectors of 16 dims" in shown and "Shards in the order emb.npy, emb2.npy" in shown
+    shown = ok("query", "--vector", f"{tmp_path}/pictures/*.npy", "--index", tmp_path / "i").stderr
+    assert "Shards in the order emb.npy, emb2.npy" in shown
 
 
 def test_the_command_builds_and_each_option_matters(

@@ -1,5 +1,7 @@
 """Vectors that a user brings: every kind of file, and faults named with row and file."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrl_search.errors import DataError
+from mrl_search.errors import DataError, FileError
+from mrl_search.store.shards import natural, split_column
 from mrl_search.store.vector_files import VectorSource, open_vectors, read_queries
 
 DTYPES = ["float16", "float32", "float64"]
@@ -101,6 +104,121 @@ def test_a_column_is_named_where_there_are_several(tmp_path: Path) -> None:
     assert error.value.hint == f"Name one: {path}#one"
 
 
+def test_shards_are_read_by_number(tmp_path: Path) -> None:
+    names = ["img_10", "img_9", "img_2b", "Img_2a", "img_100", "img", "img_007", "part-1-x2"]
+    in_order = sorted((Path(f"{name}.npy") for name in names), key=natural)
+    assert [path.stem for path in in_order] == [
+        "img", "Img_2a", "img_2b", "img_007", "img_9", "img_10", "img_100", "part-1-x2",
+    ]  # fmt: skip
+    x = rows(12)
+    for i in range(12):
+        np.save(tmp_path / f"emb-{i}.npy", x[i : i + 1])
+    source = open_vectors(tmp_path)
+    np.testing.assert_array_equal(all_rows(source), x)
+    assert source.notes == ("Shards in the order emb-0.npy, emb-1.npy, emb-2.npy, … emb-11.npy",)
+    np.testing.assert_array_equal(all_rows(open_vectors(tmp_path / "emb-1*.npy")), x[[1, 10, 11]])
+    np.testing.assert_allclose(read_queries(tmp_path)[10], x[10] / np.linalg.norm(x[10]), rtol=1e-6)
+
+
+def test_a_folder_of_tables_is_one_column(tmp_path: Path) -> None:
+    x = rows(12)
+    for i in range(12):
+        pq.write_table(table(x[i : i + 1], "list"), tmp_path / f"part-{i}.parquet")
+    pq.write_table(table(x[:0], "list"), tmp_path / "part-12.parquet")
+    for name in ("_SUCCESS", "_metadata", ".part-0.parquet.crc", "README.md"):
+        (tmp_path / name).write_text("")
+    source = open_vectors(tmp_path)
+    assert source.name == f"{tmp_path}#emb" and source.notes[1] == "not read: README.md"
+    np.testing.assert_array_equal(all_rows(source), x)
+    np.testing.assert_array_equal(all_rows(open_vectors(f"{tmp_path}#emb")), x)
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(DataError, match=r"has vectors in x\.npy and in part-0") as error:
+        open_vectors(tmp_path)
+    assert f"'{tmp_path}/*.npy' or {tmp_path}#emb" in error.value.hint
+    np.testing.assert_array_equal(all_rows(open_vectors(f"{tmp_path}/*.npy")), x)
+
+
+def test_labels_beside_shards_are_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", rows())
+    np.save(tmp_path / "labels.npy", np.arange(20))
+    source = open_vectors(tmp_path)
+    assert (source.count, source.notes) == (20, ("not read: labels.npy",))
+
+
+def views(x: np.ndarray, kind: pa.DataType) -> pa.Array:
+    return pa.array(x.tolist(), kind(pa.float32()))
+
+
+LIKE_LISTS = [
+    lambda x: views(x, pa.list_view),
+    lambda x: views(x, pa.large_list_view),
+    pa.FixedShapeTensorArray.from_numpy_ndarray,
+    lambda x: pa.FixedShapeTensorArray.from_numpy_ndarray(x.reshape(len(x), 1, -1)),
+    lambda x: pa.array(x[:, None].tolist(), pa.list_(pa.list_(pa.float32()))),
+    lambda x: pa.array([{"n": 1, "values": row} for row in x.tolist()], SPARK),
+]
+SPARK = pa.struct({"n": pa.int8(), "values": pa.list_(pa.float32())})
+
+
+@pytest.mark.parametrize("convert", LIKE_LISTS)
+def test_columns_like_lists_are_vectors(
+    tmp_path: Path, convert: Callable[[np.ndarray], pa.Array]
+) -> None:
+    columns = {"id": range(20), "tokens": [[1]] * 20, "scores": [[0.5]] * 19 + [[0.5, 1]]}
+    pq.write_table(
+        pa.table({**columns, "emb": convert(rows())}), tmp_path / "x.parquet", row_group_size=7
+    )
+    np.testing.assert_array_equal(all_rows(open_vectors(tmp_path / "x.parquet")), rows())
+
+
+def test_bfloat16_is_read_exactly(tmp_path: Path) -> None:
+    x = np.array([[1.0, -2.5, 3.140625], [1e30, 0.0, 2**-100]], np.float32)
+    bits = (x.view("<u4") >> 16).astype("<u2")
+    np.save(tmp_path / "x.npy", bits.view("V2"))  # as ml_dtypes saves it
+    source = open_vectors(tmp_path / "x.npy")
+    assert source.dtypes == "float32"
+    np.testing.assert_array_equal(all_rows(source)[0], x[0])
+    np.save(tmp_path / "q.npy", bits[0].view("V2"))
+    np.testing.assert_allclose(
+        read_queries(tmp_path / "q.npy"), x[:1] / np.linalg.norm(x[0]), rtol=1e-6
+    )
+
+
+def test_a_column_is_found_in_any_name(tmp_path: Path) -> None:
+    for name, where in {
+        "a#b.parquet": "a#b.parquet#c",
+        "t.parquet": "t.parquet#a#b",
+        "noending": "noending#c",
+    }.items():
+        (tmp_path / name).touch()
+        path, column = split_column(f"{tmp_path}/{where}")
+        assert (path.name, f"{name}#{column}") == (name, where)
+    pq.write_table(table(rows(), "list"), tmp_path / "noending")
+    np.testing.assert_array_equal(all_rows(open_vectors(tmp_path / "noending")), rows())
+    pq.write_table(table(rows(), "list"), tmp_path / "t.parquet")
+    odd = tmp_path / os.fsdecode(b"\xff.parquet")
+    (tmp_path / "t.parquet").rename(odd)
+    np.testing.assert_array_equal(all_rows(open_vectors(odd)), rows())
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
+def test_errors_of_the_system_are_not_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    np.save(tmp_path / "x.npy", rows())
+    pq.write_table(table(rows(), "list"), tmp_path / "x.parquet")
+    source = open_vectors(tmp_path / name)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FileError, match="too many open files"):
+        all_rows(source)
+    with pytest.raises(FileError, match="too many open files"):
+        open_vectors(tmp_path / name)
+
+
 def save(x: np.ndarray) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         np.save(folder / "x.npy", x)
@@ -140,6 +258,12 @@ def raw(name: str, data: bytes) -> Callable[[Path], Path]:
 def archive(folder: Path) -> Path:
     np.savez(folder / "x.npz", a=rows())
     return folder / "x.npz"
+
+
+def matrices(folder: Path) -> Path:
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(rows().reshape(20, 2, 3))
+    pq.write_table(pa.table({"emb": tensors}), folder / "x.parquet")
+    return folder / "x.parquet"
 
 
 def cut_short(folder: Path) -> Path:
@@ -183,7 +307,7 @@ BAD = [
     (save(np.ones((4, 3), dtype=np.int8)), "x.npy holds int8; vectors are float16", "astype"),
     (
         save(np.ones((4, 3), dtype=np.longdouble)),
-        "vectors are float16, float32 or float64",
+        "vectors are float16, float32, float64 or bfloat16",
         "astype",
     ),
     (save(np.ones((4, 3), dtype=complex)), "holds complex128", "astype"),
@@ -200,11 +324,17 @@ BAD = [
     (cut_short, "x.npy cannot be read as .npy", "np.save"),
     (archive, "x.npz is an archive of arrays", "np.save"),
     (lambda folder: folder / "none.npy", "There is nothing at .*none.npy", "Name a"),
-    (lambda folder: f"{folder}/none.parquet#emb", "There is no file .*none.parquet", "Name a"),
+    (lambda folder: f"{folder}/none.parquet#emb", "There is nothing at .*none.parquet", "Name a"),
     (raw("x.parquet", b"no table"), "x.parquet cannot be read as Parquet", "again"),
     (column(["a"]), "x.parquet has no column of vectors", "It has: emb"),
     (column([[1.0]], ask="#nix"), "has no column 'nix'", "It has: emb"),
-    (column(["a"], ask="#emb"), "Column 'emb' of .* holds string", "It has: emb"),
+    (column(["a"], ask="#emb"), "Column 'emb' of .* holds string", "json.loads"),
+    (column([b"a"], ask="#emb"), "Column 'emb' of .* holds binary", "np.frombuffer"),
+    (column([[1]], kind=pa.list_(pa.uint16())), "holds uint16; vectors are", "bfloat16"),
+    (column([[[1.0], [2.0]]]), "Row 0 of .*#emb holds 2 lists", "one list a row"),
+    (column([[[1.0]], [[1.0], [2.0]]]), "Row 1 of .*#emb holds 2 lists", "one list a row"),
+    (matrices, r"Column 'emb' of .* holds .*shape=\[2,3\].*, not vectors", "float32"),
+    (save(np.zeros((4, 3), "V1")), r"x.npy holds \|V1", "ml_dtypes"),
     (column([[1, 2]]), "Column 'emb' of .* holds int64; vectors are", "float32"),
     (
         column([[1.0, 2.0], [1.0]]),

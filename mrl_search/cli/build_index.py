@@ -24,7 +24,7 @@ __all__ = ["build_index"]
 
 SRC_HELP = (
     "Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
-    "Vectors: a .npy file, a folder of them, or FILE.parquet#COLUMN."
+    "Vectors: a .npy file, FILE.parquet#COLUMN, or a folder of such files."
 )
 MODEL_HELP = "For pictures: bundled (default), a run folder, or torchvision:NAME."
 FACTORY_HELP = (
@@ -52,8 +52,7 @@ def build_index(
     column: Column = None,
     hidden: Hidden = False,
     items: Annotated[
-        Path | None,
-        option("--items PARQUET", "For vectors: one row a vector: path, label, any columns."),
+        Path | None, option("--items PARQUET", "For vectors: a file or folder, one row a vector.")
     ] = None,
     rotate: Annotated[
         str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
@@ -63,22 +62,23 @@ def build_index(
 
     Pictures are embedded by a model. A stopped build continues where it was.
     """
-    from mrl_search.store.vector_files import holds_vectors
+    from mrl_search.store.shards import split_column, split_pattern
+    from mrl_search.store.source_kind import holds_vectors
 
-    vectors = holds_vectors(src)
-    foreign: dict[str, object] = {"--items": items, "--rotate": rotate}
-    if vectors:
-        foreign = {
-            "--model": model,
-            "--split": split,
-            "--labels": labels or None,
-            "--column": column,
-        }
-    for name, value in foreign.items():
+    given: dict[str, dict[str, object]] = {
+        "vectors": {"--items": items, "--rotate": rotate},
+        "pictures": {
+            "--model": model, "--split": split, "--labels": labels or None, "--column": column,
+        },
+    }  # fmt: skip
+    wanted = [kind for kind, values in given.items() if set(values.values()) - {None}]
+    vectors = holds_vectors(src, wanted[0] if len(wanted) == 1 else "")
+    what, other = ("vectors", "pictures") if vectors else ("pictures", "vectors")
+    for name, value in given[other].items():
         if value is not None:
-            what, other = ("vectors", "pictures") if vectors else ("pictures", "vectors")
             raise ConfigError(f"{name} is for {other}; {src} holds {what}.", "Leave it out.")
-    place = Path((src.partition("#")[0] if vectors else src).removeprefix("hub:")).resolve()
+    file = split_pattern(split_column(src)[0])[0] if vectors else Path(src.removeprefix("hub:"))
+    place = file.resolve()
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
     out = out or Path("indexes") / (name + (f"-{split}" if split else ""))
     if vectors:
@@ -133,12 +133,15 @@ def _from_vectors(
 ) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index
+    from mrl_search.store.own_vectors import item_notes
     from mrl_search.store.vector_files import open_vectors
     from mrl_search.vectors import default_dims
 
     source = open_vectors(src)
     spec = spec.over(default_dims(source.dim))
     note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
+    for text in (*source.notes, *item_notes(source, items)):
+        note(f"  {text}")
     rotated = f", rotated by {rotate}" if rotate else ""
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}{rotated}")
     with progress_bars() as progress:

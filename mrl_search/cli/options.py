@@ -59,7 +59,9 @@ PLAN_HELP = (
 )
 PlanText = Annotated[str | None, option("--plan PLAN", PLAN_HELP)]
 K = Annotated[int, option("-k", "Number of neighbours.", min=1)]
-VECTOR_HELP = "Search with vectors instead: a .npy file, or FILE.parquet#COLUMN."
+VECTOR_HELP = (
+    "Search with vectors instead: a .npy file, FILE.parquet#COLUMN, or a folder of such files."
+)
 VectorFile = Annotated[str | None, option("--vector FILE", VECTOR_HELP)]
 WHERE_HELP = "Only items that meet it, such as label=cat or width>=200. Can be repeated."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
@@ -104,10 +106,14 @@ def queries_of(
     if vector is not None:
         if model is not None:
             raise ConfigError("--model is for pictures, and --vector is given.", "Drop one.")
+        from mrl_search.cli.render import note
         from mrl_search.search.results import Queries
-        from mrl_search.store.vector_files import read_queries
+        from mrl_search.store.vector_files import open_queries, read_queries
 
-        rows = index.corpus.to_space(read_queries(vector))
+        source = open_queries(vector)
+        for text in source.notes:
+            note(text)
+        rows = index.corpus.to_space(read_queries(source))
         names = [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))]
         return Queries(names, rows)
     queries = index.embed(images or [], skip_broken=True)

@@ -17,7 +17,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.base import Source
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 
-__all__ = ["METADATA", "Walk", "folder_source", "label_of"]
+__all__ = ["METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
 FILE_NAME, LABELS = "file_name", ("label", "labels")
@@ -139,6 +139,11 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     return Source(str(root), [str(root / path) for path in relative], found, notes, columns)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and its sub-folders, without hidden ones, by path."""
+    return [path for path in Walk(folder).files() if _is_picture(path)]
 
 
 def label_of(value: object) -> str | None:

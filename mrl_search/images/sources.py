@@ -12,17 +12,10 @@ from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.base import Source, read_file, subset
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 from mrl_search.images.folders import Walk, folder_source
-from mrl_search.images.tables import (
-    HUB,
-    TABLES,
-    dataset_source,
-    has_images,
-    may_hold_images,
-    row_bytes,
-)  # fmt: skip
+from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
 
 __all__ = [
-    "RecordedSource", "Source", "may_hold_images", "open_source", "read_path", "read_recorded",
+    "RecordedSource", "Source", "open_source", "read_path", "read_recorded",
     "scan_folder", "subset",
 ]  # fmt: skip
 

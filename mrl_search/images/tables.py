@@ -9,19 +9,22 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrl_search.errors import BrokenImage, DataError
+from mrl_search.errors import BrokenImage, DataError, MrlSearchError
 from mrl_search.images.base import Source, read_file
+from mrl_search.images.decode import HEAD, is_picture
 from mrl_search.images.folders import label_of
+from mrl_search.parquet import first_rows, open_parquet
 
 __all__ = [
-    "HUB", "TABLES", "DatasetSource", "dataset_source", "has_images", "may_hold_images",
-    "row_bytes",
+    "HUB", "TABLES", "DatasetSource", "dataset_source", "has_images", "image_named",
+    "picture_columns", "row_bytes",
 ]  # fmt: skip
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 LABEL_COLUMNS = ("label", "labels")
 HUB = "hub:"
 TABLES = (".parquet", ".arrow")
+SAMPLE = 16  # rows that tell whether a column holds pictures
 
 Split: TypeAlias = Any  # of `datasets`, which has no types
 
@@ -38,22 +41,54 @@ class DatasetSource(Source):
         return row_bytes(self, split, int(row))
 
 
-def may_hold_images(column: pa.Field) -> bool:
-    """Whether a Parquet column can hold pictures: bytes, or structs with bytes."""
+def picture_columns(table: Path) -> list[str]:
+    """The columns of a Parquet file whose first values are pictures, or names of files.
+
+    Raises:
+        DataError: the table is damaged.
+        FileError: the system does not read it.
+    """
+    with open_parquet(table) as file:
+        fields = [field for field in file.schema_arrow if _may_hold_images(field)]
+        return [field.name for field in fields if _has_picture(file, field.name, table.parent)]
+
+
+def image_named(column: pa.Field) -> bool:
+    """Whether a column is meant for images: by its name, or as structs with bytes."""
     kind = column.type
     packed = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return column.name in IMAGE_COLUMNS or packed or bool(is_bytes)
+    return packed or column.name in IMAGE_COLUMNS
+
+
+def _may_hold_images(column: pa.Field) -> bool:
+    """Whether a column can hold pictures: bytes, structs with bytes, or names of files."""
+    t, kind = pa.types, column.type
+    if column.name in IMAGE_COLUMNS and (t.is_string(kind) or t.is_large_string(kind)):
+        return True
+    packed = t.is_struct(kind) and image_named(column)
+    return bool(packed or t.is_binary(kind) or t.is_large_binary(kind))
+
+
+def _has_picture(file: pq.ParquetFile, column: str, folder: Path) -> bool:
+    for value in first_rows(file, column, SAMPLE).to_pylist():
+        packed = value if isinstance(value, dict) else {}
+        data = packed.get("bytes") or value
+        name = packed.get("path") or value
+        if isinstance(data, bytes) and is_picture(data[:HEAD]):
+            return True
+        if isinstance(name, str) and name and (folder / name).is_file():
+            return True
+    return False
 
 
 def has_images(table: Path) -> bool:
-    """Whether a table has a column for images; true if unreadable: `datasets` will report it."""
+    """Whether a table has a column of images; true if unreadable: `datasets` will report it."""
     try:
         if table.suffix == ".parquet":
-            return any(may_hold_images(field) for field in pq.read_schema(table))
+            return bool(picture_columns(table))
         with pa.memory_map(str(table)) as file:
-            return any(may_hold_images(field) for field in pa.ipc.open_stream(file).schema)
-    except (pa.ArrowException, OSError):
+            return any(_may_hold_images(field) for field in pa.ipc.open_stream(file).schema)
+    except (pa.ArrowException, OSError, MrlSearchError):
         return True
 
 

@@ -1,5 +1,6 @@
 """Vectors that a user brings, on their way into a collection: checked, normalised, rotated."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,18 +9,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.progress import Progress
+from mrl_search.store.item_files import item_files, payload, read_columns
 from mrl_search.store.items import ITEMS_SCHEMA
+from mrl_search.store.shards import order_of
 from mrl_search.store.transform import Transform, principal_axes, rows_to_fit
-from mrl_search.store.vector_files import ListColumn, VectorSource
+from mrl_search.store.vector_files import VectorSource
+from mrl_search.store.vector_parts import Column
 from mrl_search.vectors import unit_rows
 
-__all__ = ["Inspection", "inspect", "item_table", "stored_rows"]
+__all__ = ["Inspection", "inspect", "item_notes", "item_table", "stored_rows"]
 
 DERIVED = ("id", "hash", "norm")  # columns of the items that are always made here
 
@@ -91,18 +94,24 @@ def item_table(source: VectorSource, items: str | Path | None, found: Inspection
 def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Table:
     """The columns of `ITEMS_SCHEMA`, null where missing, then all others.
 
-    They come from the Parquet file `items`, or from the file of the vectors itself, without its
-    nested and binary columns. `labels` serves as `label`. `id`, `hash` and `norm` are always made
-    from the vectors: columns of these names become `item_id`, `item_hash` and `item_norm`.
+    They come from the Parquet files `items`, or from the files of the vectors themselves, without
+    their nested and binary columns; see `read_columns`. `labels` serves as `label`. `id`, `hash`
+    and `norm` are always made from the vectors: columns of these names become `item_id`,
+    `item_hash` and `item_norm`.
 
     Raises:
         DataError: not a Parquet file, another number of rows, a repeated column, or values that
             the type of a column cannot hold.
+        FileError: the system does not read a file.
     """
-    if items is None and not isinstance(source.parts[0], ListColumn):
+    if items is None and not isinstance(source.parts[0], Column):
         nulls = [pa.nulls(source.count, field.type) for field in ITEMS_SCHEMA]
         return pa.table(nulls, schema=ITEMS_SCHEMA)
-    table, where = _read_items(source, items)
+    where = Path(items).expanduser() if items is not None else source.place
+    if items is not None:
+        table = read_columns(item_files(where), where)
+    else:
+        table = read_columns([part.path for part in source.parts], where, nested=False)
     if table.num_rows != source.count:
         message = f"{where} has {table.num_rows:,} rows; there are {source.count:,} vectors."
         raise DataError(message, "Give one row a vector, in the same order.")
@@ -124,8 +133,23 @@ def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Ta
     return pa.table(columns)
 
 
+def item_notes(source: VectorSource, items: str | Path | None) -> list[str]:
+    """The order of the files of `items`, or the columns beside the vectors that are left out."""
+    if items is not None:
+        where = Path(items).expanduser()
+        return order_of(item_files(where), where)
+    first = source.parts[0]
+    if not isinstance(first, Column):
+        return []
+    left = [name for name in payload(first.path) if name != first.column.split(".")[0]]
+    hint = f"--items {shlex.quote(str(source.place))} keeps them"
+    return [f"left out, as lists or bytes: {', '.join(left)}; {hint}"] if left else []
+
+
 def _cast(column: pa.ChunkedArray, field: pa.Field, where: Path) -> pa.ChunkedArray:
     try:
+        if pa.types.is_floating(column.type):  # NaN is how pandas writes that a value is missing
+            column = pc.if_else(pc.is_nan(column), None, column)
         values = column.cast(field.type)
         if field.name == "label":  # as people type them
             return pc.utf8_normalize(values, form="NFC")
@@ -133,23 +157,3 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, where: Path) -> pa.ChunkedAr
     except pa.ArrowException as error:
         message = f"Column {field.name!r} of {where} is {column.type}, not {field.type}: {error}."
         raise DataError(message, "Convert it, or rename it.") from error
-
-
-def _read_items(source: VectorSource, items: str | Path | None) -> tuple[pa.Table, Path]:
-    path = Path(items).expanduser() if items is not None else source.parts[0].path
-    hint = "--items is a Parquet file with one row a vector."
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.", hint)
-    try:
-        file = pq.ParquetFile(path)
-        wanted = None
-        if items is None:
-            wanted = [f.name for f in file.schema_arrow if not _is_payload(f.type)]
-        return file.read(columns=wanted).replace_schema_metadata(None), path
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}.", hint) from error
-
-
-def _is_payload(kind: pa.DataType) -> bool:
-    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return bool(pa.types.is_nested(kind) or binary)

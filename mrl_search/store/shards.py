@@ -1,0 +1,150 @@
+"""The files of a folder of vectors or tables, in the order of the numbers in their names."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TypeAlias
+
+from mrl_search.arrays import MAGIC, open_array
+from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.files import open_regular, reading
+from mrl_search.parquet import MAGIC as PARQUET
+from mrl_search.parquet import open_parquet
+from mrl_search.store.vector_parts import vector_columns
+
+__all__ = [
+    "Shards", "arrays_in", "is_array", "is_table", "natural", "order_of", "shards_in",
+    "split_column", "split_pattern", "tables_in",
+]  # fmt: skip
+
+ARRAY, TABLES = ".npy", (".parquet", ".parq", ".pq")
+SHOWN = 3  # names in a note, before the last one
+
+Key: TypeAlias = tuple[list[list[str | int]], str]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files of a folder that are read, in order, and the names of those that are not."""
+
+    files: list[Path]
+    others: list[str]
+
+
+def natural(path: Path) -> Key:
+    """Sort key by the numbers in a name: `part-2` before `part-10`, `img-9` before `img-10`."""
+    names = [re.split(r"(\d+)", name.casefold()) for name in path.with_suffix("").parts]
+    return [[int(t) if i % 2 else t for i, t in enumerate(name)] for name in names], str(path)
+
+
+def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
+    """The .npy files directly in a folder, or the Parquet files in it.
+
+    Raises:
+        DataError: vectors in files of both kinds, and no `column` that says which.
+        FileError: the folder cannot be listed.
+    """
+    arrays, tables = arrays_in(folder, pattern), tables_in(folder, pattern)
+    if arrays and tables and not column:
+        named = _columns(tables[0])
+        if named:
+            message = f"{folder} has vectors in {arrays[0].name} and in {tables[0].name}."
+            hint = f"Name '{folder}/*{ARRAY}' or {folder}#{named[0]}."
+            raise DataError(message, hint)
+    files = tables if column or not arrays else arrays
+    files = files or [p for p in _files(folder, pattern) if p.suffix.lower() == ARRAY]
+    return Shards(files, [p.name for p in _files(folder, pattern) if p not in set(files)])
+
+
+def arrays_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The .npy files directly in a folder; labels and ids beside vectors are left out."""
+    found = [p for p in _files(folder, pattern) if p.suffix.lower() == ARRAY]
+    return [path for path in found if not _is_list(path)]
+
+
+def tables_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The Parquet files directly in a folder, else those in its sub-folders."""
+    direct = [p for p in _files(folder, pattern) if p.suffix.lower() in TABLES]
+    if direct:
+        return direct
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        paths = [Path(here, name) for name in names if name[0] not in "._"]
+        found += [p for p in paths if p.suffix.lower() in TABLES and fnmatchcase(p.name, pattern)]
+    return sorted((p for p in found if p.is_file()), key=natural)
+
+
+def order_of(files: Sequence[Path], folder: Path) -> list[str]:
+    """A note about the order of several files."""
+    names = [str(path.relative_to(folder)) for path in files]
+    if len(names) < 2:
+        return []
+    shown = names if len(names) <= SHOWN + 1 else [*names[:SHOWN], f"… {names[-1]}"]
+    return [f"Shards in the order {', '.join(shown)}"]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is Parquet, by its name or its first bytes."""
+    return path.suffix.lower() in TABLES or _begins(path, PARQUET)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is .npy or .npz, by its name or its first bytes."""
+    return path.suffix.lower() in (ARRAY, ".npz") or _begins(path, MAGIC)
+
+
+def split_column(where: str) -> tuple[Path, str]:
+    """`FILE#COLUMN` as file and column; a `#` in an existing file's name is part of it."""
+    path = Path(where).expanduser()
+    if os.path.lexists(path):
+        return path, ""
+    for sign in re.finditer("#", where):
+        file = Path(where[: sign.start()]).expanduser()
+        if sign.start() and (file.exists() or file.suffix.lower() in TABLES):
+            return file, where[sign.end() :]
+    return path, ""
+
+
+def split_pattern(path: Path) -> tuple[Path, str]:
+    """`FOLDER/x*.npy` as folder and pattern; other paths take all."""
+    if not path.exists() and set("*?[") & set(path.name):
+        return path.parent, path.name
+    return path, "*"
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files directly in a folder, without hidden ones and those that begin with `_`."""
+    with reading(folder):
+        paths = [path for path in folder.iterdir() if path.name[0] not in "._"]
+    found = [path for path in paths if fnmatchcase(path.name, pattern) and path.is_file()]
+    return sorted(found, key=natural)
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    try:
+        with open_regular(path) as file:
+            return file.read(len(magic)) == magic
+    except MrlSearchError:
+        return False
+
+
+def _is_list(path: Path) -> bool:
+    """Whether an array is a list of labels or ids."""
+    try:
+        array = open_array(path)
+    except MrlSearchError:
+        return False
+    return array.ndim == 1 and array.dtype.kind in "biuUS"
+
+
+def _columns(path: Path) -> list[str]:
+    """The columns of vectors of a table; none if it is damaged."""
+    try:
+        with open_parquet(path) as file:
+            return vector_columns(file)
+    except DataError:
+        return []
