@@ -26,9 +26,9 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS", "append", "building_folder", "checksum", "claim", "make_folder", "open_in_place",
-    "open_regular", "publish", "read_bytes", "reading", "refuse_existing", "remove_with",
-    "write_atomically", "write_text", "writing",
+    "PROGRESS", "append", "building_folder", "checksum", "claim", "expanded", "make_folder",
+    "open_in_place", "open_regular", "publish", "read_bytes", "reading", "refuse_existing",
+    "remove_with", "write_atomically", "write_text", "writing",
 ]  # fmt: skip
 
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
@@ -86,6 +86,13 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise DataError(f"{path} cannot be read: it has more than {most:,} bytes.")
     return data
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with `~` or `~user` as the home folder, unless a file has that name."""
+    with contextlib.suppress(RuntimeError):  # there is no such user
+        return Path(path) if os.path.lexists(path) else Path(path).expanduser()
+    return Path(path)
 
 
 def _handle(path: Path, flags: int) -> int:

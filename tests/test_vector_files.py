@@ -128,7 +128,7 @@ def test_a_folder_of_tables_is_one_column(tmp_path: Path) -> None:
     for name in ("_SUCCESS", "_metadata", ".part-0.parquet.crc", "README.md"):
         (tmp_path / name).write_text("")
     source = open_vectors(tmp_path)
-    assert source.name == f"{tmp_path}#emb" and source.notes[1] == "not read: README.md"
+    assert source.name == f"{tmp_path}#emb" and source.notes[1] == "not read as vectors: README.md"
     np.testing.assert_array_equal(all_rows(source), x)
     np.testing.assert_array_equal(all_rows(open_vectors(f"{tmp_path}#emb")), x)
     np.save(tmp_path / "x.npy", x)
@@ -141,8 +141,22 @@ def test_a_folder_of_tables_is_one_column(tmp_path: Path) -> None:
 def test_labels_beside_shards_are_not_read(tmp_path: Path) -> None:
     np.save(tmp_path / "0.npy", rows())
     np.save(tmp_path / "labels.npy", np.arange(20))
+    np.save(tmp_path / "norms.npy", np.ones(20))
     source = open_vectors(tmp_path)
-    assert (source.count, source.notes) == (20, ("not read: labels.npy",))
+    assert (source.count, source.notes) == (20, ("not read as vectors: labels.npy, norms.npy",))
+    (tmp_path / "1.npy").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"1\.npy cannot be read as \.npy"):
+        open_vectors(tmp_path)
+
+
+def test_a_file_that_shrinks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrl_search.vectors.BLOCK", 18)
+    np.save(tmp_path / "x.npy", rows())
+    parts = open_vectors(tmp_path / "x.npy").read()
+    next(parts)
+    os.truncate(tmp_path / "x.npy", 200)
+    with pytest.raises(DataError, match=r"x\.npy changed while it was read"):
+        list(parts)
 
 
 def views(x: np.ndarray, kind: pa.DataType) -> pa.Array:

@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
+from mrl_search.files import expanded
 from mrl_search.progress import Progress
 from mrl_search.store.item_files import item_files, payload, read_columns
 from mrl_search.store.items import ITEMS_SCHEMA
@@ -107,7 +108,7 @@ def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Ta
     if items is None and not isinstance(source.parts[0], Column):
         nulls = [pa.nulls(source.count, field.type) for field in ITEMS_SCHEMA]
         return pa.table(nulls, schema=ITEMS_SCHEMA)
-    where = Path(items).expanduser() if items is not None else source.place
+    where = expanded(items) if items is not None else source.place
     if items is not None:
         table = read_columns(item_files(where), where)
     else:
@@ -136,7 +137,7 @@ def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Ta
 def item_notes(source: VectorSource, items: str | Path | None) -> list[str]:
     """The order of the files of `items`, or the columns beside the vectors that are left out."""
     if items is not None:
-        where = Path(items).expanduser()
+        where = expanded(items)
         return order_of(item_files(where), where)
     first = source.parts[0]
     if not isinstance(first, Column):

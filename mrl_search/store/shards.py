@@ -10,14 +10,14 @@ from typing import TypeAlias
 
 from mrl_search.arrays import MAGIC, open_array
 from mrl_search.errors import DataError, MrlSearchError
-from mrl_search.files import open_regular, reading
+from mrl_search.files import expanded, open_regular, reading
 from mrl_search.parquet import MAGIC as PARQUET
 from mrl_search.parquet import open_parquet
 from mrl_search.store.vector_parts import vector_columns
 
 __all__ = [
-    "Shards", "arrays_in", "is_array", "is_table", "natural", "order_of", "shards_in",
-    "split_column", "split_pattern", "tables_in",
+    "Shards", "arrays_in", "is_array", "is_matrix", "is_table", "natural", "order_of",
+    "shards_in", "split_column", "split_pattern", "tables_in",
 ]  # fmt: skip
 
 ARRAY, TABLES = ".npy", (".parquet", ".parq", ".pq")
@@ -45,7 +45,7 @@ def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
 
     Raises:
         DataError: vectors in files of both kinds, and no `column` that says which.
-        FileError: the folder cannot be listed.
+        FileError: a folder cannot be listed.
     """
     arrays, tables = arrays_in(folder, pattern), tables_in(folder, pattern)
     if arrays and tables and not column:
@@ -54,28 +54,40 @@ def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
             message = f"{folder} has vectors in {arrays[0].name} and in {tables[0].name}."
             hint = f"Name '{folder}/*{ARRAY}' or {folder}#{named[0]}."
             raise DataError(message, hint)
-    files = tables if column or not arrays else arrays
-    files = files or [p for p in _files(folder, pattern) if p.suffix.lower() == ARRAY]
+    files = tables if column or not arrays else [p for p in arrays if is_matrix(p)] or arrays
     return Shards(files, [p.name for p in _files(folder, pattern) if p not in set(files)])
 
 
 def arrays_in(folder: Path, pattern: str = "*") -> list[Path]:
-    """The .npy files directly in a folder; labels and ids beside vectors are left out."""
-    found = [p for p in _files(folder, pattern) if p.suffix.lower() == ARRAY]
-    return [path for path in found if not _is_list(path)]
+    """The .npy files directly in a folder."""
+    return [path for path in _files(folder, pattern) if path.suffix.lower() == ARRAY]
+
+
+def is_matrix(path: Path) -> bool:
+    """Whether a .npy file is damaged or has two dimensions; labels and norms have one."""
+    try:
+        return open_array(path).ndim == 2
+    except DataError:
+        return True
 
 
 def tables_in(folder: Path, pattern: str = "*") -> list[Path]:
-    """The Parquet files directly in a folder, else those in its sub-folders."""
+    """The Parquet files directly in a folder, else those in its sub-folders.
+
+    Raises:
+        FileError: a folder cannot be listed.
+    """
     direct = [p for p in _files(folder, pattern) if p.suffix.lower() in TABLES]
     if direct:
         return direct
     found = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] not in "._"]
-        paths = [Path(here, name) for name in names if name[0] not in "._"]
-        found += [p for p in paths if p.suffix.lower() in TABLES and fnmatchcase(p.name, pattern)]
-    return sorted((p for p in found if p.is_file()), key=natural)
+    with reading(folder):
+        for here, folders, names in os.walk(folder, onerror=_fail):
+            folders[:] = [name for name in folders if name[0] not in "._"]
+            paths = [Path(here, name) for name in names if name[0] not in "._"]
+            tables = [p for p in paths if p.suffix.lower() in TABLES and p.is_file()]
+            found += [path for path in tables if fnmatchcase(path.name, pattern)]
+    return sorted(found, key=natural)
 
 
 def order_of(files: Sequence[Path], folder: Path) -> list[str]:
@@ -99,13 +111,12 @@ def is_array(path: Path) -> bool:
 
 def split_column(where: str) -> tuple[Path, str]:
     """`FILE#COLUMN` as file and column; a `#` in an existing file's name is part of it."""
-    path = Path(where).expanduser()
-    if os.path.lexists(path):
-        return path, ""
-    for sign in re.finditer("#", where):
-        file = Path(where[: sign.start()]).expanduser()
-        if sign.start() and (file.exists() or file.suffix.lower() in TABLES):
-            return file, where[sign.end() :]
+    path = expanded(where)
+    if not os.path.lexists(path):
+        for sign in re.finditer("#", where):
+            file = expanded(where[: sign.start()])
+            if sign.start() and (os.path.lexists(file) or file.suffix.lower() in TABLES):
+                return file, where[sign.end() :]
     return path, ""
 
 
@@ -120,8 +131,12 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     """The files directly in a folder, without hidden ones and those that begin with `_`."""
     with reading(folder):
         paths = [path for path in folder.iterdir() if path.name[0] not in "._"]
-    found = [path for path in paths if fnmatchcase(path.name, pattern) and path.is_file()]
+        found = [path for path in paths if fnmatchcase(path.name, pattern) and path.is_file()]
     return sorted(found, key=natural)
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _begins(path: Path, magic: bytes) -> bool:
@@ -130,15 +145,6 @@ def _begins(path: Path, magic: bytes) -> bool:
             return file.read(len(magic)) == magic
     except MrlSearchError:
         return False
-
-
-def _is_list(path: Path) -> bool:
-    """Whether an array is a list of labels or ids."""
-    try:
-        array = open_array(path)
-    except MrlSearchError:
-        return False
-    return array.ndim == 1 and array.dtype.kind in "biuUS"
 
 
 def _columns(path: Path) -> list[str]:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mrl_search.errors import ConfigError, DataError, MrlSearchError
-from mrl_search.files import open_regular
+from mrl_search.errors import ConfigError, DataError, FileError, MrlSearchError
+from mrl_search.files import open_regular, reading
 from mrl_search.images.folders import METADATA, pictures_in
 from mrl_search.images.tables import HUB, image_named, picture_columns
 from mrl_search.parquet import open_parquet
 from mrl_search.store.shards import (
     arrays_in,
     is_array,
+    is_matrix,
     is_table,
     split_column,
     split_pattern,
@@ -49,22 +50,23 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
     path, column = split_column(where)
     if column or split_pattern(path)[0] != path:
         return True
-    _refuse_arrow(path)
-    if path.is_dir():
-        return _folder_holds_vectors(path, wanted)
-    if path.is_file() and is_table(path):
-        return _table_holds_vectors(path, path, wanted)
+    with reading(path):
+        _refuse_arrow(path)
+        if path.is_dir():
+            return _folder_holds_vectors(path, wanted)
+        if path.is_file() and is_table(path):
+            return _table_holds_vectors(path, path, wanted)
     return is_array(path)
 
 
 def _folder_holds_vectors(folder: Path, wanted: str) -> bool:
-    arrays, tables = arrays_in(folder), tables_in(folder)
-    if not arrays and not tables:
-        return False
-    pictures = pictures_in(folder)
+    arrays, tables = arrays_in(folder), _tables_in(folder)
+    pictures = pictures_in(folder) if arrays or tables else []
     if not pictures:
-        return bool(arrays) or _table_holds_vectors(tables[0], folder, wanted)
-    if not arrays and not any(_has_vectors(path) for path in tables if path.name not in METADATA):
+        return bool(arrays) or (bool(tables) and _table_holds_vectors(tables[0], folder, wanted))
+    arrays = [path for path in arrays if is_matrix(path)]
+    tables = [path for path in tables if path.name not in METADATA and _has_vectors(path)]
+    if not arrays and not tables:
         return False
     few = len(pictures) <= PLOTS
     try:
@@ -127,6 +129,13 @@ def _choice(where: Path, wanted: str, vectors: str, pictures: str, option: str) 
     message = f"{where} holds vectors and {pictures}."
     hint = f"For the vectors name {shlex.quote(vectors)}; for the pictures add {option}."
     raise ConfigError(message, hint)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    try:
+        return tables_in(folder)
+    except FileError:  # a folder of pictures may have folders that cannot be listed
+        return []
 
 
 def _has_vectors(table: Path) -> bool:

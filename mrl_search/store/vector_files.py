@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.errors import DataError
-from mrl_search.files import reading
+from mrl_search.files import expanded, reading
 from mrl_search.store.shards import is_table, order_of, shards_in, split_column, split_pattern
 from mrl_search.store.vector_parts import (
     Array,
@@ -99,8 +99,9 @@ def open_vectors(where: VectorSource | NDArray[np.floating] | str | Path) -> Vec
         return vectors_in_memory(np.asarray(where))
     path, column = split_column(str(where))
     folder, pattern = split_pattern(path)
-    if not folder.exists():
-        raise DataError(f"There is nothing at {where}.", NAMES)
+    with reading(folder):
+        if not folder.exists():
+            raise DataError(f"There is nothing at {where}.", NAMES)
     files, notes = [folder], []
     if folder.is_dir():
         shards = shards_in(folder, pattern, column)
@@ -138,7 +139,7 @@ def vectors_in_memory(array: NDArray[np.floating], name: str = "array") -> Vecto
 
 def open_queries(where: str | Path) -> VectorSource:
     """Open query vectors as `open_vectors` does; a one-dimensional .npy file is one query."""
-    path = Path(where).expanduser()
+    path = expanded(where)
     if path.is_file() and not is_table(path):
         array = open_array(path)
         if array.ndim == 1 and array.size:
@@ -159,7 +160,7 @@ def read_queries(where: VectorSource | str | Path) -> NDArray[np.float32]:
 def _left_out(names: Sequence[str]) -> list[str]:
     """A note about files that are not read."""
     more = ", …" if len(names) > SHOWN else ""
-    return [f"not read: {', '.join(names[:SHOWN])}{more}"] if names else []
+    return [f"not read as vectors: {', '.join(names[:SHOWN])}{more}"] if names else []
 
 
 def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:

@@ -53,7 +53,10 @@ class Array(Part):
 
     def read(self) -> Iterator[NDArray[np.floating]]:
         array = open_array(self.path) if self.array is None else self.array
+        size = self.array is None and self.path.stat().st_size
         for rows in blocks(self.count, self.dim):
+            if self.array is None and self.path.stat().st_size != size:  # its pages would be gone
+                raise DataError(f"{self.path} changed while it was read.", "Run it again.")
             yield _widened(np.ascontiguousarray(array[rows]))
 
 
