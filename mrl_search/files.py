@@ -26,11 +26,12 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "PROGRESS", "append", "building_folder", "checksum", "claim", "expanded", "make_folder",
-    "open_in_place", "open_regular", "publish", "read_bytes", "reading", "refuse_existing",
-    "remove_with", "write_atomically", "write_text", "writing",
+    "BLOCK", "PROGRESS", "append", "building_folder", "checksum", "claim", "expanded",
+    "make_folder", "open_in_place", "open_regular", "publish", "read_bytes", "reading",
+    "refuse_existing", "remove_with", "size_of_open", "write_atomically", "write_text", "writing",
 ]  # fmt: skip
 
+BLOCK = 1 << 18  # bytes of a file that have a checksum of their own
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
 LEFT = re.compile(r"\..*\.writing|\.tmp[A-Za-z0-9]{6}")  # temporary files, ours and safetensors'
 MOVE_AWAY = "Move it away, or choose another place with --out."
@@ -100,14 +101,30 @@ def _handle(path: Path, flags: int) -> int:
     return os.open(path, flags | BINARY, 0o666)
 
 
-def checksum(path: Path) -> str:
-    """XXH3-128 of a file's bytes, 32 hex digits: it finds damage, not malice."""
+def checksum(path: Path, blocks: list[int] | None = None) -> str:
+    """XXH3-128 of a file's bytes, 32 hex digits: it finds damage, not malice.
+
+    With a list `blocks`, the XXH3-64 of every `BLOCK` bytes is appended to it.
+    """
     state = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(1 << 20))
+    buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
         while size := file.readinto(buffer):
             state.update(buffer[:size])
+            if blocks is not None:
+                blocks.append(xxhash.xxh3_64_intdigest(buffer[:size]))
     return state.hexdigest()
+
+
+def size_of_open(path: Path) -> Callable[[], int]:
+    """Keep a file open as long as what is returned lives; a call gives its size in bytes."""
+    handle = _handle(path, os.O_RDONLY)
+
+    def size() -> int:
+        return os.fstat(handle).st_size
+
+    weakref.finalize(size, os.close, handle)
+    return size
 
 
 class _OwnFile(io.FileIO):

@@ -37,7 +37,7 @@ def collection(folder: Path) -> Collection:
 def test_a_collection_comes_back_as_it_was(small_set: Rows, folder: Path) -> None:
     back = Collection.open(folder)
     assert isinstance(back.vectors.parts[0], np.memmap)
-    np.testing.assert_array_equal(back.vectors.array, small_set.vectors)
+    np.testing.assert_array_equal(back.vectors.rows(), small_set.vectors)
     assert back.items.table().equals(small_set.items)
     assert back.skipped == (Skipped("pictures/bad.jpg", "It is empty."),)
     for dims, (weight, bias) in small_set.heads.items():
@@ -71,7 +71,7 @@ def test_columns_are_read_when_they_are_used(collection: Collection) -> None:
 
 def test_linear_heads_read_the_raw_prefix(collection: Collection) -> None:
     weight, bias = collection.heads[16]
-    raw = collection.vectors.array[:, :16].astype(np.float32) * collection.norms[:, None]
+    raw = collection.vectors.rows()[:, :16].astype(np.float32) * collection.norms[:, None]
     scores = collection.linear_scores(16)
     np.testing.assert_allclose(scores, raw @ weight.T + bias, rtol=1e-5, atol=1e-4)
     right = [(collection.linear_predictions(d) == collection.labels).mean() for d in (8, 16, 64)]
@@ -99,7 +99,7 @@ def test_heads_that_are_not_there(collection: Collection) -> None:
 
 
 def test_a_collection_whose_parts_disagree(collection: Collection) -> None:
-    array = collection.vectors.array
+    array = collection.vectors.rows()
     with pytest.raises(DataError, match=r"500 vectors of 8 dims in float16; the manifest says 500"):
         replace(collection, vectors=VectorStore(array[:, :8]))
     with pytest.raises(DataError, match=r"499 vectors of 64 dims in float16"):
@@ -277,6 +277,7 @@ def test_damage_in_a_large_file_is_for_verify(
     Collection.open(folder)
     with pytest.raises(IndexFolderError, match=r"vectors.npy was altered"):
         verify(folder)
+    assert read_manifest(folder).files["vectors.npy"].blocks == ""  # written by a version before
 
 
 def test_keys_of_a_later_version_are_passed_over(folder: Path) -> None:

@@ -84,8 +84,8 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="module")
 def folder(kind: Kind, store: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("kinds") / "index"
-    rows = made_of(store.array.astype(np.float32), [None] * COUNT)
-    replace(rows, vectors=store.array).save(out, (DIMS,), kind.factory)
+    rows = made_of(store.rows().astype(np.float32), [None] * COUNT)
+    replace(rows, vectors=store.rows()).save(out, (DIMS,), kind.factory)
     return out
 
 

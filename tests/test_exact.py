@@ -56,7 +56,7 @@ def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def near(corpus: Corpus, n: int, seed: int) -> np.ndarray:
     """Queries close to some of the vectors."""
     rng = np.random.default_rng(seed)
-    rows = corpus.vectors.array[rng.integers(0, len(corpus), n)].astype(np.float32)
+    rows = corpus.vectors.rows()[rng.integers(0, len(corpus), n)].astype(np.float32)
     return rows + energy_first(rng, n) * np.float32(0.02)
 
 
@@ -154,7 +154,7 @@ def test_pruned_search_keeps_to_a_mask(corpus: Corpus, count: int) -> None:
 def test_pruned_search_of_several_parts(small_index: Index, queries: np.ndarray) -> None:
     corpus = small_index.corpus
     whole = exact_pruned(corpus, queries, 10)
-    array = corpus.vectors.array
+    array = corpus.vectors.rows()
     object.__setattr__(corpus.collection, "vectors", VectorStore(array[:123], array[123:]))
     for a, b in zip(exact_pruned(corpus, queries, 10), whole, strict=True):
         np.testing.assert_array_equal(a, b)

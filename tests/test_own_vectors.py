@@ -75,8 +75,8 @@ def test_a_round_trip_is_exact_to_the_dtype(
     is_unit = np.abs(norms - 1) <= 4 * np.finfo(given_as).eps  # such rows stay bit for bit
     assert is_unit.all() or not unit
     exactly = np.where(is_unit, exactly, exactly / norms)
-    assert index.corpus.vectors.array.dtype == stored
-    np.testing.assert_array_equal(index.corpus.vectors.array, exactly.astype(stored))
+    assert index.corpus.vectors.rows().dtype == stored
+    np.testing.assert_array_equal(index.corpus.vectors.rows(), exactly.astype(stored))
     np.testing.assert_allclose(
         index.corpus.collection.norms, np.linalg.norm(x.astype(np.float64), axis=1), rtol=1e-6
     )
@@ -101,8 +101,8 @@ def test_shards_and_a_column_hold_what_one_file_holds(tmp_path: Path, vectors: P
         Index.from_vectors(w, tmp_path / f"i{i}")
         for i, w in enumerate([vectors, tmp_path / "s", tmp_path / "x.parquet"])
     )
-    np.testing.assert_array_equal(one.corpus.vectors.array, many.corpus.vectors.array)
-    np.testing.assert_array_equal(one.corpus.vectors.array, column.corpus.vectors.array)
+    np.testing.assert_array_equal(one.corpus.vectors.rows(), many.corpus.vectors.rows())
+    np.testing.assert_array_equal(one.corpus.vectors.rows(), column.corpus.vectors.rows())
     assert one.manifest.fingerprint == many.manifest.fingerprint == column.manifest.fingerprint
     assert column.items.column_names == [
         *ITEMS_SCHEMA.names,

@@ -47,7 +47,7 @@ def naive(corpus: Corpus, query: np.ndarray, plan: Plan, k: int) -> list[tuple[i
         q = query[: stage.dims].astype(np.float64)
         scored = []
         for i in survivors:
-            v = corpus.vectors.array[i, : stage.dims].astype(np.float64)
+            v = corpus.vectors.rows()[i, : stage.dims].astype(np.float64)
             scored.append((i, float(q @ v / np.linalg.norm(q) / np.linalg.norm(v))))
         scored = sorted(scored, key=lambda s: (-s[1], s[0]))[: stage.keep or k]
         survivors = [i for i, _ in scored]
@@ -159,7 +159,7 @@ def test_the_norm_of_a_query_does_not_matter(corpus: Corpus, queries: np.ndarray
 
 
 def test_an_item_finds_itself_first(corpus: Corpus) -> None:
-    vectors = corpus.vectors.array[:50].astype(np.float32)
+    vectors = corpus.vectors.rows()[:50].astype(np.float32)
     for plan in ("64", "8:20,64", "8:50,16:20,64", "exact"):
         hits = search(corpus, vectors, Plan.parse(plan), 1)
         assert hits.ids[:, 0].tolist() == list(range(50))

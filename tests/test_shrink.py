@@ -51,7 +51,7 @@ def test_a_shrunk_index_is_the_prefix_and_all_that_goes_with_it(
         64,
         "float16",
     )
-    np.testing.assert_array_equal(new.vectors.array, old.vectors.prefix(16).astype(np.float16))
+    np.testing.assert_array_equal(new.vectors.rows(), old.vectors.prefix(16).astype(np.float16))
     assert (
         new.items.table().drop(["norm"]).equals(old.items.table().drop(["norm"]))
         and new.items["price"][7].as_py() == 7

@@ -53,7 +53,7 @@ def test_an_empty_folder_may_be_filled(small_set: Rows, tmp_path: Path) -> None:
 def test_a_failed_build_leaves_nothing(
     small_set: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

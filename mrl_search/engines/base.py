@@ -1,7 +1,7 @@
 """What every kind of prefix index is: a search, and the traits that others ask for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -78,12 +78,14 @@ class PrefixIndex(ABC):
         efforts: efforts worth trying, ascending; empty where the index takes none.
         widens: whether a larger k makes an approximate search look at more.
         ram_bytes: bytes that searching keeps in memory.
+        check: raises an error if a mapped file was cut short; called before every search.
     """
 
     exact = False
     filters = True
     widens = False
     efforts: tuple[int, ...] = ()
+    check: Callable[[], None] | None = None
 
     def __init__(self, dims: int, count: int, kind: str, ram_bytes: int) -> None:
         self.dims, self.count, self.kind, self.ram_bytes = dims, count, kind, ram_bytes
@@ -102,7 +104,10 @@ class PrefixIndex(ABC):
 
         Raises:
             ConfigError: FAISS refuses the search.
+            IndexFolderError: the file of the index was cut short while it was open.
         """
+        if self.check is not None:
+            self.check()
         with explained(f"FAISS cannot search the index {self.kind!r} of {self.dims} dims", KNOWN):
             return self._search(x, k, effort, mask)
 

@@ -42,7 +42,7 @@ def pair_scores(
 
 def _scored(store: VectorStore, unit: NDArray[np.float32], ids: Ids) -> NDArray[np.float32]:
     if len(store.parts) == 1:
-        return pair_cosines(store.array, unit, ids)
+        return pair_cosines(store.part(ids), unit, ids)
     scores = np.full(ids.shape, -np.inf, dtype=np.float32)
     for part, local, inside in store.by_part(ids):
         found = pair_cosines(part, unit, np.where(inside, local, -1))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from mrl_search.arrays import open_array
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import reading
 from mrl_search.mapping import read_json
+from mrl_search.store.blocks import Blocks, decoded
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
     HEADS,
@@ -37,7 +38,7 @@ from mrl_search.store.manifest import (
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
 
-__all__ = ["Collection", "Head", "Heads", "heads_bytes", "load_checked"]
+__all__ = ["Collection", "Head", "Heads", "checks_of", "heads_bytes", "load_checked"]
 
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 UNREADABLE = (
@@ -178,10 +179,18 @@ class Collection:
         )
         heads, skipped = optional(HEADS, _read_heads), optional(SKIPPED, _read_skipped)
         try:
-            return cls(VectorStore(vectors), items, m, transform, heads or {}, skipped or ())
+            store = VectorStore(vectors, blocks=[checks_of(vectors, folder, m, VECTORS)])
+            return cls(store, items, m, transform, heads or {}, skipped or ())
         except DataError as error:
             hint = m.rebuild(folder)
             raise IndexFolderError(f"{folder} contradicts itself. {error.message}", hint) from error
+
+
+def checks_of(array: NDArray[Any], folder: Path, manifest: Manifest, name: str) -> Blocks | None:
+    """The checks of a mapped file of an index folder; None for one without rows."""
+    record, path = manifest.files[name], folder / name
+    hashes = decoded(record.blocks, record.bytes) if record.blocks else None
+    return Blocks.of(array, hashes, lambda what: damaged(folder, manifest, f"{path} {what}."))
 
 
 def heads_bytes(heads: Heads) -> bytes:

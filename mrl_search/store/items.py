@@ -26,7 +26,7 @@ class Items:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, page_checksum_verification=True)
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._lock = Lock()
 
@@ -76,7 +76,7 @@ class Items:
 def write_items(folder: Path, items: pa.Table) -> None:
     """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first."""
     with write_atomically(folder / ITEMS) as file:
-        pq.write_table(_in_schema(items), file)
+        pq.write_table(_in_schema(items), file, write_page_checksum=True)
 
 
 def _in_schema(items: pa.Table) -> pa.Table:

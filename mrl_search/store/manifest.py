@@ -17,6 +17,7 @@ from typing import Any
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.files import checksum, reading, write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.store.blocks import encoded
 
 __all__ = [
     "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS",
@@ -32,9 +33,10 @@ KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
+KEPT = ("bytes", "xxh3", "blocks")  # of a file's record
 PREFIX = re.compile(r"[1-9][0-9]*")  # a prefix length as a JSON key
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
-CHECKED_AT_OPEN = 256 << 20  # bytes; a larger file is hashed by `verify` alone
+CHECKED_AT_OPEN = 256 << 20  # bytes; of larger vectors a block is checked when it is first read
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
@@ -66,10 +68,17 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as it was written: its size in bytes and its XXH3-128 in hex."""
+    """A file as it was written.
+
+    Attributes:
+        bytes: its size.
+        xxh3: its XXH3-128, in hex.
+        blocks: checksums of the blocks of large vectors (see `mrl_search.store.blocks`).
+    """
 
     bytes: int
     xxh3: str
+    blocks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +159,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     for name in (VECTORS, ITEMS):
         if name not in names:
             raise IndexFolderError(f"{folder} has no {name}.", manifest.rebuild(folder))
-    files = {n: FileRecord((folder / n).stat().st_size, checksum(folder / n)) for n in names}
+    files = {name: _record(folder / name) for name in names}
     manifest = dataclasses.replace(manifest, files=files)
     _write(folder, manifest)
     return manifest
+
+
+def _record(path: Path) -> FileRecord:
+    size, blocks = path.stat().st_size, list[int]()
+    if path.name == VECTORS and size > CHECKED_AT_OPEN:
+        return FileRecord(size, checksum(path, blocks), encoded(blocks))
+    return FileRecord(size, checksum(path))
 
 
 def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
@@ -165,7 +181,11 @@ def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False) + "\n"
+    values = to_mapping(manifest)
+    for record in values["files"].values():
+        if not record["blocks"]:
+            del record["blocks"]
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
     write_text(folder / MANIFEST, text)
 
 
@@ -207,7 +227,7 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
     records = values.get("files", {})
     if isinstance(records, dict):  # a later version may record more about a file
         values["files"] = {
-            n: {"bytes": r.get("bytes"), "xxh3": r.get("xxh3")} if isinstance(r, dict) else r
+            n: {key: r[key] for key in KEPT if key in r} if isinstance(r, dict) else r
             for n, r in records.items()
         }
     try:
@@ -230,7 +250,8 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
 def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = False) -> Path:
     """Check that a file of the folder is as it was written, and return its path.
 
-    The size is always compared; the checksum for files up to 256 MB, or for any with `thorough`.
+    Its size and its checksum are compared. Vectors of over 256 MB are hashed with `thorough` alone:
+    their blocks are checked when they are first read (see `mrl_search.store.blocks`).
 
     Raises:
         IndexFolderError: the file is not recorded, missing, cut short, or altered; or the index
@@ -243,7 +264,8 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = 
     try:
         with reading(path):
             size = path.stat().st_size
-            hashed = size == record.bytes and (thorough or size <= CHECKED_AT_OPEN)
+            small = name != VECTORS or size <= CHECKED_AT_OPEN
+            hashed = size == record.bytes and (thorough or small)
             altered = hashed and checksum(path) != record.xxh3
     except FileError as error:
         if not error.missing:

@@ -2,17 +2,16 @@
 
 import mmap
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search import vectors
+from mrl_search.store.blocks import Blocks, Ids
 from mrl_search.vectors import blocks
 
 __all__ = ["Ids", "VectorStore"]
 
-Ids: TypeAlias = NDArray[np.int64]
 LARGE = 4 << 30  # bytes; pages of larger mapped files are given back
 KEPT = 2048  # rows read before pages are given back; each brings about 220 KiB into memory
 
@@ -25,10 +24,12 @@ class VectorStore:
 
     Args:
         parts: arrays with the same dims and dtype; rows are numbered across them.
+        blocks: the checks of each part, made before its rows are read; default: none.
     """
 
-    def __init__(self, *parts: NDArray[np.floating]) -> None:
+    def __init__(self, *parts: NDArray[np.floating], blocks: Sequence[Blocks | None] = ()) -> None:
         self.parts: Sequence[NDArray[np.floating]] = parts
+        self._blocks = blocks or [None] * len(parts)
         self.starts = np.cumsum([0, *map(len, parts)]).tolist()
         maps = [getattr(part, "_mmap", None) for part in parts if part.nbytes >= LARGE]
         given_back = hasattr(mmap, "MADV_DONTNEED")
@@ -54,21 +55,17 @@ class VectorStore:
         """Bytes of all rows."""
         return len(self) * self.dim * self.dtype.itemsize
 
-    @property
-    def array(self) -> NDArray[np.floating]:
-        """The rows of the only part."""
-        (array,) = self._plain
-        return array
-
     def rows(self, ids: Ids | slice = slice(None), dims: int | None = None) -> NDArray[np.floating]:
         """The first `dims` dims (default: all) of the rows `ids`, as stored: (rows, dims)."""
         if len(self._plain) == 1:
-            return self._plain[0][ids, :dims]
+            (part,), (check,) = self._plain, self._blocks
+            if check is not None:
+                check.check(slice(*ids.indices(len(part))) if isinstance(ids, slice) else ids)
+            return part[ids, :dims]
         wanted = np.arange(len(self))[ids]
         found = np.empty((len(wanted), dims or self.dim), dtype=self.dtype)
-        for start, part in zip(self.starts[:-1], self._plain, strict=True):
-            inside = (wanted >= start) & (wanted < start + len(part))
-            found[inside] = part[wanted[inside] - start, :dims]
+        for part, local, inside in self.by_part(wanted):
+            found[inside] = part[local[inside], :dims]
         return found
 
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
@@ -81,11 +78,21 @@ class VectorStore:
             self.will_read(rows.stop - rows.start)
             yield rows, self.rows(rows, dims)
 
+    def part(self, ids: Ids) -> NDArray[np.floating]:
+        """The only part, of which the rows `ids` will be read."""
+        (array,), (check,) = self._plain, self._blocks
+        if check is not None:
+            check.check(ids)
+        return array
+
     def by_part(self, ids: Ids) -> Iterator[tuple[NDArray[np.floating], Ids, NDArray[np.bool_]]]:
-        """For each part: its array, `ids` (n, m) as its own row numbers, and which lie in it."""
-        for start, part in zip(self.starts[:-1], self._plain, strict=True):
+        """For each part: its array, `ids` as its own row numbers, and which of them lie in it."""
+        for start, part, check in zip(self.starts[:-1], self._plain, self._blocks, strict=True):
+            local, inside = ids - start, (ids >= start) & (ids < start + len(part))
+            if check is not None and inside.any():
+                check.check(local[inside])
             if len(part):
-                yield part, ids - start, (ids >= start) & (ids < start + len(part))
+                yield part, local, inside
 
     def will_read(self, count: int) -> None:
         """Announce that `count` rows will be read, so that pages can be given back first."""

@@ -81,6 +81,7 @@ def exact_pruned(
     if start is None or sieve is None:
         rows = None if mask is None else mask.ids
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, rows)
+    sieve.check()
     some = blocks(len(queries), len(corpus))
     return joined([_sifted(corpus, sieve, queries[s], k, start, mask) for s in some], k)
 
@@ -143,7 +144,7 @@ def _narrowed(
         unit, first = prefix(query, corpus.dim), sieve.dims.index(finer[0])
         norms, tails = sieve.norms[first : first + len(finer)], suffix_norms(unit, finer)[:, 0]
         left = [
-            narrow(store.array, unit[0], rows[some], finer, tails, norms, DOUBT, beat)
+            narrow(store.part(rows[some]), unit[0], rows[some], finer, tails, norms, DOUBT, beat)
             for some in store.in_turn(len(rows), 1)
         ]
         return np.concatenate(left)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mrl_search.arrays import open_array
 from mrl_search.engines.build import Pass
 from mrl_search.files import write_atomically
-from mrl_search.store.collection import load_checked
+from mrl_search.store.blocks import Blocks
+from mrl_search.store.collection import checks_of, load_checked
 from mrl_search.store.manifest import CODES, STEPS, SUFFIX, Manifest
 from mrl_search.vectors import blocks, suffix_norms
 
@@ -37,6 +38,7 @@ class Sieve:
         codes: (n, coded) int8; times `steps` they are the first dims of a vector, within `error`.
         steps: (coded,) float32.
         error: largest distance between the first dims of a vector and its codes.
+        checks: of the mapped files.
     """
 
     dims: tuple[int, ...]
@@ -44,6 +46,7 @@ class Sieve:
     codes: NDArray[np.int8]
     steps: NDArray[np.float32]
     error: float
+    checks: tuple[Blocks, ...] = ()
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> Self:
@@ -61,7 +64,15 @@ class Sieve:
         norms = opened(SUFFIX, "float32", len(dims), manifest.count)
         codes = opened(CODES, "int8", manifest.count, None)
         steps = np.array(opened(STEPS, "float32", codes.shape[1] + 1))
-        return cls(dims, norms, codes, steps[:-1], float(steps[-1]))
+        files = ((norms, SUFFIX), (codes, CODES))
+        found = [checks_of(array, folder, manifest, name) for array, name in files]
+        checks = tuple(check for check in found if check is not None)
+        return cls(dims, norms, codes, steps[:-1], float(steps[-1]), checks)
+
+    def check(self) -> None:
+        """Raise IndexFolderError if a file was cut short while it was open."""
+        for check in self.checks:
+            check.check(slice(0, 0))
 
     def norms_at(self, dims: int) -> NDArray[np.float32]:
         """Norm of each vector's tail after the first `dims` dims: (n,) float32."""
