@@ -14,7 +14,7 @@ from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, Manifest, read_manifest
-from mrl_search.store.own_vectors import inspect, item_table, stored_rows
+from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
 from mrl_search.store.vector_files import VectorSource
@@ -60,9 +60,10 @@ def build_from_vectors(
         raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
     if rotate:
         check_rotatable(dim)
+    columns = item_columns(source, items)  # refused before the vectors are read
     found = inspect(source, bool(rotate), progress)
     transform = Transform(dim, dim, found.rotation)
-    table = item_table(source, items, found)
+    table = item_table(columns, found)
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         store = writer.write_vectors(source.count, stored_rows(source, transform, progress))
         writer.write_items(table)

@@ -380,6 +380,19 @@ def test_two_kinds_are_asked_about_and_the_hints_work(tmp_path: Path) -> None:
         assert vectors in result.stderr and f"add {option}" in result.stderr
         assert holds_vectors(vectors) and not holds_vectors(str(where), "pictures")
         assert holds_vectors(str(where), "vectors")
+    both = tmp_path / "parts"
+    both.mkdir()
+    pq.write_table(pa.table({"emb": list(x), "more": list(x)}), both / "emb.parquet")
+    pq.write_table(pa.table({"image": found}), both / "pictures.parquet")
+    with pytest.raises(ConfigError, match="vectors and pictures in column image") as error:
+        holds_vectors(str(both))
+    assert f"'{both}#emb'" in error.value.hint and holds_vectors(f"{both}#emb")
+    (both / "pictures.parquet").unlink()
+    for i, picture in enumerate(found):
+        (both / f"{i}.png").write_bytes(picture)
+    with pytest.raises(ConfigError, match="vectors and 10 pictures") as error:
+        holds_vectors(str(both))
+    assert f"'{both}#emb'" in error.value.hint
     np.save(tmp_path / "pictures" / "emb2.npy", x)
     result = run("build-index", tmp_path / "pictures", "--out", tmp_path / "i")
     assert f"'{tmp_path}/pictures/*.npy'" in result.stderr

@@ -134,8 +134,21 @@ def test_a_folder_of_tables_is_one_column(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(DataError, match=r"has vectors in x\.npy and in part-0") as error:
         open_vectors(tmp_path)
-    assert f"'{tmp_path}/*.npy' or {tmp_path}#emb" in error.value.hint
+    assert f"{tmp_path}#emb, or '{tmp_path}/*.npy'" in error.value.hint
     np.testing.assert_array_equal(all_rows(open_vectors(f"{tmp_path}/*.npy")), x)
+
+
+def test_tables_of_other_things_are_not_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a"] * 20}), tmp_path / "items.parquet")
+    pq.write_table(table(rows(), "list", "part"), tmp_path / "part.parquet")
+    source = open_vectors(tmp_path)
+    assert (source.count, source.notes) == (20, ("not read as vectors: items.parquet",))
+    both = pa.table({"a": list(rows()), "b": list(rows())})
+    pq.write_table(both, tmp_path / "0.parquet")
+    with pytest.raises(DataError, match="several columns of vectors: a, b") as error:
+        open_vectors(tmp_path)
+    assert error.value.hint == f"Name one: {tmp_path}#a"
+    assert open_vectors(f"{tmp_path}#a").count == 20
 
 
 def test_labels_beside_shards_are_not_read(tmp_path: Path) -> None:

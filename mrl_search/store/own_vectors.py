@@ -23,7 +23,7 @@ from mrl_search.store.vector_files import VectorSource
 from mrl_search.store.vector_parts import Column
 from mrl_search.vectors import unit_rows
 
-__all__ = ["Inspection", "inspect", "item_notes", "item_table", "stored_rows"]
+__all__ = ["Inspection", "inspect", "item_columns", "item_notes", "item_table", "stored_rows"]
 
 DERIVED = ("id", "hash", "norm")  # columns of the items that are always made here
 
@@ -79,17 +79,16 @@ def stored_rows(
         progress("writing vectors", done, source.count)
 
 
-def item_table(source: VectorSource, items: str | Path | None, found: Inspection) -> pa.Table:
-    """The items of `source`: columns of a Parquet file, with ids, hashes and norms of the rows."""
-    table = item_columns(source, items)
+def item_table(columns: pa.Table, found: Inspection) -> pa.Table:
+    """The items of vectors: their columns, with ids, hashes and norms of the rows."""
     derived = {
-        "id": pa.array(np.arange(source.count)),
+        "id": pa.array(np.arange(len(found.hashes))),
         "hash": pa.array(found.hashes, pa.string()),
         "norm": pa.array(found.norms, pa.float32()),
     }
     for name, values in derived.items():
-        table = table.set_column(table.schema.get_field_index(name), name, values)
-    return table
+        columns = columns.set_column(columns.schema.get_field_index(name), name, values)
+    return columns
 
 
 def item_columns(source: VectorSource, items: str | Path | None = None) -> pa.Table:

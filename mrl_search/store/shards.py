@@ -17,7 +17,7 @@ from mrl_search.store.vector_parts import vector_columns
 
 __all__ = [
     "Shards", "arrays_in", "is_array", "is_matrix", "is_table", "natural", "order_of",
-    "shards_in", "split_column", "split_pattern", "tables_in",
+    "shards_in", "split_column", "split_pattern", "tables_in", "vectors_of",
 ]  # fmt: skip
 
 ARRAY, TABLES = ".npy", (".parquet", ".parq", ".pq")
@@ -28,9 +28,16 @@ Key: TypeAlias = tuple[list[list[str | int]], str]
 
 @dataclass(frozen=True)
 class Shards:
-    """The files of a folder that are read, in order, and the names of those that are not."""
+    """The files of a folder that are read, in order, and the names of those that are not.
+
+    Attributes:
+        files: .npy files, or Parquet files.
+        column: of Parquet files; empty if they have none of vectors.
+        others: names of files directly in the folder that are not read.
+    """
 
     files: list[Path]
+    column: str
     others: list[str]
 
 
@@ -41,21 +48,35 @@ def natural(path: Path) -> Key:
 
 
 def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
-    """The .npy files directly in a folder, or the Parquet files in it.
+    """The .npy files directly in a folder, or the Parquet files in it; files of other things aside.
+
+    Args:
+        folder: where they are.
+        pattern: which of them.
+        column: of Parquet files; default: the only one of vectors.
 
     Raises:
-        DataError: vectors in files of both kinds, and no `column` that says which.
+        DataError: vectors in files of both kinds or in several columns, and no `column`.
         FileError: a folder cannot be listed.
     """
     arrays, tables = arrays_in(folder, pattern), tables_in(folder, pattern)
-    if arrays and tables and not column:
-        named = _columns(tables[0])
-        if named:
-            message = f"{folder} has vectors in {arrays[0].name} and in {tables[0].name}."
-            hint = f"Name '{folder}/*{ARRAY}' or {folder}#{named[0]}."
+    matrices = [path for path in arrays if is_matrix(path)]
+    first = next((path for path in tables if vectors_of(path)), None) if not column else None
+    if first is not None:
+        columns = vectors_of(first)
+        hint = f"Name one: {folder}#{columns[0]}"
+        if matrices:
+            message = f"{folder} has vectors in {matrices[0].name} and in {first.name}."
+            raise DataError(message, f"{hint}, or '{folder}/*{ARRAY}'")
+        if len(columns) > 1:
+            message = f"{folder} has several columns of vectors: {', '.join(columns)}."
             raise DataError(message, hint)
-    files = tables if column or not arrays else [p for p in arrays if is_matrix(p)] or arrays
-    return Shards(files, [p.name for p in _files(folder, pattern) if p not in set(files)])
+        column = columns[0]
+    files = matrices or arrays
+    if column or not files:
+        files = [path for path in tables if _has_column(path, column)] or tables
+    others = [path.name for path in _files(folder, pattern) if path not in set(files)]
+    return Shards(files, column, others)
 
 
 def arrays_in(folder: Path, pattern: str = "*") -> list[Path]:
@@ -88,6 +109,25 @@ def tables_in(folder: Path, pattern: str = "*") -> list[Path]:
             tables = [p for p in paths if p.suffix.lower() in TABLES and p.is_file()]
             found += [path for path in tables if fnmatchcase(path.name, pattern)]
     return sorted(found, key=natural)
+
+
+def vectors_of(table: Path) -> list[str]:
+    """The columns of vectors of a Parquet file; none if it is damaged."""
+    try:
+        with open_parquet(table) as file:
+            return vector_columns(file)
+    except DataError:
+        return []
+
+
+def _has_column(table: Path, column: str) -> bool:
+    """Whether a Parquet file is damaged or has a column."""
+    try:
+        with open_parquet(table) as file:
+            names = file.schema_arrow.names
+    except DataError:
+        return True
+    return column in names or column.partition(".")[0] in names
 
 
 def order_of(files: Sequence[Path], folder: Path) -> list[str]:
@@ -145,12 +185,3 @@ def _begins(path: Path, magic: bytes) -> bool:
             return file.read(len(magic)) == magic
     except MrlSearchError:
         return False
-
-
-def _columns(path: Path) -> list[str]:
-    """The columns of vectors of a table; none if it is damaged."""
-    try:
-        with open_parquet(path) as file:
-            return vector_columns(file)
-    except DataError:
-        return []

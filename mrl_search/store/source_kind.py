@@ -1,6 +1,7 @@
 """Whether a source holds vectors or pictures, by what can be used in it."""
 
 import shlex
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +19,10 @@ from mrl_search.store.shards import (
     split_column,
     split_pattern,
     tables_in,
+    vectors_of,
 )  # fmt: skip
 from mrl_search.store.vector_files import open_vectors
-from mrl_search.store.vector_parts import column_part, list_columns, vector_columns
+from mrl_search.store.vector_parts import column_part, list_columns
 from mrl_search.vectors import DIMS
 
 __all__ = ["holds_vectors"]
@@ -55,7 +57,7 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
         if path.is_dir():
             return _folder_holds_vectors(path, wanted)
         if path.is_file() and is_table(path):
-            return _table_holds_vectors(path, path, wanted)
+            return _tables_hold_vectors([path], path, wanted)
     return is_array(path)
 
 
@@ -63,31 +65,32 @@ def _folder_holds_vectors(folder: Path, wanted: str) -> bool:
     arrays, tables = arrays_in(folder), _tables_in(folder)
     pictures = pictures_in(folder) if arrays or tables else []
     if not pictures:
-        return bool(arrays) or (bool(tables) and _table_holds_vectors(tables[0], folder, wanted))
+        return bool(arrays) or (bool(tables) and _tables_hold_vectors(tables, folder, wanted))
     arrays = [path for path in arrays if is_matrix(path)]
-    tables = [path for path in tables if path.name not in METADATA and _has_vectors(path)]
-    if not arrays and not tables:
+    columns = _first([path for path in tables if path.name not in METADATA], vectors_of)
+    if not arrays and not columns:
         return False
-    few = len(pictures) <= PLOTS
+    few, count = len(pictures) <= PLOTS, 0
     try:
-        source = open_vectors(folder)
+        count = open_vectors(folder).count
     except MrlSearchError:  # damaged shards are reported; one odd array among pictures is not
-        return few
-    if few and len(pictures) < source.count:
+        if arrays or few:
+            return few
+    if few and len(pictures) < count:
         return True
-    name = source.name
-    if arrays:
-        name = str(arrays[0] if len(arrays) == 1 else folder / "*.npy")
+    vectors = str(arrays[0] if len(arrays) == 1 else folder / "*.npy")
+    if not arrays:
+        vectors = f"{folder}#{columns[0]}"
     found = f"{len(pictures):,} pictures, such as {pictures[0].name}"
-    return _choice(folder, wanted, name, found, "--model bundled")
+    return _choice(folder, wanted, vectors, found, "--model bundled")
 
 
-def _table_holds_vectors(table: Path, where: Path, wanted: str) -> bool:
-    with open_parquet(table) as file:
-        vectors, schema = vector_columns(file), file.schema_arrow
-    pictures = picture_columns(table)
-    if pictures:  # beside them, a few numbers are a box or a point
-        vectors = [name for name in vectors if column_part(table, name).dim >= DIMS[0]]
+def _tables_hold_vectors(tables: Sequence[Path], where: Path, wanted: str) -> bool:
+    with open_parquet(tables[0]) as file:
+        schema = file.schema_arrow
+    pictures = _first(tables, picture_columns)
+    # beside pictures, a few numbers are a box or a point
+    vectors = _first(tables, _long_vectors_of if pictures else vectors_of)
     if vectors and pictures:
         found = f"pictures in column {pictures[0]}"
         return _choice(where, wanted, f"{where}#{vectors[0]}", found, f"--column {pictures[0]}")
@@ -138,9 +141,10 @@ def _tables_in(folder: Path) -> list[Path]:
         return []
 
 
-def _has_vectors(table: Path) -> bool:
-    try:
-        with open_parquet(table) as file:
-            return bool(vector_columns(file))
-    except DataError:
-        return False
+def _first(tables: Iterable[Path], columns: Callable[[Path], list[str]]) -> list[str]:
+    """The columns of the first table that has any."""
+    return next(filter(None, map(columns, tables)), [])
+
+
+def _long_vectors_of(table: Path) -> list[str]:
+    return [name for name in vectors_of(table) if column_part(table, name).dim >= DIMS[0]]

@@ -105,7 +105,7 @@ def open_vectors(where: VectorSource | NDArray[np.floating] | str | Path) -> Vec
     files, notes = [folder], []
     if folder.is_dir():
         shards = shards_in(folder, pattern, column)
-        files = shards.files
+        files, column = shards.files, shards.column
         notes = [*order_of(files, folder), *_left_out(shards.others)]
         if not files:
             hint = "Shards of vectors are .npy files directly in the folder, or Parquet files."
