@@ -30,7 +30,8 @@ from mrl_search.measure.contestants import (
 from mrl_search.measure.controls import control_answers, projections
 from mrl_search.measure.pictures import scatter_record, shown_dims
 from mrl_search.measure.queries import QuerySet
-from mrl_search.measure.records import Journal, Run, unpack
+from mrl_search.measure.records import Journal, Run
+from mrl_search.measure.schema import unpack
 from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.metrics import average_precision
 from mrl_search.progress import silent

@@ -1,8 +1,10 @@
 """Records are written line by line, continued, and refused where they are damaged."""
 
+import base64
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,34 @@ import pytest
 
 from mrl_search.errors import DataError, FileError
 from mrl_search.measure.environment import environment, same_machine
-from mrl_search.measure.records import FORMAT, Journal, identity, pack, read_runs, unpack
+from mrl_search.measure.records import FORMAT, Journal, identity, read_runs
+from mrl_search.measure.schema import pack, unpack
 
-ABOUT = {
+ABOUT = {  # fmt: skip
     "id": "a1",
     "name": "made",
-    "corpus": {"n": 3},
-    "queries": {"n": 2},
-    "settings": {"k": 1},
-    "environment": {"cpu": "x"},
+    "corpus": {
+        "n": 3,
+        "dim": 8,
+        "source": "s",
+        "encoder": "e",
+        "fingerprint": "f",
+        "factory": {},
+        "vectors": 48,
+        "classes": 0,
+        "files": {},
+    },
+    "queries": {"source": "s", "n": 2, "labelled": 2, "own": True, "fingerprint": "f"},
+    "settings": {"k": 1, "neighbours": 1, "threads": 1, "batch": 1},
+    "environment": {
+        "machine": "m",
+        "cpu": "x",
+        "cores": 2,
+        "os": "o",
+        "python": "3",
+        "versions": {},
+        "commit": None,
+    },
     "when": "now",
 }
 
@@ -56,7 +77,7 @@ def test_a_record_is_a_line_with_format_and_kind(file: Path) -> None:
     )
     assert third == {"format": 1, "kind": "embedding", "run": "a1", "ms": [1.5, 2.5]}
     (run,) = read_runs([file])
-    assert run.name == "made" and not run.done and run.about["corpus"] == {"n": 3}
+    assert run.name == "made" and not run.done and run.about["corpus"] == ABOUT["corpus"]
     assert [r["kind"] for r in run.records] == ["scatter", "embedding"]
     assert run.one("scatter", dims=8) == second and run.one("scatter", dims=16) is None
 
@@ -185,3 +206,55 @@ def test_the_environment_names_the_machine() -> None:
     assert same_machine(here, {**here, "versions": {}, "commit": None})
     assert not same_machine(here, {**here, "cores": here["cores"] + 1})
     assert identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1}) != identity({"a": 2, "b": 2})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        ("prefix", {"dims": "8"}, "dims is '8'; it must be a whole number from 1"),
+        ("prefix", {"dims": True}, "dims is True; it must be a whole number"),
+        ("prefix", {"dims": 0}, "dims is 0; it must be a whole number from 1"),
+        ("prefix", {"vote": "AAAA"}, "vote is 'AAAA'; it must be packed outcomes up to 1"),
+        ("prefix", {"vote": pack(np.array([1, 2]))}, "it must be packed outcomes up to 1"),
+        ("prefix", {"vote": pack(np.array([1, 0, 1]))}, "the vote of a prefix record has another"),
+        ("prefix", {"linear": 5}, "linear is 5; it must be packed outcomes"),
+        ("embedding", {"ms": [1.0, float("nan")]}, "ms is .*; it must be a list of times"),
+        ("embedding", {"ms": [-1.0]}, "it must be a list of times"),
+        ("embedding", {"ms": []}, "it must be a list of times"),
+        ("scatter", {"labels": [0, 5]}, "the values of a scatter do not fit one another"),
+        ("scatter", {"x": [1.0]}, "the values of a scatter do not fit one another"),
+        ("scatter", {"x": [1.0, None]}, "an item of x is None; it must be a number"),
+        ("ladder", {"rows": [{"title": "x"}]}, "an item of rows has no 'tiles'"),
+        ("ladder", {"rows": 5}, "rows is no list"),
+        ("ladder", {"thumbnails": {"a": "<script>"}}, "thumbnails.a is '<script>'; it must be"),
+        ("ladder", {"thumbnails": []}, "thumbnails is no object"),
+    ],
+)
+def test_altered_values_are_named(file: Path, kind: str, values: dict, said: str) -> None:
+    good = {
+        "prefix": {"dims": 8, "linear": None, "vote": pack(np.array([1, 0])), "confidence": None},
+        "embedding": {"ms": [1.0]},
+        "scatter": {
+            "dims": 8, "x": [1.0, 2.0], "y": [1.0, 2.0], "labels": [0, 1], "names": ["a", "b"],
+            "variance": [0.5, 0.1],
+        },
+        "ladder": {"number": 1, "title": "t", "why": "", "rows": [], "thumbnails": {"a": "AAAA"}},
+    }[kind]  # fmt: skip
+    before = file.read_text()
+    record = {"format": FORMAT, "kind": kind, "run": "a1", **good}
+    file.write_text(before + json.dumps(record) + "\n")
+    assert len(read_runs([file])[0].records) == 3
+    file.write_text(before + json.dumps({**record, **values}) + "\n")
+    with pytest.raises(DataError, match=said) as error:
+        read_runs([file])
+    assert error.value.message.startswith(str(file)) and "measure again" in error.value.hint
+
+
+def test_a_short_text_does_not_unpack_to_gigabytes() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(50_000_000), 9)).decode()
+    assert len(bomb) < 100_000
+    with pytest.raises(DataError, match="there are more than 10,000,000"):
+        unpack(bomb)
+    whole = pack(np.ones(100))
+    with pytest.raises(DataError, match="cannot be read"):
+        unpack(whole[:-8])

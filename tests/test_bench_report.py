@@ -15,7 +15,8 @@ from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.measure.compare import compare
-from mrl_search.measure.records import Run, pack
+from mrl_search.measure.records import Run
+from mrl_search.measure.schema import pack
 from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import render_markdown, render_page

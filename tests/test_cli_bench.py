@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from command_line import assert_error, lines, ok, run, write_pictures
 
-from mrl_search.measure.records import pack, read_runs, unpack
+from mrl_search.measure.records import read_runs
+from mrl_search.measure.schema import pack, unpack
 from mrl_search.report.values import share_of
 
 pytestmark = pytest.mark.slow

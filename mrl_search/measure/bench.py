@@ -29,7 +29,8 @@ from mrl_search.measure.pictures import (
     shown_dims,
 )  # fmt: skip
 from mrl_search.measure.queries import QuerySet, shuffled
-from mrl_search.measure.records import Journal, Run, pack, unpack
+from mrl_search.measure.records import Journal, Run
+from mrl_search.measure.schema import pack, unpack
 from mrl_search.measure.settings import BenchSettings
 from mrl_search.metrics import found_at_k
 from mrl_search.progress import Progress

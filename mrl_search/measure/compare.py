@@ -11,7 +11,8 @@ import numpy as np
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.measure.environment import same_machine
-from mrl_search.measure.records import Run, unpack
+from mrl_search.measure.records import Run
+from mrl_search.measure.schema import unpack
 from mrl_search.metrics import mcnemar_exact
 
 __all__ = ["ALPHA", "Comparison", "Difference", "check_same_queries", "compare"]

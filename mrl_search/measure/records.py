@@ -19,74 +19,39 @@ measures anything.
     done       the benchmark is complete
 """
 
-import base64
-import binascii
 import contextlib
 import json
 import os
 import weakref
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from mrl_search.errors import DataError, IndexFolderError
-from mrl_search.files import append, claim, make_folder, reading, writing
+from mrl_search.files import append, claim, make_folder, read_bytes, writing
 from mrl_search.mapping import parse_json
+from mrl_search.measure.schema import ALTERED, Record, check_record, check_run
 
-__all__ = [
-    "ALTERED", "FORMAT", "Journal", "Record", "Run", "identity", "pack", "read_run", "read_runs",
-    "unpack",
-]  # fmt: skip
+__all__ = ["FORMAT", "Journal", "Record", "Run", "identity", "read_run", "read_runs"]
 
 FORMAT = 1
-REQUIRED = {
-    "run": "id name corpus queries settings environment when",
-    "prefix": "run dims linear vote",
-    "plan": "run name plan dims exact multiply_adds ram nearest vote precision found",
-    "control": "run name dims vote found",
-    "instance": "run dims right",
-    "cascade": "run give dims accuracy expected_dims n fixed",
-    "latency": "run plan round warm_up ms",
-    "batch": "run plan round queries seconds",
-    "embedding": "run ms",
-    "scatter": "run dims x y labels names variance",
-    "ladder": "run number title rows thumbnails why",
-    "mislabels": "run count shown rows thumbnails",
-}
 DIFFERENCES = {
     "environment": "another machine, or other versions",
     "corpus": "another index",
     "queries": "other queries",
     "settings": "other settings",
 }
-ALTERED = "The file was altered; measure again."
 FOREIGN = "Name a file that mrl-search bench wrote."
 
-Record = Mapping[str, Any]
+LARGEST = 1 << 28  # bytes of a file of records
 
 
 def identity(value: object) -> str:
     """A short hash of a JSON value; equal values have equal hashes."""
     return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True, ensure_ascii=False).encode())
-
-
-def pack(values: NDArray[np.integer] | NDArray[np.bool_]) -> str:
-    """One number from 0 to 255 for each query, (n,), as text: zlib in base64."""
-    return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 9)).decode()
-
-
-def unpack(text: str) -> NDArray[np.uint8]:
-    """The (n,) uint8 that `pack` wrote; DataError if the text was altered."""
-    try:
-        return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=np.uint8)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise DataError(f"The outcomes of a record cannot be read: {error}.", ALTERED) from error
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -143,6 +108,7 @@ def read_run(path: Path) -> Run:
     if about["kind"] != "run" or any(r.get("run") != about["id"] for r in others):
         hint = "Use the file as mrl-search bench wrote it."
         raise DataError(f"{path} does not hold the records of one benchmark.", hint)
+    check_run(about, others, str(path))
     return Run(about, others, path)
 
 
@@ -204,8 +170,7 @@ class Journal:
 
 def _continued(path: Path, about: Record) -> Run:
     """The run of a file, without half a last record; or a new run, written to an empty file."""
-    with reading(path):
-        data = path.read_bytes()
+    data = read_bytes(path, LARGEST)
     if _line(about).startswith(data):  # empty, or half of this line
         with writing(path):
             os.truncate(path, 0)
@@ -227,8 +192,7 @@ def _line(record: Record) -> bytes:
 
 def _read(path: Path) -> list[Record]:
     """The records of a file; half a last line is left out."""
-    with reading(path):
-        lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_bytes(path, LARGEST).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     if not whole:
         raise DataError(f"{path} holds no record.", FOREIGN)
@@ -247,7 +211,5 @@ def _checked(line: bytes, where: str) -> Record:
         message = f"{where} has format {record['format']}; this mrl-search reads format {FORMAT}."
         hint = "Upgrade mrl-search." if record["format"] > FORMAT else "Measure again."
         raise DataError(message, hint)
-    required = REQUIRED.get(record["kind"], "run").split()
-    if missing := [name for name in required if name not in record]:
-        raise DataError(f"{where}: the {record['kind']} record has no {missing[0]!r}.", ALTERED)
+    check_record(record, where)
     return dict(record)

@@ -10,7 +10,8 @@ from typing import Any
 
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import write_atomically
-from mrl_search.measure.records import ALTERED, Record, Run
+from mrl_search.measure.records import Record, Run
+from mrl_search.measure.schema import ALTERED
 from mrl_search.metrics import Share
 from mrl_search.report import plots
 from mrl_search.report.page import Figure

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from mrl_search.measure.records import Record, Run, unpack
+from mrl_search.measure.records import Record, Run
+from mrl_search.measure.schema import unpack
 from mrl_search.metrics import Share, wilson_interval
 from mrl_search.report.page import Table
 from mrl_search.report.values import (

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.measure.compare import ALPHA
-from mrl_search.measure.records import Record, Run, unpack
+from mrl_search.measure.records import Record, Run
+from mrl_search.measure.schema import unpack
 from mrl_search.metrics import Share, exact_interval, mcnemar_exact
 
 __all__ = [
