@@ -36,9 +36,10 @@ def build_from_pictures(
     with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
         checked = partial(progress, "checking")
         writer.keep(first_change(source, encoder, writer.entries, checked))
+        what = "embedding again" if writer.restarted else "embedding"
         for batch in embed(source, encoder, start=writer.read):
             writer.append(batch.rows, [_entry(e) for e in batch.entries])
-            progress("embedding", writer.read, total)
+            progress(what, writer.read, total)
         store = writer.finish_rows(source.name, source.columns)
         writer.write_heads(encoder.heads.weights)
         factory = write_indexes(writer, store, spec, progress)

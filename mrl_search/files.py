@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,7 +230,9 @@ def building_folder(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def claim(place: Path, ours: Callable[[str], bool] | None = None) -> Iterator[None]:
+def claim(
+    place: Path, ours: Callable[[str], bool] | None = None, wait: float = 0
+) -> Iterator[None]:
     """Lock a folder or file for this process; the lock of a killed process ends by itself.
 
     Temporary files that a killed process left in a folder are removed.
@@ -238,6 +241,7 @@ def claim(place: Path, ours: Callable[[str], bool] | None = None) -> Iterator[No
         place: the folder or file.
         ours: which names the files of a building folder may have. A folder that is a link, belongs
             to somebody else, or holds anything else, is refused.
+        wait: seconds to wait for another process.
 
     Raises:
         IndexFolderError: another process has the lock, or the folder is refused.
@@ -251,7 +255,7 @@ def claim(place: Path, ours: Callable[[str], bool] | None = None) -> Iterator[No
             try:
                 handle = _handle(place, os.O_RDONLY | (NO_LINK if ours else 0))
                 stack.callback(os.close, handle)
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(handle, wait)
                 there = os.path.samestat(os.fstat(handle), place.stat())
             except FileNotFoundError:
                 there = False
@@ -264,6 +268,19 @@ def claim(place: Path, ours: Callable[[str], bool] | None = None) -> Iterator[No
             if place.is_dir():
                 _clean(place, ours)
         yield
+
+
+def _lock(handle: int, wait: float) -> None:
+    """Lock an open file or folder; BlockingIOError if another process keeps it for `wait` s."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
 
 
 def _clean(folder: Path, ours: Callable[[str], bool] | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -331,3 +332,21 @@ def test_help_is_quick_to_load_and_starts_with_verbs() -> None:
         check=True,
     )
     assert told.stdout.startswith("mrl-search ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_that_it_can_go_on(number: signal.Signals) -> None:
+    code = (
+        "import time; from mrl_search.cli.app import app\n"
+        "def wait():\n    print('ready', flush=True); time.sleep(30)\n"
+        "app.command()(wait); app(['wait'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert errors == "stopped; the same command continues where it can.\n"

@@ -1,7 +1,9 @@
 """Tuning: goals by hand, and plans that keep their promise on fresh queries."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from conftest import CLASSES, Rows, energy_first, made_of
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.index import Index
 from mrl_search.search import tune as tuning
 from mrl_search.search.corpus import Corpus
@@ -341,3 +343,24 @@ def test_exact_search_is_kept_where_nothing_is_faster(
     found = tune(corpus, goal, 0.9)
     assert (found.chosen.plan, found.held_out) == (Plan.EXACT, 1.0)
     assert tune(corpus, goal, 0.9, max_ram=corpus.vectors.nbytes - 1).chosen.ms == 2.0
+
+
+def test_plans_stored_at_once_are_all_kept(small_index: Index) -> None:
+    def store(number: int) -> None:
+        store_plan(small_index.folder, f"use{number}", {"plan": f"8:{number},64"})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store, range(40)))
+    plans = read_manifest(small_index.folder).plans
+    assert all(plans[f"use{n}"] == {"plan": f"8:{n},64"} for n in range(40))
+
+
+def test_a_plan_is_stored_only_into_the_index_that_was_measured(
+    small_index: Index, tmp_path: Path
+) -> None:
+    measured = small_index.manifest
+    shutil.rmtree(small_index.folder)
+    Index.from_vectors(np.eye(64, dtype=np.float32), small_index.folder)
+    with pytest.raises(IndexFolderError, match="was replaced while it was tuned; the plan was"):
+        store_plan(small_index.folder, "query", {"plan": "8:20,64"}, measured)
+    assert not read_manifest(small_index.folder).plans

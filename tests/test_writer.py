@@ -137,6 +137,48 @@ def test_lost_rows_begin_again(tmp_path: Path) -> None:
         assert writer.read == 0
 
 
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda data: data[:-3],
+    lambda data: data[: len(data) // 2],
+    lambda data: b"",
+    lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+    lambda data: bytes([data[0] ^ 4]) + data[1:],
+    lambda data: data.replace(b"0", b"1"),
+    lambda data: data.replace(b"1", b"-1").replace(b"2", b"9"),
+    lambda data: b"[" * 100_000,
+    lambda data: b"{}",
+]
+
+
+@pytest.mark.parametrize("damage", range(len(DAMAGES)))
+@pytest.mark.parametrize("name", ["progress.json", "items.jsonl", "vectors.npy"])
+def test_a_damaged_unfinished_build_is_begun_again(
+    source: "ListSource", stopped: "StoppingEncoder", tmp_path: Path, name: str, damage: int
+) -> None:
+    file = building_folder(tmp_path / "it") / name
+    data = file.read_bytes()
+    changed = DAMAGES[damage](data)
+    if changed == data:
+        pytest.skip("nothing to change")
+    rows = changed[128:] == data[128:] and name == "vectors.npy"  # its header is written anew
+    file.write_bytes(changed)
+    before, said = sum(stopped.batches), set[str]()
+    try:
+        index = Index.build(
+            source, tmp_path / "it", model=stopped, progress=lambda what, *_: said.add(what)
+        )
+    except IndexFolderError as error:  # the job itself was altered: it may be another's
+        assert name == "progress.json" and "unfinished build of other images" in error.message
+        return
+    other = Index.build(source, tmp_path / "other", model=FakeEncoder())
+    assert whole(index) == whole(other)
+    again = sum(stopped.batches) - before
+    assert (again == 39) == ("embedding again" in said) == (not rows)
+    assert (index.folder / "vectors.npy").read_bytes() == (
+        other.folder / "vectors.npy"
+    ).read_bytes()
+
+
 # From a source
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -94,5 +95,6 @@ def main(
     ] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # says what Ctrl-C says
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable

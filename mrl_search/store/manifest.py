@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
-from mrl_search.files import checksum, reading, write_text
+from mrl_search.files import checksum, claim, reading, write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.blocks import encoded
 
@@ -33,6 +33,7 @@ KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
+WAIT = 30.0  # seconds for another process that stores a plan
 KEPT = ("bytes", "xxh3", "blocks")  # of a file's record
 PREFIX = re.compile(r"[1-9][0-9]*")  # a prefix length as a JSON key
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
@@ -172,11 +173,33 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(size, checksum(path))
 
 
-def store_plan(folder: Path, use: str, plan: Mapping[str, object]) -> Manifest:
-    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are."""
-    manifest = read_manifest(folder)
-    manifest = dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)})
-    _write(folder, manifest)
+def store_plan(
+    folder: Path, use: str, plan: Mapping[str, object], measured: Manifest | None = None
+) -> Manifest:
+    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
+
+    The folder is claimed meanwhile, so that plans which two processes store are both kept.
+
+    Args:
+        folder: the index folder.
+        use: what the plan is for.
+        plan: the plan, and how it was found.
+        measured: the manifest of the index that the plan was tuned for; default: any.
+
+    Returns:
+        the manifest as written.
+
+    Raises:
+        IndexFolderError: another index has taken the place of the measured one.
+        FileError: the manifest cannot be read or written.
+    """
+    with claim(folder, wait=WAIT):
+        manifest = read_manifest(folder)
+        if measured is not None and manifest.files != measured.files:
+            message = f"{folder} was replaced while it was tuned; the plan was not stored."
+            raise IndexFolderError(message, f"Tune it again: mrl-search tune {folder}")
+        manifest = dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)})
+        _write(folder, manifest)
     return manifest
 
 

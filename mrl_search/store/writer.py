@@ -20,18 +20,20 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
-from mrl_search.errors import DataError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import (
+    BLOCK,
     PROGRESS,
     building_folder,
     claim,
     open_in_place,
+    open_regular,
     publish,
     write_atomically,
     write_text,
     writing,
 )
-from mrl_search.mapping import read_json
+from mrl_search.mapping import from_mapping, read_json
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.items import ITEMS_SCHEMA, write_items
 from mrl_search.store.manifest import (
@@ -57,12 +59,23 @@ Entry = Mapping[str, object]  # an item's columns, or `path` and `reason` of a s
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """How far the files are whole; `job` is a hash of what is embedded, and by what."""
+    """How far the files are whole, with their checksums up to there.
+
+    Attributes:
+        job: hash of what is embedded, and by what.
+        read: rows of the source that are logged.
+        kept: rows of vectors.
+        log_bytes: bytes of the log.
+        log_xxh3: XXH3-128 of these bytes, in hex.
+        rows_xxh3: XXH3-128 of the rows, without the header of their file.
+    """
 
     job: str
     read: int = 0
     kept: int = 0
     log_bytes: int = 0
+    log_xxh3: str = ""
+    rows_xxh3: str = ""
 
 
 @dataclass(eq=False)
@@ -74,16 +87,20 @@ class CollectionWriter:
         out: the folder it becomes.
         dim: dims of the stored vectors.
         dtype: of the stored vectors, `float16` or `float32`.
+        restarted: whether an unfinished build was damaged and is begun again.
     """
 
     folder: Path
     out: Path
     dim: int
     dtype: str
+    restarted: bool = False
     _state: _Progress = field(default_factory=lambda: _Progress(""))
     _committed: int = 0
     _vectors: BinaryIO | None = None
     _log: BinaryIO | None = None
+    _log_hash: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
+    _rows_hash: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
 
     @classmethod
     @contextmanager
@@ -93,8 +110,9 @@ class CollectionWriter:
         """Claim the building folder of `out`.
 
         Without a `job` the folder begins empty and is removed if the block fails. With one, an
-        unfinished build of the same job is continued, and kept if the block fails. A job is
-        whatever decides the rows: fingerprint of the encoder, source, paths.
+        unfinished build of the same job is continued, and kept if the block fails; if its files
+        do not have their checksums, it is begun again. A job is whatever decides the rows:
+        fingerprint of the encoder, source, paths.
 
         Raises:
             IndexFolderError: `out` exists, another process builds it, or an unfinished build of
@@ -107,11 +125,14 @@ class CollectionWriter:
                 hint = f"Finish it, remove {folder}, or choose another place with --out."
                 raise IndexFolderError(f"{folder} holds an unfinished build of pictures.", hint)
             text = "\n".join([dtype, str(dim), *job]).encode(errors="surrogateescape")
-            writer = cls(folder, out, dim, dtype, _Progress(xxhash.xxh3_128_hexdigest(text)))
-            if unfinished:
-                writer._state = _read_progress(folder, writer._state.job)
+            begin = _Progress(xxhash.xxh3_128_hexdigest(text))
+            state = _read_progress(folder, begin.job) if unfinished else None
+            writer = cls(folder, out, dim, dtype, _state=state or begin)
+            intact = state is not None and writer._hash_files() == (state.log_xxh3, state.rows_xxh3)
+            if not intact:
+                writer._state, writer.restarted = begin, unfinished
             try:
-                for left in () if unfinished else folder.iterdir():
+                for left in () if intact else folder.iterdir():
                     left.unlink()
                 yield writer
             except BaseException:
@@ -135,17 +156,14 @@ class CollectionWriter:
         """Keep what is logged about the first `count` rows of the source, and begin to append."""
         lines = self._lines()[:count]
         kept = sum("reason" not in json.loads(line) for line in lines)
-        header, row = len(self._header(0)), self.dim * np.dtype(self.dtype).itemsize
-        vectors = self.folder / VECTORS
-        if not vectors.exists() or vectors.stat().st_size < header + kept * row:
-            lines, kept = [], 0  # rows are lost: begin again
         size = sum(map(len, lines))
         self._state = replace(self._state, read=len(lines), kept=kept, log_bytes=size)
+        self._hash_files()
         self._save_progress()  # before anything is cut off
         for left in self.folder.iterdir():  # by a stopped build, which may have had another spec
             if left.name not in {VECTORS, LOG, PROGRESS}:
                 left.unlink()
-        self._vectors = open_in_place(vectors, header + kept * row if lines else 0)
+        self._vectors = open_in_place(self.folder / VECTORS, self._end() if lines else 0)
         self._log = open_in_place(self.folder / LOG, size)
         if not lines:
             self._vectors.write(self._header(0))
@@ -163,8 +181,12 @@ class CollectionWriter:
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
         lines = [e if "reason" in e else {**e, "norm": next(norms)} for e in entries]
         with writing(self.folder / VECTORS):
-            self._vectors.write(l2_normalize(raw).astype(self.dtype).tobytes())
-            self._log.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            rows = l2_normalize(raw).astype(self.dtype).tobytes()
+            text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+            self._vectors.write(rows)
+            self._log.write(text)
+            self._rows_hash.update(rows)
+            self._log_hash.update(text)
             state = self._state
             read, kept = state.read + len(lines), state.kept + len(raw)
             self._state = replace(state, read=read, kept=kept, log_bytes=self._log.tell())
@@ -250,7 +272,20 @@ class CollectionWriter:
         self._committed = self._state.read
 
     def _save_progress(self) -> None:
+        log, rows = self._log_hash.hexdigest(), self._rows_hash.hexdigest()
+        self._state = replace(self._state, log_xxh3=log, rows_xxh3=rows)
         write_text(self.folder / PROGRESS, json.dumps(asdict(self._state)))
+
+    def _hash_files(self) -> tuple[str, str]:
+        """Read log and rows up to the state; later ones are added to their checksums."""
+        self._log_hash = _hash_of(self.folder / LOG, 0, self._state.log_bytes)
+        self._rows_hash = _hash_of(self.folder / VECTORS, len(self._header(0)), self._end())
+        return self._log_hash.hexdigest(), self._rows_hash.hexdigest()
+
+    def _end(self) -> int:
+        """Where the rows end in their file."""
+        row = self.dim * np.dtype(self.dtype).itemsize
+        return len(self._header(0)) + self._state.kept * row
 
     def _close(self) -> None:
         for file in (self._vectors, self._log):
@@ -282,12 +317,33 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> bytes:
     return buffer.getvalue()
 
 
-def _read_progress(folder: Path, job: str) -> _Progress:
-    state = _Progress(**read_json(folder / PROGRESS, IndexFolderError, f"Remove {folder}."))
+def _read_progress(folder: Path, job: str) -> _Progress | None:
+    """The state of an unfinished build; None if it is damaged.
+
+    Raises:
+        IndexFolderError: it is of another job.
+    """
+    try:
+        state = from_mapping(_Progress, read_json(folder / PROGRESS), PROGRESS)
+    except (ConfigError, DataError, TypeError):
+        return None
+    if min(state.read, state.kept, state.log_bytes) < 0:
+        return None
     if state.job != job:
         message = f"{folder} holds an unfinished build of other images, another model, or --dtype."
         raise IndexFolderError(message, f"Remove {folder}, or choose another --out.")
     return state
+
+
+def _hash_of(path: Path, start: int, stop: int) -> xxhash.xxh3_128:
+    """The checksum of a part of a file; of nothing where it has no such part."""
+    found = xxhash.xxh3_128()
+    if start < stop and path.exists():
+        with open_regular(path) as file:
+            file.seek(start)
+            while data := file.read(min(BLOCK, stop - file.tell())):
+                found.update(data)
+    return found
 
 
 def _is_ours(name: str) -> bool:
