@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote, unquote_to_bytes
 
 import xxhash
 
@@ -27,12 +28,14 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "BLOCK", "PROGRESS", "append", "building_folder", "checksum", "claim", "expanded",
+    "BLOCK", "PROGRESS", "OpenFile", "append", "building_folder", "checksum", "claim", "expanded",
     "make_folder", "open_in_place", "open_regular", "publish", "read_bytes", "reading",
-    "refuse_existing", "remove_with", "size_of_open", "write_atomically", "write_text", "writing",
+    "recordable", "refuse_existing", "remove_with", "write_atomically",
+    "write_text", "writing",
 ]  # fmt: skip
 
 BLOCK = 1 << 18  # bytes of a file that have a checksum of their own
+URI = "file://"
 PROGRESS = "progress.json"  # in a building folder: how far a build that can be continued has come
 LEFT = re.compile(r"\..*\.writing|\.tmp[A-Za-z0-9]{6}")  # temporary files, ours and safetensors'
 MOVE_AWAY = "Move it away, or choose another place with --out."
@@ -90,8 +93,23 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
+def recordable(path: Path | str) -> str:
+    """A path as text that every file format can hold: a `file://` URI if it is not UTF-8."""
+    text = os.fspath(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return URI + quote(os.fsencode(text))
+    return text
+
+
 def expanded(path: Path | str) -> Path:
-    """A path with `~` or `~user` as the home folder, unless a file has that name."""
+    """A path with `~` or `~user` as the home folder, unless a file has that name.
+
+    A URI from `recordable` is the path that it stands for.
+    """
+    if isinstance(path, str) and path.startswith(URI):
+        return Path(os.fsdecode(unquote_to_bytes(path.removeprefix(URI))))
     with contextlib.suppress(RuntimeError):  # there is no such user
         return Path(path) if os.path.lexists(path) else Path(path).expanduser()
     return Path(path)
@@ -117,15 +135,21 @@ def checksum(path: Path, blocks: list[int] | None = None) -> str:
     return state.hexdigest()
 
 
-def size_of_open(path: Path) -> Callable[[], int]:
-    """Keep a file open as long as what is returned lives; a call gives its size in bytes."""
-    handle = _handle(path, os.O_RDONLY)
+class OpenFile:
+    """A file that stays open, to be read, as long as this object lives.
 
-    def size() -> int:
-        return os.fstat(handle).st_size
+    Attributes:
+        handle: its descriptor.
+    """
 
-    weakref.finalize(size, os.close, handle)
-    return size
+    def __init__(self, path: Path) -> None:
+        self.handle = _handle(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.handle)
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes, now."""
+        return os.fstat(self.handle).st_size
 
 
 class _OwnFile(io.FileIO):
@@ -220,7 +244,7 @@ def building_folder(out: Path) -> Path:
         IndexFolderError: `out` exists.
         FileError: its place cannot be written.
     """
-    out = out.expanduser().resolve()
+    out = expanded(out).resolve()
     refuse_existing(out)
     building = out.with_name(f".{out.name}.building")
     if building.is_symlink():
@@ -303,7 +327,7 @@ def _clean(folder: Path, ours: Callable[[str], bool] | None) -> None:
 
 def publish(building: Path, out: Path, notes: tuple[str, ...] = ()) -> None:
     """Move a complete building folder to its place, without the files `notes`."""
-    out = out.expanduser().resolve()
+    out = expanded(out).resolve()
     refuse_existing(out)
     with reading(building, f"moved to {out}", "It is complete: move it by hand."):
         for name in notes:

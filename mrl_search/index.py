@@ -21,7 +21,7 @@ from mrl_search.encoders.base import Encoder
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
-from mrl_search.files import remove_with
+from mrl_search.files import expanded, remove_with
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE
@@ -80,7 +80,7 @@ class Index:
         Raises:
             IndexFolderError: not an index, unfinished, newer, or with a damaged file.
         """
-        return cls(Corpus.open(Path(folder).expanduser()), model)
+        return cls(Corpus.open(expanded(folder)), model)
 
     @classmethod
     def build(
@@ -109,7 +109,7 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
             ModelError: there is no such model.
         """
-        out, encoder = Path(out).expanduser(), _encoder_of(model)
+        out, encoder = expanded(out), _encoder_of(model)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
         build_from_pictures(source, out, encoder, spec, progress)
         return cls.open(out, model)
@@ -142,7 +142,7 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
         """
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
-        out = Path(temporary or "") / "index" if out is None else Path(out).expanduser()
+        out = Path(temporary or "") / "index" if out is None else expanded(out)
         try:
             build_from_vectors(open_vectors(vectors), out, items, rotate, spec, progress)
             index = cls.open(out)

@@ -16,6 +16,7 @@ from mrl_search.building import write_indexes
 from mrl_search.engines.build import check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
 from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import expanded
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
@@ -105,7 +106,7 @@ def shrink_index(
     """
     corpus = index.corpus
     check_dims([dims], corpus.dim)
-    old, manifest, out = corpus.collection, corpus.manifest, Path(out).expanduser()
+    old, manifest, out = corpus.collection, corpus.manifest, expanded(out)
     kinds = _kinds(corpus, dims)
     factories = {str(d): kind for d, kind in kinds.items()}
     spec = IndexSpec(tuple(kinds), "Flat", factories, dtype or manifest.dtype)

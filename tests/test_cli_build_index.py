@@ -12,6 +12,7 @@ from command_line import assert_error, lines, ok, run
 from fakes import FakeEncoder
 
 from mrl_search.files import building_folder, claim
+from mrl_search.images.sources import read_recorded
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -116,14 +117,43 @@ def test_two_builds_never_share_a_folder(gallery: Path, tmp_path: Path) -> None:
             assert_error(result, "Another process works in")
 
 
+NAMES = [
+    b"caf\xe9", b"a\nb\tc", b"\x1b[31mred", b"#1 50%", b"[x]*?", b" space ", b"-dash", b"'quote\"",
+    "\u202egnp".encode(), "\u65e5\u672c".encode(), b"hub:a", b"~home", b"x" * 200,
+]  # fmt: skip
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
-def test_a_file_name_that_is_not_utf8_stops_no_corpus(gallery: Path, tmp_path: Path) -> None:
-    shutil.copytree(gallery / "fresh", tmp_path / "fresh")
-    bad = os.fsencode(tmp_path / "fresh" / "cat") + b"/caf\xe9.png"
-    shutil.copy(gallery / "fresh" / "cat" / "cat-0000.png", bad)
-    ok("build-index", tmp_path / "fresh", "--out", tmp_path / "index")
-    (skipped,) = json.loads((tmp_path / "index" / "skipped.json").read_text())
-    assert skipped["path"].endswith("caf\\xe9.png") and "UTF-8" in skipped["reason"]
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_works_everywhere(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(name)
+    pictures = tmp_path / odd / odd
+    pictures.mkdir(parents=True)
+    for path in (gallery / "fresh" / "cat").iterdir():
+        shutil.copy(path, pictures / f"{odd}{path.name}")
+    index = tmp_path / "out" / odd
+    ok("build-index", f"./{odd}", "--out", index, "--dims", "8", "--model", "bundled")
+    found = Index.open(index)
+    assert len(found) == len(list(pictures.iterdir())) and not found.corpus.collection.skipped
+    label = found.corpus.collection.labels[0]
+    assert label and (b"\xe9" not in name or label == "caf\\xe9")
+    for path in found.corpus.collection.paths:
+        assert read_recorded(path, found.manifest.source)
+    picture = next(pictures.iterdir())
+    (answer,) = lines(ok("query", f"./{picture.relative_to(tmp_path)}", "--index", index, "--json",
+                         "-k", "1", "--sheet", f"{odd}.png"))  # fmt: skip
+    assert answer["hits"][0]["score"] > 0.999 and (tmp_path / f"{odd}.png").exists()
+    shown = ok("query", f"./{picture.relative_to(tmp_path)}", "--index", index)
+    assert "\x1b" not in shown.output and "\u202e" not in shown.output
+    np.save(tmp_path / "own.npy", np.eye(16, dtype=np.float32))
+    (tmp_path / "own.npy").rename(tmp_path / f"{odd}.npy")
+    ok("build-index", f"./{odd}.npy", "--out", tmp_path / "own" / odd)
+    assert ok("info", tmp_path / "own" / odd).exit_code == 0
+    asked = ok("query", "--vector", f"./{odd}.npy", "--index", tmp_path / "own" / odd, "--json")
+    assert [line["hits"][0]["id"] for line in lines(asked)] == list(range(16))
 
 
 def test_places_are_named_as_a_shell_would(

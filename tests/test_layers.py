@@ -12,8 +12,8 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "errors", "progress", "files", "arrays", "parquet", "vectors", "metrics", "mapping", "images",
-    "encoders", "training", "store", "engines", "search", "building", "index", "shrink",
+    "errors", "progress", "text", "files", "arrays", "parquet", "vectors", "metrics", "mapping",
+    "images", "encoders", "training", "store", "engines", "search", "building", "index", "shrink",
     "sync", "duplicates", "measure", "report", "cli", "web", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}

@@ -64,18 +64,6 @@ def test_a_file_that_vanished_is_skipped(tmp_path: Path) -> None:
     assert isinstance(kept, Picture)
 
 
-def test_a_file_whose_name_is_not_utf8_is_skipped() -> None:
-    source = ListSource([png(1), png(2)])
-    source.paths[1] = "caf\udce9.png"
-    assert [p.path for p in read_pictures(source, Preprocessing(8).decode)] == [
-        "image 0",
-        "caf\\xe9.png",
-    ]
-    assert list(read_pictures(source, Preprocessing(8).decode))[1] == Skipped(
-        "caf\\xe9.png", "its name is not UTF-8"
-    )
-
-
 def test_both_sides_must_be_over_min_side() -> None:
     sizes = [(101, 101), (100, 101), (101, 100), (100, 100), (300, 99), (500, 101)]
     source = ListSource([png(9, *size) for size in sizes])

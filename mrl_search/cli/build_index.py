@@ -86,10 +86,10 @@ def build_index(
     else:
         from mrl_search.cli.render import show_source
         from mrl_search.encoders.registry import load_encoder
-        from mrl_search.files import refuse_existing
+        from mrl_search.files import expanded, refuse_existing
         from mrl_search.images.sources import open_source
 
-        refuse_existing(out.expanduser())
+        refuse_existing(expanded(out))
         encoder = load_encoder(model or "bundled")
         source = open_source(src, labels=labels, column=column, hidden=hidden)
         show_source(source)

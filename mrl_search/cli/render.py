@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.table import Table
 
 from mrl_search.errors import Skipped
+from mrl_search.text import plain, plain_json
 
 __all__ = [
-    "json_line", "note", "percent", "plain", "progress_bars", "show_skipped", "show_source",
-    "show_table", "show_tables",
+    "json_line", "note", "percent", "progress_bars", "show_skipped", "show_source", "show_table",
+    "show_tables",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 SHOWN = 5  # skipped images that are listed
 QUICK = 1.0  # seconds; a step that took less shows no rate
 UNLIMITED = 1 << 20  # characters of a line in a file or a pipe
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def plain(text: str) -> str:
-    """`text` with its control characters escaped: a file name must not steer a terminal."""
-    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def note(text: str) -> None:
@@ -43,7 +37,7 @@ def note(text: str) -> None:
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
     unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(json.dumps(value, ensure_ascii=not unicode))
+    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode)))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -66,6 +66,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a Matryoshka network on SRC. A stopped run continues from its last complete epoch."""
+    from mrl_search.cli.render import note
     from mrl_search.images.sources import open_source
     from mrl_search.training.recipes import load_recipe
     from mrl_search.training.steps import check_recipe
@@ -77,7 +78,7 @@ def train(
     check_recipe(loaded, out)
     source = open_source(src, labels=labels, column=column, hidden=hidden)
     if run_training(source, loaded, out, tracker):
-        typer.echo(f"model in {out}\nnext: mrl-search build-index SRC --model {out}", err=True)
+        note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
 
 
 def run_training(source: "Source", recipe: "Recipe", out: Path, tracker: str | None = None) -> bool:

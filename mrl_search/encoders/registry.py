@@ -10,6 +10,7 @@ from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.network_encoder import NetworkEncoder
 from mrl_search.encoders.torchvision import torchvision_encoder
 from mrl_search.errors import ModelError
+from mrl_search.files import expanded
 
 __all__ = ["load_encoder"]
 
@@ -30,7 +31,7 @@ def load_encoder(model: str = "bundled") -> Encoder:
     library, colon, name = model.partition(":")
     if colon and library in LIBRARIES:
         return LIBRARIES[library](name)
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.exists():
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)
         hint = f"Use bundled, a run folder of mrl-search train, or {names}."

@@ -16,7 +16,7 @@ from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.engines.trial import try_kinds
 from mrl_search.errors import ConfigError
-from mrl_search.files import reading, size_of_open, write_atomically
+from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
 from mrl_search.store.manifest import Manifest, check_file, damaged, prefix_file
 from mrl_search.store.rows import Ids, VectorStore
@@ -114,8 +114,9 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     path = check_file(folder, manifest, prefix_file(dims))
     try:
         with reading(path):
-            size = size_of_open(path)
-            index = faiss.read_index(str(path), 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
+            file = OpenFile(path)
+            name = str(path) if str(path) == recordable(path) else f"/dev/fd/{file.handle}"
+            index = faiss.read_index(name, 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         message = f"{path} is not a FAISS index that can be read."
         raise damaged(folder, manifest, message) from error
@@ -126,7 +127,7 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     expected = manifest.files[prefix_file(dims)].bytes
 
     def check() -> None:
-        if size() < expected:  # reading beyond its end would kill the process
+        if file.size < expected:  # reading beyond its end would kill the process
             raise damaged(folder, manifest, f"{path} was cut short while it was open.")
 
     opened = index_of(index, kind, expected, store)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mrl_search.errors import BrokenImage, FileError
-from mrl_search.files import reading
+from mrl_search.files import expanded, reading
 
 __all__ = ["Source", "read_file", "subset"]
 
@@ -72,7 +72,8 @@ def read_file(path: str) -> bytes:
     """
     try:
         with reading(path):
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO would hang
+            no_wait = getattr(os, "O_NONBLOCK", 0)  # a FIFO would hang
+            handle = os.open(expanded(path), os.O_RDONLY | no_wait)
             with os.fdopen(handle, "rb") as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):

@@ -14,6 +14,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import open_regular, reading, recordable
 from mrl_search.images.base import Source
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 
@@ -138,7 +139,8 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
-    return Source(str(root), [str(root / path) for path in relative], found, notes, columns)
+    paths = [recordable(root / path) for path in relative]
+    return Source(recordable(root), paths, found, notes, columns)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -147,10 +149,14 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def label_of(value: object) -> str | None:
-    """A label in Unicode's composed form (NFC), or None for no label: null, NaN, empty text."""
+    """A label in Unicode's composed form (NFC), or None for no label: null, NaN, empty text.
+
+    Bytes of a folder name that are not UTF-8 are escaped.
+    """
     if value is None or value != value:
         return None
-    return unicodedata.normalize("NFC", str(value)).strip() or None
+    text = str(value).encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text).strip() or None
 
 
 def _is_picture(path: Path) -> bool:
@@ -225,13 +231,13 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _read_table(path: Path) -> pa.Table:
     try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path)
-        text = dict.fromkeys((FILE_NAME, *LABELS), pa.string())
-        if path.suffix == ".csv":
-            return pa.csv.read_csv(
-                path, convert_options=pa.csv.ConvertOptions(column_types=text)
-            )  # fmt: skip
-        return pa.json.read_json(path)
+        with reading(path), open_regular(path) as file:
+            if path.suffix == ".parquet":
+                return pq.read_table(file)
+            text = dict.fromkeys((FILE_NAME, *LABELS), pa.string())
+            if path.suffix == ".csv":
+                options = pa.csv.ConvertOptions(column_types=text)
+                return pa.csv.read_csv(file, convert_options=options)
+            return pa.json.read_json(file)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Mend it, or move it away.") from error

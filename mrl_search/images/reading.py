@@ -51,10 +51,6 @@ def read_pictures(
 
     def read(row: int) -> Picture | Skipped:
         path = source.paths[row]
-        if not path.isprintable() and path != (
-            readable := path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        ):
-            return Skipped(readable, "its name is not UTF-8")
         try:
             data = source.read(row)
             pixels, (width, height) = decode(data)

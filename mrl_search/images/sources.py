@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_search.errors import BrokenImage, DataError
+from mrl_search.files import expanded, recordable
 from mrl_search.images.base import Source, read_file, subset
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 from mrl_search.images.folders import Walk, folder_source
@@ -56,12 +57,13 @@ def open_source(
     """
     if where.startswith(HUB):
         return dataset_source(where, label, column)
-    path = Path(where).expanduser()
+    path = expanded(where)
     if not path.exists():
         hint = "SRC is an image folder, a data set on disk, or hub:OWNER/NAME."
         raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and _is_picture(path):
-        return Source(str(path.resolve()), [str(path.resolve())], [None])
+        name = recordable(path.resolve())
+        return Source(name, [name], [None])
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)
@@ -108,10 +110,10 @@ def read_recorded(path: str, source: str) -> bytes:
     Raises:
         BrokenImage: gone, or outside of `source` where that is a folder or a data set.
     """
-    place = Path(source)
-    if not os.path.lexists(path) and "#" in path and path.rpartition("#")[0] != source:
+    place, file = expanded(source), expanded(path)
+    if not os.path.lexists(file) and "#" in path and path.rpartition("#")[0] != source:
         raise BrokenImage(f"{path} is not in {source}")
-    if place.is_dir() and not Path(os.path.normpath(path)).is_relative_to(place):
+    if place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
         raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
     return read_path(path)
 

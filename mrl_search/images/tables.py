@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mrl_search.errors import BrokenImage, DataError, MrlSearchError
+from mrl_search.files import recordable
 from mrl_search.images.base import Source, read_file
 from mrl_search.images.decode import HEAD, is_picture
 from mrl_search.images.folders import label_of
@@ -238,6 +239,9 @@ def _load(where: str, fetch: bool) -> Split:
         }  # fmt: skip
         return datasets.load_dataset(where.removeprefix(HUB), **more)
     path = Path(where)
+    if recordable(path) != where:
+        message = f"{where} is a data set whose name is not UTF-8: `datasets` cannot open it."
+        raise DataError(message, "Rename the file, and the folders that it lies in.")
     if path.is_dir():
         if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             return datasets.load_from_disk(where)

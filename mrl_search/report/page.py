@@ -16,6 +16,7 @@ from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import make_folder, reading, write_text
+from mrl_search.text import plain
 
 __all__ = [
     "Block", "Figure", "Figures", "Heading", "Page", "Table", "markdown_image", "markdown_table",
@@ -94,13 +95,18 @@ def render_page(page: Page) -> str:
     """The page as HTML for screen, phone and paper, light or dark; all text is escaped."""
     environment = Environment(
         loader=PackageLoader("mrl_search.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
     blocks = [
         (type(b).__name__, list(map(_picture, b.figures)) if isinstance(b, Figures) else b)
         for b in page.blocks
     ]
     return environment.get_template("summary.html").render(page=page, blocks=blocks)
+
+
+def _shown(value: object) -> object:
+    """A value of the template as it may be shown."""
+    return plain(value) if type(value) is str else value
 
 
 def write_page(out: Path, page: Page) -> None:
@@ -121,7 +127,7 @@ def render_markdown(page: Page, where: str = "") -> str:
         else:
             for f in block.figures:
                 parts += [_title(f.title), markdown_image(f, where), _escaped(f.caption)]
-    parts += [f"`{command}`: {_escaped(what)}" for command, what in page.commands]
+    parts += [f"{_code(command)}: {_escaped(what)}" for command, what in page.commands]
     facts = (f"- {_escaped(name)}: {_escaped(value)}" for name, value in page.facts.items())
     parts.append("\n".join(facts))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -146,7 +152,14 @@ def _title(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """`text` on one line, with no meaning in Markdown."""
-    return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    return MARKUP.sub(r"\\\g<0>", plain(" ".join(text.split())))
+
+
+def _code(text: str) -> str:
+    """`text` on one line as code in Markdown, between more backticks than it has."""
+    text = plain(" ".join(text.split()))
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
 
 
 def _picture(figure: Figure) -> dict[str, object]:

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from mrl_search.arrays import open_array
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.files import reading
+from mrl_search.files import read_bytes, reading
 from mrl_search.mapping import read_json
 from mrl_search.store.blocks import Blocks, decoded
 from mrl_search.store.items import Items
@@ -40,6 +40,7 @@ from mrl_search.store.transform import Transform
 
 __all__ = ["Collection", "Head", "Heads", "checks_of", "heads_bytes", "load_checked"]
 
+LARGEST_HEADS = 1 << 30  # bytes
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException, SafetensorError,
@@ -219,7 +220,7 @@ def load_checked(folder: Path, manifest: Manifest, name: str, read: Callable[[Pa
 
 def _read_heads(path: Path) -> Heads:
     found: dict[int, dict[str, NDArray[np.float32]]] = {}
-    for name, tensor in load_file(path).items():
+    for name, tensor in load(read_bytes(path, LARGEST_HEADS)).items():
         if match := HEAD_NAME.fullmatch(name):
             found.setdefault(int(match[2]), {})[match[1]] = tensor
     return {dims: (parts["weight"], parts["bias"]) for dims, parts in sorted(found.items())}

@@ -1,5 +1,6 @@
 """The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -26,7 +27,8 @@ class Items:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pa.OSFile(os.fsencode(path))  # of any name
+        self._file = pq.ParquetFile(file, page_checksum_verification=True)
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._lock = Lock()
 

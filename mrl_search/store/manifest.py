@@ -209,7 +209,7 @@ def _write(folder: Path, manifest: Manifest) -> None:
         if not record["blocks"]:
             del record["blocks"]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    write_text(folder / MANIFEST, text)
+    write_text(folder / MANIFEST, text, errors="backslashreplace")  # as JSON escapes them
 
 
 def read_manifest(folder: Path) -> Manifest:

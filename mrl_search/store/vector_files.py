@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.errors import DataError
-from mrl_search.files import expanded, reading
+from mrl_search.files import expanded, reading, recordable
 from mrl_search.store.shards import is_table, order_of, shards_in, split_column, split_pattern
 from mrl_search.store.vector_parts import (
     Array,
@@ -49,7 +49,8 @@ class VectorSource:
     def name(self) -> str:
         """The place, with `#COLUMN` for Parquet files."""
         first = self.parts[0]
-        return f"{self.place}#{first.column}" if isinstance(first, Column) else str(self.place)
+        place = recordable(self.place)
+        return f"{place}#{first.column}" if isinstance(first, Column) else place
 
     @property
     def count(self) -> int:

@@ -1,0 +1,29 @@
+"""Text from anywhere, made safe to show: names of files and labels may hold any character."""
+
+import json
+import unicodedata
+
+__all__ = ["plain", "plain_json"]
+
+JOINERS = "\u200c\u200d"  # of letters and emoji; they change nothing else
+
+
+def plain(text: str) -> str:
+    r"""`text` with control, format and direction characters escaped, as `\x1b` and `\u202e`.
+
+    They must steer no terminal and disguise no name.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _harmless(c) else repr(c)[1:-1] for c in text)
+
+
+def plain_json(text: str) -> str:
+    """JSON text with the same characters escaped; it stands for the same value."""
+    if text.isprintable():
+        return text
+    return "".join(c if _harmless(c) else json.dumps(c)[1:-1] for c in text)
+
+
+def _harmless(c: str) -> bool:
+    return c.isprintable() or c in JOINERS or unicodedata.category(c) == "Zs"
