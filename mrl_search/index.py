@@ -20,17 +20,18 @@ from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.errors import DataError, IndexFolderError, ModelError
 from mrl_search.files import expanded, remove_with
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE
 from mrl_search.search.classify import Ballot, Learned, classify, learn_thresholds
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.others import others_than
 from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
-from mrl_search.search.run import answer
+from mrl_search.search.run import answer, search
 from mrl_search.search.tune import USES, Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import Manifest, store_plan
@@ -230,35 +231,35 @@ class Index:
                 raise DataError("The vectors of one search must have the same dims.")
             return self.embed(np.stack(vectors))
         encoder, start = self.encoder, time.perf_counter()
-        names, rows, skipped = embed_queries(queries, encoder, skip_broken)
+        names, rows, skipped, hashes = embed_queries(queries, encoder, skip_broken)
         ms = (time.perf_counter() - start) * 1e3
-        return Queries(names, self.corpus.to_space(rows), skipped, ms)
+        return Queries(names, self.corpus.to_space(rows), skipped, ms, hashes)
 
     @overload
     def search(
         self, query: str | Path | bytes | Image.Image, k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ...,
+        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
     ) -> Hits: ...  # fmt: skip
 
     @overload
     def search(
         self, query: list[Any] | tuple[Any, ...], k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ...,
+        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
     ) -> BatchHits: ...  # fmt: skip
 
     @overload
     def search(
         self, query: NDArray[Any], k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ...,
+        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
     ) -> Any: ...  # noqa: ANN401 # fmt: skip
 
     def search(
         self, query: Query | Sequence[Query], k: int = 10, *, plan: Plan | str | int = Plan.AUTO,
         where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: float | None = None,
-        explain: bool = False,
+        explain: bool = False, not_itself: bool = False,
     ) -> Hits | BatchHits:  # fmt: skip
         """The `k` items most like a picture or vector.
 
@@ -271,19 +272,21 @@ class Index:
             ids: rows that may be answers.
             cutoff: smallest cosine of an answer.
             explain: whether `BatchHits.explanation` has rank and score at every prefix.
+            not_itself: leave out items with the content of the picture.
 
         Raises:
             ConfigError: a plan that this index cannot run, or a condition it does not understand.
             DataError: a query that cannot be read, or no item that meets the conditions.
         """
-        request = SearchRequest.of(plan, k, where, ids, cutoff, explain)
+        request = SearchRequest.of(plan, k, where, ids, cutoff, explain, not_itself)
         queries, single = self._queries(query)
-        hits = answer(self.corpus, queries.rows, request)
+        hits = self.answer(queries, request)
         return hits[0] if single else hits
 
     def answer(self, queries: Queries, request: SearchRequest) -> BatchHits:
         """Answer a request for queries that are embedded already."""
-        return answer(self.corpus, queries.rows, request)
+        find = others_than(queries) if request.not_itself else search
+        return answer(self.corpus, queries.rows, request, find)
 
     def classify(
         self, query: Query | Sequence[Query], k: int = 20, *, plan: Plan | str | int = Plan.AUTO,
@@ -358,8 +361,6 @@ class Index:
             ConfigError: a plan with one stage.
             DataError: too few labelled items.
         """
-        if plan is None and len(self.dims) < 2:
-            raise ConfigError("This index has one prefix: there is nothing to stop before.")
         chosen = Plan.of(plan or Plan.ladder(self.dims, max(SHORTLIST, 20 * k)))
         ballot = replace(ballot or Ballot(), k=k)
         learned = learn_thresholds(self.corpus, chosen, ballot, give, self._held_out())
@@ -378,11 +379,9 @@ class Index:
         """Items that the model was not trained on, where that is known."""
         from mrl_search.training.parts import held_out_rows
 
-        if self.manifest.own_vectors:
-            return None
         try:
             encoder = self.encoder
-        except (IndexFolderError, ModelError):  # without its model the vectors can be used, too
+        except (IndexFolderError, ModelError):  # vectors can be used without a model, too
             return None
         own = self.corpus.collection
         return held_out_rows(own.labels.tolist(), own.hashes.tolist(), own.paths.tolist(), encoder)

@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_line import assert_error, lines, ok, run
 from PIL import Image
 
+from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -140,6 +144,64 @@ def test_vectors_are_searched(index: Path, tmp_path: Path) -> None:
     assert [line["hits"][0]["id"] for line in two] == [4, 9]
     assert [line["image"] for line in two] == [f"{tmp_path}/two.npy[{i}]" for i in range(2)]
     assert [(line["image"], line["hits"][0]["id"]) for line in one] == [(f"{tmp_path}/one.npy", 4)]
+
+
+def test_a_picture_of_the_index_can_be_left_out(index: Path, known: Path, fresh: Path) -> None:
+    for how in ([], ["--dims", "8"], ["--plan", "8:40,64"], ["--where", "label=dog"]):
+        place = ["--index", index, "-k", "5", "--json", *how]
+        (line,) = lines(ok("query", known, *place))
+        (others,) = lines(ok("query", known, *place, "--not-itself"))
+        assert [h["id"] for h in others["hits"]][:4] == [h["id"] for h in line["hits"]][1:]
+        assert (others["k"], others["found"], len(others["hits"])) == (5, 5, 5)
+        (same,) = lines(ok("query", fresh, *place, "--not-itself"))
+        assert same["hits"] == lines(ok("query", fresh, *place))[0]["hits"]
+    python = Index.open(index).search(known, 3, not_itself=True)
+    assert [hit.path for hit in python] != [str(known)] and str(known) not in {
+        hit.path for hit in python
+    }
+
+
+def test_fewer_answers_than_asked_for_are_said(index: Path, known: Path) -> None:
+    result = ok("query", known, "--index", index, "--json", "--where", "label=dog", "-k", "30")
+    (line,) = lines(result)
+    assert (line["k"], line["found"], len(line["hits"])) == (30, 20, 20)
+    assert "Only 20 of the 30 asked for were found." in result.stderr
+
+
+def test_pictures_that_are_gone_are_marked(gallery: Path, tmp_path: Path) -> None:
+    shutil.copytree(gallery / "fresh", tmp_path / "fresh")
+    ok("build-index", tmp_path / "fresh", "--out", tmp_path / "index", "--dims", "8")
+    picture, *rest = sorted((tmp_path / "fresh" / "cat").iterdir())
+    asked = ["query", picture, "--index", tmp_path / "index"]
+    (line,) = lines(ok(*asked, "--json"))
+    assert not any(hit["gone"] for hit in line["hits"]) and "(gone)" not in ok(*asked).stdout
+    rest[0].unlink()
+    (line,) = lines(ok(*asked, "--json"))
+    assert [hit["path"] for hit in line["hits"] if hit["gone"]] == [str(rest[0])]
+    assert f"{rest[0]}  (gone)" in ok(*asked).stdout
+
+
+def test_own_columns_are_shown_and_a_sheet_needs_pictures(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(16, dtype=np.float32))
+    columns = {
+        "title": [f"title {i} " * 9 for i in range(16)], "year": range(2000, 2016),
+        "when": [datetime(2026, 1, 1 + i) for i in range(16)], "price": [float("nan")] * 16,
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    ok("build-index", tmp_path / "x.npy", "--items", tmp_path / "items.parquet", "--out",
+       tmp_path / "own")  # fmt: skip
+    asked = ["query", "--vector", tmp_path / "x.npy", "--index", tmp_path / "own", "-k", "1"]
+    found = lines(ok(*asked, "--json"))
+    assert [line["hits"][0]["columns"]["year"] for line in found] == list(range(2000, 2016))
+    assert found[2]["hits"][0]["columns"] == {
+        "title": columns["title"][2], "year": 2002, "when": "2026-01-03 00:00:00", "price": None,
+    }  # fmt: skip
+    shown = ok(*asked).stdout
+    assert "title 3 title 3 title 3…" in shown and "2003" in shown
+    assert_error(run(*asked, "--sheet", tmp_path / "s.png"), "without paths of pictures")
+    assert_error(run(*asked, "--not-itself"), "--not-itself is for pictures")
+    with pytest.raises(ConfigError, match="Vectors have no content"):
+        Index.open(tmp_path / "own").search(np.eye(16, dtype=np.float32), not_itself=True)
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ def test_one_prefix_has_nothing_to_stop_before(
     make_index: Callable[..., Index], small_set: Rows
 ) -> None:
     index = make_index(small_set, dims=(64,))
-    with pytest.raises(ConfigError, match="one prefix: there is nothing to stop before"):
+    with pytest.raises(ConfigError, match="one stage: there is nothing to stop before"):
         index.learn_thresholds()
     with pytest.raises(ConfigError, match="has one stage"):
         index.learn_thresholds(plan="64")

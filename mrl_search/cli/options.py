@@ -81,6 +81,7 @@ def open_index(folder: Path | None, model: str | None = None) -> "Index":
 def request_of(
     index: "Index", dims: int | None, plan: str | None, k: int, where: list[str] | None,
     ids: Path | None, cutoff: float | None = None, explain: bool = False,
+    not_itself: bool = False,
 ) -> "SearchRequest":  # fmt: skip
     """The request that the options describe; every stage is a prefix of the index."""
     from mrl_search.search.filters import read_ids
@@ -92,7 +93,7 @@ def request_of(
     for d in chosen.dims:
         index.corpus.check_dims(d)
     rows = read_ids(ids) if ids else None
-    return SearchRequest(chosen, k, tuple(where or ()), rows, cutoff, explain)
+    return SearchRequest(chosen, k, tuple(where or ()), rows, cutoff, explain, not_itself)
 
 
 def queries_of(

@@ -1,6 +1,7 @@
 """`mrl-search query`: find the items of an index that are most like a picture or a vector."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["query"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
+SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
 LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 
@@ -54,6 +56,9 @@ def query(
     sheet: Annotated[
         Path | None, option("--sheet PNG", "Save the pictures of the hits, side by side.")
     ] = None,
+    not_itself: Annotated[
+        bool, option("--not-itself", "Leave out items with the same content as IMAGE.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Find the items of an index that are most like IMAGE.
@@ -69,7 +74,12 @@ def query(
     elif exact:
         raise ConfigError("--exact is given with --dims or --plan.", "Leave one of them out.")
     opened = open_index(index, model)
-    request = request_of(opened, dims, plan, k, where, ids, cutoff, explain)
+    if sheet and opened.manifest.own_vectors and not opened.items["path"].drop_null():
+        message = f"{opened.folder} holds vectors without paths of pictures, which a sheet shows."
+        raise ConfigError(message, "Leave --sheet out, or give paths with --items when you build.")
+    if not_itself and vector:
+        raise ConfigError("--not-itself is for pictures, and --vector is given.", "Drop one.")
+    request = request_of(opened, dims, plan, k, where, ids, cutoff, explain, not_itself)
     from mrl_search.cli.render import json_line, note, show_skipped
 
     queries = queries_of(opened, images, vector, model)
@@ -79,10 +89,12 @@ def query(
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
-            lines = _hit_lines(found, hits.explanation, i)
-            json_line({"image": name, "plan": str(hits.plan), "ms": round(ms, 3), "hits": lines})
+            lines = _hit_lines(found, hits.explanation, i, opened.manifest.own_vectors)
+            about = {"plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3)}
+            json_line({"image": name, **about, "hits": lines})
         else:
-            _show_hits(found, f"{name}  ·  plan {hits.plan}")
+            title = f"{name}  ·  plan {hits.plan}"
+            _show_hits(found, title, opened.items.own_columns, opened.manifest.own_vectors)
             if hits.explanation is not None:
                 _show_explanation(found, hits.explanation, i)
         picture = None if vector else name
@@ -106,8 +118,9 @@ def query(
             embedded = f"embedding {queries.embed_ms / len(queries.names):.0f} ms, "
         note(f"{len(opened):,} items in {opened.folder}; {embedded}search {ms:.1f} ms")
     fewest = min((len(found) for found in hits), default=0)
-    if cutoff is None and fewest < hits.ids.shape[1]:
-        note(f"Only {fewest} of {hits.ids.shape[1]} neighbours were found; --exact finds all.")
+    if cutoff is None and fewest < k:
+        more = "" if fewest == hits.ids.shape[1] else " --exact finds more."
+        note(f"Only {fewest:,} of the {k:,} asked for were found.{more}")
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
@@ -117,13 +130,20 @@ def query(
 
 
 def _hit_lines(
-    hits: "Hits", explanation: "Explanation | None", query: int
+    hits: "Hits", explanation: "Explanation | None", query: int, own_vectors: bool
 ) -> list[dict[str, object]]:
     """The hits of one query for JSON; with rank and score of each at every prefix, if explained."""
+    from mrl_search.images.sources import is_gone
+
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
         line: dict[str, object] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
         line |= {"label": h.label, "path": h.path}
+        if h.path is not None and not own_vectors:
+            line["gone"] = is_gone(h.path)
+        if hits.items is not None and (own := hits.items.own_columns):
+            values = {name: h[name] for name in own}
+            line["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
         if explanation is not None:
             levels = _levels(explanation, query, i)
             line["explain"] = [
@@ -139,12 +159,20 @@ def _levels(explanation: "Explanation", query: int, hit: int) -> list[tuple[int,
     return list(zip(explanation.dims, ranks, scores, strict=True))
 
 
-def _show_hits(hits: "Hits", title: str) -> None:
-    """Print a table of the hits of one query."""
+def _show_hits(hits: "Hits", title: str, own: Sequence[str], own_vectors: bool) -> None:
+    """Print a table of the hits of one query, with the first `own` columns."""
     from mrl_search.cli.render import show_table
+    from mrl_search.images.sources import is_gone
 
-    rows = [(str(h.rank), f"{h.score:.4f}", h.label or "", h.path or f"item {h.id}") for h in hits]
-    show_table(("rank", "score", "label", "path"), rows, title)
+    rows = []
+    for h in hits:
+        path = h.path or f"item {h.id}"
+        if h.path and not own_vectors and is_gone(h.path):
+            path += "  (gone)"
+        cells = ("" if h[name] is None else str(h[name]) for name in own[:SHOWN])
+        short = (cell if len(cell) <= WIDTH else f"{cell[: WIDTH - 1]}…" for cell in cells)
+        rows.append((str(h.rank), f"{h.score:.4f}", h.label or "", *short, path))
+    show_table(("rank", "score", "label", *own[:SHOWN], "path"), rows, title)
 
 
 def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:

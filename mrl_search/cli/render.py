@@ -37,7 +37,7 @@ def note(text: str) -> None:
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
     unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode)))
+    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=str)))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

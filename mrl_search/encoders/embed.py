@@ -58,13 +58,17 @@ def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.
 
 def embed_queries(
     queries: Sequence[Any] | NDArray[Any], encoder: Encoder, skip_broken: bool = False
-) -> tuple[list[str], NDArray[np.float32], tuple[Skipped, ...]]:
-    """Embed pictures to search with (see `pixels_of`): their names, raw rows, and what is skipped.
+) -> tuple[list[str], NDArray[np.float32], tuple[Skipped, ...], NDArray[np.object_]]:
+    """Embed pictures to search with (see `pixels_of`).
+
+    Returns:
+        their names, raw rows (n, dim) float32, what is skipped, and their content hashes, empty
+        where pixels are given.
 
     Raises:
         DataError: a picture that cannot be read, unless `skip_broken`.
     """
-    names: list[str] = []
+    names, hashes = list[str](), list[str]()
     parts = [np.empty((0, encoder.dims[-1]), np.float32)]
     skipped: list[Skipped] = []
     for first in range(0, len(queries), PICTURES):
@@ -72,15 +76,18 @@ def embed_queries(
         for number, query in enumerate(queries[first : first + PICTURES], first):
             name = str(query) if isinstance(query, str | Path) else f"picture {number}"
             try:
-                pixels.append(pixels_of(query, encoder))
+                content = read_path(str(query)) if isinstance(query, str | Path) else query
+                pixels.append(pixels_of(content, encoder))
                 names.append(name)
+                hashes.append(content_hash(content) if isinstance(content, bytes) else "")
             except BrokenImage as error:
                 if not skip_broken:
                     raise DataError(f"{name}: {error.message}", error.hint) from error
                 skipped.append(Skipped(name, error.message))
         if pixels:
             parts.append(embed_pictures(encoder, np.stack(pixels)))
-    return names, np.concatenate(parts), tuple(skipped)
+    found = np.array(hashes, dtype=object)
+    return names, np.concatenate(parts), tuple(skipped), found
 
 
 def pixels_of(

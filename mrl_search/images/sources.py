@@ -16,7 +16,7 @@ from mrl_search.images.folders import Walk, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
 
 __all__ = [
-    "RecordedSource", "Source", "open_source", "read_path", "read_recorded",
+    "RecordedSource", "Source", "is_gone", "open_source", "read_path", "read_recorded",
     "scan_folder", "subset",
 ]  # fmt: skip
 
@@ -102,6 +102,14 @@ def read_path(path: str) -> bytes:
         except (DataError, KeyError, ValueError, IndexError) as error:
             raise BrokenImage(f"{path} is gone: {error}") from error
     return read_file(path)
+
+
+def is_gone(path: str) -> bool:
+    """Whether an image that a source recorded, or its data set, is no longer on disk."""
+    file = expanded(path)
+    if os.path.lexists(file) or path.startswith(HUB):
+        return False
+    return not ("#" in path and os.path.lexists(expanded(path.rpartition("#")[0])))
 
 
 def read_recorded(path: str, source: str) -> bytes:

@@ -5,20 +5,45 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.engines.base import Mask
+from mrl_search.errors import ConfigError
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
-from mrl_search.search.results import BatchHits
-from mrl_search.search.run import search
+from mrl_search.search.results import BatchHits, Queries
+from mrl_search.search.run import Find, default_plan, search
 from mrl_search.store.rows import Ids
 
-__all__ = ["by_copies", "leave_out", "search_others"]
+__all__ = ["by_copies", "leave_out", "others_than", "search_others"]
 
-Find = Callable[[NDArray[np.float32], Plan, int], BatchHits]
+Widened = Callable[[NDArray[np.float32], Plan, int], BatchHits]
+
+
+def others_than(queries: Queries) -> Find:
+    """What searches, but leaves every item with the content of its query out of the answer.
+
+    Raises:
+        ConfigError: the queries are vectors.
+    """
+    hashes = queries.hashes
+    if hashes is None:
+        raise ConfigError("Vectors have no content by which to leave out the query itself.")
+
+    def find(
+        corpus: Corpus, rows: NDArray[np.floating], plan: Plan, k: int, mask: Mask | None
+    ) -> BatchHits:
+        plan = default_plan(corpus, k) if plan == Plan.AUTO else plan
+
+        def wider(rows: NDArray[np.float32], plan: Plan, k: int) -> BatchHits:
+            return search(corpus, rows, plan, k, mask)
+
+        return search_others(corpus, rows.astype(np.float32), hashes, plan, k, wider)
+
+    return find
 
 
 def search_others(
     corpus: Corpus, queries: NDArray[np.float32], hashes: NDArray[np.object_], plan: Plan, k: int,
-    find: Find | None = None,
+    find: Widened | None = None,
 ) -> BatchHits:  # fmt: skip
     """Search, but leave every item with the query's own content out of its answer.
 

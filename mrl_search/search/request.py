@@ -24,6 +24,7 @@ class SearchRequest:
         ids: rows that may be answers; default: all.
         cutoff: smallest score of an answer; default: none.
         explain: whether to add rank and score of each answer at every prefix.
+        not_itself: whether to leave out items with the content of the query.
 
     Raises:
         ConfigError: k below 1, or a cutoff that is not a cosine.
@@ -39,15 +40,17 @@ class SearchRequest:
     ids: Ids | None = None
     cutoff: float | None = None
     explain: bool = False
+    not_itself: bool = False
 
     @classmethod
     def of(
         cls, plan: Plan | str | int, k: int, where: str | Sequence[str] = (),
         ids: Ids | None = None, cutoff: float | None = None, explain: bool = False,
+        not_itself: bool = False,
     ) -> Self:  # fmt: skip
         """A request from a plan in any form (see `Plan.of`), and one condition or several."""
         conditions = (where,) if isinstance(where, str) else tuple(where)
-        return cls(Plan.of(plan), k, conditions, ids, cutoff, explain)
+        return cls(Plan.of(plan), k, conditions, ids, cutoff, explain, not_itself)
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, int | np.integer) and not isinstance(self.k, bool)

@@ -25,12 +25,14 @@ class Queries:
         rows: (n, dim) float32 in the space of the stored vectors.
         skipped: pictures that could not be read.
         embed_ms: milliseconds that embedding all of them took; None for vectors.
+        hashes: (n,) content hash of each picture, empty for pixels; None for vectors.
     """
 
     names: list[str]
     rows: NDArray[np.float32]
     skipped: tuple[Skipped, ...] = ()
     embed_ms: float | None = None
+    hashes: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

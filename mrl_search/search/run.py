@@ -25,12 +25,16 @@ from mrl_search.search.scoring import joined, rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, query_rows
 
-__all__ = ["StopRule", "answer", "default_plan", "exact_search", "search"]
+__all__ = ["Find", "StopRule", "answer", "default_plan", "exact_search", "search"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
 StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
 """Which queries are done: (number of the stage, stage, its hits, positions of the queries)."""
+
+
+Find = Callable[[Corpus, NDArray[np.floating], Plan, int, Mask | None], BatchHits]
+"""What searches: (corpus, queries, plan, k, mask), as `search` does."""
 
 
 def search(
@@ -97,10 +101,12 @@ def search(
     return BatchHits(ids, scores, corpus.items, plan, dims)
 
 
-def answer(corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest) -> BatchHits:
+def answer(
+    corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest, find: Find = search
+) -> BatchHits:
     """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
     mask = mask_of(corpus.items, request.where, request.ids)
-    hits = search(corpus, queries, request.plan, request.k, mask)
+    hits = find(corpus, queries, request.plan, request.k, mask)
     if request.cutoff is not None:
         low = hits.scores < request.cutoff
         hits.ids[low], hits.scores[low] = -1, -np.inf
