@@ -325,7 +325,7 @@ def test_an_index_that_is_not_tuned_answers_exactly(
     line, note = answer("query", "--dims", "64")
     assert line["plan"] == "64" and len(line["hits"]) < 40
     found = len(line["hits"])
-    assert note == f"Only {found} of 40 neighbours were found; --exact finds all.\n"
+    assert note == f"Only {found} of the 40 asked for were found. --exact finds more.\n"
     store_plan(index.folder, "query", {"plan": "8:200@16,64:40"})
     assert answer("query")[0]["plan"] == "8:200@16,64"
 

@@ -15,10 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from mrl_search.errors import ConfigError
 from mrl_search.files import make_folder, write_atomically
+from mrl_search.report.lettering import drawable, families
 
 __all__ = [
     "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "LatencyPoint",
@@ -221,7 +223,8 @@ def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
                 }
             )
             x, y = ([axis[i] for i in chosen] for axis in (cloud.x, cloud.y))
-            axes.scatter(x, y, label=name or "no label", **style)
+            shown = f" {name}" if name.startswith("_") else name  # a legend leaves out _names
+            axes.scatter(x, y, label=shown or "no label", **style)
         axes.set_title(cloud.title, fontsize=9.5, color=INK)
         axes.set_xlabel("first principal axis")
         axes.set_ylabel("second principal axis")
@@ -249,8 +252,15 @@ def figure_of(
 
 
 def write_figure(figure: Figure, out: Path) -> None:
-    """Write the PNG file `out`; its folder is created."""
+    """Write the PNG file `out`; its folder is created. Text is drawn as it is, in any script."""
     make_folder(out.parent)
+    texts: list[Text] = [t for t in figure.findobj(Text) if t.get_text()]
+    for text in texts:
+        text.set_text("\n".join(map(drawable, text.get_text().split("\n"))))
+    names = families(text.get_text() for text in texts)
+    for text in texts:
+        text.set_text(text.get_text().replace("$", r"\$"))  # no formula
+        text.set_fontfamily(names)
     with write_atomically(out) as file:
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
 

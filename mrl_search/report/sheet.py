@@ -5,14 +5,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mrl_search.errors import BrokenImage, ConfigError
 from mrl_search.files import make_folder, write_atomically
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_path
+from mrl_search.report.lettering import Lettering, drawable
 
 __all__ = ["COLUMNS", "MARKS", "Row", "Tile", "contact_sheet", "save_sheet"]
 
@@ -26,10 +26,7 @@ SIGNS = {
     "right": [[(22, 50), (42, 70), (76, 28)]],
     "wrong": [[(28, 28), (72, 72)], [(28, 72), (72, 28)]],
 }  # lines through points, in %
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no font can draw
 INK, GREY, CELL, LINE = (28, 32, 38), (98, 106, 116), (243, 244, 246), (222, 225, 229)
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-_font = ImageFont.load_default  # by its size in pixels; it comes with Pillow
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def contact_sheet(
         )
     at = _Measures(thumb)
     margin = 2 * at.gap
-    font, heading, large = (_font(round(at.text * scale)) for scale in (1, 1.25, 1.7))
+    font, heading, large = (Lettering(round(at.text * scale)) for scale in (1, 1.25, 1.7))
     tiles = [tile for row in rows for tile in row.tiles]
     marks = [mark for mark in MARKS if any(tile.mark == mark for tile in tiles)]
     captions = [[_wrap(tile.caption, font, at.side, 2) for tile in row.tiles] for row in rows]
@@ -115,14 +112,14 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     cells = {path: _cell(path, at, read) for path in {tile.path for tile in tiles}}
     inner = width - 2 * margin
-    draw.text((margin, margin - at.text // 3), _fit(title, large, inner), INK, large)
+    large.draw(draw, (margin, margin - at.text // 3), _fit(title, large, inner), INK)
     y = top
     for row, lines, step, below in zip(rows, captions, steps, heights, strict=True):
         rule, first = y + round(1.5 * at.line), y + 2 * at.line
-        draw.text((margin, y), _fit(row.title, heading, inner), INK, heading)
+        heading.draw(draw, (margin, y), _fit(row.title, heading, inner), INK)
         draw.line((margin, rule, margin + inner - 1, rule), LINE)
         if not row.tiles:
-            draw.text((margin, first), "no answer", GREY, font)
+            font.draw(draw, (margin, first), "no answer", GREY)
         for i, (tile, caption) in enumerate(zip(row.tiles, lines, strict=True)):
             corner = margin + i % COLUMNS * at.step, first + i // COLUMNS * step
             _draw_tile(sheet, at, corner, tile, caption, cells[tile.path])
@@ -130,7 +127,7 @@ def contact_sheet(
     for i, mark in enumerate(marks):
         x = margin + i * (at.line + 6 * at.text)
         _draw_badge(draw, mark, x, y, at.line)
-        draw.text((x + 1.4 * at.line, y + at.line / 2), mark, GREY, font, anchor="lm")
+        font.draw(draw, (x + 1.4 * at.line, y + 0.1 * at.line), mark, GREY)
     return sheet
 
 
@@ -181,11 +178,12 @@ def _cell(path: str, at: _Measures, read: Callable[[str], bytes]) -> Image.Image
 
 
 def _with_reason(cell: Image.Image, at: _Measures, reason: str) -> Image.Image:
-    font, middle = _font(at.text), (at.thumb / 2, at.thumb / 2)
+    font, draw = Lettering(at.text), ImageDraw.Draw(cell)
     lines = _wrap(reason, font, at.thumb - at.gap, max(1, at.thumb // at.line - 1))
-    draw = ImageDraw.Draw(cell)
-    style: dict[str, Any] = {"spacing": at.line // 4, "align": "center", "anchor": "mm"}
-    draw.multiline_text(middle, "\n".join(lines), GREY, font, **style)
+    y = (at.thumb - at.line * len(lines)) / 2
+    for line in lines:
+        font.draw(draw, ((at.thumb - font.length(line)) / 2, y), line, GREY)
+        y += at.line
     return cell
 
 
@@ -193,7 +191,7 @@ def _draw_tile(
     sheet: Image.Image, at: _Measures, corner: tuple[int, int], tile: Tile, caption: Sequence[str],
     cell: Image.Image,
 ) -> None:  # fmt: skip
-    (x, y), draw, font = corner, ImageDraw.Draw(sheet), _font(at.text)
+    (x, y), draw, font = corner, ImageDraw.Draw(sheet), Lettering(at.text)
     draw.rectangle((x, y, x + at.side - 1, y + at.side - 1), MARKS.get(tile.mark, CELL))
     sheet.paste(cell, (x + at.frame, y + at.frame))
     if tile.mark:
@@ -202,9 +200,9 @@ def _draw_tile(
     name = in_data_set.group(1) if in_data_set else Path(tile.path).name
     y += at.side + at.line // 3
     for line in caption:
-        draw.text((x, y), line, INK, font)
+        font.draw(draw, (x, y), line, INK)
         y += at.line
-    draw.text((x, y), _fit(name, font, at.side, middle=True), GREY, font)
+    font.draw(draw, (x, y), _fit(name, font, at.side, middle=True), GREY)
 
 
 def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int) -> None:
@@ -218,26 +216,26 @@ def _draw_badge(draw: ImageDraw.ImageDraw, mark: str, x: int, y: int, size: int)
         draw.ellipse(lens, outline="white", width=max(2, size // 9))
 
 
-def _fit(text: str, font: Font, width: float, middle: bool = False) -> str:
+def _fit(text: str, font: Lettering, width: float, middle: bool = False) -> str:
     """`text` on one line of `width` pixels, cut with an ellipsis at the end or in the middle."""
-    text = CONTROL.sub(" ", text)
+    text = drawable(text)
 
     def cut(keep: int) -> str:
         tail = keep // 2 if middle else 0
         return text[: keep - tail].rstrip() + "…" + text[len(text) - tail :]
 
-    if font.getlength(text) <= width:
+    if font.length(text) <= width:
         return text
-    too_long = bisect_right(range(len(text)), width, key=lambda keep: font.getlength(cut(keep)))
+    too_long = bisect_right(range(len(text)), width, key=lambda keep: font.length(cut(keep)))
     return cut(max(0, too_long - 1))
 
 
-def _wrap(text: str, font: Font, width: float, lines: int) -> list[str]:
+def _wrap(text: str, font: Lettering, width: float, lines: int) -> list[str]:
     """`text` in at most `lines` lines of `width` pixels; an ellipsis stands for the rest."""
-    words, done = re.findall(r"\s*\S+", CONTROL.sub(" ", text)), list[str]()
+    words, done = re.findall(r"\s*\S+", drawable(text)), list[str]()
     while words and len(done) < lines - 1:
         line = words.pop(0).lstrip()
-        while words and font.getlength(line + words[0]) <= width:
+        while words and font.length(line + words[0]) <= width:
             line += words.pop(0)
         done.append(_fit(line, font, width))
     return [*done, _fit("".join(words).lstrip(), font, width)] if words else done
