@@ -307,6 +307,8 @@ def test_the_way_to_build_again_names_the_part(small_set: Rows) -> None:
         "Remove it and build it again: mrl-search build-index 'my pictures' --out x "
         "--model runs/mine --split validation"
     )
+    assert made.root == "my pictures" and replace(made, source="x").root == "x"
+    assert replace(made, encoder=OWN_VECTORS).root == ""
     own = replace(made, encoder=OWN_VECTORS, model="").rebuild(Path("x"))
     assert "with the options it had" in own and "--model" not in own
     assert "shrink INDEX --dims 64" in replace(made, rows_dim=99).rebuild(Path("x"))

@@ -484,6 +484,10 @@ def test_a_recorded_path_leads_nowhere_else(tmp_path: Path) -> None:
     for path in (f"{tmp_path}/out/b.png", f"{source}/../out/b.png", "/dev/zero", "hub:x/y#train/0"):
         with pytest.raises(BrokenImage):
             read_recorded(path, source)
+    assert read_recorded(f"{tmp_path}/out/b.png", "") == _png(1)  # items of own vectors name it
+    for path in ("/dev/zero", "hub:x/y#train/0", f"{tmp_path}/x.parquet#train/0"):
+        with pytest.raises(BrokenImage):
+            read_recorded(path, "")
 
 
 def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> None:

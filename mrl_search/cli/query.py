@@ -108,7 +108,7 @@ def query(
 
         def read(path: str) -> bytes:
             named = path in queries.names
-            return read_path(path) if named else read_recorded(path, opened.manifest.source)
+            return read_path(path) if named else read_recorded(path, opened.manifest.root)
 
         title = "prefix by prefix" if explain else f"plan {hits.plan}"
         save_sheet(rows, sheet, f"{opened.folder.name}, {title}", read=read)

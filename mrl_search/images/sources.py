@@ -113,15 +113,19 @@ def is_gone(path: str) -> bool:
 
 
 def read_recorded(path: str, source: str) -> bytes:
-    """The bytes of an image by a path that stands in an index of `source`: data, not trusted.
+    """The bytes of an image by a path that stands in an index: data, not trusted.
+
+    Args:
+        path: the path.
+        source: what the index was built from; empty for own vectors, whose items name any file.
 
     Raises:
         BrokenImage: gone, or outside of `source` where that is a folder or a data set.
     """
     place, file = expanded(source), expanded(path)
     if not os.path.lexists(file) and "#" in path and path.rpartition("#")[0] != source:
-        raise BrokenImage(f"{path} is not in {source}")
-    if place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
+        raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
+    if source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
         raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
     return read_path(path)
 

@@ -73,7 +73,7 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
     """
     at = shuffled(len(queries), len(queries), seed)[number % len(queries)]
     path, label = queries.paths[at], queries.labels[at]
-    own, thumbnails = queries.collection.manifest.source, dict[str, str]()
+    own, thumbnails = queries.collection.manifest.root, dict[str, str]()
     record: dict[str, Any] = {
         "number": number, "title": Path(path).name if path else "", "rows": [],
         "thumbnails": thumbnails, "why": _add_thumbnail(path, own, thumbnails),
@@ -85,7 +85,7 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
             mark = "" if None in (label, h.label) else "right" if h.label == label else "wrong"
             caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
             tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
-            _add_thumbnail(h.path, corpus.manifest.source, thumbnails)
+            _add_thumbnail(h.path, corpus.manifest.root, thumbnails)
         record["rows"].append({"title": f"{d} dims", "tiles": tiles})
     return record
 
@@ -114,7 +114,7 @@ def mislabel_record(
             })  # fmt: skip
     found.sort(key=lambda item: (-item["against"], item["id"]))
     shown, thumbnails = found[:LISTED], dict[str, str]()
-    own = queries.collection.manifest.source
+    own = queries.collection.manifest.root
     tiles: list[dict[str, str]] = []
     for item in shown:
         if len(tiles) < SHOWN and not _add_thumbnail(item["path"], own, thumbnails):

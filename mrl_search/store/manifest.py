@@ -131,6 +131,12 @@ class Manifest:
         return self.encoder == OWN_VECTORS
 
     @property
+    def root(self) -> str:
+        """The source that holds all pictures of the items; empty for own vectors."""
+        part = PART.fullmatch(self.source)
+        return "" if self.own_vectors else part[1] if part else self.source
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all files."""
         return sum(record.bytes for record in self.files.values())
