@@ -321,16 +321,17 @@ def test_an_unfinished_folder_has_no_manifest(small_set: Rows, tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["items.parquet"]
 
 
-def test_neither_torch_nor_faiss_is_needed(folder: Path) -> None:
+def test_neither_torch_nor_faiss_nor_pandas_is_needed(folder: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from mrl_search.store.collection import Collection\n"
-        "Collection.open(Path(sys.argv[1])).linear_predictions(8)\n"
-        "print('torch' in sys.modules, 'faiss' in sys.modules)"
+        "opened = Collection.open(Path(sys.argv[1])); opened.labels[0], opened.paths[0]\n"
+        "print('pandas' in sys.modules, end=' ')\n"  # it takes a quarter of a second
+        "opened.linear_predictions(8); print('torch' in sys.modules, 'faiss' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "False False\n"
+    assert done.stdout == "False False False\n"
 
 
 def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:

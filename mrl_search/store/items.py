@@ -40,7 +40,7 @@ class Items:
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types of the columns, those of `ITEMS_SCHEMA` first."""
-        return _in_schema(self._file.schema_arrow.empty_table()).schema
+        return _whole_schema(self._file.schema_arrow)
 
     @property
     def column_names(self) -> list[str]:
@@ -83,10 +83,16 @@ def write_items(folder: Path, items: pa.Table) -> None:
 
 def _in_schema(items: pa.Table) -> pa.Table:
     """The columns of `ITEMS_SCHEMA`, each cast to its type, then the others as they are."""
-    extra = [field for field in items.schema if field.name not in ITEMS_SCHEMA.names]
-    names = [*ITEMS_SCHEMA.names, *(field.name for field in extra)]
+    schema = _whole_schema(items.schema)
     try:
-        return items.select(names).cast(pa.schema([*ITEMS_SCHEMA, *extra]))
-    except (KeyError, pa.ArrowException) as error:
+        return items.select(schema.names).cast(schema)
+    except pa.ArrowException as error:
         message = f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
         raise DataError(message) from error
+
+
+def _whole_schema(found: pa.Schema) -> pa.Schema:
+    """`ITEMS_SCHEMA`, then the other fields that were found; no table, as pyarrow asks pandas."""
+    if missing := [name for name in ITEMS_SCHEMA.names if name not in found.names]:
+        raise DataError(f"The items have no column {missing[0]!r}.")
+    return pa.schema([*ITEMS_SCHEMA, *(f for f in found if f.name not in ITEMS_SCHEMA.names)])
