@@ -191,7 +191,8 @@ class Index:
         self.corpus.check_takes_images()
         with self._lock:
             if self._encoder is None:
-                encoder = _encoder_of(self._model or self.manifest.model)
+                named = self._model or self.manifest.model
+                encoder = _encoder_of(named, fetch=self._model is not None)
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._encoder = encoder
             return self._encoder
@@ -391,9 +392,9 @@ class Index:
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)
 
 
-def _encoder_of(model: str | Encoder) -> Encoder:
+def _encoder_of(model: str | Encoder, *, fetch: bool = True) -> Encoder:
     if not isinstance(model, str):
         return model
     from mrl_search.encoders.registry import load_encoder
 
-    return load_encoder(model)
+    return load_encoder(model, fetch=fetch)

@@ -312,8 +312,9 @@ def test_the_model_is_opened_when_a_picture_comes(
 ) -> None:
     names: list[str] = []
 
-    def load(name: str) -> FakeEncoder:
+    def load(name: str, fetch: bool) -> FakeEncoder:
         names.append(name)
+        assert fetch == (name == "runs/moved")  # what only stands in the index fetches nothing
         return FakeEncoder()
 
     monkeypatch.setattr("mrl_search.encoders.registry.load_encoder", load)

@@ -584,6 +584,16 @@ def test_weights_that_cannot_be_fetched_are_a_sentence(
     assert error.value.hint
 
 
+def test_a_name_that_only_stands_in_an_index_fetches_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(import_torchvision("torchvision.models"), "get_model", pytest.fail)
+    with pytest.raises(ModelError, match="torchvision:resnet18 are not on this machine") as error:
+        load_encoder("torchvision:resnet18", fetch=False)
+    assert error.value.hint.endswith("--model torchvision:resnet18")
+
+
 def test_torchvision_is_imported_once() -> None:
     assert import_torchvision("torchvision.models") is import_torchvision("torchvision.models")
     with pytest.raises(ModuleNotFoundError):

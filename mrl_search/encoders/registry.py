@@ -20,8 +20,13 @@ LIBRARIES = {"torchvision": torchvision_encoder}  # `NAME:MODEL` calls it with M
 MIRRORED = {"a67411b6b0faee3c2f828c5a78b2c00a"}
 
 
-def load_encoder(model: str = "bundled") -> Encoder:
+def load_encoder(model: str = "bundled", *, fetch: bool = True) -> Encoder:
     """Open an encoder: `bundled`, a run folder, or `torchvision:NAME`.
+
+    Args:
+        model: its name.
+        fetch: whether weights may be downloaded. A name that only stands in an index is data, so
+            it starts no download.
 
     Raises:
         ModelError: there is no such model, or it cannot be opened.
@@ -30,7 +35,7 @@ def load_encoder(model: str = "bundled") -> Encoder:
         return _run_encoder(model, Path(str(resources.files("mrl_search.encoders"))) / model)
     library, colon, name = model.partition(":")
     if colon and library in LIBRARIES:
-        return LIBRARIES[library](name)
+        return LIBRARIES[library](name, fetch)
     folder = expanded(model)
     if not folder.exists():
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)

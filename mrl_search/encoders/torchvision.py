@@ -1,5 +1,7 @@
 """Encoders of the library torchvision: a classifier of ImageNet without its last layer."""
 
+from pathlib import Path
+
 import torch
 import xxhash
 from torch import nn
@@ -17,13 +19,22 @@ IMPLIED = Preprocessing(224, mean=MEAN, std=STD)  # of the fingerprints that ind
 LAST_LAYERS = ("fc", "classifier", "head", "heads")
 
 
-def torchvision_encoder(name: str) -> NetworkEncoder:
-    """The model `name` with the weights that torchvision calls DEFAULT, downloaded once."""
+def torchvision_encoder(name: str, fetch: bool = True) -> NetworkEncoder:
+    """The model `name` with the weights that torchvision calls DEFAULT, downloaded once.
+
+    Raises:
+        ModelError: there is no such model, its weights cannot be downloaded, or are not on this
+            machine and `fetch` is false.
+    """
     models = import_torchvision("torchvision.models")
     if name not in models.list_models(module=models):
         hint = "For example torchvision:resnet18 or torchvision:convnext_tiny."
         raise ModelError(f"torchvision has no model {name!r}.", hint)
     weights = models.get_model_weights(name).DEFAULT
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    if not (fetch or file.exists()):
+        message = f"The weights of torchvision:{name} are not on this machine: there is no {file}."
+        raise ModelError(message, f"To download them, name the model: --model torchvision:{name}")
     try:
         network = models.get_model(name, weights=weights)
     except (OSError, RuntimeError) as error:  # RuntimeError: the checksum differs
