@@ -1,6 +1,7 @@
 """Sources: folders, data sets on disk and the hub give the same thing, paths, labels and bytes."""
 
 import io
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -496,14 +497,16 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> N
         (tmp_path / name).write_bytes(_png(1))
     for name in ("x.heic", "y.heic", "z.dng"):
         (tmp_path / name).write_bytes(b"II*\0" if name == "z.dng" else b"\0\0\0\x18ftypheic")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
     source = open_source(str(tmp_path))
     assert [Path(path).name for path in source.paths] == ["a.jpg", "b.jfif", "c.png", "noending"]
     assert list(source.labels) == [None, None, "cat", None]
     assert list(source.notes) == [
         "passed over: 2 .heic, 1 .dng",
         "HEIC is read with the extra heic: pip install pillow-heif",
-        "left out 2 hidden or system files and folders: @eaDir, .hidden.png",
-        "--hidden takes them too",
+        "left out 2 hidden or system files and folders, which --hidden takes: @eaDir, .hidden.png",
+        "left out 2 links that lead nowhere, pipes or devices: gone.jpg, pipe.jpg",
         "taken by their content: 1 without ending, 1 .jfif",
     ]
     assert len(open_source(str(tmp_path), hidden=True).paths) == 6

@@ -1,5 +1,6 @@
 """The pictures of a folder: which files are pictures, their labels, and what is passed over."""
 
+import errno
 import os
 import stat
 import unicodedata
@@ -43,12 +44,14 @@ class Walk:
         hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
         left_out: hidden files and folders that were not looked at.
         closed: folders that cannot be listed or entered, with the reason.
+        odd: links that lead nowhere, pipes and devices.
     """
 
     root: Path
     hidden: bool = False
     left_out: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
 
     def files(self) -> list[Path]:
         """The regular files, sorted by path; of a file and links to it, the file."""
@@ -72,7 +75,7 @@ class Walk:
                 waiting += [link for name in folders if Path(link := f"{here}/{name}").is_symlink()]
                 for name in names:
                     path = Path(here, name)
-                    if self._is_file(path) and self._wanted(here, name):
+                    if self._wanted(here, name) and self._is_file(path):
                         yield path
 
     def _wanted(self, here: str, name: str) -> bool:
@@ -83,12 +86,14 @@ class Walk:
 
     def _is_file(self, path: Path) -> bool:
         try:
-            return stat.S_ISREG(path.stat().st_mode)
-        except FileNotFoundError:  # a link that leads nowhere
-            return False
+            if stat.S_ISREG(path.stat().st_mode):
+                return True
         except OSError as error:
-            self.closed[str(path.parent)] = error.strerror or str(error)
-            return False
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                self.closed[str(path.parent)] = error.strerror or str(error)
+                return False
+        self.odd.append(str(path))
+        return False
 
     def _cannot_list(self, error: OSError) -> None:
         self.closed[str(error.filename)] = error.strerror or str(error)
@@ -176,12 +181,14 @@ def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
         yield f"passed over: {_counts(left)}"
         if {".heic", ".heif"} & set(left):
             yield "HEIC is read with the extra heic: pip install pillow-heif"
-    if walk.left_out:
-        names = [os.path.relpath(path, walk.root) for path in walk.left_out]
-        more = ", …" if len(names) > FOLDERS else ""
-        shown_names = ", ".join(names[:FOLDERS])
-        yield f"left out {len(names)} hidden or system files and folders: {shown_names}{more}"
-        yield "--hidden takes them too"
+    for paths, what in (
+        (walk.left_out, "hidden or system files and folders, which --hidden takes"),
+        (walk.odd, "links that lead nowhere, pipes or devices"),
+    ):
+        if paths:
+            names = [os.path.relpath(path, walk.root) for path in paths[:FOLDERS]]
+            more = ", …" if len(paths) > FOLDERS else ""
+            yield f"left out {len(paths)} {what}: {', '.join(names)}{more}"
     for folder, reason in walk.closed.items():
         yield f"cannot be read and was skipped: {folder} ({reason})"
 
