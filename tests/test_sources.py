@@ -505,7 +505,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> N
     assert list(source.notes) == [
         "passed over: 2 .heic, 1 .dng",
         "HEIC is read with the extra heic: pip install pillow-heif",
-        "left out 2 hidden or system files and folders, which --hidden takes: @eaDir, .hidden.png",
+        "left out 2 hidden or system files and folders, which --hidden takes: .hidden.png, @eaDir",
         "left out 2 links that lead nowhere, pipes or devices: gone.jpg, pipe.jpg",
         "taken by their content: 1 without ending, 1 .jfif",
     ]

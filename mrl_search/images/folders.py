@@ -186,7 +186,7 @@ def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
         (walk.odd, "links that lead nowhere, pipes or devices"),
     ):
         if paths:
-            names = [os.path.relpath(path, walk.root) for path in paths[:FOLDERS]]
+            names = [os.path.relpath(path, walk.root) for path in sorted(paths)[:FOLDERS]]
             more = ", …" if len(paths) > FOLDERS else ""
             yield f"left out {len(paths)} {what}: {', '.join(names)}{more}"
     for folder, reason in walk.closed.items():
