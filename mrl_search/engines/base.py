@@ -25,8 +25,13 @@ def explained(message: str, hint: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).rpartition(": ")[2].strip()  # after C++ signatures and paths
-        raise ConfigError(f"{message}: {reason}.", hint) from error
+        raise refusal(message, hint, error) from error
+
+
+def refusal(message: str, hint: str, error: RuntimeError) -> ConfigError:
+    """A ConfigError with the last words of an exception of FAISS."""
+    reason = str(error).rpartition(": ")[2].strip()  # after C++ signatures and paths
+    return ConfigError(f"{message}: {reason}.", hint)
 
 
 def padded(found: Found, k: int) -> Found:
@@ -108,8 +113,11 @@ class PrefixIndex(ABC):
         """
         if self.check is not None:
             self.check()
-        with explained(f"FAISS cannot search the index {self.kind!r} of {self.dims} dims", KNOWN):
+        try:
             return self._search(x, k, effort, mask)
+        except RuntimeError as error:
+            message = f"FAISS cannot search the index {self.kind!r} of {self.dims} dims"
+            raise refusal(message, KNOWN, error) from error
 
     @abstractmethod
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
