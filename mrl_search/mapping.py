@@ -105,13 +105,19 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
         origin: their place, for errors.
 
     Raises:
-        ConfigError: an unknown key, or a value of another type.
+        ConfigError: an unknown key, a missing one, or a value of another type.
     """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{origin}: unknown key {unknown[0]!r}.", f"Known: {', '.join(hints)}.")
     checked = {key: _coerce(hints[key], v, f"{origin}: {key}") for key, v in values.items()}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if (
+            field.default is field.default_factory is dataclasses.MISSING
+            and field.name not in values
+        ):
+            raise ConfigError(f"{origin}: key {field.name!r} is missing.")
     return kind(**checked)
 
 

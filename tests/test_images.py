@@ -405,3 +405,14 @@ def test_the_content_hash_is_of_the_bytes() -> None:
         content_hash(b"") == "99aa06d3014798d86001c324468d497f"
     )  # XXH3-128 of nothing, from the xxHash specification
     assert content_hash(b"a") == content_hash(b"a") != content_hash(b"b")
+
+
+def test_a_frame_far_outside_of_a_gif_is_refused() -> None:
+    file = io.BytesIO()
+    frames = [Image.new("L", (2, 2), 9), Image.new("L", (2, 2), 7)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    data = bytearray(file.getvalue())
+    second = data.rindex(b",\0\0\0\0")
+    data[second + 1 : second + 5] = b"\xff\xff\xff\xff"  # its left and top edge
+    with pytest.raises(BrokenImage, match=r"65\d{3} x 65\d{3} pixels take .* over the limit"):
+        decode(bytes(data))

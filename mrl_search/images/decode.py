@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
 
 def _decode(data: bytes, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
-    width, height = image.size
+    width, height = _extent(image, data)
     reduced = side is not None and image.draft("RGB", (side, side)) is not None
     needed = _needed(image, (width, height))
     if needed > MEMORY:
@@ -184,7 +185,34 @@ def _needed(image: Image.Image, full: tuple[int, int]) -> int:
     copies = 2 if _orientation(image) in TURNS else 1
     each = stored * copies + other + DECODERS.get(image.format or "", 0)
     whole = COEFFICIENTS if image.info.get("progressive") else 0
+    if image.format == "GIF":
+        return full[0] * full[1] * each
     return image.size[0] * image.size[1] * each + full[0] * full[1] * whole
+
+
+def _extent(image: Image.Image, data: bytes) -> tuple[int, int]:
+    """The size of an image; of a GIF, with all frames: Pillow makes room for those outside."""
+    width, height = image.size
+    if image.format != "GIF":
+        return width, height
+
+    def skip(at: int, flags: int) -> int:
+        return at + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+    at = skip(13, data[10])
+    while at < len(data) and data[at] != ord(";"):
+        kind, at = data[at], at + 1
+        if kind == ord(",") and at + 9 < len(data):
+            left, top, wide, high = struct.unpack_from("<4H", data, at)
+            width, height = max(width, left + wide), max(height, top + high)
+            at = skip(at + 9, data[at + 8])
+        elif kind not in b"!,":
+            continue
+        at += 1
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    return width, height
 
 
 def _seek_content(image: Image.Image) -> None:
