@@ -1,6 +1,6 @@
 """Stop every command at every write point in every way, and try 10,000 damaged inputs of each kind.
 
-    python benchmarks/torture/run.py [--count N]     about 40 minutes on one core
+    python benchmarks/torture/run.py [--count N]     about 40 minutes on two cores
     python benchmarks/torture/run.py --table         only write the table again
 
 The machines are in `tests/torture/`; `.ci/run` runs them in a shorter form. Results go to
@@ -10,6 +10,7 @@ The machines are in `tests/torture/`; `.ci/run` runs them in a shorter form. Res
 import argparse
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ BAD = ("signals", "tracebacks", "hangs", "memory")
 
 def measure(count: int) -> None:
     """Run everything, and write a record for each command and each kind of input."""
-    found = [*results("crashes", "--full"), *results("fuzzers", "--count", count)]
+    runs = (("crashes", "--full"), ("fuzzers", "--count", count))
+    with ThreadPoolExecutor() as pool:
+        crashes, inputs = pool.map(lambda run: list(results(*run)), runs)
+    found = [*crashes, *inputs]
     about = {"environment": environment()}
     text = "".join(json.dumps({**record, **about}) + "\n" for record in found)
     (HERE / "records.jsonl").write_text(text)

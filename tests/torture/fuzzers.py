@@ -198,7 +198,8 @@ def factories(folder: Path) -> Check:
         "Flat", "SQ8", "SQfp16", "PQ4", "PQ8x4fs", "HNSW8", "HNSW8,SQ8", "IVF4,Flat", "IVF4,PQ4",
         "IVF4_HNSW8,SQ8", "PCA8,Flat", "OPQ4,IVF4,PQ4", "RR16,IVF4,PQ16x4fsr", "NSG8,Flat", "LSH",
         "Scan", "Panorama", "auto", "ITQ,LSH", "IDMap,Flat", "RQ2x8", "LSQ2x8", "PQ4+2",
-        "L2norm,Flat", "IVF4,RaBitQ", "IVF4,Flat,RFlat", "IMI2x2,Flat", "Pad32,Flat", "ZnLattice2x4",
+        "L2norm,Flat", "IVF4,RaBitQ", "IVF4,Flat,RFlat", "IMI2x2,Flat", "Pad32,Flat",
+        "ZnLattice2x4",
     ]  # fmt: skip
     words = [
         ",",
