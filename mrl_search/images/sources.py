@@ -17,7 +17,7 @@ from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, ro
 
 __all__ = [
     "RecordedSource", "Source", "is_gone", "open_source", "read_path", "read_recorded",
-    "scan_folder", "subset",
+    "subset",
 ]  # fmt: skip
 
 MARKERS = ("dataset_info.json", "dataset_dict.json", "state.json")  # of `datasets`
@@ -29,12 +29,6 @@ class RecordedSource(Source):
 
     def read(self, i: int) -> bytes:
         return read_recorded(self.paths[i], self.name)
-
-
-def scan_folder(folder: Path) -> Source:
-    """The pictures in a folder and its sub-folders, whose names are the labels, by path."""
-    walk = Walk(folder)
-    return folder_source(walk, walk.files(), "folder")
 
 
 def open_source(
