@@ -51,7 +51,7 @@ KINDS = [
     Kind("Panorama", 1, exact=True),
     Kind("SQ8", 0.95),
     Kind("SQfp16", 0.99),
-    Kind("PQ8x4", 0.3, filters=False),
+    Kind("PQ8x4np", 0.3, filters=False),
     Kind("PQ16x4fs", 0.7, filters=False),
     Kind("RR16,IVF32,Flat", 0.99, efforts=NPROBE),
     Kind("RR16,IVF32,SQ8", 0.95, efforts=NPROBE),
@@ -331,7 +331,7 @@ def test_a_kind_that_faiss_cannot_use_is_refused_beforehand(kind: str, message: 
 
 
 def test_a_kind_may_need_more_vectors_than_the_first_trial_has() -> None:
-    check_kinds(IndexSpec((16,), "PQ4x12np"), 40_000)  # 4,096 centroids
+    check_kinds(IndexSpec((16,), "PQ2x11np"), 20_000)  # 2,048 centroids
     check_kinds(IndexSpec((16,), "IVF2048,SQ8"), 40_000)
 
 

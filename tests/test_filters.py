@@ -22,7 +22,7 @@ from mrl_search.search.run import search
 from mrl_search.store.items import Items, write_items
 from mrl_search.vectors import prefix
 
-KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs", "PQ8x4")
+KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs", "PQ8x4np")
 
 
 @pytest.fixture

@@ -312,7 +312,7 @@ def test_more_effort_finds_more(make_corpus: Callable[..., Corpus], factory: str
 
 @pytest.mark.parametrize(
     "factory",
-    ["Flat", "SQ8", "PQ8x4", "IVF16,Flat", "RR16,IVF16,PQ16x4fsr", "HNSW16", "NSG16,Flat"],
+    ["Flat", "SQ8", "PQ8x4np", "IVF16,Flat", "RR16,IVF16,PQ16x4fsr", "HNSW16", "NSG16,Flat"],
 )
 @pytest.mark.parametrize("share", [0.999, 0.5, 0.05])
 def test_a_mask_costs_no_recall(

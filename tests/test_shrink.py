@@ -69,9 +69,9 @@ def test_a_shrunk_index_is_the_prefix_and_all_that_goes_with_it(
 def test_a_length_that_the_kind_of_index_cannot_have_gets_a_flat_one(
     small_set: Rows, make_index: Callable[..., Index], tmp_path: Path
 ) -> None:
-    index = make_index(small_set, dims=(64,), factory="PQ16x4")
+    index = make_index(small_set, dims=(64,), factory="PQ16x4np")
     assert shrink_index(index, tmp_path / "other", 50).manifest.factory == {"50": "Flat"}
-    assert shrink_index(index, tmp_path / "fits", 48).manifest.factory == {"48": "PQ16x4"}
+    assert shrink_index(index, tmp_path / "fits", 48).manifest.factory == {"48": "PQ16x4np"}
 
 
 def test_queries_of_the_same_model_go_on_working(

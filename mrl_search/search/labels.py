@@ -13,7 +13,7 @@ from mrl_search.vectors import l2_normalize, sample
 __all__ = ["label_doubt"]
 
 FEWEST = 20  # labelled items from which labels are judged
-SAMPLED = (100, 2000)  # labelled items that are compared with one another: at least, at most
+SAMPLED = (100, 1000)  # labelled items that are compared with one another: at least, at most
 CHANCE = 0.1  # Cohen's kappa that the accuracy of classes may reach
 
 
