@@ -19,7 +19,7 @@ AGAIN = "Write the file again."
 
 @contextlib.contextmanager
 def open_parquet(path: Path, hint: str = AGAIN) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file of any name. What fails while the block reads it is told, too.
+    """Open a Parquet file of any name. It stays open during the block, which may read it.
 
     Raises:
         FileError: the system does not open or read it.

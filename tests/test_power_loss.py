@@ -33,7 +33,7 @@ def content(path: str) -> str:
 
 @dataclass
 class Disk:
-    """What the system was told to flush, below `root`.
+    """What was flushed to the disk, below `root`.
 
     Attributes:
         flushed: content of each file when it was last flushed, by the path it has now.

@@ -171,7 +171,7 @@ def check_record(record: Record, where: str) -> None:
             raise DataError(f"{where}: the {kind} record has no {name!r}.", ALTERED)
     _check({name: KINDS[kind][name] for name in KINDS[kind] if name in record}, record, where, "")
     if kind == "cascade" and not all(d.isascii() and d.isdecimal() for d in record["fixed"]):
-        raise DataError(f"{where}: fixed has a key that is no number of dims.", ALTERED)
+        raise DataError(f"{where}: a key of fixed is not a number of dims.", ALTERED)
     if kind == "scatter":
         x, y, labels = (len(record[name]) for name in ("x", "y", "labels"))
         few = max(record["labels"], default=-1) >= len(record["names"])

@@ -261,8 +261,8 @@ def fork_trials(trial: Any) -> None:
                     os.waitpid(pid, 0)
                     raise subprocess.TimeoutExpired(command, timeout)
                 time.sleep(0.001)
-            with open(ear, encoding="utf-8") as told:  # noqa: PTH123
-                self.stdout = told.read()
+            with open(ear, encoding="utf-8") as answer:  # noqa: PTH123
+                self.stdout = answer.read()
 
     trial.subprocess.run = Forked
 

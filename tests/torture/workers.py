@@ -56,7 +56,7 @@ def _watch(
             _work(check, start, stop, mouth)
         os._exit(0)
     os.close(mouth)
-    number, told = start, b""
+    number, rest = start, b""
     while True:
         if not select.select([ear], [], [], longest)[0]:
             os.killpg(pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def _watch(
         block = os.read(ear, 1 << 16)
         if not block:
             break
-        *lines, told = (told + block).split(b"\n")
+        *lines, rest = (rest + block).split(b"\n")
         for line in lines:
             number, kind, text = json.loads(line)
             if kind == "begun":
