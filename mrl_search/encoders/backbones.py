@@ -109,21 +109,26 @@ class FourConvBackbone(nn.Module):
 
     (n, 3, side, side) float32 in (-1, 1) to (n, dim) float32. "Matryoshka Representation Learning:
     Classifying Cats vs. Dogs (Part 1)", Model Configuration: with the default widths and 256
-    pixels the shapes are 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. The study names no
-    activation; this is a rectifier.
+    pixels the shapes are 256x81x81, 512x25x25, 512x11x11, 512x4x4, 8192, dim. With
+    `activation` "none", as in the published code, only the pooling is not linear.
     """
 
     KERNELS, POOLS = (12, 5, 3, 3), (3, 3, 2, 2)
 
     def __init__(
-        self, dim: int, widths: tuple[int, ...] = (256, 512, 512, 512), side: int = 256
+        self,
+        dim: int,
+        widths: tuple[int, ...] = (256, 512, 512, 512),
+        side: int = 256,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         stages: list[nn.Module] = []
         inputs, map_side = 3, side
         for outputs, kernel, pool in zip(widths, self.KERNELS, self.POOLS, strict=True):
             convolution = nn.Conv2d(inputs, outputs, kernel)
-            stages.append(nn.Sequential(convolution, nn.ReLU(inplace=True), nn.MaxPool2d(pool)))
+            act = nn.ReLU(inplace=True) if activation == "relu" else nn.Identity()
+            stages.append(nn.Sequential(convolution, act, nn.MaxPool2d(pool)))
             inputs, map_side = outputs, max(0, map_side - kernel + 1) // pool
         require(
             map_side > 0,
@@ -143,5 +148,5 @@ class FourConvBackbone(nn.Module):
 def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
     """The backbone of `config` with random weights."""
     if config.backbone == "four-conv":
-        return FourConvBackbone(config.dims[-1], config.widths, side)
+        return FourConvBackbone(config.dims[-1], config.widths, side, config.activation)
     return CompactBackbone(config.dims[-1], config.widths, config.pool, config.mirror)

@@ -8,6 +8,7 @@ from mrl_search.vectors import DIMS
 __all__ = ["ModelConfig"]
 
 BACKBONES, HEADS, POOLS = ("compact", "four-conv"), ("linear", "tied", "cosine"), ("last", "stages")
+ACTIVATIONS = ("relu", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class ModelConfig:
             means of all stages' maps and the deviations of all but the last, standardised.
         mirror: for `compact`: after training, embed the mean of the picture and its mirror image.
             Takes twice the time and finds mirrored copies.
+        activation: of `four-conv`, between convolution and pooling: `relu`, or `none` as in the
+            published code of the original study.
     """
 
     backbone: str = "compact"
@@ -35,9 +38,13 @@ class ModelConfig:
     scale: float = 4.0
     pool: str = "last"
     mirror: bool = False
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
-        for key, allowed in (("backbone", BACKBONES), ("heads", HEADS), ("pool", POOLS)):
+        choices = {
+            "backbone": BACKBONES, "heads": HEADS, "pool": POOLS, "activation": ACTIVATIONS,
+        }  # fmt: skip
+        for key, allowed in choices.items():
             value = getattr(self, key)
             message = f"model.{key} is {value!r}; it must be one of {', '.join(allowed)}."
             require(value in allowed, message)
@@ -54,3 +61,5 @@ class ModelConfig:
         require(self.scale > 0, f"model.scale is {self.scale}; it must be positive.")
         message = "model.pool = 'stages' and model.mirror need model.backbone = 'compact'."
         require(self.backbone == "compact" or (self.pool == "last" and not self.mirror), message)
+        message = "model.activation = 'none' needs model.backbone = 'four-conv'."
+        require(self.backbone == "four-conv" or self.activation == "relu", message)

@@ -179,6 +179,7 @@ class ScheduleConfig:
         accumulate: batches whose gradients are summed before the weights change.
         lr: highest learning rate of AdamW.
         weight_decay: of AdamW, for matrices and kernels; norms and biases have none.
+        clip: largest norm of the gradient; 0: no limit.
         warmup: share of all steps in which the learning rate rises linearly.
         decay: how it falls: `cosine`, to zero; or `exponential`, times `gamma` after every epoch.
         gamma: factor of the exponential decay.
@@ -194,6 +195,7 @@ class ScheduleConfig:
     accumulate: int = 1
     lr: float = 0.002
     weight_decay: float = 0.05
+    clip: float = 0.0
     warmup: float = 0.1
     decay: str = "cosine"
     gamma: float = 0.85
@@ -203,7 +205,7 @@ class ScheduleConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _check(self, "epochs weight_decay embed_size", "0 or more")
+        _check(self, "epochs weight_decay clip embed_size", "0 or more")
         _check(self, "batch", "2 or more", lambda v: v >= 2)
         _check(self, "accumulate", "1 or more", lambda v: v >= 1)
         _check(self, "lr", "positive")

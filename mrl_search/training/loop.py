@@ -188,11 +188,10 @@ class _Run:
         self.objective.begin(epoch)
         sums = torch.zeros(2, device=accelerator.device)
         for step, (positions,) in enumerate(loader):
-            at = positions.cpu()
-            parts = [images[rows[at]], self.targets[rows[at]]]
+            parts = [images[rows[positions]], self.targets[rows[positions]]]
             if self.individuals is not None and others is not None:
-                parts += [images[rows[others[at]]], self.individuals[at]]
-            batch, target, *pair = (part.to(accelerator.device) for part in parts)
+                parts += [images[rows[others[positions]]], self.individuals[positions]]
+            batch, target, *pair = (_moved(part, accelerator.device) for part in parts)
             with accelerator.accumulate(self.network):
                 done = (epoch * self.steps + step) / (schedule.epochs * self.steps)
                 _set_rate(self.optimizer, schedule, done)
@@ -200,6 +199,8 @@ class _Run:
                     self.network, batch, target, generator, *pair
                 )
                 accelerator.backward(total)
+                if schedule.clip and accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(self.network.parameters(), schedule.clip)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             sums += torch.stack((label.detach(), instance.detach()))
@@ -241,8 +242,13 @@ class _Run:
         return self.images
 
     def _loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """Prepare a loader. The accelerator must not keep it: it has a copy of all images."""
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        """Prepare a loader, whose batches stay on the CPU.
+
+        The accelerator must not keep it: it has a copy of all images.
+        """
+        prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(
+            loader, device_placement=False
+        )
         self.accelerator._dataloaders.remove(prepared)
         return prepared
 
@@ -258,12 +264,18 @@ class _Run:
         data = TensorDataset(images[rows], self.targets[rows])
         hits: list[Tensor] = []
         for batch, target in self._loader(DataLoader(data, count)):
+            batch, target = (_moved(part, self.accelerator.device) for part in (batch, target))
             with self.accelerator.autocast():
                 _, logits = self.network(to_network(shrink(batch, size)))
             right = torch.stack([part.argmax(1) == target for part in logits], 1)
             hits.append(self.accelerator.gather_for_metrics(right).cpu())
         shares = torch.cat(hits).double().mean(0).tolist()
         return dict(zip(self.config.model.dims, shares, strict=True))
+
+
+def _moved(part: Tensor, device: torch.device) -> Tensor:
+    """`part` on `device`; a GPU goes on computing meanwhile."""
+    return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
 
 
 def _accelerator(

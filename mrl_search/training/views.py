@@ -42,8 +42,11 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     """
     n, device = len(images), images.device
 
+    def moved(values: Tensor) -> Tensor:
+        return values.to(device, non_blocking=True)  # a GPU does not wait for them
+
     def uniform(low: float, high: float) -> Tensor:
-        return (torch.rand(n, generator=generator) * (high - low) + low).to(device)
+        return moved(torch.rand(n, generator=generator) * (high - low) + low)
 
     area = uniform(*config.scale)
     aspect = torch.exp(uniform(math.log(config.aspect[0]), math.log(config.aspect[1])))
@@ -64,13 +67,13 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
         uniform(1 - j, 1 + j).view(n, 1, 1) for j in config.jitter[:3]
     )
     turn = uniform(-1, 1) * 2 * math.pi * config.jitter[3]
-    grey = torch.tensor(GREY, device=device)
-    to_yiq = torch.tensor(TO_YIQ, device=device)
+    grey, to_yiq = torch.tensor(GREY), torch.tensor(TO_YIQ)
+    from_yiq, to_yiq, grey = map(moved, (torch.linalg.inv(to_yiq), to_yiq, grey))
     hue = torch.eye(3, device=device).repeat(n, 1, 1)
     hue[:, 1, 1] = hue[:, 2, 2] = torch.cos(turn)
     hue[:, 1, 2], hue[:, 2, 1] = -torch.sin(turn), torch.sin(turn)
     saturate = saturation * torch.eye(3, device=device) + (1 - saturation) * grey.expand(3, 3)
-    colour = torch.linalg.inv(to_yiq) @ hue @ to_yiq @ saturate * (brightness * contrast)
+    colour = from_yiq @ hue @ to_yiq @ saturate * (brightness * contrast)
     mean = torch.einsum("nchw,c->n", view, grey) / (size * size)
     offset = ((1 - contrast) * brightness).view(n, 1, 1) * mean.view(n, 1, 1)
     view = torch.baddbmm(offset.expand(n, 3, 1), colour, view.flatten(2)).view(n, 3, size, size)
