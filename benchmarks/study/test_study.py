@@ -156,6 +156,7 @@ def test_the_definition_of_the_study_is_whole() -> None:
     counts = {name: len(jobs_of(study, name)) for name in study.parts}
     assert counts == {
         "seed": 3,
+        "seed-reduced-published": 3,
         "seed-reduced": 3,
         "significance": 20,
         "animals": 12,
