@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrl_search.building import build_from_pictures, build_from_vectors
-from mrl_search.encoders.base import Encoder
+from mrl_search.encoders.base import Access, Encoder
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError, IndexFolderError, ModelError
@@ -54,6 +54,7 @@ class Index:
     Args:
         corpus: the opened index folder.
         model: the model that embeds queries; default: the one that built the index.
+        access: what opening the model may do.
 
     Example:
         >>> import numpy as np
@@ -64,35 +65,36 @@ class Index:
         (7, 1.0)
     """
 
-    def __init__(self, corpus: Corpus, model: str | Encoder | None = None) -> None:
+    def __init__(
+        self, corpus: Corpus, model: str | Encoder | None = None, access: Access | None = None
+    ) -> None:
         self.corpus = corpus
         self._model = model
+        self._access = access or Access()
         self._lock = Lock()
         self._encoder: Encoder | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, model: str | Encoder | None = None) -> Self:
+    def open(
+        cls, folder: str | Path, model: str | Encoder | None = None, access: Access | None = None
+    ) -> Self:
         """Open an index folder.
 
         Args:
             folder: where it is.
             model: the model that built the index, if it is no longer where it was.
+            access: what opening the model may do: download weights, and on which device it runs.
 
         Raises:
             IndexFolderError: not an index, unfinished, newer, or with a damaged file.
         """
-        return cls(Corpus.open(expanded(folder)), model)
+        return cls(Corpus.open(expanded(folder)), model, access)
 
     @classmethod
     def build(
-        cls,
-        source: Source | str | Path,
-        out: str | Path,
-        *,
-        model: str | Encoder = "bundled",
-        spec: IndexSpec | None = None,
-        progress: Progress = silent,
-    ) -> Self:
+        cls, source: Source | str | Path, out: str | Path, *, model: str | Encoder = "bundled",
+        spec: IndexSpec | None = None, progress: Progress = silent,
+    ) -> Self:  # fmt: skip
         """Embed the pictures of `source` and index every prefix, in the new folder `out`.
 
         An unfinished build of the same pictures by the same model is continued.
@@ -100,7 +102,7 @@ class Index:
         Args:
             source: a folder of pictures, a data set on disk, `hub:OWNER/NAME`, or an open source.
             out: the new index folder.
-            model: `bundled`, a run folder, `torchvision:NAME`, or an encoder.
+            model: its name for `load_encoder`, or an encoder.
             spec: prefixes, kinds of index and dtype; default: all prefixes of the model.
             progress: called with what is being done, how far, and of how much.
 
@@ -192,7 +194,8 @@ class Index:
         with self._lock:
             if self._encoder is None:
                 named = self._model or self.manifest.model
-                encoder = _encoder_of(named, fetch=self._model is not None)
+                access = replace(self._access, fetch=self._access.fetch and self._model is not None)
+                encoder = _encoder_of(named, access)
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._encoder = encoder
             return self._encoder
@@ -315,15 +318,9 @@ class Index:
         return votes[0] if single else votes
 
     def tune(
-        self,
-        goal: str | Goal = "recall",
-        target: float = 0.99,
-        *,
-        k: int | None = None,
-        queries: int = 1000,
-        max_ram: int | None = None,
-        progress: Progress = silent,
-    ) -> Tuned:
+        self, goal: str | Goal = "recall", target: float = 0.99, *, k: int | None = None,
+        queries: int = 1000, max_ram: int | None = None, progress: Progress = silent,
+    ) -> Tuned:  # fmt: skip
         """Find the cheapest plan that keeps `target` of what exact search gives, and store it.
 
         `search` and `classify` then use it by default.
@@ -392,9 +389,9 @@ class Index:
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)
 
 
-def _encoder_of(model: str | Encoder, *, fetch: bool = True) -> Encoder:
+def _encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
     if not isinstance(model, str):
         return model
     from mrl_search.encoders.registry import load_encoder
 
-    return load_encoder(model, fetch=fetch)
+    return load_encoder(model, access)

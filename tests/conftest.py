@@ -173,5 +173,5 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
     """The encoder that every name of a model opens."""
     encoder = FakeEncoder()
-    monkeypatch.setattr("mrl_search.encoders.registry.load_encoder", lambda model, **_: encoder)
+    monkeypatch.setattr("mrl_search.encoders.registry.load_encoder", lambda model, *_: encoder)
     return encoder

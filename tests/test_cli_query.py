@@ -264,7 +264,7 @@ def test_a_query_whose_name_is_not_text(index: Path, fresh: Path, tmp_path: Path
     shutil.copy(os.fsencode(fresh), name)
     program = (
         "from fakes import FakeEncoder; from mrl_search.encoders import registry\n"
-        "registry.load_encoder = lambda model, **_: FakeEncoder()\n"
+        "registry.load_encoder = lambda model, *_: FakeEncoder()\n"
         "from mrl_search.cli.app import app; app()"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

@@ -19,6 +19,7 @@ from PIL import Image
 
 import mrl_search as mrl
 from mrl_search.building import newest_index
+from mrl_search.encoders.base import Access
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError
 from mrl_search.index import Index
@@ -312,9 +313,9 @@ def test_the_model_is_opened_when_a_picture_comes(
 ) -> None:
     names: list[str] = []
 
-    def load(name: str, fetch: bool) -> FakeEncoder:
+    def load(name: str, access: Access) -> FakeEncoder:
         names.append(name)
-        assert fetch == (name == "runs/moved")  # what only stands in the index fetches nothing
+        assert access.fetch == (name == "runs/moved")  # a recorded name fetches nothing
         return FakeEncoder()
 
     monkeypatch.setattr("mrl_search.encoders.registry.load_encoder", load)

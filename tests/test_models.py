@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from mrl_search.encoders import registry
 from mrl_search.encoders.backbones import CompactBackbone, build_backbone
-from mrl_search.encoders.base import INTERPOLATIONS, Preprocessing, fingerprint
+from mrl_search.encoders.base import INTERPOLATIONS, Access, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model, save_model
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork
@@ -343,7 +343,9 @@ def test_every_part_of_the_preprocessing_is_in_the_fingerprint() -> None:
     usual = Preprocessing(32)
     others = [
         Preprocessing(48),
-        Preprocessing(32, crop=0.875),
+        Preprocessing(32, fit="cover", resize=36),
+        Preprocessing(32, resize=36),
+        Preprocessing(32, fill=(1, 2, 3)),
         Preprocessing(32, interpolation="bicubic"),
         Preprocessing(32, mean=(0.4, 0.5, 0.5)),
         Preprocessing(32, std=(0.4, 0.5, 0.5)),
@@ -353,7 +355,7 @@ def test_every_part_of_the_preprocessing_is_in_the_fingerprint() -> None:
         name for p in others for name in to_mapping(p) if getattr(p, name) != getattr(usual, name)
     }
     values = [fingerprint("f00d", p, usual) for p in (usual, *others)]
-    assert values[0] == "f00d" and len(set(values)) == 7
+    assert values[0] == "f00d" and len(set(values)) == 9
     assert values[1] == fingerprint("f00d", Preprocessing(48), usual)
 
 
@@ -377,14 +379,26 @@ def test_the_whole_picture_is_squashed() -> None:
     ]  # fmt: skip
 
 
-def test_a_crop_keeps_the_central_square() -> None:
-    assert Preprocessing(4, crop=1.0).pixels(_columns())[0, :, 0].tolist() == [20, 30, 40, 50]
-    half = Preprocessing(2, crop=0.5)
-    assert half.pixels(_columns())[:, :, 0].tolist() == [[30, 40], [30, 40]]
+def test_a_cover_keeps_the_central_square() -> None:
+    cover = Preprocessing(4, fit="cover", resize=4)
+    assert cover.pixels(_columns())[0, :, 0].tolist() == [20, 30, 40, 50]
+    middle = Preprocessing(2, fit="cover", resize=4)
     file = io.BytesIO()
     _columns().save(file, "PNG")
-    pixels, size = half.decode(file.getvalue())
+    pixels, size = middle.decode(file.getvalue())
     assert pixels[:, :, 0].tolist() == [[30, 40], [30, 40]] and size == (8, 4)
+
+
+def test_a_contained_picture_is_filled_up() -> None:
+    contain = Preprocessing(8, fit="contain", resize=8, fill=(1, 2, 3))
+    pixels = contain.pixels(_columns())
+    assert pixels[2:6, :, 0].tolist() == [list(range(0, 80, 10))] * 4
+    assert (pixels[[0, 1, 6, 7]] == [1, 2, 3]).all()
+
+
+def test_only_the_middle_of_a_very_long_picture_is_resized() -> None:
+    line = Image.new("RGB", (200_000, 1), "red")
+    assert (Preprocessing(64, fit="cover", resize=64).pixels(line) == [255, 0, 0]).all()
 
 
 def test_interpolation_changes_the_pixels() -> None:
@@ -400,7 +414,8 @@ def test_interpolation_changes_the_pixels() -> None:
     ("values", "message"),
     [
         ({"size": 0}, "size is 0; it must be positive."),
-        ({"size": 8, "crop": 1.5}, "crop is 1.5; it must be a share over 0 and up to 1, or None."),
+        ({"size": 8, "fit": "crop"}, "fit is 'crop'; it must be one of squash, cover, contain."),
+        ({"size": 8, "fit": "cover"}, "resize is 0; it must be positive for the fit cover."),
         ({"size": 8, "interpolation": "nearest"}, "interpolation is 'nearest'; it must be one of "),
     ],
 )
@@ -590,8 +605,8 @@ def test_a_name_that_only_stands_in_an_index_fetches_nothing(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(import_torchvision("torchvision.models"), "get_model", pytest.fail)
     with pytest.raises(ModelError, match="torchvision:resnet18 are not on this machine") as error:
-        load_encoder("torchvision:resnet18", fetch=False)
-    assert error.value.hint.endswith("--model torchvision:resnet18")
+        load_encoder("torchvision:resnet18", Access(fetch=False))
+    assert "--model torchvision:resnet18\n" in error.value.hint
 
 
 def test_torchvision_is_imported_once() -> None:

@@ -156,7 +156,7 @@ def test_a_model_that_moved_is_named(
     encoder = FakeEncoder()
     monkeypatch.setattr(
         "mrl_search.encoders.registry.load_encoder",
-        lambda model, **_: opened.append(model) or encoder,
+        lambda model, *_: opened.append(model) or encoder,
     )
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     asked = [command, str(tmp_path / "red.png"), "--index", str(small_index.folder)]

@@ -11,15 +11,19 @@ from torch import nn
 
 from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.encoders.network import to_network
+from mrl_search.errors import ConfigError
 
-__all__ = ["NetworkEncoder"]
+__all__ = ["NetworkEncoder", "device_of", "output_dims"]
+
+BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in memory
 
 
 @dataclass(eq=False)
 class NetworkEncoder:
     """An `Encoder` around a torch network, in float32 on every device.
 
-    `network` maps (n, 3, size, size) float32 to (n, dim).
+    `network` maps (n, 3, size, size) float32 to (n, dim). Batches become smaller where the memory
+    of the device is too small for them.
     """
 
     model: str
@@ -30,13 +34,25 @@ class NetworkEncoder:
     network: nn.Module
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
+    device: str | torch.device = "auto"
 
     def __post_init__(self) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(str(self.device))
+        self._batch = max(1, BATCH_PIXELS // self.preprocessing.size**2)
         network = self.network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        while True:
+            starts = range(0, len(pictures), self._batch)
+            try:
+                return np.concatenate([self._encode(pictures[i : i + self._batch]) for i in starts])
+            except torch.OutOfMemoryError:
+                if self._batch == 1:
+                    raise
+                self._batch //= 2
+
+    def _encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device)
         x = to_network(images.permute(0, 3, 1, 2))
         channels = (self.preprocessing.mean, self.preprocessing.std)
@@ -45,3 +61,29 @@ class NetworkEncoder:
             x = ((x + 1) / 2 - mean) / std
         with torch.inference_mode():
             return self.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def device_of(name: str = "auto") -> torch.device:
+    """The device of this name; `auto` is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        on_mac = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if on_mac else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:  # every backend has its own
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"There is no device {name!r} here: {reason}", "Use auto or cpu."
+        ) from error
+    return device
+
+
+def output_dims(network: nn.Module, size: int) -> int:
+    """Dims of the vectors of a network in evaluation mode that takes pictures of `size` pixels."""
+    with torch.inference_mode():
+        return int(network(torch.zeros(1, 3, size, size)).shape[1])

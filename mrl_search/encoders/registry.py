@@ -1,50 +1,56 @@
 """Open an encoder by its name: bundled, trained by `mrl-search train`, or of a library."""
 
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 
 import xxhash
 
-from mrl_search.encoders.base import Encoder, LinearHeads, Preprocessing, fingerprint
+from mrl_search.encoders.base import Access, Encoder, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.network_encoder import NetworkEncoder
-from mrl_search.encoders.torchvision import torchvision_encoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
 __all__ = ["load_encoder"]
 
-LIBRARIES = {"torchvision": torchvision_encoder}  # `NAME:MODEL` calls it with MODEL
+# `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
+LIBRARIES = ("torchvision", "timm")
 # Weights that were bundled before fingerprints covered `mirror`, and that mirror: their
 # fingerprint stays as indexes have it.
 MIRRORED = {"a67411b6b0faee3c2f828c5a78b2c00a"}
 
 
-def load_encoder(model: str = "bundled", *, fetch: bool = True) -> Encoder:
-    """Open an encoder: `bundled`, a run folder, or `torchvision:NAME`.
+def load_encoder(model: str = "bundled", access: Access | None = None) -> Encoder:
+    """Open an encoder: `bundled`, a run folder, `timm:NAME` or `torchvision:NAME`.
+
+    A library's name may end in `@FILE`, a file of weights.
 
     Args:
         model: its name.
-        fetch: whether weights may be downloaded. A name that only stands in an index is data, so
-            it starts no download.
+        access: what opening it may do: download weights, and on which device it runs.
 
     Raises:
         ModelError: there is no such model, or it cannot be opened.
     """
+    access = access or Access()
     if model == "bundled":
-        return _run_encoder(model, Path(str(resources.files("mrl_search.encoders"))) / model)
+        return _run_encoder(
+            model, access, Path(str(resources.files("mrl_search.encoders"))) / model
+        )
     library, colon, name = model.partition(":")
     if colon and library in LIBRARIES:
-        return LIBRARIES[library](name, fetch)
+        module = import_module(f"mrl_search.encoders.{library}")
+        encoder: Encoder = module.open_encoder(name, access)
+        return encoder
     folder = expanded(model)
     if not folder.exists():
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)
         hint = f"Use bundled, a run folder of mrl-search train, or {names}."
         raise ModelError(f"There is no model {model!r}.", hint)
-    return _run_encoder(str(folder.resolve()), folder)
+    return _run_encoder(str(folder.resolve()), access, folder)
 
 
-def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
+def _run_encoder(model: str, access: Access, folder: Path) -> NetworkEncoder:
     """The model in `folder`, which `model` opens again."""
     file = load_model(folder)
     preprocessing = Preprocessing(file.size, mirror=file.config.mirror)
@@ -64,4 +70,5 @@ def _run_encoder(model: str, folder: Path) -> NetworkEncoder:
         file.network.backbone,
         LinearHeads(file.classes, heads, unit=file.config.heads == "cosine"),
         file.training,
+        access.device,
     )

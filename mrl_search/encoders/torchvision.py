@@ -3,47 +3,55 @@
 from pathlib import Path
 
 import torch
-import xxhash
 from torch import nn
 
-from mrl_search.encoders.base import Preprocessing, fingerprint
-from mrl_search.encoders.network_encoder import NetworkEncoder
+from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
+from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.torchvision_import import import_torchvision
+from mrl_search.encoders.weights import name_and_file, unknown_model, weights_hash
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["torchvision_encoder"]
+__all__ = ["open_encoder"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMPLIED = Preprocessing(224, mean=MEAN, std=STD)  # of the fingerprints that indexes have
 LAST_LAYERS = ("fc", "classifier", "head", "heads")
 
 
-def torchvision_encoder(name: str, fetch: bool = True) -> NetworkEncoder:
-    """The model `name` with the weights that torchvision calls DEFAULT, downloaded once.
+def open_encoder(text: str, access: Access) -> NetworkEncoder:
+    """The model `NAME` with the weights that torchvision calls DEFAULT, or `NAME@FILE`.
 
     Raises:
-        ModelError: there is no such model, its weights cannot be downloaded, or are not on this
-            machine and `fetch` is false.
+        ModelError: there is no such model, its weights cannot be downloaded, or may not be; or the
+            file has other weights.
     """
     models = import_torchvision("torchvision.models")
+    name, given = name_and_file(text, "torchvision")
     if name not in models.list_models(module=models):
-        hint = "For example torchvision:resnet18 or torchvision:convnext_tiny."
-        raise ModelError(f"torchvision has no model {name!r}.", hint)
+        raise unknown_model("torchvision", name, models.list_models(module=models), "resnet18")
     weights = models.get_model_weights(name).DEFAULT
     file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    if not (fetch or file.exists()):
-        message = f"The weights of torchvision:{name} are not on this machine: there is no {file}."
-        raise ModelError(message, f"To download them, name the model: --model torchvision:{name}")
-    try:
-        network = models.get_model(name, weights=weights)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the checksum differs
-        raise ModelError(
-            f"The weights of torchvision:{name} could not be downloaded from {weights.url}:"
-            f" {error}.",
-            "Connect to the network once, or put the file into the checkpoints folder of"
-            " torch.hub.get_dir().",
-        ) from error
+    if given:
+        network = models.get_model(name, weights=None)
+        try:
+            network.load_state_dict(torch.load(given, map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged file raises anything
+            message = f"{given} does not have the weights of torchvision:{name}: {error}"
+            raise ModelError(message, "Choose the file of this model.") from error
+    else:
+        if not file.exists():
+            size = int(weights.meta.get("_file_size", 0) * 1e6)
+            model = f"torchvision:{name}"
+            access.permit(Offer(model, weights.url, "", size, str(file.parent)))
+        try:
+            network = models.get_model(name, weights=weights)
+        except (OSError, RuntimeError) as error:  # RuntimeError: the checksum differs
+            raise ModelError(
+                f"The weights of torchvision:{name} could not be downloaded from {weights.url}:"
+                f" {error}.",
+                f"Connect to the network once, or put the file into {file.parent}.",
+            ) from error
     last = next((layer for layer in LAST_LAYERS if hasattr(network, layer)), None)
     if last is None:
         message = f"torchvision:{name} has none of the last layers {', '.join(LAST_LAYERS)}."
@@ -51,18 +59,13 @@ def torchvision_encoder(name: str, fetch: bool = True) -> NetworkEncoder:
         raise ModelError(message, hint)
     setattr(network, last, nn.Flatten())
     preprocessing = Preprocessing(weights.transforms().crop_size[0], mean=MEAN, std=STD)
-    with torch.inference_mode():
-        sample = torch.zeros(1, 3, preprocessing.size, preprocessing.size)
-        dim = network.eval()(sample).shape[1]
-    state = xxhash.xxh3_128()
-    for key, value in network.state_dict().items():
-        state.update(key.encode())
-        state.update(value.contiguous().numpy().tobytes())
+    network.eval()
     return NetworkEncoder(
-        f"torchvision:{name}",
+        f"torchvision:{name}" + (f"@{given}" if given else ""),
         name,
-        fingerprint(state.hexdigest(), preprocessing, IMPLIED),
-        default_dims(dim),
+        fingerprint(weights_hash(network), preprocessing, IMPLIED),
+        default_dims(output_dims(network, preprocessing.size)),
         preprocessing,
         network,
+        device=access.device,
     )

@@ -116,7 +116,7 @@ def changed_copies(
         DataError: none can be read.
     """
     rows, small, originals, broken = [], [], [], []
-    side = round(encoder.preprocessing.size / (encoder.preprocessing.crop or 1))
+    side = max(encoder.preprocessing.size, encoder.preprocessing.resize)
     todo = [i for i, path in enumerate(source.paths) if path in wanted]
     for start in range(0, len(todo), BATCH):
         pictures = []

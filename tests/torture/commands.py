@@ -101,7 +101,7 @@ def import_everything() -> None:
     plots.DPI = 40
     try_kinds({8: "HNSW8"}, 60)  # is remembered
     building.FLAT_UP_TO = 50  # so that a sieve is written, too
-    registry.load_encoder = lambda model, **_: FakeEncoder()
+    registry.load_encoder = lambda model, *_: FakeEncoder()
     ticks = itertools.count()
     time.perf_counter = lambda: next(ticks) / 1000
     store.manifest.datetime = measure.settings.datetime = Frozen
