@@ -4,7 +4,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from mrl_search.encoders.base import Encoder
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.axes import LONGEST, check_choice, choose_axes, default_choice
+from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, Skipped
@@ -13,27 +17,33 @@ from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
-from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, Manifest, read_manifest
+from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, read_manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
 from mrl_search.store.vector_files import VectorSource
-from mrl_search.store.writer import CollectionWriter
+from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
 __all__ = ["build_from_pictures", "build_from_vectors", "newest_index", "write_indexes"]
 
 
 def build_from_pictures(
-    source: Source, out: Path, encoder: Encoder, spec: IndexSpec | None, progress: Progress
-) -> None:
+    source: Source, out: Path, encoder: Encoder, spec: IndexSpec | None, axes: str | None,
+    progress: Progress,
+) -> None:  # fmt: skip
     """Embed the pictures of `source` and index every prefix, in the new folder `out`."""
     from mrl_search.encoders.embed import embed, first_change
 
-    spec = _prepared(out, spec, encoder.dims, len(source.paths))
     dim, total = encoder.dims[-1], len(source.paths)
+    axes = axes or default_choice(encoder.axes, total)
+    check_choice(axes, dim, source.labels)
+    closed_form = axes in ("views", "labels")
+    dims = default_dims(min(dim, LONGEST)) if closed_form else encoder.dims
+    spec = _prepared(out, spec, dims, total)
     job = [encoder.fingerprint, source.name, *source.paths]
-    with CollectionWriter.open(out, dim, spec.dtype, job) as writer:
+    file = VECTORS if axes == "none" else RAW
+    with CollectionWriter.open(out, dim, spec.dtype, job, file) as writer:
         checked = partial(progress, "checking")
         writer.keep(first_change(source, encoder, writer.entries, checked))
         what = "embedding again" if writer.restarted else "embedding"
@@ -41,13 +51,36 @@ def build_from_pictures(
             writer.append(batch.rows, [_entry(e) for e in batch.entries])
             progress(what, writer.read, total)
         store = writer.finish_rows(source.name, source.columns)
-        writer.write_heads(encoder.heads.weights)
+        heads, record = encoder.heads, dict[str, object]()
+        if axes != "none":
+            store, record = _along_axes(writer, store, source, encoder, axes, progress)
+            heads = LinearHeads()  # they take rows as the encoder gives them
+        writer.write_heads(heads.weights)
         factory = write_indexes(writer, store, spec, progress)
         writer.publish(Manifest(
-            encoder=encoder.name, fingerprint=encoder.fingerprint, dim=dim, dims=spec.dims,
+            encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=spec.dims,
             count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
-            classes=encoder.heads.classes, unit_heads=encoder.heads.unit, factory=factory,
+            classes=heads.classes, unit_heads=heads.unit, factory=factory, axes=record,
+            rows_dim=dim if dim != store.dim else 0,
         ))  # fmt: skip
+
+
+def _along_axes(
+    writer: CollectionWriter, store: VectorStore, source: Source, encoder: Encoder, axes: str,
+    progress: Progress,
+) -> tuple[VectorStore, dict[str, object]]:  # fmt: skip
+    """The rows of a build, transformed; and the record of how."""
+    from mrl_search.training.corpus_axes import changed_views
+
+    items = [(row, e) for row, e in enumerate(writer.entries) if "reason" not in e]
+    norms = np.array([e["norm"] for _, e in items], dtype=np.float32)
+    labels = np.array([e["label"] for _, e in items], dtype=object)
+
+    def changed(at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return changed_views(encoder, source, [items[i][0] for i in at], progress)
+
+    transform, record = choose_axes(axes, store, norms, labels, changed, progress)
+    return writer.transform_rows(transform, norms), record
 
 
 def build_from_vectors(
@@ -68,7 +101,7 @@ def build_from_vectors(
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         store = writer.write_vectors(source.count, stored_rows(source, transform, progress))
         writer.write_items(table)
-        writer.write_rotation(found.rotation)
+        writer.write_transform(transform)
         factory = write_indexes(writer, store, spec, progress)
         writer.publish(Manifest(
             encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,

@@ -93,7 +93,8 @@ class Index:
     @classmethod
     def build(
         cls, source: Source | str | Path, out: str | Path, *, model: str | Encoder = "bundled",
-        spec: IndexSpec | None = None, progress: Progress = silent,
+        spec: IndexSpec | None = None, axes: str | None = None, access: Access | None = None,
+        progress: Progress = silent,
     ) -> Self:  # fmt: skip
         """Embed the pictures of `source` and index every prefix, in the new folder `out`.
 
@@ -104,6 +105,9 @@ class Index:
             out: the new index folder.
             model: its name for `load_encoder`, or an encoder.
             spec: prefixes, kinds of index and dtype; default: all prefixes of the model.
+            axes: along which vectors are stored: `none`, `pca`, `views` or `labels`; default: the
+                model's (see `mrl_search.axes`).
+            access: what opening the model may do.
             progress: called with what is being done, how far, and of how much.
 
         Raises:
@@ -112,10 +116,10 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
             ModelError: there is no such model.
         """
-        out, encoder = expanded(out), _encoder_of(model)
+        out, encoder = expanded(out), _encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
-        build_from_pictures(source, out, encoder, spec, progress)
-        return cls.open(out, model)
+        build_from_pictures(source, out, encoder, spec, axes, progress)
+        return cls.open(out, model, access)
 
     @classmethod
     def from_vectors(

@@ -117,7 +117,7 @@ def shrink_index(
         writer.write_items(_items(corpus, dims))
         writer.write_heads(heads)
         writer.write_skipped(old.skipped)
-        writer.write_rotation(transform.rotation)
+        writer.write_transform(transform)
         factory = write_indexes(writer, store, spec, progress)
         rows_dim = transform.rows_dim if transform.rows_dim > dims else 0
         writer.publish(replace(

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from mrl_search.cli.options import (
     Column,
+    Device,
     Hidden,
     Labels,
+    Offline,
     Split,
+    Yes,
+    access_of,
     argument,
     dims_of,
     option,
@@ -26,7 +30,14 @@ SRC_HELP = (
     "Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
     "Vectors: a .npy file, FILE.parquet#COLUMN, or a folder of such files."
 )
-MODEL_HELP = "For pictures: bundled (default), a run folder, or torchvision:NAME."
+MODEL_HELP = (
+    "For pictures: general (the default where it is installed), bundled, a run folder, or "
+    "timm:NAME, torchvision:NAME and others (mrl-search models)."
+)
+AXES_HELP = (
+    "For pictures, how prefixes come to be: none (as the model has them), pca, views (told apart, "
+    "whatever changes), or labels (classes, too). Default: what fits the model."
+)
 FACTORY_HELP = (
     "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
     "or Scan for none. Default: by the size of the corpus. Can be repeated."
@@ -47,6 +58,10 @@ def build_index(
     dtype: Annotated[
         str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
+    axes: Annotated[str | None, option("--axes KIND", AXES_HELP)] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    yes: Yes = False,
     split: Split = None,
     labels: Labels = "",
     column: Column = None,
@@ -68,7 +83,7 @@ def build_index(
     given: dict[str, dict[str, object]] = {
         "vectors": {"--items": items, "--rotate": rotate},
         "pictures": {
-            "--model": model, "--split": split, "--labels": labels or None, "--column": column,
+            "--model": model, "--axes": axes, "--split": split, "--labels": labels or None, "--column": column,
         },
     }  # fmt: skip
     wanted = [kind for kind, values in given.items() if set(values.values()) - {None}]
@@ -85,15 +100,15 @@ def build_index(
         _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
     else:
         from mrl_search.cli.render import show_source
-        from mrl_search.encoders.registry import load_encoder
+        from mrl_search.encoders.registry import default_model, load_encoder
         from mrl_search.files import expanded, refuse_existing
         from mrl_search.images.sources import open_source
 
         refuse_existing(expanded(out))
-        encoder = load_encoder(model or "bundled")
+        encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
         source = open_source(src, labels=labels, column=column, hidden=hidden)
         show_source(source)
-        _from_images(source, out, _spec(dims, factory, dtype), encoder, split)
+        _from_images(source, out, _spec(dims, factory, dtype), encoder, split, axes)
 
 
 def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
@@ -112,19 +127,22 @@ def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
 
 
 def _from_images(
-    source: "Source", out: Path, spec: IndexSpec, encoder: "Encoder", split: str | None
-) -> None:
+    source: "Source", out: Path, spec: IndexSpec, encoder: "Encoder", split: str | None,
+    axes: str | None,
+) -> None:  # fmt: skip
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.index import Index
     from mrl_search.training.parts import part_of
 
-    spec = spec.over(encoder.dims)
-    prefixes = ", ".join(map(str, spec.dims))
-    note(f"model {encoder.name} ({encoder.fingerprint[:12]}), dims {prefixes}, {spec.dtype}")
+    note(f"model {encoder.name} ({encoder.fingerprint[:12]}) on {encoder.device}")
     with progress_bars() as progress:
         part = part_of(source, split, encoder, progress)
-        index = Index.build(part, out, model=encoder, spec=spec, progress=progress)
+        index = Index.build(part, out, model=encoder, spec=spec, axes=axes, progress=progress)
     show_skipped(index.corpus.collection.skipped, str(out / "skipped.json"))
+    prefixes, chosen = ", ".join(map(str, index.dims)), index.manifest.axes
+    note(f"dims {prefixes}, {index.manifest.dtype}, axes {chosen.get('choice', 'none')}")
+    if chosen and chosen["choice"] != chosen["recommended"]:
+        note(f"The axes {chosen['recommended']} keep more here: mrl-search info {out} --check")
     note(f"{len(index):,} images in {out}\nnext: mrl-search query IMAGE --index {out}")
 
 

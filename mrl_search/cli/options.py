@@ -10,13 +10,14 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
+    from mrl_search.encoders.base import Access, Offer
     from mrl_search.index import Index
     from mrl_search.search.request import SearchRequest
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Column", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel",
-    "Json", "K", "Labels", "PlanText", "Split", "Src", "VectorFile", "Where", "argument",
+    "Column", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel",
+    "Json", "K", "Labels", "Offline", "PlanText", "Split", "Src", "VectorFile", "Where", "Yes", "access_of", "argument",
     "bytes_of", "dims_of", "open_index", "option", "queries_of", "request_of",
 ]  # fmt: skip
 
@@ -52,6 +53,11 @@ IndexArgument = Annotated[Path | None, argument("DIR", NEWEST)]
 IndexModel = Annotated[
     str | None, option("--model", "The model that built the index, if it has moved since.")
 ]
+Device = Annotated[
+    str, option("--device", "Where the model runs: auto, cpu, cuda or mps. Default: a GPU if any.")
+]
+Offline = Annotated[bool, option("--offline", "Never use the network.")]
+Yes = Annotated[bool, option("--yes -y", "Download weights without asking.")]
 Dims = Annotated[int | None, option("--dims", "Search on this prefix alone, such as 64.", min=1)]
 PLAN_HELP = (
     "How to search, coarse to fine: stages DIMS:KEEP such as 8:200,64:50,1024, or exact. "
@@ -68,6 +74,16 @@ Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]
 Json = Annotated[bool, option("--json", "Print one JSON object a line.")]
+
+
+def access_of(device: str = "auto", offline: bool = False, yes: bool = False) -> "Access":
+    """What opening a model may do; it asks before it downloads."""
+    from mrl_search.encoders.base import Access
+
+    def ask(offer: "Offer") -> bool:
+        return typer.confirm(f"{offer}\nDownload?", err=True)
+
+    return Access(not offline, device, None if yes else ask)
 
 
 def open_index(folder: Path | None, model: str | None = None) -> "Index":

@@ -195,6 +195,8 @@ class Encoder(Protocol):
         preprocessing: turns a picture into the pixels that `encode` takes.
         heads: classifiers on the prefixes; empty where the model has none.
         training: how it was trained: recipe, pictures, metrics; empty where that is unknown.
+        axes: along which an index stores its vectors by default (`mrl_search.axes`); `none` for
+            vectors that are nested already.
     """
 
     model: str
@@ -204,6 +206,7 @@ class Encoder(Protocol):
     preprocessing: Preprocessing
     heads: LinearHeads
     training: Mapping[str, Any]
+    axes: str
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed (n, size, size, 3) pixels: (n, dim) float32, not normalised.

@@ -15,6 +15,7 @@ from mrl_search.errors import ConfigError
 
 __all__ = ["NetworkEncoder", "device_of", "output_dims"]
 
+LARGEST_BATCH = 256  # on a GPU
 BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in memory
 
 
@@ -22,7 +23,8 @@ BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in 
 class NetworkEncoder:
     """An `Encoder` around a torch network, in float32 on every device.
 
-    `network` maps (n, 3, size, size) float32 to (n, dim). Batches become smaller where the memory
+    `network` maps (n, 3, size, size) float32 to (n, dim). `batch` is the largest number of pictures
+    that the CPU embeds at once. Batches become smaller where the memory
     of the device is too small for them.
     """
 
@@ -35,10 +37,14 @@ class NetworkEncoder:
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
     device: str | torch.device = "auto"
+    axes: str = "none"
+    batch: int = 64
 
     def __post_init__(self) -> None:
         self.device = device_of(str(self.device))
-        self._batch = max(1, BATCH_PIXELS // self.preprocessing.size**2)
+        on_cpu = self.device.type == "cpu"
+        most = max(1, BATCH_PIXELS // self.preprocessing.size**2)
+        self._batch = min(self.batch, most) if on_cpu else LARGEST_BATCH
         network = self.network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

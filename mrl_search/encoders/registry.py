@@ -5,13 +5,14 @@ from pathlib import Path
 
 import xxhash
 
+from mrl_search.encoders import general
 from mrl_search.encoders.base import Access, Encoder, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model
 from mrl_search.encoders.network_encoder import NetworkEncoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
-__all__ = ["load_encoder"]
+__all__ = ["default_model", "load_encoder"]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
 LIBRARIES = ("torchvision", "timm")
@@ -20,8 +21,13 @@ LIBRARIES = ("torchvision", "timm")
 MIRRORED = {"a67411b6b0faee3c2f828c5a78b2c00a"}
 
 
+def default_model() -> str:
+    """The model that embeds pictures where none is named: `general` where it is installed."""
+    return "general" if general.installed() else "bundled"
+
+
 def load_encoder(model: str = "bundled", access: Access | None = None) -> Encoder:
-    """Open an encoder: `bundled`, a run folder, `timm:NAME` or `torchvision:NAME`.
+    """Open an encoder: `bundled`, `general`, a run folder, `timm:NAME` or `torchvision:NAME`.
 
     A library's name may end in `@FILE`, a file of weights.
 
@@ -33,6 +39,8 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
         ModelError: there is no such model, or it cannot be opened.
     """
     access = access or Access()
+    if model == "general":
+        return general.open_encoder(access)
     if model == "bundled":
         return _run_encoder(
             model, access, Path(str(resources.files("mrl_search.encoders"))) / model
@@ -45,7 +53,7 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
     folder = expanded(model)
     if not folder.exists():
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)
-        hint = f"Use bundled, a run folder of mrl-search train, or {names}."
+        hint = f"Use bundled, general, a run folder of mrl-search train, or {names}."
         raise ModelError(f"There is no model {model!r}.", hint)
     return _run_encoder(str(folder.resolve()), access, folder)
 

@@ -52,6 +52,7 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         preprocessing,
         network,
         device=access.device,
+        axes="pca",
     )
 
 

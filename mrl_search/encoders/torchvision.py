@@ -68,4 +68,5 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         preprocessing,
         network,
         device=access.device,
+        axes="pca",
     )

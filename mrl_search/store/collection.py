@@ -25,6 +25,7 @@ from mrl_search.mapping import read_json
 from mrl_search.store.blocks import Blocks, decoded
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
+    CENTRE,
     HEADS,
     ITEMS,
     ROTATION,
@@ -89,6 +90,8 @@ class Collection:
         if t.rotation is not None and t.rotation.shape != (t.dim, t.rows_dim):
             shape, wanted = t.rotation.shape, (t.dim, t.rows_dim)
             raise DataError(f"The rotation has shape {shape}, not {wanted}.")
+        if t.centre is not None and (t.rotation is None or t.centre.shape != (t.rows_dim,)):
+            raise DataError(f"The centre has shape {t.centre.shape}, not {(t.rows_dim,)}.")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -175,9 +178,9 @@ class Collection:
 
         vectors = load_checked(folder, m, VECTORS, partial(open_array, shape=(None, None)))
         items = load_checked(folder, m, ITEMS, Items)
-        transform = Transform(
-            m.rows_dim or m.dim, m.dim, optional(ROTATION, partial(open_array, dtype="float32"))
-        )
+        values = partial(open_array, dtype="float32")
+        axes = optional(ROTATION, values), optional(CENTRE, values)
+        transform = Transform(m.rows_dim or m.dim, m.dim, *axes)
         heads, skipped = optional(HEADS, _read_heads), optional(SKIPPED, _read_skipped)
         try:
             store = VectorStore(vectors, blocks=[checks_of(vectors, folder, m, VECTORS)])

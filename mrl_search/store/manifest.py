@@ -20,16 +20,17 @@ from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.blocks import encoded
 
 __all__ = [
-    "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED", "STEPS",
-    "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "damaged", "is_index_file", "now",
+    "CENTRE", "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED",
+    "STEPS", "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "damaged", "is_index_file", "now",
     "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1
 MANIFEST, VECTORS, ITEMS = "manifest.json", "vectors.npy", "items.parquet"
 HEADS, SKIPPED, ROTATION = "heads.safetensors", "skipped.json", "rotation.npy"
+CENTRE = "centre.npy"
 SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
-KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, SUFFIX, CODES, STEPS)
+KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
@@ -101,6 +102,7 @@ class Manifest:
         factory: prefix length to kind of index, a FAISS factory string or a word of `IndexSpec`.
         plans: what `tune` found, by use: `query` and `classify` run theirs by default, `instance`
             finds the original of a changed copy, `adaptive` has thresholds.
+        axes: how rows became stored rows, and what each choice keeps (`training/corpus_axes.py`).
         rows_dim: dims of a raw row, where that is not `dim`; 0 otherwise.
         versions: of the packages that built the index.
         files: every file of the folder; set by `write_manifest`.
@@ -120,6 +122,7 @@ class Manifest:
     created: str = field(default_factory=now)
     factory: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, object] = field(default_factory=dict)
+    axes: Mapping[str, Any] = field(default_factory=dict)
     rows_dim: int = 0
     versions: Mapping[str, str] = field(default_factory=package_versions)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -144,7 +147,7 @@ class Manifest:
     def rebuild(self, folder: Path, first: str = "Remove it and") -> str:
         """The hint that names the command which builds `folder` again; `first` begins it."""
         out = shlex.quote(str(folder))
-        if self.rows_dim:
+        if self.rows_dim and not self.axes:
             command = f"mrl-search shrink INDEX --dims {self.dim} --out {out}"
             return f"{first} shrink the larger index again: {command}"
         part = PART.fullmatch(self.source)

@@ -1,4 +1,4 @@
-"""From a raw row to a stored row: as it is, cut to its first dims, or rotated to principal axes."""
+"""From a raw row to a stored row: as it is, cut, rotated, or along fitted axes."""
 
 from dataclasses import dataclass
 
@@ -21,25 +21,35 @@ class Transform:
     Attributes:
         rows_dim: dims of a raw row.
         dim: dims of a stored row, at most `rows_dim`.
-        rotation: (dim, rows_dim) float32 with orthonormal rows, or None: the row is only cut.
+        rotation: (dim, rows_dim) float32 with orthonormal rows; with a `centre`, axes of any kind;
+            or None: the row is only cut.
+        centre: (rows_dim,) float32 that is subtracted from a raw row before its axes are taken, or
+            None: the rotation is of rows of norm 1.
     """
 
     rows_dim: int
     dim: int
     rotation: NDArray[np.float32] | None = None
+    centre: NDArray[np.float32] | None = None
+
+    @property
+    def keeps_cosines(self) -> bool:
+        """Whether the cosines of whole stored rows are those of raw rows, but for a cut."""
+        return self.centre is None
 
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Raw rows (n, rows_dim) as (n, dim) float32; with a rotation, of norm 1 before the cut."""
+        """Raw rows (n, rows_dim) as (n, dim) float32; rotated rows are of norm 1 before the cut."""
         raw: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32)
         if self.rotation is None:
             return np.ascontiguousarray(raw[:, : self.dim])
-        rotated: NDArray[np.float32] = l2_normalize(raw) @ self.rotation.T
+        plain: NDArray[np.float32] = l2_normalize(raw) if self.centre is None else raw - self.centre
+        rotated: NDArray[np.float32] = plain @ self.rotation.T
         return rotated
 
     def cut(self, dim: int) -> "Transform":
         """The same transform, cut to the first `dim` dims."""
         rotation = None if self.rotation is None else np.ascontiguousarray(self.rotation[:dim])
-        return Transform(self.rows_dim, dim, rotation)
+        return Transform(self.rows_dim, dim, rotation, self.centre)
 
 
 def check_rotatable(dim: int) -> None:

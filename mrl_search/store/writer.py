@@ -37,6 +37,7 @@ from mrl_search.mapping import from_mapping, read_json
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.items import ITEMS_SCHEMA, write_items
 from mrl_search.store.manifest import (
+    CENTRE,
     HEADS,
     MANIFEST,
     ROTATION,
@@ -47,11 +48,12 @@ from mrl_search.store.manifest import (
     write_manifest,
 )
 from mrl_search.store.rows import VectorStore
+from mrl_search.store.transform import Transform
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["CollectionWriter", "Entry", "write_rows"]
+__all__ = ["RAW", "CollectionWriter", "Entry", "write_rows"]
 
-LOG = "items.jsonl"
+LOG, RAW = "items.jsonl", "raw-vectors.npy"  # of an unfinished build
 COMMIT = 1024  # source rows between two commits
 
 Entry = Mapping[str, object]  # an item's columns, or `path` and `reason` of a skipped picture
@@ -88,6 +90,7 @@ class CollectionWriter:
         dim: dims of the stored vectors.
         dtype: of the stored vectors, `float16` or `float32`.
         restarted: whether an unfinished build was damaged and is begun again.
+        file: where appended rows go: `VECTORS`, or `RAW` if they are transformed at the end.
     """
 
     folder: Path
@@ -95,6 +98,7 @@ class CollectionWriter:
     dim: int
     dtype: str
     restarted: bool = False
+    file: str = VECTORS
     _state: _Progress = field(default_factory=lambda: _Progress(""))
     _committed: int = 0
     _vectors: BinaryIO | None = None
@@ -105,7 +109,7 @@ class CollectionWriter:
     @classmethod
     @contextmanager
     def open(
-        cls, out: Path, dim: int, dtype: str, job: Sequence[str] = ()
+        cls, out: Path, dim: int, dtype: str, job: Sequence[str] = (), file: str = VECTORS
     ) -> Iterator["CollectionWriter"]:
         """Claim the building folder of `out`.
 
@@ -127,7 +131,7 @@ class CollectionWriter:
             text = "\n".join([dtype, str(dim), *job]).encode(errors="surrogateescape")
             begin = _Progress(xxhash.xxh3_128_hexdigest(text))
             state = _read_progress(folder, begin.job) if unfinished else None
-            writer = cls(folder, out, dim, dtype, _state=state or begin)
+            writer = cls(folder, out, dim, dtype, file=file, _state=state or begin)
             intact = state is not None and writer._hash_files() == (state.log_xxh3, state.rows_xxh3)
             if not intact:
                 writer._state, writer.restarted = begin, unfinished
@@ -161,9 +165,9 @@ class CollectionWriter:
         self._hash_files()
         self._save_progress()  # before anything is cut off
         for left in self.folder.iterdir():  # by a stopped build, which may have had another spec
-            if left.name not in {VECTORS, LOG, PROGRESS}:
+            if left.name not in {self.file, LOG, PROGRESS}:
                 left.unlink()
-        self._vectors = open_in_place(self.folder / VECTORS, self._end() if lines else 0)
+        self._vectors = open_in_place(self.folder / self.file, self._end() if lines else 0)
         self._log = open_in_place(self.folder / LOG, size)
         if not lines:
             self._vectors.write(self._header(0))
@@ -180,7 +184,7 @@ class CollectionWriter:
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
         lines = [e if "reason" in e else {**e, "norm": next(norms)} for e in entries]
-        with writing(self.folder / VECTORS):
+        with writing(self.folder / self.file):
             rows = l2_normalize(raw).astype(self.dtype).tobytes()
             text = "".join(json.dumps(line) + "\n" for line in lines).encode()
             self._vectors.write(rows)
@@ -199,7 +203,7 @@ class CollectionWriter:
         `columns` has further columns of the items, one row for each row of the source.
         """
         assert self._vectors is not None, "keep() comes first"
-        with writing(self.folder / VECTORS):
+        with writing(self.folder / self.file):
             self._commit()
             self._vectors.seek(0)
             self._vectors.write(self._header(self._state.kept))
@@ -226,11 +230,32 @@ class CollectionWriter:
     def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
         """Write `count` finished rows, some at a time, and return them."""
         write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), parts)
+        self.file = VECTORS
         return self.rows()
+
+    def transform_rows(self, transform: Transform, norms: NDArray[np.float32]) -> VectorStore:
+        """Write the appended rows, of these norms, along other axes, and return them.
+
+        Raises:
+            ConfigError: a row has no direction along these axes.
+        """
+        raw = self.rows()
+
+        def parts() -> Iterator[NDArray[np.float32]]:
+            for rows, stored in raw.chunks(raw.dim):
+                unit = l2_normalize(transform(stored.astype(np.float32) * norms[rows, None]))
+                if not unit.any(axis=1).all():
+                    message = "The pictures are too much alike for axes that tell them apart."
+                    raise ConfigError(message, "Build the index with --axes pca.")
+                yield unit
+
+        self.dim = transform.dim
+        self.write_transform(transform)
+        return self.write_vectors(len(raw), parts())
 
     def rows(self) -> VectorStore:
         """The rows that were written, mapped."""
-        return VectorStore(open_array(self.folder / VECTORS, self.dtype, (None, self.dim)))
+        return VectorStore(open_array(self.folder / self.file, self.dtype, (None, self.dim)))
 
     def write_items(self, items: pa.Table) -> None:
         """Write the items, one row a vector."""
@@ -248,15 +273,16 @@ class CollectionWriter:
             text = json.dumps([asdict(s) for s in skipped], indent=1, ensure_ascii=False) + "\n"
             write_text(self.folder / SKIPPED, text)
 
-    def write_rotation(self, rotation: NDArray[np.float32] | None) -> None:
-        """Write the rotation of the rows, if there is one."""
-        if rotation is not None:
-            write_rows(self.folder / ROTATION, rotation.shape, rotation.dtype, [rotation])
+    def write_transform(self, transform: Transform) -> None:
+        """Write rotation and centre of the rows, if there are any."""
+        for name, values in ((ROTATION, transform.rotation), (CENTRE, transform.centre)):
+            if values is not None:
+                write_rows(self.folder / name, values.shape, values.dtype, [values])
 
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest and move the folder to its place."""
         write_manifest(self.folder, manifest)
-        publish(self.folder, self.out, notes=(PROGRESS, LOG))
+        publish(self.folder, self.out, notes=(PROGRESS, LOG, RAW))
 
     def _lines(self) -> list[bytes]:
         """The log up to its last commit, a line for each row of the source."""
@@ -279,7 +305,7 @@ class CollectionWriter:
     def _hash_files(self) -> tuple[str, str]:
         """Read log and rows up to the state; later ones are added to their checksums."""
         self._log_hash = _hash_of(self.folder / LOG, 0, self._state.log_bytes)
-        self._rows_hash = _hash_of(self.folder / VECTORS, len(self._header(0)), self._end())
+        self._rows_hash = _hash_of(self.folder / self.file, len(self._header(0)), self._end())
         return self._log_hash.hexdigest(), self._rows_hash.hexdigest()
 
     def _end(self) -> int:
@@ -348,7 +374,7 @@ def _hash_of(path: Path, start: int, stop: int) -> xxhash.xxh3_128:
 
 def _is_ours(name: str) -> bool:
     """Whether a build writes a file of this name into its folder."""
-    return name in (LOG, PROGRESS, MANIFEST) or is_index_file(name)
+    return name in (LOG, RAW, PROGRESS, MANIFEST) or is_index_file(name)
 
 
 def _flush(file: BinaryIO) -> None:

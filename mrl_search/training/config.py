@@ -71,6 +71,7 @@ class AugmentConfig:
         jitter: brightness, contrast, saturation (factor 1 ± value), hue (± share of a full turn).
         blur: probability of a Gaussian blur (3x3, deviation of 0.1 to 2 pixels).
         jpeg: lowest quality of a final JPEG compression; the highest is 95 (0: none).
+        shrink: resize by up to this factor, and back (1: not at all).
         outside: what lies beyond the edges: `reflection` of the image, or `zeros` (black).
     """
 
@@ -81,6 +82,7 @@ class AugmentConfig:
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.04)
     blur: float = 0.0
     jpeg: int = 0
+    shrink: float = 1.0
     outside: str = "reflection"
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class AugmentConfig:
         _check(self, "flip blur", "from 0 to 1")
         _check(self, "jitter", "four numbers from 0 to 1", lambda v: 0 <= min(v) <= max(v) <= 1)
         _check(self, "jpeg", "from 0 to 95", lambda v: 0 <= v <= 95)
+        _check(self, "shrink", "1 or more", lambda v: v >= 1)
         _check(self, "outside", "reflection or zeros", ("reflection", "zeros").__contains__)
 
     @property

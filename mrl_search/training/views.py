@@ -81,6 +81,11 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     if config.blur:  # draws only where it is used: other recipes keep their views
         sigma = uniform(*BLUR)
         view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
+    if config.shrink > 1:
+        factor = float(torch.rand(1, generator=generator)) * (config.shrink - 1) + 1
+        side = max(1, round(size / factor))
+        small = F.interpolate(view, (side, side), mode="bilinear", antialias=True)
+        view = F.interpolate(small, (size, size), mode="bilinear")
     if config.jpeg:
         view = compressed(view, uniform(config.jpeg, 95))
     return (view * 2 - 1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,116 @@
+"""Axes of a corpus in closed form, for the vectors of any encoder.
+
+Image axes tell the pictures of a corpus apart and ignore changes of a picture, which are measured
+on changed views of a sample. Class axes predict labels. See `mrl_search.training.closed_form`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrl_search.encoders.base import Encoder
+from mrl_search.encoders.embed import embed_pictures
+from mrl_search.images.reading import Picture, read_pictures
+from mrl_search.images.sources import Source
+from mrl_search.progress import Progress
+from mrl_search.training.closed_form import arrange, class_axes, image_axes
+from mrl_search.training.config import AugmentConfig
+from mrl_search.training.views import views
+from mrl_search.vectors import default_dims
+
+__all__ = ["Sample", "changed_views", "closed_form_axes"]
+
+LONGEST = 1024  # dims of image and class axes
+RIDGE = 0.3  # added to the variance within a picture, as a share of the variance of a feature
+CLASS_RIDGE = 0.1
+SHARE = 0.2  # of the squared norm of every prefix that class axes have
+VIEWS = (
+    AugmentConfig(scale=(0.25, 0.7)),
+    AugmentConfig(scale=(0.5, 0.9), aspect=(0.8, 1.25), rotate=0, jitter=(0.3, 0.3, 0.3, 0.02)),
+    AugmentConfig(
+        scale=(0.6, 1.0), aspect=(0.9, 1.11), rotate=20, flip=0, jitter=(0.3, 0.3, 1.0, 0.1),
+        blur=1, outside="zeros",
+    ),
+    AugmentConfig(
+        scale=(0.25, 0.6), rotate=20, jitter=(0.5, 0.5, 0.5, 0.05), blur=1, jpeg=10,
+        outside="zeros",
+    ),
+    AugmentConfig(scale=(0.9, 1.0), rotate=0, jitter=(0, 0, 0, 0), shrink=3),
+    AugmentConfig(scale=(0.9, 1.0), rotate=90, flip=0, jitter=(0, 0, 1.0, 0), outside="zeros"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """Pictures that axes are fitted to or measured on.
+
+    Attributes:
+        rows: (n, dim) float32, as the encoder gives them.
+        labels: (n,) of str, or None where unknown.
+        viewed: (m,) int64, the rows whose changed views were embedded.
+        changed: (m, views, dim) float32, these views.
+    """
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.object_]
+    viewed: NDArray[np.int64]
+    changed: NDArray[np.float32]
+
+
+def closed_form_axes(
+    sample: Sample, use_labels: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Image axes of a sample, after class axes if labels are used.
+
+    Returns:
+        (d, dim) axes, of up to 1024 dims, and (dim,) the centre of the rows, both float32: a row is
+        stored as `(row - centre) @ axes.T`.
+    """
+    x = sample.rows
+    dim = x.shape[1]
+    rows = torch.from_numpy(x).double()
+    variance, mean = torch.var_mean(rows, 0, correction=0)
+    deviation = (variance + 1e-5 * variance.mean()).clamp(min=1e-12).sqrt()
+    rows = (rows - mean) / deviation
+    within = RIDGE * torch.eye(dim, dtype=torch.float64)
+    count = sample.changed.shape[0] * sample.changed.shape[1]
+    for i in range(sample.changed.shape[1]):
+        change = torch.from_numpy(sample.changed[:, i] - x[sample.viewed]).double() / deviation
+        within += change.T @ change / count
+    labels = rows[:, :0]
+    if use_labels:
+        known = np.flatnonzero([label is not None for label in sample.labels])
+        names, numbers = np.unique(sample.labels[known].astype(str), return_inverse=True)
+        labels = torch.zeros(len(x), len(names), dtype=torch.float64)
+        labels[torch.from_numpy(known), torch.from_numpy(numbers)] = 1
+    dims = default_dims(min(dim, LONGEST))
+    classes = class_axes(rows, labels, CLASS_RIDGE * within)
+    share = SHARE if use_labels else 0.0
+    axes = arrange(classes, *image_axes(rows, labels, within), dims, share) / deviation
+    return axes.float().numpy(), mean.float().numpy()
+
+
+def changed_views(
+    encoder: Encoder, source: Source, rows: Sequence[int], progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embed a changed view of each kind of the pictures at some rows of a source.
+
+    Returns:
+        (m,) the positions in `rows` of the pictures that can be read, and (m, views, dim) float32.
+    """
+    generator = torch.Generator().manual_seed(len(rows))
+    size = encoder.preprocessing.size
+    read, embedded = list[int](), [np.empty((0, len(VIEWS), encoder.dims[-1]), np.float32)]
+    pictures = read_pictures(source, encoder.preprocessing.decode, rows=rows)
+    for done, picture in enumerate(pictures):
+        if isinstance(picture, Picture):
+            image = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None]
+            changed = torch.cat([views(image, size, kind, generator) for kind in VIEWS])
+            pixels = ((changed + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+            embedded.append(embed_pictures(encoder, pixels.contiguous().numpy())[None])
+            read.append(done)
+        progress("embedding changed views", done + 1, len(rows))
+    return np.array(read, dtype=np.int64), np.concatenate(embedded)
