@@ -83,7 +83,8 @@ def build_index(
     given: dict[str, dict[str, object]] = {
         "vectors": {"--items": items, "--rotate": rotate},
         "pictures": {
-            "--model": model, "--axes": axes, "--split": split, "--labels": labels or None, "--column": column,
+            "--model": model, "--axes": axes, "--split": split, "--labels": labels or None,
+            "--column": column,
         },
     }  # fmt: skip
     wanted = [kind for kind, values in given.items() if set(values.values()) - {None}]

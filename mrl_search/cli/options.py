@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Column", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel",
-    "Json", "K", "Labels", "Offline", "PlanText", "Split", "Src", "VectorFile", "Where", "Yes", "access_of", "argument",
+    "Column", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder",
+    "IndexModel", "Json", "K", "Labels", "Offline", "PlanText", "Split", "Src", "VectorFile",
+    "Where", "Yes", "access_of", "argument",
     "bytes_of", "dims_of", "open_index", "option", "queries_of", "request_of",
 ]  # fmt: skip
 

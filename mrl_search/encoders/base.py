@@ -197,6 +197,7 @@ class Encoder(Protocol):
         training: how it was trained: recipe, pictures, metrics; empty where that is unknown.
         axes: along which an index stores its vectors by default (`mrl_search.axes`); `none` for
             vectors that are nested already.
+        device: where it runs, such as `cpu`.
     """
 
     model: str
@@ -207,6 +208,7 @@ class Encoder(Protocol):
     heads: LinearHeads
     training: Mapping[str, Any]
     axes: str
+    device: Any
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed (n, size, size, 3) pixels: (n, dim) float32, not normalised.

