@@ -46,7 +46,7 @@ def classify(
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
-    queries = queries_of(opened, images, vector, model)
+    queries = queries_of(opened, images or (), vector, model)
     votes = vote_of_neighbours(opened.corpus, queries.rows, request, ballot, adaptive)
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":

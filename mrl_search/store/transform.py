@@ -11,6 +11,7 @@ from mrl_search.vectors import l2_normalize, sample
 __all__ = ["LARGEST", "Transform", "check_rotatable", "principal_axes", "rows_to_fit"]
 
 FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
+ORTHONORMAL = 1e-3  # largest error of an inner product of rows
 LARGEST = 8192  # dims; the eigenvectors of more take hours and gigabytes
 
 
@@ -35,6 +36,14 @@ class Transform:
             return np.ascontiguousarray(raw[:, : self.dim])
         rotated: NDArray[np.float32] = l2_normalize(raw) @ self.rotation.T
         return rotated
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether the rotation has orthonormal rows, so that it keeps cosines of any vectors."""
+        if self.rotation is None:
+            return True
+        moment = self.rotation @ self.rotation.T
+        return bool(np.allclose(moment, np.eye(len(moment)), atol=ORTHONORMAL))
 
     def cut(self, dim: int) -> "Transform":
         """The same transform, cut to the first `dim` dims."""
