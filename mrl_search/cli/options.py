@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, Skipped
 from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Column", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder", "IndexModel",
     "Json", "K", "Labels", "Minus", "PlanText", "Split", "Src", "Text", "VectorFile", "Where",
-    "argument", "bytes_of", "dims_of", "open_index", "option", "queries_of", "request_of",
-    "with_words",
+    "argument", "bytes_of", "check_readable", "dims_of", "flags_given", "open_index", "option",
+    "queries_of", "request_of", "with_words",
 ]  # fmt: skip
 
 
@@ -140,14 +140,29 @@ def queries_of(
         names = [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))]
         return Queries(names, rows)
     queries = index.embed(asked, skip_broken=True)
-    if not queries.names:
+    check_readable(queries.names, queries.skipped)
+    return queries
+
+
+def check_readable(names: Sequence[str], skipped: Sequence[Skipped]) -> None:
+    """Raise DataError if all pictures are skipped."""
+    if not names:
         from mrl_search.cli.render import show_skipped
 
-        show_skipped(queries.skipped)
-        first = queries.skipped[0]
+        show_skipped(skipped)
+        first = skipped[0]
         message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."
         raise DataError(message, "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF.")
-    return queries
+
+
+def flags_given(context: typer.Context) -> list[str]:
+    """The options on the command line, by their longest flag."""
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.param_type_name == "option" and source and source.name == "COMMANDLINE":
+            given.append(max(parameter.opts, key=len))
+    return given
 
 
 def dims_of(text: str) -> tuple[int, ...]:

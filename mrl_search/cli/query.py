@@ -63,7 +63,7 @@ def query(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find the items of an index that are most like IMAGE, or like words.
+    """Find the items of an index most like IMAGE, or like words.
 
     With --cutoff, the exit code is 3 if no query has an answer.
     """

@@ -96,10 +96,10 @@ def with_words(
         DataError: words and picture cancel each other.
         ModelError: the model embeds pictures alone.
     """
-    asked = {i: query for i, query in enumerate(queries) if isinstance(query, Words)}
-    phrases = list(dict.fromkeys(p for query in asked.values() for p in query.phrases))
-    if not asked or not phrases:
+    asked = {i: q for i, q in enumerate(queries) if isinstance(q, Words) and q.phrases}
+    if not asked:
         return rows
+    phrases = list(dict.fromkeys(p for query in asked.values() for p in query.phrases))
     unit = dict(zip(phrases, embed_texts(phrases, encoder), strict=True))
     rows = rows.copy()
     for i, query in asked.items():
