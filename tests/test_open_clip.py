@@ -289,6 +289,27 @@ def test_open_clip_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert error.value.hint == 'pip install "mrl-search[models]"'
 
 
+def test_a_text_model_of_another_library(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    """Nothing is downloaded for a model that cannot be opened then."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr(library, "download_pretrained", pytest.fail)
+    with pytest.raises(ModelError, match="roberta-ViT-B-32/laion2b_s12b_b32k needs the library"):
+        load_encoder("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k")
+
+
+def test_a_size_that_only_the_network_knows(
+    weights: Path, pretrained: Path, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise OSError("offline mode is enabled")
+
+    monkeypatch.setattr(library, "create_model", unknown)
+    offers: list[Offer] = []
+    with pytest.raises(ModelError):
+        load_encoder(f"open_clip:{NAME}/made", Access(ask=lambda o: bool(offers.append(o))))
+    assert offers[0].nbytes == 0 and "size unknown" in str(offers[0])
+
+
 def test_a_tokenizer_of_another_library(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def open_encoder(text: str, access: Access) -> ClipEncoder:
         message = f"{given} is a folder; it says itself how its weights were trained."
         raise ModelError(message, f"Name it without {tag}: open_clip:{name}@{given}")
     config = _pretrained(library, name, tag, given)
+    if "hf_model_name" in library.get_model_config(name)["text_cfg"]:
+        _check_transformers(model)
     with _hub(access):
         path = given or _file(library, model, config, access)
         joint = _load(library, model, name, path, config)
@@ -105,16 +108,12 @@ def open_encoder(text: str, access: Access) -> ClipEncoder:
     weights = weights_hash(joint) + ("quick" if quick else "")
     model += f"@{given}" if given else ""
     network = ImageTower(joint).eval()
+    dims = default_dims(output_dims(network, preprocessing.size))
+    whole = fingerprint(weights, preprocessing, Preprocessing(preprocessing.size))
     return ClipEncoder(
-        model,
-        name,
-        fingerprint(weights, preprocessing, Preprocessing(preprocessing.size)),
-        default_dims(output_dims(network, preprocessing.size)),
-        preprocessing,
-        network,
-        device=access.device,
+        model, name, whole, dims, preprocessing, network, device=access.device,
         open_tokenizer=lambda: _tokenizer(library, model, source, access),
-    )
+    )  # fmt: skip
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
@@ -198,35 +197,40 @@ def _load(library: Any, model: str, name: str, path: Path, config: Mapping[str, 
                 name, str(path), force_quick_gelu=quick, force_preprocess_cfg=config
             )
     except Exception as error:  # a damaged file raises anything
-        if "pip install transformers" in str(error):
-            message = f"{model} needs the library transformers, which is not installed."
-            raise ModelError(message, "pip install transformers") from error
         message = f"{path} does not have the weights of {model}: {_first(error)}"
         raise ModelError(message, "Choose the file of this model.") from error
     return joint
 
 
 def _size(library: Any, name: str) -> int:  # noqa: ANN401
-    """Bytes of the weights of a model in float32; 0 where they cannot be counted."""
+    """Bytes of the weights of a model in float32; 0 where the network is needed to know."""
     try:
-        with torch.device("meta"):
+        with _hub(Access(fetch=False)), torch.device("meta"):
             joint = library.create_model(name, device="meta", pretrained_text=False)
-    except RuntimeError:  # a text model of the library transformers, which is not installed
+    except OSError:  # the description of the text model is on the hub
         return 0
     return sum(p.numel() * p.element_size() for p in joint.parameters())
 
 
 def _tokenizer(library: Any, model: str, source: str, access: Access) -> Any:  # noqa: ANN401
+    if "hf_tokenizer_name" in library.get_model_config(source)["text_cfg"]:
+        _check_transformers(model)
     try:
         with _hub(access):
             return library.get_tokenizer(source)
-    except ImportError as error:
-        message = f"To read words, {model} needs the library transformers, which is not installed."
-        raise ModelError(message, "pip install transformers") from error
     except Exception as error:  # a damaged file raises anything
         message = f"The tokenizer of {model} cannot be opened: {_first(error)}"
         hint = "Connect to the network once, or name a folder with all files of its repository."
         raise ModelError(message, hint) from error
+
+
+def _check_transformers(model: str) -> None:
+    """Raise ModelError unless the library transformers is installed."""
+    try:
+        import_module("transformers")
+    except ImportError as error:
+        message = f"To read words, {model} needs the library transformers, which is not installed."
+        raise ModelError(message, "pip install transformers") from error
 
 
 @contextmanager

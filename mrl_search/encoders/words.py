@@ -17,7 +17,7 @@ __all__ = ["Words", "embed_texts", "with_words"]
 
 BATCH = 64  # texts a batch
 WEIGHTED = re.compile(r"(.*)\^([0-9]*\.?[0-9]+)", re.DOTALL)
-JOINT = "open_clip:NAME/PRETRAINED, or onnx: with a graph for text"  # models that read words
+JOINT = "open_clip:NAME/PRETRAINED"  # models that read words
 
 
 @dataclass(frozen=True, eq=False, slots=True)
