@@ -220,7 +220,7 @@ def _tokenizer(library: Any, model: str, source: str, access: Access) -> Any:  #
             return library.get_tokenizer(source)
     except Exception as error:  # a damaged file raises anything
         message = f"The tokenizer of {model} cannot be opened: {_first(error)}"
-        hint = "Connect to the network once, or name a folder with all files of its repository."
+        hint = f"To download it, name the model: --model {model}. Or name a folder that has it."
         raise ModelError(message, hint) from error
 
 
