@@ -176,8 +176,9 @@ def test_weights_in_the_cache_of_the_hub_need_no_network(
 
 
 def test_weights_are_offered_before_they_are_fetched(
-    weights: Path, pretrained: Path, library: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    weights: Path, pretrained: Path, library: Any, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     offers: list[Offer] = []
 
     def refuse(offer: Offer) -> bool:
@@ -190,7 +191,7 @@ def test_weights_are_offered_before_they_are_fetched(
     assert f"open_clip:{NAME}/made@FILE" in error.value.hint
     (offer,) = offers
     numbers = sum(v.numel() for v in torch.load(weights, weights_only=True).values())
-    assert offer.nbytes == 4 * numbers
+    assert offer.nbytes == 4 * numbers and caplog.records == []  # nothing of random weights
     assert offer.source == f"huggingface.co/{REPOSITORY}" and REPOSITORY in offer.licence
     with pytest.raises(ModelError, match="are not on this machine"):
         load_encoder(f"open_clip:{NAME}/made", Access(fetch=False))

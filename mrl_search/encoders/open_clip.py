@@ -1,8 +1,9 @@
 """Encoders of the library open_clip: joint models of pictures and words."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -50,15 +51,13 @@ class ImageTower(nn.Module):
 class ClipEncoder(NetworkEncoder):
     """A `NetworkEncoder` around an `ImageTower` that also embeds texts.
 
-    Args:
-        open_tokenizer: opens the function from texts to (n, length) tokens, when first used.
+    `open_tokenizer` opens the function from texts to (n, length) tokens, when first used.
     """
 
-    open_tokenizer: Callable[[], Callable[[list[str]], Tensor]] | None = None
+    open_tokenizer: Callable[[], Callable[[list[str]], Tensor]] = field(kw_only=True)
 
     @cached_property
     def _tokenizer(self) -> Callable[[list[str]], Tensor]:
-        assert self.open_tokenizer is not None
         return self.open_tokenizer()
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -99,7 +98,7 @@ def open_encoder(text: str, access: Access) -> ClipEncoder:
     config = _pretrained(library, name, tag, given)
     if "hf_model_name" in library.get_model_config(name)["text_cfg"]:
         _check_transformers(model)
-    with _hub(access):
+    with _library_calls(access):
         path = given or _file(library, model, config, access)
         joint = _load(library, model, name, path, config)
     preprocessing = preprocessing_of(joint.visual.preprocess_cfg)
@@ -122,8 +121,7 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
     height, width = size if isinstance(size, Sequence) else (size, size)
     if height != width:
         raise ModelError(f"The model takes {width} x {height} pixels; only squares are supported.")
-    (r, g, b), (dr, dg, db) = config["mean"], config["std"]
-    fill = int(config["fill_color"]) if config["resize_mode"] == "longest" else 0
+    (r, g, b), (dr, dg, db), fill = config["mean"], config["std"], int(config["fill_color"])
     return Preprocessing(
         height,
         interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
@@ -205,7 +203,7 @@ def _load(library: Any, model: str, name: str, path: Path, config: Mapping[str, 
 def _size(library: Any, name: str) -> int:  # noqa: ANN401
     """Bytes of the weights of a model in float32; 0 where the network is needed to know."""
     try:
-        with _hub(Access(fetch=False)), torch.device("meta"):
+        with _library_calls(Access(fetch=False)), torch.device("meta"):
             joint = library.create_model(name, device="meta", pretrained_text=False)
     except OSError:  # the description of the text model is on the hub
         return 0
@@ -216,7 +214,7 @@ def _tokenizer(library: Any, model: str, source: str, access: Access) -> Any:  #
     if "hf_tokenizer_name" in library.get_model_config(source)["text_cfg"]:
         _check_transformers(model)
     try:
-        with _hub(access):
+        with _library_calls(access):
             return library.get_tokenizer(source)
     except Exception as error:  # a damaged file raises anything
         message = f"The tokenizer of {model} cannot be opened: {_first(error)}"
@@ -234,16 +232,18 @@ def _check_transformers(model: str) -> None:
 
 
 @contextmanager
-def _hub(access: Access) -> Iterator[None]:
-    """Keep the libraries from the network, unless they may download."""
+def _library_calls(access: Access) -> Iterator[None]:
+    """Keep the libraries from logging, and from the network unless they may download."""
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not access.fetch
+    offline, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    constants.HF_HUB_OFFLINE = offline or not access.fetch
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        logging.disable(level)
+        constants.HF_HUB_OFFLINE = offline
 
 
 def _first(error: Exception) -> str:
