@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrl_search.encoders.registry import load_encoder
+    from mrl_search.encoders.words import Words
     from mrl_search.engines.spec import IndexSpec
     from mrl_search.errors import (
         BrokenImage,
@@ -44,6 +45,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "encoders.registry": ("load_encoder",),
+    "encoders.words": ("Words",),
     "engines.spec": ("IndexSpec",),
     "errors": (
         "BrokenImage", "ConfigError", "DataError", "FileError", "IndexFolderError", "ModelError",
@@ -68,9 +70,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "FileError", "Hit", "Hits",
     "Index", "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
-    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "contact_sheet", "evaluate",
-    "load_encoder", "load_recipe", "open_source", "read_queries", "save_sheet", "shrink_index",
-    "train",
+    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "Words", "contact_sheet",
+    "evaluate", "load_encoder", "load_recipe", "open_source", "read_queries", "save_sheet",
+    "shrink_index", "train",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

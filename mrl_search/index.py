@@ -18,9 +18,10 @@ from PIL import Image
 
 from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Access, Encoder
+from mrl_search.encoders.words import Words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import DataError, IndexFolderError, ModelError
+from mrl_search.errors import IndexFolderError, ModelError
 from mrl_search.files import expanded, remove_with
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
@@ -42,8 +43,8 @@ __all__ = ["Index", "Query"]
 
 SHORTLIST = 200  # of adaptive classification, or 20 times k where that is more
 
-Query: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
-"""A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; or a vector (dim,)."""
+Query: TypeAlias = str | Path | bytes | Image.Image | Words | NDArray[Any]
+"""A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; `Words`; or a vector."""
 
 
 class Index:
@@ -213,31 +214,27 @@ class Index:
     def embed(
         self, queries: Sequence[Query] | NDArray[Any], *, skip_broken: bool = False
     ) -> Queries:
-        """Pictures and vectors as queries in the space of the index.
+        """Pictures, words and vectors as queries in the space of the index.
 
         Args:
-            queries: pictures to embed, or vectors as the model or the user gives them; an (n, dim)
-                array is n vectors.
+            queries: pictures and `Words` to embed, or vectors as the model or the user gives them;
+                an (n, dim) array is n vectors.
             skip_broken: leave out pictures that cannot be read, and list them in `skipped`.
 
         Raises:
             DataError: a picture that cannot be read, or a vector that does not fit.
-            IndexFolderError: pictures for an index of own vectors, or of another model.
+            IndexFolderError: pictures for an index of own vectors, or of another model; words
+                where its axes fit pictures alone.
+            ModelError: words for a model that embeds pictures alone.
         """
-        from mrl_search.encoders.embed import embed_queries
+        from mrl_search.encoders.embed import embed_queries, vectors_of
 
-        if isinstance(queries, np.ndarray) and queries.ndim == 2:
-            rows = self.corpus.to_space(queries)
+        vectors = vectors_of(queries)
+        if vectors is not None:
+            rows = self.corpus.to_space(vectors)
             return Queries([f"vector {i}" for i in range(len(rows))], rows)
-        if not all(isinstance(q, str | Path | bytes | Image.Image | np.ndarray) for q in queries):
-            raise DataError("A query is a path, bytes, a PIL image, pixels or a vector.")
-        vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
-        if vectors:
-            if len(vectors) < len(queries):
-                raise DataError("Pictures and vectors cannot be mixed in one search.")
-            if len({len(v) for v in vectors}) > 1:
-                raise DataError("The vectors of one search must have the same dims.")
-            return self.embed(np.stack(vectors))
+        if any(isinstance(q, Words) for q in queries):
+            self.corpus.check_takes_words()
         encoder, start = self.encoder, time.perf_counter()
         names, rows, skipped, hashes = embed_queries(queries, encoder, skip_broken)
         ms = (time.perf_counter() - start) * 1e3
@@ -245,7 +242,7 @@ class Index:
 
     @overload
     def search(
-        self, query: str | Path | bytes | Image.Image, k: int = ..., *,
+        self, query: str | Path | bytes | Image.Image | Words, k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
         cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
     ) -> Hits: ...  # fmt: skip
@@ -269,10 +266,10 @@ class Index:
         where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: float | None = None,
         explain: bool = False, not_itself: bool = False,
     ) -> Hits | BatchHits:  # fmt: skip
-        """The `k` items most like a picture or vector.
+        """The `k` items most like a picture, words or a vector.
 
         Args:
-            query: one picture or vector (see `Query`), which gives `Hits`; or a list of them, an
+            query: one of them (see `Query`), which gives `Hits`; or a list of them, an
                 (n, dim) array, or (n, h, w, 3) pixels, which give `BatchHits`.
             k: answers wanted.
             plan: how to search: a `Plan`, text such as `8:200,64:50,1024`, or one prefix length.
@@ -374,7 +371,7 @@ class Index:
         if isinstance(query, np.ndarray):
             single = query.ndim == 1 or (query.ndim == 3 and query.dtype == np.uint8)
         else:
-            single = isinstance(query, str | Path | bytes | Image.Image)
+            single = isinstance(query, str | Path | bytes | Image.Image | Words)
         return self.embed([query] if single else query), single  # type: ignore[list-item,arg-type]
 
     def _held_out(self) -> Ids | None:

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError, DataError
 
 __all__ = [
-    "DIMS", "blocks", "check_dims", "default_dims", "l2_normalize", "nearest", "prefix",
-    "query_rows", "rows_of", "sample", "suffix_norms", "unit_rows",
+    "DIMS", "blocks", "check_dims", "combined", "default_dims", "l2_normalize", "nearest",
+    "prefix", "query_rows", "rows_of", "sample", "suffix_norms", "unit_rows",
 ]  # fmt: skip
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks trained here
+CANCELLED = 1e-6  # share of all weights below which a sum has no direction
 SAFE = (1e-15, 1e18)  # norms whose squares neither underflow nor overflow in float32
 BLOCK = 1 << 22  # float32 values in memory at once: 16 MB
 
@@ -78,6 +79,25 @@ def unit_rows(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.
     full = np.ldexp(norm, exponent)
     is_unit = np.abs(full - 1) <= 4 * float(np.finfo(x.dtype).eps)
     return np.where(is_unit, rows, scaled / norm), full[:, 0]
+
+
+def combined(rows: Sequence[NDArray[np.floating]], weights: Sequence[float]) -> NDArray[np.float32]:
+    """The sum of weight * unit vector over some vectors (dim,), normalised: (dim,) float32.
+
+    Raises:
+        DataError: the vectors cancel each other.
+
+    Example:
+        >>> import numpy as np
+        >>> combined([np.array([2.0, 0.0]), np.array([0.0, 5.0])], [3.0, 4.0])
+        array([0.6, 0.8], dtype=float32)
+    """
+    total = np.asarray(weights, np.float64) @ l2_normalize(np.stack(rows)).astype(np.float64)
+    if np.linalg.norm(total) <= CANCELLED * np.abs(weights).sum():
+        message = "What is added and what is subtracted cancel each other."
+        raise DataError(message, "Change the words or their weights.")
+    unit: NDArray[np.float32] = l2_normalize(total[None])[0]
+    return unit
 
 
 def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,3 +85,28 @@ def fail_writes(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(files._OwnFile, "write", write)
+
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "grey": (1, 1, 1)}
+
+
+@dataclass
+class FakeJointEncoder(FakeEncoder):
+    """The vector of a picture is its mean colour and a constant; of a text, of its colours."""
+
+    name: str = "colours"
+    texts: list[str] = field(default_factory=list)
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pictures))
+        rows = np.zeros((len(pictures), self.dims[-1]), np.float32)
+        rows[:, :3] = pictures.mean(axis=(1, 2))
+        rows[:, 3] = 100
+        return rows
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        self.texts += texts
+        rows = np.zeros((len(texts), self.dims[-1]), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            row[:3] = np.sum([COLOURS.get(word, (0, 0, 0)) for word in text.split()], axis=0)
+        return rows

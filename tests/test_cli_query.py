@@ -218,7 +218,7 @@ def test_own_columns_are_shown_and_a_sheet_needs_pictures(tmp_path: Path) -> Non
         (["--plan", "8:5,64"], "fewer than the 10 answers wanted"),
         (["--plan", "8:40,20:20,64"], "there is no 20"),
         (["--plan", "8:x"], "is not a plan"),
-        (["--vector", "x.npy"], "Pictures and --vector are both given"),
+        (["--vector", "x.npy"], "--vector is given with pictures or words"),
         (["--sheet", "hits.gif"], "hits.gif"),
     ],
 )

@@ -1,14 +1,33 @@
-"""`mrl-search classify`: let the nearest items of an index vote for a label."""
+"""`mrl-search classify`: a vote of the nearest items of an index, or a comparison with words."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from mrl_search.cli import options
-from mrl_search.cli.options import open_index, option, queries_of, request_of
+from mrl_search.cli.options import (
+    check_readable,
+    flags_given,
+    open_index,
+    option,
+    queries_of,
+    request_of,
+)
 from mrl_search.errors import ConfigError
 
 __all__ = ["classify"]
 
 TEMPERATURE_HELP = "Of the softmax weights: the lower, the more the nearest decide. Default: 0.07."
+LABELS_HELP = (
+    "Compare IMAGE with these words instead, such as cat,dog,horse; for models of pictures and "
+    "words. Takes --model without an index, too."
+)
+PROMPTS_HELP = (
+    "For --labels: simple (7 prompts), imagenet (80), or your own, such as 'a photo of a {}.'. "
+    "Default: simple."
+)
+SHOWN = 5  # labels of a picture in a table
 ADAPTIVE_HELP = (
     "Stop at the prefix where the vote is sure, by thresholds that `tune --objective adaptive` "
     "has learnt."
@@ -16,6 +35,7 @@ ADAPTIVE_HELP = (
 
 
 def classify(
+    context: typer.Context,
     images: options.Images = None,
     index: options.IndexFolder = None,
     vector: options.VectorFile = None,
@@ -30,9 +50,19 @@ def classify(
     adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
     where: options.Where = None,
     ids: options.Ids = None,
+    labels: Annotated[str | None, option("--labels WORDS", LABELS_HELP)] = None,
+    prompts: Annotated[str | None, option("--prompts NAME", PROMPTS_HELP)] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Classify IMAGE by a vote of its nearest neighbours."""
+    """Classify IMAGE by a vote of its neighbours, or by words."""
+    if labels is not None:
+        taken = ("--index", "--model", "--labels", "--prompts", "--json")
+        if other := [flag for flag in flags_given(context) if flag not in taken]:
+            message = f"{other[0]} is for a vote of neighbours, and --labels is given."
+            raise ConfigError(message, "Leave one of them out.")
+        return _by_words(images or [], index, model, labels, prompts or "simple", as_json)
+    if prompts is not None:
+        raise ConfigError("--prompts is for --labels.", "For example --labels cat,dog.")
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model)
@@ -46,7 +76,7 @@ def classify(
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
-    queries = queries_of(opened, images, vector, model)
+    queries = queries_of(opened, images or (), vector, model)
     votes = vote_of_neighbours(opened.corpus, queries.rows, request, ballot, adaptive)
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":
@@ -71,3 +101,36 @@ def classify(
     if doubt := label_doubt(opened.corpus):
         note(doubt)
     show_skipped(queries.skipped)
+
+
+def _by_words(
+    images: list[str], index: Path | None, model: str | None, labels: str, prompts: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print the probability of each label for each picture."""
+    from mrl_search.cli.render import json_line, note, show_skipped, show_table
+    from mrl_search.encoders.embed import embed_queries
+    from mrl_search.encoders.registry import load_encoder
+    from mrl_search.encoders.zero_shot import zero_shot
+
+    if not images:
+        raise ConfigError("There is nothing to classify.", "Name pictures.")
+    alone = model is not None and index is None
+    encoder = load_encoder(model) if alone and model else open_index(index, model).encoder
+    names, rows, skipped, _ = embed_queries(images, encoder, skip_broken=True)
+    check_readable(names, skipped)
+    classes = [label.strip() for label in labels.split(",")]
+    cells = []
+    for name, shares in zip(names, zero_shot(rows, classes, encoder, prompts), strict=True):
+        ranked = {classes[i]: float(shares[i]) for i in (-shares).argsort(kind="stable")}
+        label, share = next(iter(ranked.items()))
+        if as_json:
+            found = {"label": label, "probability": round(share, 6)}
+            every = {each: round(value, 6) for each, value in ranked.items()}
+            json_line({"image": name, **found, "probabilities": every, "prompts": prompts})
+        shown = ", ".join(f"{each} {value:.1%}" for each, value in list(ranked.items())[:SHOWN])
+        cells.append((label, f"{share:.1%}", shown, name))
+    if not as_json:
+        show_table(("label", "probability", "labels", "image"), cells)
+        note(f"{len(classes)} labels, prompts {prompts}, model {encoder.model}")
+    show_skipped(skipped)

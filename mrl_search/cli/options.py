@@ -1,25 +1,27 @@
 """Options that several commands share, and the values they stand for."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, Skipped
 from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Access, Offer
+    from mrl_search.encoders.words import Words
     from mrl_search.index import Index
     from mrl_search.search.request import SearchRequest
     from mrl_search.search.results import Queries
 
 __all__ = [
     "Column", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder",
-    "IndexModel", "Json", "K", "Labels", "Offline", "PlanText", "Split", "Src", "VectorFile",
-    "Where", "Yes", "access_of", "argument",
-    "bytes_of", "dims_of", "open_index", "option", "queries_of", "request_of",
+    "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split", "Src", "Text",
+    "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of", "check_readable", "dims_of",
+    "flags_given", "open_index", "option", "queries_of", "request_of", "with_words",
 ]  # fmt: skip
 
 
@@ -70,6 +72,13 @@ VECTOR_HELP = (
     "Search with vectors instead: a .npy file, FILE.parquet#COLUMN, or a folder of such files."
 )
 VectorFile = Annotated[str | None, option("--vector FILE", VECTOR_HELP)]
+TEXT_HELP = (
+    "Words to search with, or to add to IMAGE, for models of pictures and words; "
+    "'at night^0.5' has a weight of 0.5. Can be repeated."
+)
+Text = Annotated[list[str] | None, option("--text WORDS", TEXT_HELP)]
+MINUS_HELP = "Words to subtract from IMAGE or --text. Can be repeated."
+Minus = Annotated[list[str] | None, option("--minus WORDS", MINUS_HELP)]
 WHERE_HELP = "Only items that meet it, such as label=cat or width>=200. Can be repeated."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
@@ -113,14 +122,26 @@ def request_of(
     return SearchRequest(chosen, k, tuple(where or ()), rows, cutoff, explain, not_itself)
 
 
+def with_words(
+    images: list[str] | None, text: list[str] | None, minus: list[str] | None
+) -> "list[str | Words]":
+    """The queries that the options describe: pictures, each with the words, or the words alone."""
+    from mrl_search.encoders.words import Words
+
+    if not text and not minus:
+        return list(images or [])
+    return [Words(text or (), minus or (), image) for image in images or (None,)]
+
+
 def queries_of(
-    index: "Index", images: list[str] | None, vector: str | None, model: str | None
+    index: "Index", asked: "Sequence[str | Words]", vector: str | None, model: str | None
 ) -> "Queries":
-    """The pictures, embedded by the index's model, or the rows of `--vector`."""
-    if not images and vector is None:
-        raise ConfigError("There is nothing to search with.", "Name pictures, or --vector FILE.")
-    if images and vector is not None:
-        raise ConfigError("Pictures and --vector are both given.", "Leave one of them out.")
+    """The pictures and words, embedded by the index's model, or the rows of `--vector`."""
+    if not asked and vector is None:
+        hint = "Name pictures, or --vector FILE."
+        raise ConfigError("There is nothing to search with.", hint)
+    if asked and vector is not None:
+        raise ConfigError("--vector is given with pictures or words.", "Leave one of them out.")
     if vector is not None:
         if model is not None:
             raise ConfigError("--model is for pictures, and --vector is given.", "Drop one.")
@@ -134,15 +155,30 @@ def queries_of(
         rows = index.corpus.to_space(read_queries(source))
         names = [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))]
         return Queries(names, rows)
-    queries = index.embed(images or [], skip_broken=True)
-    if not queries.names:
+    queries = index.embed(asked, skip_broken=True)
+    check_readable(queries.names, queries.skipped)
+    return queries
+
+
+def check_readable(names: Sequence[str], skipped: Sequence[Skipped]) -> None:
+    """Raise DataError if all pictures are skipped."""
+    if not names:
         from mrl_search.cli.render import show_skipped
 
-        show_skipped(queries.skipped)
-        first = queries.skipped[0]
+        show_skipped(skipped)
+        first = skipped[0]
         message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."
         raise DataError(message, "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF.")
-    return queries
+
+
+def flags_given(context: typer.Context) -> list[str]:
+    """The options on the command line, by their longest flag."""
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.param_type_name == "option" and source and source.name == "COMMANDLINE":
+            given.append(max(parameter.opts, key=len))
+    return given
 
 
 def dims_of(text: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli import options
-from mrl_search.cli.options import open_index, option, queries_of, request_of
+from mrl_search.cli.options import open_index, option, queries_of, request_of, with_words
 from mrl_search.errors import ConfigError
 from mrl_search.search.plan import Plan
 
@@ -32,6 +32,8 @@ LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 def query(
     images: options.Images = None,
+    text: options.Text = None,
+    minus: options.Minus = None,
     index: options.IndexFolder = None,
     vector: options.VectorFile = None,
     model: options.IndexModel = None,
@@ -61,7 +63,7 @@ def query(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find the items of an index that are most like IMAGE.
+    """Find the items of an index most like IMAGE, or like words.
 
     With --cutoff, the exit code is 3 if no query has an answer.
     """
@@ -77,12 +79,14 @@ def query(
     if sheet and opened.manifest.own_vectors and not opened.items["path"].drop_null():
         message = f"{opened.folder} holds vectors without paths of pictures, which a sheet shows."
         raise ConfigError(message, "Leave --sheet out, or give paths with --items when you build.")
-    if not_itself and vector:
-        raise ConfigError("--not-itself is for pictures, and --vector is given.", "Drop one.")
+    if not_itself and not images:
+        raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
     request = request_of(opened, dims, plan, k, where, ids, cutoff, explain, not_itself)
     from mrl_search.cli.render import json_line, note, show_skipped
 
-    queries = queries_of(opened, images, vector, model)
+    asked = with_words(images, text, minus)
+    queries = queries_of(opened, asked, vector, model)
+    pictures = {str(one): one if isinstance(one, str) else one.picture for one in asked}
     start = time.perf_counter()
     hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
@@ -91,23 +95,27 @@ def query(
         if as_json:
             lines = _hit_lines(found, hits.explanation, i, opened.manifest.own_vectors)
             about = {"plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3)}
-            json_line({"image": name, **about, "hits": lines})
+            words = {"text": text or [], "minus": minus or []} if text or minus else {}
+            image = {"image": pictures.get(name, name), **words}
+            json_line({**image, **about, "hits": lines})
         else:
             title = f"{name}  ·  plan {hits.plan}"
             _show_hits(found, title, opened.items.own_columns, opened.manifest.own_vectors)
             if hits.explanation is not None:
                 _show_explanation(found, hits.explanation, i)
-        picture = None if vector else name
+        picture = pictures.get(name)
+        path = picture or vector or ""
+        short = name.replace(path, Path(path).name, 1)
         if sheet and explain:
-            rows += _ladder_rows(opened, name, picture, queries.rows[i], request)
+            rows += _ladder_rows(opened, short, picture, queries.rows[i], request)
         elif sheet:
-            rows.append(_sheet_row(Path(name).name, picture, found))
+            rows.append(_sheet_row(short, picture, found))
     if sheet:
         from mrl_search.images.sources import read_path, read_recorded
         from mrl_search.report.sheet import save_sheet
 
         def read(path: str) -> bytes:
-            named = path in queries.names
+            named = path in pictures.values()
             return read_path(path) if named else read_recorded(path, opened.manifest.root)
 
         title = "prefix by prefix" if explain else f"plan {hits.plan}"
@@ -210,5 +218,5 @@ def _ladder_rows(
     for d in sorted({*(nearest(index.dims, d) for d in LADDER), index.dims[-1]}):
         at = replace(request, plan=Plan.single(d), explain=False)
         hits = answer(index.corpus, query[None], at)[0]
-        rows.append(_sheet_row(f"{Path(name).name}, {d} dims", picture, hits))
+        rows.append(_sheet_row(f"{name}, {d} dims", picture, hits))
     return rows

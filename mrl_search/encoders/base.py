@@ -121,7 +121,7 @@ class Offer:
         model: whose they are.
         source: where they come from, such as a repository or an address.
         licence: as their library states it; empty where it does not.
-        nbytes: about how many bytes they take.
+        nbytes: about how many bytes they take; 0 where that is unknown.
         place: where a user can put them by hand.
     """
 
@@ -133,7 +133,7 @@ class Offer:
 
     def __str__(self) -> str:
         licence = self.licence or "not stated by the library"
-        size = f"about {self.nbytes / 1e6:,.0f} MB"
+        size = f"about {self.nbytes / 1e6:,.0f} MB" if self.nbytes else "size unknown"
         return f"{self.model}: {size} from {self.source}; licence: {licence}"
 
 

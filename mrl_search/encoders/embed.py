@@ -15,12 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
+from mrl_search.encoders.words import Words, with_words
 from mrl_search.errors import BrokenImage, DataError, Skipped
 from mrl_search.images.decode import content_hash, to_rgb
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, read_path
 
-__all__ = ["Batch", "embed", "embed_pictures", "embed_queries", "first_change", "pixels_of"]
+__all__ = [
+    "Batch",
+    "embed",
+    "embed_pictures",
+    "embed_queries",
+    "first_change",
+    "pixels_of",
+    "vectors_of",
+]
 
 BATCH = 64  # pictures a batch
 PICTURES = 256  # queries in memory at once
@@ -56,38 +65,64 @@ def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate([encoder.encode(pictures[i : i + BATCH]) for i in starts])
 
 
+def vectors_of(queries: Sequence[Any] | NDArray[Any]) -> NDArray[Any] | None:
+    """The queries as an (n, dim) array, if they are vectors; None if they are to be embedded.
+
+    Raises:
+        DataError: vectors among other queries, or of different dims, or of no known kind.
+    """
+    if isinstance(queries, np.ndarray) and queries.ndim == 2:
+        return queries
+    known = str | Path | bytes | Image.Image | Words | np.ndarray
+    if not all(isinstance(q, known) for q in queries):
+        raise DataError("A query is a path, bytes, a PIL image, pixels, Words or a vector.")
+    vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
+    if 0 < len(vectors) < len(queries):
+        raise DataError("Vectors cannot be mixed with pictures or words in one search.")
+    if len({len(v) for v in vectors}) > 1:
+        raise DataError("The vectors of one search must have the same dims.")
+    return np.stack(vectors) if vectors else None
+
+
 def embed_queries(
     queries: Sequence[Any] | NDArray[Any], encoder: Encoder, skip_broken: bool = False
 ) -> tuple[list[str], NDArray[np.float32], tuple[Skipped, ...], NDArray[np.object_]]:
-    """Embed pictures to search with (see `pixels_of`).
+    """Embed pictures (see `pixels_of`) and `Words` to search with.
 
     Returns:
         their names, raw rows (n, dim) float32, what is skipped, and their content hashes, empty
         where pixels are given.
 
     Raises:
-        DataError: a picture that cannot be read, unless `skip_broken`.
+        DataError: a picture that cannot be read, unless `skip_broken`; or words that cancel.
+        ModelError: words, for a model that embeds pictures alone.
     """
-    names, hashes = list[str](), list[str]()
-    parts = [np.empty((0, encoder.dims[-1]), np.float32)]
+    names, hashes, kept = list[str](), list[str](), list[int]()
+    rows = np.zeros((len(queries), encoder.dims[-1]), np.float32)
     skipped: list[Skipped] = []
     for first in range(0, len(queries), PICTURES):
-        pixels = []
+        pixels, places = [], []
         for number, query in enumerate(queries[first : first + PICTURES], first):
-            name = str(query) if isinstance(query, str | Path) else f"picture {number}"
+            named = isinstance(query, str | Path | Words)
+            name = str(query) if named else f"picture {number}"
+            picture = query.picture if isinstance(query, Words) else query
             try:
-                content = read_path(str(query)) if isinstance(query, str | Path) else query
-                pixels.append(pixels_of(content, encoder))
-                names.append(name)
-                hashes.append(content_hash(content) if isinstance(content, bytes) else "")
+                content = read_path(str(picture)) if isinstance(picture, str | Path) else picture
+                if content is not None:
+                    pixels.append(pixels_of(content, encoder))
+                    places.append(number)
             except BrokenImage as error:
                 if not skip_broken:
                     raise DataError(f"{name}: {error.message}", error.hint) from error
                 skipped.append(Skipped(name, error.message))
+                continue
+            names.append(name)
+            hashes.append(content_hash(content) if isinstance(content, bytes) else "")
+            kept.append(number)
         if pixels:
-            parts.append(embed_pictures(encoder, np.stack(pixels)))
-    found = np.array(hashes, dtype=object)
-    return names, np.concatenate(parts), tuple(skipped), found
+            rows[places] = embed_pictures(encoder, np.stack(pixels))
+    rows = with_words([queries[i] for i in kept], rows[kept], encoder)
+    return names, rows, tuple(skipped), np.array(hashes, dtype=object)
 
 
 def pixels_of(

@@ -15,7 +15,7 @@ from mrl_search.files import expanded
 __all__ = ["default_model", "load_encoder"]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "open_clip")
 # Weights that were bundled before fingerprints covered `mirror`, and that mirror: their
 # fingerprint stays as indexes have it.
 MIRRORED = {"a67411b6b0faee3c2f828c5a78b2c00a"}
@@ -27,9 +27,10 @@ def default_model() -> str:
 
 
 def load_encoder(model: str = "bundled", access: Access | None = None) -> Encoder:
-    """Open an encoder: `bundled`, `general`, a run folder, `timm:NAME` or `torchvision:NAME`.
+    """Open an encoder: `bundled`, `general`, a run folder, or the model of a library.
 
-    A library's name may end in `@FILE`, a file of weights.
+    Those are `timm:NAME`, `torchvision:NAME` and `open_clip:NAME/PRETRAINED`. Their names may end
+    in `@FILE`, a file of weights.
 
     Args:
         model: its name.

@@ -117,6 +117,14 @@ class Corpus:
             hint = f"Search it with: mrl-search query --vector QUERY.npy --index {self.folder}"
             raise IndexFolderError(f"{self.folder} holds your own vectors: {why}.", hint)
 
+    def check_takes_words(self) -> None:
+        """Raise IndexFolderError unless words and pictures keep their cosines in this index."""
+        self.check_takes_images()
+        if not self.collection.transform.orthogonal:
+            message = f"The axes of {self.folder} are fitted to pictures; they do not fit words."
+            hint = "To search by words, build the index with --axes pca or --axes none."
+            raise IndexFolderError(message, hint)
+
     def check_encoder(self, fingerprint: str) -> None:
         """Raise IndexFolderError for another model, whose vectors lie in another space."""
         self.check_takes_images()

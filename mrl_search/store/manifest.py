@@ -22,7 +22,8 @@ from mrl_search.store.blocks import encoded
 __all__ = [
     "CENTRE", "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED",
     "STEPS", "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "damaged",
-    "is_index_file", "now", "package_versions", "prefix_file", "read_manifest", "store_plan", "verify", "write_manifest",
+    "is_index_file", "now", "package_versions", "prefix_file", "read_manifest", "store_plan",
+    "verify", "write_manifest",
 ]  # fmt: skip
 
 FORMAT = 1

@@ -11,6 +11,7 @@ from mrl_search.vectors import l2_normalize, sample
 __all__ = ["LARGEST", "Transform", "check_rotatable", "principal_axes", "rows_to_fit"]
 
 FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
+ORTHONORMAL = 1e-3  # largest error of an inner product of rows
 LARGEST = 8192  # dims; the eigenvectors of more take hours and gigabytes
 
 
@@ -32,11 +33,6 @@ class Transform:
     rotation: NDArray[np.float32] | None = None
     centre: NDArray[np.float32] | None = None
 
-    @property
-    def keeps_cosines(self) -> bool:
-        """Whether the cosines of whole stored rows are those of raw rows, but for a cut."""
-        return self.centre is None
-
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw rows (n, rows_dim) as (n, dim) float32; rotated rows are of norm 1 before the cut."""
         raw: NDArray[np.float32] = np.ascontiguousarray(rows, dtype=np.float32)
@@ -45,6 +41,14 @@ class Transform:
         plain: NDArray[np.float32] = l2_normalize(raw) if self.centre is None else raw - self.centre
         rotated: NDArray[np.float32] = plain @ self.rotation.T
         return rotated
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether the rotation has orthonormal rows, so that it keeps cosines of any vectors."""
+        if self.rotation is None or self.centre is not None:
+            return self.rotation is None
+        moment = self.rotation @ self.rotation.T
+        return bool(np.allclose(moment, np.eye(len(moment)), atol=ORTHONORMAL))
 
     def cut(self, dim: int) -> "Transform":
         """The same transform, cut to the first `dim` dims."""

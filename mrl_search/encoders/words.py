@@ -1,0 +1,116 @@
+"""Queries of words, with or without a picture, for models of pictures and words."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.encoders.base import Encoder, TextEncoder
+from mrl_search.errors import ModelError, require
+from mrl_search.vectors import combined, l2_normalize
+
+__all__ = ["Words", "embed_texts", "with_words"]
+
+BATCH = 64  # texts a batch
+WEIGHTED = re.compile(r"(.*)\^([0-9]*\.?[0-9]+)", re.DOTALL)
+JOINT = "open_clip:NAME/PRETRAINED"  # models that read words
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Words:
+    """A query of words, or of a picture and words.
+
+    The query is the normalised sum of unit vectors: phrases and picture, minus the phrases of
+    `minus`. A phrase may end in `^WEIGHT`; other phrases, and the picture, have weight 1.
+
+    Attributes:
+        text: a phrase or several.
+        minus: phrases that are subtracted.
+        picture: a path, file content, PIL image or (h, w, 3) uint8 pixels.
+
+    Raises:
+        ConfigError: a phrase is empty, or there is nothing to subtract from.
+
+    Example:
+        >>> print(Words("a beach", minus="people^0.5", picture="dog.jpg"))
+        dog.jpg + a beach - people^0.5
+    """
+
+    text: str | Sequence[str] = ()
+    minus: str | Sequence[str] = ()
+    picture: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("text", "minus"):
+            given = getattr(self, name)
+            phrases = (given,) if isinstance(given, str) else tuple(given)
+            object.__setattr__(self, name, phrases)
+            empty = [phrase for phrase in phrases if not _weighted(phrase)[0]]
+            require(not empty, f"{name} is {empty[:1]}; a phrase must have a word.")
+        message = "There are no words and no picture to subtract from."
+        require(self.picture is not None or bool(self.text), message, "Name a text or a picture.")
+
+    @property
+    def phrases(self) -> dict[str, float]:
+        """The weight of each phrase; negative for those that are subtracted."""
+        weights: dict[str, float] = {}
+        for sign, phrases in ((1, self.text), (-1, self.minus)):
+            for phrase, weight in map(_weighted, phrases):
+                weights[phrase] = weights.get(phrase, 0) + sign * weight
+        return weights
+
+    def __str__(self) -> str:
+        picture = self.picture if isinstance(self.picture, str | Path) else "picture"
+        plus = [*([str(picture)] if self.picture is not None else []), *self.text]
+        return " - ".join([" + ".join(plus), *self.minus])
+
+
+def embed_texts(texts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
+    """Embed texts: (n, dim) float32 rows of norm 1.
+
+    Raises:
+        ModelError: the model embeds pictures alone.
+    """
+    if not isinstance(encoder, TextEncoder):
+        message = f"The model {encoder.name} embeds pictures alone; it reads no words."
+        raise ModelError(message, f"Models of pictures and words: {JOINT}.")
+    starts = range(0, len(texts), BATCH)
+    return l2_normalize(np.concatenate([encoder.encode_text(texts[i : i + BATCH]) for i in starts]))
+
+
+def with_words(
+    queries: Sequence[Any], rows: NDArray[np.float32], encoder: Encoder
+) -> NDArray[np.float32]:
+    """Rows of queries with their words added; other rows stay as they are.
+
+    Args:
+        queries: n queries; those that are `Words` change their row.
+        rows: (n, dim) float32, the embedded pictures; any row where there is no picture.
+        encoder: embeds the words.
+
+    Raises:
+        DataError: words and picture cancel each other.
+        ModelError: the model embeds pictures alone.
+    """
+    asked = {i: q for i, q in enumerate(queries) if isinstance(q, Words) and q.phrases}
+    if not asked:
+        return rows
+    phrases = list(dict.fromkeys(p for query in asked.values() for p in query.phrases))
+    unit = dict(zip(phrases, embed_texts(phrases, encoder), strict=True))
+    rows = rows.copy()
+    for i, query in asked.items():
+        parts = [(unit[phrase], weight) for phrase, weight in query.phrases.items()]
+        if query.picture is not None:
+            parts.append((rows[i], 1.0))
+        rows[i] = combined(*zip(*parts, strict=True))
+    return rows
+
+
+def _weighted(phrase: str) -> tuple[str, float]:
+    """A phrase and its weight: `at night^0.5` is ("at night", 0.5)."""
+    found = WEIGHTED.fullmatch(phrase)
+    return (found[1].strip(), float(found[2])) if found else (phrase.strip(), 1.0)
