@@ -16,6 +16,7 @@ from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
 from mrl_search.cli.evaluate import evaluate
 from mrl_search.cli.info import info
+from mrl_search.cli.models import models
 from mrl_search.cli.query import query
 from mrl_search.cli.report import report
 from mrl_search.cli.shrink import shrink
@@ -77,7 +78,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
 for command in (
-    demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train,
+    demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train, models,
 ):  # fmt: skip
     app.command()(command)
 

@@ -1,7 +1,7 @@
 """`mrl-search classify`: a vote of the nearest items of an index, or a comparison with words."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from mrl_search.cli.options import (
     request_of,
 )
 from mrl_search.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mrl_search.encoders.base import Access
 
 __all__ = ["classify"]
 
@@ -40,6 +43,9 @@ def classify(
     index: options.IndexFolder = None,
     vector: options.VectorFile = None,
     model: options.IndexModel = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    yes: options.Yes = False,
     dims: options.Dims = None,
     plan: options.PlanText = None,
     k: options.K = 20,
@@ -56,16 +62,18 @@ def classify(
 ) -> None:
     """Classify IMAGE by a vote of its neighbours, or by words."""
     if labels is not None:
-        taken = ("--index", "--model", "--labels", "--prompts", "--json")
+        loading = ("--index", "--model", "--device", "--offline", "--yes")
+        taken = (*loading, "--labels", "--prompts", "--json")
         if other := [flag for flag in flags_given(context) if flag not in taken]:
             message = f"{other[0]} is for a vote of neighbours, and --labels is given."
             raise ConfigError(message, "Leave one of them out.")
-        return _by_words(images or [], index, model, labels, prompts or "simple", as_json)
+        access = options.access_of(device, offline, yes)
+        return _by_words(images or [], index, model, access, labels, prompts or "simple", as_json)
     if prompts is not None:
         raise ConfigError("--prompts is for --labels.", "For example --labels cat,dog.")
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
-    opened = open_index(index, model)
+    opened = open_index(index, model, options.access_of(device, offline, yes))
     request = request_of(opened, dims, plan, k, where, ids)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
@@ -104,8 +112,8 @@ def classify(
 
 
 def _by_words(
-    images: list[str], index: Path | None, model: str | None, labels: str, prompts: str,
-    as_json: bool,
+    images: list[str], index: Path | None, model: str | None, access: "Access", labels: str,
+    prompts: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Print the probability of each label for each picture."""
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
@@ -116,7 +124,8 @@ def _by_words(
     if not images:
         raise ConfigError("There is nothing to classify.", "Name pictures.")
     alone = model is not None and index is None
-    encoder = load_encoder(model) if alone and model else open_index(index, model).encoder
+    opened = None if alone else open_index(index, model, access)
+    encoder = opened.encoder if opened else load_encoder(str(model), access)
     names, rows, skipped, _ = embed_queries(images, encoder, skip_broken=True)
     check_readable(names, skipped)
     classes = [label.strip() for label in labels.split(",")]

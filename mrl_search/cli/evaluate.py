@@ -3,7 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Column, Hidden, Json, Labels, Split, Src, option  # fmt: skip
+from mrl_search.cli.options import (
+    Column,
+    Device,
+    Hidden,
+    Json,
+    Labels,
+    Offline,
+    Split,
+    Src,
+    Yes,
+    access_of,
+    option,
+)  # fmt: skip
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +29,7 @@ COLUMNS = {
     "mAP@10": "map_at_10",
     "instance recall@1": "instance_recall_at_1",
 }
-MODEL_HELP = "bundled, a run folder, or torchvision:NAME; default: that of the index."
+MODEL_HELP = "A model (mrl-search models); default: that of the index, or bundled."
 INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
 ADAPTIVE_HELP = "Also measure adaptive classification, which reads more dims only if unsure."
 
@@ -28,6 +40,9 @@ def evaluate(
     index: Annotated[
         Path | None, option("--index DIR", "Index to search; default: SRC itself.")
     ] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    yes: Yes = False,
     k: Annotated[int, option("-k", "Neighbours that vote.", min=1)] = 20,
     instance: Annotated[bool, option("--instance", INSTANCE_HELP)] = False,
     hard: Annotated[
@@ -55,8 +70,9 @@ def evaluate(
     from mrl_search.measure.copies import HARD, STANDARD
     from mrl_search.training.parts import part_of
 
-    opened = Index.open(index, model) if index else None
-    encoder = opened.encoder if opened else load_encoder(model or "bundled")
+    access = access_of(device, offline, yes)
+    opened = Index.open(index, model, access) if index else None
+    encoder = opened.encoder if opened else load_encoder(model or "bundled", access)
     show_source(source := open_source(src, labels=labels, column=column, hidden=hidden))
     with progress_bars() as progress:
         result = module.evaluate(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mrl_search.cli.options import IndexArgument, Json, open_index, option
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
-CHECK_HELP = "Measure instead what each prefix keeps, and what PCA would make it keep."
+CHECK_HELP = "Measure instead what each prefix keeps, and what other axes would make it keep."
 
 
 def info(
@@ -41,7 +41,7 @@ def info(
     more = f", … ({len(labels)} in all)" if len(labels) > 8 else ""
     vectors = [f"{m.dim} dims", m.dtype, "norm 1"]
     if collection.transform.rotation is not None:
-        vectors.append("rotated by PCA")
+        vectors.append(f"axes {m.axes['choice']}" if m.axes else "rotated by PCA")
     if index.corpus.rows_dim > m.dim:
         vectors.append(f"cut from {index.corpus.rows_dim}")
     model = f"{m.model}, " if m.model else ""
@@ -69,6 +69,7 @@ def _check(index: "Index", as_json: bool) -> None:
 
     with progress_bars(not as_json) as progress:
         found = check_prefixes(index.corpus, progress)
+    axes = index.manifest.axes
     if as_json:
         common = {
             "k": found.k, "shortlist": found.shortlist, "n": found.queries, "corpus": found.corpus,
@@ -76,6 +77,8 @@ def _check(index: "Index", as_json: bool) -> None:
         for p in found.prefixes:
             shares = {n: None if v is None else round(v, 6) for n, v in asdict(p).items()}
             json_line({**shares, **common})
+        if axes:
+            json_line({"axes": axes})
         return
     rows = [
         (str(p.dims), *map(percent, (p.energy, p.recall, p.pca_energy, p.pca_recall)))
@@ -89,6 +92,29 @@ def _check(index: "Index", as_json: bool) -> None:
     )
     rotated = index.corpus.collection.transform.rotation is not None
     note(advice(found, index.manifest.own_vectors, rotated))
+    if axes:
+        _show_axes(axes)
+
+
+def _show_axes(axes: Any) -> None:  # noqa: ANN401 - from JSON
+    """Print what each choice of axes keeps, as it was measured when the index was built."""
+    from mrl_search.cli.render import note, percent, show_table
+
+    columns = ("recall", "instance", "accuracy")
+    for name, prefixes in axes["kept"].items():
+        rows = [
+            (str(p["dims"]), percent(p["energy"]), *(percent(p[c]) for c in columns))
+            for p in prefixes
+        ]
+        chosen = ", this index" if name == axes["choice"] else ""
+        titles = ("dims", "energy", "recall@10", "changed views", "20-NN")
+        show_table(titles, rows, f"axes {name}{chosen}")
+    if axes["kept"]:
+        note(
+            f"n = {axes['held_out']} pictures that did not fit the axes, {axes['views_held_out']} "
+            f"changed views of them; fitted on {axes['fitted']:,}, views of {axes['viewed']:,}. "
+            f"Recommended: --axes {axes['recommended']}"
+        )
 
 
 def _plan(tuned: object) -> str:

@@ -96,12 +96,14 @@ def access_of(device: str = "auto", offline: bool = False, yes: bool = False) ->
     return Access(not offline, device, None if yes else ask)
 
 
-def open_index(folder: Path | None, model: str | None = None) -> "Index":
+def open_index(
+    folder: Path | None, model: str | None = None, access: "Access | None" = None
+) -> "Index":
     """The index that `--index` names, or the newest."""
     from mrl_search.building import newest_index
     from mrl_search.index import Index
 
-    return Index.open(folder or newest_index(), model)
+    return Index.open(folder or newest_index(), model, access)
 
 
 def request_of(

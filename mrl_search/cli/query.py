@@ -37,6 +37,9 @@ def query(
     index: options.IndexFolder = None,
     vector: options.VectorFile = None,
     model: options.IndexModel = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    yes: options.Yes = False,
     dims: options.Dims = None,
     plan: options.PlanText = None,
     exact: Annotated[bool, option("--exact", "Short for --plan exact.")] = False,
@@ -75,7 +78,7 @@ def query(
         plan = "exact"
     elif exact:
         raise ConfigError("--exact is given with --dims or --plan.", "Leave one of them out.")
-    opened = open_index(index, model)
+    opened = open_index(index, model, options.access_of(device, offline, yes))
     if sheet and opened.manifest.own_vectors and not opened.items["path"].drop_null():
         message = f"{opened.folder} holds vectors without paths of pictures, which a sheet shows."
         raise ConfigError(message, "Leave --sheet out, or give paths with --items when you build.")

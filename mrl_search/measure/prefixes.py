@@ -79,7 +79,7 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
 
 
 def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
-    """The meaning of the figures in a few sentences; `own_vectors` can be built with a rotation."""
+    """The meaning of the figures in a few sentences."""
     short = check.prefixes[:-1]
     if not short:
         return "There is no shorter prefix: build again with --dims to compare some."
@@ -93,9 +93,7 @@ def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
         return f"{kept}. The vectors are rotated already."
     if turned.pca_recall is not None and turned.pca_recall - turned.recall >= GAIN:
         gain = f"After a PCA rotation, {turned.dims} dims would keep {turned.pca_recall:.0%}"
-        if own_vectors:
-            return f"{kept}. {gain}: build again with --rotate pca."
-        return f"{kept}. {gain}, but only vectors of your own can be rotated."
+        return f"{kept}. {gain}: build again with --{'rotate' if own_vectors else 'axes'} pca."
     little = "" if turned.pca_recall is None else " A PCA rotation would change little."
     more = "" if best.recall >= GOOD else " Keep more in the shortlist, or index longer prefixes."
     return f"{kept}.{little}{more}"

@@ -123,7 +123,7 @@ class Manifest:
     created: str = field(default_factory=now)
     factory: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, object] = field(default_factory=dict)
-    axes: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, object] = field(default_factory=dict)
     rows_dim: int = 0
     versions: Mapping[str, str] = field(default_factory=package_versions)
     files: Mapping[str, FileRecord] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed_pictures
@@ -24,9 +25,9 @@ from mrl_search.vectors import default_dims
 __all__ = ["Sample", "changed_views", "closed_form_axes"]
 
 LONGEST = 1024  # dims of image and class axes
-RIDGE = 0.3  # added to the variance within a picture, as a share of the variance of a feature
+RIDGE = 0.5  # added to the variance within a picture, as a share of the variance of a feature
 CLASS_RIDGE = 0.1
-SHARE = 0.2  # of the squared norm of every prefix that class axes have
+SHARE = 0.3  # of the squared norm of every prefix that class axes have
 VIEWS = (
     AugmentConfig(scale=(0.25, 0.7)),
     AugmentConfig(scale=(0.5, 0.9), aspect=(0.8, 1.25), rotate=0, jitter=(0.3, 0.3, 0.3, 0.02)),
@@ -67,30 +68,43 @@ def closed_form_axes(
 
     Returns:
         (d, dim) axes, of up to 1024 dims, and (dim,) the centre of the rows, both float32: a row is
-        stored as `(row - centre) @ axes.T`.
+        stored as `(row - centre) @ axes.T`. Of fewer pictures than dims, the last axes are zero.
     """
-    x = sample.rows
-    dim = x.shape[1]
-    rows = torch.from_numpy(x).double()
-    variance, mean = torch.var_mean(rows, 0, correction=0)
+    raw = torch.from_numpy(sample.rows).double()
+    variance, mean = torch.var_mean(raw, 0, correction=0)
     deviation = (variance + 1e-5 * variance.mean()).clamp(min=1e-12).sqrt()
-    rows = (rows - mean) / deviation
-    within = RIDGE * torch.eye(dim, dtype=torch.float64)
-    count = sample.changed.shape[0] * sample.changed.shape[1]
-    for i in range(sample.changed.shape[1]):
-        change = torch.from_numpy(sample.changed[:, i] - x[sample.viewed]).double() / deviation
-        within += change.T @ change / count
+    basis = _principal_axes((raw - mean) / deviation) / deviation
+    rows = (raw - mean) @ basis.T
+    within = RIDGE * torch.eye(len(basis), dtype=torch.float64)
+    kinds = sample.changed.shape[1]
+    for i in range(kinds):
+        change = torch.from_numpy(sample.changed[:, i] - sample.rows[sample.viewed]).double()
+        change = change @ basis.T
+        within += change.T @ change / (kinds * max(1, len(change)))
     labels = rows[:, :0]
     if use_labels:
         known = np.flatnonzero([label is not None for label in sample.labels])
         names, numbers = np.unique(sample.labels[known].astype(str), return_inverse=True)
-        labels = torch.zeros(len(x), len(names), dtype=torch.float64)
+        labels = torch.zeros(len(rows), len(names), dtype=torch.float64)
         labels[torch.from_numpy(known), torch.from_numpy(numbers)] = 1
-    dims = default_dims(min(dim, LONGEST))
     classes = class_axes(rows, labels, CLASS_RIDGE * within)
     share = SHARE if use_labels else 0.0
-    axes = arrange(classes, *image_axes(rows, labels, within), dims, share) / deviation
-    return axes.float().numpy(), mean.float().numpy()
+    dims = default_dims(len(basis))
+    axes = arrange(classes, *image_axes(rows, labels, within), dims, share) @ basis
+    padded = torch.zeros(min(raw.shape[1], LONGEST), raw.shape[1], dtype=torch.float64)
+    padded[: len(axes)] = axes
+    return padded.float().numpy(), mean.float().numpy()
+
+
+def _principal_axes(x: Tensor) -> Tensor:
+    """The first principal axes of centred rows (n, dim): (r, dim), where r is below n."""
+    n, dim = x.shape
+    count = min(n - 1, dim, LONGEST)
+    if n < dim:
+        _, vectors = torch.linalg.eigh(x @ x.T)
+        return torch.nn.functional.normalize(vectors[:, -count:].flip(1).T @ x, dim=1)
+    _, vectors = torch.linalg.eigh(x.T @ x / n)
+    return vectors[:, -count:].flip(1).T
 
 
 def changed_views(

@@ -1,0 +1,54 @@
+"""`mrl-search models`: which encoders there are."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from mrl_search.cli.options import Device, Json, argument, option
+
+__all__ = ["models"]
+
+WHICH_HELP = "A library, and a pattern of names: timm, or timm:*resnet*. Default: what is here."
+MEASURE_HELP = "Measure how many pictures a second each model here embeds."
+
+
+def models(
+    which: Annotated[str | None, argument("[LIBRARY[:PATTERN]]", WHICH_HELP)] = None,
+    measure: Annotated[bool, option("--measure", MEASURE_HELP)] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """List the models that can embed pictures. Uses no network."""
+    from mrl_search.cli.render import json_line, note, show_table
+    from mrl_search.encoders.catalogue import libraries, library_models, local_models
+
+    if which is not None:
+        library, _, pattern = which.partition(":")
+        names = library_models(library, pattern or "*")
+        for name in names:
+            if as_json:
+                json_line({"model": name})
+            else:
+                print(name)  # noqa: T201
+        note(f"{len(names):,} models; the first use of one asks before it downloads weights")
+        return
+    entries = list(local_models(measure=measure, device=device))
+    if as_json:
+        for entry in entries:
+            json_line(asdict(entry))
+        for each in libraries():
+            json_line(asdict(each))
+        return
+    rows = [
+        (
+            e.model, str(e.dims or ""), f"{e.megabytes:.0f} MB" if e.megabytes else "", e.licence,
+            f"{e.speed:.0f}/s" if e.speed else "", e.state,
+        )
+        for e in entries
+    ]  # fmt: skip
+    show_table(("model", "dims", "weights", "licence", "pictures", "state"), rows)
+    for each in libraries():
+        extra = f'not installed: pip install "mrl-search[{each.extra}]"'
+        listed = (
+            "FILE" if each.name == "onnx" else f"NAME, listed by: mrl-search models {each.name}"
+        )
+        note(f"{each.name}:{listed if each.installed else f'NAME, {extra}'}")
