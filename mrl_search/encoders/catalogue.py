@@ -97,9 +97,10 @@ def library_models(library: str, pattern: str = "*") -> list[str]:
         ModelError: there is no such library, it is not installed, or it has no list.
     """
     if library not in EXTRAS or library == "onnx":
-        names = ", ".join(name for name in EXTRAS if name != "onnx")
-        raise ModelError(f"There is no list of models of {library!r}.", f"There are {names}.")
+        known = ", ".join(name for name in EXTRAS if name != "onnx")
+        raise ModelError(f"There is no list of models of {library!r}.", f"There are {known}.")
     module = import_library(*EXTRAS[library])
+    names: list[str]
     if library == "open_clip":
         names = ["/".join(pair) for pair in module.list_pretrained()]
     elif library == "timm":

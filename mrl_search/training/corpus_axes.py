@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -102,9 +103,10 @@ def _principal_axes(x: Tensor) -> Tensor:
     count = min(n - 1, dim, LONGEST)
     if n < dim:
         _, vectors = torch.linalg.eigh(x @ x.T)
-        return torch.nn.functional.normalize(vectors[:, -count:].flip(1).T @ x, dim=1)
+        return F.normalize(vectors[:, -count:].flip(1).T @ x, dim=1)
     _, vectors = torch.linalg.eigh(x.T @ x / n)
-    return vectors[:, -count:].flip(1).T
+    axes: Tensor = vectors[:, -count:].flip(1).T
+    return axes
 
 
 def changed_views(
