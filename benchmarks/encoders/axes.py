@@ -1,10 +1,11 @@
 """What each choice of axes keeps of the vectors of an encoder, on pictures that fitted nothing.
 
-    python benchmarks/encoders/axes.py MODEL SRC VALIDATION OUT [MOST]
+    python benchmarks/encoders/axes.py MODEL SRC OUT [MOST]
 
-SRC and VALIDATION are `photographs` (a split of ../shared/data/cats_vs_dogs) or data sets. Appends
-a record a choice and prefix to OUT: 20-NN accuracy with n, and the share of changed copies, standard
-and hard, whose nearest picture is their original. MOST limits the pictures that fit and are searched.
+SRC is `photographs` (the split of ../shared/data/cats_vs_dogs) or a data set with a validation
+part. Appends a record a choice and prefix to OUT: 20-NN accuracy with n, and the share of changed
+copies, standard and hard, whose nearest picture is their original. MOST limits the pictures that
+fit the axes and are searched.
 """
 
 import json
