@@ -36,6 +36,7 @@ MEASURED = 10_000  # rows that held-out pictures search, at most
 HELD_OUT = 1_000  # pictures, at most, and a tenth of them
 VIEWED = 600  # pictures whose changed views are embedded to fit axes, at most
 TESTED = 100  # held-out pictures whose changed views are embedded, at most
+ALIKE = 1e-6  # variance of rows that differ by rounding alone, as a share of their mean square
 FEWEST = 20  # pictures that axes can be fitted to
 NEIGHBOURS, VOTERS = 10, 20
 LONGEST = 1024  # dims of rows along image and class axes
@@ -100,6 +101,9 @@ def choose_axes(
     Returns:
         The transform of `choice`, and a record for the manifest: the choice, the numbers of
         pictures, what each choice keeps, and the recommended choice.
+
+    Raises:
+        ConfigError: the pictures differ too little for image axes.
     """
     from mrl_search.training.corpus_axes import Sample
 
@@ -113,7 +117,11 @@ def choose_axes(
     fitted = sample_of(shuffled[held : held + FITTED], VIEWED)
     tested = sample_of(shuffled[:held], TESTED)
     search = Sample(fitted.rows[:MEASURED], fitted.labels[:MEASURED], tested.viewed, tested.changed)
-    names = [name for name in CHOICES if name == choice or _possible(name, fitted)]
+    alike = float(fitted.rows.var(0).mean()) <= ALIKE * float(np.square(fitted.rows).mean())
+    if alike and choice in ("views", "labels"):
+        message = "The pictures are too much alike for axes that tell them apart."
+        raise ConfigError(message, "Build the index with --axes pca.")
+    names = [name for name in CHOICES if name == choice or _possible(name, fitted, alike)]
     kept: dict[str, list[Kept]] = {}
     for done, name in enumerate(names, 1):
         transform = fit_axes(name, fitted)
@@ -134,8 +142,9 @@ def choose_axes(
     return taken, record
 
 
-def _possible(choice: str, fitted: "Sample") -> bool:
-    return choice != "labels" or len({label for label in fitted.labels if label is not None}) > 1
+def _possible(choice: str, fitted: "Sample", alike: bool) -> bool:
+    classes = {label for label in fitted.labels if label is not None}
+    return choice in ("none", "pca") or not (alike or (choice == "labels" and len(classes) < 2))
 
 
 def recommended(kept: Mapping[str, list[Kept]]) -> str:

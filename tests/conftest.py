@@ -24,6 +24,7 @@ from mrl_search.progress import silent
 from mrl_search.store.collection import Heads
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.manifest import Manifest
+from mrl_search.store.transform import Transform
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import l2_normalize
 
@@ -49,7 +50,7 @@ class Rows:
             writer.write_items(self.items)
             writer.write_heads(self.heads)
             writer.write_skipped(self.skipped)
-            writer.write_rotation(self.rotation)
+            writer.write_transform(Transform(dim, dim, self.rotation))
             made = {}
             if dims:
                 spec = IndexSpec(dims, factory, dtype=str(self.vectors.dtype))

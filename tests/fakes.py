@@ -70,6 +70,8 @@ class FakeEncoder:
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(8))
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
+    axes: str = "none"
+    device: str = "cpu"
     batches: list[int] = field(default_factory=list)
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ class Pixels:
     preprocessing = Preprocessing(8)
     heads = LinearHeads()
     training: Mapping[str, Any] = {}
+    axes, device = "none", "cpu"
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         x = pictures.reshape(len(pictures), -1, 3).astype(np.float32) / 255

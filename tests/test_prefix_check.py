@@ -133,7 +133,7 @@ ADVICE = [
         False,
         "8 dims keep 50% of the neighbours in a shortlist of 100"
         ". After a PCA rotation, 8 dims would keep 80%"
-        ", but only vectors of your own can be rotated.",
+        ": build again with --axes pca.",
     ),
     (
         (PrefixShare(8, 0.2, 0.98, 0.6, 0.98), FULL),

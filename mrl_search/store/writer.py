@@ -234,20 +234,12 @@ class CollectionWriter:
         return self.rows()
 
     def transform_rows(self, transform: Transform, norms: NDArray[np.float32]) -> VectorStore:
-        """Write the appended rows, of these norms, along other axes, and return them.
-
-        Raises:
-            ConfigError: a row has no direction along these axes.
-        """
+        """Write the appended rows, of these norms, along other axes, and return them."""
         raw = self.rows()
 
         def parts() -> Iterator[NDArray[np.float32]]:
             for rows, stored in raw.chunks(raw.dim):
-                unit = l2_normalize(transform(stored.astype(np.float32) * norms[rows, None]))
-                if not unit.any(axis=1).all():
-                    message = "The pictures are too much alike for axes that tell them apart."
-                    raise ConfigError(message, "Build the index with --axes pca.")
-                yield unit
+                yield l2_normalize(transform(stored.astype(np.float32) * norms[rows, None]))
 
         self.dim = transform.dim
         self.write_transform(transform)
