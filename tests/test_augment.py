@@ -107,6 +107,18 @@ def test_crops_lie_all_over_the_image_and_never_outside() -> None:
     assert abs(torch.corrcoef(torch.stack((left, top)))[0, 1]) < 0.15
 
 
+def test_shrinking_loses_what_is_fine_and_keeps_what_is_coarse() -> None:
+    stripes = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
+    stripes[..., ::2] = 200
+    coarse = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
+    coarse[..., :12] = 200
+    strong = replace(STILL, shrink=4.0)
+    fine = [_views(stripes, strong, seed).std() for seed in range(20)]
+    assert min(fine) < 0.1 * _views(stripes, STILL).std()  # by up to four times smaller
+    assert len({round(float(s), 4) for s in fine}) > 2  # the factor is drawn
+    assert _views(coarse, strong).std() > 0.8 * _views(coarse, STILL).std()
+
+
 def test_rotation_turns_about_the_centre_by_at_most_the_angle() -> None:
     view = _views(_ramps(200), replace(STILL, rotate=20.0))
     inner = view[:, :, 24:40, 24:40]

@@ -116,7 +116,7 @@ def test_who_reads_no_further_ends_nothing_badly(asked: list[str], extra: list[s
 def test_a_file_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
-    def refuse(folder: Path, model: object = None) -> None:
+    def refuse(folder: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(Index, "open", refuse)

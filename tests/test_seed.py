@@ -56,6 +56,21 @@ def test_every_shape_is_that_of_the_seed() -> None:
     assert network.project(x.flatten(1)).shape == (1, 1024)
 
 
+def test_nothing_stands_between_convolution_and_pooling_as_published() -> None:
+    published = load_recipe("seed-matryoshka").model
+    assert published.activation == "none" and load_recipe("seed-matryoshka").schedule.clip == 1
+    torch.manual_seed(0)
+    plain = FourConvBackbone(8, (8, 16, 16, 16), 128, "none")
+    rectified = FourConvBackbone(8, (8, 16, 16, 16), 128)
+    rectified.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 128, 128)
+    first, other = plain.stages[0](x), rectified.stages[0](x)
+    assert (first < 0).any() and torch.equal(other, first.clamp(min=0))
+    assert torch.equal(first, torch.nn.functional.max_pool2d(plain.stages[0][0](x), 3))
+    with pytest.raises(ConfigError, match="activation = 'none' needs"):
+        replace(published, backbone="compact", widths=(8, 8, 8, 8))
+
+
 def test_kernels_and_pools_are_those_of_the_seed_and_nothing_is_padded() -> None:
     network = FourConvBackbone(8, (8, 16, 16, 16), 128)
     convolutions, pools = [s[0] for s in network.stages], [s[2] for s in network.stages]

@@ -516,6 +516,7 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
     "jitter": ({"augment__jitter": (0.4, 0.4, 0.4, 0.0)}, _view("jitter"), (0.4, 0.4, 0.4, 0.0)),
     "blur": ({"augment__blur": 1.0}, _view("blur"), 1.0),
     "jpeg": ({"augment__jpeg": 20}, _view("jpeg"), 20),
+    "shrink": ({"augment__shrink": 2.0}, _view("shrink"), 2.0),
     "outside": ({"augment__outside": "zeros"}, _view("outside"), "zeros"),
     "weak": (
         {"weak": AugmentConfig(rotate=1.0)},
@@ -623,6 +624,8 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
         "mirror",
         "keep",
         "distil",
+        "activation",
+        "clip",
     }
     config = to_mapping(TINY)
     sections = ("model", "data", "augment", "objective", "schedule")
@@ -631,6 +634,24 @@ def test_no_setting_of_a_recipe_is_left_out_above() -> None:
         names
         == (set(SETTINGS) - {"scale of the cosines", "individuals in the split"}) | tested_elsewhere
     )
+
+
+def test_gradients_are_clipped_at_their_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *rest: Any) -> Any:
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.linalg.vector_norm(torch.cat([g.flatten() for g in grads]))))
+        return step(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    observed(tmp_path / "free", TINY)
+    free, norms = norms, []
+    observed(tmp_path / "clipped", replace(TINY, schedule=replace(TINY.schedule, clip=0.01)))
+    assert min(free) > 0.011 and norms == pytest.approx([0.01] * len(free), rel=1e-3)
 
 
 def _rate(schedule: ScheduleConfig, done: float) -> float:
