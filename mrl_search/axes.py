@@ -5,7 +5,8 @@
 - `views`: image axes, which ignore changes of a picture (`mrl_search.training.corpus_axes`).
 - `labels`: class axes, then image axes.
 
-All are fitted to at most 50,000 pictures, without those that are held out to measure them.
+All are fitted to at most 50,000 pictures. They are measured on pictures that are held out; the axes
+that are stored are then fitted to these, too.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -124,11 +125,8 @@ def choose_axes(
     names = [name for name in CHOICES if name == choice or _possible(name, fitted, alike)]
     kept: dict[str, list[Kept]] = {}
     for done, name in enumerate(names, 1):
-        transform = fit_axes(name, fitted)
-        if name == choice:
-            taken = transform
         if held:
-            kept[name] = measure_axes(transform, search, tested)
+            kept[name] = measure_axes(fit_axes(name, fitted), search, tested)
         progress("measuring axes", done, len(names))
     record = {
         "choice": choice,
@@ -139,7 +137,19 @@ def choose_axes(
         "kept": {name: [asdict(k) for k in ks] for name, ks in kept.items()},
         "recommended": recommended(kept) if kept else choice,
     }
-    return taken, record
+    return fit_axes(choice, _both(fitted, tested)), record
+
+
+def _both(fitted: "Sample", tested: "Sample") -> "Sample":
+    """All pictures: what is stored need hold none out."""
+    from mrl_search.training.corpus_axes import Sample
+
+    return Sample(
+        np.concatenate([fitted.rows, tested.rows]),
+        np.concatenate([fitted.labels, tested.labels]),
+        np.concatenate([fitted.viewed, len(fitted.rows) + tested.viewed]),
+        np.concatenate([fitted.changed, tested.changed]),
+    )
 
 
 def _possible(choice: str, fitted: "Sample", alike: bool) -> bool:

@@ -17,7 +17,7 @@ from mrl_search.index import Index
 from mrl_search.progress import silent
 from mrl_search.shrink import shrink_index
 from mrl_search.store.transform import Transform
-from mrl_search.training.corpus_axes import VIEWS, Sample, changed_views
+from mrl_search.training.corpus_axes import KINDS, Sample, changed_views
 from mrl_search.vectors import l2_normalize
 
 
@@ -107,7 +107,7 @@ def test_the_choices_are_measured_and_kept_in_the_manifest(indexes: dict[str, In
     assert indexes["none"].manifest.axes == {}
     record = indexes["views"].manifest.axes
     assert (record["choice"], record["fitted"], record["held_out"]) == ("views", 72, 8)
-    assert (record["viewed"], record["views_held_out"]) == (72, 8 * len(VIEWS))
+    assert (record["viewed"], record["views_held_out"]) == (72, 8 * KINDS)
     kept = record["kept"]
     assert list(kept) == list(CHOICES)
     for prefixes in kept.values():
@@ -150,7 +150,7 @@ def test_views_are_those_of_readable_pictures(pictures: Path, tmp_path: Path) ->
     source = open_source(str(tmp_path))
     first = changed_views(Mixed(), source, range(6), silent)
     again = changed_views(Mixed(), source, range(6), silent)
-    assert first[1].shape == (6, len(VIEWS), 64) and np.array_equal(first[1], again[1])
+    assert first[1].shape == (6, KINDS, 64) and np.array_equal(first[1], again[1])
     plain = Mixed().encode(np.stack([Mixed().preprocessing.decode(source.read(0))[0]]))
     assert all(not np.allclose(view, plain[0]) for view in first[1][0])
     Path(source.paths[2]).write_bytes(b"broken since")
@@ -171,7 +171,7 @@ def test_a_build_that_stopped_before_its_axes_embeds_nothing_again(
             Index.build(pictures, out, model=Mixed())
     encoder = Mixed()
     again = Index.build(pictures, out, model=encoder)
-    assert set(encoder.batches) == {len(VIEWS)}  # views alone
+    assert set(encoder.batches) == {KINDS}  # views alone
     whole = Index.build(pictures, tmp_path / "whole", model=Mixed())
     assert np.array_equal(again.corpus.vectors.prefix(64), whole.corpus.vectors.prefix(64))
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in whole.folder.iterdir())
@@ -256,7 +256,7 @@ def test_the_commands_choose_axes_and_show_them(
     assert "axes labels" in shown.stdout
     check = CliRunner().invoke(app, ["info", str(out), "--check"])
     assert "axes labels, this index" in check.stdout and "axes views" in check.stdout
-    assert "n = 8 pictures that did not fit the axes" in check.stderr
+    assert "n = 8 pictures that did not fit the measured axes" in check.stderr
     refused = CliRunner().invoke(app, [*asked[:3], str(tmp_path / "b"), "--axes", "odd"])
     assert refused.exit_code == 1 and "There are no axes 'odd'." in refused.stderr
 

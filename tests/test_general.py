@@ -75,9 +75,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     monkeypatch.setattr(general, "weights_file", lambda: tmp_path / "other.pth")
-    with pytest.raises(
-        ModelError, match=r"other\.pth does not have the weights"
-    ):
+    with pytest.raises(ModelError, match=r"other\.pth does not have the weights"):
         load_encoder("general")
 
 

@@ -20,10 +20,10 @@ from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
 from mrl_search.training.closed_form import arrange, class_axes, image_axes
 from mrl_search.training.config import AugmentConfig
-from mrl_search.training.views import views
+from mrl_search.training.views import GREY, views
 from mrl_search.vectors import default_dims
 
-__all__ = ["Sample", "changed_views", "closed_form_axes"]
+__all__ = ["KINDS", "Sample", "changed_views", "closed_form_axes"]
 
 LONGEST = 1024  # dims of image and class axes
 RIDGE = 0.5  # added to the variance within a picture, as a share of the variance of a feature
@@ -41,8 +41,8 @@ VIEWS = (
         outside="zeros",
     ),
     AugmentConfig(scale=(0.9, 1.0), rotate=0, jitter=(0, 0, 0, 0), shrink=3),
-    AugmentConfig(scale=(0.9, 1.0), rotate=90, flip=0, jitter=(0, 0, 1.0, 0), outside="zeros"),
 )  # fmt: skip
+KINDS = len(VIEWS) + 2  # turned by a right angle, and grey
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -119,14 +119,19 @@ def changed_views(
     """
     generator = torch.Generator().manual_seed(len(rows))
     size = encoder.preprocessing.size
-    read, embedded = list[int](), [np.empty((0, len(VIEWS), encoder.dims[-1]), np.float32)]
+    read, embedded = list[int](), [np.empty((0, KINDS, encoder.dims[-1]), np.float32)]
     pictures = read_pictures(source, encoder.preprocessing.decode, rows=rows)
     for done, picture in enumerate(pictures):
         if isinstance(picture, Picture):
             image = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None]
             changed = torch.cat([views(image, size, kind, generator) for kind in VIEWS])
-            pixels = ((changed + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-            embedded.append(embed_pictures(encoder, pixels.contiguous().numpy())[None])
+            turn = int(torch.randint(1, 4, (1,), generator=generator))
+            grey = (image * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True).expand_as(image)
+            pixels = torch.cat([
+                ((changed + 1) * 127.5).round(), torch.rot90(image, turn, (2, 3)), grey.round(),
+            ])  # fmt: skip
+            content = pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+            embedded.append(embed_pictures(encoder, content)[None])
             read.append(done)
         progress("embedding changed views", done + 1, len(rows))
     return np.array(read, dtype=np.int64), np.concatenate(embedded)
