@@ -18,6 +18,7 @@ from PIL import Image
 
 from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Access, Encoder
+from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.encoders.words import Words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
@@ -191,6 +192,8 @@ class Index:
     def encoder(self) -> Encoder:
         """The model that embeds queries, loaded when first used.
 
+        Where `mrl-search export-model` has written its graph, onnxruntime runs it without torch.
+
         Raises:
             IndexFolderError: an index of own vectors, or of another model.
             ModelError: the model cannot be opened.
@@ -198,9 +201,13 @@ class Index:
         self.corpus.check_takes_images()
         with self._lock:
             if self._encoder is None:
-                named = self._model or self.manifest.model
-                access = replace(self._access, fetch=self._access.fetch and self._model is not None)
-                encoder = _encoder_of(named, access)
+                encoder: Encoder | None = None
+                if self._model is None:
+                    encoder = cached_encoder(self.manifest.fingerprint, self._access)
+                if encoder is None:
+                    named = self._model or self.manifest.model
+                    fetch = self._access.fetch and self._model is not None
+                    encoder = _encoder_of(named, replace(self._access, fetch=fetch))
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._encoder = encoder
             return self._encoder

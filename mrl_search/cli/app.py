@@ -15,6 +15,7 @@ from mrl_search.cli.build_index import build_index
 from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
 from mrl_search.cli.evaluate import evaluate
+from mrl_search.cli.export_model import export_model
 from mrl_search.cli.info import info
 from mrl_search.cli.models import models
 from mrl_search.cli.query import query
@@ -79,6 +80,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     demo, build_index, query, classify, evaluate, tune, info, shrink, bench, report, train, models,
+    export_model,
 ):  # fmt: skip
     app.command()(command)
 
