@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.encoders.words import Words
@@ -118,6 +117,8 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
             ModelError: there is no such model.
         """
+        from mrl_search.building import build_from_pictures
+
         out, encoder = expanded(out), _encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
         build_from_pictures(source, out, encoder, spec, axes, progress)
@@ -150,6 +151,8 @@ class Index:
             DataError: vectors or items that cannot be used.
             IndexFolderError: `out` exists, or another process builds it.
         """
+        from mrl_search.building import build_from_vectors
+
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else expanded(out)
         try:

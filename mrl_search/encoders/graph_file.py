@@ -107,7 +107,7 @@ def facts_of(
         raise ModelError(message, "Export it again: mrl-search export-model MODEL") from error
 
 
-def checksum_entry(data: bytes) -> bytes:
+def checksum_entry(data: bytes | memoryview) -> bytes:
     """The entry of `metadata_props` that, appended to a graph in bytes, is its checksum."""
     key, value = CHECKSUM.encode(), xxhash.xxh3_128_hexdigest(data).encode()
     entry = bytes([0x0A, len(key)]) + key + bytes([0x12, len(value)]) + value
@@ -116,7 +116,8 @@ def checksum_entry(data: bytes) -> bytes:
 
 def is_intact(data: bytes) -> bool:
     """Whether a file ends with its right checksum."""
-    return data.endswith(checksum_entry(data[: -len(checksum_entry(b""))]))
+    end = len(data) - len(checksum_entry(b""))
+    return data[end:] == checksum_entry(memoryview(data)[:end])
 
 
 def content_hash(file: Path, data: bytes) -> str:
