@@ -17,7 +17,6 @@ __all__ = ["NetworkEncoder", "device_of", "normalised", "output_dims"]
 
 LARGEST_BATCH = 256  # on a GPU
 
-
 @dataclass(eq=False)
 class NetworkEncoder:
     """An `Encoder` around a torch network, in float32 on every device.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.encoders.base import BATCH_PIXELS, Access, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.graph_file import content_hash, facts_of, is_intact
+from mrl_search.encoders.onnx_session import Session, first_line
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.files import expanded, open_regular
 from mrl_search.mapping import from_mapping, read_json
@@ -25,7 +26,6 @@ __all__ = ["OnnxEncoder", "Settings", "cached_encoder", "cached_graph", "open_en
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 RAW, FLOATS = "tensor(uint8)", {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 EXPORT = "Export the graph with one input: (n, 3, size, size) normalised float pixels."
 
 
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(eq=False)
 class OnnxEncoder:
-    """An `Encoder` around a session of onnxruntime.
+    """An `Encoder` around a graph.
 
     Attributes:
         output: the name of the output that is the vector.
@@ -68,13 +68,13 @@ class OnnxEncoder:
     fingerprint: str
     dims: tuple[int, ...]
     preprocessing: Preprocessing
-    session: Any
+    session: Session
     output: str
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (given,) = self.session.get_inputs()
+        (given,) = self.session.inputs
         fixed = given.shape[0] if isinstance(given.shape[0], int) else None
         step = fixed or max(1, BATCH_PIXELS // self.preprocessing.size**2)
         parts = []
@@ -86,7 +86,7 @@ class OnnxEncoder:
                 mean, std = np.float32(self.preprocessing.mean), np.float32(self.preprocessing.std)
                 x = ((x / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
                 x = np.ascontiguousarray(x, FLOATS[given.type])
-            parts.append(self.session.run([self.output], {given.name: x})[0])
+            parts.append(self.session.run(x, self.output))
         rows: NDArray[np.float32] = np.concatenate(parts)[: len(pictures)].astype(np.float32)
         return rows
 
@@ -102,17 +102,17 @@ def open_encoder(text: str, access: Access) -> OnnxEncoder:
     file = expanded(text).absolute()
     if not file.is_file():
         raise ModelError(f"There is no file {file}.", "Name an ONNX file: onnx:FILE.onnx")
-    session = _session(file, access.device)
+    session = Session(file, access.device)
     with open_regular(file) as opened:
         data = opened.read()
-    found = facts_of(session.get_modelmeta().custom_metadata_map, file)
+    found = facts_of(session.metadata, file)
     if found is None:
         return _users(file, content_hash(file, data), session)
     facts, heads, training = found
     mark = facts.fingerprint if is_intact(data) else content_hash(file, data)
-    (output,) = session.get_outputs()
+    (output,) = session.outputs
     return OnnxEncoder(
-        f"onnx:{file}", facts.name, mark, facts.dims, facts.preprocessing, session, output.name,
+        f"onnx:{file}", facts.name, mark, facts.dims, facts.preprocessing, session, output,
         heads, training,
     )  # fmt: skip
 
@@ -139,38 +139,7 @@ def cached_encoder(fingerprint: str, access: Access) -> OnnxEncoder | None:
     return encoder if encoder.fingerprint == fingerprint else None
 
 
-def _session(file: Path, device: str) -> Any:  # noqa: ANN401
-    """A session of onnxruntime, with as many threads as torch would take."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
-        hint = 'pip install "mrl-search[onnx]"'
-        raise ModelError("onnxruntime is not installed.", hint) from error
-    there = onnxruntime.get_available_providers()
-    known = [name for name, provider in PROVIDERS.items() if provider in there]
-    if device not in ("auto", *known):
-        message = f"There is no device {device!r} here for onnxruntime."
-        raise ConfigError(message, f"Use auto or {' or '.join(known)}.")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # an error is raised, too
-    affinity = getattr(os, "sched_getaffinity", None)
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    threads = threads if threads.isdecimal() else len(affinity(0)) if affinity else 0
-    options.intra_op_num_threads = int(threads)
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings = {"cuda": {"use_tf32": "0"}}
-    names = known if device == "auto" else [device]
-    providers = [(PROVIDERS[name], settings.get(name, {})) for name in names]
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=providers)
-    except Exception as error:  # it has a class for each status
-        message = f"{file} cannot be opened as an ONNX graph: {_first_line(error)}"
-        raise ModelError(message, "Name an ONNX file that onnxruntime runs.") from error
-
-
-def _users(file: Path, content: str, session: Any) -> OnnxEncoder:  # noqa: ANN401
+def _users(file: Path, content: str, session: Session) -> OnnxEncoder:
     """A graph of the user's, with the settings in the JSON file beside it."""
     beside = file.with_suffix(".json")
     settings = Settings()
@@ -190,7 +159,7 @@ def _users(file: Path, content: str, session: Any) -> OnnxEncoder:  # noqa: ANN4
     try:
         row = encoder.encode(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:  # of onnxruntime
-        message = f"{file} cannot run on {size} x {size} pixels: {_first_line(error)}"
+        message = f"{file} cannot run on {size} x {size} pixels: {first_line(error)}"
         raise ModelError(message, EXPORT) from error
     if row.ndim != 2:
         shape = ", ".join(map(str, row.shape[1:]))
@@ -200,9 +169,9 @@ def _users(file: Path, content: str, session: Any) -> OnnxEncoder:  # noqa: ANN4
     return encoder
 
 
-def _input_size(file: Path, session: Any, settings: Settings, beside: Path) -> int:  # noqa: ANN401
+def _input_size(file: Path, session: Session, settings: Settings, beside: Path) -> int:
     """The side of the pictures that the graph takes."""
-    inputs = session.get_inputs()
+    inputs = session.inputs
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise ModelError(f"{file} has {len(inputs)} inputs: {names}; it must have one.", EXPORT)
@@ -225,9 +194,9 @@ def _input_size(file: Path, session: Any, settings: Settings, beside: Path) -> i
     return settings.size or min(known)
 
 
-def _output(file: Path, session: Any, settings: Settings, beside: Path) -> str:  # noqa: ANN401
+def _output(file: Path, session: Session, settings: Settings, beside: Path) -> str:
     """The name of the output that is the embedding."""
-    names = [each.name for each in session.get_outputs()]
+    names = session.outputs
     if settings.output and settings.output not in names:
         message = f"{beside} names the output {settings.output}; {file} has {', '.join(names)}."
         raise ModelError(message, f"Correct {beside}.")
@@ -236,7 +205,3 @@ def _output(file: Path, session: Any, settings: Settings, beside: Path) -> str: 
         hint = f'Name the embedding in {beside}: {{"output": "{names[0]}"}}'
         raise ModelError(message, hint)
     return settings.output or names[0]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
