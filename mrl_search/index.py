@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,13 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, search
-from mrl_search.search.tune import USES, Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import Manifest, store_plan
 from mrl_search.store.rows import Ids
-from mrl_search.store.vector_files import VectorSource, open_vectors
+
+if TYPE_CHECKING:
+    from mrl_search.search.tune import Goal, Tuned
+    from mrl_search.store.vector_files import VectorSource
 
 __all__ = ["Index", "Query"]
 
@@ -127,7 +129,7 @@ class Index:
     @classmethod
     def from_vectors(
         cls,
-        vectors: VectorSource | NDArray[np.floating] | str | Path,
+        vectors: "VectorSource | NDArray[np.floating] | str | Path",
         out: str | Path | None = None,
         *,
         items: str | Path | None = None,
@@ -152,6 +154,7 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
         """
         from mrl_search.building import build_from_vectors
+        from mrl_search.store.vector_files import open_vectors
 
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else expanded(out)
@@ -329,9 +332,9 @@ class Index:
         return votes[0] if single else votes
 
     def tune(
-        self, goal: str | Goal = "recall", target: float = 0.99, *, k: int | None = None,
+        self, goal: "str | Goal" = "recall", target: float = 0.99, *, k: int | None = None,
         queries: int = 1000, max_ram: int | None = None, progress: Progress = silent,
-    ) -> Tuned:  # fmt: skip
+    ) -> "Tuned":  # fmt: skip
         """Find the cheapest plan that keeps `target` of what exact search gives, and store it.
 
         `search` and `classify` then use it by default.
@@ -348,6 +351,8 @@ class Index:
             ConfigError: an unknown goal, or no plan reaches the target.
             DataError: too few items, or no labels.
         """
+        from mrl_search.search.tune import USES, Goal, queries_to_tune, tune
+
         if isinstance(goal, str):
             goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries), k)
         found = tune(self.corpus, goal, target, max_ram, progress)

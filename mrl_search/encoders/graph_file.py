@@ -45,6 +45,7 @@ class Facts:
         preprocessing: of pictures; the graph itself applies `mean` and `std`.
         classes: of the heads.
         unit: whether the heads take unit prefixes.
+        axes: see `Encoder`.
     """
 
     format: int
@@ -55,6 +56,7 @@ class Facts:
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
     unit: bool = False
+    axes: str = "none"
 
 
 def properties(encoder: Encoder) -> dict[str, str]:
@@ -63,6 +65,7 @@ def properties(encoder: Encoder) -> dict[str, str]:
     facts = Facts(
         FORMAT, encoder.model, encoder.name, encoder.fingerprint, encoder.dims,
         encoder.preprocessing, heads.classes, heads.unit,
+        encoder.axes,
     )  # fmt: skip
     arrays = {
         f"{kind}.{dims}": np.ascontiguousarray(array)

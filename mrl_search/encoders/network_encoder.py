@@ -17,6 +17,7 @@ __all__ = ["NetworkEncoder", "device_of", "normalised", "output_dims"]
 
 LARGEST_BATCH = 256  # on a GPU
 
+
 @dataclass(eq=False)
 class NetworkEncoder:
     """An `Encoder` around a torch network, in float32 on every device.
@@ -70,7 +71,8 @@ def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     if channels == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)):
         return x
     mean, std = torch.tensor(channels, device=pixels.device).view(2, 1, 3, 1, 1)
-    return ((x + 1) / 2 - mean) / std
+    standard: Tensor = ((x + 1) / 2 - mean) / std
+    return standard
 
 
 def device_of(name: str = "auto") -> torch.device:

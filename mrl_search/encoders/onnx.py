@@ -72,6 +72,11 @@ class OnnxEncoder:
     output: str
     heads: LinearHeads = field(default_factory=LinearHeads)
     training: Mapping[str, Any] = field(default_factory=dict)
+    axes: str = "pca"
+    device: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.device = self.session.devices[0]
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         (given,) = self.session.inputs
@@ -83,7 +88,7 @@ class OnnxEncoder:
             if fixed and len(x) < fixed:  # the graph takes no smaller batch
                 x = np.concatenate([x, np.zeros((fixed - len(x), *x.shape[1:]), np.uint8)])
             if given.type != RAW:
-                mean, std = np.float32(self.preprocessing.mean), np.float32(self.preprocessing.std)
+                mean, std = np.array([self.preprocessing.mean, self.preprocessing.std], np.float32)
                 x = ((x / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
                 x = np.ascontiguousarray(x, FLOATS[given.type])
             parts.append(self.session.run(x, self.output))
@@ -113,7 +118,7 @@ def open_encoder(text: str, access: Access) -> OnnxEncoder:
     (output,) = session.outputs
     return OnnxEncoder(
         f"onnx:{file}", facts.name, mark, facts.dims, facts.preprocessing, session, output,
-        heads, training,
+        heads, training, facts.axes,
     )  # fmt: skip
 
 
