@@ -1,6 +1,8 @@
 """The command `mrl-search`, and the one place that turns errors of the library into two lines."""
 
+import atexit
 import contextlib
+import gc
 import io
 import signal
 import sys
@@ -98,6 +100,7 @@ def main(
     ] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
+    atexit.register(gc.freeze)  # collecting what ends anyway takes a sixth of a query's time
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # says what Ctrl-C says
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
