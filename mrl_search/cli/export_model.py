@@ -5,17 +5,19 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import argument, option
+from mrl_search.cli.options import Offline, Yes, access_of, argument, option
 
 __all__ = ["export_model"]
 
-MODEL_HELP = "bundled, a run folder, timm:NAME or torchvision:NAME."
+MODEL_HELP = "bundled, general, a run folder, timm:NAME or torchvision:NAME."
 OUT_HELP = "New file. Default: the place where query finds it, in the cache of the user."
 
 
 def export_model(
     model: Annotated[str, argument("MODEL", MODEL_HELP)],
     out: Annotated[Path | None, option("--out FILE.onnx", OUT_HELP)] = None,
+    offline: Offline = False,
+    yes: Yes = False,
 ) -> None:
     """Write MODEL as ONNX: queries then need no torch and start sooner.
 
@@ -28,7 +30,7 @@ def export_model(
 
     if out:
         refuse_existing(expanded(out))
-    made = export_encoder(load_encoder(model), out)
+    made = export_encoder(load_encoder(model, access_of("cpu", offline, yes)), out)
     note(
         f"opset {made.opset}, {made.nbytes / 1e6:,.1f} MB; values up to {made.largest:.2g} differ"
         f" from torch's by at most {made.difference:.1e}"

@@ -18,6 +18,7 @@ from mrl_search.encoders.base import Access, Encoder, Preprocessing, TextEncoder
 from mrl_search.encoders.graph_file import checksum_entry, properties
 from mrl_search.encoders.network_encoder import NetworkEncoder, normalised
 from mrl_search.encoders.onnx import cached_graph, open_encoder
+from mrl_search.encoders.onnx_session import first_line
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded, make_folder, refuse_existing, write_atomically
 
@@ -120,7 +121,7 @@ def _graph(encoder: NetworkEncoder) -> Any:  # noqa: ANN401
                 input_names=["pixels"], output_names=["vectors"], verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter has many
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error.__cause__ or error)
         raise ModelError(f"{encoder.model} cannot be exported: {reason}") from error
     assert program is not None
     return program.model_proto

@@ -81,7 +81,7 @@ class Session:
             raise ModelError(message, "Name an ONNX file that onnxruntime runs.") from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its name."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
