@@ -21,7 +21,7 @@ from mrl_search.store.manifest import OWN_VECTORS, VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
-from mrl_search.store.vector_files import VectorSource
+from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
@@ -84,10 +84,11 @@ def _along_axes(
 
 
 def build_from_vectors(
-    source: VectorSource, out: Path, items: str | Path | None, rotate: str | None,
-    spec: IndexSpec | None, progress: Progress,
+    vectors: VectorSource | NDArray[np.floating] | str | Path, out: Path,
+    items: str | Path | None, rotate: str | None, spec: IndexSpec | None, progress: Progress,
 ) -> None:  # fmt: skip
-    """Store the vectors of `source`, rotated if wanted, and index every prefix."""
+    """Store vectors, see `open_vectors`, rotated if wanted, and index every prefix."""
+    source = open_vectors(vectors)
     dim = source.dim
     spec = _prepared(out, spec, default_dims(dim), source.count)
     if rotate not in (None, "pca"):

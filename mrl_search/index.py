@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrl_search.encoders.base import Access, Encoder
-from mrl_search.encoders.onnx import cached_encoder
+from mrl_search.encoders.registry import encoder_of, recorded_encoder
 from mrl_search.encoders.words import Words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
@@ -121,7 +121,7 @@ class Index:
         """
         from mrl_search.building import build_from_pictures
 
-        out, encoder = expanded(out), _encoder_of(model, access)
+        out, encoder = expanded(out), encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
         build_from_pictures(source, out, encoder, spec, axes, progress)
         return cls.open(out, model, access)
@@ -154,12 +154,11 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
         """
         from mrl_search.building import build_from_vectors
-        from mrl_search.store.vector_files import open_vectors
 
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else expanded(out)
         try:
-            build_from_vectors(open_vectors(vectors), out, items, rotate, spec, progress)
+            build_from_vectors(vectors, out, items, rotate, spec, progress)
             index = cls.open(out)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
@@ -196,9 +195,7 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """The model that embeds queries, loaded when first used.
-
-        Where `mrl-search export-model` has written its graph, onnxruntime runs it without torch.
+        """The model that embeds queries, or its exported graph; loaded when first used.
 
         Raises:
             IndexFolderError: an index of own vectors, or of another model.
@@ -207,13 +204,11 @@ class Index:
         self.corpus.check_takes_images()
         with self._lock:
             if self._encoder is None:
-                encoder: Encoder | None = None
-                if self._model is None:
-                    encoder = cached_encoder(self.manifest.fingerprint, self._access)
-                if encoder is None:
-                    named = self._model or self.manifest.model
-                    fetch = self._access.fetch and self._model is not None
-                    encoder = _encoder_of(named, replace(self._access, fetch=fetch))
+                if self._model:
+                    encoder = encoder_of(self._model, self._access)
+                else:
+                    m = self.manifest
+                    encoder = recorded_encoder(m.model, m.fingerprint, self._access)
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._encoder = encoder
             return self._encoder
@@ -403,11 +398,3 @@ class Index:
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
         manifest = store_plan(self.folder, use, plan, self.manifest)
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)
-
-
-def _encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
-    if not isinstance(model, str):
-        return model
-    from mrl_search.encoders.registry import load_encoder
-
-    return load_encoder(model, access)

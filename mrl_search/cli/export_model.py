@@ -19,7 +19,7 @@ def export_model(
     offline: Offline = False,
     yes: Yes = False,
 ) -> None:
-    """Write MODEL as ONNX: queries then need no torch and start sooner.
+    """Write MODEL as ONNX, so that queries need no torch.
 
     The vectors are compared with those of torch first. The file also opens as --model onnx:FILE.
     """

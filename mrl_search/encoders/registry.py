@@ -1,14 +1,16 @@
 """Open an encoder by its name: bundled, trained by `mrl-search train`, or of a library."""
 
+from dataclasses import replace
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
 
 from mrl_search.encoders.base import Access, Encoder
+from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
-__all__ = ["default_model", "load_encoder"]
+__all__ = ["default_model", "encoder_of", "load_encoder", "recorded_encoder"]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
 LIBRARIES = ("torchvision", "timm", "open_clip", "onnx")
@@ -54,3 +56,17 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
     from mrl_search.encoders.own import open_folder
 
     return open_folder(model, folder, access)
+
+
+def encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
+    """The encoder that `model` names, or is."""
+    return load_encoder(model, access) if isinstance(model, str) else model
+
+
+def recorded_encoder(model: str, fingerprint: str, access: Access) -> Encoder:
+    """The encoder that an index names: its exported graph, or else the model.
+
+    Downloads nothing, as a name in an index is data.
+    """
+    graph = cached_encoder(fingerprint, access)
+    return graph or load_encoder(model, replace(access, fetch=False))
