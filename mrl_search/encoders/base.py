@@ -13,7 +13,6 @@ from mrl_search.errors import ModelError, require
 from mrl_search.images.decode import decode, square
 
 __all__ = [
-    "BATCH_PIXELS",
     "Access",
     "Encoder",
     "LinearHeads",
@@ -29,7 +28,6 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 FITS = ("squash", "cover", "contain")
-BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in memory
 WIDEST = 32  # sides: of a longer picture, only the middle is resized
 
 

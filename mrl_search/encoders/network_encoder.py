@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mrl_search.encoders.base import BATCH_PIXELS, LinearHeads, Preprocessing
+from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.encoders.network import to_network
 from mrl_search.errors import ConfigError
 
 __all__ = ["NetworkEncoder", "device_of", "normalised", "output_dims"]
 
 LARGEST_BATCH = 256  # on a GPU
+BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in memory
 
 
 @dataclass(eq=False)

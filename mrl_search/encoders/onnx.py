@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from mrl_search.encoders.base import BATCH_PIXELS, Access, LinearHeads, Preprocessing, fingerprint
+from mrl_search.encoders.base import Access, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.graph_file import content_hash, facts_of, is_intact
 from mrl_search.encoders.onnx_session import Session, first_line
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
@@ -25,6 +25,7 @@ from mrl_search.vectors import default_dims
 __all__ = ["OnnxEncoder", "Settings", "cached_encoder", "cached_graph", "open_encoder"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+BATCHES = {"cpu": 8, "cuda": 64}  # on the CPU, the maps of a larger batch leave its cache
 RAW, FLOATS = "tensor(uint8)", {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 EXPORT = "Export the graph with one input: (n, 3, size, size) normalised float pixels."
 
@@ -81,7 +82,7 @@ class OnnxEncoder:
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         (given,) = self.session.inputs
         fixed = given.shape[0] if isinstance(given.shape[0], int) else None
-        step = fixed or max(1, BATCH_PIXELS // self.preprocessing.size**2)
+        step = fixed or BATCHES[self.device]
         parts = []
         for start in range(0, len(pictures), step):
             x: NDArray[Any] = pictures[start : start + step]
