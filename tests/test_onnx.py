@@ -318,6 +318,7 @@ def test_any_library_reads_what_the_graph_says(exported: tuple[NetworkEncoder, P
     assert json.loads(said["mrl_search"])["fingerprint"] == encoder.fingerprint
     assert json.loads(said["mrl_search_training"]) == TRAINING
     assert "mrl_search_checksum" in said
+    assert b".py" not in file.read_bytes()  # no paths of the machine that exported it
 
 
 def one_layer(preprocessing: Preprocessing) -> NetworkEncoder:

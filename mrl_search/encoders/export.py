@@ -94,6 +94,8 @@ def export_encoder(encoder: Encoder, out: str | Path | None = None) -> Exported:
         refuse_existing(file)
     make_folder(file.parent)
     model = _graph(encoder)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # traces of the exporter, with paths of this machine
     for key, value in properties(encoder).items():
         model.metadata_props.add(key=key, value=value)
     if (size := model.ByteSize()) > LARGEST:
