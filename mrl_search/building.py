@@ -11,21 +11,21 @@ from mrl_search.axes import LONGEST, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
-from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, read_manifest
+from mrl_search.store.manifest import OWN_VECTORS, VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
-from mrl_search.store.vector_files import VectorSource
+from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
-__all__ = ["build_from_pictures", "build_from_vectors", "newest_index", "write_indexes"]
+__all__ = ["build_from_pictures", "build_from_vectors", "write_indexes"]
 
 
 def build_from_pictures(
@@ -84,10 +84,11 @@ def _along_axes(
 
 
 def build_from_vectors(
-    source: VectorSource, out: Path, items: str | Path | None, rotate: str | None,
-    spec: IndexSpec | None, progress: Progress,
+    vectors: VectorSource | NDArray[np.floating] | str | Path, out: Path,
+    items: str | Path | None, rotate: str | None, spec: IndexSpec | None, progress: Progress,
 ) -> None:  # fmt: skip
-    """Store the vectors of `source`, rotated if wanted, and index every prefix."""
+    """Store vectors, see `open_vectors`, rotated if wanted, and index every prefix."""
+    source = open_vectors(vectors)
     dim = source.dim
     spec = _prepared(out, spec, default_dims(dim), source.count)
     if rotate not in (None, "pca"):
@@ -107,21 +108,6 @@ def build_from_vectors(
             encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
             count=source.count, dtype=spec.dtype, source=source.name, model="", factory=factory,
         ))  # fmt: skip
-
-
-def newest_index(root: Path = Path("indexes")) -> Path:
-    """The index folder in `root` that was created last; unreadable folders are passed over."""
-    created = {}
-    for path in root.glob(f"*/{MANIFEST}"):
-        if not path.parent.name.startswith("."):
-            try:
-                created[path.parent] = read_manifest(path.parent).created
-            except IndexFolderError:
-                continue
-    if not created:
-        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
-        raise IndexFolderError(f"There is no index in {root}.", hint)
-    return max(created, key=lambda folder: (created[folder], folder.name))
 
 
 def write_indexes(

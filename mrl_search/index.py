@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrl_search.building import build_from_pictures, build_from_vectors
 from mrl_search.encoders.base import Access, Encoder
+from mrl_search.encoders.registry import encoder_of, recorded_encoder
 from mrl_search.encoders.words import Words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
@@ -33,11 +33,13 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, search
-from mrl_search.search.tune import USES, Goal, Tuned, queries_to_tune, tune
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import Manifest, store_plan
 from mrl_search.store.rows import Ids
-from mrl_search.store.vector_files import VectorSource, open_vectors
+
+if TYPE_CHECKING:
+    from mrl_search.search.tune import Goal, Tuned
+    from mrl_search.store.vector_files import VectorSource
 
 __all__ = ["Index", "Query"]
 
@@ -117,7 +119,9 @@ class Index:
             IndexFolderError: `out` exists, or another process builds it.
             ModelError: there is no such model.
         """
-        out, encoder = expanded(out), _encoder_of(model, access)
+        from mrl_search.building import build_from_pictures
+
+        out, encoder = expanded(out), encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
         build_from_pictures(source, out, encoder, spec, axes, progress)
         return cls.open(out, model, access)
@@ -125,7 +129,7 @@ class Index:
     @classmethod
     def from_vectors(
         cls,
-        vectors: VectorSource | NDArray[np.floating] | str | Path,
+        vectors: "VectorSource | NDArray[np.floating] | str | Path",
         out: str | Path | None = None,
         *,
         items: str | Path | None = None,
@@ -149,10 +153,12 @@ class Index:
             DataError: vectors or items that cannot be used.
             IndexFolderError: `out` exists, or another process builds it.
         """
+        from mrl_search.building import build_from_vectors
+
         temporary = tempfile.mkdtemp(prefix="mrl-search-") if out is None else None
         out = Path(temporary or "") / "index" if out is None else expanded(out)
         try:
-            build_from_vectors(open_vectors(vectors), out, items, rotate, spec, progress)
+            build_from_vectors(vectors, out, items, rotate, spec, progress)
             index = cls.open(out)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
@@ -189,7 +195,7 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """The model that embeds queries, loaded when first used.
+        """The model that embeds queries, or its exported graph; loaded when first used.
 
         Raises:
             IndexFolderError: an index of own vectors, or of another model.
@@ -198,9 +204,11 @@ class Index:
         self.corpus.check_takes_images()
         with self._lock:
             if self._encoder is None:
-                named = self._model or self.manifest.model
-                access = replace(self._access, fetch=self._access.fetch and self._model is not None)
-                encoder = _encoder_of(named, access)
+                if self._model:
+                    encoder = encoder_of(self._model, self._access)
+                else:
+                    m = self.manifest
+                    encoder = recorded_encoder(m.model, m.fingerprint, self._access)
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._encoder = encoder
             return self._encoder
@@ -319,9 +327,9 @@ class Index:
         return votes[0] if single else votes
 
     def tune(
-        self, goal: str | Goal = "recall", target: float = 0.99, *, k: int | None = None,
+        self, goal: "str | Goal" = "recall", target: float = 0.99, *, k: int | None = None,
         queries: int = 1000, max_ram: int | None = None, progress: Progress = silent,
-    ) -> Tuned:  # fmt: skip
+    ) -> "Tuned":  # fmt: skip
         """Find the cheapest plan that keeps `target` of what exact search gives, and store it.
 
         `search` and `classify` then use it by default.
@@ -338,6 +346,8 @@ class Index:
             ConfigError: an unknown goal, or no plan reaches the target.
             DataError: too few items, or no labels.
         """
+        from mrl_search.search.tune import USES, Goal, queries_to_tune, tune
+
         if isinstance(goal, str):
             goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries), k)
         found = tune(self.corpus, goal, target, max_ram, progress)
@@ -388,11 +398,3 @@ class Index:
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
         manifest = store_plan(self.folder, use, plan, self.manifest)
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)
-
-
-def _encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
-    if not isinstance(model, str):
-        return model
-    from mrl_search.encoders.registry import load_encoder
-
-    return load_encoder(model, access)

@@ -18,7 +18,6 @@ from fakes import FakeEncoder, ListSource, png
 from PIL import Image
 
 import mrl_search as mrl
-from mrl_search.building import newest_index
 from mrl_search.encoders.base import Access
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError
@@ -26,6 +25,7 @@ from mrl_search.index import Index
 from mrl_search.search.classify import Ballot, Vote, Weighting
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits, Hit, Hits
+from mrl_search.store.collection import newest_index
 from mrl_search.store.manifest import store_plan, verify
 
 GREYS = tuple(range(10, 250, 20))

@@ -17,7 +17,7 @@ from fakes import fail_writes
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mrl_search.encoders import registry
+from mrl_search.encoders import own, registry
 from mrl_search.encoders.backbones import CompactBackbone, build_backbone
 from mrl_search.encoders.base import INTERPOLATIONS, Access, Preprocessing, fingerprint
 from mrl_search.encoders.checkpoint import load_model, save_model
@@ -327,7 +327,7 @@ def test_a_mirrored_model_has_another_fingerprint(folder: Path) -> None:
     pictures = _pictures(3)
     both = plain.encode(pictures) + plain.encode(pictures[:, :, ::-1])
     np.testing.assert_allclose(mirrored.encode(pictures), both / 2, atol=1e-4)
-    registry.MIRRORED.add(weights)  # as the bundled weights are
+    own.MIRRORED.add(weights)  # as the bundled weights are
     try:
         assert load_encoder(str(folder)).fingerprint == plain.fingerprint
         _edit(model={**to_mapping(TINY), "mirror": False})(folder)
@@ -336,7 +336,7 @@ def test_a_mirrored_model_has_another_fingerprint(folder: Path) -> None:
             mirrored.fingerprint,
         )
     finally:
-        registry.MIRRORED.remove(weights)
+        own.MIRRORED.remove(weights)
 
 
 def test_every_part_of_the_preprocessing_is_in_the_fingerprint() -> None:

@@ -100,8 +100,8 @@ def open_index(
     folder: Path | None, model: str | None = None, access: "Access | None" = None
 ) -> "Index":
     """The index that `--index` names, or the newest."""
-    from mrl_search.building import newest_index
     from mrl_search.index import Index
+    from mrl_search.store.collection import newest_index
 
     return Index.open(folder or newest_index(), model, access)
 

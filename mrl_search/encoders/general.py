@@ -4,7 +4,6 @@ Its weights, of ImageNet, come from the package `efficientnet-lite0-pytorch-mode
 offline. Its vectors are not nested: an index stores them along axes that it fits to its pictures.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mrl_search.encoders.weights import import_library
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["NAME", "StagePooling", "installed", "lite0", "open_encoder"]
+__all__ = ["NAME", "StagePooling", "lite0", "open_encoder"]
 
 NAME = "general"
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -50,11 +49,6 @@ class StagePooling(nn.Module):
         spreads = [(s - m * m).clamp(min=0).sqrt() for s, m in zip(squares, means, strict=True)]
         head = b.bn2(b.conv_head(maps[-1])).mean((2, 3))
         return torch.cat([*means, *spreads, head], 1)
-
-
-def installed() -> bool:
-    """Whether the libraries of the extra `general` are there."""
-    return all(find_spec(name) for name in ("timm", WEIGHTS))
 
 
 def open_encoder(access: Access) -> NetworkEncoder:

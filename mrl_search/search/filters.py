@@ -2,13 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
@@ -23,9 +21,9 @@ __all__ = ["mask_of", "read_ids"]
 CONDITION = re.compile(r"([^=!<>]+)(==|!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 SIGN = re.compile("==|!=|<=|>=|=|<|>")
 ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # after a time of day
-COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "=": pc.equal, "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal,
-    ">": pc.greater, ">=": pc.greater_equal,
+COMPARE = {  # functions of pyarrow.compute
+    "=": "equal", "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal",
+    ">": "greater", ">=": "greater_equal",
 }  # fmt: skip
 KINDS = "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
 
@@ -63,6 +61,8 @@ def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> 
 
 
 def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc  # slow, and a query without conditions does not need it
+
     match = CONDITION.fullmatch(condition)
     if match is None:
         hint = "For example label=cat, width>=200, or label!=dog."
@@ -74,7 +74,7 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     column = items[name]
     try:
         column, value = _comparable(column, text)
-        met = COMPARE[sign](column, value)
+        met = getattr(pc, COMPARE[sign])(column, value)
         if pa.types.is_floating(column.type):
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -108,6 +108,8 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
     if pa.types.is_float16(kind):
         return column.cast(pa.float32()), value.cast(kind).cast(pa.float32())
     if pa.types.is_timestamp(kind) and kind.tz and not ZONE.search(text):
+        import pyarrow.compute as pc
+
         return column, pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
     return column, value.cast(kind)
 

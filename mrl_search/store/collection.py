@@ -28,6 +28,7 @@ from mrl_search.store.manifest import (
     CENTRE,
     HEADS,
     ITEMS,
+    MANIFEST,
     ROTATION,
     SKIPPED,
     VECTORS,
@@ -39,7 +40,15 @@ from mrl_search.store.manifest import (
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
 
-__all__ = ["Collection", "Head", "Heads", "checks_of", "heads_bytes", "load_checked"]
+__all__ = [
+    "Collection",
+    "Head",
+    "Heads",
+    "checks_of",
+    "heads_bytes",
+    "load_checked",
+    "newest_index",
+]
 
 LARGEST_HEADS = 1 << 30  # bytes
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
@@ -188,6 +197,21 @@ class Collection:
         except DataError as error:
             hint = m.rebuild(folder)
             raise IndexFolderError(f"{folder} contradicts itself. {error.message}", hint) from error
+
+
+def newest_index(root: Path = Path("indexes")) -> Path:
+    """The index folder in `root` that was created last; unreadable folders are passed over."""
+    created = {}
+    for path in root.glob(f"*/{MANIFEST}"):
+        if not path.parent.name.startswith("."):
+            try:
+                created[path.parent] = read_manifest(path.parent).created
+            except IndexFolderError:
+                continue
+    if not created:
+        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
+        raise IndexFolderError(f"There is no index in {root}.", hint)
+    return max(created, key=lambda folder: (created[folder], folder.name))
 
 
 def checks_of(array: NDArray[Any], folder: Path, manifest: Manifest, name: str) -> Blocks | None:

@@ -58,7 +58,8 @@ class Items:
                 try:
                     with reading(self.path):
                         column = self._file.read([name])[name]
-                    self._columns[name] = column.cast(self.schema.field(name).type)
+                    kind = self.schema.field(name).type  # a cast imports pyarrow.compute
+                    self._columns[name] = column if column.type == kind else column.cast(kind)
                 except (OSError, pa.ArrowException) as error:
                     message = f"Column {name!r} of {self.path} cannot be read: {error}"
                     raise DataError(message, "Build the index again.") from error
