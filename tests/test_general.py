@@ -9,7 +9,7 @@ from fakes import write_corpus
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
-from mrl_search.encoders import general
+from mrl_search.encoders import general, registry
 from mrl_search.encoders.base import Access, Preprocessing
 from mrl_search.encoders.registry import default_model, load_encoder
 from mrl_search.errors import ModelError
@@ -58,7 +58,7 @@ def test_the_default_model_is_general_where_it_is_installed(
 ) -> None:
     assert default_model() == "general"
     missing = lambda name: None if name == general.WEIGHTS else name  # noqa: E731
-    monkeypatch.setattr(general, "find_spec", missing)
+    monkeypatch.setattr(registry, "find_spec", missing)
     assert default_model() == "bundled"
 
 

@@ -112,7 +112,8 @@ def _show_axes(axes: Any) -> None:  # noqa: ANN401 - from JSON
     if axes["kept"]:
         note(
             f"n = {axes['held_out']} pictures that did not fit the measured axes, "
-            f"{axes['views_held_out']} changed views of them; fitted on {axes['fitted']:,}, views of {axes['viewed']:,}. "
+            f"{axes['views_held_out']} changed views of them; fitted on "
+            f"{axes['fitted']:,}, views of {axes['viewed']:,}. "
             f"Recommended: --axes {axes['recommended']}"
         )
 

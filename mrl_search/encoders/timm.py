@@ -39,8 +39,11 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         known = timm.list_models() + timm.list_pretrained()
         raise unknown_model("timm", name, known, "resnet18.a1_in1k")
     config = timm.get_pretrained_cfg(name)
-    local = file or _on_this_machine(config)
-    network = load_file(timm, name, local) if local else _download(timm, name, config, access)
+    cached = None if file else _on_this_machine(config)
+    if local := file or cached:
+        network = load_file(timm, name, local, own=cached is not None)
+    else:
+        network = _download(timm, name, config, access)
     network.eval()
     preprocessing = preprocessing_of(timm.data.resolve_model_data_config(network))
     implied = Preprocessing(preprocessing.size)
@@ -79,17 +82,25 @@ def _channels(values: Iterable[T]) -> tuple[T, T, T]:
     return red, green, blue
 
 
-def load_file(timm: Any, name: str, file: Path, **settings: Any) -> nn.Module:  # noqa: ANN401
+def load_file(timm: Any, name: str, file: Path, own: bool = False) -> nn.Module:  # noqa: ANN401
     """The model `name` without its classifier, with weights from `file`.
+
+    `own`: the file is one that timm has for this model, and may need timm's conversion.
 
     Raises:
         ModelError: the file has other weights, or none.
     """
     try:
-        overlay = {"file": str(file), "custom_load": False}
-        network: nn.Module = timm.create_model(
-            name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **settings
-        )
+        if own:
+            overlay = {"file": str(file), "custom_load": False}
+            network: nn.Module = timm.create_model(
+                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+            )
+            return network
+        network = timm.create_model(name, num_classes=0)
+        missing = timm.models.load_checkpoint(network, str(file), strict=False).missing_keys
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
     except Exception as error:  # a damaged file raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{file} does not have the weights of timm:{name}: {reason}"
