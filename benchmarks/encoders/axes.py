@@ -1,11 +1,11 @@
 """What each choice of axes keeps of the vectors of an encoder, on pictures that fitted nothing.
 
-    python benchmarks/encoders/axes.py MODEL SRC OUT [MOST]
+    python benchmarks/encoders/axes.py MODEL SRC OUT [MOST [VALIDATION]]
 
 SRC is `photographs` (the split of ../shared/data/cats_vs_dogs) or a data set with a validation
 part. Appends a record a choice and prefix to OUT: 20-NN accuracy with n, and the share of changed
 copies, standard and hard, whose nearest picture is their original. MOST limits the pictures that
-fit the axes and are searched.
+fit the axes and are searched, VALIDATION those that search them.
 """
 
 import json
@@ -36,7 +36,7 @@ K = 20
 PHOTOGRAPHS = "../shared/data/cats_vs_dogs"
 
 
-def parts(name: str, most: int) -> tuple[Source, Source]:
+def parts(name: str, most: int, validation: int) -> tuple[Source, Source]:
     """The pictures that are searched, and those that search them."""
     if name != "photographs":
         source = open_source(name)
@@ -49,6 +49,7 @@ def parts(name: str, most: int) -> tuple[Source, Source]:
         hashes = [content_hash(source.read(row)) for row in range(len(source.paths))]
         train, held_out = split_rows(source.labels, hashes, DataConfig())
     train = np.random.default_rng(0).permutation(train)[:most]
+    held_out = np.sort(np.random.default_rng(1).permutation(held_out)[:validation])
     return (
         subset(source, train.tolist(), "train part"),
         subset(source, held_out.tolist(), "validation part"),
@@ -85,10 +86,10 @@ def found(everything: NDArray, hashes: NDArray, copies: NDArray, originals: NDAr
     return float((hashes[np.concatenate(first)] == originals).mean())
 
 
-def main(model: str, name: str, out: Path, most: int) -> None:
+def main(model: str, name: str, out: Path, most: int = 10**9, validation: int = 10**9) -> None:
     start = time.perf_counter()
     encoder = load_encoder(model)
-    train, held_out = parts(name, most)
+    train, held_out = parts(name, most, validation)
     rows, labels, hashes = rows_of(train, encoder)
     queries, truth, own = rows_of(held_out, encoder)
     hashes = np.concatenate([own, hashes])
@@ -127,7 +128,4 @@ def main(model: str, name: str, out: Path, most: int) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1], sys.argv[2], Path(sys.argv[3]),
-        int(sys.argv[4]) if len(sys.argv) > 4 else 10**9,
-    )  # fmt: skip
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *map(int, sys.argv[4:]))

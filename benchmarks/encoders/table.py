@@ -1,0 +1,62 @@
+"""Print the tables of README.md from the records: python benchmarks/encoders/table.py."""
+
+import json
+from itertools import groupby
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SHOWN = (8, 16, 32, 64, 128, 256, 1024)
+Z = 1.96
+
+
+def interval(share: float, n: int) -> str:
+    """A share with Wilson's 95% interval."""
+    centre = (share + Z * Z / 2 / n) / (1 + Z * Z / n)
+    half = Z * sqrt(share * (1 - share) / n + Z * Z / 4 / n / n) / (1 + Z * Z / n)
+    return f"{share:.1%} [{centre - half:.1%}, {centre + half:.1%}]"
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """The records of a file."""
+    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+
+
+def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [titles, tuple("---" if i < 2 else "---:" for i in range(len(titles))), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def main() -> None:
+    axes = read("axes.jsonl")
+    for (data, n), group in groupby(axes, lambda r: (r["data"].rpartition("/")[2], r["n"])):
+        some = list(group)
+        dims = [d for d in SHOWN if any(r["dims"] == d for r in some)]
+        for key, title in (
+            ("nn20", "20-NN"), ("standard", "changed copies found"), ("hard", "hard copies found"),
+        ):  # fmt: skip
+            rows = []
+            for (model, choice, train), own in groupby(
+                some, lambda r: (r["model"], r["axes"], r["train"])
+            ):
+                by_dims = {r["dims"]: r[key] for r in own}
+                full = by_dims[max(by_dims)]
+                cells = (f"{by_dims[d]:.1%}" if d in by_dims else "" for d in dims)
+                rows.append((f"{model}, {train:,}", choice, *cells, interval(full, n)))
+            titles = ("model, pictures", "axes", *map(str, dims), "all dims")
+            print(f"**{title}**, {data}, n = {n:,}\n\n{table(titles, rows)}")
+    rows = [
+        (
+            r["model"], r["axes"], str(r["dims"]), interval(r["found"], 12 * r["queries"]),
+            interval(r["same_class"], r["pictures"]),
+        )
+        for r in read("changes.jsonl") if r["dims"] in SHOWN
+    ]  # fmt: skip
+    titles = ("model", "axes", "dims", "changed copies found", "nearest of the same class")
+    print(f"**Other things**\n\n{table(titles, rows)}")
+
+
+if __name__ == "__main__":
+    main()
