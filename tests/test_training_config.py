@@ -149,7 +149,7 @@ def test_overrides_replace_single_values(tmp_path: Path) -> None:
         ),
         (
             ["model.backbone=huge"],
-            "model.backbone is 'huge'; it must be one of compact, four-conv.",
+            "model.backbone is 'huge'; it must be one of compact, four-conv, general, timm:NAME.",
         ),
         (
             ["model.widths=[4, 8, 8, 8]"],

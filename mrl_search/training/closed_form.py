@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrl_search.encoders.backbones import CompactBackbone
 from mrl_search.encoders.network import MatryoshkaHeads, MatryoshkaNetwork, to_network
+from mrl_search.encoders.pooled import PooledBackbone
 from mrl_search.errors import require
 from mrl_search.training.config import TrainConfig
 from mrl_search.training.views import shrink, views
@@ -39,7 +39,7 @@ def set_axes(
     network: MatryoshkaNetwork, config: TrainConfig, images: Tensor, targets: Tensor, size: int,
     loss: nn.Module, precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[int]:  # fmt: skip
-    """Set the projection of a network with `pool` "stages" in place, and fit its heads.
+    """Set the projection of a network with standardised features in place, and fit its heads.
 
     Args:
         network: trained.
@@ -58,7 +58,7 @@ def set_axes(
     """
     network.eval()
     backbone, axes_config = network.backbone, config.axes
-    assert isinstance(backbone, CompactBackbone) and isinstance(backbone.standard, nn.BatchNorm1d)
+    assert isinstance(backbone, PooledBackbone) and isinstance(backbone.standard, nn.BatchNorm1d)
     assert axes_config is not None
     device, features = backbone.project.weight.device, backbone.project.in_features
     generator = torch.Generator().manual_seed(config.seed)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrl_search.encoders.config import ModelConfig
+from mrl_search.encoders.config import ModelConfig, is_pretrained
 from mrl_search.errors import require
 
 __all__ = [
@@ -241,14 +241,17 @@ class TrainConfig:
     Attributes:
         name: of the model.
         seed: of weights, order and views.
-        init: run folder whose network the run starts from; empty: random weights.
+        init: what the run starts from: a run folder, whose whole network it takes; `general`,
+            `timm:NAME` or `timm:NAME@FILE`, for the layers below the projection; empty: random
+            weights.
         model: the network.
         data: which images train.
         augment: the first view of an image.
         weak: the second view; None: made as the first.
         objective: the loss.
         schedule: how long and how fast.
-        axes: set the projection in closed form at the end; needs `model.pool` = `stages`.
+        axes: set the projection in closed form at the end; needs `model.pool` = `stages`, or a
+            pretrained backbone.
     """
 
     name: str = "default"
@@ -285,13 +288,19 @@ class TrainConfig:
         message = f"schedule.keep is {s.keep}; it needs init and axes."
         require(not s.keep or bool(self.init and self.axes), message)
         message = f"model.pool is {m.pool!r}; axes need 'stages'."
-        require(self.axes is None or m.pool == "stages", message)
+        require(self.axes is None or m.standardised, message)
+        if is_pretrained(self.init):
+            wanted = self.init.partition("@")[0]
+            message = f"init is {self.init!r}; model.backbone is {m.backbone!r}; it must be"
+            require(m.backbone == wanted, f"{message} {wanted!r}.", f"Use --init {self.init}.")
+            message = f"objective.distil is {o.distil}; it needs a run folder in init."
+            require(not o.distil, message)
         if self.axes and self.axes.after:
             message = f"axes.after is {self.axes.after}; it must be one of the dims but the last."
             require(self.axes.after in m.dims[:-1], message)
         sides = {*s.sizes.values(), s.embed_size or s.largest}
         message = f"schedule.sizes and embed_size are {sorted(sides)}"
-        one = m.backbone == "compact" or len(sides) == 1
+        one = m.backbone != "four-conv" or len(sides) == 1
         require(one, f"{message}; the backbone four-conv needs one size.")
 
 

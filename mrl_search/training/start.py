@@ -1,4 +1,4 @@
-"""The network that a run starts from: random weights, or those of the model in `init`."""
+"""The network that a run starts from: random weights, or those of `init`."""
 
 import dataclasses
 import warnings
@@ -6,9 +6,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mrl_search.encoders.backbones import CompactBackbone
+from mrl_search.encoders import general
+from mrl_search.encoders import timm as timm_encoder
+from mrl_search.encoders.base import Access
 from mrl_search.encoders.checkpoint import ModelFile, load_model
+from mrl_search.encoders.config import is_pretrained
 from mrl_search.encoders.network import MatryoshkaNetwork
+from mrl_search.encoders.pooled import PooledBackbone
+from mrl_search.encoders.pretrained import PretrainedBackbone
+from mrl_search.encoders.weights import weights_hash
 from mrl_search.errors import ConfigError
 from mrl_search.mapping import to_mapping
 from mrl_search.training.closed_form import bands
@@ -17,13 +23,36 @@ from mrl_search.training.config import TrainConfig
 __all__ = ["keep_share", "load_init", "new_network", "warn_of_leaks"]
 
 
-def load_init(config: TrainConfig) -> ModelFile | None:
-    """The model in `init`; None without one."""
+def load_init(config: TrainConfig, access: Access | None = None) -> ModelFile | None:
+    """The model in `init`; None without one.
+
+    Args:
+        config: of the run.
+        access: whether pretrained weights may be downloaded.
+    """
     if not config.init:
         return None
+    if is_pretrained(config.init):
+        return _pretrained(config, access or Access())
     init = load_model(Path(config.init))
     _check_fit(config, init)
     return init
+
+
+def _pretrained(config: TrainConfig, access: Access) -> ModelFile:
+    """A pretrained network as a model without classes; its projection is random."""
+    if config.init == general.NAME:
+        weights = general.lite0()
+    else:
+        weights = timm_encoder.load_network(config.init.removeprefix("timm:"), access)
+    network, size = MatryoshkaNetwork(config.model, 0, config.schedule.largest), config.schedule
+    assert isinstance(network.backbone, PretrainedBackbone)
+    network.backbone.load_trunk(weights)
+    for side in {*size.sizes.values(), size.embed_size or size.largest}:
+        network.backbone.check_side(side)
+    network.eval().requires_grad_(False)
+    fingerprint = weights_hash(weights)
+    return ModelFile(network, config.init, config.model, (), size.largest, fingerprint, {})
 
 
 def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) -> None:
@@ -45,12 +74,15 @@ def new_network(
     """The network of a run with its first weights. With axes, the projection is random."""
     network = MatryoshkaNetwork(config.model, len(classes), config.schedule.largest)
     if config.axes:
-        assert isinstance(network.backbone, CompactBackbone)
+        assert isinstance(network.backbone, PooledBackbone)
         features = network.backbone.project.in_features
         after, share = config.axes.after, config.axes.share
         dims = [d - after for d in config.model.dims if d > after]
         bands(dims, max(0, len(classes) - 1), features, 0.0 if after else share)
     if init is None:
+        return network
+    if is_pretrained(config.init):
+        network.load_state_dict(_below_projection(init.network), strict=False)
         return network
     _check_fit(config, init, classes)
     if init.config.pool == config.model.pool:
@@ -76,7 +108,7 @@ def _check_fit(
 
 def _below_projection(network: nn.Module) -> dict[str, Tensor]:
     """The state of the layers below the pooling."""
-    below = ("backbone.stem", "backbone.body")
+    below = ("backbone.stem", "backbone.body", "backbone.trunk")
     return {name: value for name, value in network.state_dict().items() if name.startswith(below)}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from mrl_search.encoders.base import Access
 from mrl_search.errors import MrlSearchError
 from mrl_search.images.sources import Source, open_source
 from mrl_search.training.config import Recipe, TrainConfig
@@ -65,13 +66,16 @@ def train(
     return last
 
 
-def check_recipe(recipe: Recipe, out: Path) -> None:
-    """Check, before images are decoded, that `out` can hold a run of `recipe`."""
+def check_recipe(recipe: Recipe, out: Path, access: Access | None = None) -> None:
+    """Check, before images are decoded, that `out` can hold a run of `recipe`.
+
+    Pretrained weights in `init` are downloaded here, if `access` permits it.
+    """
     if finished(out):
         raise MrlSearchError(f"There is a finished run in {out}.", "Choose another --out.")
     for config, folder in _steps(recipe, out):
         check_run(folder, config)
-    load_init(recipe.steps[0])
+    load_init(recipe.steps[0], access)
 
 
 def _steps(recipe: Recipe, out: Path) -> Sequence[tuple[TrainConfig, Path]]:

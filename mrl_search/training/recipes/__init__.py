@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mrl_search.errors import ConfigError
+from mrl_search.encoders.config import WIDTHS, is_pretrained
+from mrl_search.errors import ConfigError, require
 from mrl_search.mapping import from_mapping, parse_toml, read_toml
 from mrl_search.training.config import Recipe, TrainConfig
 
@@ -24,8 +25,9 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(
-    name: str, overrides: Sequence[str] = (), width: int | None = None, size: int | None = None
-) -> Recipe:
+    name: str, overrides: Sequence[str] = (), width: int | None = None, size: int | None = None,
+    init: str = "",
+) -> Recipe:  # fmt: skip
     """Read a recipe.
 
     Args:
@@ -34,6 +36,8 @@ def load_recipe(
             `steps.STEP.section.key=value`, where STEP is its name or its number from 1.
         width: channels of the network's first stage; the other stages follow in proportion.
         size: side of the pictures in pixels, in all epochs and when the model embeds.
+        init: what the first step starts from, in place of `init` of the recipe. With `general` or
+            `timm:NAME`, all steps get its network.
 
     Raises:
         ConfigError: unknown recipe or step, a file that is not TOML, or an invalid key or value.
@@ -55,7 +59,11 @@ def load_recipe(
             raise ConfigError(f"{origin} has no step {step!r}.", hint)
         first = step == next(iter(steps))
         steps = {"": steps[step] | {"name": f"{title}-{step}"}}
-        if not first and not any(o.partition("=")[0].strip() == "init" for o in overrides):
+        if (
+            not first
+            and not init
+            and not any(o.partition("=")[0].strip() == "init" for o in overrides)
+        ):
             hint = "Name its run folder: --set init=RUN."
             raise ConfigError(f"{name} starts from the result of the step before it.", hint)
     if size is not None:
@@ -64,6 +72,12 @@ def load_recipe(
                 "sizes": {"0": size},
                 "embed_size": 0,
             }
+    if init:
+        next(iter(steps.values()))["init"] = init
+        if is_pretrained(init):
+            model = {"backbone": init.partition("@")[0], "widths": list(WIDTHS)}
+            for values in steps.values():
+                values["model"] = values.get("model", {}) | model
     for override in overrides:
         _apply(override, steps, origin)
     configs: list[TrainConfig] = []
@@ -133,5 +147,7 @@ def _apply(override: str, steps: dict[str, dict[str, Any]], origin: str) -> None
 
 def _widened(config: TrainConfig, width: int) -> TrainConfig:
     """`config` with a first stage of `width` channels, and the other stages in proportion."""
+    backbone = config.model.backbone
+    require(not is_pretrained(backbone), f"{backbone} has widths of its own.", "Leave out --width.")
     widths = tuple(8 * round(w * width / config.model.widths[0] / 8) for w in config.model.widths)
     return replace(config, model=replace(config.model, widths=widths))
