@@ -5,7 +5,7 @@
 - `views`: image axes, which ignore changes of a picture (`mrl_search.training.corpus_axes`).
 - `labels`: class axes, then image axes.
 
-All are fitted to at most 50,000 pictures. They are measured on pictures that are held out; the axes
+All are fitted to at most 20,000 pictures. They are measured on pictures that are held out; the axes
 that are stored are then fitted to these, too.
 """
 
@@ -32,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHOICES = ("none", "pca", "views", "labels")
-FITTED = 50_000  # rows that axes are fitted to, at most
+FITTED = 20_000  # rows that axes are fitted to, at most
 MEASURED = 10_000  # rows that held-out pictures search, at most
 HELD_OUT = 1_000  # pictures, at most, and a tenth of them
 VIEWED = 600  # pictures whose changed views are embedded to fit axes, at most
@@ -166,7 +166,7 @@ def recommended(kept: Mapping[str, list[Kept]]) -> str:
     def value(prefixes: list[Kept]) -> float:
         short = [k for k in prefixes if k.dims <= SHORT] or prefixes
         shares = [s for k in short for s in (k.instance, k.accuracy) if s is not None]
-        return sum(shares) / len(shares)
+        return sum(shares) / len(shares) if shares else 0.0
 
     return max(kept, key=lambda name: value(kept[name]))
 

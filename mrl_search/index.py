@@ -95,7 +95,7 @@ class Index:
 
     @classmethod
     def build(
-        cls, source: Source | str | Path, out: str | Path, *, model: str | Encoder = "bundled",
+        cls, source: Source | str | Path, out: str | Path, *, model: str | Encoder | None = None,
         spec: IndexSpec | None = None, axes: str | None = None, access: Access | None = None,
         progress: Progress = silent,
     ) -> Self:  # fmt: skip
@@ -106,7 +106,7 @@ class Index:
         Args:
             source: a folder of pictures, a data set on disk, `hub:OWNER/NAME`, or an open source.
             out: the new index folder.
-            model: its name for `load_encoder`, or an encoder.
+            model: its name for `load_encoder`, or an encoder; default: `general` if installed.
             spec: prefixes, kinds of index and dtype; default: all prefixes of the model.
             axes: along which vectors are stored: `none`, `pca`, `views` or `labels`; default: the
                 model's (see `mrl_search.axes`).

@@ -58,9 +58,11 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
     return open_folder(model, folder, access)
 
 
-def encoder_of(model: str | Encoder, access: Access | None = None) -> Encoder:
-    """The encoder that `model` names, or is."""
-    return load_encoder(model, access) if isinstance(model, str) else model
+def encoder_of(model: str | Encoder | None, access: Access | None = None) -> Encoder:
+    """The encoder that `model` names, or is; None: of the default model."""
+    if model is None or isinstance(model, str):
+        return load_encoder(model or default_model(), access)
+    return model
 
 
 def recorded_encoder(model: str, fingerprint: str, access: Access) -> Encoder:
