@@ -17,7 +17,7 @@ def test_the_python_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pictures = write_corpus(tmp_path / "pictures", 6)
+    pictures = write_corpus(tmp_path / "pictures", 12)
     (tmp_path / "photo.jpg").write_bytes(pictures[0].read_bytes())
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 12
