@@ -238,6 +238,14 @@ def test_the_options_reach_the_model(
     assert given[-1].fetch and given[-1].ask is not None and given[-1].device == "auto"
 
 
+def test_without_a_terminal_nothing_is_downloaded(offline: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "few", 1)
+    asked = ["build-index", str(tmp_path / "few"), "--out", str(tmp_path / "index")]
+    run = CliRunner().invoke(app, [*asked, "--model", "timm:resnet18.a1_in1k"])
+    assert run.exit_code == 1 and "about 45 MB" in run.stderr and "apache-2.0" in run.stderr
+    assert "were not downloaded" in run.stderr and "--yes" in run.stderr
+
+
 def test_a_device_that_is_not_here_is_said() -> None:
     with pytest.raises(ConfigError, match="There is no device 'nonsense' here"):
         device_of("nonsense")

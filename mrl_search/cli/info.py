@@ -42,7 +42,7 @@ def info(
     vectors = [f"{m.dim} dims", m.dtype, "norm 1"]
     if collection.transform.rotation is not None:
         vectors.append(f"axes {m.axes['choice']}" if m.axes else "rotated by PCA")
-    if index.corpus.rows_dim > m.dim:
+    if index.corpus.rows_dim > m.dim and collection.transform.centre is None:
         vectors.append(f"cut from {index.corpus.rows_dim}")
     model = f"{m.model}, " if m.model else ""
     pictures = f"{m.count:,}, skipped {len(collection.skipped)}"

@@ -1,6 +1,7 @@
 """Options that several commands share, and the values they stand for."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,8 @@ def access_of(device: str = "auto", offline: bool = False, yes: bool = False) ->
     from mrl_search.encoders.base import Access
 
     def ask(offer: "Offer") -> bool:
-        return typer.confirm(f"{offer}\nDownload?", err=True)
+        typer.echo(str(offer), err=True)
+        return sys.stdin.isatty() and typer.confirm("Download?", err=True)
 
     return Access(not offline, device, None if yes else ask)
 

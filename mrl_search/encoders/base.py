@@ -164,7 +164,8 @@ class Access:
             download = f"To download them, name the model without --offline: --model {offer.model}"
             raise ModelError(message, f"{download}\n{hint}")
         if self.ask and not self.ask(offer):
-            raise ModelError(f"The weights of {offer.model} were not downloaded.", hint)
+            message = f"The weights of {offer.model} were not downloaded."
+            raise ModelError(message, f"To agree to the download: --yes\n{hint}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
