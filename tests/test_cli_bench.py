@@ -23,7 +23,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, an index of the bundled model, and a benchmark of it."""
     folder = tmp_path_factory.mktemp("bench")
     write_pictures(folder / "pictures", 20, shift=2)
-    ok("build-index", folder / "pictures", "--out", folder / "index", "--dims", "8,64,1024")
+    ok(
+        "build-index",
+        folder / "pictures",
+        "--out",
+        folder / "index",
+        "--dims",
+        "8,64,1024",
+        "--model",
+        "bundled",
+    )
     ok("bench", folder / "index", "--out", folder / "base.jsonl", *QUICK)
     return folder
 
