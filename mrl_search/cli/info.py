@@ -41,7 +41,7 @@ def info(
     more = f", … ({len(labels)} in all)" if len(labels) > 8 else ""
     vectors = [f"{m.dim} dims", m.dtype, "norm 1"]
     if collection.transform.rotation is not None:
-        vectors.append(f"axes {m.axes['choice']}" if m.axes else "rotated by PCA")
+        vectors.append(f"axes {m.axes.get('choice')}" if m.axes else "rotated by PCA")
     if index.corpus.rows_dim > m.dim and collection.transform.centre is None:
         vectors.append(f"cut from {index.corpus.rows_dim}")
     model = f"{m.model}, " if m.model else ""

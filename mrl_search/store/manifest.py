@@ -154,7 +154,8 @@ class Manifest:
         part = PART.fullmatch(self.source)
         source, split = (part[1], f" --split {part[2]}") if part else (self.source, "")
         model = f" --model {shlex.quote(self.model)}" if self.model else ""
-        model += f" --axes {self.axes['choice']}" if self.axes else ""
+        choice = self.axes.get("choice")
+        model += f" --axes {shlex.quote(str(choice))}" if choice else ""
         options = " with the options it had" if self.own_vectors else ""
         command = f"mrl-search build-index {shlex.quote(source)} --out {out}{model}{split}"
         return f"{first} build it again{options}: {command}"
