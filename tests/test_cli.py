@@ -347,6 +347,6 @@ def test_a_stopped_command_says_that_it_can_go_on(number: signal.Signals) -> Non
     ) as child:
         assert child.stdout is not None and child.stdout.readline() == "ready\n"
         child.send_signal(number)
-        _, errors = child.communicate(timeout=20)
+        _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     assert errors == "stopped; the same command continues where it can.\n"

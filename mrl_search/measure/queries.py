@@ -62,7 +62,9 @@ class QuerySet:
     def vectors(self) -> NDArray[np.float32]:
         """(n, dim) float32, in the space of the corpus."""
         rows = self.collection.vectors.rows(self.rows).astype(np.float32)
-        return rows if self.corpus is None else self.corpus.to_space(rows)
+        if self.corpus is None:
+            return rows
+        return self.corpus.to_space(rows * self.collection.norms[self.rows, None])
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:
@@ -119,4 +121,5 @@ def temporary_index(
     kind = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
     with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
         out, spec = Path(folder) / "index", IndexSpec(dims, kind)
-        yield Index.build(source, out, model=encoder, spec=spec, progress=progress)
+        axes = "none" if dims else None  # rows as another index takes them
+        yield Index.build(source, out, model=encoder, spec=spec, axes=axes, progress=progress)
