@@ -74,7 +74,7 @@ def evaluate(
     source = open_source(str(source)) if isinstance(source, str | Path) else source
     if index is None:
         encoder = encoder or load_encoder("bundled")
-        dims = ()
+        dims: tuple[int, ...] = ()
     else:
         encoder = encoder or index.encoder
         index.corpus.check_encoder(encoder.fingerprint)
