@@ -33,8 +33,9 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, search
+from mrl_search.store.generations import store_plan
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import Manifest, store_plan
+from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ def info(
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, show_table
     from mrl_search.mapping import to_mapping
-    from mrl_search.store.manifest import verify as verify_files
+    from mrl_search.store.intact import verify as verify_files
 
     if verify:
         verify_files(index.folder)
