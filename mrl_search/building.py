@@ -133,4 +133,4 @@ def _entry(entry: Picture | Skipped) -> dict[str, object]:
     if isinstance(entry, Skipped):
         return asdict(entry)
     columns = ("path", "label", "hash", "width", "height")
-    return {name: getattr(entry, name) for name in columns}
+    return {**{name: getattr(entry, name) for name in columns}, **entry.columns}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import open_regular, reading, recordable
-from mrl_search.images.base import Source
+from mrl_search.images.base import FileSource, Source
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 
 __all__ = ["METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
@@ -145,7 +145,7 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return Source(recordable(root), paths, found, notes, columns)
+    return FileSource(recordable(root), paths, found, notes, columns)
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
-from mrl_search.images.base import Source, read_file, subset
+from mrl_search.images.base import FileSource, Source, read_file, subset
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 from mrl_search.images.folders import Walk, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
@@ -57,7 +57,7 @@ def open_source(
         raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and _is_picture(path):
         name = recordable(path.resolve())
-        return Source(name, [name], [None])
+        return FileSource(name, [name], [None])
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)

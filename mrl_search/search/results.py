@@ -63,7 +63,7 @@ class Hit:
         """The value of any other column of the items, as in `hit["width"]`."""
         if self._items is None or column not in self._items.column_names:
             raise KeyError(column)
-        return self._items[column][self._row].as_py()
+        return self._items.value(column, self._row)
 
 
 def _ids(rows: Ids, items: Items | None) -> Ids:

@@ -14,11 +14,14 @@ from mrl_search.errors import DataError
 from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
-__all__ = ["ITEMS_SCHEMA", "Items", "write_items"]
+__all__ = ["FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "write_items"]
 
 ITEMS_SCHEMA = pa.schema([
     ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
     ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
+])  # fmt: skip
+FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they were read
+    ("bytes", pa.int64()), ("modified", pa.timestamp("ns", tz="UTC")), ("inode", pa.int64()),
 ])  # fmt: skip
 
 
@@ -95,6 +98,13 @@ class Items:
         except (OSError, pa.ArrowException) as error:
             message = f"Column {name!r} of {path} cannot be read: {error}"
             raise DataError(message, "Build the index again.") from error
+
+    def value(self, name: str, row: int) -> object:
+        """One value; of times, the microseconds: for nanoseconds Arrow asks for pandas."""
+        found = self[name][row]
+        if found.is_valid and pa.types.is_timestamp(found.type) and found.type.unit == "ns":
+            found = pa.scalar(found.value // 1000, pa.timestamp("us", found.type.tz))
+        return found.as_py()
 
     def column(self, name: str) -> NDArray[np.object_]:
         """A column as Python values: (n,) object."""
