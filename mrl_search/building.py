@@ -1,5 +1,6 @@
 """Building an index folder: pictures embedded by a model, or vectors of a user's own."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, Skipped
 from mrl_search.files import refuse_existing
+from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
@@ -25,7 +27,7 @@ from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
-__all__ = ["build_from_pictures", "build_from_vectors", "write_indexes"]
+__all__ = ["build_from_pictures", "build_from_vectors", "entry_of", "write_indexes"]
 
 
 def build_from_pictures(
@@ -48,7 +50,7 @@ def build_from_pictures(
         writer.keep(first_change(source, encoder, writer.entries, checked))
         what = "embedding again" if writer.restarted else "embedding"
         for batch in embed(source, encoder, start=writer.read):
-            writer.append(batch.rows, [_entry(e) for e in batch.entries])
+            writer.append(batch.rows, [entry_of(e) for e in batch.entries])
             progress(what, writer.read, total)
         store = writer.finish_rows(source.name, source.columns)
         heads, record = encoder.heads, dict[str, object]()
@@ -61,7 +63,7 @@ def build_from_pictures(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=spec.dims,
             count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
             classes=heads.classes, unit_heads=heads.unit, factory=factory, axes=record,
-            rows_dim=dim if dim != store.dim else 0,
+            rows_dim=dim if dim != store.dim else 0, roots=_roots(source),
         ))  # fmt: skip
 
 
@@ -120,6 +122,12 @@ def write_indexes(
         return build_indexes(writer.folder, store, spec, (sieve,), progress)
 
 
+def _roots(source: Source) -> dict[str, Mapping[str, str]]:
+    """The folder that a later sync walks, if there is one."""
+    walked = source.walked if isinstance(source, FileSource) else None
+    return {} if walked is None else {source.name: walked}
+
+
 def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
     """Check the place, and give the spec with the full length among its prefixes."""
     refuse_existing(out.resolve())
@@ -128,7 +136,7 @@ def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: i
     return spec
 
 
-def _entry(entry: Picture | Skipped) -> dict[str, object]:
+def entry_of(entry: Picture | Skipped) -> dict[str, object]:
     """What is logged about a picture of a source."""
     if isinstance(entry, Skipped):
         return asdict(entry)

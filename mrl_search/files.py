@@ -28,9 +28,9 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "BLOCK", "PROGRESS", "OpenFile", "append", "building_folder", "checksum", "claim", "expanded",
+    "BLOCK", "PROGRESS", "OpenFile", "TemporaryFolder", "append", "building_folder", "checksum", "claim", "expanded",
     "flush_folder", "make_folder", "open_in_place", "open_regular", "publish", "read_bytes",
-    "reading", "recordable", "refuse_existing", "remove_with", "write_atomically", "write_text",
+    "reading", "recordable", "refuse_existing", "write_atomically", "write_text",
     "writing",
 ]  # fmt: skip
 
@@ -362,12 +362,14 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_with(owner: object, folder: str) -> None:
-    """Remove a temporary folder when its owner is gone; a forked child never removes it."""
-    process = os.getpid()
+class TemporaryFolder:
+    """A folder that is removed with this object; a forked child never removes it."""
 
-    def remove() -> None:
-        if os.getpid() == process:
-            shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, folder: str) -> None:
+        process = os.getpid()
 
-    weakref.finalize(owner, remove)
+        def remove() -> None:
+            if os.getpid() == process:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        weakref.finalize(self, remove)

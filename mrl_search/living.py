@@ -5,6 +5,7 @@ it is folded into the prefix indexes, which are not trained again; when much is 
 index has doubled, everything is written together and trained. Each is a generation of its own.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -12,21 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, Skipped
-from mrl_search.files import make_folder
+from mrl_search.files import make_folder, write_text
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import Change, changing
-from mrl_search.store.items import write_items
+from mrl_search.store.items import FILE_COLUMNS, write_items
 from mrl_search.store.manifest import (
     DELETED,
     ITEMS,
+    LEFT_OUT,
     SKIPPED,
     VECTORS,
     Manifest,
@@ -39,7 +42,7 @@ from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.writer import CollectionWriter, write_rows
 from mrl_search.vectors import blocks, l2_normalize
 
-__all__ = ["Added", "Edit", "apply", "compact", "maintain", "restore"]
+__all__ = ["Added", "Edit", "apply", "compact", "edited", "maintain", "restore"]
 
 FEW = 1000  # rows that are neither folded nor written together
 TAIL = 0.05  # of the indexed rows: a longer tail is folded
@@ -71,6 +74,7 @@ class Edit:
         added: rows that come.
         skipped: the pictures that are left out now; None: as before.
         roots: the folders that are walked now; None: as before.
+        left_out: paths that a sync does not take; None: as before.
     """
 
     deleted: Ids = field(default_factory=lambda: np.empty(0, np.int64))
@@ -78,12 +82,13 @@ class Edit:
     added: Added | None = None
     skipped: Sequence[Skipped] | None = None
     roots: Mapping[str, Mapping[str, str]] | None = None
+    left_out: Sequence[str] | None = None
 
     @property
     def empty(self) -> bool:
         """Whether nothing changes."""
-        nothing = self.added is None and self.skipped is None and self.roots is None
-        return nothing and not len(self.deleted) and not self.items
+        same = (self.added, self.skipped, self.roots, self.left_out)
+        return not len(self.deleted) and not self.items and all(part is None for part in same)
 
 
 def apply(change: Change, collection: Collection, writer: CollectionWriter, edit: Edit) -> Manifest:
@@ -101,7 +106,7 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
     m, parts = collection.manifest, list(collection.manifest.all_parts)
     gone = np.zeros(m.count, bool) if collection.alive is None else ~collection.alive
     gone[edit.deleted] = True
-    table = _edited(collection, edit.items) if edit.items else None
+    table = edited(collection.items.table(), edit.items) if edit.items else None
     files, new = dict(m.files), dict[str, str]()
     next_id = m.next_id or int(collection.items.all_ids.max(initial=-1)) + 1
     if edit.added is not None and edit.added.items.num_rows:
@@ -141,6 +146,10 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
         (writer.folder / SKIPPED).unlink(missing_ok=True)
         writer.write_skipped(edit.skipped)
         new |= {SKIPPED: SKIPPED} if edit.skipped else {}
+    if edit.left_out is not None:
+        text = json.dumps(edit.left_out, ensure_ascii=False) + "\n"
+        write_text(writer.folder / LEFT_OUT, text, errors="backslashreplace")
+        new[LEFT_OUT] = LEFT_OUT
     return change.commit(replace(
         m, files=files, parts=tuple(parts), count=len(gone), deleted=int(gone.sum()),
         next_id=next_id, trained=m.trained or m.indexed,
@@ -183,8 +192,7 @@ def compact(folder: Path, progress: Progress = silent) -> Manifest:
             writer.write_items(collection.items.table().take(rows))
             factory = write_indexes(writer, store, spec, progress)
             new = {p.name: p.name for p in writer.folder.iterdir() if is_index_file(p.name)}
-            kept = (SKIPPED, *(n for n in m.files if not _of_rows(n)))
-            files = {name: m.files[name] for name in kept if name in m.files}
+            files = {name: record for name, record in m.files.items() if not _of_rows(name)}
             next_id = m.next_id or int(collection.items.all_ids.max()) + 1
             return change.commit(replace(
                 m, files=files, parts=(Part("", len(rows)),), count=len(rows), deleted=0,
@@ -264,16 +272,21 @@ def _rows(
         progress("writing vectors", some.stop, len(rows))
 
 
-def _edited(collection: Collection, items: Mapping[int, Mapping[str, object]]) -> pa.Table:
-    """All items, with other values in some columns of some rows."""
-    table = collection.items.table()
+def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Table:
+    """Items with other values in some columns of some rows."""
     for name in sorted({name for values in items.values() for name in values}):
+        rows = sorted(row for row, values in items.items() if name in values)
+        values = [items[row][name] for row in rows]
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), FILE_COLUMNS.field(name).type))
         place = table.schema.get_field_index(name)
-        column = table.column(place).to_pylist()
-        for row, values in items.items():
-            if name in values:
-                column[row] = values[name]
-        table = table.set_column(place, name, pa.array(column, table.schema.field(name).type))
+        mask = np.zeros(len(table), bool)
+        mask[rows] = True
+        kind = table.schema.field(name).type
+        column = pc.replace_with_mask(
+            table[name].combine_chunks(), pa.array(mask), pa.array(values, kind)
+        )
+        table = table.set_column(place, name, column)
     return table
 
 

@@ -71,7 +71,8 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return FileSource(recordable(root), paths, found, notes, columns)
+    walked = {"labels": labels, "hidden": "yes" if walk.hidden else ""}
+    return FileSource(recordable(root), paths, found, notes, columns, walked)
 
 
 def pictures_in(folder: Path) -> list[Path]:

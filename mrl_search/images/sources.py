@@ -58,7 +58,7 @@ def open_source(
         raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and is_picture_file(path, chosen=True):
         name = recordable(path.resolve())
-        return FileSource(name, [name], [None])
+        return FileSource(name, [name], [None], walked={})
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)

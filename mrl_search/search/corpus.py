@@ -30,7 +30,12 @@ class Corpus:
         folder: where it is.
         collection: its vectors and items.
         rows: how many of its rows, the first ones, belong to the corpus; default: all.
+
+    Attributes:
+        place: keeps a temporary folder as long as it is searched.
     """
+
+    place: object = None
 
     def __init__(self, folder: Path, collection: Collection, rows: int | None = None) -> None:
         self.folder = folder

@@ -71,6 +71,10 @@ class Change:
         """Where the files of the part are written."""
         return self.out.with_name(f".{self.part}.building")
 
+    def after(self, made: Manifest) -> "Change":
+        """The next change, while nobody else may change the index."""
+        return replace(self, before=made)
+
     def write_deleted(self, deleted: NDArray[np.bool_]) -> None:
         """Write which rows are deleted, (n,) bool, into the part."""
         with write_atomically(self.building / DELETED) as file:

@@ -20,7 +20,7 @@ from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
 
 __all__ = [
-    "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "MANIFEST",
+    "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
     "Manifest", "Part", "generation_file", "is_index_file", "lease_file", "now", "package_versions",
     "prefix_file", "read_manifest", "write_text_of",
@@ -29,10 +29,10 @@ __all__ = [
 FORMAT = 2
 MANIFEST, VECTORS, ITEMS = "manifest.json", "vectors.npy", "items.parquet"
 HEADS, SKIPPED, ROTATION = "heads.safetensors", "skipped.json", "rotation.npy"
-CENTRE, DELETED = "centre.npy", "deleted.bits"
+CENTRE, DELETED, LEFT_OUT = "centre.npy", "deleted.bits", "left-out.json"
 GENERATIONS, PARTS = "generations", "parts"
 SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
-KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS, DELETED)
+KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS, DELETED, LEFT_OUT)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
