@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
 
-__all__ = ["File", "Walk", "ending", "identity", "is_hidden", "is_picture_file"]
+__all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
 
 SYSTEM = frozenset({
     "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
@@ -117,10 +117,10 @@ class Walk:
                 stack += sorted(folders, reverse=True)
                 waiting += sorted(linked)
         if shared or links:
-            names = {identity(file.path, file.inode, file.device) for file in found}
+            files = {identity(file.path, file.inode, file.device) for file in found}
             for file in sorted(shared, key=_order) + sorted(links, key=_order):
-                if (name := identity(file.path, file.inode, file.device)) not in names:
-                    names.add(name)
+                if (which := identity(file.path, file.inode, file.device)) not in files:
+                    files.add(which)
                     found.append(file)
         return sorted(found, key=_order)
 
@@ -128,9 +128,9 @@ class Walk:
         """The entries of a folder; none if it was `seen` before, or cannot be listed."""
         try:
             info = Path(folder).stat()
-            if (name := identity(folder, info.st_ino, info.st_dev)) in seen:
+            if (which := identity(folder, info.st_ino, info.st_dev)) in seen:
                 return []
-            seen.add(name)
+            seen.add(which)
             with os.scandir(folder) as entries:
                 return list(entries)
         except OSError as error:
@@ -144,7 +144,7 @@ class Walk:
         if error.errno in NOWHERE:
             (self.odd if entry.is_symlink() else self.vanished).append(entry.path)
         elif isinstance(error, PermissionError) and not entry.is_symlink():
-            self.closed[folder] = error.strerror  # it can be listed, not entered
+            self.closed[folder] = error.strerror or ""  # it can be listed, not entered
         else:
             self.closed[entry.path] = error.strerror or str(error)
 
