@@ -393,5 +393,5 @@ class Index(Changing):
         return held_out_rows(own.labels.tolist(), own.hashes.tolist(), own.paths.tolist(), encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
-        manifest = store_plan(self.folder, use, plan, self.manifest)
+        manifest = store_plan(self.folder, use, {**plan, "count": len(self)}, self.manifest)
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)

@@ -1,6 +1,5 @@
 """`mrl-search sync`, `add`, `remove`, `compact` and `restore`: an index that lives."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from mrl_search.cli.options import (
     Device,
     Hidden,
+    Ids,
     IndexArgument,
     IndexModel,
     Json,
@@ -49,20 +49,22 @@ def sync(
 
     New pictures are embedded, renamed ones keep their vector. Nothing else is touched.
     """
+    if watch and dry_run:
+        raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
     index = open_index(folder, model, access_of(device, offline, yes))
-    _sync(index, dry_run, yes, as_json)
     if not watch:
+        _sync(index, dry_run, yes, as_json)
         return
     from mrl_search.cli.render import note
-    from mrl_search.images.watching import watch as changes
+    from mrl_search.images.watch import watch as changes
     from mrl_search.sync import roots_of
 
-    if dry_run:
-        raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
-    roots = list(roots_of(index.folder, index.manifest))
-    note(f"watching {', '.join(roots)}; Ctrl-C ends it")
-    for _ in changes(roots):
-        _sync(index, dry_run, yes, as_json, quiet=True)
+    roots = roots_of(index.folder, index.manifest)
+    hidden = any(how.get("hidden") for how in roots.values())
+    for number, _ in enumerate(changes(roots, hidden)):
+        _sync(index, dry_run, yes, as_json, quiet=number > 0)
+        if not number:
+            note(f"watching {', '.join(roots)}; Ctrl-C ends it")
 
 
 def add(
@@ -95,18 +97,18 @@ def remove(
     folder: Folder,
     paths: Annotated[list[str] | None, argument("[PATH…]", "Items, or folders of items.")] = None,
     where: Where = None,
-    ids: Annotated[
-        str | None, option("--ids IDS", "Ids of items, such as 3,17,42; or a file of them.")
-    ] = None,
+    ids: Ids = None,
     as_json: Json = False,
 ) -> None:
     """Remove items from an index, not from the disk; restore brings them back."""
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, progress_bars
+    from mrl_search.search.filters import read_ids
 
     with progress_bars(not as_json) as progress:
         count = index.remove(
-            *(paths or ()), where=where or (), ids=_ids(ids), progress=progress
+            *(paths or ()), where=where or (), ids=read_ids(ids) if ids else None,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         json_line({"removed": count, "items": len(index), "generation": index.generation})
@@ -145,9 +147,7 @@ def restore(
     )
 
 
-def _sync(
-    index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False
-) -> None:
+def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:
     from mrl_search.cli.render import note, progress_bars
 
     with progress_bars(not as_json) as progress:
@@ -173,13 +173,13 @@ def _asks() -> bool:
 
 def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) -> None:
     """Print what a sync did, or would do."""
-    from mrl_search.cli.render import note
+    from mrl_search.cli.render import json_line, note
 
     if as_json:
-        print(json.dumps({**asdict(done), "items": len(index), "dry_run": dry_run}))
+        json_line({**asdict(done), "items": len(index), "dry_run": dry_run})
         return
     would = " (nothing was done)" if dry_run else ""
-    print(f"{done}  {len(index):,} items, generation {index.generation}{would}")
+    typer.echo(f"{done}  {len(index):,} items, generation {index.generation}{would}")
     moved = [f"{old} → {new}" for old, new in done.moved]
     kinds = {
         "+": [*done.added, *done.copied], "−": done.removed, "→": moved, "~": done.edited,
@@ -193,7 +193,3 @@ def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) 
             note(f"  {sign} and {len(paths) - SHOWN:,} more")
     if done.left_out:
         note(f"  {done.left_out:,} were removed by hand and stay out; add takes them again")
-
-
-def _ids(text: str | None) -> "object":
-    ...
