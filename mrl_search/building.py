@@ -119,7 +119,7 @@ def refuse_index(out: Path) -> None:
         hint = (
             f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}; or name another --out."
         )
-        raise IndexFolderError(f"{out} holds an index already.", hint)
+        raise IndexFolderError(f"{out} exists already: it holds an index.", hint)
     refuse_existing(out.resolve())
 
 

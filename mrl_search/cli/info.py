@@ -55,7 +55,8 @@ def info(
         ("model", f"{m.encoder} ({model}{m.fingerprint[:12]})"), ("vectors", ", ".join(vectors)),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
         ("plans", plans or "none tuned; the default is exact"),
-        *_generation(index), ("size", f"{m.nbytes / 1e6:,.1f} MB in {len(m.files)} files"), ("created", m.created),
+        *_generation(index),
+        ("size", f"{m.nbytes / 1e6:,.1f} MB in {len(m.files)} files"), ("created", m.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in m.versions.items())),
     ]  # fmt: skip
     show_table(("", ""), rows)
