@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search import living
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.base import FileSource
@@ -19,11 +18,11 @@ from mrl_search.store.collection import Collection
 from mrl_search.store.generations import kept_generations
 from mrl_search.store.manifest import read_manifest
 from mrl_search.store.rows import Ids
-from mrl_search.sync import Synced, add_vectors, remove_rows, sync
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
     from mrl_search.store.vector_files import VectorSource
+    from mrl_search.sync import Synced
 
 __all__ = ["Changing"]
 
@@ -73,7 +72,7 @@ class Changing:
 
     def sync(
         self, *, dry_run: bool = False, meant: bool = False, progress: Progress = silent
-    ) -> Synced:
+    ) -> "Synced":
         """Make the index as the folders are that it was built from.
 
         New pictures are embedded, pictures that are gone go, renamed ones keep their vector, and
@@ -88,6 +87,8 @@ class Changing:
             ConfigError: it was not built from folders.
             IndexFolderError: another process changes it.
         """
+        from mrl_search.sync import sync
+
         done = sync(
             self.folder, lambda: self.encoder, dry_run=dry_run, meant=meant, progress=progress
         )
@@ -98,7 +99,7 @@ class Changing:
         self, source: "str | Path | VectorSource | NDArray[np.floating]", *,
         items: str | Path | None = None, labels: str = "", hidden: bool = False,
         progress: Progress = silent,
-    ) -> Synced:  # fmt: skip
+    ) -> "Synced":  # fmt: skip
         """Add a folder of pictures, a picture, or vectors of your own.
 
         A later `sync` walks the folder, too.
@@ -114,6 +115,8 @@ class Changing:
             ConfigError: vectors for an index of pictures, or pictures for one of vectors.
             DataError: nothing that can be added.
         """
+        from mrl_search.sync import Synced, add_vectors, sync
+
         if self.corpus.manifest.own_vectors:
             count = add_vectors(self.folder, source, items, progress)
             done = Synced(added=("",) * count)
@@ -147,6 +150,8 @@ class Changing:
             ConfigError: nothing is named, or a condition that is not understood.
             DataError: no item is meant.
         """
+        from mrl_search.sync import remove_rows
+
         conditions = (where,) if isinstance(where, str) else tuple(where)
         if not paths and not conditions and ids is None:
             raise ConfigError("Say what to remove.", "Name paths, conditions or ids.")
@@ -167,6 +172,8 @@ class Changing:
         Raises:
             ConfigError: nothing is left.
         """
+        from mrl_search import living
+
         living.compact(self.folder, progress)
         self.refresh()
 
@@ -176,6 +183,8 @@ class Changing:
         Raises:
             IndexFolderError: it is not kept any more.
         """
+        from mrl_search import living
+
         living.restore(self.folder, generation)
         self.refresh()
 

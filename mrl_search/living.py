@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
@@ -274,6 +273,8 @@ def _rows(
 
 def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Table:
     """Items with other values in some columns of some rows."""
+    import pyarrow.compute as pc
+
     for name in sorted({name for values in items.values() for name in values}):
         rows = sorted(row for row, values in items.items() if name in values)
         values = [items[row][name] for row in rows]

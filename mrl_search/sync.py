@@ -113,7 +113,8 @@ def sync(
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
-        kept = found.kept if only is None else ()
+        gone = tuple(f"{root}: " for root in found.lost_roots)
+        kept = [(row, why) for row, why in found.kept if only is None and not why.startswith(gone)]
         known_bad = {entry.path for entry in rows.skipped}
         result = Synced(
             tuple(f.path for f in new if not dry_run or f.path not in known_bad),
@@ -189,8 +190,9 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
     def column(name: str) -> list[int | None]:
         if name not in rows.items.column_names:
             return []
-        values: list[int | None] = rows.items[name].cast(pa.int64()).take(live).to_pylist()
-        return values
+        chunks = (chunk.view(pa.int64()) for chunk in rows.items[name].chunks)
+        values = [value for chunk in chunks for value in chunk.to_pylist()]
+        return [values[row] for row in live]  # Arrow imports pandas to take rows
 
     paths, hashes = rows.paths[live].tolist(), rows.hashes[live].tolist()
     sizes, modified, inodes = map(column, FILE_COLUMNS.names)
