@@ -83,7 +83,15 @@ class Items:
     @cached_property
     def all_ids(self) -> NDArray[np.int64]:
         """The id of each row: (n,) int64."""
-        return np.asarray(self["id"].to_numpy(), dtype=np.int64)
+        column = self["id"]
+        if column.null_count:
+            raise DataError(
+                f"Items of {self.paths[0].parent} have no id.", "Build the index again."
+            )
+        parts = [  # Arrow's own way imports pandas
+            np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _read(
         self, file: pq.ParquetFile, path: Path, name: str, kind: pa.DataType
