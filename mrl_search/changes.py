@@ -21,7 +21,7 @@ from mrl_search.progress import Progress, silent
 
 __all__ = ["Changes", "Recorded", "compare"]
 
-THREADS, AHEAD = 8, 4096  # files that are read at once, and that wait for it
+THREADS, GROUP = 8, 16  # that read files, so many at a time
 MISSING, EMPTY = "it does not exist", "it has no pictures any more"
 OUTSIDE = "it is outside of the folders looked at"
 
@@ -235,15 +235,16 @@ def _hash(
 
     hashes: dict[str, str] = {}
     unread: dict[str, str] = {}
+    groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="hash") as pool:
-        for start in range(0, len(files), AHEAD):
-            some = files[start : start + AHEAD]
-            for file, (digest, reason) in zip(some, pool.map(attempt, some), strict=True):
+        results = pool.map(lambda group: [attempt(file) for file in group], groups)
+        for group, answers in zip(groups, results, strict=True):
+            for file, (digest, reason) in zip(group, answers, strict=True):
                 if digest is None:
                     unread[file.path] = reason
                 else:
                     hashes[file.path] = digest
-            progress("reading changed files", start + len(some), len(files))
+            progress("reading changed files", len(hashes) + len(unread), len(files))
     return hashes, unread
 
 

@@ -247,7 +247,7 @@ def test_a_shortage_that_all_files_share_ends_it(root: Path) -> None:
 
 
 def test_reading_tells_how_far_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AHEAD", 2)
+    monkeypatch.setattr(module, "GROUP", 2)
     steps: list[tuple[str, int, int]] = []
     known = replace(recorded(scan(root)), modified=())
     compare(known, [scan(root)], progress=lambda *step: steps.append(step))
@@ -593,6 +593,10 @@ CONTENTS = (PNG + b"1", PNG + b"2", PNG + b"33", PNG + b"444", b"text", b"tex2")
 FOLDERS = ("", "d", "D", "d/e", "\udcff")
 NAMES = ("a.jpg", "A.jpg", "b.jpg", "c.PNG", "n", "x.cr2", "\udcfe.jpg")
 TIMES = (OLD, OLD + 1, OLD + 10**9, None)  # None: now
+SHUT = [
+    *[()] * 6, ("d",), ("D", "f"), ("d/e",), ("", "a.jpg"), ("a.jpg", "d/n"), ("A.jpg",),
+    ("b.jpg", "n"),
+]  # fmt: skip
 PLACES = st.builds(os.path.join, st.sampled_from(FOLDERS), st.sampled_from(NAMES))
 
 
@@ -607,16 +611,19 @@ class Disk(RuleBasedStateMachine):
     names and bytes alone; see `sync`.
     """
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(files=st.dictionaries(PLACES, st.sampled_from(CONTENTS), min_size=2, max_size=8))
+    def begin(self, files: dict[str, bytes]) -> None:
         self.base = Path(tempfile.mkdtemp())
         self.base.chmod(0o755)
         self.root = self.base.resolve() / "root"
         self.root.mkdir()
-        self.shut: set[Path] = set()
+        self.shut: set[Path] = set()  # what cannot be read, during a sync
         self.stealthy: set[int] = set()  # inodes of files whose edit nothing can tell
         self.index: dict[int, tuple[str, str, int | None, int | None, int | None]] = {}
         self.rows = 0
+        for place, content in files.items():
+            write(self.root / place, content)
+        self.sync(False, ())
 
     def teardown(self) -> None:
         shutil.rmtree(self.base)
@@ -688,7 +695,6 @@ class Disk(RuleBasedStateMachine):
         if one.is_dir() and not os.path.lexists(two) and one not in two.parents:
             two.parent.mkdir(exist_ok=True)
             one.rename(two)
-            self.shut = {two if path == one else path for path in self.shut}
 
     @rule(place=st.sampled_from(("l.jpg", "d/l.jpg", "l")), to=PLACES, folder=st.booleans())
     def symlink(self, place: str, to: str, folder: bool) -> None:
@@ -697,15 +703,6 @@ class Disk(RuleBasedStateMachine):
             link.unlink()
         if not os.path.lexists(link) and link.parent.is_dir():
             link.symlink_to(target.parent if folder else target)
-
-    @rule(folder=st.sampled_from(FOLDERS[1:]))
-    def shut_or_open(self, folder: str) -> None:
-        self.shut ^= {self.root / folder}
-
-    @precondition(lambda self: self.files())
-    @rule(data=st.data())
-    def forbid_or_allow(self, data: st.DataObject) -> None:
-        self.shut ^= {self.draw(data, self.files())}
 
     def reached(self) -> dict[str, Path]:
         """The pictures that a walk must find, by recorded path: the slow way, by real paths."""
@@ -734,13 +731,17 @@ class Disk(RuleBasedStateMachine):
             or (
                 path.suffix != ".cr2"
                 and path.read_bytes().startswith(PNG)
-                and path.resolve() not in self.shut
+                and not self.denied(path)
             )
         }
 
     def beyond(self, real: Path) -> bool:
         """Whether a folder lies in one that cannot be read."""
         return any(path in self.shut for path in (real, *real.parents))
+
+    def denied(self, path: Path) -> bool:
+        """Whether a file cannot be read: by any of its names."""
+        return any(each.is_file() and each.samefile(path) for each in self.shut)
 
     def lost(self, path: str) -> bool:
         """Whether what cannot be looked at hides what is at a path."""
@@ -752,11 +753,12 @@ class Disk(RuleBasedStateMachine):
                 return True
         return False
 
-    @rule(meant=st.booleans())
-    def sync(self, meant: bool) -> None:
+    @rule(meant=st.booleans(), shut=st.sampled_from(SHUT))
+    def sync(self, meant: bool, shut: tuple[str, ...]) -> None:
         """Compare and apply. Then names and bytes are those on disk, at the least cost."""
-        shut = {path: path.stat().st_mode for path in self.shut if path.exists()}
-        for path in shut:
+        self.shut = {self.root / each for each in shut}
+        modes = {path: path.stat().st_mode for path in self.shut if path.exists()}
+        for path in modes:
             path.chmod(0)
         old, hashes, roots = self.index, Hashes(), [str(self.root)] if meant else []
         known = Recorded(*([*column] for column in zip(*old.values(), strict=True)), rows=[*old]) \
@@ -764,7 +766,7 @@ class Disk(RuleBasedStateMachine):
         with unprivileged():
             now = scan(self.root, known=set(known.paths))
             found = compare(known, [now], hashes, roots)
-        for path, mode in sorted(shut.items()):
+        for path, mode in sorted(modes.items()):
             path.chmod(mode)
 
         on_disk = self.reached()
@@ -780,7 +782,7 @@ class Disk(RuleBasedStateMachine):
             assert (row in kept) == must, (path, kept.get(row))
             assert not must or self.index[row] == old[row]
         for path in unread:
-            assert on_disk[path].resolve() in self.shut
+            assert self.denied(on_disk[path])
         # All others are as they are on disk.
         after = {o[0]: o[1] for row, o in self.index.items() if row not in kept}
         truth = {path: digest for path, digest in truth.items() if path not in unread}
