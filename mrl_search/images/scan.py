@@ -50,8 +50,9 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
         return Scan(str(place), pictures, walk)
     chosen = stat.S_ISREG(info.st_mode)
     for file in [File.of(str(place), info, now)] if chosen else walk.stats():
-        path = recordable(file.path)
-        if path in known or is_picture_file(file.path, chosen):
+        if file.path in known:
+            pictures.append(file)
+        elif (path := recordable(file.path)) in known or is_picture_file(file.path, chosen):
             pictures.append(file if path == file.path else file._replace(path=path))
     return Scan(str(place), pictures, walk)
 
