@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import open_regular, reading, recordable
 from mrl_search.images.base import FileSource, Source
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+from mrl_search.images.decode import HEAD, HEIC_SUFFIXES, is_picture, suffixes
 
 __all__ = ["METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
 
@@ -140,7 +140,7 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
     if columns is not None:
         kept = [name for name in columns.column_names if name != named]
         columns = columns.select(kept) if kept else None
-    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in SUFFIXES)
+    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in suffixes())
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
@@ -166,8 +166,8 @@ def label_of(value: object) -> str | None:
 
 def _is_picture(path: Path) -> bool:
     ending = path.suffix.lower()
-    if ending in SUFFIXES or ending in RAW:
-        return ending in SUFFIXES
+    if ending in suffixes() or ending in RAW:
+        return ending in suffixes()
     try:
         with path.open("rb") as file:
             return is_picture(file.read(HEAD))
@@ -179,7 +179,7 @@ def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
     """What was not looked at."""
     if left:
         yield f"passed over: {_counts(left)}"
-        if {".heic", ".heif"} & set(left):
+        if HEIC_SUFFIXES & set(left):
             yield "HEIC is read with the extra heic: pip install pillow-heif"
     for paths, what in (
         (walk.left_out, "hidden or system files and folders, which --hidden takes"),

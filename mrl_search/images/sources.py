@@ -11,7 +11,7 @@ from pathlib import Path
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.base import FileSource, Source, read_file, subset
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+from mrl_search.images.decode import HEAD, is_picture, suffixes
 from mrl_search.images.folders import Walk, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
 
@@ -76,7 +76,7 @@ def open_source(
             hint = "Labels of an image folder come from its sub-folders or a metadata file."
             raise DataError(f"{where} is an image folder, which has no {name} {value!r}.", hint)
     if not source.paths:
-        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(SUFFIXES))}."
+        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(suffixes()))}."
         told = "".join(f" {note}." for note in source.notes)
         raise DataError(f"There is no image in {where}.{told}", hint)
     return source
@@ -125,7 +125,7 @@ def read_recorded(path: str, source: str) -> bytes:
 
 
 def _is_picture(path: Path) -> bool:
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in suffixes():
         return True
     try:
         with path.open("rb") as file:
