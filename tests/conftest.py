@@ -97,10 +97,10 @@ def made_of(
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if `pillow-heif` were not installed."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    for known in (decode._formats, decode.suffixes):
+    for known in (decode.formats, decode.suffixes):
         known.cache_clear()
     yield
-    for known in (decode._formats, decode.suffixes):
+    for known in (decode.formats, decode.suffixes):
         known.cache_clear()
 
 

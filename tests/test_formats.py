@@ -245,7 +245,7 @@ def test_pillow_heif_is_asked_once_it_is_installed(
         "pillow_heif",
         SimpleNamespace(register_heif_opener=register),
     )
-    decoding._formats.cache_clear()
+    decoding.formats.cache_clear()
     suffixes.cache_clear()
     assert suffixes() >= HEIC_SUFFIXES and is_picture(HEIC_HEAD)
     assert decode(HEIC_HEAD)[1] == (4, 2) and ends(HEIC_HEAD) == [(255, 0, 0)] * 2

@@ -521,7 +521,9 @@ def test_labels_come_from_where_one_says(tmp_path: Path) -> None:
     )
     source = open_source(str(tmp_path))
     assert list(source.labels) == ["caf\u00e9", None]
-    assert source.columns is not None and source.columns.to_pydict() == {"year": [7, None]}
+    assert source.columns is not None
+    folders = ["pets/cat", "pets/dog"]
+    assert source.columns.to_pydict() == {"year": [7, None], "folder": folders}
     assert "1 rows of metadata name no picture here" in source.notes
     for how, labels in (
         ("folder", ["cat", "dog"]), ("depth:1", ["pets", "pets"]), ("none", [None, None]),

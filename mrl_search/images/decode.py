@@ -62,7 +62,7 @@ _room, _taken = threading.Condition(), 0
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """The formats that are read: those of `PLUGINS`, and HEIF where `pillow-heif` is installed."""
     for name in PLUGINS.values():
         importlib.import_module(f"PIL.{name}ImagePlugin")
@@ -77,17 +77,17 @@ def _formats() -> tuple[str, ...]:
 @cache
 def suffixes() -> frozenset[str]:
     """Endings of the formats that are read; a file that has one is not opened to be known."""
-    return SUFFIXES | HEIC_SUFFIXES if "HEIF" in _formats() else SUFFIXES
+    return SUFFIXES | HEIC_SUFFIXES if "HEIF" in formats() else SUFFIXES
 
 
 def is_picture(head: bytes) -> bool:
     """Whether a file that begins with these bytes (`HEAD` or more) is in a format that is read."""
-    accepts = [Image.OPEN[name][1] for name in _formats()]
+    accepts = [Image.OPEN[name][1] for name in formats()]
     return any(accept and accept(head.ljust(HEAD, b"\0")) is True for accept in accepts)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the warnings of Pillow, and its own size limit: `_decode` has one in bytes.
 
     Both are global: the first thread enters, the last one leaves.
@@ -148,7 +148,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
     if not data:
         raise BrokenImage("empty file")
     try:
-        with _quiet():
+        with quiet():
             try:
                 return _decode(data, side)
             except ValueError:  # Pillow refuses long texts and profiles
@@ -170,7 +170,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
 
 
 def _decode(data: bytes, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    image: Image.Image = Image.open(io.BytesIO(data), formats=formats())
     tags = getattr(image, "tag_v2", {})
     if tags.get(PLANAR) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
         raise BrokenImage("a TIFF of more than 8 bits in separate planes")  # Pillow mixes bytes up

@@ -19,10 +19,10 @@ from mrl_search.files import open_regular, reading, recordable
 from mrl_search.images.base import FileSource, Source
 from mrl_search.images.decode import HEAD, HEIC_SUFFIXES, is_picture, suffixes
 
-__all__ = ["METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
+__all__ = ["FOLDER", "METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
-FILE_NAME, LABELS = "file_name", ("label", "labels")
+FILE_NAME, LABELS, FOLDER = "file_name", ("label", "labels"), "folder"
 SYSTEM = frozenset({
     "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
     "lost+found", "recycler", "system volume information",
@@ -102,6 +102,9 @@ class Walk:
 def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source:
     """The pictures among the `files` of a folder. Those of any ending are known by their content.
 
+    They have a column `folder`, the path from the root to the folder of a picture, "" at the root,
+    and the columns of the files `METADATA`.
+
     Args:
         walk: the folder.
         files: what it found.
@@ -137,15 +140,16 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         found = [label_of(p.parts[depth - 1] if len(p.parts) > depth else "") for p in relative]
     else:
         raise ConfigError(f"--labels is {labels!r}.", HOW)
-    if columns is not None:
-        kept = [name for name in columns.column_names if name != named]
-        columns = columns.select(kept) if kept else None
+    own = {} if columns is None else {n: columns[n] for n in columns.column_names if n != named}
+    if FOLDER not in own:
+        folders = ["/".join(path.parts[:-1]) for path in relative]
+        own[FOLDER] = pa.array([_composed(folder) for folder in folders], pa.string())
     other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in suffixes())
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return FileSource(recordable(root), paths, found, notes, columns)
+    return FileSource(recordable(root), paths, found, notes, pa.table(own))
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -160,8 +164,12 @@ def label_of(value: object) -> str | None:
     """
     if value is None or value != value:
         return None
-    text = str(value).encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return unicodedata.normalize("NFC", text).strip() or None
+    return _composed(str(value)).strip() or None
+
+
+def _composed(name: str) -> str:
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text)
 
 
 def _is_picture(path: Path) -> bool:

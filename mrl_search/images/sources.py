@@ -8,11 +8,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.base import FileSource, Source, read_file, subset
 from mrl_search.images.decode import HEAD, is_picture, suffixes
-from mrl_search.images.folders import Walk, folder_source
+from mrl_search.images.folders import FOLDER, Walk, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
 
 __all__ = [
@@ -57,7 +59,7 @@ def open_source(
         raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and _is_picture(path):
         name = recordable(path.resolve())
-        return FileSource(name, [name], [None])
+        return FileSource(name, [name], [None], columns=pa.table({FOLDER: [""]}))
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)
