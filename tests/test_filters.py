@@ -166,7 +166,8 @@ def test_a_year_a_month_and_a_day_are_compared_by_the_calendar(
     """As if year, month and day of each time, as far as they are named, were compared."""
     column = pa.chunked_array([pa.array(times, pa.timestamp("us")).cast(unit_of(unit), safe=False)])
     if zone:
-        column = pc.assume_timezone(column, zone, "earliest", "earliest")
+        early = {"ambiguous": "earliest", "nonexistent": "earliest"}
+        column = pc.assume_timezone(column, zone, **early)
     kept = [value and (value.year, value.month, value.day)[:length] for value in local(column)]
     wanted = (around.year, around.month, around.day)[:length]
     text = "-".join(f"{part:02}" for part in wanted)

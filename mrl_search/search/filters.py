@@ -107,16 +107,15 @@ def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray
     """
     import pyarrow.compute as pc
 
-    kind = column.type
-    if pa.types.is_date(kind):
-        column, kind = column.cast(pa.timestamp("ms")), pa.timestamp("ms")
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    elif column.type.tz:
+        column = pc.local_timestamp(column)
+    ticks, second = column.cast(pa.int64()), TICKS[column.type.unit]
 
     def reached(end: np.datetime64) -> pa.ChunkedArray:
-        seconds = pa.scalar(int(end.astype("datetime64[s]").astype(int)), pa.timestamp("s"))
-        if kind.tz:  # midnight may lie in the hour that summer time skips or repeats
-            seconds = pc.assume_timezone(seconds, kind.tz, "earliest", "earliest")
-        tick = seconds.value * TICKS[kind.unit]  # of any year; the column has those of int64
-        return pc.greater_equal(column.cast(pa.int64()), max(min(tick, INT64.max), INT64.min))
+        tick = int(end.astype("datetime64[s]").astype(int)) * second  # of any year
+        return pc.greater_equal(ticks, max(min(tick, INT64.max), INT64.min))
 
     period = np.datetime64(text)
     begun, over = reached(period), reached(period + 1)
