@@ -173,6 +173,13 @@ def check(columns: Mapping[str, Any]) -> None:
     assert ("latitude" in columns) == ("longitude" in columns)
 
 
+def test_a_damaged_directory_costs_no_other() -> None:
+    block = bytearray(FULL.tobytes())
+    at = block.index(struct.pack("<HHI" if block[6:8] == b"II" else ">HHI", 0x8825, 4, 1))
+    block[at + 8 : at + 12] = b"\xff\xff\xff\xff"
+    assert set(exif_columns(picture(bytes(block)))) == {"taken", "camera"}
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_never_stop_a_picture(garbage: bytes) -> None:
     for head in (b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0", b"Exif\0\0MM\0*\0\0\0\x08"):
@@ -197,7 +204,8 @@ def test_damaged_files_never_raise(garbage: bytes, kind: str) -> None:
 
 
 WILD = st.one_of(
-    st.none(), st.binary(max_size=9), st.text("N\u00e9\0:0 ", max_size=9), st.integers(), st.floats(),
+    st.none(), st.binary(max_size=9), st.text("N\u00e9\0:0 ", max_size=9), st.integers(),
+    st.floats(),
     st.tuples(st.floats(), st.integers()), st.just(IFDRational(1, 0)), st.just(()),
     st.sampled_from([NOON, "N", "W", b"S", (1.0, 2.0, 3.0), ("1", 2, None)]),
 )  # fmt: skip
@@ -205,12 +213,8 @@ WILD = st.one_of(
 
 @given(st.dictionaries(st.sampled_from([1, 2, 3, 4, 0x010F, 0x0110, 0x9003, 0x9004]), WILD))
 def test_values_of_any_type_are_taken_or_left(tags: dict[int, Any]) -> None:
-    class Wild(dict):
-        def get_ifd(self, _: int) -> dict[int, Any]:
-            return tags
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_exif", lambda _: Wild(tags))
+        patch.setattr(module, "_directories", lambda _: (tags, tags, tags))
         check(exif_columns(b""))
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mrl_search.images.decode import PNG, formats, quiet
 
@@ -19,6 +20,7 @@ __all__ = ["exif_columns"]
 
 Tags: TypeAlias = Mapping[int, Any]
 
+EXIF = b"Exif\0\0"
 DETAILS, GPS = 0x8769, 0x8825  # directories
 ORIGINAL, DIGITIZED = 0x9003, 0x9004  # times; 0x0132 is when a picture was edited last
 MAKE, MODEL = 0x010F, 0x0110
@@ -41,32 +43,42 @@ def exif_columns(data: bytes) -> dict[str, object]:
         in the west, both or neither.
     """
     with quiet(), suppress(Exception):  # on bad data the parser can raise anything
-        tags = _exif(data)
-        if tags is None:
-            return {}
-        details, place = _directory(tags, DETAILS), _directory(tags, GPS)
+        tags, details, place = _directories(_block(data))
         found = {"taken": _time(details), "camera": _camera(tags), **_place(place)}
         return {name: value for name, value in found.items() if value is not None}
     return {}
 
 
-def _exif(data: bytes) -> Image.Exif | None:
-    """The EXIF of a file, None where there is none; of the usual formats without Pillow's help."""
+def _block(data: bytes) -> bytes:
+    """The EXIF of a file, in the form of a TIFF file; empty where there is none."""
     if data.startswith(b"\xff\xd8"):
-        block = next(_segments(data), b"")
-    elif data.startswith(PNG):
-        block = next(_chunks(data, b"eXIf"), b"")
-    elif data.startswith(b"RIFF"):
-        block = next(_chunks(data, b"EXIF"), b"")
-    elif data[:2] in (b"II", b"MM") or data[4:8] == b"ftyp":
-        return Image.open(io.BytesIO(data), formats=formats()).getexif()
-    else:
-        return None
-    if not block:
-        return None
-    exif = Image.Exif()
-    exif.load(block)
-    return exif
+        return next(_segments(data), b"")
+    if data.startswith(PNG):
+        return next(_chunks(data, b"eXIf"), b"")
+    if data.startswith(b"RIFF"):
+        return next(_chunks(data, b"EXIF"), b"")
+    if data[4:8] == b"ftyp":  # AVIF and HEIC
+        return bytes(Image.open(io.BytesIO(data), formats=formats()).info.get("exif", b""))
+    return data if data[:2] in (b"II", b"MM") else b""
+
+
+def _directories(block: bytes) -> tuple[Tags, Tags, Tags]:
+    """The first directory of EXIF, that of details and that of GPS: a tag is decoded when asked."""
+    file = io.BytesIO(block.removeprefix(EXIF))
+    head = file.read(8)
+    first: Tags = {}
+
+    def directory(at: object) -> Tags:
+        found = ImageFileDirectory_v2(head)
+        with suppress(Exception):
+            file.seek(at if isinstance(at, int) else len(block))
+            found.load(file)
+        return found
+
+    if not head:
+        return first, first, first
+    first = directory(ImageFileDirectory_v2(head).next)
+    return first, directory(_value(first, DETAILS)), directory(_value(first, GPS))
 
 
 def _segments(jpeg: bytes) -> Iterator[bytes]:
@@ -74,7 +86,7 @@ def _segments(jpeg: bytes) -> Iterator[bytes]:
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1] not in (0xD9, 0xDA):
         size = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if jpeg[at + 1] == 0xE1 and jpeg.startswith(b"Exif\0\0", at + 4):
+        if jpeg[at + 1] == 0xE1 and jpeg.startswith(EXIF, at + 4):
             yield jpeg[at + 10 : at + 2 + size]
         at += 2 + size
 
@@ -94,15 +106,16 @@ def _chunks(data: bytes, wanted: bytes) -> Iterator[bytes]:
         at += 12 + size if png else 8 + size + size % 2
 
 
-def _directory(tags: Image.Exif, which: int) -> Tags:
+def _value(tags: Tags, tag: int) -> Any:  # noqa: ANN401 - a tag has any type
+    """The value of a tag; None where it lacks, or where it cannot be decoded."""
     with suppress(Exception):
-        return tags.get_ifd(which)
-    return {}
+        return tags.get(tag)
+    return None
 
 
 def _time(details: Tags) -> int | None:
     for tag in (ORIGINAL, DIGITIZED):
-        match = TIME.match(_text(details.get(tag)))
+        match = TIME.match(_text(_value(details, tag)))
         with suppress(ValueError):  # "0000:00:00 00:00:00" where the clock was not set
             if match and int(match[1]) >= EARLIEST:
                 parts = [int(part or 0) for part in match.groups()]
@@ -112,7 +125,7 @@ def _time(details: Tags) -> int | None:
 
 def _camera(tags: Tags) -> str | None:
     """Maker and model; the model alone where it begins with a name of the maker."""
-    maker, model = _text(tags.get(MAKE)).replace(",", " ").split(), _text(tags.get(MODEL))
+    maker, model = _text(_value(tags, MAKE)).replace(",", " ").split(), _text(_value(tags, MODEL))
     while len(maker) > 1 and maker[-1].strip(".").casefold() in COMPANY:
         maker.pop()
     begin = re.match(r"\w*", model)
@@ -130,7 +143,7 @@ def _place(place: Tags) -> dict[str, float]:
 
 def _degrees(place: Tags, tag: int, directions: str, limit: int) -> float | None:
     """Degrees, minutes and seconds as signed degrees; None if they are out of range."""
-    direction, parts = _text(place.get(tag))[:1].upper(), place.get(tag + 1)
+    direction, parts = _text(_value(place, tag))[:1].upper(), _value(place, tag + 1)
     with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
         parts = parts if isinstance(parts, tuple) else (parts,)
         degrees = sum(float(part) / 60**i for i, part in enumerate(parts[:3]))
