@@ -45,7 +45,7 @@ def sync(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Make an index as the folders are that it was built from.
+    """Bring an index up to date with its folders of pictures.
 
     New pictures are embedded, renamed ones keep their vector. Nothing else is touched.
     """
