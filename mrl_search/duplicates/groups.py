@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from mrl_search.errors import ConfigError
 
-__all__ = ["KEEP", "Copy", "Duplicates", "Edge", "File", "Group", "Keep", "Level", "stars"]
+__all__ = ["KEEP", "Content", "Copy", "Duplicates", "Edge", "File", "Group", "Keep", "Level", "may_go", "stars"]
 
 
 class Level(StrEnum):
@@ -161,6 +161,7 @@ class Duplicates:
         threshold: the cosine that a pair must reach for that; None where no vectors were compared.
         compared: pairs of vectors.
         candidates: pairs that reach the threshold.
+        expected: false pairs to be expected among them.
         left_out: files that were not compared, by reason.
     """
 
@@ -170,12 +171,8 @@ class Duplicates:
     threshold: float | None = None
     compared: int = 0
     candidates: int = 0
+    expected: float = 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def expected(self) -> float:
-        """False pairs to be expected among the candidates."""
-        return self.compared * self.fpr
 
     @property
     def copies(self) -> int:
@@ -286,46 +283,58 @@ class Edge:
     likeness: float | None = None
 
 
-def stars(
-    contents: Sequence[Sequence[File]], edges: Iterable[Edge], keep: Keep,
-    centres: Iterable[int] | None = None,
-) -> list[tuple[int, dict[int, Edge], Group]]:  # fmt: skip
-    """Groups around the best files; each file is in one group at most.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The files that have the same bytes.
 
-    Contents are taken in the order of `keep`. The first that is in no group yet becomes a centre,
-    and its neighbours that are in no group yet are its copies.
+    Attributes:
+        keepers: those of which one may be kept.
+        offered: those that may be copies; usually the same files.
+    """
+
+    keepers: Sequence[File]
+    offered: Sequence[File]
+
+
+def stars(
+    contents: Sequence[Content], edges: Iterable[Edge], keep: Keep, shared: bool
+) -> list[tuple[Group, list[int]]]:
+    """Groups around the files that are kept; each file is in one group at most.
+
+    Contents are taken in the order of `keep`. One that is free becomes the centre of a group, and
+    its neighbours that are free are its copies.
 
     Args:
-        contents: the files that have the same bytes, for each content.
-        edges: which contents are alike.
+        contents: numbered from 0.
+        edges: which of them are alike.
         keep: the order.
-        centres: contents whose files are never copies, and are alone kept; default: any is.
+        shared: whether the files that may be kept and those that may be copies are the same.
 
     Returns:
-        the content of the kept file, the edge to each other content of the group, and the group.
+        each group, and the numbers of its contents, first that of the kept file.
     """
-    near: dict[int, dict[int, Edge]] = {}
+    near: dict[int, list[tuple[int, Edge]]] = {}
     for edge in edges:
-        near.setdefault(edge.a, {})[edge.b] = edge
-        near.setdefault(edge.b, {})[edge.a] = edge
-    fixed = None if centres is None else set(centres)
-    ordered = [sorted(files, key=keep.key) for files in contents]
-    starts = range(len(contents)) if fixed is None else sorted(fixed)
-    free, found = {i for i in range(len(contents)) if ordered[i]}, []
-    for i in sorted((i for i in starts if ordered[i]), key=lambda i: keep.key(ordered[i][0])):
-        if i not in free:
+        near.setdefault(edge.a, []).append((edge.b, edge))
+        near.setdefault(edge.b, []).append((edge.a, edge))
+    centres = {i: min(c.keepers, key=keep.key) for i, c in enumerate(contents) if c.keepers}
+    free, found = {i for i, c in enumerate(contents) if c.offered}, []
+    exact_first = (lambda i: False) if shared else (lambda i: i not in free)
+    for i in sorted(centres, key=lambda i: (exact_first(i), keep.key(centres[i]))):
+        if shared and i not in free:
             continue
+        kept = centres[i]
+        same = [f for f in contents[i].offered if f is not kept] if i in free else []
+        copies = [Copy(file, Level.EXACT, 1.0) for file in same]
         free.discard(i)
-        kept, *same = ordered[i]
-        others = {n: e for n, e in near.get(i, {}).items() if n in free and n not in (fixed or ())}
-        copies = [Copy(file, Level.EXACT, 1.0) for file in (same if fixed is None else ())]
-        for n, edge in others.items():
-            copies += [Copy(file, edge.level, edge.score, edge.likeness) for file in ordered[n]]
-        if not copies:
-            continue
-        free -= set(others)
-        copies = [replace(c, action="kept") if keep.protects(c.file) else c for c in copies]
-        copies.sort(key=lambda c: (c.level.rank, -c.score, c.file.path))
-        why = "in the index" if fixed is not None else keep.why(kept, [c.file for c in copies])
-        found.append((i, others, Group(kept, why, tuple(copies))))
+        others = [(n, edge) for n, edge in near.get(i, ()) if n in free]
+        for n, edge in others:
+            files = contents[n].offered
+            copies += [Copy(file, edge.level, edge.score, edge.likeness) for file in files]
+        if copies:
+            free -= {n for n, _ in others}
+            copies = [replace(c, action="kept") if keep.protects(c.file) else c for c in copies]
+            copies.sort(key=lambda c: (c.level.rank, -c.score, c.file.path))
+            why = keep.why(kept, [c.file for c in copies]) if shared else "in the index"
+            found.append((Group(kept, why, tuple(copies)), [i, *(n for n, _ in others)]))
     return found
