@@ -53,9 +53,8 @@ class Pictures:
 
     @classmethod
     def of_index(cls, corpus: Corpus) -> "Pictures":
-        """Those of an index."""
-        rows = _rows(corpus)
-        own, items = corpus.collection, corpus.items
+        """Those of an index, without deleted ones."""
+        rows, own, items = corpus.live_rows, corpus.collection, corpus.items
         sizes = np.stack(
             [items[name].fill_null(0).to_numpy()[rows] for name in ("width", "height")], axis=1
         )
@@ -134,11 +133,6 @@ class Pictures:
         width, height = self.sizes[i].tolist()
         own = number if self.indexed else None
         return File(own, self._path(i), self.hashes[i], self.source, width=width, height=height)
-
-
-def _rows(corpus: Corpus) -> Ids:
-    """All rows of an index that are not deleted."""
-    return np.arange(len(corpus))
 
 
 def content_of(file: File) -> bytes:

@@ -18,11 +18,15 @@ from mrl_search.engines.trial import try_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
-from mrl_search.store.manifest import Manifest, check_file, damaged, prefix_file
+from mrl_search.store.intact import check_file, damaged
+from mrl_search.store.manifest import Manifest, prefix_file
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
-__all__ = ["Pass", "build_indexes", "check_kinds", "index_of", "load_index", "search_random"]
+__all__ = [
+    "Pass", "build_indexes", "check_kinds", "extend_indexes", "flat_index", "index_of",
+    "load_index", "search_random",
+]  # fmt: skip
 
 FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
 CAREFUL = 64  # efSearch of a graph over centroids while building
@@ -113,14 +117,8 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     if kind == SCAN:
         return ScanIndex(store, dims)
     path = check_file(folder, manifest, prefix_file(dims))
-    try:
-        with reading(path):
-            file = OpenFile(path)
-            name = str(path) if str(path) == recordable(path) else f"/dev/fd/{file.handle}"
-            index = faiss.read_index(name, 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        message = f"{path} is not a FAISS index that can be read."
-        raise damaged(folder, manifest, message) from error
+    file = OpenFile(path)
+    index = _read(folder, manifest, file, path, 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
     if (index.d, index.ntotal) != (dims, len(store)):
         found = f"{index.ntotal:,} vectors of {index.d} dims"
         message = f"{path} has {found}, not {len(store):,} of {dims}."
@@ -136,6 +134,46 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     return opened
 
 
+def _read(
+    folder: Path, manifest: Manifest, file: OpenFile, path: Path, flags: int
+) -> faiss.Index:  # fmt: skip
+    try:
+        with reading(path):
+            name = str(path) if str(path) == recordable(path) else f"/dev/fd/{file.handle}"
+            return faiss.read_index(name, flags)
+    except RuntimeError as error:
+        message = f"{path} is not a FAISS index that can be read."
+        raise damaged(folder, manifest, message) from error
+
+
+def extend_indexes(
+    folder: Path, manifest: Manifest, tail: VectorStore, out: Path, progress: Progress = silent
+) -> list[str]:
+    """Write the prefix indexes of a folder to `out` with the rows of `tail` added, not trained.
+
+    Returns:
+        the names of the files.
+
+    Raises:
+        ConfigError: a kind that takes no more rows.
+    """
+    names = []
+    for done, (key, kind) in enumerate(manifest.factory.items(), 1):
+        if kind == SCAN:
+            continue
+        dims, name = int(key), prefix_file(int(key))
+        path = check_file(folder, manifest, name)
+        index = _read(folder, manifest, OpenFile(path), path, 0)
+        with explained(f"FAISS cannot add to an index of kind {kind!r}", "Build it again."):
+            for _, stored in tail.chunks(dims):
+                index.add(prefix(stored, dims))
+        with write_atomically(out / name) as file:
+            faiss.write_index(index, FAISS.PyCallbackIOWriter(file.write))
+        names.append(name)
+        progress("folding", done, len(manifest.factory))
+    return names
+
+
 def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> PrefixIndex:
     """A FAISS index as a `PrefixIndex` of its kind."""
     if inverted_file(index) is not None:
@@ -148,6 +186,13 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
     if kind == PANORAMA:
         return PanoramaIndex(index, kind, ram_bytes, store)
     return FlatIndex(index, kind, ram_bytes)
+
+
+def flat_index(x: NDArray[np.float32]) -> PrefixIndex:
+    """An exact index in memory of the rows `x`, (n, dims) of unit norm."""
+    index = faiss.IndexFlatIP(x.shape[1])
+    index.add(x)
+    return FlatIndex(index, "Flat", x.nbytes)
 
 
 def _untrained(dims: int, kind: str) -> faiss.Index:

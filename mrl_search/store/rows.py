@@ -68,6 +68,12 @@ class VectorStore:
             found[inside] = part[local[inside], :dims]
         return found
 
+    def between(self, start: int, stop: int) -> "VectorStore":
+        """The rows from `start` to before `stop`, which are whole parts."""
+        places = zip(self.starts, self.parts, self._blocks, strict=False)
+        kept = [(part, check) for at, part, check in places if start <= at < stop]
+        return VectorStore(*(part for part, _ in kept), blocks=[check for _, check in kept])
+
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
         """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)

@@ -35,7 +35,8 @@ from mrl_search.files import (
 )
 from mrl_search.mapping import from_mapping, read_json
 from mrl_search.store.collection import Heads, heads_bytes
-from mrl_search.store.items import ITEMS_SCHEMA, write_items
+from mrl_search.store.intact import write_manifest
+from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA, write_items
 from mrl_search.store.manifest import (
     CENTRE,
     HEADS,
@@ -45,7 +46,6 @@ from mrl_search.store.manifest import (
     VECTORS,
     Manifest,
     is_index_file,
-    write_manifest,
 )
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
@@ -90,7 +90,8 @@ class CollectionWriter:
         dim: dims of the stored vectors.
         dtype: of the stored vectors, `float16` or `float32`.
         restarted: whether an unfinished build was damaged and is begun again.
-        file: where appended rows go: `VECTORS`, or `RAW` if they are transformed at the end.
+        file: where appended rows go: `VECTORS`, or `RAW` if they are written again at the end.
+        items: of the appended rows, once they are finished.
     """
 
     folder: Path
@@ -99,6 +100,7 @@ class CollectionWriter:
     dtype: str
     restarted: bool = False
     file: str = VECTORS
+    items: pa.Table | None = None
     _state: _Progress = field(default_factory=lambda: _Progress(""))
     _committed: int = 0
     _vectors: BinaryIO | None = None
@@ -152,6 +154,11 @@ class CollectionWriter:
         return self._state.read
 
     @property
+    def kept(self) -> int:
+        """Rows of vectors that were appended."""
+        return self._state.kept
+
+    @property
     def entries(self) -> list[dict[str, object]]:
         """What is logged about each row of the source, in order."""
         return [json.loads(line) for line in self._lines()]
@@ -173,19 +180,24 @@ class CollectionWriter:
             self._vectors.write(self._header(0))
         self._committed = len(lines)
 
-    def append(self, raw: NDArray[np.floating], entries: Sequence[Entry]) -> None:
+    def append(
+        self, raw: NDArray[np.floating], entries: Sequence[Entry],
+        transform: Transform | None = None,
+    ) -> None:  # fmt: skip
         """Append rows and log what became of the source's rows.
 
         Args:
             raw: (good, dim) as the encoder gives them; they are stored at unit norm.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
+            transform: applied to the rows before they are stored.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
         lines = [e if "reason" in e else {**e, "norm": next(norms)} for e in entries]
         with writing(self.folder / self.file):
-            rows = l2_normalize(raw).astype(self.dtype).tobytes()
+            stored = raw if transform is None else transform(raw)
+            rows = l2_normalize(stored).astype(self.dtype).tobytes()
             text = "".join(json.dumps(line) + "\n" for line in lines).encode()
             self._vectors.write(rows)
             self._log.write(text)
@@ -200,7 +212,8 @@ class CollectionWriter:
     def finish_rows(self, source: str, columns: pa.Table | None = None) -> VectorStore:
         """End appending: write items and skipped pictures from the log; return all rows.
 
-        `columns` has further columns of the items, one row for each row of the source.
+        `columns` has further columns of the items, one row for each row of the source. They stand
+        after `ITEMS_SCHEMA`, and then what is logged of `FILE_COLUMNS`.
         """
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / self.file):
@@ -221,10 +234,17 @@ class CollectionWriter:
         if columns is not None:
             kept = columns.take([i for i, e in enumerate(entries) if "reason" not in e])
             for name in columns.column_names:
-                free = f"item_{name}" if name in ITEMS_SCHEMA.names else name
+                free = name
+                while free in {*table.column_names, *FILE_COLUMNS.names}:
+                    free = f"item_{free}"
                 table = table.append_column(free, kept[name])
+        for field_ in FILE_COLUMNS:
+            values = pa.array([item.get(field_.name) for item in items], field_.type)
+            if values.null_count < len(values):
+                table = table.append_column(field_, values)
         self.write_items(table)
         self.write_skipped(skipped)
+        self.items = table
         return self.rows()
 
     def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
