@@ -32,7 +32,9 @@ def duplicates(
     ] = "copy",
     fpr: Annotated[
         float,
-        option("--fpr", "False pairs for each pair compared, before the second look, such as 1e-6."),
+        option(
+            "--fpr", "False pairs for each pair compared, before the second look, such as 1e-6."
+        ),
     ] = 1e-6,
     keep: Annotated[
         str,
@@ -55,14 +57,18 @@ def duplicates(
     ] = None,
     script: Annotated[
         Path | None,
-        option("--script FILE", "Write a shell script that removes the copies. Nothing is removed."),
+        option(
+            "--script FILE", "Write a shell script that removes the copies. Nothing is removed."
+        ),
     ] = None,
     move: Annotated[
         Path | None, option("--move DIR", "Move the copies to a folder. Needs --yes.")
     ] = None,
     link: Annotated[
         str | None,
-        option("--link KIND", "Replace copies of the same bytes by links: hard or sym. Needs --yes."),
+        option(
+            "--link KIND", "Replace copies of the same bytes by links: hard or sym. Needs --yes."
+        ),
     ] = None,
     yes: Annotated[
         bool, option("--yes -y", "Do what --move or --link say; without it, they are only shown.")

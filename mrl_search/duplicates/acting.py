@@ -1,7 +1,7 @@
-"""What may be done to copies: move them, replace them by links, or write a script that removes them.
+"""What may be done to copies: move them, make them links, or write a script that removes them.
 
-Nothing here deletes a picture. The kept file and the copy are read again right before, and must have
-the bytes they were compared by; otherwise the copy is passed over.
+Nothing here deletes a picture. The kept file and the copy are read again right before, and must
+have the bytes they were compared by; otherwise the copy is passed over.
 """
 
 import errno

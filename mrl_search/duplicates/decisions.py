@@ -33,7 +33,11 @@ def read_decisions(folder: Path) -> set[frozenset[str]]:
     for number, line in enumerate(_text(path).splitlines(), 1):
         value = parse_json(line, f"{path}, line {number},")
         pair = value.get(KEY) if isinstance(value, dict) else None
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(h, str) for h in pair):
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(h, str) for h in pair)
+        ):
             message = f"{path}, line {number}, is no decision about two pictures."
             raise DataError(message, "Remove the line, or move the file away.")
         decided.add(frozenset(pair))

@@ -15,7 +15,7 @@ from mrl_search.duplicates.groups import Content, Duplicates, Edge, File, Keep, 
 from mrl_search.duplicates.pictures import CHANGED, Pictures, content_of, files_of
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode
-from mrl_search.images.look import SAME, SIDE, Look, likeness, pixel_hash
+from mrl_search.images.look import SAME, Look, likeness, pixel_hash
 from mrl_search.images.sources import is_gone
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.pairs import Side, close_pairs, random_cosines
@@ -72,9 +72,11 @@ def find_duplicates(
     if level is not Level.EXACT:
         chosen = _candidates(sides, rows, hashes, level, fpr, progress)
     pairs = [p for p in chosen.pairs if frozenset((hashes[p[0]], hashes[p[1]])) not in decided]
-    left_out: Counter[str] = Counter()
+    left_out = Counter({UNREADABLE: sum(side.unread for side in sides)})
     wanted = {i for a, b, _ in pairs for i in (a, b)}
-    wanted |= {i for i, name in enumerate(hashes) if sum(len(side.get(name, ())) for side in rows) > 1}
+    wanted |= {
+        i for i, name in enumerate(hashes) if sum(len(side.get(name, ())) for side in rows) > 1
+    }
     contents = [Content((), ()) for _ in hashes]
     for i in wanted:
         contents[i] = _content(sides, [side.get(hashes[i], []) for side in rows], left_out)
@@ -100,7 +102,7 @@ def _candidates(
     parts, numbers = [], []
     for side, own in zip(sides, rows, strict=True):
         if side.vectors is None:
-            raise DataError(f"The pictures of {side.source} are not embedded.")
+            raise DataError(f"The pictures of {side.sources[0]} are not embedded.")
         parts.append(Side(side.vectors, side.rows[[places[0] for places in own.values()]]))
         numbers.append(np.array([number[name] for name in own]))
     count = len(parts[0])
@@ -140,7 +142,11 @@ def _edges(
     blind: bool, left_out: Counter[str], progress: Progress,
 ) -> Iterable[Edge]:  # fmt: skip
     """The pairs that are alike enough, after the second look; a `blind` one sees no pictures."""
-    looks = {} if blind else _looks(contents, {i for a, b, _ in pairs for i in (a, b)}, left_out, progress)
+    looks = (
+        {}
+        if blind
+        else _looks(contents, {i for a, b, _ in pairs for i in (a, b)}, left_out, progress)
+    )
     for done, (a, b, score) in enumerate(pairs, 1):
         one, other = looks.get(a), looks.get(b)
         edge = Edge(a, b, Level.SIMILAR, score)

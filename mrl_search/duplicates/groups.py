@@ -13,7 +13,19 @@ from typing import Any, TypeAlias
 
 from mrl_search.errors import ConfigError
 
-__all__ = ["KEEP", "Content", "Copy", "Duplicates", "Edge", "File", "Group", "Keep", "Level", "may_go", "stars"]
+__all__ = [
+    "KEEP",
+    "Content",
+    "Copy",
+    "Duplicates",
+    "Edge",
+    "File",
+    "Group",
+    "Keep",
+    "Level",
+    "may_go",
+    "stars",
+]
 
 
 class Level(StrEnum):
@@ -319,8 +331,8 @@ def stars(
         near.setdefault(edge.b, []).append((edge.a, edge))
     centres = {i: min(c.keepers, key=keep.key) for i, c in enumerate(contents) if c.keepers}
     free, found = {i for i, c in enumerate(contents) if c.offered}, []
-    exact_first = (lambda i: False) if shared else (lambda i: i not in free)
-    for i in sorted(centres, key=lambda i: (exact_first(i), keep.key(centres[i]))):
+    late = set() if shared else set(centres) - free  # those that have no copy of the same bytes
+    for i in sorted(centres, key=lambda i: (i in late, keep.key(centres[i]))):
         if shared and i not in free:
             continue
         kept = centres[i]

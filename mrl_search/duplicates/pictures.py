@@ -29,24 +29,26 @@ class Pictures:
     """Pictures and their vectors; a column has one value a picture.
 
     Attributes:
-        source: where they are; no path leaves it.
+        sources: where they are; no path leaves them.
         paths: (n,) str, or None.
         hashes: (n,) str, of their bytes; of own vectors, of the vectors.
         sizes: (n, 2) int64 width and height; 0 where unknown.
         rows: (n,) int64, of their vectors.
+        ids: (n,) int64, of the items; None if they are in no index.
         vectors: None where only bytes are compared.
-        indexed: whether `rows` are ids of an index.
         own_vectors: whether the vectors are a user's own, whose files are never read.
+        unread: pictures that could not be read and are not among these.
     """
 
-    source: str
+    sources: tuple[str, ...]
     paths: NDArray[np.object_]
     hashes: NDArray[np.object_]
     sizes: NDArray[np.int64]
     rows: Ids
     vectors: VectorStore | None
-    indexed: bool = True
+    ids: Ids | None = None
     own_vectors: bool = False
+    unread: int = 0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,8 +61,9 @@ class Pictures:
             [items[name].fill_null(0).to_numpy()[rows] for name in ("width", "height")], axis=1
         )
         return cls(
-            corpus.manifest.root, own.paths[rows], own.hashes[rows], sizes.astype(np.int64), rows,
-            corpus.vectors, own_vectors=corpus.manifest.own_vectors,
+            tuple(corpus.manifest.roots) or (corpus.manifest.root,), own.paths[rows],
+            own.hashes[rows], sizes.astype(np.int64), rows, corpus.vectors, items.all_ids[rows],
+            corpus.manifest.own_vectors,
         )  # fmt: skip
 
     @classmethod
@@ -94,8 +97,9 @@ class Pictures:
         paths, hashes, widths, heights = zip(*found, strict=True)
         vectors = VectorStore(np.concatenate(rows)) if rows else None  # type: ignore[arg-type]
         return cls(
-            source.name, np.array(paths, object), np.array(hashes, object),
-            np.array([widths, heights]).T, np.arange(len(paths)), vectors, indexed=False,
+            (source.name,), np.array(paths, object), np.array(hashes, object),
+            np.array([widths, heights]).T, np.arange(len(paths)), vectors,
+            unread=total - len(paths),
         )  # fmt: skip
 
     def contents(self) -> dict[str, list[int]]:
@@ -125,14 +129,15 @@ class Pictures:
         return str(self.hashes[at])
 
     def _path(self, i: int) -> str:
-        return str(self.paths[i] or f"item {self.rows[i]}")
+        return str(self.paths[i] or f"item {self.rows[i] if self.ids is None else self.ids[i]}")
 
     def file(self, i: int) -> File:
         """Picture `i`, as recorded."""
-        number = int(self.rows[i])
-        width, height = self.sizes[i].tolist()
-        own = number if self.indexed else None
-        return File(own, self._path(i), self.hashes[i], self.source, width=width, height=height)
+        (width, height), path = self.sizes[i].tolist(), self._path(i)
+        first, *others = self.sources
+        source = next((s for s in others if expanded(path).is_relative_to(expanded(s))), first)
+        own = None if self.ids is None else int(self.ids[i])
+        return File(own, path, self.hashes[i], source, width=width, height=height)
 
 
 def content_of(file: File) -> bytes:

@@ -1,9 +1,9 @@
 """The second look: whether two pictures are one picture, cropped, flipped, turned or recoloured.
 
-Both are reduced to small squares of luminance. Of the one, every window whose sides are intervals of
-a grid, upright or leaning, is compared with the whole other one in its eight orientations. The best
-windows are aligned to a fraction of a pixel by an affine map, with gain and offset of the luminance
-(Lucas and Kanade 1981). What counts then is the agreement of details: of luminance less its mean
+Both are reduced to small squares of luminance. Of the one, every window whose sides are intervals
+of a grid, upright or leaning, is compared with all of the other one in its eight orientations. The
+best windows are aligned to a fraction of a pixel by an affine map, with gain and offset of the
+luminance (Lucas and Kanade 1981). What counts then is the agreement of details: of luminance less its mean
 over the neighbourhood. Two shots of one scene agree in their broad areas, but not in their details.
 """
 
@@ -27,6 +27,7 @@ ROUNDS = 8  # of the alignment at each size
 NEIGHBOURHOOD = 2  # pixels each way
 
 Grey = NDArray[np.float32]
+
 
 def pixel_hash(image: Image.Image) -> str:
     """A hash of the size and the pixels of a decoded picture: no metadata, no container."""
@@ -82,7 +83,8 @@ def _operator(intervals: NDArray[np.float64], count: int) -> Grey:
     stop = np.minimum(edges[:, 1:, None], pixel + 1)
     weights = np.maximum(stop - np.maximum(edges[:, :-1, None], pixel), 0)
     weights /= weights.sum(axis=-1, keepdims=True)
-    return weights.reshape(-1, SIDE).astype(np.float32)
+    operator: Grey = weights.reshape(-1, SIDE).astype(np.float32)
+    return operator
 
 
 INTERVALS = _intervals()
@@ -96,7 +98,8 @@ WHOLE = {n: _operator(np.array([[0.0, 1.0]]), n) for n in (COARSE, FINE)}
 
 def _reduced(grey: Grey, side: int) -> Grey:
     """A picture as (side, side) means."""
-    return WHOLE[side] @ grey @ WHOLE[side].T
+    reduced: Grey = np.linalg.multi_dot([WHOLE[side], grey, WHOLE[side].T])
+    return reduced
 
 
 def _orientations(grey: Grey) -> list[Grey]:
@@ -146,7 +149,8 @@ def _best_window(of: Grey, whole: Grey) -> float:
 
 def _windows(grey: Grey) -> Grey:
     """All windows of a picture, each as a unit row: (n, COARSE * COARSE)."""
-    parts = (REDUCE @ grey @ REDUCE.T).reshape(COUNT, COARSE, COUNT, COARSE)
+    parts: Grey = np.linalg.multi_dot([REDUCE, grey, REDUCE.T])
+    parts = parts.reshape(COUNT, COARSE, COUNT, COARSE)
     return _unit(parts.transpose(0, 2, 1, 3).reshape(COUNT * COUNT, -1))
 
 
