@@ -1,11 +1,10 @@
-"""Measure `duplicates`: what it finds in an index, and how many changed copies of pictures it knows.
+"""Measure `duplicates`: what it finds in an index, and how many changed copies it would know.
 
 python benchmarks/living/duplicates.py INDEX PICTURES > benchmarks/living/duplicates.jsonl
 
-INDEX is of all pictures of the source PICTURES, with the bundled model. Records are printed as JSON:
-`groups` (all groups, by row numbers), `candidates` (the likeness of the pairs that are near enough),
-and `copies` (how many of 1,000 changed copies are near enough to their original, and pass the second
-look).
+INDEX is of all of PICTURES, with the bundled model. Records are printed as JSON: `groups` (all
+groups, by row numbers), `candidates` (the likeness of all pairs that are near enough, and those that
+just fail), and `copies` (how many of 1,000 changed copies are near enough, and pass the second look).
 """
 
 import json
@@ -16,17 +15,15 @@ import time
 import numpy as np
 from PIL import Image
 
-from mrl_search.duplicates.finding import find_duplicates
-from mrl_search.duplicates.groups import Level
-from mrl_search.duplicates.pictures import Pictures
 from mrl_search.encoders.embed import embed_pictures
 from mrl_search.images.decode import decode
 from mrl_search.images.look import SAME, Look, likeness
-from mrl_search.images.sources import open_source
+from mrl_search.images.sources import Source, open_source
 from mrl_search.index import Index
 from mrl_search.measure.copies import PROTOCOLS, changed_copy
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import wilson_interval
+from mrl_search.search.exact.pairs import Side, close_pairs
 from mrl_search.vectors import prefix, sample
 
 RATES = (1e-5, 1e-6, 1e-7)
@@ -40,6 +37,7 @@ def main(folder: str, where: str) -> None:
     thresholds = {}
     for fpr in RATES:
         thresholds[fpr] = found(index, fpr)
+    candidates(index, source, RATES[0], thresholds[RATES[0]])
     for name in PROTOCOLS:
         copies(index, source, name, thresholds)
 
@@ -49,7 +47,7 @@ def show(kind: str, **values: object) -> None:
 
 
 def found(index: Index, fpr: float) -> float:
-    """Record the groups at a rate, and the likeness of all candidates; returns the threshold."""
+    """Record the groups at a rate; returns the threshold."""
     start = time.perf_counter()
     result = index.duplicates(fpr=fpr)
     seconds = time.perf_counter() - start
@@ -63,21 +61,35 @@ def found(index: Index, fpr: float) -> float:
         copies=result.copies, seconds=round(seconds, 1),
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, groups=groups,
     )  # fmt: skip
-    pairs = find_duplicates(Pictures.of_index(index.corpus), Level.SIMILAR, fpr=fpr)
-    seen = [c.likeness for g in pairs.groups for c in g.copies if c.likeness is not None]
-    counts, _ = np.histogram(seen, bins=np.append(np.arange(-1, 1, 0.1), [1.0001]))
-    show("candidates", fpr=fpr, count=len(seen), below_1_by_tenths=counts[::-1].tolist())
     return float(result.threshold or 0)
 
 
-def copies(index: Index, source: object, name: str, thresholds: dict[float, float]) -> None:
+def candidates(index: Index, source: Source, fpr: float, threshold: float) -> None:
+    """Record the likeness of the pairs of different pictures at a rate, without groups."""
+    corpus = index.corpus
+    own = corpus.collection.hashes
+    _, rows = np.unique(own.astype(str), return_index=True)
+    pairs = close_pairs(Side(corpus.vectors, rows), threshold)
+    looks = {
+        row: Look.of(decode(source.read(row))[0])
+        for row in np.unique(rows[np.stack([pairs.left, pairs.right])]).tolist()
+    }
+    ends = np.stack([rows[pairs.left], rows[pairs.right]], axis=1).tolist()
+    seen = np.array([likeness(looks[a], looks[b]) for a, b in ends])
+    order = np.argsort(-seen)
+    near = [[*ends[i], round(float(seen[i]), 3)] for i in order if 0.5 <= seen[i] < SAME]
+    tenths = np.bincount((np.clip(seen, 0, 0.999) * 10).astype(int), minlength=10)
+    show("candidates", fpr=fpr, count=len(seen), tenths=tenths.tolist(), just_failed=near)
+
+
+def copies(index: Index, source: Source, name: str, thresholds: dict[float, float]) -> None:
     """Record the share of changed copies that are candidates, and that pass the second look."""
     encoder, corpus = index.encoder, index.corpus
     side = max(encoder.preprocessing.size, encoder.preprocessing.resize)
     rows = sample(len(corpus), COPIES, SEED)
     pixels, seen = [], []
     for row in rows.tolist():
-        image, _ = decode(source.read(row))  # type: ignore[attr-defined]
+        image, _ = decode(source.read(row))
         copy = Image.fromarray(changed_copy(image, side, seed=row, protocol=PROTOCOLS[name]))
         pixels.append(encoder.preprocessing.pixels(copy))
         seen.append(likeness(Look.of(image), Look.of(copy)))

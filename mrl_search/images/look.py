@@ -3,8 +3,9 @@
 Both are reduced to small squares of luminance. Of the one, every window whose sides are intervals
 of a grid, upright or leaning, is compared with all of the other one in its eight orientations. The
 best windows are aligned to a fraction of a pixel by an affine map, with gain and offset of the
-luminance (Lucas and Kanade 1981). What counts then is the agreement of details: of luminance less its mean
-over the neighbourhood. Two shots of one scene agree in their broad areas, but not in their details.
+luminance (Lucas and Kanade 1981). What counts then is the agreement of details: of luminance less
+its mean over the neighbourhood. Two shots of one scene agree in their broad areas, but not in their
+details.
 """
 
 from dataclasses import dataclass
