@@ -3,8 +3,8 @@
 python benchmarks/living/duplicates.py INDEX PICTURES > benchmarks/living/duplicates.jsonl
 
 INDEX is of all of PICTURES, with the bundled model. Records are printed as JSON: `groups` (all
-groups, by row numbers), `candidates` (the likeness of all pairs that are near enough, and those that
-just fail), and `copies` (how many of 1,000 changed copies are near enough, and pass the second look).
+groups, by row numbers), `candidates` (the likeness of all near pairs, and those that
+just fail), and `copies` (how many of 1,000 changed copies are near, and pass the second look).
 """
 
 import json
@@ -37,7 +37,7 @@ def main(folder: str, where: str) -> None:
     thresholds = {}
     for fpr in RATES:
         thresholds[fpr] = found(index, fpr)
-    candidates(index, source, RATES[0], thresholds[RATES[0]])
+    candidates(index, source, RATES[1], thresholds[RATES[1]])
     for name in PROTOCOLS:
         copies(index, source, name, thresholds)
 

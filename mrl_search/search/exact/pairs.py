@@ -83,7 +83,8 @@ def close_pairs(
         DataError: more than five million pairs.
     """
     other = left if right is None else right
-    dims, found, count = _dims(left, other, least), list[Pairs](), 0
+    none = np.empty(0, np.int64)
+    dims, found, count = _dims(left, other, least), [_compared(left, none, other, none, least)], 0
     ours = left.heads(dims)
     theirs = ours if right is None else other.heads(dims)
     for some in blocks(len(left), 1, LEFT):
@@ -105,7 +106,6 @@ def _possible(
     heads: NDArray[np.float32], others: NDArray[np.float32], start: int | None, least: float
 ) -> Iterator[tuple[Ids, Ids]]:
     """Places of pairs that the bound does not rule out; in the same side, those above `start`."""
-    yield np.empty(0, np.int64), np.empty(0, np.int64)
     for some in blocks(len(others), 1, RIGHT):
         if start is not None and some.stop <= start:
             continue
