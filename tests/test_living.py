@@ -31,7 +31,7 @@ from mrl_search.index import Index
 from mrl_search.store import generations
 from mrl_search.store.generations import store_plan
 
-DIM, DIMS, BASE = 16, (8, 16), 40
+DIM, DIMS, BASE = 16, (8, 16), {"NSG8": 110}
 LABELS = ("ant", "bee", "cow")
 EXACT = ("Flat", "Scan", "Panorama")  # find the nearest at every prefix
 KINDS = (*EXACT, "IVF4,Flat", "HNSW8", "SQ8", "NSG8")
@@ -109,7 +109,7 @@ class Living(RuleBasedStateMachine):
 
     @initialize(seed=seeds)
     def build(self, seed: int) -> None:
-        rows, items = self.made(BASE, seed, True, False)
+        rows, items = self.made(BASE.get(self.kind, 40), seed, True, False)
         spec = IndexSpec(DIMS, self.kind, dtype="float32")
         self.index = Index.from_vectors(rows, self.folder, items=self.items, spec=spec)
         self.model = dict(enumerate(items))
@@ -122,7 +122,7 @@ class Living(RuleBasedStateMachine):
         rows = rng.standard_normal((count, DIM)).astype(np.float32)
         if self.ever and seed % 5 == 0:  # copies of others
             known = [item.vector for item in self.ever.values()]
-            rows[: count // 2] = [known[i] for i in rng.integers(0, len(known), count // 2)]
+            rows[::2] = [known[i] for i in rng.integers(0, len(known), len(rows[::2]))]
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         self.items = None
         if not described:
