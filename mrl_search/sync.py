@@ -3,7 +3,8 @@
 Every function changes the index folder by generations of its own (see `mrl_search.living`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def sync(
     Args:
         folder: the index folder.
         encoder: opens its model, if there is something to embed.
-        only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked.
+        only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked,
+            but for a known one around them.
         dry_run: only say what would be done.
         meant: whether pictures of a folder that is gone as a whole go, too.
         progress: called with what is being done, how far, and of how much.
@@ -109,7 +111,7 @@ def sync(
         )
         left_out = _left_out(folder, rows.manifest)
         if only is not None:
-            left_out -= {file.path for found_here in scans for file in found_here.pictures}
+            left_out = {path for path in left_out if not _within(path, only)}
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
@@ -161,11 +163,15 @@ def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots
         roots = roots_of(folder, manifest)
     except ConfigError:
         roots = {}
-    new = {
-        root: how for root, how in only.items()
-        if not any(expanded(root).is_relative_to(expanded(known)) for known in roots)
-    }  # fmt: skip
-    return {**roots, **new}, only
+    above = {
+        root: next((known for known in roots if _within(root, (known,))), root) for root in only
+    }  # labels and columns depend on the root
+    roots |= {root: how for root, how in only.items() if above[root] == root not in roots}
+    return roots, {root: roots[root] for root in above.values()}
+
+
+def _within(path: str, roots: Iterable[str]) -> bool:
+    return any(expanded(path).is_relative_to(expanded(root)) for root in roots)
 
 
 def roots_of(folder: Path, manifest: Manifest) -> dict[str, Mapping[str, str]]:
@@ -217,8 +223,12 @@ def _without_embedding(
         values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
         added = Added(edited(table, values), [rows.vectors.rows(of)])
     before = _left_out(change.folder, rows.manifest)
+    there = {file.path for each in scans for file in each.pictures}
+    unseen = found.lost_roots or any(each.walk.closed for each in scans) or walked != roots
+    skipped = [entry for entry in rows.skipped if unseen or entry.path in there]
     edit = Edit(
         np.array(found.gone, np.int64), items, added,
+        None if len(skipped) == len(rows.skipped) else skipped,
         roots=None if dict(rows.manifest.roots) == dict(roots) else roots,
         left_out=None if before == left_out else sorted(left_out),
     )  # fmt: skip
@@ -255,8 +265,12 @@ def _embedded(
             kept = [own.get(path) for path in table["path"].to_pylist()]
             table = table.set_column(0, "id", pa.array(kept, pa.int64()))
             added = Added(table, (stored for _, stored in store.chunks()))
-        edit = Edit(old, added=added, skipped=skipped if skipped != list(rows.skipped) else None)
-        made = apply(change, rows, writer, edit) if not edit.empty else m
+        same = set(skipped) == set(rows.skipped)
+        edit = Edit(old, added=added, skipped=None if same else skipped)
+        if edit.empty:
+            shutil.rmtree(writer.folder)
+            return change, rows, bad
+        made = apply(change, rows, writer, edit)
     return change.after(made), Rows.open(change.folder), bad
 
 

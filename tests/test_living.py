@@ -31,7 +31,7 @@ from mrl_search.index import Index
 from mrl_search.store import generations
 from mrl_search.store.generations import store_plan
 
-DIM, DIMS, BASE = 16, (8, 16), {"NSG8": 110}
+DIM, DIMS, BASE = 16, (8, 16), {"NSG8": 220}
 LABELS = ("ant", "bee", "cow")
 EXACT = ("Flat", "Scan", "Panorama")  # find the nearest at every prefix
 KINDS = (*EXACT, "IVF4,Flat", "HNSW8", "SQ8", "NSG8")
@@ -335,3 +335,20 @@ def test_it_answers_as_its_model(kind: str, sieved: bool, monkeypatch: pytest.Mo
                 suppress_health_check=list(HealthCheck),
             ),
         )  # fmt: skip
+
+
+def test_a_tuned_effort_is_left_out_where_the_kind_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrl_search.engines.spec.FLAT_UP_TO", 30)
+    rows = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
+    index = Index.from_vectors(rows, tmp_path / "index", spec=IndexSpec(DIMS))
+    assert "IVF" in index.manifest.factory["8"]
+    store_plan(index.folder, "query", {"plan": "8:20@9,16", "k": 10})
+    index.refresh()
+    assert str(index.search(rows, 5).plan) == "8:20@9,16"
+    index.remove(ids=np.arange(15))
+    index.compact()
+    assert index.manifest.factory["8"] == "Flat"
+    assert str(index.search(rows, 5).plan) == "8:20,16"
+    assert index.search(rows[20], 1)[0].id == 20
