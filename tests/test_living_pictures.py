@@ -200,7 +200,7 @@ class Pictures(RuleBasedStateMachine):
         if not done.added and not done.edited and not done.skipped:
             assert len(self.encoder.batches) == batches  # nothing was embedded
         again = self.index.sync()
-        assert not again.changed and not again.lost and again.generation == done.generation
+        assert not again.changed and not again.lost  # it may note times of files that were new
         self.before = after
 
     def check_synced(self, done: sync.Synced) -> None:
