@@ -224,8 +224,9 @@ def _without_embedding(
         added = Added(edited(table, values), [rows.vectors.rows(of)])
     before = _left_out(change.folder, rows.manifest)
     there = {file.path for each in scans for file in each.pictures}
+    read = {file.path for _, file in (*found.moved, *found.copied)}
     unseen = found.lost_roots or any(each.walk.closed for each in scans) or walked != roots
-    skipped = [entry for entry in rows.skipped if unseen or entry.path in there]
+    skipped = [e for e in rows.skipped if e.path not in read and (unseen or e.path in there)]
     edit = Edit(
         np.array(found.gone, np.int64), items, added,
         None if len(skipped) == len(rows.skipped) else skipped,
