@@ -22,7 +22,7 @@ ITEMS_SCHEMA = pa.schema([
     ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
 ])  # fmt: skip
 EXIF_COLUMNS = pa.schema([  # of pictures whose EXIF tells them; `taken` by the clock of the place
-    ("taken", pa.timestamp("s")), ("camera", pa.string()), ("latitude", pa.float64()),
+    ("taken", pa.timestamp("ms")), ("camera", pa.string()), ("latitude", pa.float64()),
     ("longitude", pa.float64()),
 ])  # fmt: skip
 FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they were read
