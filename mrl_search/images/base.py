@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from mrl_search.files import expanded, reading
 __all__ = ["Columns", "FileSource", "FileStamp", "Source", "read_file", "read_stamped", "subset"]
 
 LARGEST_FILE = 1_000_000_000  # bytes
+SETTLED = 2_000_000_000  # ns: the coarsest time stamps of a file system (FAT)
 READS = 3  # of a file that changes meanwhile
 INODES = (1 << 63) - 1  # what int64 holds
 
@@ -49,11 +51,21 @@ class Source:
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """Files on disk; their items have the columns of `FileStamp`."""
+    """Files on disk; their items have the columns of `FileStamp`.
+
+    A file that was written just before it is read has no `modified`: a further change could leave
+    that time as it is, so it would prove nothing.
+
+    Attributes:
+        walked: how `open_source` found them: `labels` and `hidden`; None: not a whole folder.
+    """
+
+    walked: Mapping[str, str] | None = None
 
     def read_described(self, i: int) -> tuple[bytes, Columns]:
         data, stamp = read_stamped(self.paths[i])
-        return data, asdict(stamp)
+        settled = stamp.modified < time.time_ns() - SETTLED
+        return data, {**asdict(stamp), "modified": stamp.modified if settled else None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,7 +147,7 @@ def _degrees(place: Tags, tag: int, directions: str, limit: int) -> float | None
     direction, parts = _text(_value(place, tag))[:1].upper(), _value(place, tag + 1)
     with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
         parts = parts if isinstance(parts, tuple) else (parts,)
-        degrees = sum(float(part) / 60**i for i, part in enumerate(parts[:3]))
+        degrees: float = sum(float(part) / 60**i for i, part in enumerate(parts[:3]))
         if direction and direction in directions and 0 <= degrees <= limit:
             return round(-degrees if direction == directions[1] else degrees, 7)  # a centimetre
     return None

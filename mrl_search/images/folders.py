@@ -1,12 +1,9 @@
 """The pictures of a folder: which files are pictures, their labels, and what is passed over."""
 
-import errno
 import os
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,86 +14,15 @@ import pyarrow.parquet as pq
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import open_regular, reading, recordable
 from mrl_search.images.base import FileSource, Source
-from mrl_search.images.decode import HEAD, HEIC_SUFFIXES, is_picture, suffixes
+from mrl_search.images.decode import HEIC_SUFFIXES, suffixes
+from mrl_search.images.walk import Walk, is_picture_file
 
-__all__ = ["FOLDER", "METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
+__all__ = ["FOLDER", "METADATA", "folder_source", "label_of", "pictures_in"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
 FILE_NAME, LABELS, FOLDER = "file_name", ("label", "labels"), "folder"
-SYSTEM = frozenset({
-    "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
-    "lost+found", "recycler", "system volume information",
-})  # fmt: skip
-RAW = frozenset({  # of cameras: TIFF files that hold a small preview
-    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".nef",
-    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
-})  # fmt: skip
 KINDS, FOLDERS = 8, 5  # endings and folders that are listed
 HOW = "--labels is folder, none, metadata, or depth:N with N from 1."
-
-
-@dataclass(eq=False)
-class Walk:
-    """All files under a folder, by path. Links are followed, and nothing is reached twice.
-
-    Attributes:
-        root: the folder.
-        hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
-        left_out: hidden files and folders that were not looked at.
-        closed: folders that cannot be listed or entered, with the reason.
-        odd: links that lead nowhere, pipes and devices.
-    """
-
-    root: Path
-    hidden: bool = False
-    left_out: list[str] = field(default_factory=list)
-    closed: dict[str, str] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)
-
-    def files(self) -> list[Path]:
-        """The regular files, sorted by path; of a file and links to it, the file."""
-        found: dict[str, Path] = {}
-        every = sorted(self._every(), key=lambda path: (path.is_symlink(), path))
-        for path in every:
-            found.setdefault(os.path.realpath(path), path)
-        return sorted(found.values())
-
-    def _every(self) -> Iterator[Path]:
-        entered: set[str] = set()
-        waiting = [str(self.root)]
-        while waiting:
-            for here, folders, names in os.walk(waiting.pop(0), onerror=self._cannot_list):
-                real = os.path.realpath(here)
-                if real in entered:
-                    folders.clear()
-                    continue
-                entered.add(real)
-                folders[:] = sorted(name for name in folders if self._wanted(here, name))
-                waiting += [link for name in folders if Path(link := f"{here}/{name}").is_symlink()]
-                for name in names:
-                    path = Path(here, name)
-                    if self._wanted(here, name) and self._is_file(path):
-                        yield path
-
-    def _wanted(self, here: str, name: str) -> bool:
-        if self.hidden or not (name.startswith(".") or name.lower() in SYSTEM):
-            return True
-        self.left_out.append(f"{here}/{name}")
-        return False
-
-    def _is_file(self, path: Path) -> bool:
-        try:
-            if stat.S_ISREG(path.stat().st_mode):
-                return True
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP):
-                self.closed[str(path.parent)] = error.strerror or str(error)
-                return False
-        self.odd.append(str(path))
-        return False
-
-    def _cannot_list(self, error: OSError) -> None:
-        self.closed[str(error.filename)] = error.strerror or str(error)
 
 
 def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source:
@@ -118,7 +44,7 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
     """
     root = walk.root.resolve()
     tables = [path for path in files if path.name in METADATA]
-    pictures = [path for path in files if path not in tables and _is_picture(path)]
+    pictures = [path for path in files if path not in tables and is_picture_file(path)]
     left = Counter(p.suffix.lower() for p in set(files) - set(pictures) - set(tables))
     relative = [path.relative_to(walk.root) for path in pictures]
     columns, notes = _metadata(walk.root, tables, pictures)
@@ -149,12 +75,13 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return FileSource(recordable(root), paths, found, notes, pa.table(own))
+    walked = {"labels": labels, "hidden": "yes" if walk.hidden else ""}
+    return FileSource(recordable(root), paths, found, notes, pa.table(own), walked)
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder and its sub-folders, without hidden ones, by path."""
-    return [path for path in Walk(folder).files() if _is_picture(path)]
+    return [path for path in Walk(folder).files() if is_picture_file(path)]
 
 
 def label_of(value: object) -> str | None:
@@ -170,17 +97,6 @@ def label_of(value: object) -> str | None:
 def _composed(name: str) -> str:
     text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return unicodedata.normalize("NFC", text)
-
-
-def _is_picture(path: Path) -> bool:
-    ending = path.suffix.lower()
-    if ending in suffixes() or ending in RAW:
-        return ending in suffixes()
-    try:
-        with path.open("rb") as file:
-            return is_picture(file.read(HEAD))
-    except OSError:
-        return False
 
 
 def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:

@@ -13,9 +13,10 @@ import pyarrow as pa
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.base import FileSource, Source, read_file, subset
-from mrl_search.images.decode import HEAD, is_picture, suffixes
-from mrl_search.images.folders import FOLDER, Walk, folder_source
+from mrl_search.images.decode import suffixes
+from mrl_search.images.folders import FOLDER, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
+from mrl_search.images.walk import Walk, is_picture_file
 
 __all__ = [
     "RecordedSource", "Source", "is_gone", "open_source", "read_path", "read_recorded",
@@ -57,9 +58,9 @@ def open_source(
     if not path.exists():
         hint = "SRC is an image folder, a data set on disk, or hub:OWNER/NAME."
         raise DataError(f"There is nothing at {where}.", hint)
-    if path.is_file() and _is_picture(path):
+    if path.is_file() and is_picture_file(path, chosen=True):
         name = recordable(path.resolve())
-        return FileSource(name, [name], [None], columns=pa.table({FOLDER: [""]}))
+        return FileSource(name, [name], [None], columns=pa.table({FOLDER: [""]}), walked={})
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)
@@ -124,13 +125,3 @@ def read_recorded(path: str, source: str) -> bytes:
     if source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
         raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
     return read_path(path)
-
-
-def _is_picture(path: Path) -> bool:
-    if path.suffix.lower() in suffixes():
-        return True
-    try:
-        with path.open("rb") as file:
-            return is_picture(file.read(HEAD))
-    except OSError:
-        return False

@@ -35,32 +35,35 @@ KINDS = (
 )
 
 
-def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:
-    """The rows of `items` that meet every condition and are among `ids`; None without either.
+def mask_of(
+    items: Items, where: Sequence[str] = (), ids: Ids | None = None, alive: Mask | None = None
+) -> Mask | None:
+    """The rows of `items` that meet every condition and are among `ids`; `alive` without either.
 
     Args:
         items: the items of a corpus.
         where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=. A null meets none. A time is
             compared with a whole year, month or day: `taken>2024-05` from June on.
-        ids: rows of the corpus, in any order.
+        ids: of items, in any order.
+        alive: the rows that are not deleted; default: all.
 
     Raises:
         ConfigError: not a condition, an unknown column, or a value of another type.
         DataError: ids that the corpus does not have, or no row is left.
     """
     if not where and ids is None:
-        return None
-    allowed = np.ones(items.num_rows, dtype=bool)
+        return alive
+    allowed = np.ones(items.num_rows, dtype=bool) if alive is None else alive.allowed.copy()
     for condition in where:
         allowed &= _meets(items, condition)
     if ids is not None:
-        outside = ids[(ids < 0) | (ids >= items.num_rows)]
+        known = items.all_ids
+        present = known if alive is None else known[alive.allowed]
+        outside = ids[~np.isin(ids, present)]
         if len(outside):
-            last = items.num_rows - 1
-            raise DataError(f"There is no item {outside[0]}.", f"Ids go from 0 to {last:,}.")
-        listed = np.zeros(items.num_rows, dtype=bool)
-        listed[ids] = True
-        allowed &= listed
+            hint = f"Ids go from {present.min():,} to {present.max():,}." if len(present) else ""
+            raise DataError(f"There is no item {outside[0]}.", hint)
+        allowed &= np.isin(known, ids)
     if not allowed.any():
         conditions = [*where, *(["the listed ids"] if ids is not None else [])]
         hint = "mrl-search info shows labels and columns."
