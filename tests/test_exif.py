@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from mrl_search.errors import ConfigError
 from mrl_search.images import exif as module
 from mrl_search.images.exif import exif_columns
 from mrl_search.images.reading import Picture, read_pictures
@@ -251,3 +252,40 @@ def test_folders_are_a_column_and_metadata_comes_first(tmp_path: Path) -> None:
     assert index.items["folder"].to_pylist() == [None, "x", None]
     one = Index.build(query, tmp_path / "c", model=FakeEncoder())
     assert one.items["folder"].to_pylist() == [""]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, fake_model: object) -> Path:
+    """Folders `own`, whose metadata names columns as EXIF does, and `taken`, with EXIF."""
+    for name, data in (("own/1.png", png(3)), ("taken/2.jpg", picture(FULL))):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "own/metadata.csv").write_text("file_name,taken,camera\n1.png,long ago,5\n")
+    return tmp_path
+
+
+def test_exif_takes_the_types_of_a_users_columns(mixed: Path) -> None:
+    Index.build(mixed / "own", mixed / "index", model=FakeEncoder())
+    index = Index.open(mixed / "index")
+    index.add(mixed / "taken")
+    again = Index.open(mixed / "index")
+    assert again.items.table().select(["taken", "camera", "latitude"]).to_pylist() == [
+        {"taken": "long ago", "camera": 5, "latitude": None},
+        {"taken": "2024-05-01 12:30:45.000", "camera": None, "latitude": 48.1375},
+    ]
+
+
+def test_columns_that_do_not_fit_are_refused_and_the_index_stays_whole(mixed: Path) -> None:
+    Index.build(mixed / "taken", mixed / "index", model=FakeEncoder())
+    index = Index.open(mixed / "index")
+    with pytest.raises(ConfigError, match=r"columns of other types: .*taken") as error:
+        index.add(mixed / "own")
+    assert error.value.hint == "Give a column one type."
+    assert len(Index.open(mixed / "index")) == 1
+    (mixed / "own/metadata.csv").unlink()
+    assert len(index.add(mixed / "own").added) == 1
+    (mixed / "own/metadata.csv").write_text("file_name,taken\n4.png,long ago\n")
+    (mixed / "own/1.png").rename(mixed / "own/4.png")
+    with pytest.raises(ConfigError, match="Column 'taken' is timestamp"):
+        index.sync()
+    assert len(Index.open(mixed / "index")) == 2
