@@ -23,7 +23,7 @@ from mrl_search.search.explain import explain
 from mrl_search.search.filters import _in_period, mask_of, read_ids
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
-from mrl_search.store.items import Items, write_items
+from mrl_search.store.items import ITEMS_SCHEMA, Items, write_items
 from mrl_search.vectors import prefix
 
 KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs", "PQ8x4np")
@@ -288,3 +288,16 @@ def test_every_way_to_search_keeps_to_the_filter(
     ranks = explain(corpus, queries, true.ids, mask).ranks
     assert ranks[:, :, -1].tolist() == [list(range(1, min(5, count) + 1))] * len(queries)
     assert ranks.max() <= count
+
+
+def test_a_star_stands_for_any_text(opened: Callable[[pa.Table], Items]) -> None:
+    names = ["old/a.jpg", "new/old/b.png", "new/c.jpg", "o*d", None, "x\ny.jpg"]
+    table = {f.name: pa.nulls(len(names), f.type) for f in ITEMS_SCHEMA}
+    items = opened(pa.table({**table, "id": range(len(names)), "path": names}))
+    for condition, rows in {
+        "path=old*": [0], "path=*old*": [0, 1], "path=*.jpg": [0, 2, 5], "path!=*.jpg": [1, 3],
+        "path=new/*.png": [1], "path==x*y.jpg": [5], "path=o*d": [3], "path=*": [0, 1, 2, 3, 5],
+    }.items():  # fmt: skip
+        assert rows_of(items, [condition]) == rows, condition
+    with pytest.raises(DataError, match="No item"):
+        mask_of(items, ["path=new.c*"])

@@ -43,7 +43,8 @@ def mask_of(
     Args:
         items: the items of a corpus.
         where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=. A null meets none. A time is
-            compared with a whole year, month or day: `taken>2024-05` from June on.
+            compared with a whole year, month or day: `taken>2024-05` from June on. In text, `*`
+            stands for any text: `path=*/old/*`.
         ids: of items, in any order.
         alive: the rows that are not deleted; default: all.
 
@@ -86,6 +87,10 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     try:
         if _is_moment(column.type) and PERIOD.fullmatch(text.strip()):
             met = _in_period(column, sign, text.strip())
+        elif _is_text(column.type) and "*" in text and sign in ("=", "==", "!="):
+            pattern = ".*".join(map(re.escape, text.split("*")))
+            met = pc.match_substring_regex(column, rf"(?s)\A{pattern}\z")
+            met = pc.invert(met) if sign == "!=" else met
         else:
             column, value = _comparable(column, text)
             met = getattr(pc, COMPARE[sign])(column, value)
@@ -96,6 +101,10 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
         raise ConfigError(message, KINDS) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_moment(kind: pa.DataType) -> bool:
@@ -147,7 +156,7 @@ def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tupl
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
     """A column and the value of `text`, in a type that Arrow compares."""
     kind, value = column.type, pa.scalar(text)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not _is_text(kind):
         value = pa.scalar(text.strip())
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
