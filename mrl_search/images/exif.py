@@ -101,6 +101,8 @@ def _chunks(data: bytes, wanted: bytes) -> Iterator[bytes]:
             (second, int.from_bytes(first, "big")) if png
             else (first, int.from_bytes(second, "little"))
         )  # fmt: skip
+        if kind == b"IEND" or b"\0" in kind:  # what follows is no part of the picture
+            return
         if kind == wanted:
             yield data[at + 8 : at + 8 + size]
         at += 12 + size if png else 8 + size + size % 2
