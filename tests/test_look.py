@@ -87,8 +87,10 @@ def test_likeness_is_a_correlation_whatever_the_pictures(
 ) -> None:
     rng = np.random.default_rng(seed)
     shape = (2, SIDE, 1) if lines else (2, SIDE, SIDE)
-    one, other = np.float32(255 * contrast) * rng.random(shape, np.float32) * np.ones(
-        (2, SIDE, SIDE), np.float32
+    one, other = (
+        np.float32(255 * contrast)
+        * rng.random(shape, np.float32)
+        * np.ones((2, SIDE, SIDE), np.float32)
     )
     found = likeness(Look(one), Look(other))
     assert -1 <= found <= 1.00001 and found == likeness(Look(one), Look(other))
