@@ -21,7 +21,7 @@ from mrl_search.progress import Progress, silent
 
 __all__ = ["Changes", "Recorded", "compare"]
 
-THREADS, AHEAD = 8, 4096  # files that are read at once, and that wait for it
+THREADS, GROUP = 8, 16  # that read files, so many at a time
 MISSING, EMPTY = "it does not exist", "it has no pictures any more"
 OUTSIDE = "it is outside of the folders looked at"
 
@@ -106,33 +106,35 @@ def compare(
     same: list[int] = []  # positions in the columns, as all below
     differ: list[int] = []
     missing: list[int] = []
-    for i, path in enumerate(known.paths):
+    for i, (path, fact) in enumerate(zip(known.paths, facts, strict=True)):
         if (file := found.get(path)) is None:
             missing.append(i)
-        elif file[1:4] == facts[i] and file.modified is not None:
+        elif file[1:4] == fact and file.modified is not None:
             same.append(i)
         else:
             differ.append(i)
-    recorded, sizes = set(known.paths), {size for size, _, _ in facts}
-    look = [*dict.fromkeys(found[known.paths[i]] for i in differ)]
-    look += [file for path, file in found.items() if path not in recorded]
-    if None not in sizes:  # a file of another size than all recorded has other bytes than all
-        look = [file for file in look if file.size in sizes]
-    hashes, unread = _hash(look, hash_of, progress)
+
+    taken, sizes = {known.paths[i] for i in same}, {size for size, _, _ in facts}
+    files = [file for path, file in found.items() if path not in taken]
+    if None in sizes:
+        hashes, unread = _hash(files, hash_of, progress)
+    else:  # a file of another size than all recorded has other bytes than all
+        alike = [file for file in files if file.size in sizes]
+        hashes, unread = _hash(alike, hash_of, progress)
 
     lost, kept = _kept(known, missing, scans, meant)
     kept |= {i: unread[known.paths[i]] for i in differ if known.paths[i] in unread}
-    open_rows = [i for i in (*missing, *differ) if i not in kept]
-    owned = {known.paths[i] for i in same} | unread.keys()
-    files = [file for path, file in found.items() if path not in owned]
-    paired, copied = _by_hash(known, open_rows, files, hashes)
-    placed = {file.path for _, file in (*paired.items(), *copied)}
+    free = [file for file in files if file.path not in unread]
+    without = sorted(i for i in (*missing, *differ) if i not in kept)
+    paired, copied = _by_hash(known, without, free, hashes)
+    placed = {file.path for file in (*paired.values(), *(file for _, file in copied))}
     edited: dict[int, File] = {}
-    for i in sorted(differ):
-        there = found[known.paths[i]]
-        if i not in kept and i not in paired and there.path not in placed:
+    for i in without:
+        there = found.get(known.paths[i])
+        if there and i not in paired and there.path not in placed:
             edited[i] = there
             placed.add(there.path)
+
     rows = known.rows or range(len(known.paths))
 
     def of(chosen: Mapping[int, File]) -> list[tuple[int, File]]:
@@ -146,8 +148,8 @@ def compare(
         edited=of(edited),
         moved=of({i: file for i, file in paired.items() if i not in stay}),
         copied=[(rows[i], file) for i, file in copied],
-        new=[file for file in files if file.path not in placed],
-        gone=sorted(rows[i] for i in open_rows if i not in paired and i not in edited),
+        new=[file for file in free if file.path not in placed],
+        gone=sorted(rows[i] for i in without if i not in paired and i not in edited),
         kept=sorted((rows[i], why) for i, why in kept.items()),
         unread=sorted(unread.items()),
         lost_roots=lost,
@@ -166,7 +168,7 @@ def _by_hash(
     for file in files:
         if file.path in hashes and owners[hashes[file.path]]:
             alike[hashes[file.path]].append(file)
-    without = set(rows)
+    without = set(rows)  # their bytes are not where they were
     paired: dict[int, File] = {}
     copied: dict[str, int] = {}
     for digest, those in alike.items():
@@ -235,15 +237,16 @@ def _hash(
 
     hashes: dict[str, str] = {}
     unread: dict[str, str] = {}
+    groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="hash") as pool:
-        for start in range(0, len(files), AHEAD):
-            some = files[start : start + AHEAD]
-            for file, (digest, reason) in zip(some, pool.map(attempt, some), strict=True):
+        results = pool.map(lambda group: [attempt(file) for file in group], groups)
+        for group, answers in zip(groups, results, strict=True):
+            for file, (digest, reason) in zip(group, answers, strict=True):
                 if digest is None:
                     unread[file.path] = reason
                 else:
                     hashes[file.path] = digest
-            progress("reading changed files", start + len(some), len(files))
+            progress("reading changed files", len(hashes) + len(unread), len(files))
     return hashes, unread
 
 

@@ -204,15 +204,16 @@ def _without_embedding(
     left_out: set[str],
 ) -> tuple[Change, Rows]:  # fmt: skip
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
+    names = rows.items.column_names
     items = {row: _stamp(file) for row, file in found.touched}
-    described = _described([file for _, file in found.moved], scans, walked)
+    described = _described([file for _, file in found.moved], scans, walked, names)
     items |= {row: described[file.path] for row, file in found.moved}
     added = None
     if found.copied:
         of = np.array([row for row, _ in found.copied])
         table = rows.items.table().take(pa.array(of))
         table = table.set_column(0, "id", pa.nulls(len(of), pa.int64()))
-        described = _described([file for _, file in found.copied], scans, walked)
+        described = _described([file for _, file in found.copied], scans, walked, names)
         values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
         added = Added(edited(table, values), [rows.vectors.rows(of)])
     before = _left_out(change.folder, rows.manifest)
@@ -300,15 +301,18 @@ def _sources(files: Sequence[File], scans: Sequence[Scan], roots: Roots) -> Iter
 
 
 def _described(
-    files: Sequence[File], scans: Sequence[Scan], roots: Roots
+    files: Sequence[File], scans: Sequence[Scan], roots: Roots, known: Sequence[str]
 ) -> dict[str, Mapping[str, object]]:
-    """The columns that depend on where a picture is, by its path."""
+    """The columns that depend on where a picture is, of those that are `known`, by its path."""
     stamps = {file.path: _stamp(file) for file in files}
-    return {
-        path: {"path": path, "label": label, **stamps[path]}
-        for source in _sources(files, scans, roots)
-        for path, label in zip(source.paths, source.labels, strict=True)
-    }
+    found: dict[str, Mapping[str, object]] = {}
+    for source in _sources(files, scans, roots):
+        columns = source.columns
+        rows = [{}] * len(source.paths) if columns is None else columns.to_pylist()
+        for path, label, row in zip(source.paths, source.labels, rows, strict=True):
+            own = {name: value for name, value in row.items() if name in known}
+            found[path] = {**own, "path": path, "label": label, **stamps[path]}
+    return found
 
 
 def _stamp(file: File) -> Mapping[str, object]:

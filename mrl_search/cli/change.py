@@ -45,7 +45,7 @@ def sync(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Make an index as the folders are that it was built from.
+    """Bring an index up to date with its folders.
 
     New pictures are embedded, renamed ones keep their vector. Nothing else is touched.
     """
@@ -81,7 +81,10 @@ def add(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Add pictures or vectors to an index; sync walks an added folder, too."""
+    """Add pictures or vectors to an index.
+
+    A later sync walks an added folder, too.
+    """
     index = open_index(folder, model, access_of(device, offline, yes))
     from mrl_search.cli.render import progress_bars
 
@@ -100,7 +103,10 @@ def remove(
     ids: Ids = None,
     as_json: Json = False,
 ) -> None:
-    """Remove items from an index, not from the disk; restore brings them back."""
+    """Remove items from an index, not from the disk.
+
+    A later sync leaves their pictures out; restore and add bring them back.
+    """
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, progress_bars
     from mrl_search.search.filters import read_ids
@@ -116,7 +122,10 @@ def remove(
 
 
 def compact(folder: IndexArgument = None) -> None:
-    """Write all items of an index together, without the removed ones, and train its prefixes."""
+    """Write an index anew, without removed items.
+
+    Its prefix indexes are trained again.
+    """
     index = open_index(folder)
     from mrl_search.cli.render import note, progress_bars
 
@@ -136,7 +145,7 @@ def restore(
     folder: Folder,
     generation: Annotated[int, argument("GENERATION", "Which; info shows those that are kept.")],
 ) -> None:
-    """Make an index as it was in an older generation."""
+    """Bring back an older state of an index."""
     index = open_index(folder)
     from mrl_search.cli.render import note
 

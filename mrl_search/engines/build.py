@@ -14,6 +14,7 @@ from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
+from mrl_search.engines.tail import TailedIndex
 from mrl_search.engines.trial import try_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
@@ -24,7 +25,7 @@ from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
 __all__ = [
-    "Pass", "build_indexes", "check_kinds", "extend_indexes", "flat_index", "index_of",
+    "Pass", "build_indexes", "check_kinds", "extend_indexes", "index_of",
     "load_index", "search_random",
 ]  # fmt: skip
 
@@ -33,6 +34,7 @@ CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
 FEW = 1000  # random vectors on which a kind is tried
+CLUSTERED = "IVF"  # in a kind that rows can be added to cheaply
 COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
 
@@ -110,6 +112,9 @@ def search_random(dims: int, kind: str, count: int) -> None:
 def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) -> PrefixIndex:
     """Load the index of one prefix; flat ones are memory-mapped.
 
+    Rows of the store that it does not have are added to clusters in memory, and compared one by
+    one beside other kinds.
+
     Raises:
         IndexFolderError: its file is missing, cut short, altered, or of another index.
     """
@@ -117,21 +122,27 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     if kind == SCAN:
         return ScanIndex(store, dims)
     path = check_file(folder, manifest, prefix_file(dims))
-    file = OpenFile(path)
-    index = _read(folder, manifest, file, path, 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
-    if (index.d, index.ntotal) != (dims, len(store)):
+    file, count = OpenFile(path), min(manifest.indexed, len(store))
+    tail = store.between(count, len(store)) if count < len(store) else None
+    copied = COPIED in kind or (tail is not None and CLUSTERED in kind)
+    index = _read(folder, manifest, file, path, 0 if copied else faiss.IO_FLAG_MMAP_IFC)
+    if (index.d, index.ntotal) != (dims, count):
         found = f"{index.ntotal:,} vectors of {index.d} dims"
-        message = f"{path} has {found}, not {len(store):,} of {dims}."
+        message = f"{path} has {found}, not {count:,} of {dims}."
         raise damaged(folder, manifest, message)
+    if tail is not None and inverted_file(index) is not None:
+        for _, stored in tail.chunks(dims):
+            index.add(prefix(stored, dims))
+        tail = None
     expected = manifest.files[prefix_file(dims)].bytes
 
     def check() -> None:
         if file.size < expected:  # reading beyond its end would kill the process
             raise damaged(folder, manifest, f"{path} was cut short while it was open.")
 
-    opened = index_of(index, kind, expected, store)
+    opened = index_of(index, kind, expected, store if tail is None else store.between(0, count))
     opened.check = check
-    return opened
+    return opened if tail is None else TailedIndex(opened, tail.prefix(dims))
 
 
 def _read(
@@ -186,13 +197,6 @@ def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) 
     if kind == PANORAMA:
         return PanoramaIndex(index, kind, ram_bytes, store)
     return FlatIndex(index, kind, ram_bytes)
-
-
-def flat_index(x: NDArray[np.float32]) -> PrefixIndex:
-    """An exact index in memory of the rows `x`, (n, dims) of unit norm."""
-    index = faiss.IndexFlatIP(x.shape[1])
-    index.add(x)
-    return FlatIndex(index, "Flat", x.nbytes)
 
 
 def _untrained(dims: int, kind: str) -> faiss.Index:

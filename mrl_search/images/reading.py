@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrl_search.errors import BrokenImage, FileError, Skipped
 from mrl_search.images.base import Columns
 from mrl_search.images.decode import content_hash
+from mrl_search.images.exif import exif_columns
 from mrl_search.images.sources import Source
 
 __all__ = ["Decode", "Picture", "read_pictures"]
@@ -68,6 +69,7 @@ def read_pictures(
                 path, f"{width} x {height} pixels; both sides must be above {min_side} pixels"
             )
         label, digest = source.labels[row], content_hash(data)
+        columns = {**exif_columns(data), **columns}
         return Picture(row, path, label, digest, width, height, pixels, columns)
 
     threads = os.cpu_count() or 1

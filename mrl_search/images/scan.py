@@ -54,11 +54,11 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
         return Scan(str(place), pictures, walk)
     chosen = stat.S_ISREG(info.st_mode)
     for file in [File.of(str(place), info, now)] if chosen else walk.stats():
-        if not chosen and file.path.endswith(METADATA):
+        if file.path in known:
+            pictures.append(file)
+        elif not chosen and file.path.endswith(METADATA):
             tables.append(Path(file.path))
-            continue
-        path = recordable(file.path)
-        if path in known or is_picture_file(file.path, chosen):
+        elif (path := recordable(file.path)) in known or is_picture_file(file.path, chosen):
             pictures.append(file if path == file.path else file._replace(path=path))
     return Scan(str(place), pictures, walk, tables)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mrl_search.images.base import SETTLED, FileStamp
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+from mrl_search.images.decode import HEAD, is_picture, suffixes
 
 __all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
 
@@ -174,8 +174,9 @@ def is_picture_file(path: Path | str, chosen: bool = False) -> bool:
         chosen: somebody named this very file; then even raw files of cameras may be pictures.
     """
     end = ending(os.fspath(path))
-    if end in SUFFIXES or (end in RAW and not chosen):
-        return end in SUFFIXES
+    known = suffixes()
+    if end in known or (end in RAW and not chosen):
+        return end in known
     try:
         with Path(path).open("rb") as file:
             return is_picture(file.read(HEAD))

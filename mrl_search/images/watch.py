@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +16,9 @@ QUIET, LONGEST = 1_000, 30_000  # ms: a pause that ends a series of changes; a s
 LOOK, POLL = 1_000, 5_000  # ms between looks at the roots, and at all files where it must poll
 
 
-def watch(roots: Iterable[Path | str], hidden: bool = False) -> Iterator[None]:
+def watch(
+    roots: Iterable[Path | str], hidden: bool = False, ignored: Iterable[Path] = ()
+) -> Iterator[None]:
     """Yield when watching has begun, and then after each series of changes below the roots.
 
     A series ends with a second of quiet, or after 30 s. Roots may vanish and come back. Where the
@@ -26,6 +28,7 @@ def watch(roots: Iterable[Path | str], hidden: bool = False) -> Iterator[None]:
     Args:
         roots: folders and files.
         hidden: changes of hidden, thumbnail, trash and system files count as well.
+        ignored: folders whose changes do not count, as of the index itself.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -36,10 +39,22 @@ def watch(roots: Iterable[Path | str], hidden: bool = False) -> Iterator[None]:
     except ModuleNotFoundError as error:
         hint = 'pip install "mrl-search[watch]"'
         raise ConfigError("watchfiles is not installed.", hint) from error
-    return _series(library, [expanded(root).absolute() for root in roots], hidden)
+    places = [expanded(root).absolute() for root in roots]
+    without = [folder.absolute() for folder in ignored]
+
+    def counts(path: Path) -> bool:
+        if any(path.is_relative_to(folder) for folder in without):
+            return False
+        below = [path.relative_to(root) for root in places if path.is_relative_to(root)]
+        out = [any(map(is_hidden, each.parts)) for each in below]
+        return hidden or not below or not all(out)  # macOS may name another way to the same file
+
+    return _series(library, places, counts)
 
 
-def _series(library: ModuleType, roots: Sequence[Path], hidden: bool) -> Iterator[None]:
+def _series(
+    library: ModuleType, roots: Sequence[Path], counts: Callable[[Path], bool]
+) -> Iterator[None]:
     polling: bool | None = None  # None: the library decides
     seen: dict[Path, tuple[int, int]] | None = None
     while True:
@@ -48,7 +63,7 @@ def _series(library: ModuleType, roots: Sequence[Path], hidden: bool) -> Iterato
         try:
             for paths in _changed_paths(library, list(there), polling):
                 now = _there(roots)
-                if not begun or now != seen or any(_counts(p, roots, hidden) for p in paths):
+                if not begun or now != seen or any(map(counts, paths)):
                     begun, seen = True, now
                     yield
                 if now != there:
@@ -64,7 +79,7 @@ def _series(library: ModuleType, roots: Sequence[Path], hidden: bool) -> Iterato
 
 def _changed_paths(
     library: ModuleType, roots: Sequence[Path], polling: bool | None
-) -> Iterator[list[str]]:
+) -> Iterator[list[Path]]:
     """The paths of each series of changes, and an empty list at least every `LOOK` ms."""
     if not roots:
         time.sleep(LOOK / 1000)
@@ -76,10 +91,10 @@ def _changed_paths(
             yield_on_timeout=True, force_polling=polling, poll_delay_ms=POLL,
             ignore_permission_denied=True,
         ):  # fmt: skip
-            yield [path for _, path in changes]
+            yield [Path(path) for _, path in changes]
     except RuntimeError:  # so it ends at a change of a file whose name is not UTF-8
         time.sleep(QUIET / 1000)
-        yield [str(roots[0])]
+        yield [roots[0]]
 
 
 def _there(roots: Sequence[Path]) -> dict[Path, tuple[int, int]]:
@@ -92,9 +107,3 @@ def _there(roots: Sequence[Path]) -> dict[Path, tuple[int, int]]:
             continue
         found[root] = info.st_ino, info.st_dev
     return found
-
-
-def _counts(path: str, roots: Sequence[Path], hidden: bool) -> bool:
-    """Whether a walk over the roots would look at this path."""
-    below = [Path(path).relative_to(root) for root in roots if Path(path).is_relative_to(root)]
-    return hidden or not below or any(not any(map(is_hidden, each.parts)) for each in below)

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Mask, PrefixIndex
-from mrl_search.engines.build import flat_index, load_index
-from mrl_search.engines.spec import SCAN
-from mrl_search.engines.tail import TailedIndex
+from mrl_search.engines.build import load_index
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.store.collection import Collection
@@ -101,15 +99,8 @@ class Corpus:
         self.check_dims(dims)
         with self._lock:
             if dims not in self._indexes:
-                self._indexes[dims] = self._load(dims)
+                self._indexes[dims] = load_index(self.folder, self.manifest, self.vectors, dims)
             return self._indexes[dims]
-
-    def _load(self, dims: int) -> PrefixIndex:
-        scans = self.manifest.factory[str(dims)] == SCAN
-        if scans or self.base is self:
-            return load_index(self.folder, self.manifest, self.vectors, dims)
-        tail = self.vectors.between(self.indexed, len(self))
-        return TailedIndex(self.base.prefix_index(dims), flat_index(tail.prefix(dims)))
 
     @cached_property
     def sieve(self) -> Sieve | None:

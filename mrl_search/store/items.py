@@ -1,6 +1,7 @@
 """The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -14,11 +15,15 @@ from mrl_search.errors import DataError
 from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
-__all__ = ["FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "write_items"]
+__all__ = ["EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "logged_items", "write_items"]
 
 ITEMS_SCHEMA = pa.schema([
     ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
     ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
+])  # fmt: skip
+EXIF_COLUMNS = pa.schema([  # of pictures whose EXIF tells them; `taken` by the clock of the place
+    ("taken", pa.timestamp("s")), ("camera", pa.string()), ("latitude", pa.float64()),
+    ("longitude", pa.float64()),
 ])  # fmt: skip
 FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they were read
     ("bytes", pa.int64()), ("modified", pa.timestamp("ns", tz="UTC")), ("inode", pa.int64()),
@@ -123,6 +128,38 @@ class Items:
     def table(self) -> pa.Table:
         """All columns, in memory."""
         return pa.table({name: self[name] for name in self.column_names}, schema=self.schema)
+
+
+def logged_items(
+    entries: Sequence[Mapping[str, object]], columns: pa.Table | None = None
+) -> pa.Table:
+    """The items that a build has logged, numbered from 0, with all that is known of them.
+
+    Args:
+        entries: one a row of the source, an item's columns; with a `reason`: it has no item.
+        columns: further columns, one row a row of the source. One that is called as one of
+            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it.
+
+    Returns:
+        The columns of `ITEMS_SCHEMA`, the further ones, then those of `EXIF_COLUMNS` and
+        `FILE_COLUMNS` that are logged of any item.
+    """
+    at = [i for i, entry in enumerate(entries) if "reason" not in entry]
+    rows = [{"id": row, **entries[i]} for row, i in enumerate(at)]
+    table = pa.Table.from_pylist(rows, ITEMS_SCHEMA)
+    further = (
+        {} if columns is None else dict(zip(columns.column_names, columns.columns, strict=True))
+    )
+    for name, values in further.items():
+        free = name
+        while free in {*table.column_names, *FILE_COLUMNS.names}:
+            free = f"item_{free}"
+        table = table.append_column(free, values.take(at))
+    for column in (*EXIF_COLUMNS, *FILE_COLUMNS):
+        values = pa.array([row.get(column.name) for row in rows], column.type)
+        if values.null_count < len(values) and column.name not in table.column_names:
+            table = table.append_column(column, values)
+    return table
 
 
 def write_items(folder: Path, items: pa.Table, name: str = ITEMS) -> None:

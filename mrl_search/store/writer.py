@@ -36,7 +36,7 @@ from mrl_search.files import (
 from mrl_search.mapping import from_mapping, read_json
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.intact import write_manifest
-from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA, write_items
+from mrl_search.store.items import logged_items, write_items
 from mrl_search.store.manifest import (
     CENTRE,
     HEADS,
@@ -212,8 +212,7 @@ class CollectionWriter:
     def finish_rows(self, source: str, columns: pa.Table | None = None) -> VectorStore:
         """End appending: write items and skipped pictures from the log; return all rows.
 
-        `columns` has further columns of the items, one row for each row of the source. They stand
-        after `ITEMS_SCHEMA`, and then what is logged of `FILE_COLUMNS`.
+        `columns` has further columns of the items, one row for each row of the source.
         """
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / self.file):
@@ -228,23 +227,9 @@ class CollectionWriter:
             shutil.rmtree(self.folder)
             first = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "there is none"
             raise DataError(f"No image of {source} can be read; the first: {first}.", "Check them.")
-        items = [e for e in entries if "reason" not in e]
-        rows = [{"id": i, **item} for i, item in enumerate(items)]
-        table = pa.Table.from_pylist(rows, ITEMS_SCHEMA)
-        if columns is not None:
-            kept = columns.take([i for i, e in enumerate(entries) if "reason" not in e])
-            for name in columns.column_names:
-                free = name
-                while free in {*table.column_names, *FILE_COLUMNS.names}:
-                    free = f"item_{free}"
-                table = table.append_column(free, kept[name])
-        for field_ in FILE_COLUMNS:
-            values = pa.array([item.get(field_.name) for item in items], field_.type)
-            if values.null_count < len(values):
-                table = table.append_column(field_, values)
-        self.write_items(table)
+        self.items = logged_items(entries, columns)
+        self.write_items(self.items)
         self.write_skipped(skipped)
-        self.items = table
         return self.rows()
 
     def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
