@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,17 @@ __all__ = ["Corpus"]
 
 
 class Corpus:
-    """An opened index folder. Searches may run at the same time in several threads."""
+    """An opened index folder. Searches may run at the same time in several threads.
+
+    Attributes:
+        backgrounds: what scores are by chance, by prefix length; learnt when first used.
+    """
 
     def __init__(self, folder: Path, collection: Collection) -> None:
         self.folder = folder
         self.collection = collection
         self.dims = tuple(sorted(map(int, collection.manifest.factory)))
+        self.backgrounds: dict[int, Any] = {}
         self._indexes: dict[int, PrefixIndex] = {}
         self._lock = Lock()
 

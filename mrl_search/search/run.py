@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
 from mrl_search.search.explain import explain
@@ -106,10 +107,20 @@ def answer(
 ) -> BatchHits:
     """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
     mask = mask_of(corpus.items, request.where, request.ids)
+    queries = query_rows(queries, corpus.dim)
     hits = find(corpus, queries, request.plan, request.k, mask)
+    enough = (len(corpus) if mask is None else mask.count) >= FEWEST_ITEMS
+    if request.cutoff == "auto" or (request.expected and enough):
+        hits = replace(hits, expected=expected_by_chance(corpus, queries, hits, mask))
     if request.cutoff is not None:
-        low = hits.scores < request.cutoff
+        low = hits.ids < 0
+        if request.cutoff != "auto":
+            low = hits.scores < request.cutoff
+        elif hits.expected is not None:
+            low = hits.expected >= UNLIKELY
         hits.ids[low], hits.scores[low] = -1, -np.inf
+        if hits.expected is not None:
+            hits.expected[low] = np.inf
     if request.explain:
         return replace(hits, explanation=explain(corpus, queries, hits.ids, mask))
     return hits
