@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Column", "CutoffText", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder",
-    "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split", "Src", "Text",
-    "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of", "check_readable", "cutoff_of",
-    "dims_of", "flags_given", "open_index", "option", "queries_of", "request_of", "with_words",
+    "Column", "CutoffText", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument",
+    "IndexFolder", "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split",
+    "Src", "Text", "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of",
+    "check_readable", "cutoff_of", "dims_of", "flags_given", "open_index", "option",
+    "queries_of", "request_of", "with_words",
 ]  # fmt: skip
 
 
@@ -86,7 +87,7 @@ CUTOFF_HELP = (
     "items do."
 )
 CutoffText = Annotated[str | None, option("--cutoff COSINE", CUTOFF_HELP)]
-WHERE_HELP = "Only items that meet it, such as label=cat or width>=200. Can be repeated."
+WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: all must hold."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]

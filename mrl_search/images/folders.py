@@ -1,12 +1,9 @@
 """The pictures of a folder: which files are pictures, their labels, and what is passed over."""
 
-import errno
 import os
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,91 +13,23 @@ import pyarrow.parquet as pq
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import open_regular, reading, recordable
-from mrl_search.images.base import Source
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+from mrl_search.images.base import FileSource, Source
+from mrl_search.images.decode import HEIC_SUFFIXES, suffixes
+from mrl_search.images.walk import Walk, is_picture_file
 
-__all__ = ["METADATA", "Walk", "folder_source", "label_of", "pictures_in"]
+__all__ = ["FOLDER", "METADATA", "folder_source", "label_of", "pictures_in"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
-FILE_NAME, LABELS = "file_name", ("label", "labels")
-SYSTEM = frozenset({
-    "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
-    "lost+found", "recycler", "system volume information",
-})  # fmt: skip
-RAW = frozenset({  # of cameras: TIFF files that hold a small preview
-    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".nef",
-    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
-})  # fmt: skip
+FILE_NAME, LABELS, FOLDER = "file_name", ("label", "labels"), "folder"
 KINDS, FOLDERS = 8, 5  # endings and folders that are listed
 HOW = "--labels is folder, none, metadata, or depth:N with N from 1."
 
 
-@dataclass(eq=False)
-class Walk:
-    """All files under a folder, by path. Links are followed, and nothing is reached twice.
-
-    Attributes:
-        root: the folder.
-        hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
-        left_out: hidden files and folders that were not looked at.
-        closed: folders that cannot be listed or entered, with the reason.
-        odd: links that lead nowhere, pipes and devices.
-    """
-
-    root: Path
-    hidden: bool = False
-    left_out: list[str] = field(default_factory=list)
-    closed: dict[str, str] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)
-
-    def files(self) -> list[Path]:
-        """The regular files, sorted by path; of a file and links to it, the file."""
-        found: dict[str, Path] = {}
-        every = sorted(self._every(), key=lambda path: (path.is_symlink(), path))
-        for path in every:
-            found.setdefault(os.path.realpath(path), path)
-        return sorted(found.values())
-
-    def _every(self) -> Iterator[Path]:
-        entered: set[str] = set()
-        waiting = [str(self.root)]
-        while waiting:
-            for here, folders, names in os.walk(waiting.pop(0), onerror=self._cannot_list):
-                real = os.path.realpath(here)
-                if real in entered:
-                    folders.clear()
-                    continue
-                entered.add(real)
-                folders[:] = sorted(name for name in folders if self._wanted(here, name))
-                waiting += [link for name in folders if Path(link := f"{here}/{name}").is_symlink()]
-                for name in names:
-                    path = Path(here, name)
-                    if self._wanted(here, name) and self._is_file(path):
-                        yield path
-
-    def _wanted(self, here: str, name: str) -> bool:
-        if self.hidden or not (name.startswith(".") or name.lower() in SYSTEM):
-            return True
-        self.left_out.append(f"{here}/{name}")
-        return False
-
-    def _is_file(self, path: Path) -> bool:
-        try:
-            if stat.S_ISREG(path.stat().st_mode):
-                return True
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP):
-                self.closed[str(path.parent)] = error.strerror or str(error)
-                return False
-        self.odd.append(str(path))
-        return False
-
-    def _cannot_list(self, error: OSError) -> None:
-        self.closed[str(error.filename)] = error.strerror or str(error)
-
-
 def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source:
     """The pictures among the `files` of a folder. Those of any ending are known by their content.
+
+    They have a column `folder`, the path from the root to the folder of a picture, "" at the root,
+    and the columns of the files `METADATA`.
 
     Args:
         walk: the folder.
@@ -115,7 +44,7 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
     """
     root = walk.root.resolve()
     tables = [path for path in files if path.name in METADATA]
-    pictures = [path for path in files if path not in tables and _is_picture(path)]
+    pictures = [path for path in files if path not in tables and is_picture_file(path)]
     left = Counter(p.suffix.lower() for p in set(files) - set(pictures) - set(tables))
     relative = [path.relative_to(walk.root) for path in pictures]
     columns, notes = _metadata(walk.root, tables, pictures)
@@ -137,20 +66,22 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         found = [label_of(p.parts[depth - 1] if len(p.parts) > depth else "") for p in relative]
     else:
         raise ConfigError(f"--labels is {labels!r}.", HOW)
-    if columns is not None:
-        kept = [name for name in columns.column_names if name != named]
-        columns = columns.select(kept) if kept else None
-    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in SUFFIXES)
+    own = {} if columns is None else {n: columns[n] for n in columns.column_names if n != named}
+    if FOLDER not in own:
+        folders = ["/".join(path.parts[:-1]) for path in relative]
+        own[FOLDER] = pa.array([_composed(folder) for folder in folders], pa.string())
+    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in suffixes())
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return Source(recordable(root), paths, found, notes, columns)
+    walked = {"labels": labels, "hidden": "yes" if walk.hidden else ""}
+    return FileSource(recordable(root), paths, found, notes, pa.table(own), walked)
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder and its sub-folders, without hidden ones, by path."""
-    return [path for path in Walk(folder).files() if _is_picture(path)]
+    return [path for path in Walk(folder).files() if is_picture_file(path)]
 
 
 def label_of(value: object) -> str | None:
@@ -160,26 +91,19 @@ def label_of(value: object) -> str | None:
     """
     if value is None or value != value:
         return None
-    text = str(value).encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return unicodedata.normalize("NFC", text).strip() or None
+    return _composed(str(value)).strip() or None
 
 
-def _is_picture(path: Path) -> bool:
-    ending = path.suffix.lower()
-    if ending in SUFFIXES or ending in RAW:
-        return ending in SUFFIXES
-    try:
-        with path.open("rb") as file:
-            return is_picture(file.read(HEAD))
-    except OSError:
-        return False
+def _composed(name: str) -> str:
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text)
 
 
 def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
     """What was not looked at."""
     if left:
         yield f"passed over: {_counts(left)}"
-        if {".heic", ".heif"} & set(left):
+        if HEIC_SUFFIXES & set(left):
             yield "HEIC is read with the extra heic: pip install pillow-heif"
     for paths, what in (
         (walk.left_out, "hidden or system files and folders, which --hidden takes"),

@@ -8,12 +8,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
-from mrl_search.images.base import Source, read_file, subset
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
-from mrl_search.images.folders import Walk, folder_source
+from mrl_search.images.base import FileSource, Source, read_file, subset
+from mrl_search.images.decode import suffixes
+from mrl_search.images.folders import FOLDER, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
+from mrl_search.images.walk import Walk, is_picture_file
 
 __all__ = [
     "RecordedSource", "Source", "is_gone", "open_source", "read_path", "read_recorded",
@@ -55,9 +58,9 @@ def open_source(
     if not path.exists():
         hint = "SRC is an image folder, a data set on disk, or hub:OWNER/NAME."
         raise DataError(f"There is nothing at {where}.", hint)
-    if path.is_file() and _is_picture(path):
+    if path.is_file() and is_picture_file(path, chosen=True):
         name = recordable(path.resolve())
-        return Source(name, [name], [None])
+        return FileSource(name, [name], [None], columns=pa.table({FOLDER: [""]}), walked={})
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)
@@ -76,7 +79,7 @@ def open_source(
             hint = "Labels of an image folder come from its sub-folders or a metadata file."
             raise DataError(f"{where} is an image folder, which has no {name} {value!r}.", hint)
     if not source.paths:
-        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(SUFFIXES))}."
+        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(suffixes()))}."
         told = "".join(f" {note}." for note in source.notes)
         raise DataError(f"There is no image in {where}.{told}", hint)
     return source
@@ -117,18 +120,9 @@ def read_recorded(path: str, source: str) -> bytes:
         BrokenImage: gone, or outside of `source` where that is a folder or a data set.
     """
     place, file = expanded(source), expanded(path)
-    if not os.path.lexists(file) and "#" in path and path.rpartition("#")[0] != source:
-        raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
-    if source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
+    if not os.path.lexists(file) and "#" in path:
+        if path.rpartition("#")[0] != source:
+            raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
+    elif source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
         raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
     return read_path(path)
-
-
-def _is_picture(path: Path) -> bool:
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as file:
-            return is_picture(file.read(HEAD))
-    except OSError:
-        return False

@@ -78,17 +78,16 @@ def expected_by_chance(
     """
     plan = hits.plan
     dims = plan.dims[-1] if plan is not None and plan.stages else corpus.dim
-    if mask is not None:  # as costly as the first search of the whole corpus, each time
-        return _learn(corpus, dims, mask).expected(queries, hits.scores)
+    if mask is not None and mask is not corpus.alive:  # learnt each time: no filter is like another
+        return _learn(corpus, dims, mask.ids).expected(queries, hits.scores)
     if dims not in corpus.backgrounds:
-        corpus.backgrounds[dims] = _learn(corpus, dims, None)
+        corpus.backgrounds[dims] = _learn(corpus, dims, corpus.live_rows)
     found: Background = corpus.backgrounds[dims]
     return found.expected(queries, hits.scores)
 
 
-def _learn(corpus: Corpus, dims: int, mask: Mask | None) -> Background:
+def _learn(corpus: Corpus, dims: int, allowed: Ids) -> Background:
     """The background of the rows that may be answers."""
-    allowed = _searched(corpus, mask)
     if len(allowed) < FEWEST_ITEMS:
         message = f"{len(allowed):,} items are too few to tell what scores arise by chance"
         hint = "Give a cosine instead, such as --cutoff 0.8."
@@ -103,11 +102,6 @@ def _learn(corpus: Corpus, dims: int, mask: Mask | None) -> Background:
         top = _highest(scores)
         z.append(_standardised(top, top))
     return Background(rows, len(allowed), fit_tail(np.concatenate(z)))
-
-
-def _searched(corpus: Corpus, mask: Mask | None) -> Ids:
-    """The rows that a search with `mask` goes over."""
-    return np.arange(len(corpus)) if mask is None else mask.ids
 
 
 def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:

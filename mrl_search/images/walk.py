@@ -1,0 +1,189 @@
+"""A walk over a folder: every file once, with size, time and inode; and which are pictures."""
+
+import errno
+import os
+import stat
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mrl_search.images.base import SETTLED, FileStamp
+from mrl_search.images.decode import HEAD, is_picture, suffixes
+
+__all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
+
+SYSTEM = frozenset({
+    "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
+    "lost+found", "recycler", "system volume information",
+})  # fmt: skip
+RAW = frozenset({  # of cameras: TIFF files that hold a small preview
+    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".nef",
+    ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_stat = os.stat if sys.platform == "win32" else os.DirEntry.stat  # there an entry has no inode
+
+
+class File(NamedTuple):
+    """A regular file, and what tells whether it may have changed.
+
+    Attributes:
+        path: where it is.
+        size: in bytes.
+        modified: in ns since 1970. None: within 2 s of the walk, or later. A further change could
+            leave such a time as it is, so it proves nothing.
+        inode: of the file, or of the file that a link leads to.
+        device: the file system of the inode.
+    """
+
+    path: str
+    size: int
+    modified: int | None
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, path: str, info: os.stat_result, now: int) -> "File":
+        """The file at `path` with this `stat`, seen at the time `now` in ns since 1970."""
+        stamp = FileStamp.of(info)
+        modified = stamp.modified if stamp.modified < now - SETTLED else None
+        return cls(path, stamp.bytes, modified, stamp.inode, info.st_dev)
+
+
+@dataclass(eq=False)
+class Walk:
+    """All files under a folder, by path. Links are followed, and nothing is reached twice.
+
+    Attributes:
+        root: the folder.
+        hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
+        left_out: hidden files and folders that were not looked at.
+        closed: folders and files that the system does not show, with the reason.
+        odd: links that lead nowhere, pipes and devices.
+        vanished: files and folders that were gone when the walk came to them.
+    """
+
+    root: Path
+    hidden: bool = False
+    left_out: list[str] = field(default_factory=list)
+    closed: dict[str, str] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+
+    def files(self) -> list[Path]:
+        """The regular files, sorted by path; see `stats`."""
+        return [Path(file.path) for file in self.stats()]
+
+    def stats(self) -> list[File]:
+        """The regular files, sorted by path, after one `stat` of each.
+
+        Of a file and links to it, the file; of several names of a file (hard links), the first.
+        """
+        now = time.time_ns()
+        found: list[File] = []
+        shared: list[File] = []  # files of several names
+        links: list[File] = []
+        folders_seen: set[object] = set()
+        waiting = deque([os.fspath(self.root)])  # the root, then links to folders
+        while waiting:
+            stack = [waiting.popleft()]
+            while stack:
+                folder = stack.pop()
+                folders, linked = [], []
+                for entry in self._entries(folder, folders_seen):
+                    name, path = entry.name, entry.path
+                    if not self.hidden and is_hidden(name):
+                        self.left_out.append(path)
+                        continue
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(path)
+                            continue
+                        info = _stat(entry)
+                    except OSError as error:
+                        self._cannot_stat(folder, entry, error)
+                        continue
+                    if stat.S_ISREG(info.st_mode):
+                        link = entry.is_symlink()
+                        to = links if link else found if info.st_nlink <= 1 else shared
+                        to.append(File.of(path, info, now))
+                    elif stat.S_ISDIR(info.st_mode):
+                        linked.append(path)
+                    else:
+                        self.odd.append(path)
+                stack += sorted(folders, reverse=True)
+                waiting += sorted(linked)
+        if shared or links:
+            files = {identity(file.path, file.inode, file.device) for file in found}
+            for file in sorted(shared, key=_order) + sorted(links, key=_order):
+                if (which := identity(file.path, file.inode, file.device)) not in files:
+                    files.add(which)
+                    found.append(file)
+        return sorted(found, key=_order)
+
+    def _entries(self, folder: str, seen: set[object]) -> list["os.DirEntry[str]"]:
+        """The entries of a folder; none if it was `seen` before, or cannot be listed."""
+        try:
+            info = Path(folder).stat()
+            if (which := identity(folder, info.st_ino, info.st_dev)) in seen:
+                return []
+            seen.add(which)
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except OSError as error:
+            if error.errno in NOWHERE:
+                self.vanished.append(folder)
+            else:
+                self.closed[folder] = error.strerror or str(error)
+            return []
+
+    def _cannot_stat(self, folder: str, entry: "os.DirEntry[str]", error: OSError) -> None:
+        if error.errno in NOWHERE:
+            (self.odd if entry.is_symlink() else self.vanished).append(entry.path)
+        elif isinstance(error, PermissionError) and not entry.is_symlink():
+            self.closed[folder] = error.strerror or ""  # it can be listed, not entered
+        else:
+            self.closed[entry.path] = error.strerror or str(error)
+
+
+def identity(path: str, inode: int, device: int) -> object:
+    """What tells files and folders apart; a few file systems give them no inodes."""
+    return (inode, device) if inode else os.path.realpath(path)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out: hidden, thumbnails, trash, system."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def ending(path: str) -> str:
+    """The ending of a file's name in small letters, as `.jpg`; empty if there is none."""
+    name = path[path.rfind(os.sep) + 1 :]
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
+
+
+def is_picture_file(path: Path | str, chosen: bool = False) -> bool:
+    """Whether a file is a picture by its ending, or else its content; False if it is unreadable.
+
+    Args:
+        path: the file.
+        chosen: somebody named this very file; then even raw files of cameras may be pictures.
+    """
+    end = ending(os.fspath(path))
+    known = suffixes()
+    if end in known or (end in RAW and not chosen):
+        return end in known
+    try:
+        with Path(path).open("rb") as file:
+            return is_picture(file.read(HEAD))
+    except OSError:
+        return False
+
+
+def _order(file: File) -> str:
+    """A key that sorts as paths do, by their parts."""
+    return file.path.replace(os.sep, "\0")
