@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped
 from mrl_search.files import make_folder, write_text
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
@@ -159,13 +159,27 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
 
 
 def maintain(folder: Path, progress: Progress = silent) -> Manifest:
-    """Fold a long tail in, or write together an index that lost or gained much."""
+    """Fold a long tail in, or write together an index that lost or gained much.
+
+    An index whose kinds cannot be made of so few rows stays as it is.
+
+    Raises:
+        FileError: the system does not read or write a file; what changed before stays.
+    """
     m = read_manifest(folder)
     grown = m.alive > max(FEW, GROWN * (m.trained or m.count))
-    if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
-        return compact(folder, progress)
-    if m.count - m.indexed > max(FEW, TAIL * m.indexed):
-        return _fold(folder, progress)
+    try:
+        if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
+            return compact(folder, progress)
+        if m.count - m.indexed > max(FEW, TAIL * m.indexed):
+            return _fold(folder, progress)
+    except ConfigError:
+        return m
+    except FileError as error:
+        error.args = (f"The items are changed, but not their prefix indexes: {error.message}",)
+        error.message, = error.args
+        error.hint = f"{error.hint} The next change makes the indexes, too.".strip()
+        raise
     return m
 
 
