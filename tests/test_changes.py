@@ -189,7 +189,7 @@ def test_a_time_that_a_later_edit_could_keep_proves_nothing(root: Path) -> None:
     known = recorded(scan(root))
     assert known.modified == [None, OLD, OLD]
     hashes = Hashes()
-    assert compare(known, [scan(root)], hashes).same == [0, 1, 2]
+    assert compare(known, [scan(root)], hashes) == replace(NOTHING, same=[0, 1, 2])
     assert hashes.asked == ["a.jpg"]
     info = (root / "a.jpg").stat()
     write(root / "a.jpg", b"2", info.st_mtime_ns)  # the same size, time and inode
@@ -311,6 +311,8 @@ def test_a_root_that_is_one_file(root: Path) -> None:
     raw.unlink()
     found = compare(known, [scan(root / "a.jpg"), scan(raw)])
     assert found.lost_roots == {str(raw): "it does not exist"}
+    assert found.kept == [(1, f"{raw}: it does not exist")]
+    assert compare(known, [scan(root / "a.jpg"), scan(raw)], meant=[str(raw)]).gone == [1]
     assert scan(write(root / "x.txt", b"no picture")).pictures == []
 
 
