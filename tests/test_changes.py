@@ -395,6 +395,7 @@ def test_rows_below_a_folder_that_cannot_be_read_are_kept(open_place: Path) -> N
     root = open_place / "root"
     for name in ("a.jpg", "no list/b.jpg", "no enter/c.jpg", "no enter/sub/d.jpg", "e.jpg"):
         write(root / name, name.encode())
+    (root / "link.jpg").symlink_to("no enter/c.jpg")
     known = recorded(scan(root))
     assert [path[len(str(root)) :] for path in known.paths] == [
         "/a.jpg", "/e.jpg", "/no enter/c.jpg", "/no enter/sub/d.jpg", "/no list/b.jpg",
@@ -408,7 +409,7 @@ def test_rows_below_a_folder_that_cannot_be_read_are_kept(open_place: Path) -> N
     (root / "no list").chmod(0o755)
     (root / "no enter").chmod(0o755)
     assert sorted(now.walk.closed) == [
-        f"{root}/no enter", f"{root}/no enter/sub", f"{root}/no list",
+        f"{root}/link.jpg", f"{root}/no enter", f"{root}/no enter/sub", f"{root}/no list",
     ]  # fmt: skip
     assert (found.same, found.gone, found.lost_roots) == ([0], [1], {})
     assert found.kept == [
@@ -447,6 +448,7 @@ def test_of_several_names_of_a_file_the_first_counts(root: Path) -> None:
     os.link(root / "b.jpg", root / "sub" / "0.jpg")
     os.link(root / "b.jpg", root / "also b.jpg")
     (root / "0.jpg").symlink_to("c.jpg")
+    (root / "00.jpg").symlink_to("b.jpg")
     (root / "folder").symlink_to("sub")
     (root / "loop").symlink_to("..")
     found = [path.relative_to(root).as_posix() for path in Walk(root).files()]
