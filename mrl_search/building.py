@@ -1,5 +1,7 @@
 """Building an index folder: pictures embedded by a model, or vectors of a user's own."""
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,13 +13,14 @@ from mrl_search.axes import LONGEST, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, Skipped
+from mrl_search.errors import ConfigError, IndexFolderError, Skipped
 from mrl_search.files import refuse_existing
+from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
-from mrl_search.store.manifest import OWN_VECTORS, VECTORS, Manifest
+from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable
@@ -25,7 +28,7 @@ from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
-__all__ = ["build_from_pictures", "build_from_vectors", "write_indexes"]
+__all__ = ["build_from_pictures", "build_from_vectors", "entry_of", "refuse_index", "write_indexes"]
 
 
 def build_from_pictures(
@@ -48,7 +51,7 @@ def build_from_pictures(
         writer.keep(first_change(source, encoder, writer.entries, checked))
         what = "embedding again" if writer.restarted else "embedding"
         for batch in embed(source, encoder, start=writer.read):
-            writer.append(batch.rows, [_entry(e) for e in batch.entries])
+            writer.append(batch.rows, [entry_of(e) for e in batch.entries])
             progress(what, writer.read, total)
         store = writer.finish_rows(source.name, source.columns)
         heads, record = encoder.heads, dict[str, object]()
@@ -61,7 +64,7 @@ def build_from_pictures(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=spec.dims,
             count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
             classes=heads.classes, unit_heads=heads.unit, factory=factory, axes=record,
-            rows_dim=dim if dim != store.dim else 0,
+            rows_dim=dim if dim != store.dim else 0, roots=_roots(source),
         ))  # fmt: skip
 
 
@@ -110,6 +113,16 @@ def build_from_vectors(
         ))  # fmt: skip
 
 
+def refuse_index(out: Path) -> None:
+    """Raise IndexFolderError if `out` exists, with the command that changes an index."""
+    if (out / MANIFEST).exists():
+        hint = (
+            f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}; or name another --out."
+        )
+        raise IndexFolderError(f"{out} exists already: it holds an index.", hint)
+    refuse_existing(out.resolve())
+
+
 def write_indexes(
     writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
 ) -> dict[str, str]:
@@ -120,17 +133,23 @@ def write_indexes(
         return build_indexes(writer.folder, store, spec, (sieve,), progress)
 
 
+def _roots(source: Source) -> dict[str, Mapping[str, str]]:
+    """The folder that a later sync walks, if there is one."""
+    walked = source.walked if isinstance(source, FileSource) else None
+    return {} if walked is None else {source.name: walked}
+
+
 def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
     """Check the place, and give the spec with the full length among its prefixes."""
-    refuse_existing(out.resolve())
+    refuse_index(out)
     spec = (spec or IndexSpec()).over(dims)
     check_kinds(spec, count)
     return spec
 
 
-def _entry(entry: Picture | Skipped) -> dict[str, object]:
+def entry_of(entry: Picture | Skipped) -> dict[str, object]:
     """What is logged about a picture of a source."""
     if isinstance(entry, Skipped):
         return asdict(entry)
     columns = ("path", "label", "hash", "width", "height")
-    return {name: getattr(entry, name) for name in columns}
+    return {**{name: getattr(entry, name) for name in columns}, **entry.columns}

@@ -28,10 +28,10 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "BLOCK", "PROGRESS", "OpenFile", "append", "building_folder", "checksum", "claim", "expanded",
-    "make_folder", "open_in_place", "open_regular", "publish", "read_bytes", "reading",
-    "recordable", "refuse_existing", "remove_with", "write_atomically",
-    "write_text", "writing",
+    "BLOCK", "PROGRESS", "OpenFile", "TemporaryFolder", "append", "building_folder", "checksum",
+    "claim", "expanded", "flush_folder", "make_folder", "open_in_place", "open_regular", "publish",
+    "read_bytes", "reading", "recordable", "refuse_existing", "write_atomically", "write_text",
+    "writing",
 ]  # fmt: skip
 
 BLOCK = 1 << 18  # bytes of a file that have a checksum of their own
@@ -183,7 +183,7 @@ def write_atomically(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
                     os.fsync(handle)
             temporary.replace(path)
             if flushed:
-                _flush_folder(path.parent)
+                flush_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -204,7 +204,7 @@ def append(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if new:
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
 
 def open_in_place(path: Path, size: int) -> BinaryIO:
@@ -234,7 +234,7 @@ def make_folder(folder: Path) -> None:
             above = above.parent
         folder.mkdir(parents=True, exist_ok=True)
         for place in new:
-            _flush_folder(place.parent)
+            flush_folder(place.parent)
 
 
 def building_folder(out: Path) -> Path:
@@ -285,7 +285,8 @@ def claim(
                 there = False
             except BlockingIOError as error:
                 message = f"Another process works in {place}."
-                raise IndexFolderError(message, "Wait for it, or choose another --out.") from error
+                hint = "Wait for it" + (", or choose another --out." if ours else ".")
+                raise IndexFolderError(message, hint) from error
             if not there:
                 message = f"Another process has just finished {place}."
                 raise IndexFolderError(message, "Use its result, or choose another --out.")
@@ -332,11 +333,11 @@ def publish(building: Path, out: Path, notes: tuple[str, ...] = ()) -> None:
     with reading(building, f"moved to {out}", "It is complete: move it by hand."):
         for name in notes:
             (building / name).unlink(missing_ok=True)
-        _flush_folder(building)
+        flush_folder(building)
         if out.exists():
             out.rmdir()
         building.rename(out)
-        _flush_folder(out.parent)
+        flush_folder(out.parent)
 
 
 def refuse_existing(out: Path) -> None:
@@ -350,7 +351,7 @@ def refuse_existing(out: Path) -> None:
             raise IndexFolderError(f"{out} is a mount point and cannot be replaced.", hint)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Have the system write the names in a folder to the disk."""
     if sys.platform == "win32":
         return
@@ -361,12 +362,14 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_with(owner: object, folder: str) -> None:
-    """Remove a temporary folder when its owner is gone; a forked child never removes it."""
-    process = os.getpid()
+class TemporaryFolder:
+    """A folder that is removed with this object; a forked child never removes it."""
 
-    def remove() -> None:
-        if os.getpid() == process:
-            shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, folder: str) -> None:
+        process = os.getpid()
 
-    weakref.finalize(owner, remove)
+        def remove() -> None:
+            if os.getpid() == process:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        weakref.finalize(self, remove)

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mrl_search.changing import Changing
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import encoder_of, recorded_encoder
 from mrl_search.encoders.words import Words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import IndexFolderError, ModelError
-from mrl_search.files import expanded, remove_with
+from mrl_search.files import TemporaryFolder, expanded
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import GIVE
@@ -33,8 +34,9 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, search
+from mrl_search.store.generations import store_plan
 from mrl_search.store.items import Items
-from mrl_search.store.manifest import Manifest, store_plan
+from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ Query: TypeAlias = str | Path | bytes | Image.Image | Words | NDArray[Any]
 """A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; `Words`; or a vector."""
 
 
-class Index:
+class Index(Changing):
     """A collection of pictures or vectors that can be searched.
 
     Safe in several threads; not in a forked child, as FAISS is not: open the index again there.
@@ -75,7 +77,7 @@ class Index:
         self._model = model
         self._access = access or Access()
         self._lock = Lock()
-        self._encoder: Encoder | None = None
+        self._opened: Encoder | None = None
 
     @classmethod
     def open(
@@ -164,19 +166,14 @@ class Index:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
             raise
         if temporary:
-            remove_with(index.corpus, temporary)
+            index.corpus.place = TemporaryFolder(temporary)
         return index
 
     def __len__(self) -> int:
-        return len(self.corpus)
+        return self.manifest.alive
 
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, {len(self):,} items, dims {self.dims})"
-
-    @property
-    def folder(self) -> Path:
-        """The index folder."""
-        return self.corpus.folder
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -203,15 +200,15 @@ class Index:
         """
         self.corpus.check_takes_images()
         with self._lock:
-            if self._encoder is None:
+            if self._opened is None:
                 if self._model:
                     encoder = encoder_of(self._model, self._access)
                 else:
                     m = self.manifest
                     encoder = recorded_encoder(m.model, m.fingerprint, self._access)
                 self.corpus.check_encoder(encoder.fingerprint)
-                self._encoder = encoder
-            return self._encoder
+                self._opened = encoder
+            return self._opened
 
     def warm(self) -> None:
         """Load the compiled kernels and all prefix indexes now, as a server wants."""
@@ -396,5 +393,5 @@ class Index:
         return held_out_rows(own.labels.tolist(), own.hashes.tolist(), own.paths.tolist(), encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
-        manifest = store_plan(self.folder, use, plan, self.manifest)
+        manifest = store_plan(self.folder, use, {**plan, "count": len(self)}, self.manifest)
         self.corpus.collection = replace(self.corpus.collection, manifest=manifest)

@@ -64,6 +64,7 @@ def candidates(
 ) -> list[Candidate]:
     """Measure what `index` could be shrunk to: each of `dims` in each dtype, by rising dims."""
     corpus = index.corpus
+    corpus.check_whole()
     if len(corpus) < 2:
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
     rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
@@ -105,6 +106,7 @@ def shrink_index(
         IndexFolderError: `out` exists, or another process builds it.
     """
     corpus = index.corpus
+    corpus.check_whole()
     check_dims([dims], corpus.dim)
     old, manifest, out = corpus.collection, corpus.manifest, expanded(out)
     kinds = _kinds(corpus, dims)
@@ -123,6 +125,7 @@ def shrink_index(
         writer.publish(replace(
             manifest, dim=dims, dims=spec.dims, dtype=spec.dtype, factory=factory, plans={},
             rows_dim=rows_dim, files={}, created=now(), versions=package_versions(),
+            format=1, generation=0, parts=(), trained=0,
         ))  # fmt: skip
     return Index.open(out)
 

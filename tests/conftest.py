@@ -97,9 +97,11 @@ def made_of(
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if `pillow-heif` were not installed."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    decode._formats.cache_clear()
+    for known in (decode.formats, decode.suffixes):
+        known.cache_clear()
     yield
-    decode._formats.cache_clear()
+    for known in (decode.formats, decode.suffixes):
+        known.cache_clear()
 
 
 @pytest.fixture

@@ -58,6 +58,9 @@ class ListSource:
             raise data
         return data
 
+    def read_described(self, i: int) -> tuple[bytes, Mapping[str, object]]:
+        return self.read(i), {}
+
 
 @dataclass
 class FakeEncoder:

@@ -12,7 +12,7 @@ from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError, IndexFolderError
 from mrl_search.files import BLOCK
 from mrl_search.index import Index
-from mrl_search.store import blocks, manifest
+from mrl_search.store import blocks, intact
 from mrl_search.store.blocks import Blocks, decoded, encoded
 from mrl_search.store.collection import Collection
 from mrl_search.store.manifest import read_manifest
@@ -27,7 +27,7 @@ def vectors() -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(manifest, "CHECKED_AT_OPEN", 1 << 20)
+    monkeypatch.setattr(intact, "CHECKED_AT_OPEN", 1 << 20)
     monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 0)  # with a sieve
     spec = IndexSpec((16, 64, DIM), factories={"512": "Scan"})
     Index.from_vectors(vectors, tmp_path / "index", spec=spec)

@@ -16,8 +16,9 @@ from conftest import Rows
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import building_folder
 from mrl_search.store.collection import Collection
+from mrl_search.store.intact import verify, write_manifest
 from mrl_search.store.items import write_items
-from mrl_search.store.manifest import FORMAT, OWN_VECTORS, read_manifest, verify, write_manifest
+from mrl_search.store.manifest import FORMAT, OWN_VECTORS, read_manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
 
@@ -272,7 +273,7 @@ def test_pickles_are_not_read(folder: Path) -> None:
 def test_damage_in_a_large_file_is_for_verify(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrl_search.store.manifest.CHECKED_AT_OPEN", 60_000)
+    monkeypatch.setattr("mrl_search.store.intact.CHECKED_AT_OPEN", 60_000)
     flip_a_byte(folder)
     Collection.open(folder)
     with pytest.raises(IndexFolderError, match=r"vectors.npy was altered"):

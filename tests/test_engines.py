@@ -24,7 +24,7 @@ from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.store.collection import Collection
-from mrl_search.store.manifest import verify, write_manifest
+from mrl_search.store.intact import verify, write_manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import default_dims, l2_normalize, prefix
 
@@ -468,7 +468,7 @@ def test_another_file_in_the_place_of_a_prefix_index(small_index: Index) -> None
 
 def test_a_file_that_is_no_faiss_index(small_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     files = small_index.manifest.files
-    monkeypatch.setattr("mrl_search.store.manifest.checksum", lambda path: files[path.name].xxh3)
+    monkeypatch.setattr("mrl_search.store.intact.checksum", lambda path: files[path.name].xxh3)
     path = small_index.folder / "prefix-0008.faiss"
     path.write_bytes(b"x" * path.stat().st_size)
     with pytest.raises(IndexFolderError, match=r"prefix-0008.faiss is not a FAISS index"):

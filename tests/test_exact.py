@@ -21,7 +21,7 @@ from mrl_search.search.exact.sieve import Sieve
 from mrl_search.search.explain import explain
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import exact_search, search
-from mrl_search.store.manifest import verify, write_manifest
+from mrl_search.store.intact import verify, write_manifest
 from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import prefix
 

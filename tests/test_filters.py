@@ -1,13 +1,17 @@
 """Filters: what a condition means, and that no kind of index leaks a row or loses one."""
 
+import operator
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from conftest import energy_first, made_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mrl_search.engines.base import Mask
 from mrl_search.engines.scan import scan
@@ -16,10 +20,10 @@ from mrl_search.index import Index
 from mrl_search.search.cascade import Cascade
 from mrl_search.search.classify import Ballot, classify_adaptive
 from mrl_search.search.explain import explain
-from mrl_search.search.filters import mask_of, read_ids
+from mrl_search.search.filters import _in_period, mask_of, read_ids
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
-from mrl_search.store.items import Items, write_items
+from mrl_search.store.items import ITEMS_SCHEMA, Items, write_items
 from mrl_search.vectors import prefix
 
 KINDS = ("Flat", "SQ8", "SQfp16", "IVF8,Flat", "HNSW16", "PQ8x4fs", "PQ8x4np")
@@ -116,17 +120,77 @@ def typed(opened: Callable[[pa.Table], Items]) -> Items:
         ("zoned>2024-01-01 23:00:00-01:00", [2]),
         ("moment>2024-01-01T12:00:00", [1, 2]),
         ("date=2024-01-03", [2]),
+        ("date>2024-01-02", [2]),
+        ("zoned=2024-01-02", [1]),
+        ("zoned=2024-01-02T01:00:00", [1]),
     ],
 )
 def test_columns_of_every_type(typed: Items, where: str, wanted: list[int]) -> None:
     assert rows_of(typed, [where]) == wanted
 
 
-@pytest.mark.parametrize("where", ["small=1.5", "list=1", "zoned=noon", "half=x"])
+@pytest.mark.parametrize(
+    "where", ["small=1.5", "list=1", "zoned=noon", "half=x", "moment=2024-13", "date<2024-02-30"]
+)
 def test_values_that_a_column_cannot_be_compared_with(typed: Items, where: str) -> None:
     with pytest.raises(ConfigError, match=r": column '.*' is .*; '.*' is not\.") as error:
         mask_of(typed, [where])
     assert error.value.hint.startswith("Compare text, numbers, ")
+
+
+SIGNS = {
+    "=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+ZONES = (None, "UTC", "Europe/Berlin", "America/Sao_Paulo", "America/Havana")
+NEAR = [  # times around the ends of months and years, and days that begin at one o'clock
+    datetime(2023, 12, 31, 23, 59, 59, 999_999), datetime(2024, 1, 1), datetime(2024, 2, 29, 12),
+    datetime(2024, 3, 1), datetime(2018, 11, 4, 1), datetime(2018, 11, 3, 23, 59, 59),
+    datetime(1969, 12, 31, 23, 59, 59, 500_000), datetime(2024, 3, 10, 0, 30),
+]  # fmt: skip
+TIMES = st.sampled_from(NEAR) | st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1))
+
+
+@given(
+    times=st.lists(TIMES | st.none(), min_size=1, max_size=8),
+    around=TIMES,
+    length=st.integers(1, 3),
+    sign=st.sampled_from(sorted(SIGNS)),
+    unit=st.sampled_from(["s", "ms", "us", "ns"]),
+    zone=st.sampled_from(ZONES),
+)
+def test_a_year_a_month_and_a_day_are_compared_by_the_calendar(
+    times: list[datetime | None], around: datetime, length: int, sign: str, unit: str,
+    zone: str | None,
+) -> None:  # fmt: skip
+    """As if year, month and day of each time, as far as they are named, were compared."""
+    column = pa.chunked_array([pa.array(times, pa.timestamp("us")).cast(unit_of(unit), safe=False)])
+    if zone:
+        early = {"ambiguous": "earliest", "nonexistent": "earliest"}
+        column = pc.assume_timezone(column, zone, **early)
+    kept = [value and (value.year, value.month, value.day)[:length] for value in local(column)]
+    wanted = (around.year, around.month, around.day)[:length]
+    text = "-".join(f"{part:02}" for part in wanted)
+    met = _in_period(column, sign, text).to_pylist()
+    assert met == [None if key is None else SIGNS[sign](key, wanted) for key in kept]
+
+
+def unit_of(unit: str) -> pa.DataType:
+    return pa.timestamp(unit)
+
+
+def local(column: pa.ChunkedArray) -> list[datetime | None]:
+    """The times that clocks show, in microseconds."""
+    shown = pc.local_timestamp(column) if column.type.tz else column
+    return shown.cast(pa.timestamp("us"), safe=False).to_pylist()
+
+
+def test_periods_beyond_what_a_column_holds(opened: Callable[[pa.Table], Items]) -> None:
+    items = made_of(np.eye(2, 8, dtype=np.float32), [None] * 2).items
+    values = pa.array([datetime(2024, 1, 1), datetime(1700, 1, 1)], pa.timestamp("ns", tz="UTC"))
+    table = opened(items.append_column("modified", values))
+    for where in ("modified<9999", "modified>0001", "modified<=9999-12", "modified!=9999-12-31"):
+        assert rows_of(table, [where]) == [0, 1]
 
 
 def test_ids_and_conditions_both_count(opened: Callable[[pa.Table], Items]) -> None:
@@ -224,3 +288,16 @@ def test_every_way_to_search_keeps_to_the_filter(
     ranks = explain(corpus, queries, true.ids, mask).ranks
     assert ranks[:, :, -1].tolist() == [list(range(1, min(5, count) + 1))] * len(queries)
     assert ranks.max() <= count
+
+
+def test_a_star_stands_for_any_text(opened: Callable[[pa.Table], Items]) -> None:
+    names = ["old/a.jpg", "new/old/b.png", "new/c.jpg", "o*d", None, "x\ny.jpg"]
+    table = {f.name: pa.nulls(len(names), f.type) for f in ITEMS_SCHEMA}
+    items = opened(pa.table({**table, "id": range(len(names)), "path": names}))
+    for condition, rows in {
+        "path=old*": [0], "path=*old*": [0, 1], "path=*.jpg": [0, 2, 5], "path!=*.jpg": [1, 3],
+        "path=new/*.png": [1], "path==x*y.jpg": [5], "path=o*d": [3], "path=*": [0, 1, 2, 3, 5],
+    }.items():  # fmt: skip
+        assert rows_of(items, [condition]) == rows, condition
+    with pytest.raises(DataError, match="No item"):
+        mask_of(items, ["path=new.c*"])

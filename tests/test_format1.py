@@ -13,7 +13,7 @@ from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import default_plan
 from mrl_search.shrink import shrink_index
-from mrl_search.store.manifest import verify
+from mrl_search.store.intact import verify
 
 DATA = Path(__file__).parent / "data" / "format1"
 ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text())

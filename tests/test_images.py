@@ -28,8 +28,9 @@ from mrl_search.images.decode import (
 RED, GREEN, BLUE, YELLOW = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)
 CORNERS = (RED, GREEN, BLUE, YELLOW)  # top left, top right, bottom left, bottom right
 FORMATS = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP",
-    ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG",
+    ".apng": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP",
+    ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def _bytes(image: Image.Image, kind: str, **options) -> bytes:
     file = io.BytesIO()
     if kind == "WEBP":
         options.setdefault("lossless", True)
+    if kind in ("AVIF", "HEIF"):
+        options.setdefault("quality", 95)
     image.save(file, kind, **options)
     return file.getvalue()
 
@@ -88,18 +91,6 @@ def test_no_other_plugin_of_pillow_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(BrokenImage, match="not an image that can be read"):
         decode(script)
     assert "EPS" not in asked and set(asked) <= {*PLUGINS, "HEIF"}
-
-
-def test_heic_is_read_upright_where_its_extra_is_installed() -> None:
-    heif = pytest.importorskip("pillow_heif")
-    heif.register_heif_opener()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = _bytes(_quarters(), "HEIF", exif=exif.tobytes(), quality=90)
-    assert is_picture(data[:HEAD])
-    image, size = decode(data)
-    assert (image.size, size) == ((32, 48), (32, 48))
-    assert _near(_corners(image), (BLUE, RED, YELLOW, GREEN), 40)
 
 
 def test_without_its_extra_heic_is_refused_with_its_name(without_heif: None) -> None:
@@ -181,8 +172,10 @@ def test_every_suffix_has_a_format_here() -> None:
 def test_every_format_decodes(kind: str, side: int | None) -> None:
     image, size = decode(_bytes(_quarters(), kind), side)
     assert (image.mode, size) == ("RGB", (48, 32))
-    assert _near(_corners(image), CORNERS)
+    assert _near(_corners(image), CORNERS, 40 if kind in LOSSY else 12)
 
+
+LOSSY = ("AVIF", "HEIF")  # of half the colours
 
 # The stored top left, top right, bottom left, bottom right, in the order of the upright image
 # (EXIF 2.32, tag Orientation).
@@ -195,15 +188,21 @@ ORIENTATIONS = {
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("side", [None, 16])
 def test_orientation_is_honoured(kind: str, orientation: int, side: int | None) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image, size = decode(_bytes(_quarters(96, 64), kind, exif=exif), side)
+    options = {"exif": exif}
+    if kind == "MPO":  # as phones write: a second picture in the same file
+        options |= {"save_all": True, "append_images": [Image.new("RGB", (96, 64))]}
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        options["exif"] = exif.tobytes()
+    image, size = decode(_bytes(_quarters(96, 64), kind, **options), side)
     assert size == ((96, 64) if orientation < 5 else (64, 96))
     assert (image.width > image.height) == (orientation < 5)
-    assert _near(_corners(image), ORIENTATIONS[orientation])
+    assert _near(_corners(image), ORIENTATIONS[orientation], 40 if kind in LOSSY else 12)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
@@ -242,12 +241,12 @@ def test_a_transparent_colour_is_laid_over_white(mode: str, clear, ink) -> None:
     assert decoded.getpixel((15, 5)) == ((255, 255, 255) if mode == "1" else (200, 200, 200))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_the_first_frame_of_an_animation_is_taken(kind: str) -> None:
     first, second = Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), BLUE)
     decoded, size = decode(_bytes(first, kind, save_all=True, append_images=[second]))
     assert size == (16, 16)
-    assert _near([decoded.getpixel((8, 8))], (RED,), 2)
+    assert _near([decoded.getpixel((8, 8))], (RED,), 5)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +348,7 @@ def test_what_is_not_a_picture_is_named(data: bytes, reason: str) -> None:
     assert reason in error.value.message
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_a_file_cut_short_is_broken(kind: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = _bytes(noise, kind)
@@ -362,7 +361,7 @@ def test_a_file_cut_short_is_broken(kind: str) -> None:
 
 def test_garbage_in_the_middle_never_raises_anything_else() -> None:
     rng = np.random.default_rng(1)
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF"):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"):
         for _ in range(20):
             data = bytearray(_bytes(_quarters(), kind))
             for at in rng.integers(4, len(data), 6):

@@ -12,10 +12,10 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "errors", "progress", "text", "files", "arrays", "parquet", "vectors", "metrics", "mapping",
-    "images", "encoders", "training", "store", "engines", "search", "axes", "building", "changes",
-    "index", "shrink", "sync", "duplicates", "measure", "report", "cli", "web",
-    "__init__", "__main__",
+    "errors", "progress", "text", "files", "leases", "arrays", "parquet", "vectors", "metrics",
+    "mapping", "images", "encoders", "training", "store", "engines", "search", "axes", "building",
+    "living", "changes", "sync", "changing", "index", "shrink", "duplicates", "measure", "report",
+    "cli", "web", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}
 FAISS_NAME = re.compile(

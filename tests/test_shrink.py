@@ -20,7 +20,7 @@ from mrl_search.index import Index
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.shrink import Candidate, best_that_fits, candidates, shrink_index
-from mrl_search.store.manifest import verify
+from mrl_search.store.intact import verify
 
 
 def size_of(folder: Path) -> int:

@@ -492,7 +492,7 @@ def test_a_recorded_path_leads_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> None:
-    for name in ("a.jpg", "b.jfif", "noending", ".hidden.png", "@eaDir/t.png", "cat/c.png"):
+    for name in ("a.jpg", "b.pgm", "noending", ".hidden.png", "@eaDir/t.png", "cat/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(_png(1))
     for name in ("x.heic", "y.heic", "z.dng"):
@@ -500,14 +500,14 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> N
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     source = open_source(str(tmp_path))
-    assert [Path(path).name for path in source.paths] == ["a.jpg", "b.jfif", "c.png", "noending"]
+    assert [Path(path).name for path in source.paths] == ["a.jpg", "b.pgm", "c.png", "noending"]
     assert list(source.labels) == [None, None, "cat", None]
     assert list(source.notes) == [
         "passed over: 2 .heic, 1 .dng",
         "HEIC is read with the extra heic: pip install pillow-heif",
         "left out 2 hidden or system files and folders, which --hidden takes: .hidden.png, @eaDir",
         "left out 2 links that lead nowhere, pipes or devices: gone.jpg, pipe.jpg",
-        "taken by their content: 1 without ending, 1 .jfif",
+        "taken by their content: 1 without ending, 1 .pgm",
     ]
     assert len(open_source(str(tmp_path), hidden=True).paths) == 6
 
@@ -521,7 +521,9 @@ def test_labels_come_from_where_one_says(tmp_path: Path) -> None:
     )
     source = open_source(str(tmp_path))
     assert list(source.labels) == ["caf\u00e9", None]
-    assert source.columns is not None and source.columns.to_pydict() == {"year": [7, None]}
+    assert source.columns is not None
+    folders = ["pets/cat", "pets/dog"]
+    assert source.columns.to_pydict() == {"year": [7, None], "folder": folders}
     assert "1 rows of metadata name no picture here" in source.notes
     for how, labels in (
         ("folder", ["cat", "dog"]), ("depth:1", ["pets", "pets"]), ("none", [None, None]),

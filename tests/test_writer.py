@@ -14,7 +14,7 @@ from mrl_search.errors import BrokenImage, IndexFolderError, MrlSearchError
 from mrl_search.files import building_folder, checksum, claim, publish
 from mrl_search.index import Index
 from mrl_search.store.collection import Collection
-from mrl_search.store.manifest import verify
+from mrl_search.store.intact import verify
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import l2_normalize
 

@@ -100,12 +100,13 @@ def build_index(
     if vectors:
         _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
     else:
+        from mrl_search.building import refuse_index
         from mrl_search.cli.render import show_source
         from mrl_search.encoders.registry import default_model, load_encoder
-        from mrl_search.files import expanded, refuse_existing
+        from mrl_search.files import expanded
         from mrl_search.images.sources import open_source
 
-        refuse_existing(expanded(out))
+        refuse_index(expanded(out))
         encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
         source = open_source(src, labels=labels, column=column, hidden=hidden)
         show_source(source)

@@ -178,7 +178,7 @@ def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str
         copies, _ = changed_copies(source, encoder, set(source.paths[::step]), STANDARD, progress)
 
     def near(hits: "BatchHits") -> "NDArray[np.bool_]":
-        same = known["individual"][hits.ids[:, :NEAR]] == truth["individual"][:, None]
+        same = known["individual"][hits.rows[:, :NEAR]] == truth["individual"][:, None]
         return np.asarray(same.any(axis=1), dtype=np.bool_)
 
     right: dict[str, dict[int, NDArray[np.bool_]]] = {column: {} for column in COLUMNS}
@@ -201,8 +201,8 @@ def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str
         rounds = [time_round(answers, rows, paces) for _ in range(3)]
     ms = {name: median_ms([r[name] for r in rounds]) for name in plans}
     best = {name: answer(rows) for name, answer in answers.items()}
-    exact = best[f"{index.dims[-1]} dims"].ids
-    recall = {name: recall_at_k(answer.ids, exact) for name, answer in best.items()}
+    exact = best[f"{index.dims[-1]} dims"].rows
+    recall = {name: recall_at_k(answer.rows, exact) for name, answer in best.items()}
     shares = {name: float(near(answer).mean()) for name, answer in best.items()}
     return _Measured(queries, right, hits, ms, recall, shares)
 
@@ -216,14 +216,14 @@ def _sheet(measured: _Measured, index: "Index", out: Path) -> str:
     truth, known = _names(measured.queries), _names(index.corpus.collection.paths)
     rows = {d: level for d, level in LEVELS.items() if d in measured.hits}
     right = {
-        d: known[level][measured.hits[d].ids[:, :SHOWN]] == truth[level][:, None]
+        d: known[level][measured.hits[d].rows[:, :SHOWN]] == truth[level][:, None]
         for d, level in rows.items()
     }
     perfect = np.all([r.all(axis=1) for r in right.values()], axis=0)
     total = np.sum([r.sum(axis=1) for r in right.values()], axis=0)
     first = next(iter(rows))
     breeds, animals = (
-        [len(set(known[level][ids[:SHOWN]])) for ids in measured.hits[first].ids]
+        [len(set(known[level][ids[:SHOWN]])) for ids in measured.hits[first].rows]
         for level in ("breed", "individual")
     )
     chosen = max(range(len(total)), key=lambda i: (total[i], breeds[i], animals[i]))

@@ -24,7 +24,7 @@ def info(
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, show_table
     from mrl_search.mapping import to_mapping
-    from mrl_search.store.manifest import verify as verify_files
+    from mrl_search.store.intact import verify as verify_files
 
     if verify:
         verify_files(index.folder)
@@ -36,7 +36,7 @@ def info(
         skipped = len(collection.skipped)
         json_line({"index": str(index.folder), **to_mapping(m), "skipped": skipped})
         return
-    labels = Counter(label for label in collection.labels if label is not None)
+    labels = Counter(collection.labels[collection.labelled].tolist())
     names = ", ".join(f"{label} {count:,}" for label, count in labels.most_common(8))
     more = f", … ({len(labels)} in all)" if len(labels) > 8 else ""
     vectors = [f"{m.dim} dims", m.dtype, "norm 1"]
@@ -45,22 +45,47 @@ def info(
     if index.corpus.rows_dim > m.dim and collection.transform.centre is None:
         vectors.append(f"cut from {index.corpus.rows_dim}")
     model = f"{m.model}, " if m.model else ""
-    pictures = f"{m.count:,}, skipped {len(collection.skipped)}"
+    pictures = f"{m.alive:,}, skipped {len(collection.skipped)}"
     plans = ", ".join(f"{use} {_plan(p)}" for use, p in m.plans.items())
     own = [("columns", ", ".join(index.items.own_columns))] if index.items.own_columns else []
     rows = [
         ("index", str(index.folder)),
-        ("items", f"{m.count:,}") if m.own_vectors else ("pictures", pictures),
+        ("items", f"{m.alive:,}") if m.own_vectors else ("pictures", pictures),
         ("labels", names + more or "none"), *own, ("source", m.source),
         ("model", f"{m.encoder} ({model}{m.fingerprint[:12]})"), ("vectors", ", ".join(vectors)),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
         ("plans", plans or "none tuned; the default is exact"),
+        *_generation(index),
         ("size", f"{m.nbytes / 1e6:,.1f} MB in {len(m.files)} files"), ("created", m.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in m.versions.items())),
     ]  # fmt: skip
     show_table(("", ""), rows)
     if verify:
         note("every file is as it was written")
+
+
+def _generation(index: "Index") -> list[tuple[str, str]]:
+    """What changes left behind, of an index that was changed."""
+    m = index.manifest
+    if not m.generation:
+        return []
+    tail = f"{m.count - m.indexed:,} rows added since the prefixes were built"
+    kept = ", ".join(str(number) for number in index.generations if number != m.generation)
+    rows = [
+        ("generation", f"{m.generation}; restore has {kept or 'none'}"),
+        ("changes", f"{tail}, {m.deleted:,} deleted rows"),
+    ]
+    grown = [use for use, plan in m.plans.items() if _grown(m.alive, plan)]
+    if grown:
+        plans = f"tuned when the index was smaller by a third: {', '.join(grown)}"
+        rows.append(("tune again", plans))
+    return rows
+
+
+def _grown(alive: int, plan: object) -> bool:
+    """Whether an index has grown by half since a plan was tuned."""
+    count = plan.get("count") if isinstance(plan, dict) else None
+    return isinstance(count, int) and alive > 1.5 * count
 
 
 def _check(index: "Index", as_json: bool) -> None:

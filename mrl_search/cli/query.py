@@ -130,7 +130,7 @@ def query(
         note(f"{len(opened):,} items in {opened.folder}; {embedded}search {ms:.1f} ms")
     fewest = min((len(found) for found in hits), default=0)
     if cutoff is None and fewest < k:
-        more = "" if fewest == hits.ids.shape[1] else " --exact finds more."
+        more = "" if fewest == hits.rows.shape[1] else " --exact finds more."
         note(f"Only {fewest:,} of the {k:,} asked for were found.{more}")
     if sheet:
         note(f"pictures of the hits: {sheet}")

@@ -14,21 +14,27 @@ from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
+from mrl_search.engines.tail import TailedIndex
 from mrl_search.engines.trial import try_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
-from mrl_search.store.manifest import Manifest, check_file, damaged, prefix_file
+from mrl_search.store.intact import check_file, damaged
+from mrl_search.store.manifest import Manifest, prefix_file
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
-__all__ = ["Pass", "build_indexes", "check_kinds", "index_of", "load_index", "search_random"]
+__all__ = [
+    "Pass", "build_indexes", "check_kinds", "extend_indexes", "index_of",
+    "load_index", "search_random",
+]  # fmt: skip
 
 FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
 CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
 FEW = 1000  # random vectors on which a kind is tried
+CLUSTERED = "IVF"  # in a kind that rows can be added to cheaply
 COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
 
@@ -106,6 +112,9 @@ def search_random(dims: int, kind: str, count: int) -> None:
 def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) -> PrefixIndex:
     """Load the index of one prefix; flat ones are memory-mapped.
 
+    Rows of the store that it does not have are added to clusters in memory, and compared one by
+    one beside other kinds.
+
     Raises:
         IndexFolderError: its file is missing, cut short, altered, or of another index.
     """
@@ -113,27 +122,67 @@ def load_index(folder: Path, manifest: Manifest, store: VectorStore, dims: int) 
     if kind == SCAN:
         return ScanIndex(store, dims)
     path = check_file(folder, manifest, prefix_file(dims))
-    try:
-        with reading(path):
-            file = OpenFile(path)
-            name = str(path) if str(path) == recordable(path) else f"/dev/fd/{file.handle}"
-            index = faiss.read_index(name, 0 if COPIED in kind else faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        message = f"{path} is not a FAISS index that can be read."
-        raise damaged(folder, manifest, message) from error
-    if (index.d, index.ntotal) != (dims, len(store)):
+    file, count = OpenFile(path), min(manifest.indexed, len(store))
+    tail = store.between(count, len(store)) if count < len(store) else None
+    copied = COPIED in kind or (tail is not None and CLUSTERED in kind)
+    index = _read(folder, manifest, file, path, 0 if copied else faiss.IO_FLAG_MMAP_IFC)
+    if (index.d, index.ntotal) != (dims, count):
         found = f"{index.ntotal:,} vectors of {index.d} dims"
-        message = f"{path} has {found}, not {len(store):,} of {dims}."
+        message = f"{path} has {found}, not {count:,} of {dims}."
         raise damaged(folder, manifest, message)
+    if tail is not None and inverted_file(index) is not None:
+        for _, stored in tail.chunks(dims):
+            index.add(prefix(stored, dims))
+        tail = None
     expected = manifest.files[prefix_file(dims)].bytes
 
     def check() -> None:
         if file.size < expected:  # reading beyond its end would kill the process
             raise damaged(folder, manifest, f"{path} was cut short while it was open.")
 
-    opened = index_of(index, kind, expected, store)
+    opened = index_of(index, kind, expected, store if tail is None else store.between(0, count))
     opened.check = check
-    return opened
+    return opened if tail is None else TailedIndex(opened, tail.prefix(dims))
+
+
+def _read(
+    folder: Path, manifest: Manifest, file: OpenFile, path: Path, flags: int
+) -> faiss.Index:  # fmt: skip
+    try:
+        with reading(path):
+            name = str(path) if str(path) == recordable(path) else f"/dev/fd/{file.handle}"
+            return faiss.read_index(name, flags)
+    except RuntimeError as error:
+        message = f"{path} is not a FAISS index that can be read."
+        raise damaged(folder, manifest, message) from error
+
+
+def extend_indexes(
+    folder: Path, manifest: Manifest, tail: VectorStore, out: Path, progress: Progress = silent
+) -> list[str]:
+    """Write the prefix indexes of a folder to `out` with the rows of `tail` added, not trained.
+
+    Returns:
+        the names of the files.
+
+    Raises:
+        ConfigError: a kind that takes no more rows.
+    """
+    names = []
+    for done, (key, kind) in enumerate(manifest.factory.items(), 1):
+        if kind == SCAN:
+            continue
+        dims, name = int(key), prefix_file(int(key))
+        path = check_file(folder, manifest, name)
+        index = _read(folder, manifest, OpenFile(path), path, 0)
+        with explained(f"FAISS cannot add to an index of kind {kind!r}", "Build it again."):
+            for _, stored in tail.chunks(dims):
+                index.add(prefix(stored, dims))
+        with write_atomically(out / name) as file:
+            faiss.write_index(index, FAISS.PyCallbackIOWriter(file.write))
+        names.append(name)
+        progress("folding", done, len(manifest.factory))
+    return names
 
 
 def index_of(index: faiss.Index, kind: str, ram_bytes: int, store: VectorStore) -> PrefixIndex:

@@ -16,9 +16,15 @@ from PIL import Image, UnidentifiedImageError
 
 from mrl_search.errors import BrokenImage
 
-__all__ = ["HEAD", "SUFFIXES", "content_hash", "decode", "is_picture", "square", "to_rgb"]
+__all__ = [
+    "HEAD", "HEIC_SUFFIXES", "content_hash", "decode", "is_picture", "square", "suffixes", "to_rgb",
+]  # fmt: skip
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".tif",
+    ".tiff",
+})  # fmt: skip
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 PLUGINS = {  # what Pillow reads without another program; no other plugin is ever asked
     "JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "AVIF": "Avif", "GIF": "Gif",
     "BMP": "Bmp", "TIFF": "Tiff", "JPEG2000": "Jpeg2K", "PPM": "Ppm",
@@ -32,9 +38,12 @@ COEFFICIENTS = 6  # bytes a pixel that a progressive JPEG keeps, at any scale
 STRIP = 1 << 20  # pixels that are converted at once
 FRAMES = 100  # of an animation that are looked at
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a sensor, stored in 16
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+ORIENTATION = 0x0112  # tag of EXIF
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284  # tags of TIFF
 PNG = b"\x89PNG\r\n\x1a\n"
-HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc")
+HEIC = frozenset(b"ftyp" + brand.encode() for brand in (
+    "heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "msf1",
+))  # fmt: skip
 DECODERS = {"WEBP": 12, "GIF": 4, "TIFF": 4, "AVIF": 8, "HEIF": 8, "JPEG2000": 16}  # bytes a pixel
 KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 TURNS = {
@@ -53,7 +62,7 @@ _room, _taken = threading.Condition(), 0
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """The formats that are read: those of `PLUGINS`, and HEIF where `pillow-heif` is installed."""
     for name in PLUGINS.values():
         importlib.import_module(f"PIL.{name}ImagePlugin")
@@ -65,14 +74,20 @@ def _formats() -> tuple[str, ...]:
     return (*PLUGINS, "HEIF")
 
 
+@cache
+def suffixes() -> frozenset[str]:
+    """Endings of the formats that are read; a file that has one is not opened to be known."""
+    return SUFFIXES | HEIC_SUFFIXES if "HEIF" in formats() else SUFFIXES
+
+
 def is_picture(head: bytes) -> bool:
     """Whether a file that begins with these bytes (`HEAD` or more) is in a format that is read."""
-    accepts = [Image.OPEN[name][1] for name in _formats()]
+    accepts = [Image.OPEN[name][1] for name in formats()]
     return any(accept and accept(head.ljust(HEAD, b"\0")) is True for accept in accepts)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the warnings of Pillow, and its own size limit: `_decode` has one in bytes.
 
     Both are global: the first thread enters, the last one leaves.
@@ -133,7 +148,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
     if not data:
         raise BrokenImage("empty file")
     try:
-        with _quiet():
+        with quiet():
             try:
                 return _decode(data, side)
             except ValueError:  # Pillow refuses long texts and profiles
@@ -155,7 +170,10 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
 
 
 def _decode(data: bytes, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    image: Image.Image = Image.open(io.BytesIO(data), formats=formats())
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANAR) == 2 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        raise BrokenImage("a TIFF of more than 8 bits in separate planes")  # Pillow mixes bytes up
     width, height = _extent(image, data)
     reduced = side is not None and image.draft("RGB", (side, side)) is not None
     needed = _needed(image, (width, height))
@@ -246,7 +264,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if image.mode == "RGB" and not clear:
         return image
-    change = _to_grey(image)
+    change, key = _to_grey(image), image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:  # of a PNG of 16 bits a colour
+        image.info["transparency"] = tuple(value >> 8 for value in key)
     width, height = image.size
     rows = max(1, STRIP // max(1, width))
 
@@ -269,11 +289,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _to_grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """A function that turns parts of an image of 16 or 32 bits to 8 bits, and leaves others."""
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to white
-        told = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+        tags, key = getattr(image, "tag_v2", {}), image.info.get("transparency")
+        told = tags.get(BITS_PER_SAMPLE, (16,))[0]
         largest = max(int(part.max(initial=0)) for part in _parts(image))
         held = next(bits for bits in DEPTHS if largest < 1 << bits)
         shift = (told if 8 < told < 16 else held) - 8
-        return lambda part: Image.fromarray((np.asarray(part) >> shift).astype(np.uint8))
+        flip = 255 if tags.get(PHOTOMETRIC) == 0 else 0  # white is zero
+
+        def shifted(part: Image.Image) -> Image.Image:
+            values = np.asarray(part)
+            grey = Image.fromarray((values >> shift).astype(np.uint8) ^ np.uint8(flip))
+            if isinstance(key, int):
+                grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+            return grey
+
+        return shifted
     if image.mode not in ("I", "F"):
         return lambda part: part
     ranges = [(part.min(), part.max()) for part in map(_finite, _parts(image))]

@@ -13,20 +13,23 @@ import pyarrow.parquet as pq
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import open_regular, reading, recordable
-from mrl_search.images.base import Source
-from mrl_search.images.decode import SUFFIXES
+from mrl_search.images.base import FileSource, Source
+from mrl_search.images.decode import HEIC_SUFFIXES, suffixes
 from mrl_search.images.walk import Walk, is_picture_file
 
-__all__ = ["METADATA", "folder_source", "label_of", "pictures_in"]
+__all__ = ["FOLDER", "METADATA", "folder_source", "label_of", "pictures_in"]
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
-FILE_NAME, LABELS = "file_name", ("label", "labels")
+FILE_NAME, LABELS, FOLDER = "file_name", ("label", "labels"), "folder"
 KINDS, FOLDERS = 8, 5  # endings and folders that are listed
 HOW = "--labels is folder, none, metadata, or depth:N with N from 1."
 
 
 def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source:
     """The pictures among the `files` of a folder. Those of any ending are known by their content.
+
+    They have a column `folder`, the path from the root to the folder of a picture, "" at the root,
+    and the columns of the files `METADATA`.
 
     Args:
         walk: the folder.
@@ -63,15 +66,17 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         found = [label_of(p.parts[depth - 1] if len(p.parts) > depth else "") for p in relative]
     else:
         raise ConfigError(f"--labels is {labels!r}.", HOW)
-    if columns is not None:
-        kept = [name for name in columns.column_names if name != named]
-        columns = columns.select(kept) if kept else None
-    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in SUFFIXES)
+    own = {} if columns is None else {n: columns[n] for n in columns.column_names if n != named}
+    if FOLDER not in own:
+        folders = ["/".join(path.parts[:-1]) for path in relative]
+        own[FOLDER] = pa.array([_composed(folder) for folder in folders], pa.string())
+    other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in suffixes())
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
-    return Source(recordable(root), paths, found, notes, columns)
+    walked = {"labels": labels, "hidden": "yes" if walk.hidden else ""}
+    return FileSource(recordable(root), paths, found, notes, pa.table(own), walked)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -86,15 +91,19 @@ def label_of(value: object) -> str | None:
     """
     if value is None or value != value:
         return None
-    text = str(value).encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return unicodedata.normalize("NFC", text).strip() or None
+    return _composed(str(value)).strip() or None
+
+
+def _composed(name: str) -> str:
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text)
 
 
 def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
     """What was not looked at."""
     if left:
         yield f"passed over: {_counts(left)}"
-        if {".heic", ".heif"} & set(left):
+        if HEIC_SUFFIXES & set(left):
             yield "HEIC is read with the extra heic: pip install pillow-heif"
     for paths, what in (
         (walk.left_out, "hidden or system files and folders, which --hidden takes"),

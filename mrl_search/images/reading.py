@@ -4,14 +4,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import BrokenImage, FileError, Skipped
+from mrl_search.images.base import Columns
 from mrl_search.images.decode import content_hash
+from mrl_search.images.exif import exif_columns
 from mrl_search.images.sources import Source
 
 __all__ = ["Decode", "Picture", "read_pictures"]
@@ -24,7 +26,7 @@ Decode: TypeAlias = Callable[[bytes], tuple[NDArray[np.uint8], tuple[int, int]]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Picture:
-    """Image `row` of a source: its pixels, and the size of the original in pixels."""
+    """Image `row` of a source: its pixels, the size of the original in pixels, further columns."""
 
     row: int
     path: str
@@ -33,6 +35,7 @@ class Picture:
     width: int
     height: int
     pixels: NDArray[np.uint8]
+    columns: Columns = field(default_factory=dict)
 
 
 def read_pictures(
@@ -52,7 +55,7 @@ def read_pictures(
     def read(row: int) -> Picture | Skipped:
         path = source.paths[row]
         try:
-            data = source.read(row)
+            data, columns = source.read_described(row)
             pixels, (width, height) = decode(data)
         except BrokenImage as error:
             return Skipped(path, error.message)
@@ -65,7 +68,9 @@ def read_pictures(
             return Skipped(
                 path, f"{width} x {height} pixels; both sides must be above {min_side} pixels"
             )
-        return Picture(row, path, source.labels[row], content_hash(data), width, height, pixels)
+        label, digest = source.labels[row], content_hash(data)
+        columns = {**exif_columns(data), **columns}
+        return Picture(row, path, label, digest, width, height, pixels, columns)
 
     threads = os.cpu_count() or 1
     waiting: deque[Future[Picture | Skipped]] = deque()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mrl_search.errors import BrokenImage
 from mrl_search.files import checksum, expanded, reading, recordable
+from mrl_search.images.folders import METADATA
 from mrl_search.images.walk import NOWHERE, File, Walk, is_picture_file
 
 __all__ = ["Scan", "hash_file", "scan"]
@@ -21,11 +22,13 @@ class Scan:
         root: a folder or a file.
         pictures: their paths are as `recordable` writes them.
         walk: what could not be looked at: `closed`, `vanished`, `odd`, `left_out`.
+        tables: files with columns of the pictures, see `METADATA`.
     """
 
     root: str
     pictures: Sequence[File]
     walk: Walk
+    tables: Sequence[Path] = ()
 
 
 def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozenset()) -> Scan:
@@ -40,6 +43,7 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
     place, now = expanded(root).absolute(), time.time_ns()
     walk = Walk(place, hidden)
     pictures: list[File] = []
+    tables: list[Path] = []
     try:
         info = place.stat()
     except OSError as error:
@@ -52,9 +56,11 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
     for file in [File.of(str(place), info, now)] if chosen else walk.stats():
         if file.path in known:
             pictures.append(file)
+        elif not chosen and file.path.endswith(METADATA):
+            tables.append(Path(file.path))
         elif (path := recordable(file.path)) in known or is_picture_file(file.path, chosen):
             pictures.append(file if path == file.path else file._replace(path=path))
-    return Scan(str(place), pictures, walk)
+    return Scan(str(place), pictures, walk, tables)
 
 
 def hash_file(file: File) -> str:

@@ -8,11 +8,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import expanded, recordable
-from mrl_search.images.base import Source, read_file, subset
-from mrl_search.images.decode import SUFFIXES
-from mrl_search.images.folders import folder_source
+from mrl_search.images.base import FileSource, Source, read_file, subset
+from mrl_search.images.decode import suffixes
+from mrl_search.images.folders import FOLDER, folder_source
 from mrl_search.images.tables import HUB, TABLES, dataset_source, has_images, row_bytes  # fmt: skip
 from mrl_search.images.walk import Walk, is_picture_file
 
@@ -58,7 +60,7 @@ def open_source(
         raise DataError(f"There is nothing at {where}.", hint)
     if path.is_file() and is_picture_file(path, chosen=True):
         name = recordable(path.resolve())
-        return Source(name, [name], [None])
+        return FileSource(name, [name], [None], columns=pa.table({FOLDER: [""]}), walked={})
     if path.is_file() or any((path / name).is_file() for name in MARKERS):
         return dataset_source(str(path.resolve()), label, column)
     walk = Walk(path, hidden)
@@ -77,7 +79,7 @@ def open_source(
             hint = "Labels of an image folder come from its sub-folders or a metadata file."
             raise DataError(f"{where} is an image folder, which has no {name} {value!r}.", hint)
     if not source.paths:
-        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(SUFFIXES))}."
+        hint = f"Images are files, in sub-folders too, such as {', '.join(sorted(suffixes()))}."
         told = "".join(f" {note}." for note in source.notes)
         raise DataError(f"There is no image in {where}.{told}", hint)
     return source

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mrl_search.images.decode import HEAD, SUFFIXES, is_picture
+from mrl_search.images.base import SETTLED, FileStamp
+from mrl_search.images.decode import HEAD, is_picture, suffixes
 
 __all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
 
@@ -22,7 +23,6 @@ RAW = frozenset({  # of cameras: TIFF files that hold a small preview
     ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".nef",
     ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
 })  # fmt: skip
-SETTLED = 2_000_000_000  # ns: the coarsest time stamps of a file system (FAT)
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _stat = os.stat if sys.platform == "win32" else os.DirEntry.stat  # there an entry has no inode
 
@@ -48,9 +48,9 @@ class File(NamedTuple):
     @classmethod
     def of(cls, path: str, info: os.stat_result, now: int) -> "File":
         """The file at `path` with this `stat`, seen at the time `now` in ns since 1970."""
-        time = info.st_mtime_ns
-        modified = time if time < now - SETTLED else None
-        return cls(path, info.st_size, modified, info.st_ino, info.st_dev)
+        stamp = FileStamp.of(info)
+        modified = stamp.modified if stamp.modified < now - SETTLED else None
+        return cls(path, stamp.bytes, modified, stamp.inode, info.st_dev)
 
 
 @dataclass(eq=False)
@@ -174,8 +174,9 @@ def is_picture_file(path: Path | str, chosen: bool = False) -> bool:
         chosen: somebody named this very file; then even raw files of cameras may be pictures.
     """
     end = ending(os.fspath(path))
-    if end in SUFFIXES or (end in RAW and not chosen):
-        return end in SUFFIXES
+    known = suffixes()
+    if end in known or (end in RAW and not chosen):
+        return end in known
     try:
         with Path(path).open("rb") as file:
             return is_picture(file.read(HEAD))

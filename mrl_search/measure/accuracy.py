@@ -45,9 +45,9 @@ def outcomes(
 
     The first `voters` hits vote, and average precision looks at the first `ranks`; default: all.
     """
-    votes = vote(hits.first(voters or hits.ids.shape[1]), corpus_labels)
+    votes = vote(hits.first(voters or hits.rows.shape[1]), corpus_labels)
     winners = np.array([v.label for v in votes], dtype=object)
-    relevant = (corpus_labels[hits.ids] == labels[:, None]) & (hits.ids >= 0)
+    relevant = (corpus_labels[hits.rows] == labels[:, None]) & (hits.rows >= 0)
     return Outcomes(
         relevant[:, 0],
         winners == labels,
@@ -75,7 +75,7 @@ def prefix_outcomes(
     if not len(rows) or not corpus.collection.labelled.any():
         return linear, None
     hits = answers(corpus, queries, Plan.single(dims), max(voters, RANKS), progress)
-    labelled = BatchHits(hits.ids[rows], hits.scores[rows])
+    labelled = BatchHits(hits.rows[rows], hits.scores[rows])
     return linear, outcomes(labelled, corpus.collection.labels, labels, voters, RANKS)
 
 
@@ -97,7 +97,7 @@ def finds_original(
     hits: BatchHits, hashes: NDArray[np.object_], originals: NDArray[np.object_]
 ) -> NDArray[np.bool_]:
     """Whether the first hit of each query has the content hash `originals` (n,): (n,) bool."""
-    first = hits.ids[:, 0]
+    first = hits.rows[:, 0]
     right: NDArray[np.bool_] = (hashes[first] == originals) & (first >= 0)
     return right
 

@@ -119,7 +119,7 @@ class _Bench:
                 self.journal.add(
                     "plan", name=c.name, plan=str(c), dims=c.single, exact=c.exact,
                     multiply_adds=multiply_adds(self.corpus, c), ram=memory(self.corpus, c),
-                    **self._labels_of(hits), found=pack(found_at_k(hits.ids, self.truth.ids)),
+                    **self._labels_of(hits), found=pack(found_at_k(hits.rows, self.truth.rows)),
                 )  # fmt: skip
 
     def controls(self) -> None:
@@ -134,7 +134,7 @@ class _Bench:
                 self.progress(f"control {name}", number, len(dims))
                 if not self.journal.has("control", name=name, dims=d):
                     vote = self._labels_of(hits.first(voters))["vote"]
-                    count = pack(found_at_k(hits.first(k).ids, self.truth.ids))
+                    count = pack(found_at_k(hits.first(k).rows, self.truth.rows))
                     self.journal.add("control", name=name, dims=d, vote=vote, found=count)
 
     def times(self) -> None:
@@ -180,7 +180,7 @@ class _Bench:
         rows, labels = self.queries.labelled, self.corpus.collection.labels
         if not len(rows) or not self.corpus.collection.labelled.any():
             return {"nearest": None, "vote": None, "precision": None}
-        some = BatchHits(hits.ids[rows], hits.scores[rows])
+        some = BatchHits(hits.rows[rows], hits.scores[rows])
         found = outcomes(some, labels, self.queries.labels[rows])
         mean, sd = float(found.precision.mean()), float(found.precision.std())
         precision = {"mean": mean, "sd": sd, "n": len(rows)}

@@ -63,5 +63,5 @@ def control_answers(
     for d in dims:
         chunks = (rotated[rows, :d] for rows in blocks(len(corpus), 1024))
         hits = nearest_rows(chunks, projected[:, :d], wide)
-        own = corpus.collection.hashes[hits.ids] == queries.hashes[:, None]
+        own = corpus.collection.hashes[hits.rows] == queries.hashes[:, None]
         yield d, leave_out(hits, own, k)

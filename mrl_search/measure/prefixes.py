@@ -51,6 +51,7 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
 
     A query is not its own neighbour. The rotation is fitted to at most 50,000 rows.
     """
+    corpus.check_whole()
     if len(corpus) < 2:
         hint = "Build an index of at least two."
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.", hint)

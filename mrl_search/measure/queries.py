@@ -42,6 +42,7 @@ class QuerySet:
     @classmethod
     def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
         """At most `size` items of the corpus itself; none is among its own hits."""
+        corpus.check_whole()
         rows = sample(len(corpus), size or len(corpus), seed)
         doubt = label_doubt(corpus)
         return cls(corpus.collection, rows, "items of the index", own=True, doubt=doubt)
@@ -52,6 +53,7 @@ class QuerySet:
         seed: int = 0,
     ) -> "QuerySet":  # fmt: skip
         """At most `size` rows of another collection, as queries of `corpus`."""
+        corpus.check_whole()
         rows = sample(len(collection), size or len(collection), seed)
         return cls(collection, rows, source, corpus=corpus, doubt=label_doubt(corpus))
 

@@ -112,8 +112,8 @@ def vote(hits: BatchHits, labels: NDArray[np.object_], ballot: Ballot | None = N
     if all(label is None for label in labels):
         hint = "Build it from a folder with one sub-folder a class, or from a data set with labels."
         raise DataError("The items of this index have no labels.", hint)
-    named = labels[hits.ids]
-    counts = (hits.ids >= 0) & np.not_equal(named, np.array(None))
+    named = labels[hits.rows]
+    counts = (hits.rows >= 0) & np.not_equal(named, np.array(None))
     if ballot.weighting is Weighting.SOFTMAX:
         weights = _softmax_weights(hits.scores, counts, ballot.temperature)
     else:
@@ -188,7 +188,7 @@ def learn_thresholds(
         f"Keep at least {ballot.k} in every stage.",
     )
     labels, hashes = corpus.collection.labels, corpus.collection.hashes
-    rows = np.arange(len(corpus)) if held_out is None else held_out
+    rows = corpus.live_rows if held_out is None else held_out
     rows = rows[corpus.collection.labelled[rows]]
     if len(rows) < 2:
         hint = "Label them by sub-folders."
@@ -201,7 +201,7 @@ def learn_thresholds(
 
         def count(number: int, hits: BatchHits, at: Ids, group: Ids = group) -> None:
             places = group[at]
-            own = hashes[hits.ids] == hashes[rows[places], None]
+            own = hashes[hits.rows] == hashes[rows[places], None]
             votes = vote(leave_out(hits, own, ballot.k), labels, ballot)
             confidence[places, number] = [v.confidence for v in votes]
             truth = zip(votes, labels[rows[places]], strict=True)
@@ -251,7 +251,7 @@ def classify(
     ballot = replace(ballot or Ballot(), k=request.k)
     if adaptive:
         plan, cascade = stored_cascade(corpus, request.plan, ballot)
-        mask = mask_of(corpus.items, request.where, request.ids)
+        mask = mask_of(corpus.items, request.where, request.ids, corpus.alive)
         return classify_adaptive(corpus, queries, plan, cascade, ballot, mask)
     if request.plan == Plan.AUTO:
         request = replace(request, plan=default_plan(corpus, request.k, "classify"))

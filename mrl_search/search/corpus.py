@@ -8,26 +8,40 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import PrefixIndex
+from mrl_search.engines.base import Mask, PrefixIndex
 from mrl_search.engines.build import load_index
 from mrl_search.errors import ConfigError, DataError, IndexFolderError
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import CODES, Manifest
-from mrl_search.store.rows import VectorStore
+from mrl_search.store.rows import Ids
 from mrl_search.vectors import nearest, rows_of
 
 __all__ = ["Corpus"]
 
 
 class Corpus:
-    """An opened index folder. Searches may run at the same time in several threads."""
+    """An opened index folder. Searches may run at the same time in several threads.
 
-    def __init__(self, folder: Path, collection: Collection) -> None:
+    Args:
+        folder: where it is.
+        collection: its vectors and items.
+        rows: how many of its rows, the first ones, belong to the corpus; default: all.
+
+    Attributes:
+        place: keeps a temporary folder as long as it is searched.
+    """
+
+    place: object = None
+
+    def __init__(self, folder: Path, collection: Collection, rows: int | None = None) -> None:
         self.folder = folder
         self.collection = collection
         self.dims = tuple(sorted(map(int, collection.manifest.factory)))
+        store = collection.vectors
+        self.vectors = store if rows is None else store.between(0, rows)
+        self.indexed = min(collection.manifest.indexed, len(self.vectors))
         self._indexes: dict[int, PrefixIndex] = {}
         self._lock = Lock()
 
@@ -37,7 +51,25 @@ class Corpus:
         return cls(folder, Collection.open(folder))
 
     def __len__(self) -> int:
-        return len(self.collection)
+        return len(self.vectors)
+
+    @cached_property
+    def base(self) -> "Corpus":
+        """The rows that the prefix indexes have; the corpus itself, if they have all."""
+        if self.indexed == len(self):
+            return self
+        return Corpus(self.folder, self.collection, self.indexed)
+
+    @cached_property
+    def alive(self) -> Mask | None:
+        """The rows that are not deleted; None: all."""
+        alive = self.collection.alive
+        return None if alive is None else Mask(alive[: len(self)])
+
+    @cached_property
+    def live_rows(self) -> Ids:
+        """The rows that are not deleted, ascending."""
+        return np.arange(len(self)) if self.alive is None else self.alive.ids
 
     @property
     def manifest(self) -> Manifest:
@@ -48,11 +80,6 @@ class Corpus:
     def items(self) -> Items:
         """What the vectors stand for."""
         return self.collection.items
-
-    @property
-    def vectors(self) -> VectorStore:
-        """The stored vectors."""
-        return self.collection.vectors
 
     @property
     def dim(self) -> int:
@@ -78,9 +105,15 @@ class Corpus:
     @cached_property
     def sieve(self) -> Sieve | None:
         """What exact search knows of every vector without reading it, if it was built."""
-        if CODES not in self.manifest.files:
+        if CODES not in self.manifest.files or self.base is not self:
             return None
         return Sieve.open(self.folder, self.manifest)
+
+    def check_whole(self) -> None:
+        """Raise ConfigError if rows are deleted: what measures all rows would count them."""
+        if self.alive is not None:
+            message = f"{self.folder} has {self.manifest.deleted:,} deleted rows."
+            raise ConfigError(message, f"Run first: mrl-search compact {self.folder}")
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix."""

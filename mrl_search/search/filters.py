@@ -20,39 +20,51 @@ __all__ = ["mask_of", "read_ids"]
 
 CONDITION = re.compile(r"([^=!<>]+)(==|!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 SIGN = re.compile("==|!=|<=|>=|=|<|>")
+COMPOSED = ("label", "folder")  # in Unicode's composed form
+INT64 = np.iinfo(np.int64)
 ZONE = re.compile(r":.*(Z|[+-]\d\d:?(\d\d)?)$")  # after a time of day
 COMPARE = {  # functions of pyarrow.compute
     "=": "equal", "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal",
     ">": "greater", ">=": "greater_equal",
 }  # fmt: skip
-KINDS = "Compare text, numbers, true or false, dates (2024-01-31), times (2024-01-31T12:00:00)."
+PERIOD = re.compile(r"\d{4}(-\d\d){0,2}")  # a year, a month or a day
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
+KINDS = (
+    "Compare text, numbers, true or false, dates (2024, 2024-01 or 2024-01-31), times "
+    "(2024-01-31T12:00:00)."
+)
 
 
-def mask_of(items: Items, where: Sequence[str] = (), ids: Ids | None = None) -> Mask | None:
-    """The rows of `items` that meet every condition and are among `ids`; None without either.
+def mask_of(
+    items: Items, where: Sequence[str] = (), ids: Ids | None = None, alive: Mask | None = None
+) -> Mask | None:
+    """The rows of `items` that meet every condition and are among `ids`; `alive` without either.
 
     Args:
         items: the items of a corpus.
-        where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=. A null meets none.
-        ids: rows of the corpus, in any order.
+        where: conditions COLUMN=VALUE, with =, !=, <, <=, > or >=. A null meets none. A time is
+            compared with a whole year, month or day: `taken>2024-05` from June on. In text, `*`
+            stands for any text: `path=*/old/*`.
+        ids: of items, in any order.
+        alive: the rows that are not deleted; default: all.
 
     Raises:
         ConfigError: not a condition, an unknown column, or a value of another type.
         DataError: ids that the corpus does not have, or no row is left.
     """
     if not where and ids is None:
-        return None
-    allowed = np.ones(items.num_rows, dtype=bool)
+        return alive
+    allowed = np.ones(items.num_rows, dtype=bool) if alive is None else alive.allowed.copy()
     for condition in where:
         allowed &= _meets(items, condition)
     if ids is not None:
-        outside = ids[(ids < 0) | (ids >= items.num_rows)]
+        known = items.all_ids
+        present = known if alive is None else known[alive.allowed]
+        outside = ids[~np.isin(ids, present)]
         if len(outside):
-            last = items.num_rows - 1
-            raise DataError(f"There is no item {outside[0]}.", f"Ids go from 0 to {last:,}.")
-        listed = np.zeros(items.num_rows, dtype=bool)
-        listed[ids] = True
-        allowed &= listed
+            hint = f"Ids go from {present.min():,} to {present.max():,}." if len(present) else ""
+            raise DataError(f"There is no item {outside[0]}.", hint)
+        allowed &= np.isin(known, ids)
     if not allowed.any():
         conditions = [*where, *(["the listed ids"] if ids is not None else [])]
         hint = "mrl-search info shows labels and columns."
@@ -73,15 +85,58 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
         raise ConfigError(f"Items have no column {name!r}.", hint)
     column = items[name]
     try:
-        column, value = _comparable(column, text)
-        met = getattr(pc, COMPARE[sign])(column, value)
+        if _is_moment(column.type) and PERIOD.fullmatch(text.strip()):
+            met = _in_period(column, sign, text.strip())
+        elif _is_text(column.type) and "*" in text and sign in ("=", "==", "!="):
+            pattern = ".*".join(map(re.escape, text.split("*")))
+            met = pc.match_substring_regex(column, rf"(?s)\A{pattern}\z")
+            met = pc.invert(met) if sign == "!=" else met
+        else:
+            column, value = _comparable(column, text)
+            met = getattr(pc, COMPARE[sign])(column, value)
         if pa.types.is_floating(column.type):
             met = pc.and_(met, pc.invert(pc.is_nan(column)))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (ValueError, pa.ArrowNotImplementedError) as error:  # that of Arrow is one, too
         message = f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not."
         raise ConfigError(message, KINDS) from error
     known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
     return known
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray:
+    """Which times are before, in or after a year, month or day, in the zone of the column.
+
+    Raises:
+        ValueError: there is no such month or day.
+    """
+    import pyarrow.compute as pc
+
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    elif column.type.tz:
+        column = pc.local_timestamp(column)
+    ticks, second = column.cast(pa.int64()), TICKS[column.type.unit]
+
+    def reached(end: np.datetime64) -> pa.ChunkedArray:
+        tick = int(end.astype("datetime64[s]").astype(int)) * second  # of any year
+        return pc.greater_equal(ticks, max(min(tick, INT64.max), INT64.min))
+
+    period = np.datetime64(text)
+    begun, over = reached(period), reached(period + 1)
+    if sign in ("<", ">="):
+        return begun if sign == ">=" else pc.invert(begun)
+    if sign in ("<=", ">"):
+        return over if sign == ">" else pc.invert(over)
+    inside = pc.and_not(begun, over)
+    return pc.invert(inside) if sign == "!=" else inside
 
 
 def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tuple[str, str, str]:
@@ -93,15 +148,15 @@ def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tupl
         sign = SIGN.match(condition, len(name))
         if sign and condition.startswith(name):
             text = condition[sign.end() :]
-            return name, sign[0], unicodedata.normalize("NFC", text) if name == "label" else text
+            return name, sign[0], unicodedata.normalize("NFC", text) if name in COMPOSED else text
     name, sign_text, text = (part.strip() for part in match.groups())
-    return name, sign_text, unicodedata.normalize("NFC", text) if name == "label" else text
+    return name, sign_text, unicodedata.normalize("NFC", text) if name in COMPOSED else text
 
 
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
     """A column and the value of `text`, in a type that Arrow compares."""
     kind, value = column.type, pa.scalar(text)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not _is_text(kind):
         value = pa.scalar(text.strip())
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))

@@ -57,7 +57,7 @@ def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids
         change: what happens to stored rows (m, dim) before they are compared.
     """
     chunks = (change(stored) for _, stored in store.chunks())
-    ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).ids
+    ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).rows
     own = ids == rows[:, None]
     own[~own.any(axis=1), -1] = True  # among equals the query itself may be missing
     others: Ids = ids[~own].reshape(len(rows), k)

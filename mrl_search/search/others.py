@@ -62,15 +62,15 @@ def search_others(
         (n, k) answers, fewer columns where the corpus is smaller.
     """
     find = find or (lambda rows, wider, more: search(corpus, rows, wider, more))
-    width = min(k, len(corpus))
+    width = min(k, len(corpus.live_rows))
     ids, scores = np.full((len(queries), width), -1), np.full((len(queries), width), -np.inf)
     found = BatchHits(ids, scores.astype(np.float32), corpus.items, plan)
     for rows, extra in by_copies(corpus, hashes):
         wide = find(queries[rows], plan.widened(extra), k + extra)
-        own = corpus.collection.hashes[wide.ids] == hashes[rows, None]
+        own = corpus.collection.hashes[wide.rows] == hashes[rows, None]
         others = leave_out(wide, own, width)
-        found.ids[rows, : others.ids.shape[1]] = others.ids
-        found.scores[rows, : others.ids.shape[1]] = others.scores
+        found.rows[rows, : others.rows.shape[1]] = others.rows
+        found.scores[rows, : others.rows.shape[1]] = others.scores
     return found
 
 
@@ -83,9 +83,9 @@ def by_copies(corpus: Corpus, hashes: NDArray[np.object_]) -> Iterator[tuple[Ids
 
 def leave_out(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
     """The first `k` hits of each query that are not `unwanted`, (n, m); the rest is padding."""
-    gone = (hits.ids < 0) | unwanted
+    gone = (hits.rows < 0) | unwanted
     order = gone.argsort(axis=1, kind="stable")[:, :k]
     gone = np.take_along_axis(gone, order, axis=1)
-    ids = np.where(gone, -1, np.take_along_axis(hits.ids, order, axis=1))
+    ids = np.where(gone, -1, np.take_along_axis(hits.rows, order, axis=1))
     scores = np.where(gone, np.float32(-np.inf), np.take_along_axis(hits.scores, order, axis=1))
     return BatchHits(ids, scores, hits.items, hits.plan)

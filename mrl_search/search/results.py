@@ -41,7 +41,7 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        id: the item.
+        id: of the item, for as long as it lives.
         score: cosine at the prefix of the last stage.
         path: of the picture; None for vectors without one.
         label: None where unknown.
@@ -57,19 +57,29 @@ class Hit:
     path: str | None = None
     label: str | None = None
     _items: Items | None = field(default=None, repr=False, compare=False)
+    _row: int = field(default=-1, repr=False, compare=False)
 
     def __getitem__(self, column: str) -> object:
         """The value of any other column of the items, as in `hit["width"]`."""
         if self._items is None or column not in self._items.column_names:
             raise KeyError(column)
-        return self._items[column][self.id].as_py()
+        return self._items.value(column, self._row)
+
+
+def _ids(rows: Ids, items: Items | None) -> Ids:
+    """The ids of rows of the corpus; -1 stays."""
+    if items is None:
+        return rows
+    known = items.all_ids
+    return np.where(rows < 0, -1, known[rows]) if len(known) else rows
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Hits:
     """The answers to one query, best first: `ids` (m,) int64 and `scores` (m,) float32.
 
-    Iterating and indexing give `Hit`s. There are fewer than k where fewer were found.
+    Iterating and indexing give `Hit`s. There are fewer than k where fewer were found. `rows` are
+    the places of the items in the corpus, which a change of the index may move; ids stay.
 
     Example:
         >>> hits = Hits(np.array([7, 3]), np.array([0.5, 0.25], dtype=np.float32))
@@ -77,23 +87,29 @@ class Hits:
         [(1, 7, 0.5), (2, 3, 0.25)]
     """
 
-    ids: Ids
+    rows: Ids
     scores: NDArray[np.float32]
     items: Items | None = field(default=None, repr=False)
 
+    @property
+    def ids(self) -> Ids:
+        """The ids of the items: (m,) int64."""
+        return _ids(self.rows, self.items)
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hit:
         rank = range(1, len(self) + 1)[index(i)]
-        row = int(self.ids[i])
+        row = number = int(self.rows[i])
         known = (None, None)
         if self.items is not None:
             known = (self.items["path"][row].as_py(), self.items["label"][row].as_py())
-        return Hit(rank, row, float(self.scores[i]), *known, self.items)
+            number = int(self.items.all_ids[row])
+        return Hit(rank, number, float(self.scores[i]), *known, self.items, row)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -101,9 +117,10 @@ class BatchHits:
     """The answers to n queries; `batch[i]` is the `Hits` of query i.
 
     Attributes:
-        ids: (n, k) int64, best first; rows with fewer than k answers end with -1.
-        scores: (n, k) float32; -inf where the id is -1.
-        items: what the ids stand for.
+        rows: (n, k) int64, places of the items in the corpus, best first; rows with fewer than k
+            answers end with -1.
+        scores: (n, k) float32; -inf where the row is -1.
+        items: what they stand for.
         plan: what ran.
         dims: (n,) int64, the prefix at which each query stopped, if a stop rule was used.
         explanation: rank and score of every answer at every prefix, if the request wants it.
@@ -115,23 +132,28 @@ class BatchHits:
         (1, 1)
     """
 
-    ids: Ids
+    rows: Ids
     scores: NDArray[np.float32]
     items: Items | None = field(default=None, repr=False)
     plan: Plan | None = None
     dims: NDArray[np.int64] | None = None
     explanation: Explanation | None = None
 
+    @property
+    def ids(self) -> Ids:
+        """The ids of the items: (n, k) int64, -1 where there is none."""
+        return _ids(self.rows, self.items)
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[Hits]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Hits:
-        found = int(np.count_nonzero(self.ids[index(i)] >= 0))
-        return Hits(self.ids[i, :found], self.scores[i, :found], self.items)
+        found = int(np.count_nonzero(self.rows[index(i)] >= 0))
+        return Hits(self.rows[i, :found], self.scores[i, :found], self.items)
 
     def first(self, k: int) -> "BatchHits":
         """The best `k` answers of each query."""
-        return replace(self, ids=self.ids[:, :k], scores=self.scores[:, :k])
+        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask
+from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
+from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
@@ -52,7 +54,7 @@ def search(
         queries: (n, dim) numbers in the space of the stored vectors, of any norm but zero.
         plan: how to search.
         k: answers wanted.
-        mask: rows that may be answers; default: all.
+        mask: rows that may be answers; default: all that are not deleted.
         stop: ends the search of some queries after a stage; they keep the hits of that stage.
 
     Returns:
@@ -66,8 +68,12 @@ def search(
     """
     queries = query_rows(queries, corpus.dim)
     plan = default_plan(corpus, k) if plan == Plan.AUTO else plan
+    mask = corpus.alive if mask is None else mask
     allowed = len(corpus) if mask is None else mask.count
     width = min(k, allowed)
+    if not width:
+        nothing = np.empty((len(queries), 0), np.int64)
+        return BatchHits(nothing, nothing.astype(np.float32), corpus.items, plan)
     if plan == Plan.EXACT:
         scores, ids = exact_search(corpus, queries, width, mask)
         return BatchHits(ids, scores, corpus.items, plan)
@@ -105,13 +111,13 @@ def answer(
     corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest, find: Find = search
 ) -> BatchHits:
     """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
-    mask = mask_of(corpus.items, request.where, request.ids)
+    mask = mask_of(corpus.items, request.where, request.ids, corpus.alive)
     hits = find(corpus, queries, request.plan, request.k, mask)
     if request.cutoff is not None:
         low = hits.scores < request.cutoff
-        hits.ids[low], hits.scores[low] = -1, -np.inf
+        hits.rows[low], hits.scores[low] = -1, -np.inf
     if request.explain:
-        return replace(hits, explanation=explain(corpus, queries, hits.ids, mask))
+        return replace(hits, explanation=explain(corpus, queries, hits.rows, mask))
     return hits
 
 
@@ -139,12 +145,21 @@ def exact_search(
     """The true `k` nearest at full length, in the fastest way that this corpus has."""
     if mask is not None and mask.count * 2 < len(corpus):
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, mask.ids)
-    if corpus.sieve is None and corpus.dim in corpus.dims:
+    base = corpus.base
+    if base.sieve is None and corpus.dim in corpus.dims:
         index = corpus.prefix_index(corpus.dim)
         if index.exact:
             stage, some = Stage(corpus.dim), blocks(len(queries), CANDIDATE * k)
             return joined([propose(corpus, index, queries[s], stage, k, mask) for s in some], k)
-    return exact_pruned(corpus, queries, k, mask)
+    if base is corpus:
+        return exact_pruned(corpus, queries, k, mask)
+    first, second = split_mask(mask, len(base))
+    added = np.arange(len(base), len(corpus)) if second is None else len(base) + second.ids
+    found = [scan(corpus.vectors, prefix(queries, corpus.dim), k, added)]
+    if width := min(k, len(base) if first is None else first.count):
+        found.append(exact_search(base, queries, width, first))
+    scores, ids = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
+    return best(scores, ids, k)
 
 
 def _check(corpus: Corpus, plan: Plan, k: int) -> None:

@@ -43,11 +43,17 @@ def pair_scores(
 def _scored(store: VectorStore, unit: NDArray[np.float32], ids: Ids) -> NDArray[np.float32]:
     if len(store.parts) == 1:
         return pair_cosines(store.part(ids), unit, ids)
-    scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+    scores: NDArray[np.float32] | None = None
     for part, local, inside in store.by_part(ids):
-        found = pair_cosines(part, unit, np.where(inside, local, -1))
-        scores = np.where(inside, found, scores)
-    return scores
+        if scores is None:  # most rows lie in the first part
+            scores = pair_cosines(part, unit, np.where(inside, local, -1))
+        elif len(unit) == 1:
+            places = inside[0].nonzero()[0]
+            if len(places):
+                scores[0, places] = pair_cosines(part, unit, local[:, places])[0]
+        elif inside.any():
+            np.maximum(scores, pair_cosines(part, unit, np.where(inside, local, -1)), out=scores)
+    return np.full(ids.shape, -np.inf, np.float32) if scores is None else scores
 
 
 def joined(found: list[Found], k: int) -> Found:

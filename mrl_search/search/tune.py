@@ -75,12 +75,12 @@ class Goal:
     @classmethod
     def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
         """Share of the true `k` neighbours of the items at `rows` that are found."""
-        k = min(k, len(corpus) - 1)
+        k = min(k, len(corpus.live_rows) - 1)
         queries = corpus.vectors.rows(rows).astype(np.float32)
         truth = exact_others(corpus, queries, rows, k)
 
         def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
-            same = hits.ids[:, :, None] == truth.ids[at][:, None, :]
+            same = hits.rows[:, :, None] == truth.rows[at][:, None, :]
             found: NDArray[np.float64] = same.any(axis=2).sum(axis=1) / k
             return found
 
@@ -93,7 +93,8 @@ class Goal:
         rows = rows[corpus.collection.labelled[rows]]
         if not len(rows):
             raise DataError(f"The items of {corpus.folder} have no labels.", "Tune for recall.")
-        queries, k = corpus.vectors.rows(rows).astype(np.float32), min(k, len(corpus) - 1)
+        queries = corpus.vectors.rows(rows).astype(np.float32)
+        k = min(k, len(corpus.live_rows) - 1)
 
         def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
             votes = zip(vote(hits, labels, Ballot(k)), labels[rows[at]], strict=True)
@@ -213,13 +214,13 @@ def tune(
 
 def queries_to_tune(corpus: Corpus, count: int) -> Ids:
     """At most `count` rows of the corpus, drawn with a fixed seed, in random order."""
-    return np.random.default_rng(0).permutation(len(corpus))[:count]
+    return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
 
 
 def exact_others(corpus: Corpus, queries: NDArray[np.float32], own: Ids, k: int) -> BatchHits:
     """The true `k` nearest of each query without its own row, -1 for none: (n, k)."""
     hits = search(corpus, queries, Plan.EXACT, k + 1)
-    return leave_out(hits, hits.ids == own[:, None], k)
+    return leave_out(hits, hits.rows == own[:, None], k)
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
@@ -255,7 +256,7 @@ class _Judge:
     needed: NDArray[np.float64]
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
-        own = hits.ids == self.goal.own[self.rows, None]
+        own = hits.rows == self.goal.own[self.rows, None]
         marks = self.goal.score(self.rows, leave_out(hits, own, self.goal.k))
         surplus = marks - self.needed
         reached = bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus)))
@@ -301,15 +302,15 @@ def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[T
     """Plans that begin at `dims` with `effort`, of one to three stages."""
     index, k = corpus.prefix_index(dims), judge.goal.k
     queries, ram = judge.goal.queries[judge.rows], index.ram_bytes
-    single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, None)
+    single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, corpus.alive)
     yield judge.trial(Plan((Stage(dims, None, effort),)), BatchHits(single[1], single[0]), ram)
-    depth = min(DEEPEST, len(corpus))
+    depth = min(DEEPEST, len(corpus.live_rows))
     if index.widens:
         depth = min(depth, effort - MARGIN)  # a larger k would look harder than the plan does
     if dims == corpus.dim or depth <= k:
         return
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
-    _, ids = index.search(prefix(queries, dims), depth, effort)
+    _, ids = index.search(prefix(queries, dims), depth, effort, corpus.alive)
     whole, last = pair_scores(corpus.vectors, queries, ids, corpus.dim), Stage(corpus.dim)
     reached = False
     for keep in lengths:
@@ -359,7 +360,7 @@ def _answers(corpus: Corpus, goal: Goal, rows: Ids, plan: Plan) -> BatchHits:
     """What `plan` gives the queries at `rows`, each without its own row."""
     k = goal.k if (plan.shortest or goal.k + 1) <= goal.k else goal.k + 1
     hits = search(corpus, goal.queries[rows], plan, k)
-    return leave_out(hits, hits.ids == goal.own[rows, None], goal.k)
+    return leave_out(hits, hits.rows == goal.own[rows, None], goal.k)
 
 
 def _timed(

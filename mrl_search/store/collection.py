@@ -21,11 +21,14 @@ from safetensors.numpy import load, save
 from mrl_search.arrays import open_array
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import read_bytes, reading
+from mrl_search.leases import lease
 from mrl_search.mapping import read_json
 from mrl_search.store.blocks import Blocks, decoded
+from mrl_search.store.intact import check_file, damaged
 from mrl_search.store.items import Items
 from mrl_search.store.manifest import (
     CENTRE,
+    DELETED,
     HEADS,
     ITEMS,
     MANIFEST,
@@ -33,8 +36,7 @@ from mrl_search.store.manifest import (
     SKIPPED,
     VECTORS,
     Manifest,
-    check_file,
-    damaged,
+    lease_file,
     read_manifest,
 )
 from mrl_search.store.rows import VectorStore
@@ -50,6 +52,7 @@ __all__ = [
     "newest_index",
 ]
 
+OPENED = 5  # times: another process may change the index meanwhile
 LARGEST_HEADS = 1 << 30  # bytes
 HEAD_NAME = re.compile(r"(weight|bias)\.(\d+)")
 UNREADABLE = (
@@ -73,6 +76,8 @@ class Collection:
         transform: from a raw row to a stored row.
         heads: prefix length to linear head: weight (classes, dims) and bias (classes,) float32.
         skipped: pictures of the source that could not be embedded.
+        alive: which rows are not deleted, (n,) bool; None: all.
+        lease: keeps the files of this generation on the disk.
     """
 
     vectors: VectorStore
@@ -81,6 +86,8 @@ class Collection:
     transform: Transform
     heads: Heads = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+    alive: NDArray[np.bool_] | None = None
+    lease: object = None
 
     def __post_init__(self) -> None:
         m, v, t = self.manifest, self.vectors, self.transform
@@ -128,12 +135,14 @@ class Collection:
     @cached_property
     def labelled(self) -> NDArray[np.bool_]:
         """Which items have a label: (n,) bool."""
-        return np.array([label is not None for label in self.labels], dtype=bool)
+        known = np.array([label is not None for label in self.labels], dtype=bool)
+        return known if self.alive is None else known & self.alive
 
     @cached_property
     def hash_counts(self) -> Counter[str]:
         """How many items have each content hash."""
-        return Counter(self.hashes.tolist())
+        hashes = self.hashes if self.alive is None else self.hashes[self.alive]
+        return Counter(hashes.tolist())
 
     def copies(self, hashes: Iterable[str]) -> NDArray[np.int64]:
         """How many items have each of these content hashes: (n,) int64."""
@@ -180,23 +189,39 @@ class Collection:
                 short or altered.
             FileError: the system does not read a file.
         """
-        m = read_manifest(folder)
+        m, held = _held(folder)
 
         def optional(name: str, read: Callable[[Path], T]) -> T | None:
             return load_checked(folder, m, name, read) if name in m.files else None
 
-        vectors = load_checked(folder, m, VECTORS, partial(open_array, shape=(None, None)))
-        items = load_checked(folder, m, ITEMS, Items)
+        rows, paths = partial(open_array, shape=(None, None)), []
+        names = [part.file(VECTORS) for part in m.all_parts]
+        arrays = [load_checked(folder, m, name, rows) for name in names]
+        for part in m.all_parts:
+            paths.append(check_file(folder, m, part.file(ITEMS)))
+        items = load_checked(folder, m, ITEMS, lambda _: Items(*paths))
         values = partial(open_array, dtype="float32")
         axes = optional(ROTATION, values), optional(CENTRE, values)
         transform = Transform(m.rows_dim or m.dim, m.dim, *axes)
         heads, skipped = optional(HEADS, _read_heads), optional(SKIPPED, _read_skipped)
+        alive = optional(DELETED, partial(_read_alive, m)) if m.deleted else None
         try:
-            store = VectorStore(vectors, blocks=[checks_of(vectors, folder, m, VECTORS)])
-            return cls(store, items, m, transform, heads or {}, skipped or ())
+            checks = [checks_of(a, folder, m, n) for a, n in zip(arrays, names, strict=True)]
+            store = VectorStore(*arrays, blocks=checks)
+            return cls(store, items, m, transform, heads or {}, skipped or (), alive, held)
         except DataError as error:
             hint = m.rebuild(folder)
             raise IndexFolderError(f"{folder} contradicts itself. {error.message}", hint) from error
+
+
+def _held(folder: Path) -> tuple[Manifest, object]:
+    """The manifest, and a lease of the files that it names."""
+    for _ in range(OPENED):
+        m = read_manifest(folder)
+        held = lease(lease_file(folder, m))
+        if held is not None or read_manifest(folder).generation == m.generation:
+            return m, held
+    raise IndexFolderError(f"{folder} changes faster than it can be opened.", "Try again.")
 
 
 def newest_index(root: Path = Path("indexes")) -> Path:
@@ -216,7 +241,7 @@ def newest_index(root: Path = Path("indexes")) -> Path:
 
 def checks_of(array: NDArray[Any], folder: Path, manifest: Manifest, name: str) -> Blocks | None:
     """The checks of a mapped file of an index folder; None for one without rows."""
-    record, path = manifest.files[name], folder / name
+    record, path = manifest.files[name], folder / manifest.place(name)
     hashes = decoded(record.blocks, record.bytes) if record.blocks else None
     return Blocks.of(array, hashes, lambda what: damaged(folder, manifest, f"{path} {what}."))
 
@@ -251,6 +276,16 @@ def _read_heads(path: Path) -> Heads:
         if match := HEAD_NAME.fullmatch(name):
             found.setdefault(int(match[2]), {})[match[1]] = tensor
     return {dims: (parts["weight"], parts["bias"]) for dims, parts in sorted(found.items())}
+
+
+def _read_alive(manifest: Manifest, path: Path) -> NDArray[np.bool_]:
+    """Which rows are not deleted, from one bit a row, the lowest first."""
+    bits = np.frombuffer(read_bytes(path, (manifest.count + 7) // 8), np.uint8)
+    deleted = np.unpackbits(bits, count=manifest.count, bitorder="little").astype(bool)
+    if np.count_nonzero(deleted) != manifest.deleted:
+        message = f"{path} marks {np.count_nonzero(deleted):,} rows, not {manifest.deleted:,}."
+        raise DataError(message)
+    return ~deleted
 
 
 def _read_skipped(path: Path) -> tuple[Skipped, ...]:

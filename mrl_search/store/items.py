@@ -1,6 +1,7 @@
 """The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -14,33 +15,53 @@ from mrl_search.errors import DataError
 from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
-__all__ = ["ITEMS_SCHEMA", "Items", "write_items"]
+__all__ = ["EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "logged_items", "write_items"]
 
 ITEMS_SCHEMA = pa.schema([
     ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
     ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
 ])  # fmt: skip
+EXIF_COLUMNS = pa.schema([  # of pictures whose EXIF tells them; `taken` by the clock of the place
+    ("taken", pa.timestamp("s")), ("camera", pa.string()), ("latitude", pa.float64()),
+    ("longitude", pa.float64()),
+])  # fmt: skip
+FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they were read
+    ("bytes", pa.int64()), ("modified", pa.timestamp("ns", tz="UTC")), ("inode", pa.int64()),
+])  # fmt: skip
 
 
 class Items:
-    """`items.parquet`, opened: a column is read when it is first used, and kept."""
+    """The items of one part after another: a column is read when it is first used, and kept.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        file = pa.OSFile(os.fsencode(path))  # of any name
-        self._file = pq.ParquetFile(file, page_checksum_verification=True)
+    A part without a column has nulls there.
+
+    Args:
+        paths: a Parquet file for each part.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+        self._files = [
+            pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
+            for path in paths  # of any name
+        ]
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._lock = Lock()
 
     @property
     def num_rows(self) -> int:
-        """Number of items."""
-        return int(self._file.metadata.num_rows)
+        """Number of rows, deleted ones too."""
+        return sum(file.metadata.num_rows for file in self._files)
 
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types of the columns, those of `ITEMS_SCHEMA` first."""
-        return _whole_schema(self._file.schema_arrow)
+        schemas = [_whole_schema(file.schema_arrow) for file in self._files]
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowException as error:
+            where = ", ".join(map(str, self.paths))
+            raise DataError(f"Columns of {where} do not fit together: {error}") from error
 
     @property
     def column_names(self) -> list[str]:
@@ -55,15 +76,48 @@ class Items:
     def __getitem__(self, name: str) -> pa.ChunkedArray:
         with self._lock:
             if name not in self._columns:
-                try:
-                    with reading(self.path):
-                        column = self._file.read([name])[name]
-                    kind = self.schema.field(name).type  # a cast imports pyarrow.compute
-                    self._columns[name] = column if column.type == kind else column.cast(kind)
-                except (OSError, pa.ArrowException) as error:
-                    message = f"Column {name!r} of {self.path} cannot be read: {error}"
-                    raise DataError(message, "Build the index again.") from error
+                kind = self.schema.field(name).type
+                parts = [
+                    self._read(file, path, name, kind)
+                    for file, path in zip(self._files, self.paths, strict=True)
+                ]
+                chunks = [chunk for part in parts for chunk in part.chunks]
+                self._columns[name] = pa.chunked_array(chunks, kind)
             return self._columns[name]
+
+    @cached_property
+    def all_ids(self) -> NDArray[np.int64]:
+        """The id of each row: (n,) int64."""
+        column = self["id"]
+        if column.null_count:
+            raise DataError(
+                f"Items of {self.paths[0].parent} have no id.", "Build the index again."
+            )
+        parts = [  # Arrow's own way imports pandas
+            np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _read(
+        self, file: pq.ParquetFile, path: Path, name: str, kind: pa.DataType
+    ) -> pa.ChunkedArray:
+        if name not in file.schema_arrow.names:
+            return pa.chunked_array([pa.nulls(file.metadata.num_rows, kind)])
+        try:
+            with reading(path):
+                column = file.read([name])[name]
+            # a cast imports pyarrow.compute
+            return column if column.type == kind else column.cast(kind)
+        except (OSError, pa.ArrowException) as error:
+            message = f"Column {name!r} of {path} cannot be read: {error}"
+            raise DataError(message, "Build the index again.") from error
+
+    def value(self, name: str, row: int) -> object:
+        """One value; of times, the microseconds: for nanoseconds Arrow asks for pandas."""
+        found = self[name][row]
+        if found.is_valid and pa.types.is_timestamp(found.type) and found.type.unit == "ns":
+            found = pa.scalar(found.value // 1000, pa.timestamp("us", found.type.tz))
+        return found.as_py()
 
     def column(self, name: str) -> NDArray[np.object_]:
         """A column as Python values: (n,) object."""
@@ -76,9 +130,41 @@ class Items:
         return pa.table({name: self[name] for name in self.column_names}, schema=self.schema)
 
 
-def write_items(folder: Path, items: pa.Table) -> None:
-    """Write `items.parquet`, the columns of `ITEMS_SCHEMA` first."""
-    with write_atomically(folder / ITEMS) as file:
+def logged_items(
+    entries: Sequence[Mapping[str, object]], columns: pa.Table | None = None
+) -> pa.Table:
+    """The items that a build has logged, numbered from 0, with all that is known of them.
+
+    Args:
+        entries: one a row of the source, an item's columns; with a `reason`: it has no item.
+        columns: further columns, one row a row of the source. One that is called as one of
+            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it.
+
+    Returns:
+        The columns of `ITEMS_SCHEMA`, the further ones, then those of `EXIF_COLUMNS` and
+        `FILE_COLUMNS` that are logged of any item.
+    """
+    at = [i for i, entry in enumerate(entries) if "reason" not in entry]
+    rows = [{"id": row, **entries[i]} for row, i in enumerate(at)]
+    table = pa.Table.from_pylist(rows, ITEMS_SCHEMA)
+    further = (
+        {} if columns is None else dict(zip(columns.column_names, columns.columns, strict=True))
+    )
+    for name, values in further.items():
+        free = name
+        while free in {*table.column_names, *FILE_COLUMNS.names}:
+            free = f"item_{free}"
+        table = table.append_column(free, values.take(at))
+    for column in (*EXIF_COLUMNS, *FILE_COLUMNS):
+        values = pa.array([row.get(column.name) for row in rows], column.type)
+        if values.null_count < len(values) and column.name not in table.column_names:
+            table = table.append_column(column, values)
+    return table
+
+
+def write_items(folder: Path, items: pa.Table, name: str = ITEMS) -> None:
+    """Write items as `items.parquet` or another `name`, the columns of `ITEMS_SCHEMA` first."""
+    with write_atomically(folder / name) as file:
         pq.write_table(_in_schema(items), file, write_page_checksum=True)
 
 

@@ -1,6 +1,7 @@
 """The manifest of an index folder: its content, what made it, and checksums of its files.
 
-`manifest.json` is written last: where it exists, the folder is complete.
+`manifest.json` is written last: where it exists, the folder is complete. In format 2 it names the
+generation that holds, whose manifest is in `generations/` (see `mrl_search.store.generations`).
 """
 
 import dataclasses
@@ -15,31 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
-from mrl_search.files import checksum, claim, reading, write_text
+from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
-from mrl_search.store.blocks import encoded
 
 __all__ = [
-    "CENTRE", "CODES", "FORMAT", "HEADS", "ITEMS", "MANIFEST", "OWN_VECTORS", "ROTATION", "SKIPPED",
-    "STEPS", "SUFFIX", "VECTORS", "FileRecord", "Manifest", "check_file", "damaged",
-    "is_index_file", "now", "package_versions", "prefix_file", "read_manifest", "store_plan",
-    "verify", "write_manifest",
+    "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
+    "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
+    "Manifest", "Part", "generation_file", "is_index_file", "lease_file", "now", "package_versions",
+    "prefix_file", "read_manifest", "write_text_of",
 ]  # fmt: skip
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, VECTORS, ITEMS = "manifest.json", "vectors.npy", "items.parquet"
 HEADS, SKIPPED, ROTATION = "heads.safetensors", "skipped.json", "rotation.npy"
-CENTRE = "centre.npy"
+CENTRE, DELETED, LEFT_OUT = "centre.npy", "deleted.bits", "left-out.json"
+GENERATIONS, PARTS = "generations", "parts"
 SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
-KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS)
+KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS, DELETED, LEFT_OUT)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
-WAIT = 30.0  # seconds for another process that stores a plan
-KEPT = ("bytes", "xxh3", "blocks")  # of a file's record
+KEPT = ("bytes", "xxh3", "blocks", "path")  # of a file's record
 PREFIX = re.compile(r"[1-9][0-9]*")  # a prefix length as a JSON key
 PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
-CHECKED_AT_OPEN = 256 << 20  # bytes; of larger vectors a block is checked when it is first read
+PART_NAME = re.compile(r"\d{6,}")  # the generation that wrote the part
+PLACE = re.compile(rf"{PARTS}/\d{{6,}}/[^/\\]+")  # of a file that a generation wrote
+TRIES = 5  # a generation may end between two reads
+SECOND = ("generation", "parts", "deleted", "next_id", "trained")  # keys of format 2 alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
@@ -77,11 +80,32 @@ class FileRecord:
         bytes: its size.
         xxh3: its XXH3-128, in hex.
         blocks: checksums of the blocks of large vectors (see `mrl_search.store.blocks`).
+        path: where it is in the index folder; empty: there, under its own name.
     """
 
     bytes: int
     xxh3: str
     blocks: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that were written at one time.
+
+    Attributes:
+        name: before the names of its files, as in `000003/vectors.npy`; empty for the first part.
+        rows: number of vectors, deleted ones too.
+        indexed: whether the prefix indexes have them; others are compared one by one.
+    """
+
+    name: str
+    rows: int
+    indexed: bool = True
+
+    def file(self, name: str) -> str:
+        """The name of one of its files in `Manifest.files`."""
+        return f"{self.name}/{name}" if self.name else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +117,7 @@ class Manifest:
         fingerprint: of the model's weights and preprocessing; of own vectors: of their content.
         dim: dims of the stored vectors.
         dims: prefix lengths, ascending; those in `factory` can begin a plan.
-        count: number of items.
+        count: number of rows; without the `deleted` ones, the number of items.
         dtype: of the stored vectors, `float16` or `float32`.
         source: where the pictures came from, as given to `build-index`.
         model: the --model argument that opens the encoder; empty for own vectors.
@@ -108,6 +132,12 @@ class Manifest:
         versions: of the packages that built the index.
         files: every file of the folder; set by `write_manifest`.
         format: of the folder.
+        generation: how often the index was changed.
+        parts: where the rows are; empty: in one part.
+        deleted: number of deleted rows.
+        next_id: id of the next new item; 0: `count`.
+        trained: rows with which the prefix indexes were trained; 0: `count`.
+        roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
     """
 
     encoder: str
@@ -127,7 +157,33 @@ class Manifest:
     rows_dim: int = 0
     versions: Mapping[str, str] = field(default_factory=package_versions)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = 1
+    generation: int = 0
+    parts: tuple[Part, ...] = ()
+    deleted: int = 0
+    next_id: int = 0
+    trained: int = 0
+    roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> int:
+        """Number of items."""
+        return self.count - self.deleted
+
+    @property
+    def all_parts(self) -> tuple[Part, ...]:
+        """Where the rows are, at least one part."""
+        return self.parts or (Part("", self.count),)
+
+    @property
+    def indexed(self) -> int:
+        """How many rows, the first ones, the prefix indexes have."""
+        return sum(part.rows for part in self.all_parts if part.indexed)
+
+    def place(self, name: str) -> str:
+        """Where a file is in the index folder."""
+        record = self.files.get(name)
+        return (record.path if record else "") or name
 
     @property
     def own_vectors(self) -> bool:
@@ -161,80 +217,80 @@ class Manifest:
         return f"{first} build it again{options}: {command}"
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Record the index files in `folder` and write `manifest.json`: the folder is then complete.
-
-    Returns:
-        the manifest as written, with `files`.
-    """
-    present = sorted(path.name for path in folder.iterdir())
-    names = [name for name in present if is_index_file(name)]
-    for name in (VECTORS, ITEMS):
-        if name not in names:
-            raise IndexFolderError(f"{folder} has no {name}.", manifest.rebuild(folder))
-    files = {name: _record(folder / name) for name in names}
-    manifest = dataclasses.replace(manifest, files=files)
-    _write(folder, manifest)
-    return manifest
+def write_text_of(path: Path, manifest: Manifest) -> None:
+    """Write a manifest as JSON."""
+    values = to_mapping(manifest)
+    for record in values["files"].values():
+        for name in ("blocks", "path"):
+            if not record[name]:
+                del record[name]
+    if manifest.format == 1:
+        for name in SECOND:
+            del values[name]
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    write_text(path, text, errors="backslashreplace")  # as JSON escapes them
 
 
-def _record(path: Path) -> FileRecord:
-    size, blocks = path.stat().st_size, list[int]()
-    if path.name == VECTORS and size > CHECKED_AT_OPEN:
-        return FileRecord(size, checksum(path, blocks), encoded(blocks))
-    return FileRecord(size, checksum(path))
+def generation_file(folder: Path, generation: int) -> Path:
+    """Where the manifest of a generation is."""
+    return folder / GENERATIONS / f"{generation:06d}.json"
 
 
-def store_plan(
-    folder: Path, use: str, plan: Mapping[str, object], measured: Manifest | None = None
-) -> Manifest:
-    """Keep a tuned plan in the manifest of a complete folder; its other files stay as they are.
+def lease_file(folder: Path, manifest: Manifest) -> Path:
+    """The file whose lease keeps the files of a manifest (see `mrl_search.leases`)."""
+    if manifest.format == 1:
+        return folder / VECTORS
+    return generation_file(folder, manifest.generation)
 
-    The folder is claimed meanwhile, so that plans which two processes store are both kept.
+
+def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
+    """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
 
     Args:
         folder: the index folder.
-        use: what the plan is for.
-        plan: the plan, and how it was found.
-        measured: the manifest of the index that the plan was tuned for; default: any.
-
-    Returns:
-        the manifest as written.
-
-    Raises:
-        IndexFolderError: another index has taken the place of the measured one.
-        FileError: the manifest cannot be read or written.
-    """
-    with claim(folder, wait=WAIT):
-        manifest = read_manifest(folder)
-        if measured is not None and manifest.files != measured.files:
-            message = f"{folder} was replaced while it was tuned; the plan was not stored."
-            raise IndexFolderError(message, f"Tune it again: mrl-search tune {folder}")
-        manifest = dataclasses.replace(manifest, plans={**manifest.plans, use: dict(plan)})
-        _write(folder, manifest)
-    return manifest
-
-
-def _write(folder: Path, manifest: Manifest) -> None:
-    values = to_mapping(manifest)
-    for record in values["files"].values():
-        if not record["blocks"]:
-            del record["blocks"]
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    write_text(folder / MANIFEST, text, errors="backslashreplace")  # as JSON escapes them
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
+        generation: which; default: the newest.
 
     Raises:
         IndexFolderError: missing, unfinished, damaged, or of a newer format.
         FileError: the system does not read it.
     """
-    path = folder / MANIFEST
-    build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
+    if generation is not None:
+        path = generation_file(folder, generation)
+        if not path.exists():
+            kept = sorted(int(p.stem) for p in (folder / GENERATIONS).glob("*.json"))
+            known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
+            raise IndexFolderError(f"{folder} has no generation {generation}.", known)
+        hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
+        return _manifest_of(_values(path, hint), path, hint)
+    for attempt in range(TRIES):
+        path = folder / MANIFEST
+        build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
+        values = _newest(folder, path, build)
+        if values["format"] == 1:
+            return _manifest_of(values, path, build)
+        number = values.get("generation")
+        if type(number) is not int or number < 0:
+            raise IndexFolderError(f"{path} names no generation.", build)
+        path = generation_file(folder, number)
+        try:
+            return _manifest_of(_values(path, build), path, build)
+        except FileError as error:  # the generation may have ended since
+            if not error.missing or attempt + 1 == TRIES:
+                raise
+    raise AssertionError
+
+
+def _values(path: Path, hint: str) -> dict[str, Any]:
+    values: Any = read_json(path, IndexFolderError, hint)
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        raise IndexFolderError(f"{path} is not the manifest of an index.", hint)
+    return values
+
+
+def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
+    """What `manifest.json` has."""
     try:
-        values: Any = read_json(path, IndexFolderError, f"Remove {folder}. {build}")
+        values = _values(path, f"Remove {folder}. {build}")
     except FileError as error:
         if not error.missing:
             raise
@@ -245,13 +301,11 @@ def read_manifest(folder: Path) -> Manifest:
             message = f"{folder} is not a finished index: no {MANIFEST}."
             raise IndexFolderError(message, build) from error
         raise IndexFolderError(f"There is no {folder}.", build) from error
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise IndexFolderError(f"{path} is not the manifest of an index.", build)
     if values["format"] > FORMAT:
         message = f"{folder} has format {values['format']}; this version reads up to {FORMAT}."
         hint = "Upgrade mrl-search, or build the index again with this version."
         raise IndexFolderError(message, hint)
-    return _manifest_of(values, path, build)
+    return values
 
 
 def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
@@ -270,71 +324,19 @@ def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
         manifest = from_mapping(Manifest, known, str(path))
     except ConfigError as error:
         raise IndexFolderError(error.message, hint) from error
-    for name in manifest.files:
-        if not is_index_file(name):
+    for name, record in manifest.files.items():
+        part, _, own = name.rpartition("/")
+        inside = not record.path or PLACE.fullmatch(record.path)
+        if not is_index_file(own) or (part and not PART_NAME.fullmatch(part)) or not inside:
             raise IndexFolderError(f"{path} lists an unknown file {name!r}.", hint)
+    if manifest.parts and sum(part.rows for part in manifest.parts) != manifest.count:
+        raise IndexFolderError(f"{path} has parts that are not its {manifest.count:,} rows.", hint)
+    if not 0 <= manifest.deleted <= manifest.count or manifest.generation < 0:
+        raise IndexFolderError(f"{path} has impossible numbers of rows.", hint)
     if manifest.dtype not in DTYPES:
         message = f"{path}: dtype is {manifest.dtype!r}, not float16 or float32."
         raise IndexFolderError(message, hint)
     for dims in manifest.factory:
         if not PREFIX.fullmatch(dims):
             raise IndexFolderError(f"{path}: factory has a prefix of {dims!r} dims.", hint)
-    return manifest
-
-
-def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = False) -> Path:
-    """Check that a file of the folder is as it was written, and return its path.
-
-    Its size and its checksum are compared. Vectors of over 256 MB are hashed with `thorough` alone:
-    their blocks are checked when they are first read (see `mrl_search.store.blocks`).
-
-    Raises:
-        IndexFolderError: the file is not recorded, missing, cut short, or altered; or the index
-            was replaced since `manifest` was read.
-        FileError: the system does not read it.
-    """
-    path, record = folder / name, manifest.files.get(name)
-    if record is None:
-        raise damaged(folder, manifest, f"{path} is missing.", "Copy it again, or")
-    try:
-        with reading(path):
-            size = path.stat().st_size
-            small = name != VECTORS or size <= CHECKED_AT_OPEN
-            hashed = size == record.bytes and (thorough or small)
-            altered = hashed and checksum(path) != record.xxh3
-    except FileError as error:
-        if not error.missing:
-            raise
-        raise damaged(folder, manifest, f"{path} is missing.", "Copy it again, or") from error
-    if size != record.bytes:
-        damage = "is cut short" if size < record.bytes else "was altered"
-        what = f"{path} {damage}: {size:,} bytes, not {record.bytes:,}."
-        raise damaged(folder, manifest, what)
-    if altered:
-        raise damaged(folder, manifest, f"{path} was altered: its checksum differs.")
-    return path
-
-
-def damaged(
-    folder: Path, manifest: Manifest, message: str, first: str = "Remove it and"
-) -> IndexFolderError:
-    """The error for a file that does not fit `manifest`: damage, or another index by now.
-
-    `first` begins the hint (see `Manifest.rebuild`).
-    """
-    try:
-        replaced = read_manifest(folder).files != manifest.files
-    except IndexFolderError:
-        replaced = True
-    if replaced:
-        message = f"{folder} was replaced or removed while it was open."
-        return IndexFolderError(message, "Open it again.")
-    return IndexFolderError(message, manifest.rebuild(folder, first))
-
-
-def verify(folder: Path) -> Manifest:
-    """Check every byte of the folder's files against the manifest, which is returned."""
-    manifest = read_manifest(folder)
-    for name in sorted(manifest.files):
-        check_file(folder, manifest, name, thorough=True)
     return manifest

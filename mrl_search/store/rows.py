@@ -68,6 +68,12 @@ class VectorStore:
             found[inside] = part[local[inside], :dims]
         return found
 
+    def between(self, start: int, stop: int) -> "VectorStore":
+        """The rows from `start` to before `stop`, which are whole parts."""
+        places = zip(self.starts, self.parts, self._blocks, strict=False)
+        kept = [(part, check) for at, part, check in places if start <= at < stop]
+        return VectorStore(*(part for part, _ in kept), blocks=[check for _, check in kept])
+
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
         """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)
@@ -86,13 +92,20 @@ class VectorStore:
         return array
 
     def by_part(self, ids: Ids) -> Iterator[tuple[NDArray[np.floating], Ids, NDArray[np.bool_]]]:
-        """For each part: its array, `ids` as its own row numbers, and which of them lie in it."""
+        """For each part: its array, `ids` as its own row numbers, and which of them lie in it.
+
+        Negative ids count as those of the first part.
+        """
+        before: NDArray[np.bool_] | None = None  # which ids lie before the part
         for start, part, check in zip(self.starts[:-1], self._plain, self._blocks, strict=True):
-            local, inside = ids - start, (ids >= start) & (ids < start + len(part))
-            if check is not None and inside.any():
-                check.check(local[inside])
+            inside = ids < start + len(part)
+            here = inside if before is None else inside & ~before
+            local = ids - start if start else ids
+            if check is not None and here.any():
+                check.check(local[here])
             if len(part):
-                yield part, local, inside
+                yield part, local, here
+            before = inside
 
     def will_read(self, count: int) -> None:
         """Announce that `count` rows will be read, so that pages can be given back first."""

@@ -35,7 +35,8 @@ from mrl_search.files import (
 )
 from mrl_search.mapping import from_mapping, read_json
 from mrl_search.store.collection import Heads, heads_bytes
-from mrl_search.store.items import ITEMS_SCHEMA, write_items
+from mrl_search.store.intact import write_manifest
+from mrl_search.store.items import logged_items, write_items
 from mrl_search.store.manifest import (
     CENTRE,
     HEADS,
@@ -45,7 +46,6 @@ from mrl_search.store.manifest import (
     VECTORS,
     Manifest,
     is_index_file,
-    write_manifest,
 )
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform
@@ -90,7 +90,8 @@ class CollectionWriter:
         dim: dims of the stored vectors.
         dtype: of the stored vectors, `float16` or `float32`.
         restarted: whether an unfinished build was damaged and is begun again.
-        file: where appended rows go: `VECTORS`, or `RAW` if they are transformed at the end.
+        file: where appended rows go: `VECTORS`, or `RAW` if they are written again at the end.
+        items: of the appended rows, once they are finished.
     """
 
     folder: Path
@@ -99,6 +100,7 @@ class CollectionWriter:
     dtype: str
     restarted: bool = False
     file: str = VECTORS
+    items: pa.Table | None = None
     _state: _Progress = field(default_factory=lambda: _Progress(""))
     _committed: int = 0
     _vectors: BinaryIO | None = None
@@ -152,6 +154,11 @@ class CollectionWriter:
         return self._state.read
 
     @property
+    def kept(self) -> int:
+        """Rows of vectors that were appended."""
+        return self._state.kept
+
+    @property
     def entries(self) -> list[dict[str, object]]:
         """What is logged about each row of the source, in order."""
         return [json.loads(line) for line in self._lines()]
@@ -173,19 +180,24 @@ class CollectionWriter:
             self._vectors.write(self._header(0))
         self._committed = len(lines)
 
-    def append(self, raw: NDArray[np.floating], entries: Sequence[Entry]) -> None:
+    def append(
+        self, raw: NDArray[np.floating], entries: Sequence[Entry],
+        transform: Transform | None = None,
+    ) -> None:  # fmt: skip
         """Append rows and log what became of the source's rows.
 
         Args:
             raw: (good, dim) as the encoder gives them; they are stored at unit norm.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
+            transform: applied to the rows before they are stored.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
         lines = [e if "reason" in e else {**e, "norm": next(norms)} for e in entries]
         with writing(self.folder / self.file):
-            rows = l2_normalize(raw).astype(self.dtype).tobytes()
+            stored = raw if transform is None else transform(raw)
+            rows = l2_normalize(stored).astype(self.dtype).tobytes()
             text = "".join(json.dumps(line) + "\n" for line in lines).encode()
             self._vectors.write(rows)
             self._log.write(text)
@@ -215,15 +227,8 @@ class CollectionWriter:
             shutil.rmtree(self.folder)
             first = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "there is none"
             raise DataError(f"No image of {source} can be read; the first: {first}.", "Check them.")
-        items = [e for e in entries if "reason" not in e]
-        rows = [{"id": i, **item} for i, item in enumerate(items)]
-        table = pa.Table.from_pylist(rows, ITEMS_SCHEMA)
-        if columns is not None:
-            kept = columns.take([i for i, e in enumerate(entries) if "reason" not in e])
-            for name in columns.column_names:
-                free = f"item_{name}" if name in ITEMS_SCHEMA.names else name
-                table = table.append_column(free, kept[name])
-        self.write_items(table)
+        self.items = logged_items(entries, columns)
+        self.write_items(self.items)
         self.write_skipped(skipped)
         return self.rows()
 

@@ -96,7 +96,7 @@ def import_everything() -> None:
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app(["--help"])
-    decode._formats()
+    decode.formats()
     kernels._broken = True  # compiled ones would be loaded by each fork
     plots.DPI = 40
     try_kinds({8: "HNSW8"}, 60)  # is remembered

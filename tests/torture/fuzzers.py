@@ -90,7 +90,7 @@ def manifests(folder: Path) -> Check:
     """An index with an altered manifest, opened, described and searched."""
     from mrl_search.engines.spec import IndexSpec
     from mrl_search.index import Index
-    from mrl_search.store.manifest import verify
+    from mrl_search.store.intact import verify
 
     Index.from_vectors(rows(), folder / "index", spec=IndexSpec((8, 16)))
     path = folder / "index" / "manifest.json"

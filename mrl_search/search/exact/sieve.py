@@ -61,8 +61,8 @@ class Sieve:
             read = partial(open_array, dtype=dtype, shape=shape)
             return load_checked(folder, manifest, name, read)
 
-        norms = opened(SUFFIX, "float32", len(dims), manifest.count)
-        codes = opened(CODES, "int8", manifest.count, None)
+        norms = opened(SUFFIX, "float32", len(dims), manifest.indexed)
+        codes = opened(CODES, "int8", manifest.indexed, None)
         steps = np.array(opened(STEPS, "float32", codes.shape[1] + 1))
         files = ((norms, SUFFIX), (codes, CODES))
         found = [checks_of(array, folder, manifest, name) for array, name in files]

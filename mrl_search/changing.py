@@ -1,0 +1,206 @@
+"""The methods of `Index` that change it, and follow what others change."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import expanded, recordable
+from mrl_search.images.base import FileSource
+from mrl_search.images.sources import open_source
+from mrl_search.progress import Progress, silent
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.filters import mask_of
+from mrl_search.store.collection import Collection
+from mrl_search.store.generations import kept_generations
+from mrl_search.store.manifest import read_manifest
+from mrl_search.store.rows import Ids
+
+if TYPE_CHECKING:
+    from mrl_search.encoders.base import Encoder
+    from mrl_search.store.vector_files import VectorSource
+    from mrl_search.sync import Synced
+
+__all__ = ["Changing"]
+
+
+class Changing:
+    """An index whose items come and go. It answers from the generation that it opened.
+
+    Attributes:
+        corpus: the generation that answers.
+    """
+
+    corpus: Corpus
+
+    @property
+    def folder(self) -> Path:
+        """The index folder."""
+        return self.corpus.folder
+
+    @property
+    def generation(self) -> int:
+        """How often the index was changed, in the state that answers."""
+        return self.corpus.manifest.generation
+
+    @property
+    def generations(self) -> list[int]:
+        """The generations that `restore` can bring back, ascending."""
+        return kept_generations(self.folder)
+
+    @property
+    def encoder(self) -> "Encoder":
+        """The model that embeds new pictures."""
+        raise NotImplementedError
+
+    def refresh(self) -> bool:
+        """Answer from the newest generation from now on; whether it is another.
+
+        Searches that run in other threads end with the one they began with.
+        """
+        newest = read_manifest(self.folder)
+        known = self.corpus.manifest
+        if (newest.generation, newest.files) == (known.generation, known.files):
+            return False
+        corpus = Corpus.open(self.folder)
+        corpus.place = self.corpus.place
+        self.corpus = corpus
+        return True
+
+    def sync(
+        self, *, dry_run: bool = False, meant: bool = False, progress: Progress = silent
+    ) -> "Synced":
+        """Make the index as the folders are that it was built from.
+
+        New pictures are embedded, pictures that are gone go, renamed ones keep their vector, and
+        edited ones are embedded again. A folder that is gone as a whole is only told.
+
+        Args:
+            dry_run: only say what would be done.
+            meant: whether the pictures of a folder that is gone as a whole go, too.
+            progress: called with what is being done, how far, and of how much.
+
+        Raises:
+            ConfigError: it was not built from folders.
+            IndexFolderError: another process changes it.
+        """
+        from mrl_search.sync import sync
+
+        done = sync(
+            self.folder, lambda: self.encoder, dry_run=dry_run, meant=meant, progress=progress
+        )
+        self.refresh()
+        return done
+
+    def add(
+        self, source: "str | Path | VectorSource | NDArray[np.floating]", *,
+        items: str | Path | None = None, labels: str = "", hidden: bool = False,
+        progress: Progress = silent,
+    ) -> "Synced":  # fmt: skip
+        """Add a folder of pictures, a picture, or vectors of your own.
+
+        A later `sync` walks the folder, too.
+
+        Args:
+            source: pictures, or vectors as for `Index.from_vectors`.
+            items: of vectors: a Parquet file with one row each.
+            labels: of a folder, as for `build-index`.
+            hidden: also take hidden files.
+            progress: called with what is being done, how far, and of how much.
+
+        Raises:
+            ConfigError: vectors for an index of pictures, or pictures for one of vectors.
+            DataError: nothing that can be added.
+        """
+        from mrl_search.sync import Synced, add_vectors, sync
+
+        if self.corpus.manifest.own_vectors:
+            count = add_vectors(self.folder, source, items, progress)
+            done = Synced(added=("",) * count)
+        else:
+            if items is not None or not isinstance(source, str | Path):
+                raise ConfigError(f"{self.folder} holds pictures.", "Add pictures, not vectors.")
+            found = open_source(str(source), labels=labels, hidden=hidden)
+            if not isinstance(found, FileSource) or found.walked is None:
+                hint = "A data set is indexed by itself: mrl-search build-index SRC"
+                raise DataError(f"{source} is no folder of pictures and no picture.", hint)
+            only = {found.name: found.walked}
+            done = sync(self.folder, lambda: self.encoder, only=only, progress=progress)
+        self.refresh()
+        return done
+
+    def remove(
+        self, *paths: str | Path, where: str | Sequence[str] = (), ids: Ids | None = None,
+        progress: Progress = silent,
+    ) -> int:  # fmt: skip
+        """Remove items from the index, not from the disk: how many.
+
+        A later `sync` does not take them again; `add` does.
+
+        Args:
+            paths: of items, or of folders that hold them.
+            where: conditions on columns, as for `search`; all must hold.
+            ids: of items.
+            progress: called with what is being done, how far, and of how much.
+
+        Raises:
+            ConfigError: nothing is named, or a condition that is not understood.
+            DataError: no item is meant.
+        """
+        from mrl_search.sync import remove_rows
+
+        conditions = (where,) if isinstance(where, str) else tuple(where)
+        if not paths and not conditions and ids is None:
+            raise ConfigError("Say what to remove.", "Name paths, conditions or ids.")
+
+        def choose(rows: Collection) -> NDArray[np.int64]:
+            corpus = Corpus(self.folder, rows)
+            mask = mask_of(rows.items, conditions, ids, corpus.alive)
+            chosen = corpus.live_rows if mask is None else mask.ids
+            return chosen[_below(rows.paths[chosen], paths)] if paths else chosen
+
+        count = remove_rows(self.folder, choose, progress)
+        self.refresh()
+        return count
+
+    def compact(self, progress: Progress = silent) -> None:
+        """Write all items together, without those that were removed, and train their indexes.
+
+        Raises:
+            ConfigError: nothing is left.
+        """
+        from mrl_search import living
+
+        living.compact(self.folder, progress)
+        self.refresh()
+
+    def restore(self, generation: int) -> None:
+        """Make the index as it was in an older generation, as a new one.
+
+        Raises:
+            IndexFolderError: it is not kept any more.
+        """
+        from mrl_search import living
+
+        living.restore(self.folder, generation)
+        self.refresh()
+
+
+def _below(paths: NDArray[np.object_], wanted: Sequence[str | Path]) -> NDArray[np.bool_]:
+    """Which paths are among the wanted ones, or in a folder among them.
+
+    Raises:
+        DataError: a wanted path that none is.
+    """
+    chosen = np.zeros(len(paths), bool)
+    for place in wanted:
+        names = {str(place), recordable(expanded(place).absolute())}
+        folders = tuple(f"{name.rstrip('/')}/" for name in names)
+        found = np.array([p is not None and (p in names or p.startswith(folders)) for p in paths])
+        if not found.any():
+            raise DataError(f"The index has no item {place}.", "mrl-search info shows its source.")
+        chosen |= found
+    return chosen

@@ -1,0 +1,204 @@
+"""`mrl-search sync`, `add`, `remove`, `compact` and `restore`: an index that lives."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrl_search.cli.options import (
+    Device,
+    Hidden,
+    Ids,
+    IndexArgument,
+    IndexModel,
+    Json,
+    Labels,
+    Offline,
+    Where,
+    Yes,
+    access_of,
+    argument,
+    open_index,
+    option,
+)
+from mrl_search.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mrl_search.index import Index
+    from mrl_search.sync import Synced
+
+__all__ = ["add", "compact", "remove", "restore", "sync"]
+
+SHOWN = 20  # paths of a kind
+Folder = Annotated[Path, argument("INDEX", "The index folder.")]
+MEANT = "Also remove the pictures of a folder that is gone as a whole, and download a model."
+
+
+def sync(
+    folder: IndexArgument = None,
+    dry_run: Annotated[bool, option("--dry-run", "Only show what would be done.")] = False,
+    watch: Annotated[bool, option("--watch", "Go on whenever something changes.")] = False,
+    yes: Annotated[bool, option("--yes -y", MEANT)] = False,
+    model: IndexModel = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Bring an index up to date with its folders.
+
+    New pictures are embedded, renamed ones keep their vector. Nothing else is touched.
+    """
+    if watch and dry_run:
+        raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
+    index = open_index(folder, model, access_of(device, offline, yes))
+    if not watch:
+        _sync(index, dry_run, yes, as_json)
+        return
+    from mrl_search.cli.render import note
+    from mrl_search.images.watch import watch as changes
+    from mrl_search.sync import roots_of
+
+    roots = roots_of(index.folder, index.manifest)
+    hidden = any(how.get("hidden") for how in roots.values())
+    for number, _ in enumerate(changes(roots, hidden)):
+        _sync(index, dry_run, yes, as_json, quiet=number > 0)
+        if not number:
+            note(f"watching {', '.join(roots)}; Ctrl-C ends it")
+
+
+def add(
+    folder: Folder,
+    sources: Annotated[list[str], argument("SRC…", "Folders, pictures, or files of vectors.")],
+    items: Annotated[
+        Path | None, option("--items PARQUET", "For vectors: a file or folder, one row a vector.")
+    ] = None,
+    labels: Labels = "",
+    hidden: Hidden = False,
+    model: IndexModel = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Add pictures or vectors to an index.
+
+    A later sync walks an added folder, too.
+    """
+    index = open_index(folder, model, access_of(device, offline, yes))
+    from mrl_search.cli.render import progress_bars
+
+    if items is not None and len(sources) > 1:
+        raise ConfigError("--items belongs to one file of vectors.", "Add them one by one.")
+    for source in sources:
+        with progress_bars(not as_json) as progress:
+            done = index.add(source, items=items, labels=labels, hidden=hidden, progress=progress)
+        _show(index, done, as_json)
+
+
+def remove(
+    folder: Folder,
+    paths: Annotated[list[str] | None, argument("[PATH…]", "Items, or folders of items.")] = None,
+    where: Where = None,
+    ids: Ids = None,
+    as_json: Json = False,
+) -> None:
+    """Remove items from an index, not from the disk.
+
+    A later sync leaves their pictures out; restore and add bring them back.
+    """
+    index = open_index(folder)
+    from mrl_search.cli.render import json_line, note, progress_bars
+    from mrl_search.search.filters import read_ids
+
+    with progress_bars(not as_json) as progress:
+        count = index.remove(
+            *(paths or ()), where=where or (), ids=read_ids(ids) if ids else None,
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        json_line({"removed": count, "items": len(index), "generation": index.generation})
+    note(f"removed {count:,}; {len(index):,} items, generation {index.generation}")
+
+
+def compact(folder: IndexArgument = None) -> None:
+    """Write an index anew, without removed items.
+
+    Its prefix indexes are trained again.
+    """
+    index = open_index(folder)
+    from mrl_search.cli.render import note, progress_bars
+
+    before = index.manifest
+    with progress_bars() as progress:
+        index.compact(progress)
+    after = index.manifest
+    note(
+        f"{after.alive:,} items without {before.deleted:,} removed ones, "
+        f"{after.nbytes / 1e6:,.1f} MB after {before.nbytes / 1e6:,.1f}; "
+        f"generation {after.generation}"
+    )
+    note("files of older generations go when newer ones have taken their place")
+
+
+def restore(
+    folder: Folder,
+    generation: Annotated[int, argument("GENERATION", "Which; info shows those that are kept.")],
+) -> None:
+    """Bring back an older state of an index."""
+    index = open_index(folder)
+    from mrl_search.cli.render import note
+
+    index.restore(generation)
+    note(
+        f"generation {index.generation} is what {generation} was: {len(index):,} items; "
+        "the next sync makes it as its folders are"
+    )
+
+
+def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:
+    from mrl_search.cli.render import note, progress_bars
+
+    with progress_bars(not as_json) as progress:
+        done = index.sync(dry_run=dry_run, meant=meant, progress=progress)
+    if done.changed or done.lost or not quiet:
+        _show(index, done, as_json, dry_run)
+    if not done.lost or meant:
+        return
+    for root, why in done.lost.items():
+        note(f"All pictures of {root} are gone: {why}. They stay in the index.")
+    if not dry_run and not as_json and _asks() and typer.confirm("Remove them?", err=True):
+        with progress_bars() as progress:
+            _show(index, index.sync(meant=True, progress=progress), as_json)
+    else:
+        note("If that is meant: mrl-search sync --yes")
+
+
+def _asks() -> bool:
+    import sys
+
+    return sys.stdin.isatty()
+
+
+def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) -> None:
+    """Print what a sync did, or would do."""
+    from mrl_search.cli.render import json_line, note
+
+    if as_json:
+        json_line({**asdict(done), "items": len(index), "dry_run": dry_run})
+        return
+    would = " (nothing was done)" if dry_run else ""
+    typer.echo(f"{done}  {len(index):,} items, generation {index.generation}{would}")
+    moved = [f"{old} → {new}" for old, new in done.moved]
+    kinds = {
+        "+": [*done.added, *done.copied], "−": done.removed, "→": moved, "~": done.edited,
+        "skipped": [f"{s.path}: {s.reason}" for s in done.skipped],
+        "not looked at": [f"{path}: {why}" for path, why in done.unread],
+    }  # fmt: skip
+    for sign, paths in kinds.items():
+        for path in filter(None, paths[:SHOWN]):
+            note(f"  {sign} {path}")
+        if len(paths) > SHOWN and any(paths):
+            note(f"  {sign} and {len(paths) - SHOWN:,} more")
+    if done.left_out:
+        note(f"  {done.left_out:,} were removed by hand and stay out; add takes them again")

@@ -1,0 +1,313 @@
+"""Changing the rows of an index: added, removed, described anew; folded in, and written together.
+
+Rows are added as a tail that is compared one by one, and removed by a mark. When the tail is long
+it is folded into the prefix indexes, which are not trained again; when much is removed, or the
+index has doubled, everything is written together and trained. Each is a generation of its own.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.building import write_indexes
+from mrl_search.engines.build import extend_indexes
+from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.errors import ConfigError, IndexFolderError, Skipped
+from mrl_search.files import make_folder, write_text
+from mrl_search.progress import Progress, silent
+from mrl_search.search.exact.sieve import building_sieve
+from mrl_search.store.collection import Collection
+from mrl_search.store.generations import Change, changing
+from mrl_search.store.items import FILE_COLUMNS, write_items
+from mrl_search.store.manifest import (
+    DELETED,
+    ITEMS,
+    LEFT_OUT,
+    SKIPPED,
+    VECTORS,
+    Manifest,
+    Part,
+    is_index_file,
+    prefix_file,
+    read_manifest,
+)
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.writer import CollectionWriter, write_rows
+from mrl_search.vectors import blocks, l2_normalize
+
+__all__ = ["Added", "Edit", "apply", "compact", "edited", "maintain", "restore"]
+
+FEW = 1000  # rows that are neither folded nor written together
+TAIL = 0.05  # of the indexed rows: a longer tail is folded
+DEAD = 0.2  # of all rows: if more are deleted, the rest is written together
+GROWN = 2  # times the rows that trained: then the indexes are trained again
+MERGED = 2  # a part of the tail of up to so many times the new rows is written with them
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Added:
+    """New rows.
+
+    Attributes:
+        items: one row each; `id` may be null for a new item.
+        rows: the vectors as they are stored, some at a time.
+    """
+
+    items: pa.Table
+    rows: Iterable[NDArray[np.floating]]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What one change does to an index.
+
+    Attributes:
+        deleted: rows that go.
+        items: rows whose columns change, to the columns.
+        added: rows that come.
+        skipped: the pictures that are left out now; None: as before.
+        roots: the folders that are walked now; None: as before.
+        left_out: paths that a sync does not take; None: as before.
+    """
+
+    deleted: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+    items: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    added: Added | None = None
+    skipped: Sequence[Skipped] | None = None
+    roots: Mapping[str, Mapping[str, str]] | None = None
+    left_out: Sequence[str] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changes."""
+        same = (self.added, self.skipped, self.roots, self.left_out)
+        return not len(self.deleted) and not self.items and all(part is None for part in same)
+
+
+def apply(change: Change, collection: Collection, writer: CollectionWriter, edit: Edit) -> Manifest:
+    """Make a generation of an edit.
+
+    Args:
+        change: of the index folder.
+        collection: as it is before.
+        writer: of the part `change.out`.
+        edit: what changes.
+
+    Returns:
+        the manifest as written.
+    """
+    m, parts = collection.manifest, list(collection.manifest.all_parts)
+    gone = np.zeros(m.count, bool) if collection.alive is None else ~collection.alive
+    gone[edit.deleted] = True
+    table = edited(collection.items.table(), edit.items) if edit.items else None
+    files, new = dict(m.files), dict[str, str]()
+    next_id = m.next_id or int(collection.items.all_ids.max(initial=-1)) + 1
+    if edit.added is not None and edit.added.items.num_rows:
+        count, left = edit.added.items.num_rows, sum(part.rows for part in parts)
+        taken = count
+        while not parts[-1].indexed and parts[-1].rows <= MERGED * taken:
+            last = parts.pop()
+            taken, left = taken + last.rows, left - last.rows
+            for name in (VECTORS, ITEMS):
+                del files[last.file(name)]
+        kept = left + np.flatnonzero(~gone[left:])
+        old = (table or collection.items.table()).take(kept) if len(kept) else None
+        items, next_id = _numbered(edit.added.items, next_id)
+        rows = chain(_rows(collection.vectors, kept), edit.added.rows)
+        writer.write_vectors(len(kept) + count, rows)
+        writer.write_items(_joined([old, items] if old is not None else [items]))
+        part = Part(change.part, len(kept) + count, indexed=False)
+        parts.append(part)
+        new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
+        gone = np.concatenate([gone[:left], np.zeros(part.rows, bool)])
+    start = 0
+    for number, part in enumerate(parts):
+        stop = start + part.rows
+        if part.file(ITEMS) not in new and any(start <= row < stop for row in edit.items):
+            assert table is not None
+            name = f"items-{number}.parquet"
+            write_items(writer.folder, table.slice(start, part.rows), name)
+            new[part.file(ITEMS)] = name
+        start = stop
+    if gone.any():
+        change.write_deleted(gone)
+        new[DELETED] = DELETED
+    else:
+        files.pop(DELETED, None)
+    if edit.skipped is not None:
+        files.pop(SKIPPED, None)
+        (writer.folder / SKIPPED).unlink(missing_ok=True)
+        writer.write_skipped(edit.skipped)
+        new |= {SKIPPED: SKIPPED} if edit.skipped else {}
+    if edit.left_out is not None:
+        text = json.dumps(edit.left_out, ensure_ascii=False) + "\n"
+        write_text(writer.folder / LEFT_OUT, text, errors="backslashreplace")
+        new[LEFT_OUT] = LEFT_OUT
+    return change.commit(replace(
+        m, files=files, parts=tuple(parts), count=len(gone), deleted=int(gone.sum()),
+        next_id=next_id, trained=m.trained or m.indexed,
+        roots=m.roots if edit.roots is None else edit.roots,
+    ), new)  # fmt: skip
+
+
+def maintain(folder: Path, progress: Progress = silent) -> Manifest:
+    """Fold a long tail in, or write together an index that lost or gained much."""
+    m = read_manifest(folder)
+    grown = m.alive > max(FEW, GROWN * (m.trained or m.count))
+    if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
+        return compact(folder, progress)
+    if m.count - m.indexed > max(FEW, TAIL * m.indexed):
+        return _fold(folder, progress)
+    return m
+
+
+def compact(folder: Path, progress: Progress = silent) -> Manifest:
+    """Write all items together, without deleted rows, and train their indexes.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    with changing(folder) as change:
+        collection = Collection.open(folder)
+        m, alive = collection.manifest, collection.alive
+        rows = np.arange(m.count) if alive is None else np.flatnonzero(alive)
+        if not len(rows):
+            message = f"Everything in {folder} is deleted."
+            raise ConfigError(message, "Add something, restore a generation, or remove the folder.")
+        default = IndexSpec()
+        kinds = {
+            d: kind for d, kind in m.factory.items()
+            if kind != default.factory_of(int(d), m.trained or m.count)
+        }  # fmt: skip
+        spec = IndexSpec(tuple(map(int, m.factory)), factories=kinds, dtype=m.dtype)
+        with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
+            store = writer.write_vectors(len(rows), _rows(collection.vectors, rows, progress))
+            writer.write_items(collection.items.table().take(rows))
+            factory = write_indexes(writer, store, spec, progress)
+            new = {p.name: p.name for p in writer.folder.iterdir() if is_index_file(p.name)}
+            files = {name: record for name, record in m.files.items() if not _of_rows(name)}
+            next_id = m.next_id or int(collection.items.all_ids.max()) + 1
+            return change.commit(replace(
+                m, files=files, parts=(Part("", len(rows)),), count=len(rows), deleted=0,
+                factory=factory, trained=len(rows), next_id=next_id,
+            ), new)  # fmt: skip
+
+
+def restore(folder: Path, generation: int) -> Manifest:
+    """Make a new generation of an old one.
+
+    Raises:
+        IndexFolderError: it is not kept.
+    """
+    with changing(folder) as change:
+        old = read_manifest(folder, generation)
+        if old.fingerprint != change.before.fingerprint:
+            raise IndexFolderError(f"Generation {generation} of {folder} is of another model.")
+        next_id = max(old.next_id or old.count, change.before.next_id or change.before.count)
+        return change.commit(replace(old, next_id=next_id, parts=old.all_parts))
+
+
+def _fold(folder: Path, progress: Progress) -> Manifest:
+    """Add the tail to the prefix indexes as they are trained."""
+    with changing(folder) as change:
+        collection = Collection.open(folder)
+        m, store = collection.manifest, collection.vectors
+        make_folder(change.building)
+        start, first = m.indexed, m.all_parts[0]
+        try:
+            tail = store.between(start, m.count)
+            names = extend_indexes(folder, m, tail, change.building, progress)
+        except ConfigError:  # a kind that takes no more rows
+            names = []
+        files = dict(m.files)
+        if names or not any(prefix_file(int(d)) in files for d in m.factory):
+            if m.count > FLAT_UP_TO:
+                dims = tuple(sorted(map(int, m.factory)))
+                with building_sieve(change.building, m.count, dims, m.dim) as take:
+                    for rows, stored in store.chunks():
+                        take(rows, l2_normalize(stored))
+            later = slice(first.rows, m.count)
+            write_rows(
+                change.building / VECTORS, (m.count - first.rows, m.dim), np.dtype(m.dtype),
+                _rows(store, np.arange(m.count)[later]),
+            )  # fmt: skip
+            items = collection.items.table()
+            write_items(change.building, items.slice(first.rows))
+            for part in m.all_parts[1:]:
+                for name in (VECTORS, ITEMS):
+                    del files[part.file(name)]
+            part = Part(change.part, m.count - first.rows)
+            new = {p.name: p.name for p in change.building.iterdir() if is_index_file(p.name)}
+            del new[VECTORS], new[ITEMS]
+            new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
+            return change.commit(replace(m, files=files, parts=(first, part)), new)
+    return compact(folder, progress)
+
+
+def _of_rows(name: str) -> bool:
+    """Whether a file depends on the rows of an index, rather than on its model."""
+    own = name.rpartition("/")[2]
+    return (
+        name != own
+        or own in (VECTORS, ITEMS, DELETED)
+        or own.endswith((".faiss",))
+        or (own.startswith(("suffix-", "sieve-")))
+    )
+
+
+def _rows(
+    store: VectorStore, rows: Ids, progress: Progress = silent
+) -> Iterator[NDArray[np.floating]]:
+    """Stored rows, some at a time."""
+    for some in blocks(len(rows), store.dim):
+        store.will_read(some.stop - some.start)
+        yield store.rows(rows[some])
+        progress("writing vectors", some.stop, len(rows))
+
+
+def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Table:
+    """Items with other values in some columns of some rows."""
+    import pyarrow.compute as pc
+
+    for name in sorted({name for values in items.values() for name in values}):
+        rows = sorted(row for row, values in items.items() if name in values)
+        values = [items[row][name] for row in rows]
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), FILE_COLUMNS.field(name).type))
+        place = table.schema.get_field_index(name)
+        mask = np.zeros(len(table), bool)
+        mask[rows] = True
+        kind = table.schema.field(name).type
+        column = pc.replace_with_mask(
+            table[name].combine_chunks(), pa.array(mask), pa.array(values, kind)
+        )
+        table = table.set_column(place, name, column)
+    return table
+
+
+def _numbered(items: pa.Table, next_id: int) -> tuple[pa.Table, int]:
+    """Items with an id each, and the next one."""
+    given = items["id"].to_pylist() if "id" in items.column_names else [None] * items.num_rows
+    ids = list[int]()
+    for value in given:
+        ids.append(next_id if value is None else value)
+        next_id += value is None
+    column = pa.array(ids, pa.int64())
+    if "id" not in items.column_names:
+        return items.add_column(0, "id", column), next_id
+    return items.set_column(items.schema.get_field_index("id"), "id", column), next_id
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Items one after another; a column that one of them lacks is null there."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        message = f"The new items have columns of other types: {error}."
+        raise ConfigError(message, "Give a column one type.") from error

@@ -1,0 +1,192 @@
+"""Generations of an index: what a change wrote is named last, and what nobody reads is removed.
+
+A writer puts new files into `parts/NNNNNN/` (built beside it and renamed), then the manifest of the
+generation into `generations/`, and at last names it in `manifest.json`. Killed before that, it
+leaves the old generation, and files that the next writer removes.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.errors import IndexFolderError
+from mrl_search.files import claim, flush_folder, make_folder, write_atomically, write_text, writing
+from mrl_search.leases import unused
+from mrl_search.store.intact import recorded
+from mrl_search.store.manifest import (
+    DELETED,
+    FORMAT,
+    GENERATIONS,
+    MANIFEST,
+    PARTS,
+    Manifest,
+    generation_file,
+    is_index_file,
+    lease_file,
+    read_manifest,
+    write_text_of,
+)
+
+__all__ = ["Change", "changing", "kept_generations", "store_plan"]
+
+KEPT = 5  # generations that can be restored, beside those that somebody reads
+WAIT = 30.0  # seconds for another process that changes the index
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of an index, by the only process that may change it now.
+
+    Attributes:
+        folder: the index folder.
+        before: the manifest that is changed.
+    """
+
+    folder: Path
+    before: Manifest
+
+    @property
+    def generation(self) -> int:
+        """The generation that the change makes."""
+        return self.before.generation + 1
+
+    @property
+    def part(self) -> str:
+        """Name of the part that it may write."""
+        return f"{self.generation:06d}"
+
+    @property
+    def out(self) -> Path:
+        """The folder of this part; it is built beside it, as `CollectionWriter` does."""
+        return self.folder / PARTS / self.part
+
+    @property
+    def building(self) -> Path:
+        """Where the files of the part are written."""
+        return self.out.with_name(f".{self.part}.building")
+
+    def after(self, made: Manifest) -> "Change":
+        """The next change, while nobody else may change the index."""
+        return replace(self, before=made)
+
+    def write_deleted(self, deleted: NDArray[np.bool_]) -> None:
+        """Write which rows are deleted, (n,) bool, into the part."""
+        with write_atomically(self.building / DELETED) as file:
+            file.write(np.packbits(deleted, bitorder="little").tobytes())
+
+    def commit(self, manifest: Manifest, new: Mapping[str, str] | None = None) -> Manifest:
+        """Make a generation of `manifest` and of new files.
+
+        Args:
+            manifest: what it holds; its `files` are those that stay.
+            new: name in `files` to the name of the file in the building folder.
+
+        Returns:
+            the manifest as written.
+        """
+        files = dict(manifest.files)
+        if new:
+            for name, own in new.items():
+                files[name] = recorded(self.building / own, f"{PARTS}/{self.part}/{own}")
+            with writing(self.out):
+                for path in self.building.iterdir():
+                    if path.name not in new.values():
+                        path.unlink()
+                flush_folder(self.building)
+                self.building.rename(self.out)
+                flush_folder(self.out.parent)
+        made = replace(manifest, files=files, format=FORMAT, generation=self.generation)
+        make_folder(self.folder / GENERATIONS)
+        if self.before.format == 1:
+            write_text_of(generation_file(self.folder, self.before.generation), self.before)
+        write_text_of(generation_file(self.folder, self.generation), made)
+        named = {"format": FORMAT, "generation": self.generation}
+        write_text(self.folder / MANIFEST, json.dumps(named) + "\n")
+        with suppress(OSError, IndexFolderError):  # the change is made; the next one removes more
+            _remove_unused(self.folder)
+        return made
+
+
+@contextmanager
+def changing(folder: Path, wait: float = WAIT) -> Iterator[Change]:
+    """Be the only one who changes an index.
+
+    Raises:
+        IndexFolderError: not an index, or another process changes it for longer than `wait` s.
+    """
+    manifest = read_manifest(folder)
+    with claim(folder, wait=wait):
+        manifest = read_manifest(folder)
+        with writing(folder):
+            _remove_left(folder, manifest.generation)
+        yield Change(folder, manifest)
+
+
+def kept_generations(folder: Path) -> list[int]:
+    """The generations that can be restored, ascending; none for an index of format 1."""
+    found = (folder / GENERATIONS).glob("*.json")
+    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+
+
+def store_plan(
+    folder: Path, use: str, plan: Mapping[str, object], measured: Manifest | None = None
+) -> Manifest:
+    """Keep a tuned plan in the manifest of an index; its other files stay as they are.
+
+    Args:
+        folder: the index folder.
+        use: what the plan is for.
+        plan: the plan, and how it was found.
+        measured: the manifest of the index that the plan was tuned for; default: any.
+
+    Returns:
+        the manifest as written.
+
+    Raises:
+        IndexFolderError: another index has taken the place of the measured one.
+        FileError: the manifest cannot be read or written.
+    """
+    with changing(folder) as change:
+        manifest = change.before
+        if measured is not None and manifest.files != measured.files:
+            message = f"{folder} was replaced while it was tuned; the plan was not stored."
+            raise IndexFolderError(message, f"Tune it again: mrl-search tune {folder}")
+        manifest = replace(manifest, plans={**manifest.plans, use: dict(plan)})
+        if manifest.format > 1:
+            return change.commit(manifest)
+        write_text_of(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _remove_left(folder: Path, newest: int) -> None:
+    """Remove what a killed writer left: generations after the newest, and unfinished files."""
+    for path in (folder / GENERATIONS).glob("*"):
+        if not path.stem.isdecimal() or path.suffix != ".json" or int(path.stem) > newest:
+            path.unlink()
+    for path in (folder / PARTS).glob("*"):
+        if not path.name.isdecimal() or int(path.name) > newest:
+            shutil.rmtree(path)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove old generations that nobody reads, and the files that none of the others names."""
+    for number in kept_generations(folder)[:-KEPT]:
+        with unused(lease_file(folder, read_manifest(folder, number))) as idle:
+            if idle:
+                generation_file(folder, number).unlink()
+    named = set()
+    for number in kept_generations(folder):
+        manifest = read_manifest(folder, number)
+        named |= {manifest.place(name) for name in manifest.files}
+    for part in (folder / PARTS).iterdir():
+        if not any(place.startswith(f"{PARTS}/{part.name}/") for place in named):
+            shutil.rmtree(part)
+    for path in folder.iterdir():
+        if is_index_file(path.name) and path.name not in named:
+            path.unlink()

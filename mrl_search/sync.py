@@ -1,0 +1,382 @@
+"""Keeping an index as its pictures are: what is added, removed, moved and edited.
+
+Every function changes the index folder by generations of its own (see `mrl_search.living`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.building import entry_of
+from mrl_search.changes import Changes, Recorded, compare
+from mrl_search.encoders.base import Encoder
+from mrl_search.errors import ConfigError, DataError, Skipped
+from mrl_search.files import expanded
+from mrl_search.images.base import FileSource, Source
+from mrl_search.images.folders import folder_source
+from mrl_search.images.scan import Scan, scan
+from mrl_search.images.walk import File
+from mrl_search.living import Added, Edit, apply, edited, maintain
+from mrl_search.progress import Progress, silent
+from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.generations import Change, changing
+from mrl_search.store.items import FILE_COLUMNS
+from mrl_search.store.manifest import LEFT_OUT, Manifest
+from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
+from mrl_search.store.rows import Ids
+from mrl_search.store.vector_files import VectorSource, open_vectors
+from mrl_search.store.writer import RAW, CollectionWriter
+
+__all__ = ["Synced", "add_vectors", "remove_rows", "sync"]
+
+FILLER = "\0"  # a column in place of none
+CHUNK = 2048  # pictures that are embedded between two generations
+
+Roots = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a sync found, and did unless it was dry.
+
+    Attributes:
+        added: paths that are new.
+        removed: paths that are gone.
+        moved: old path and new path of pictures that were renamed; they keep id and vector.
+        edited: paths whose content is another; they keep their id.
+        copied: paths of further copies; they took over a vector.
+        same: number of pictures that are as they were.
+        skipped: pictures that cannot be read.
+        unread: path and reason of files that changed meanwhile, or cannot be reached now.
+        lost: root to reason: all of its pictures are gone, which has to be meant.
+        left_out: number of pictures that were removed by hand.
+        generation: of the index afterwards.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    moved: tuple[tuple[str, str], ...] = ()
+    edited: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
+    same: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
+    generation: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is other than it was."""
+        return bool(self.added or self.removed or self.moved or self.edited or self.copied)
+
+    def __str__(self) -> str:
+        added, moved = len(self.added) + len(self.copied), len(self.moved)
+        return f"+{added:,} −{len(self.removed):,} →{moved:,} ~{len(self.edited):,}"
+
+
+def sync(
+    folder: Path, encoder: Callable[[], Encoder], *, only: Roots | None = None,
+    dry_run: bool = False, meant: bool = False, progress: Progress = silent,
+) -> Synced:  # fmt: skip
+    """Walk the folders that an index was built from, and make it as they are.
+
+    Args:
+        folder: the index folder.
+        encoder: opens its model, if there is something to embed.
+        only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked.
+        dry_run: only say what would be done.
+        meant: whether pictures of a folder that is gone as a whole go, too.
+        progress: called with what is being done, how far, and of how much.
+
+    Raises:
+        ConfigError: an index that was not built from folders of pictures.
+        IndexFolderError: another process changes it.
+    """
+    with changing(folder) as change:
+        rows = Rows.open(folder)
+        roots, walked = _walked(folder, rows.manifest, only)
+        live = np.arange(len(rows)) if rows.alive is None else np.flatnonzero(rows.alive)
+        paths, known = rows.paths, set(rows.paths[live].tolist())
+        scans = [scan(root, bool(how.get("hidden")), known) for root, how in walked.items()]
+        found = compare(
+            _recorded(rows, live), scans, meant=list(roots) if meant else (), progress=progress
+        )
+        left_out = _left_out(folder, rows.manifest)
+        if only is not None:
+            left_out -= {file.path for found_here in scans for file in found_here.pictures}
+        new = [file for file in found.new if file.path not in left_out]
+        copied = [(row, file) for row, file in found.copied if file.path not in left_out]
+        hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
+        gone = tuple(f"{root}: " for root in found.lost_roots)
+        kept = [(row, why) for row, why in found.kept if only is None and not why.startswith(gone)]
+        known_bad = {entry.path for entry in rows.skipped}
+        result = Synced(
+            tuple(f.path for f in new if not dry_run or f.path not in known_bad),
+            tuple(paths[row] for row in found.gone),
+            tuple((paths[row], f.path) for row, f in found.moved),
+            tuple(f.path for _, f in found.edited),
+            tuple(f.path for _, f in copied),
+            len(found.same) + len(found.touched),
+            rows.skipped,
+            (*found.unread, *((paths[row], why) for row, why in kept)),
+            found.lost_roots, hidden, rows.manifest.generation,
+        )  # fmt: skip
+        if dry_run:
+            return result
+        found = replace(found, new=new, copied=copied)
+        ids = rows.items.all_ids
+        own = {file: int(ids[row]) for row, file in found.edited}
+        change, rows = _without_embedding(change, rows, found, scans, walked, roots, left_out)
+        skipped: list[Skipped] = []
+        todo = [*found.new, *own]
+        for start in range(0, len(todo), CHUNK):
+            some = todo[start : start + CHUNK]
+            done = (start, len(todo))
+            change, rows, bad = _embedded(
+                change, rows, some, own, scans, walked, encoder(), progress, done
+            )
+            skipped += bad
+    manifest = maintain(folder, progress)
+    broken = {entry.path for entry in skipped}
+    return replace(
+        result, skipped=tuple(skipped), generation=manifest.generation,
+        added=tuple(p for p in result.added if p not in broken),
+        edited=tuple(p for p in result.edited if p not in broken),
+        removed=(*result.removed, *(p for p in result.edited if p in broken)),
+    )  # fmt: skip
+
+
+def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots, Roots]:
+    """All folders of an index after a sync, and those that are walked by it."""
+    if only is None:
+        roots = roots_of(folder, manifest)
+        return roots, roots
+    try:
+        roots = roots_of(folder, manifest)
+    except ConfigError:
+        roots = {}
+    new = {
+        root: how for root, how in only.items()
+        if not any(expanded(root).is_relative_to(expanded(known)) for known in roots)
+    }  # fmt: skip
+    return {**roots, **new}, only
+
+
+def roots_of(folder: Path, manifest: Manifest) -> dict[str, Mapping[str, str]]:
+    """The folders that an index is made of, and how they are walked.
+
+    Raises:
+        ConfigError: it was built from something else.
+    """
+    if manifest.roots:
+        return dict(manifest.roots)
+    root = manifest.root
+    if root and root == manifest.source and expanded(root).exists():
+        return {root: {}}  # of version 0.2 and before
+    what = "your own vectors" if manifest.own_vectors else f"{manifest.source!r}, not of a folder"
+    hint = f"Build it again, or change it with: mrl-search add {folder} and mrl-search remove"
+    raise ConfigError(f"{folder} is made of {what}: there is nothing to walk.", hint)
+
+
+def _recorded(rows: Rows, live: Ids) -> Recorded:
+    """What an index recorded of its live rows."""
+
+    def column(name: str) -> list[int | None]:
+        if name not in rows.items.column_names:
+            return []
+        chunks = (chunk.view(pa.int64()) for chunk in rows.items[name].chunks)
+        values = [value for chunk in chunks for value in chunk.to_pylist()]
+        return [values[row] for row in live]  # Arrow imports pandas to take rows
+
+    paths, hashes = rows.paths[live].tolist(), rows.hashes[live].tolist()
+    sizes, modified, inodes = map(column, FILE_COLUMNS.names)
+    return Recorded(paths, hashes, sizes, modified, inodes, live.tolist())
+
+
+def _without_embedding(
+    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots, roots: Roots,
+    left_out: set[str],
+) -> tuple[Change, Rows]:  # fmt: skip
+    """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
+    names = rows.items.column_names
+    items = {row: _stamp(file) for row, file in found.touched}
+    described = _described([file for _, file in found.moved], scans, walked, names)
+    items |= {row: described[file.path] for row, file in found.moved}
+    added = None
+    if found.copied:
+        of = np.array([row for row, _ in found.copied])
+        table = rows.items.table().take(pa.array(of))
+        table = table.set_column(0, "id", pa.nulls(len(of), pa.int64()))
+        described = _described([file for _, file in found.copied], scans, walked, names)
+        values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
+        added = Added(edited(table, values), [rows.vectors.rows(of)])
+    before = _left_out(change.folder, rows.manifest)
+    edit = Edit(
+        np.array(found.gone, np.int64), items, added,
+        roots=None if dict(rows.manifest.roots) == dict(roots) else roots,
+        left_out=None if before == left_out else sorted(left_out),
+    )  # fmt: skip
+    return _applied(change, rows, edit)
+
+
+def _embedded(
+    change: Change, rows: Rows, files: Sequence[File], ids: Mapping[File, int],
+    scans: Sequence[Scan], roots: Roots, encoder: Encoder, progress: Progress,
+    done: tuple[int, int],
+) -> tuple[Change, Rows, list[Skipped]]:  # fmt: skip
+    """Embed new and edited pictures, and make a generation of them."""
+    from mrl_search.encoders.embed import embed
+
+    m = rows.manifest
+    own = {file.path: ids[file] for file in files if file in ids}
+    old = np.flatnonzero(np.isin(rows.items.all_ids, list(own.values())))
+    old = old if rows.alive is None else old[rows.alive[old]]
+    with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
+        writer.keep(0)
+        source = _joined_source(files, scans, roots)
+        bad = list[Skipped]()
+        for batch in embed(source, encoder):
+            bad += [entry for entry in batch.entries if isinstance(entry, Skipped)]
+            writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)
+            progress("embedding", done[0] + writer.read, done[1])
+        paths = set(source.paths)
+        skipped = [entry for entry in rows.skipped if entry.path not in paths] + bad
+        added = None
+        if writer.kept:
+            store = writer.finish_rows(source.name, source.columns)
+            table = writer.items
+            assert table is not None
+            kept = [own.get(path) for path in table["path"].to_pylist()]
+            table = table.set_column(0, "id", pa.array(kept, pa.int64()))
+            added = Added(table, (stored for _, stored in store.chunks()))
+        edit = Edit(old, added=added, skipped=skipped if skipped != list(rows.skipped) else None)
+        made = apply(change, rows, writer, edit) if not edit.empty else m
+    return change.after(made), Rows.open(change.folder), bad
+
+
+def _applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
+    if edit.empty:
+        return change, rows
+    m = rows.manifest
+    with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
+        made = apply(change, rows, writer, edit)
+    return change.after(made), Rows.open(change.folder)
+
+
+def _joined_source(files: Sequence[File], scans: Sequence[Scan], roots: Roots) -> Source:
+    """The pictures at `files`, with the labels and columns that a build would give them."""
+    parts = list(_sources(files, scans, roots))
+    columns = None
+    if any(part.columns is not None for part in parts):  # nulls for those that have none
+        rows = [part.columns or pa.table({FILLER: pa.nulls(len(part.paths))}) for part in parts]
+        columns = pa.concat_tables(rows, promote_options="permissive")
+        columns = columns.select([name for name in columns.column_names if name != FILLER])
+    return FileSource(
+        ", ".join(part.name for part in parts),
+        [path for part in parts for path in part.paths],
+        [label for part in parts for label in part.labels],
+        columns=columns,
+    )
+
+
+def _sources(files: Sequence[File], scans: Sequence[Scan], roots: Roots) -> Iterator[Source]:
+    """The files of each root as a source."""
+    wanted = {file.path for file in files}
+    for (root, how), found in zip(roots.items(), scans, strict=True):
+        here = [f for f in found.pictures if f.path in wanted]
+        wanted -= {f.path for f in here}
+        if not here:
+            continue
+        if found.walk.root.is_dir():
+            places = [expanded(f.path) for f in here]
+            yield folder_source(found.walk, [*places, *found.tables], how.get("labels", ""))
+        else:
+            yield FileSource(root, [here[0].path], [None])
+
+
+def _described(
+    files: Sequence[File], scans: Sequence[Scan], roots: Roots, known: Sequence[str]
+) -> dict[str, Mapping[str, object]]:
+    """The columns that depend on where a picture is, of those that are `known`, by its path."""
+    stamps = {file.path: _stamp(file) for file in files}
+    found: dict[str, Mapping[str, object]] = {}
+    for source in _sources(files, scans, roots):
+        columns = source.columns
+        rows = [{}] * len(source.paths) if columns is None else columns.to_pylist()
+        for path, label, row in zip(source.paths, source.labels, rows, strict=True):
+            own = {name: value for name, value in row.items() if name in known}
+            found[path] = {**own, "path": path, "label": label, **stamps[path]}
+    return found
+
+
+def _stamp(file: File) -> Mapping[str, object]:
+    values = (file.size, file.modified, file.inode)
+    return dict(zip(FILE_COLUMNS.names, values, strict=True))
+
+
+def _left_out(folder: Path, manifest: Manifest) -> set[str]:
+    """Paths that were removed by hand."""
+    if LEFT_OUT not in manifest.files:
+        return set()
+    from mrl_search.mapping import read_json
+    from mrl_search.store.collection import load_checked
+
+    paths: Any = load_checked(folder, manifest, LEFT_OUT, read_json)
+    return set(map(str, paths))
+
+
+def remove_rows(
+    folder: Path, choose: Callable[[Rows], Ids], progress: Progress = silent
+) -> int:  # fmt: skip
+    """Remove items of an index: how many. A later sync does not take their pictures again.
+
+    Args:
+        folder: the index folder.
+        choose: gives the rows to remove, of the newest generation.
+        progress: called with what is being done, how far, and of how much.
+    """
+    with changing(folder) as change:
+        rows = Rows.open(folder)
+        chosen = choose(rows)
+        if not len(chosen):
+            return 0
+        paths = {path for path in rows.paths[chosen].tolist() if path is not None}
+        left_out = _left_out(folder, rows.manifest) | paths
+        _applied(change, rows, Edit(chosen, left_out=sorted(left_out)))
+    maintain(folder, progress)
+    return len(chosen)
+
+
+def add_vectors(
+    folder: Path, vectors: VectorSource | NDArray[np.floating] | str | Path,
+    items: str | Path | None = None, progress: Progress = silent,
+) -> int:  # fmt: skip
+    """Add vectors of a user's own, as `Index.from_vectors` takes them: how many.
+
+    Raises:
+        ConfigError: an index of pictures.
+        DataError: vectors of other dims, or items that cannot be used.
+    """
+    source = open_vectors(vectors)
+    columns = item_columns(source, items)
+    found = inspect(source, False, progress)
+    with changing(folder) as change:
+        rows = Rows.open(folder)
+        if not rows.manifest.own_vectors:
+            raise ConfigError(f"{folder} holds pictures.", "Add pictures to it, not vectors.")
+        if source.dim != rows.transform.rows_dim:
+            wanted = rows.transform.rows_dim
+            message = f"{source.name} has {source.dim} dims; {folder} takes {wanted}."
+            raise DataError(message, "Add vectors of the model that made the others.")
+        table = item_table(columns, found)
+        table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
+        new = Added(table, stored_rows(source, rows.transform, progress))
+        _applied(change, rows, Edit(added=new))
+    maintain(folder, progress)
+    return source.count
