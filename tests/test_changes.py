@@ -435,6 +435,11 @@ def test_names_that_are_not_utf8_are_escaped_and_found_again(root: Path) -> None
     assert compare(known, [scan(root)]).same == [0, 1, 2, 3]
     os.utime(folder / "x.jpg", ns=(OLD + 1, OLD + 1))
     assert names(compare(known, [scan(root)]).touched) == [(3, "x.jpg")]
+    (folder / "x.jpg").rename(folder / "x")  # no longer a picture by its ending
+    renamed = replace(known, paths=[*known.paths[:3], recordable(folder / "x")])
+    assert compare(renamed, [scan(root)]).gone == [3]
+    assert names(compare(renamed, [scan(root, known=renamed.paths)]).touched) == [(3, "x")]
+    (folder / "x").rename(folder / "x.jpg")
     now = scan(root)
     now.walk.closed[str(folder)] = "denied"
     hidden = replace(now, pictures=now.pictures[:3])
@@ -456,6 +461,14 @@ def test_of_several_names_of_a_file_the_first_counts(root: Path) -> None:
     (root / "also b.jpg").unlink()
     found = [path.relative_to(root).as_posix() for path in pictures_in(root)]
     assert found == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_of_several_links_to_a_folder_the_first_is_entered(tmp_path: Path) -> None:
+    write(tmp_path / "outside" / "x.jpg", b"x")
+    for name in "cafbed":
+        (tmp_path / "root" / name).mkdir(parents=True)
+        (tmp_path / "root" / name / "link").symlink_to(tmp_path / "outside")
+    assert Walk(tmp_path / "root").files() == [tmp_path / "root" / "a" / "link" / "x.jpg"]
 
 
 def test_files_are_sorted_by_the_parts_of_their_paths(tmp_path: Path) -> None:
