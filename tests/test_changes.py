@@ -701,7 +701,7 @@ class Disk(RuleBasedStateMachine):
         aside.rename(two)
 
     @precondition(lambda self: self.files())
-    @rule(data=st.data(), everything=st.integers(0, 9))
+    @rule(data=st.data(), everything=st.integers(0, 29))
     def delete(self, data: st.DataObject, everything: int) -> None:
         for path in [self.draw(data, self.files())] if everything else self.files():
             path.unlink()
