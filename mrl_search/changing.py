@@ -1,4 +1,4 @@
-"""The methods of `Index` that change it, and follow what others change."""
+"""The methods of `Index` that change it, follow what others change, and say what could go."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,9 @@ from mrl_search.store.manifest import read_manifest
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:
+    from mrl_search.duplicates.groups import Duplicates
     from mrl_search.encoders.base import Encoder
+    from mrl_search.images.sources import Source
     from mrl_search.store.vector_files import VectorSource
     from mrl_search.sync import Synced
 
@@ -165,6 +167,29 @@ class Changing:
         count = remove_rows(self.folder, choose, progress)
         self.refresh()
         return count
+
+    def duplicates(
+        self, level: str = "copy", *, fpr: float = 1e-6, keep: str = "best",
+        against: "Source | str | Path | None" = None, progress: Progress = silent,
+    ) -> "Duplicates":  # fmt: skip
+        """Groups of copies of one picture, each around the one that is kept. Nothing is changed.
+
+        Args:
+            level: the least alike: `exact` (bytes), `pixels` (another container or other metadata),
+                `copy` (scaled, cropped, turned or recoloured), or `similar`.
+            fpr: false pairs for each pair of unrelated pictures, before the second look.
+            keep: `best`, `oldest`, `newest`, `largest`, or a pattern of paths.
+            against: other pictures or another index: only their copies of items are found.
+            progress: called with what is being done, how far, and of how much.
+
+        Raises:
+            ConfigError: an unknown level, or one that vectors of your own do not have.
+            DataError: too few pictures for `similar`, or too many similar pairs.
+        """
+        from mrl_search.duplicates.asking import duplicates_of
+
+        corpus = self.corpus
+        return duplicates_of(corpus, lambda: self.encoder, level, fpr, keep, against, progress)
 
     def compact(self, progress: Progress = silent) -> None:
         """Write all items together, without those that were removed, and train their indexes.

@@ -14,7 +14,7 @@ ROOT = Path(mrl_search.__file__).parent
 ORDER = (
     "errors", "progress", "text", "files", "leases", "arrays", "parquet", "vectors", "metrics",
     "mapping", "images", "encoders", "training", "store", "engines", "search", "axes", "building",
-    "living", "changes", "sync", "changing", "index", "shrink", "duplicates", "measure", "report",
+    "living", "changes", "sync", "duplicates", "changing", "index", "shrink", "measure", "report",
     "cli", "web", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}

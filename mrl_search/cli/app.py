@@ -17,6 +17,7 @@ from mrl_search.cli.build_index import build_index
 from mrl_search.cli.change import add, compact, remove, restore, sync
 from mrl_search.cli.classify import classify
 from mrl_search.cli.demo import demo
+from mrl_search.cli.duplicates import duplicates
 from mrl_search.cli.evaluate import evaluate
 from mrl_search.cli.export_model import export_model
 from mrl_search.cli.info import info
@@ -82,8 +83,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
 for command in (
-    demo, build_index, sync, add, remove, compact, restore, query, classify, evaluate, tune, info,
-    shrink, bench, report, train, models,
+    demo, build_index, sync, add, remove, compact, restore, query, classify, duplicates, evaluate,
+    tune, info, shrink, bench, report, train, models,
     export_model,
 ):  # fmt: skip
     app.command()(command)

@@ -80,7 +80,7 @@ TEXT_HELP = (
 Text = Annotated[list[str] | None, option("--text WORDS", TEXT_HELP)]
 MINUS_HELP = "Words to subtract from IMAGE or --text. Can be repeated."
 Minus = Annotated[list[str] | None, option("--minus WORDS", MINUS_HELP)]
-WHERE_HELP = "Only items that meet it, such as label=cat, width>=200 or path=*/old/*. Can be repeated."
+WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: all must hold."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]

@@ -120,8 +120,9 @@ def read_recorded(path: str, source: str) -> bytes:
         BrokenImage: gone, or outside of `source` where that is a folder or a data set.
     """
     place, file = expanded(source), expanded(path)
-    if not os.path.lexists(file) and "#" in path and path.rpartition("#")[0] != source:
-        raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
-    if source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
+    if not os.path.lexists(file) and "#" in path:
+        if path.rpartition("#")[0] != source:
+            raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
+    elif source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
         raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
     return read_path(path)

@@ -22,7 +22,7 @@ from mrl_search.search.scoring import joined, pair_scores, rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, suffix_norms
 
-__all__ = ["Bounds", "exact_pruned"]
+__all__ = ["SLACK", "Bounds", "exact_pruned"]
 
 SHORTLIST = 100  # candidates of the search that sets the score to beat: at least, or 4 k
 SHORTEST, LONGEST = 32, 128  # dims of that search

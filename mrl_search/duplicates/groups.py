@@ -1,0 +1,352 @@
+"""Copies as values: files, groups around the one that is kept, and why it is.
+
+Every member of a group was compared with the kept file and passed. So there are no chains, in which
+A is like B, and B like C, but A is nothing like C.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from mrl_search.errors import ConfigError
+
+__all__ = [
+    "KEEP",
+    "Content",
+    "Copy",
+    "Duplicates",
+    "Edge",
+    "File",
+    "Group",
+    "Keep",
+    "Level",
+    "may_go",
+    "stars",
+]
+
+
+class Level(StrEnum):
+    """How alike two files are, the strictest first."""
+
+    EXACT = "exact"  # the same bytes
+    PIXELS = "pixels"  # the same pixels, in another container or with other metadata
+    COPY = "copy"  # one picture, scaled, cropped, flipped, turned or recoloured
+    SIMILAR = "similar"  # similar vectors; nothing is done to such files
+
+    @classmethod
+    def named(cls, name: str) -> "Level":
+        """The level of this name; ConfigError for another."""
+        if name not in set(cls):
+            raise ConfigError(f"There is no level {name!r}.", f"Levels: {', '.join(cls)}.")
+        return cls(name)
+
+    @property
+    def rank(self) -> int:
+        """0 for the strictest."""
+        return list(Level).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a collection, or a row of a data set.
+
+    Attributes:
+        id: the item; None if it is in no index.
+        path: as recorded.
+        hash: of its bytes.
+        source: the place that its path may not leave.
+        links: other paths of the same file, hard links of one inode.
+        width: in pixels; 0 where unknown.
+        height: in pixels.
+        bytes: its size.
+        modified: seconds since 1970; None for a row of a data set.
+    """
+
+    id: int | None
+    path: str
+    hash: str
+    source: str
+    links: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    bytes: int = 0
+    modified: float | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+    def record(self) -> dict[str, Any]:
+        """The file for JSON."""
+        when = None if self.modified is None else _when(self.modified)
+        return {
+            "id": self.id, "path": self.path, "links": list(self.links), "width": self.width,
+            "height": self.height, "bytes": self.bytes, "modified": when,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that is a copy of the kept one.
+
+    Attributes:
+        file: which one.
+        level: how alike they are.
+        score: cosine of their vectors; 1 for the same bytes.
+        likeness: of the second look; None where there was none.
+        action: what was done: `none`, `kept`, `moved to …`, `linked`, or why nothing was.
+    """
+
+    file: File
+    level: Level
+    score: float
+    likeness: float | None = None
+    action: str = "none"
+
+    def record(self) -> dict[str, Any]:
+        """The copy for JSON."""
+        seen = None if self.likeness is None else round(self.likeness, 4)
+        return {
+            **self.file.record(), "score": round(self.score, 6), "evidence": EVIDENCE[self.level],
+            "likeness": seen, "action": self.action,
+        }  # fmt: skip
+
+
+EVIDENCE = {
+    Level.EXACT: "hash", Level.PIXELS: "pixels", Level.COPY: "look", Level.SIMILAR: "vector",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A file that is kept, and its copies, the most alike first.
+
+    Attributes:
+        keep: the file.
+        why: it is kept.
+        copies: one or more; each was compared with `keep`.
+        diameter: one less the lowest cosine of any two files of the group.
+    """
+
+    keep: File
+    why: str
+    copies: tuple[Copy, ...]
+    diameter: float = 0.0
+
+    @property
+    def level(self) -> Level:
+        """The least strict level of its copies."""
+        return max((copy.level for copy in self.copies), key=lambda level: level.rank)
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes of the copies that may go."""
+        return sum(copy.file.bytes for copy in self.copies if may_go(copy))
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The group for JSON."""
+        return {
+            "group": number, "level": str(self.level),
+            "keep": {**self.keep.record(), "why": self.why},
+            "members": [copy.record() for copy in self.copies],
+            "diameter": round(self.diameter, 6), "bytes_freed": self.bytes_freed,
+        }  # fmt: skip
+
+
+def may_go(copy: Copy) -> bool:
+    """Whether something may be done to a copy: it is neither merely similar nor protected."""
+    return copy.level is not Level.SIMILAR and copy.action != "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What was found.
+
+    Attributes:
+        groups: those with the most files first.
+        level: the least strict level that was looked for.
+        fpr: false pairs for each pair of unrelated pictures that is compared, by vectors alone.
+        threshold: the cosine that a pair must reach for that; None where no vectors were compared.
+        compared: pairs of vectors.
+        candidates: pairs that reach the threshold.
+        expected: false pairs to be expected among them.
+        left_out: files that were not compared, by reason.
+    """
+
+    groups: tuple[Group, ...]
+    level: Level
+    fpr: float
+    threshold: float | None = None
+    compared: int = 0
+    candidates: int = 0
+    expected: float = 0.0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def copies(self) -> int:
+        """How many files may go."""
+        return sum(may_go(copy) for group in self.groups for copy in group.copies)
+
+    @property
+    def bytes_freed(self) -> int:
+        """Their bytes."""
+        return sum(group.bytes_freed for group in self.groups)
+
+    def each(self, act: Callable[[File, Copy], str]) -> "Duplicates":
+        """Do something to each copy that may go; `act` gets the kept file, too, and says what."""
+
+        def done(group: Group) -> Group:
+            copies = (
+                replace(copy, action=act(group.keep, copy)) if may_go(copy) else copy
+                for copy in group.copies
+            )
+            return replace(group, copies=tuple(copies))
+
+        return replace(self, groups=tuple(map(done, self.groups)))
+
+
+Order: TypeAlias = Callable[[File], Any]
+BEST: dict[str, Order] = {
+    "most pixels": lambda f: -f.pixels,
+    "least compressed": lambda f: -f.bytes / max(1, f.pixels),
+    "oldest": lambda f: float("inf") if f.modified is None else f.modified,
+    "first by name": lambda f: f.path,
+}
+FIRST: dict[str, Mapping[str, Order]] = {
+    "best": {},
+    "oldest": {"oldest": BEST["oldest"]},
+    "newest": {"newest": lambda f: float("inf") if f.modified is None else -f.modified},
+    "largest": {"largest": lambda f: -f.bytes},
+}
+KEEP = tuple(FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Which file of a group is kept: `best`, `oldest`, `newest`, `largest`, or a pattern of paths.
+
+    Files whose path fits the pattern are kept, all of them. Else the best one is: that with most
+    pixels; of these, with most bytes a pixel (the least compressed); of these, the oldest.
+
+    Example:
+        >>> small, large = File(0, "a.jpg", "", "", width=8, height=8), File(1, "b.jpg", "", "")
+        >>> Keep("best").why(small, [large])
+        'most pixels (8 x 8)'
+    """
+
+    rule: str = "best"
+
+    def protects(self, file: File) -> bool:
+        """Whether a file is never offered."""
+        if self.rule in FIRST:
+            return False
+        return any(fnmatch.fnmatchcase(path, self.rule) for path in (file.path, *file.links))
+
+    def orders(self) -> dict[str, Order]:
+        """Reasons, the first one decides; the lower value is kept."""
+        if self.rule in FIRST:
+            return {**FIRST[self.rule], **BEST}
+        return {f"fits {self.rule}": lambda f: not self.protects(f), **BEST}
+
+    def key(self, file: File) -> tuple[Any, ...]:
+        """Files with a lower key are kept."""
+        return tuple(order(file) for order in self.orders().values())
+
+    def why(self, kept: File, others: Iterable[File]) -> str:
+        """The first reason that tells `kept` from all others."""
+        left = list(others)
+        for reason, order in self.orders().items():
+            left = [other for other in left if order(other) == order(kept)]
+            if not left:
+                return _with_value(reason, kept)
+        return "first"
+
+
+def _with_value(reason: str, file: File) -> str:
+    """A reason with what it is about."""
+    if reason == "most pixels":
+        return f"{reason} ({file.width} x {file.height})"
+    if reason == "least compressed":
+        return f"{reason} ({file.bytes / max(1, file.pixels):.2f} bytes a pixel)"
+    if reason in ("oldest", "newest") and file.modified is not None:
+        return f"{reason} ({_when(file.modified)[:10]})"
+    return f"{reason} ({file.bytes:,} bytes)" if reason == "largest" else reason
+
+
+def _when(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):  # a clock that went wrong
+        return str(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Two different contents that are alike, by their numbers."""
+
+    a: int
+    b: int
+    level: Level
+    score: float
+    likeness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The files that have the same bytes.
+
+    Attributes:
+        keepers: those of which one may be kept.
+        offered: those that may be copies; usually the same files.
+    """
+
+    keepers: Sequence[File]
+    offered: Sequence[File]
+
+
+def stars(
+    contents: Sequence[Content], edges: Iterable[Edge], keep: Keep, shared: bool
+) -> list[tuple[Group, list[int]]]:
+    """Groups around the files that are kept; each file is in one group at most.
+
+    Contents are taken in the order of `keep`. One that is free becomes the centre of a group, and
+    its neighbours that are free are its copies.
+
+    Args:
+        contents: numbered from 0.
+        edges: which of them are alike.
+        keep: the order.
+        shared: whether the files that may be kept and those that may be copies are the same.
+
+    Returns:
+        each group, and the numbers of its contents, first that of the kept file.
+    """
+    near: dict[int, list[tuple[int, Edge]]] = {}
+    for edge in edges:
+        near.setdefault(edge.a, []).append((edge.b, edge))
+        near.setdefault(edge.b, []).append((edge.a, edge))
+    centres = {i: min(c.keepers, key=keep.key) for i, c in enumerate(contents) if c.keepers}
+    free, found = {i for i, c in enumerate(contents) if c.offered}, []
+    late = set() if shared else set(centres) - free  # those that have no copy of the same bytes
+    for i in sorted(centres, key=lambda i: (i in late, keep.key(centres[i]))):
+        if shared and i not in free:
+            continue
+        kept = centres[i]
+        same = [f for f in contents[i].offered if f is not kept] if i in free else []
+        copies = [Copy(file, Level.EXACT, 1.0) for file in same]
+        free.discard(i)
+        others = [(n, edge) for n, edge in near.get(i, ()) if n in free]
+        for n, edge in others:
+            files = contents[n].offered
+            copies += [Copy(file, edge.level, edge.score, edge.likeness) for file in files]
+        if copies:
+            free -= {n for n, _ in others}
+            copies = [replace(c, action="kept") if keep.protects(c.file) else c for c in copies]
+            copies.sort(key=lambda c: (c.level.rank, -c.score, c.file.path))
+            why = keep.why(kept, [c.file for c in copies]) if shared else "in the index"
+            found.append((Group(kept, why, tuple(copies)), [i, *(n for n, _ in others)]))
+    return found

@@ -1,0 +1,176 @@
+"""What is compared: pictures of an index, or of a folder, with their vectors and their files."""
+
+import os
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.duplicates.groups import File
+from mrl_search.encoders.base import Encoder
+from mrl_search.encoders.embed import embed
+from mrl_search.errors import BrokenImage, ConfigError, DataError
+from mrl_search.files import expanded, recordable
+from mrl_search.images.decode import content_hash
+from mrl_search.images.reading import Picture
+from mrl_search.images.sources import Source, read_path, read_recorded
+from mrl_search.progress import Progress, silent
+from mrl_search.search.corpus import Corpus
+from mrl_search.store.rows import Ids, VectorStore
+
+__all__ = ["CHANGED", "Pictures", "content_of", "files_of"]
+
+CHANGED = "changed since they were indexed"
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures and their vectors; a column has one value a picture.
+
+    Attributes:
+        sources: where they are; no path leaves them.
+        paths: (n,) str, or None.
+        hashes: (n,) str, of their bytes; of own vectors, of the vectors.
+        sizes: (n, 2) int64 width and height; 0 where unknown.
+        rows: (n,) int64, of their vectors.
+        ids: (n,) int64, of the items; None if they are in no index.
+        vectors: None where only bytes are compared.
+        own_vectors: whether the vectors are a user's own, whose files are never read.
+        unread: pictures that could not be read and are not among these.
+    """
+
+    sources: tuple[str, ...]
+    paths: NDArray[np.object_]
+    hashes: NDArray[np.object_]
+    sizes: NDArray[np.int64]
+    rows: Ids
+    vectors: VectorStore | None
+    ids: Ids | None = None
+    own_vectors: bool = False
+    unread: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @classmethod
+    def of_index(cls, corpus: Corpus) -> "Pictures":
+        """Those of an index, without deleted ones."""
+        rows, own, items = corpus.live_rows, corpus.collection, corpus.items
+        sizes = np.stack(
+            [items[name].fill_null(0).to_numpy()[rows] for name in ("width", "height")], axis=1
+        )
+        return cls(
+            tuple(corpus.manifest.roots) or (corpus.manifest.root,), own.paths[rows],
+            own.hashes[rows], sizes.astype(np.int64), rows, corpus.vectors, items.all_ids[rows],
+            corpus.manifest.own_vectors,
+        )  # fmt: skip
+
+    @classmethod
+    def of_source(
+        cls, source: Source, corpus: Corpus, encoder: Callable[[], Encoder] | None,
+        progress: Progress = silent,
+    ) -> "Pictures":  # fmt: skip
+        """Those of a source, embedded for an index; without an encoder, only their bytes are read.
+
+        Raises:
+            DataError: none can be read.
+        """
+        total, found, rows = len(source.paths), list[tuple[str, str, int, int]](), list[object]()
+        if encoder is None:
+            for i, path in enumerate(source.paths):
+                try:
+                    found.append((path, content_hash(source.read(i)), 0, 0))
+                except BrokenImage:
+                    continue
+                progress("reading", i + 1, total)
+        else:
+            done = 0
+            for batch in embed(source, encoder()):
+                pictures = [entry for entry in batch.entries if isinstance(entry, Picture)]
+                found += [(p.path, p.hash, p.width, p.height) for p in pictures]
+                rows.append(corpus.to_space(batch.rows))
+                done += len(batch.entries)
+                progress("embedding", done, total)
+        if not found:
+            raise DataError(f"No picture of {source.name} can be read.", "Check the files.")
+        paths, hashes, widths, heights = zip(*found, strict=True)
+        vectors = VectorStore(np.concatenate(rows)) if rows else None  # type: ignore[arg-type]
+        return cls(
+            (source.name,), np.array(paths, object), np.array(hashes, object),
+            np.array([widths, heights]).T, np.arange(len(paths)), vectors,
+            unread=total - len(paths),
+        )  # fmt: skip
+
+    def contents(self) -> dict[str, list[int]]:
+        """The pictures that have each hash, in order."""
+        found: dict[str, list[int]] = {}
+        for i, one in enumerate(self.hashes.tolist()):
+            found.setdefault(one, []).append(i)
+        return found
+
+    def hash_named(self, name: str) -> str:
+        """The hash of a picture by its path, as it is now, or was if it is gone.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        known = (name, recordable(expanded(name).resolve()))
+        at = next((i for i in range(len(self)) if self._path(i) in known), None)
+        try:
+            if not self.own_vectors:
+                return content_hash(read_path(name))
+        except BrokenImage as error:
+            if at is None:
+                message = f"{name} is no picture of the index: {error.message}."
+                raise ConfigError(message, "Name pictures by their paths.") from error
+        if at is None:
+            raise ConfigError(f"{name} is in no row.", "Name rows as they are shown: 'item 5'.")
+        return str(self.hashes[at])
+
+    def _path(self, i: int) -> str:
+        return str(self.paths[i] or f"item {self.rows[i] if self.ids is None else self.ids[i]}")
+
+    def file(self, i: int) -> File:
+        """Picture `i`, as recorded."""
+        (width, height), path = self.sizes[i].tolist(), self._path(i)
+        first, *others = self.sources
+        source = next((s for s in others if expanded(path).is_relative_to(expanded(s))), first)
+        own = None if self.ids is None else int(self.ids[i])
+        return File(own, path, self.hashes[i], source, width=width, height=height)
+
+
+def content_of(file: File) -> bytes:
+    """The bytes of a file of an index, which must be what they were.
+
+    Raises:
+        BrokenImage: gone, changed, or outside of its source; the message is the reason.
+    """
+    data = read_recorded(file.path, file.source)
+    if content_hash(data) != file.hash:
+        raise BrokenImage(CHANGED)
+    return data
+
+
+def files_of(files: Iterable[File], known: Container[object] = ()) -> dict[object, File]:
+    """The files that are there, with size and time, by what tells them apart: hard links are one.
+
+    Rows of a data set are read for their size. Those in `known` are left out.
+    """
+    found: dict[object, File] = {}
+    for file in sorted(files, key=lambda f: f.path):
+        try:
+            place = expanded(file.path)
+            state = place.stat() if os.path.lexists(place) else None
+            size = len(content_of(file)) if state is None else state.st_size
+        except (BrokenImage, OSError, ValueError):
+            continue
+        key: object = file.path if state is None else (state.st_dev, state.st_ino)
+        if key in known:
+            continue
+        if first := found.get(key):
+            found[key] = replace(first, links=(*first.links, file.path))
+        else:
+            when = None if state is None else state.st_mtime
+            found[key] = replace(file, bytes=size, modified=when)
+    return found
