@@ -642,7 +642,6 @@ class Disk(RuleBasedStateMachine):
         self.root = self.base.resolve() / "root"
         self.root.mkdir()
         self.shut: set[Path] = set()  # what cannot be read, during a sync
-        self.stealthy: set[int] = set()  # inodes of files whose edit nothing can tell
         self.index: dict[int, tuple[str, str, int | None, int | None, int | None]] = {}
         self.rows = 0
         for place, content in files.items():
@@ -665,7 +664,6 @@ class Disk(RuleBasedStateMachine):
         if path.is_symlink():
             path.unlink()
         write(path, content, modified)
-        self.stealthy.discard(path.stat().st_ino)
 
     @precondition(lambda self: self.files())
     @rule(data=st.data(), content=st.sampled_from(CONTENTS), restored=st.booleans())
@@ -675,7 +673,6 @@ class Disk(RuleBasedStateMachine):
         path.write_bytes(content)
         if restored:
             os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
-            self.stealthy.add(before.st_ino)
 
     @precondition(lambda self: self.files())
     @rule(data=st.data(), modified=st.sampled_from(TIMES[:-1]))
@@ -696,7 +693,6 @@ class Disk(RuleBasedStateMachine):
             os.link(path, to)
         else:
             getattr(shutil, how)(path, to)
-            self.stealthy.discard(to.stat().st_ino)
 
     @precondition(lambda self: self.files())
     @rule(data=st.data())
@@ -811,7 +807,10 @@ class Disk(RuleBasedStateMachine):
         after = {o[0]: o[1] for row, o in self.index.items() if row not in kept}
         truth = {path: digest for path, digest in truth.items() if path not in unread}
         wrong = {path for path in after | truth if after.get(path) != truth.get(path)}
-        assert all(on_disk[path].stat().st_ino in self.stealthy for path in wrong), wrong
+        facts = {path: rest for path, _, *rest in old.values()}
+        for path in wrong:  # only where nothing can tell: size, time and inode are as they were
+            info = on_disk[path].stat()
+            assert facts[path] == [info.st_size, info.st_mtime_ns, info.st_ino], path
         # Nothing is embedded or dropped that the index has and needs.
         embedded = [truth[file.path] for _, file in found.edited] + [
             truth[file.path] for file in found.new
@@ -824,7 +823,6 @@ class Disk(RuleBasedStateMachine):
             assert truth.get(old[row][0]) != old[row][1], "its bytes are where they were"
             assert file.path != old[row][0]
         # A file is read once, and only where its size, time or inode are not as recorded.
-        facts = {path: rest for path, _, *rest in old.values()}
         assert len(hashes.paths) == len(set(hashes.paths))
         for file in now.pictures:
             if facts.get(file.path) == [*file[1:4]] and file.modified is not None:
