@@ -177,7 +177,7 @@ def maintain(folder: Path, progress: Progress = silent) -> Manifest:
         return m
     except FileError as error:
         error.args = (f"The items are changed, but not their prefix indexes: {error.message}",)
-        error.message, = error.args
+        (error.message,) = error.args
         error.hint = f"{error.hint} The next change makes the indexes, too.".strip()
         raise
     return m
