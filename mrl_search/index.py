@@ -31,7 +31,7 @@ from mrl_search.search.classify import Ballot, Learned, classify, learn_threshol
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.others import others_than
 from mrl_search.search.plan import Plan
-from mrl_search.search.request import SearchRequest
+from mrl_search.search.request import Cutoff, SearchRequest
 from mrl_search.search.results import BatchHits, Hits, Queries
 from mrl_search.search.run import answer, search
 from mrl_search.store.generations import store_plan
@@ -249,27 +249,27 @@ class Index(Changing):
     def search(
         self, query: str | Path | bytes | Image.Image | Words, k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
+        cutoff: Cutoff = ..., explain: bool = ..., not_itself: bool = ..., expected: bool = ...,
     ) -> Hits: ...  # fmt: skip
 
     @overload
     def search(
         self, query: list[Any] | tuple[Any, ...], k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
+        cutoff: Cutoff = ..., explain: bool = ..., not_itself: bool = ..., expected: bool = ...,
     ) -> BatchHits: ...  # fmt: skip
 
     @overload
     def search(
         self, query: NDArray[Any], k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
-        cutoff: float | None = ..., explain: bool = ..., not_itself: bool = ...,
+        cutoff: Cutoff = ..., explain: bool = ..., not_itself: bool = ..., expected: bool = ...,
     ) -> Any: ...  # noqa: ANN401 # fmt: skip
 
     def search(
         self, query: Query | Sequence[Query], k: int = 10, *, plan: Plan | str | int = Plan.AUTO,
-        where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: float | None = None,
-        explain: bool = False, not_itself: bool = False,
+        where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: Cutoff = None,
+        explain: bool = False, not_itself: bool = False, expected: bool = False,
     ) -> Hits | BatchHits:  # fmt: skip
         """The `k` items most like a picture, words or a vector.
 
@@ -280,15 +280,17 @@ class Index(Changing):
             plan: how to search: a `Plan`, text such as `8:200,64:50,1024`, or one prefix length.
             where: conditions on columns, such as `label=cat`.
             ids: rows that may be answers.
-            cutoff: smallest cosine of an answer.
+            cutoff: smallest cosine of an answer; `auto`: what unrelated items hardly reach.
             explain: whether `BatchHits.explanation` has rank and score at every prefix.
             not_itself: leave out items with the content of the picture.
+            expected: add how many unrelated items would score as high, `Hit.expected`.
 
         Raises:
             ConfigError: a plan that this index cannot run, or a condition it does not understand.
             DataError: a query that cannot be read, or no item that meets the conditions.
         """
-        request = SearchRequest.of(plan, k, where, ids, cutoff, explain, not_itself)
+        how = cutoff, explain, not_itself, expected
+        request = SearchRequest.of(plan, k, where, ids, *how)
         queries, single = self._queries(query)
         hits = self.answer(queries, request)
         return hits[0] if single else hits
@@ -301,7 +303,7 @@ class Index(Changing):
     def classify(
         self, query: Query | Sequence[Query], k: int = 20, *, plan: Plan | str | int = Plan.AUTO,
         where: str | Sequence[str] = (), ids: Ids | None = None, ballot: Ballot | None = None,
-        adaptive: bool = False,
+        adaptive: bool = False, cutoff: Cutoff = None,
     ) -> Any:  # noqa: ANN401 # fmt: skip
         """The label that the `k` nearest items vote for: a `Vote`, or a list for several queries.
 
@@ -313,12 +315,13 @@ class Index(Changing):
             ids: as for `search`.
             ballot: how they vote; default: softmax weights.
             adaptive: stop at the prefix where the vote is sure (see `Index.tune`).
+            cutoff: as for `search`; the label is None where no neighbour is left.
 
         Raises:
             ConfigError: as `search`; or `adaptive` without thresholds.
             DataError: as `search`; or no item has a label.
         """
-        request = SearchRequest.of(plan, k, where, ids)
+        request = SearchRequest.of(plan, k, where, ids, cutoff)
         queries, single = self._queries(query)
         votes = classify(self.corpus, queries.rows, request, ballot, adaptive)
         return votes[0] if single else votes

@@ -56,11 +56,15 @@ def classify(
     adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
     where: options.Where = None,
     ids: options.Ids = None,
+    cutoff: options.CutoffText = None,
     labels: Annotated[str | None, option("--labels WORDS", LABELS_HELP)] = None,
     prompts: Annotated[str | None, option("--prompts NAME", PROMPTS_HELP)] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Classify IMAGE by a vote of its neighbours, or by words."""
+    """Classify IMAGE by a vote of its neighbours, or by words.
+
+    With --cutoff, only neighbours that pass it vote, and a picture without any is unknown.
+    """
     if labels is not None:
         loading = ("--index", "--model", "--device", "--offline", "--yes")
         taken = (*loading, "--labels", "--prompts", "--json")
@@ -74,7 +78,7 @@ def classify(
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model, options.access_of(device, offline, yes))
-    request = request_of(opened, dims, plan, k, where, ids)
+    request = request_of(opened, dims, plan, k, where, ids, cutoff)
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
     from mrl_search.search.classify import classify as vote_of_neighbours
@@ -98,7 +102,14 @@ def classify(
             json_line({"image": name, "plan": named, "label": v.label, **sure, "votes": shares})
         else:
             shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
-            cells = (v.label or "?", f"{v.confidence:.1%}", *map(str, read.values()), shown, name)
+            nobody = "?" if cutoff is None else "unknown"
+            cells = (
+                v.label or nobody,
+                f"{v.confidence:.1%}",
+                *map(str, read.values()),
+                shown,
+                name,
+            )
             rows.append(cells)
     if not as_json:
         columns = ("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image")

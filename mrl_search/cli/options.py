@@ -1,5 +1,6 @@
 """Options that several commands share, and the values they stand for."""
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Access, Offer
     from mrl_search.encoders.words import Words
     from mrl_search.index import Index
-    from mrl_search.search.request import SearchRequest
+    from mrl_search.search.request import Cutoff, SearchRequest
     from mrl_search.search.results import Queries
 
 __all__ = [
-    "Column", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument", "IndexFolder",
-    "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split", "Src", "Text",
-    "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of", "check_readable", "dims_of",
-    "flags_given", "open_index", "option", "queries_of", "request_of", "with_words",
+    "Column", "CutoffText", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument",
+    "IndexFolder", "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split",
+    "Src", "Text", "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of",
+    "check_readable", "cutoff_of", "dims_of", "flags_given", "open_index", "option",
+    "queries_of", "request_of", "with_words",
 ]  # fmt: skip
 
 
@@ -80,6 +82,11 @@ TEXT_HELP = (
 Text = Annotated[list[str] | None, option("--text WORDS", TEXT_HELP)]
 MINUS_HELP = "Words to subtract from IMAGE or --text. Can be repeated."
 Minus = Annotated[list[str] | None, option("--minus WORDS", MINUS_HELP)]
+CUTOFF_HELP = (
+    "Only neighbours with at least this cosine; auto: only those that score higher than unrelated "
+    "items do."
+)
+CutoffText = Annotated[str | None, option("--cutoff COSINE", CUTOFF_HELP)]
 WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: all must hold."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
@@ -110,8 +117,8 @@ def open_index(
 
 def request_of(
     index: "Index", dims: int | None, plan: str | None, k: int, where: list[str] | None,
-    ids: Path | None, cutoff: float | None = None, explain: bool = False,
-    not_itself: bool = False,
+    ids: Path | None, cutoff: str | None = None, explain: bool = False,
+    not_itself: bool = False, expected: bool = False,
 ) -> "SearchRequest":  # fmt: skip
     """The request that the options describe; every stage is a prefix of the index."""
     from mrl_search.search.filters import read_ids
@@ -123,7 +130,22 @@ def request_of(
     for d in chosen.dims:
         index.corpus.check_dims(d)
     rows = read_ids(ids) if ids else None
-    return SearchRequest(chosen, k, tuple(where or ()), rows, cutoff, explain, not_itself)
+    conditions, score = tuple(where or ()), cutoff_of(cutoff)
+    return SearchRequest(chosen, k, conditions, rows, score, explain, not_itself, expected)
+
+
+def cutoff_of(text: str | None) -> "Cutoff":
+    """Read `0.8` or `auto`; anything else is a wrong use of the command."""
+    if text is None or text == "auto":
+        return None if text is None else "auto"
+    try:
+        cosine = float(text)
+    except ValueError:
+        cosine = math.nan
+    if not -1 <= cosine <= 1:
+        message = f"--cutoff is {text}; it must be a cosine from -1 to 1, or auto."
+        raise typer.BadParameter(message)
+    return cosine
 
 
 def with_words(

@@ -27,6 +27,7 @@ __all__ = ["query"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
 SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
+UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
 LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 
@@ -46,15 +47,10 @@ def query(
     k: options.K = 10,
     where: options.Where = None,
     ids: options.Ids = None,
-    cutoff: Annotated[
-        float | None,
-        option(
-            "--cutoff",
-            "Only answers with at least this cosine. Exit code 3 if there is none.",
-            min=-1,
-            max=1,
-        ),
-    ] = None,
+    cutoff: options.CutoffText = None,
+    expected: Annotated[
+        bool, option("--expected", "Show how many unrelated items would score as high as each hit.")
+    ] = False,
     explain: Annotated[
         bool, option("--explain", "Show rank and score of each hit at every prefix.")
     ] = False,
@@ -68,7 +64,8 @@ def query(
 ) -> None:
     """Find the items of an index most like IMAGE, or like words.
 
-    With --cutoff, the exit code is 3 if no query has an answer.
+    With --cutoff, the exit code is 3 if no query has an answer. The cut-off auto and --expected
+    take 1,000 items: each score is compared with those that unrelated items reach by chance.
     """
     if sheet:
         from mrl_search.report.sheet import format_of
@@ -84,7 +81,8 @@ def query(
         raise ConfigError(message, "Leave --sheet out, or give paths with --items when you build.")
     if not_itself and not images:
         raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
-    request = request_of(opened, dims, plan, k, where, ids, cutoff, explain, not_itself)
+    how = (cutoff, explain, not_itself, expected)
+    request = request_of(opened, dims, plan, k, where, ids, *how)
     from mrl_search.cli.render import json_line, note, show_skipped
 
     asked = with_words(images, text, minus)
@@ -93,6 +91,9 @@ def query(
     start = time.perf_counter()
     hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
+    shown = opened.items.own_columns
+    if not opened.manifest.own_vectors:
+        shown = [column for column in shown if column not in UNSHOWN]
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
@@ -103,7 +104,7 @@ def query(
             json_line({**image, **about, "hits": lines})
         else:
             title = f"{name}  ·  plan {hits.plan}"
-            _show_hits(found, title, opened.items.own_columns, opened.manifest.own_vectors)
+            _show_hits(found, title, shown, opened.manifest.own_vectors)
             if hits.explanation is not None:
                 _show_explanation(found, hits.explanation, i)
         picture = pictures.get(name)
@@ -136,7 +137,8 @@ def query(
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
     if cutoff is not None and not any(len(found) for found in hits):
-        note(f"No item has a cosine of at least {cutoff}.")
+        cosine = f"No item has a cosine of at least {cutoff}."
+        note("Nothing here looks like this." if cutoff == "auto" else cosine)
         raise typer.Exit(NOTHING_FOUND)
 
 
@@ -149,6 +151,8 @@ def _hit_lines(
     lines: list[dict[str, object]] = []
     for i, h in enumerate(hits):
         line: dict[str, object] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
+        if h.expected is not None:
+            line["expected"] = float(f"{h.expected:.3g}")
         line |= {"label": h.label, "path": h.path}
         if h.path is not None and not own_vectors:
             line["gone"] = is_gone(h.path)
@@ -182,8 +186,17 @@ def _show_hits(hits: "Hits", title: str, own: Sequence[str], own_vectors: bool) 
             path += "  (gone)"
         cells = ("" if h[name] is None else str(h[name]) for name in own[:SHOWN])
         short = (cell if len(cell) <= WIDTH else f"{cell[: WIDTH - 1]}…" for cell in cells)
-        rows.append((str(h.rank), f"{h.score:.4f}", h.label or "", *short, path))
-    show_table(("rank", "score", "label", *own[:SHOWN], "path"), rows, title)
+        chance = () if h.expected is None else (by_chance(h.expected),)
+        rows.append((str(h.rank), f"{h.score:.4f}", *chance, h.label or "", *short, path))
+    added = () if hits.expected is None else ("expected by chance",)
+    show_table(("rank", "score", *added, "label", *own[:SHOWN], "path"), rows, title)
+
+
+def by_chance(expected: float) -> str:
+    """`0.02`, `3`, or `<0.001` unrelated items."""
+    return (
+        "<0.001" if expected < 0.001 else f"{expected:.1g}" if expected < 1 else f"{expected:,.0f}"
+    )
 
 
 def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:
@@ -204,7 +217,8 @@ def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":
 
     tiles = [Tile(picture, "query", "query")] if picture else []
     for h in hits:
-        text = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
+        chance = "" if h.expected is None else f" ({by_chance(h.expected)})"
+        text = f"{h.rank}  {h.score:.2f}{chance}  {h.label or ''}"
         tiles.append(Tile(h.path or f"item {h.id}", text))
     return Row(title, tiles)
 

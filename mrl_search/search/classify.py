@@ -76,7 +76,7 @@ class Vote:
     """The outcome of a vote.
 
     Attributes:
-        label: the winner; None if no neighbour has a label.
+        label: the winner; None if no neighbour has a label, or none passes the cut-off.
         confidence: its share of the votes.
         shares: the share of every label, largest first; they add up to 1.
         dims: prefix length at which the vote was taken, in adaptive classification.
@@ -247,9 +247,15 @@ def classify(
     """Answer a request for `queries` (n, dim) by a vote of the `request.k` nearest.
 
     The plan `auto` is the one that was tuned for this. `adaptive` votes by the stored thresholds.
+    Neighbours below the cut-off do not vote.
+
+    Raises:
+        ConfigError: `adaptive` with a cut-off, or without thresholds.
     """
     ballot = replace(ballot or Ballot(), k=request.k)
     if adaptive:
+        message = "A cut-off is given for adaptive classification, which has no last stage."
+        require(request.cutoff is None, message, "Leave one of them out.")
         plan, cascade = stored_cascade(corpus, request.plan, ballot)
         mask = mask_of(corpus.items, request.where, request.ids, corpus.alive)
         return classify_adaptive(corpus, queries, plan, cascade, ballot, mask)

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class Corpus:
 
     Attributes:
         place: keeps a temporary folder as long as it is searched.
+        backgrounds: what scores are by chance, by prefix length; learnt when first used.
     """
 
     place: object = None
@@ -39,6 +40,7 @@ class Corpus:
         self.folder = folder
         self.collection = collection
         self.dims = tuple(sorted(map(int, collection.manifest.factory)))
+        self.backgrounds: dict[int, Any] = {}
         store = collection.vectors
         self.vectors = store if rows is None else store.between(0, rows)
         self.indexed = min(collection.manifest.indexed, len(self.vectors))

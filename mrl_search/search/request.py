@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -10,7 +10,10 @@ from mrl_search.errors import require
 from mrl_search.search.plan import Plan
 from mrl_search.store.rows import Ids
 
-__all__ = ["SearchRequest"]
+__all__ = ["Cutoff", "SearchRequest"]
+
+Cutoff: TypeAlias = float | Literal["auto"] | None
+"""The smallest cosine of an answer, or what unrelated items hardly reach; None: no cut-off."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -22,9 +25,12 @@ class SearchRequest:
         k: answers wanted.
         where: conditions on columns, such as `label=cat` or `width>=200`; all must hold.
         ids: rows that may be answers; default: all.
-        cutoff: smallest score of an answer; default: none.
+        cutoff: smallest score of an answer; `auto`: the score that a hundredth of an unrelated item
+            is expected to reach (see `chance`); default: none.
         explain: whether to add rank and score of each answer at every prefix.
         not_itself: whether to leave out items with the content of the query.
+        expected: whether to add how many unrelated items would score as high as each answer;
+            `auto` adds it, too. Under 1,000 items it is left out.
 
     Raises:
         ConfigError: k below 1, or a cutoff that is not a cosine.
@@ -38,23 +44,27 @@ class SearchRequest:
     k: int = 10
     where: Sequence[str] = ()
     ids: Ids | None = None
-    cutoff: float | None = None
+    cutoff: Cutoff = None
     explain: bool = False
     not_itself: bool = False
+    expected: bool = False
 
     @classmethod
     def of(
         cls, plan: Plan | str | int, k: int, where: str | Sequence[str] = (),
-        ids: Ids | None = None, cutoff: float | None = None, explain: bool = False,
-        not_itself: bool = False,
+        ids: Ids | None = None, cutoff: Cutoff = None,
+        explain: bool = False, not_itself: bool = False, expected: bool = False,
     ) -> Self:  # fmt: skip
         """A request from a plan in any form (see `Plan.of`), and one condition or several."""
         conditions = (where,) if isinstance(where, str) else tuple(where)
-        return cls(Plan.of(plan), k, conditions, ids, cutoff, explain, not_itself)
+        of_all = (ids, cutoff, explain, not_itself, expected)
+        return cls(Plan.of(plan), k, conditions, *of_all)
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, int | np.integer) and not isinstance(self.k, bool)
         require(whole and self.k >= 1, f"k is {self.k!r}; it must be a whole number of at least 1.")
         object.__setattr__(self, "k", int(self.k))
-        fits = self.cutoff is None or -1 <= self.cutoff <= 1
-        require(fits, f"The cutoff is {self.cutoff}; it must be a cosine from -1 to 1.")
+        cosine = self.cutoff if isinstance(self.cutoff, int | float | np.number) else np.nan
+        fits = self.cutoff in (None, "auto") or bool(-1 <= cosine <= 1)
+        allowed = "a cosine from -1 to 1, or auto"
+        require(fits, f"The cutoff is {self.cutoff}; it must be {allowed}.")

@@ -45,6 +45,7 @@ class Hit:
         score: cosine at the prefix of the last stage.
         path: of the picture; None for vectors without one.
         label: None where unknown.
+        expected: how many unrelated items would score as high, if the request wants it.
 
     Example:
         >>> Hit(rank=1, id=42, score=0.93, path="cats/tom.jpg", label="cat").label
@@ -56,6 +57,7 @@ class Hit:
     score: float
     path: str | None = None
     label: str | None = None
+    expected: float | None = None
     _items: Items | None = field(default=None, repr=False, compare=False)
     _row: int = field(default=-1, repr=False, compare=False)
 
@@ -90,6 +92,7 @@ class Hits:
     rows: Ids
     scores: NDArray[np.float32]
     items: Items | None = field(default=None, repr=False)
+    expected: NDArray[np.float64] | None = None
 
     @property
     def ids(self) -> Ids:
@@ -109,7 +112,8 @@ class Hits:
         if self.items is not None:
             known = (self.items["path"][row].as_py(), self.items["label"][row].as_py())
             number = int(self.items.all_ids[row])
-        return Hit(rank, number, float(self.scores[i]), *known, self.items, row)
+        expected = None if self.expected is None else float(self.expected[i])
+        return Hit(rank, number, float(self.scores[i]), *known, expected, self.items, row)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,6 +128,8 @@ class BatchHits:
         plan: what ran.
         dims: (n,) int64, the prefix at which each query stopped, if a stop rule was used.
         explanation: rank and score of every answer at every prefix, if the request wants it.
+        expected: (n, k) float64, how many unrelated items would score as high, if the request wants
+            it and 1,000 items or more were searched; infinity where the id is -1.
 
     Example:
         >>> scores = np.array([[0.5, -np.inf]], dtype=np.float32)
@@ -138,6 +144,7 @@ class BatchHits:
     plan: Plan | None = None
     dims: NDArray[np.int64] | None = None
     explanation: Explanation | None = None
+    expected: NDArray[np.float64] | None = None
 
     @property
     def ids(self) -> Ids:
@@ -152,8 +159,10 @@ class BatchHits:
 
     def __getitem__(self, i: int) -> Hits:
         found = int(np.count_nonzero(self.rows[index(i)] >= 0))
-        return Hits(self.rows[i, :found], self.scores[i, :found], self.items)
+        expected = None if self.expected is None else self.expected[i, :found]
+        return Hits(self.rows[i, :found], self.scores[i, :found], self.items, expected)
 
     def first(self, k: int) -> "BatchHits":
         """The best `k` answers of each query."""
-        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])
+        expected = None if self.expected is None else self.expected[:, :k]
+        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], expected=expected)

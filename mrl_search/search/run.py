@@ -15,6 +15,7 @@ from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
 from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import exact_pruned
 from mrl_search.search.explain import explain
@@ -111,11 +112,21 @@ def answer(
     corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest, find: Find = search
 ) -> BatchHits:
     """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
+    queries = query_rows(queries, corpus.dim)
     mask = mask_of(corpus.items, request.where, request.ids, corpus.alive)
     hits = find(corpus, queries, request.plan, request.k, mask)
+    enough = (len(corpus) if mask is None else mask.count) >= FEWEST_ITEMS
+    if request.cutoff == "auto" or (request.expected and enough):
+        hits = replace(hits, expected=expected_by_chance(corpus, queries, hits, mask))
     if request.cutoff is not None:
-        low = hits.scores < request.cutoff
+        low = hits.rows < 0
+        if request.cutoff != "auto":
+            low = hits.scores < request.cutoff
+        elif hits.expected is not None:
+            low = hits.expected >= UNLIKELY
         hits.rows[low], hits.scores[low] = -1, -np.inf
+        if hits.expected is not None:
+            hits.expected[low] = np.inf
     if request.explain:
         return replace(hits, explanation=explain(corpus, queries, hits.rows, mask))
     return hits

@@ -24,7 +24,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from command_line import write_pictures
-from fakes import FakeEncoder
 from living_folder import check_folder
 
 from mrl_search import living, sync
@@ -232,7 +231,7 @@ def trial(reference: Reference, at: int, number: int, share: float) -> list[str]
 
 
 def ways(at: int, full: bool, quick: bool) -> list[tuple[int, float]]:
-    """How to stop at a write point: errno, or 0 for a kill, and the share of a write done before."""
+    """How to stop at a write point: errno, or 0 for a kill; and the share of a write before."""
     kills, errors = [(0, share) for share in SHARES], [(number, 0.5) for number in ERRORS]
     if full:
         return kills + errors
