@@ -1,0 +1,217 @@
+"""The commands `sync`, `add`, `remove`, `compact`, `restore` and `info` on an index that changes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command_line import assert_error, lines, ok, run, write_pictures
+from fakes import FakeEncoder
+
+from mrl_search.index import Index
+
+pytestmark = pytest.mark.usefixtures("fake_model")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `pictures`, and an `index` of them."""
+    write_pictures(tmp_path / "pictures", 3)
+    Index.build(tmp_path / "pictures", tmp_path / "index", model=FakeEncoder())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an index `own` of 20 vectors, and 5 more with labels."""
+    rows = np.random.default_rng(0).standard_normal((25, 16)).astype(np.float32)
+    Index.from_vectors(rows[:20], tmp_path / "own")
+    np.save(tmp_path / "more.npy", rows[20:])
+    pq.write_table(pa.table({"label": list("aabbb")}), tmp_path / "more.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(place: Path) -> None:
+    """One picture more, one less, one elsewhere, one edited, and one broken."""
+    cats = place / "pictures" / "cat"
+    (cats / "cat-0000.png").rename(place / "pictures" / "dog" / "moved.png")
+    (cats / "cat-0001.png").unlink()
+    write_pictures(place / "fresh", 2, seed=9)
+    shutil.copyfile(place / "fresh" / "cat" / "cat-0000.png", cats / "cat-0002.png")
+    shutil.copyfile(place / "fresh" / "cat" / "cat-0001.png", cats / "new.png")
+    (cats / "bad.png").write_bytes(b"not a picture")
+
+
+def test_sync_says_what_it_did(place: Path) -> None:
+    change(place)
+    planned = ok("sync", "index", "--dry-run")
+    assert "→1 ~1" in planned.stdout and "nothing was done" in planned.stdout
+    assert Index.open("index").generation == 0
+    done = ok("sync", "index")
+    assert done.stdout.startswith("+1 −1 →1 ~1  6 items, generation ")
+    for text in ("+ ", "moved.png", "~ ", "bad.png", "skipped"):
+        assert text in done.stderr
+    again = ok("sync", "index")
+    assert again.stdout.startswith("+0 −0 →0 ~0  6 items")
+
+
+def test_sync_as_json(place: Path) -> None:
+    change(place)
+    (planned,) = lines(ok("sync", "index", "--dry-run", "--json"))
+    (done,) = lines(ok("sync", "index", "--json"))
+    assert planned["dry_run"] and not done["dry_run"]
+    cats = place / "pictures" / "cat"
+    for found in (planned, done):
+        assert found["removed"] == [str(cats / "cat-0001.png")]
+        assert found["edited"] == [str(cats / "cat-0002.png")]
+        moved = [str(cats / "cat-0000.png"), str(place / "pictures" / "dog" / "moved.png")]
+        assert found["moved"] == [moved]
+    assert done["added"] == [str(cats / "new.png")]
+    assert [entry["path"] for entry in done["skipped"]] == [str(cats / "bad.png")]
+    assert (done["items"], done["lost"]) == (6, {})
+
+
+def test_a_lost_root_stays_until_it_is_meant(place: Path) -> None:
+    (place / "pictures").rename(place / "away")
+    found = ok("sync", "index")
+    assert "stay in the index" in found.stderr and "--yes" in found.stderr
+    assert len(Index.open("index")) == 6
+    (told,) = lines(ok("sync", "index", "--json"))
+    assert list(told["lost"]) == [str(place / "pictures")] and told["items"] == 6
+    meant = ok("sync", "index", "--yes")
+    assert meant.stdout.startswith("+0 −6 →0 ~0  0 items")
+    assert len(Index.open("index")) == 0
+    assert_error(run("compact", "index"), "is deleted")
+    (place / "away").rename(place / "pictures")
+    assert ok("sync", "index").stdout.startswith("+6 −0")
+
+
+def test_dry_run_and_watch_exclude_each_other(place: Path) -> None:
+    assert_error(run("sync", "index", "--watch", "--dry-run"), "--watch changes the index")
+
+
+def test_a_folder_is_added_and_walked_from_then_on(place: Path) -> None:
+    write_pictures(place / "more", 2, seed=4)
+    (done,) = lines(ok("add", "index", "more", "--json"))
+    assert len(done["added"]) == 4 and done["items"] == 10
+    (place / "more" / "cat" / "cat-0000.png").unlink()
+    assert ok("sync", "index").stdout.startswith("+0 −1")
+    assert_error(run("add", "index", "nowhere"), "nowhere")
+
+
+def test_add_has_labels_and_hidden_files(place: Path) -> None:
+    write_pictures(place / "more", 1, seed=4)
+    (place / "more" / "cat").rename(place / "more" / ".cat")
+    ok("add", "index", "more", "--labels", "none")
+    assert ok("info", "index").stdout.count("cat 3") == 1
+    write_pictures(place / "others" / ".hidden", 1, seed=5)
+    (done,) = lines(ok("add", "index", "others", "--hidden", "--json"))
+    assert len(done["added"]) == 2
+
+
+def test_vectors_are_added_with_their_items(vectors: Path) -> None:
+    added = ok("add", "own", "more.npy", "--items", "more.parquet")
+    assert added.stdout.startswith("+5 −0") and "25 items, generation 1" in added.stdout
+    hits = Index.open("own").search(np.load("more.npy")[2], 1, where="label=b")
+    assert (hits[0].id, hits[0].label) == (22, "b")
+    assert_error(
+        run("add", "own", "more.npy", "more.npy", "--items", "more.parquet"), "--items belongs"
+    )
+    np.save("other.npy", np.ones((2, 8), np.float32))
+    assert_error(run("add", "own", "other.npy"), "has 8 dims")
+    assert Index.open("own").generation == 1
+
+
+def test_items_of_another_type_are_refused(vectors: Path) -> None:
+    pq.write_table(pa.table({"price": [1, 2, 3, 4, 5]}), "a.parquet")
+    pq.write_table(pa.table({"price": [["x"], ["y"], [], [], []]}), "b.parquet")
+    ok("add", "own", "more.npy", "--items", "a.parquet")
+    ok("compact", "own")  # a part that is not written again
+    assert_error(run("add", "own", "more.npy", "--items", "b.parquet"), "price")
+    index = Index.open("own")
+    assert len(index) == 25 and index.items.column("price").tolist()[-1] == 5
+
+
+def test_remove_by_path_where_and_ids(place: Path) -> None:
+    (done,) = lines(ok("remove", "index", "pictures/cat/cat-0000.png", "--json"))
+    assert done == {"removed": 1, "items": 5, "generation": 1}
+    Path("ids.txt").write_text("1\n")
+    assert "removed 1; 4 items" in ok("remove", "index", "--ids", "ids.txt").stderr
+    assert "removed 3; 1 items" in ok("remove", "index", "--where", "label=dog").stderr
+    assert_error(run("remove", "index", "--where", "label=dog"), "No item")
+    assert_error(run("remove", "index", "pictures/dog"), "no item")
+    assert_error(run("remove", "index"), "Say what to remove")
+    found = ok("sync", "index")
+    assert found.stdout.startswith("+0") and "removed by hand" in found.stderr
+    assert ok("add", "index", "pictures/cat").stdout.startswith("+2")
+
+
+def test_compact_and_restore(vectors: Path) -> None:
+    Path("ids.txt").write_text("3\n4\n")
+    ok("remove", "own", "--ids", "ids.txt")
+    assert "18 items without 2 removed" in ok("compact", "own").stderr
+    index = Index.open("own")
+    assert (index.manifest.count, index.manifest.deleted, index.generation) == (18, 0, 2)
+    assert "generation 3 is what 0 was: 20 items" in ok("restore", "own", "0").stderr
+    assert Index.open("own").items.all_ids.tolist() == list(range(20))
+    assert_error(run("restore", "own", "99"), "has no generation 99")
+
+
+def test_info_shows_generations_and_verifies(vectors: Path) -> None:
+    assert "generation" not in ok("info", "own").stdout
+    ok("add", "own", "more.npy")
+    Path("ids.txt").write_text("3\n")
+    ok("remove", "own", "--ids", "ids.txt")
+    shown = ok("info", "own", "--verify")
+    assert "2; restore has 0, 1" in shown.stdout and "1 deleted rows" in shown.stdout
+    assert "as it was written" in shown.stderr
+    (told,) = lines(ok("info", "own", "--json"))
+    assert (told["generation"], told["deleted"], told["format"]) == (2, 1, 2)
+    (vectors / "own" / "parts" / "000002" / "deleted.bits").write_bytes(b"\0\0\0\0")
+    assert_error(run("info", "own", "--verify"), "deleted.bits")
+
+
+WATCH = """
+import sys
+sys.path[:0] = {paths!r}
+from fakes import FakeEncoder
+from mrl_search.encoders import registry
+registry.load_encoder = lambda model, *_: FakeEncoder()
+from mrl_search.cli.app import app
+app(["sync", "index", "--watch"], prog_name="mrl-search")
+"""
+
+
+def test_watch_takes_what_comes_until_it_is_stopped(place: Path) -> None:
+    pytest.importorskip("watchfiles")
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    with subprocess.Popen(
+        [sys.executable, "-c", WATCH.format(paths=paths)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr
+            for line in process.stderr:
+                if "watching" in line:
+                    break
+            write_pictures(place / "pictures" / "later", 1, seed=8)
+            end = time.monotonic() + 60
+            while len(Index.open("index")) < 8 and time.monotonic() < end:
+                time.sleep(0.1)
+            assert len(Index.open("index")) == 8
+            process.send_signal(signal.SIGINT)
+            shown, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode in (0, 130), (shown, errors)
+    assert "Traceback" not in errors
+    assert "+2 −0 →0 ~0  8 items" in shown
