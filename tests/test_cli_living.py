@@ -1,4 +1,4 @@
-"""The commands `sync`, `add`, `remove`, `compact`, `restore` and `info` on an index that changes."""
+"""The commands `sync`, `add`, `remove`, `compact`, `restore` and `info`: an index that changes."""
 
 import os
 import shutil

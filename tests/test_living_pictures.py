@@ -49,7 +49,9 @@ def told(index: Index) -> dict[str, tuple[object, ...]]:
 def ids_of(index: Index) -> dict[str, int]:
     """Path to id."""
     rows = index.corpus.live_rows
-    return dict(zip(index.corpus.collection.paths[rows], index.items.all_ids[rows].tolist(), strict=True))
+    return dict(
+        zip(index.corpus.collection.paths[rows], index.items.all_ids[rows].tolist(), strict=True)
+    )
 
 
 class Pictures(RuleBasedStateMachine):
