@@ -193,7 +193,11 @@ def trial(reference: Reference, at: int, number: int, share: float) -> list[str]
     told = answers(reader_answers)
     code, shown = run(case.command, place, Seam(place, at, number, share))
     bad = []
-    cleaning = reference.points[at - 1][0] == "os.remove" and state(folder) == reference.after
+    try:
+        now = state(folder)
+    except Exception as error:
+        return [f"it does not open: {error}"]
+    cleaning = reference.points[at - 1][0] in ("os.remove", "os.rmdir") and now == reference.after
     if number and cleaning and code == 0:
         pass  # the next change removes what is left
     elif number and (code != 1 or "error: " not in shown or REASONS[number][0] not in shown):
@@ -202,7 +206,6 @@ def trial(reference: Reference, at: int, number: int, share: float) -> list[str]
         bad.append(f"exit code {code}, not killed: {shown[-2000:]}")
     if "Traceback" in shown:
         bad.append(f"a traceback: {shown[-2000:]}")
-    now = state(folder)
     if now not in reference.states:
         bad.append(f"a state that the change does not pass: {Index.open(folder)!r}")
     if (place / "out.txt").read_text().endswith("\n") and "out.txt" not in case.command:
