@@ -264,7 +264,8 @@ def main() -> None:
                 print(dict(counts), len(lost), file=sys.stderr, flush=True)
         generation = [Index.open(chosen.folder).generation for chosen in kinds]
     record = {
-        "kind": "kills", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": options.seed, "kills": counts.pop("killed"),
+        "kind": "kills", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seed": options.seed, "kills": counts.pop("killed"),
         **dict(sorted(counts.items())), "generations": sum(generation), "lost": lost,
         "seconds": round(time.monotonic() - start, 1), "environment": environment(),
     }  # fmt: skip
