@@ -26,7 +26,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.run import answer
 
-QUERIES, CHANGED, SEED = 2500, 1000, 0
+QUERIES, CHANGED, SEED = 2500, 1000, 1  # seed 0 drew the queries by which the method was chosen
 LEVELS = (0.001, 0.01, 0.1, 1.0, 10.0)
 TIMED = 50
 

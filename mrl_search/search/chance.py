@@ -113,15 +113,14 @@ def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _nearness(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Minus the logarithm of half the squared distance: float64.
+    """Fisher's z of the cosines, arctanh: float64. Near 1 it is a logarithm of the distance.
 
     Around a query within the corpus, the number of neighbours grows by a power of the distance
     (Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004,
     section 3), so this has an exponential tail. The tails of cosines, which end at 1, differ
     between queries inside and outside the corpus.
     """
-    nearness: NDArray[np.float64] = -np.log(np.maximum(1 - cosines.astype(np.float64), ROUNDING))
-    return nearness
+    return np.arctanh(np.clip(cosines.astype(np.float64), ROUNDING - 1, 1 - ROUNDING))
 
 
 def _standardised(scores: NDArray[np.float32], top: NDArray[np.float32]) -> NDArray[np.float64]:
