@@ -22,8 +22,10 @@ from mrl_search.measure.environment import environment
 from mrl_search.measure.queries import QuerySet, shuffled
 from mrl_search.metrics import Share
 from mrl_search.search.chance import UNLIKELY
+from mrl_search.search.others import others_than
 from mrl_search.search.plan import Plan
 from mrl_search.search.request import SearchRequest
+from mrl_search.search.results import Queries
 from mrl_search.search.run import answer
 
 QUERIES, CHANGED, SEED = 2500, 1000, 1  # seed 0 drew the queries by which the method was chosen
@@ -56,6 +58,10 @@ def main(folder: Path, other: Path, out: Path, kept: Path) -> None:
             level: [round(n.mean(), 5), round(1.96 * n.std() / len(n) ** 0.5, 5)]
             for level, n in counts.items()
         }
+        own = QuerySet.of_corpus(corpus, CHANGED, SEED)
+        left = others_than(Queries([], own.vectors, hashes=own.hashes))
+        found = answer(corpus, own.vectors, ask, left)
+        record["own"] = share((found.expected < UNLIKELY).any(axis=1))
         for name, (rows, originals) in changed.items():
             found = answer(corpus, rows, ask)
             original = corpus.collection.hashes[found.rows] == originals[:, None]
