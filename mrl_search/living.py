@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped
 from mrl_search.files import make_folder, write_text
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import Change, changing
-from mrl_search.store.items import FILE_COLUMNS, write_items
+from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
 from mrl_search.store.manifest import (
     DELETED,
     ITEMS,
@@ -109,7 +109,8 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
     files, new = dict(m.files), dict[str, str]()
     next_id = m.next_id or int(collection.items.all_ids.max(initial=-1)) + 1
     if edit.added is not None and edit.added.items.num_rows:
-        count, left = edit.added.items.num_rows, sum(part.rows for part in parts)
+        new_items = fitting(edit.added.items, collection.items.schema)
+        count, left = new_items.num_rows, sum(part.rows for part in parts)
         taken = count
         while not parts[-1].indexed and parts[-1].rows <= MERGED * taken:
             last = parts.pop()
@@ -118,10 +119,11 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
                 del files[last.file(name)]
         kept = left + np.flatnonzero(~gone[left:])
         old = (table or collection.items.table()).take(kept) if len(kept) else None
-        items, next_id = _numbered(edit.added.items, next_id)
+        items, next_id = _numbered(new_items, next_id)
         rows = chain(_rows(collection.vectors, kept), edit.added.rows)
         writer.write_vectors(len(kept) + count, rows)
-        writer.write_items(_joined([old, items] if old is not None else [items]))
+        tables = [old, items] if old is not None else [items]
+        writer.write_items(pa.concat_tables(tables, promote_options="permissive"))
         part = Part(change.part, len(kept) + count, indexed=False)
         parts.append(part)
         new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
@@ -157,13 +159,27 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
 
 
 def maintain(folder: Path, progress: Progress = silent) -> Manifest:
-    """Fold a long tail in, or write together an index that lost or gained much."""
+    """Fold a long tail in, or write together an index that lost or gained much.
+
+    An index whose kinds cannot be made of so few rows stays as it is.
+
+    Raises:
+        FileError: the system does not read or write a file; what changed before stays.
+    """
     m = read_manifest(folder)
     grown = m.alive > max(FEW, GROWN * (m.trained or m.count))
-    if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
-        return compact(folder, progress)
-    if m.count - m.indexed > max(FEW, TAIL * m.indexed):
-        return _fold(folder, progress)
+    try:
+        if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
+            return compact(folder, progress)
+        if m.count - m.indexed > max(FEW, TAIL * m.indexed):
+            return _fold(folder, progress)
+    except ConfigError:
+        return m
+    except FileError as error:
+        error.args = (f"The items are changed, but not their prefix indexes: {error.message}",)
+        (error.message,) = error.args
+        error.hint = f"{error.hint} The next change makes the indexes, too.".strip()
+        raise
     return m
 
 
@@ -284,9 +300,12 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
         mask = np.zeros(len(table), bool)
         mask[rows] = True
         kind = table.schema.field(name).type
-        column = pc.replace_with_mask(
-            table[name].combine_chunks(), pa.array(mask), pa.array(values, kind)
-        )
+        try:
+            new = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            message = f"Column {name!r} is {kind}; a picture that moved has another now: {error}."
+            raise ConfigError(message, "Give a column one type.") from error
+        column = pc.replace_with_mask(table[name].combine_chunks(), pa.array(mask), new)
         table = table.set_column(place, name, column)
     return table
 
@@ -302,12 +321,3 @@ def _numbered(items: pa.Table, next_id: int) -> tuple[pa.Table, int]:
     if "id" not in items.column_names:
         return items.add_column(0, "id", column), next_id
     return items.set_column(items.schema.get_field_index("id"), "id", column), next_id
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Items one after another; a column that one of them lacks is null there."""
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        message = f"The new items have columns of other types: {error}."
-        raise ConfigError(message, "Give a column one type.") from error

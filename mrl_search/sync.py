@@ -132,7 +132,7 @@ def sync(
         found = replace(found, new=new, copied=copied)
         ids = rows.items.all_ids
         own = {file: int(ids[row]) for row, file in found.edited}
-        change, rows = _without_embedding(change, rows, found, scans, walked, roots, left_out)
+        change, rows = _without_embedding(change, rows, found, scans, walked, left_out)
         skipped: list[Skipped] = []
         todo = [*found.new, *own]
         for start in range(0, len(todo), CHUNK):
@@ -142,6 +142,15 @@ def sync(
                 change, rows, some, own, scans, walked, encoder(), progress, done
             )
             skipped += bad
+        looked_at = {file.path for here in scans for file in here.pictures}
+        if only is not None or found.lost_roots:
+            skipped += [entry for entry in rows.skipped if entry.path not in looked_at]
+        skipped.sort(key=lambda entry: entry.path)
+        new_root = only is not None and dict(roots) != dict(rows.manifest.roots)
+        same = skipped == sorted(rows.skipped, key=lambda entry: entry.path)
+        _applied(
+            change, rows, Edit(skipped=None if same else skipped, roots=roots if new_root else None)
+        )
     manifest = maintain(folder, progress)
     broken = {entry.path for entry in skipped}
     return replace(
@@ -200,7 +209,7 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
 
 
 def _without_embedding(
-    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots, roots: Roots,
+    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots,
     left_out: set[str],
 ) -> tuple[Change, Rows]:  # fmt: skip
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
@@ -219,7 +228,6 @@ def _without_embedding(
     before = _left_out(change.folder, rows.manifest)
     edit = Edit(
         np.array(found.gone, np.int64), items, added,
-        roots=None if dict(rows.manifest.roots) == dict(roots) else roots,
         left_out=None if before == left_out else sorted(left_out),
     )  # fmt: skip
     return _applied(change, rows, edit)
@@ -245,8 +253,6 @@ def _embedded(
             bad += [entry for entry in batch.entries if isinstance(entry, Skipped)]
             writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)
             progress("embedding", done[0] + writer.read, done[1])
-        paths = set(source.paths)
-        skipped = [entry for entry in rows.skipped if entry.path not in paths] + bad
         added = None
         if writer.kept:
             store = writer.finish_rows(source.name, source.columns)
@@ -255,7 +261,7 @@ def _embedded(
             kept = [own.get(path) for path in table["path"].to_pylist()]
             table = table.set_column(0, "id", pa.array(kept, pa.int64()))
             added = Added(table, (stored for _, stored in store.chunks()))
-        edit = Edit(old, added=added, skipped=skipped if skipped != list(rows.skipped) else None)
+        edit = Edit(old, added=added)
         made = apply(change, rows, writer, edit) if not edit.empty else m
     return change.after(made), Rows.open(change.folder), bad
 

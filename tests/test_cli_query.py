@@ -7,12 +7,14 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import assert_error, lines, ok, run
+from fakes import FakeEncoder
 from PIL import Image
 
 from mrl_search.errors import ConfigError
@@ -194,7 +196,7 @@ def test_own_columns_are_shown_and_a_sheet_needs_pictures(tmp_path: Path) -> Non
     found = lines(ok(*asked, "--json"))
     assert [line["hits"][0]["columns"]["year"] for line in found] == list(range(2000, 2016))
     assert found[2]["hits"][0]["columns"] == {
-        "title": columns["title"][2], "year": 2002, "when": "2026-01-03 00:00:00", "price": None,
+        "title": columns["title"][2], "year": 2002, "when": "2026-01-03T00:00:00", "price": None,
     }  # fmt: skip
     shown = ok(*asked).stdout
     assert "title 3 title 3 title 3…" in shown and "2003" in shown
@@ -202,6 +204,44 @@ def test_own_columns_are_shown_and_a_sheet_needs_pictures(tmp_path: Path) -> Non
     assert_error(run(*asked, "--not-itself"), "--not-itself is for pictures")
     with pytest.raises(ConfigError, match="Vectors have no content"):
         Index.open(tmp_path / "own").search(np.eye(16, dtype=np.float32), not_itself=True)
+
+
+def test_what_a_camera_wrote_is_shown_and_filters(tmp_path: Path) -> None:
+    for i, day in enumerate(("2024:04:30 23:59:59", "2024:05:01 00:00:00", "2025:01:01 08:00:00")):
+        exif = Image.Exif()
+        exif[0x0110] = f"Holga {i}"
+        exif.get_ifd(0x8769)[0x9003] = day
+        exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 30.0, 0.0), 3: "E", 4: (151.0, 0.0, 0.0)})
+        path = tmp_path / "in" / "trip" / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (i, 0, 0)).save(path, exif=exif)
+        os.utime(path, (1e9 + i, 1e9 + i))
+    Index.build(tmp_path / "in", tmp_path / "index", model=FakeEncoder())
+    asked = ["query", path, "--index", tmp_path / "index", "-k", "3"]
+    table = ok(*asked).stdout
+    assert "2024-05-01 00:00:00  Holga 1" in table and "-33.5" not in table
+    assert table.splitlines()[1].split() == ["rank", "score", "label", "taken", "camera", "path"]
+
+    def found(where: str) -> list[dict[str, Any]]:
+        hits = lines(ok(*asked, "--json", "--where", where))[0]["hits"]
+        return sorted((hit["columns"] for hit in hits), key=lambda columns: columns["taken"])
+
+    (row,) = found("taken=2024-05")
+    assert row | {"inode": 0} == {
+        "folder": "trip", "taken": "2024-05-01T00:00:00", "camera": "Holga 1", "latitude": -33.5,
+        "longitude": 151.0, "bytes": (path.parent / "1.jpg").stat().st_size,
+        "modified": "2001-09-09T01:46:41+00:00", "inode": 0,
+    }  # fmt: skip
+    for where, cameras in (
+        ("taken>=2024-05", "12"), ("taken<2024-05", "0"), ("taken>2024-05-01", "2"),
+        ("taken<=2024", "01"), ("taken!=2024", "2"), (f"taken={row['taken']}", "1"),
+        (f"modified={row['modified']}", "1"), ("modified<=2001-09-09", "012"),
+        ("folder=trip", "012"), ("latitude<0", "012"),
+    ):  # fmt: skip
+        assert "".join(columns["camera"][-1] for columns in found(where)) == cameras, where
+    assert "taken, camera, latitude, longitude, bytes, modified, inode" in ok(
+        "info", tmp_path / "index"
+    ).stdout  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mrl_search.duplicates.decisions import DECISIONS, not_duplicates, read_decisions
-from mrl_search.duplicates.groups import Content, Duplicates, Edge, File, Keep, Level, stars
+from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
+from mrl_search.duplicates.keeping import File, Keep
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import draw_animal

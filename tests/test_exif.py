@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from mrl_search.errors import ConfigError
 from mrl_search.images import exif as module
 from mrl_search.images.exif import exif_columns
 from mrl_search.images.reading import Picture, read_pictures
@@ -43,8 +45,8 @@ def picture(exif: Image.Exif | bytes | None, kind: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-def seconds(*time: int) -> int:
-    return int(datetime(*time, tzinfo=UTC).timestamp())
+def moment(*time: int) -> int:
+    return int(datetime(*time, tzinfo=UTC).timestamp()) * 1000
 
 
 FULL = exif_of({0x010F: "Canon", 0x0110: "Canon EOS 5D"}, {0x9003: NOON}, MUNICH)
@@ -59,10 +61,10 @@ def _heif(request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_read_from_every_format_that_has_it(kind: str, _heif: None) -> None:
     assert exif_columns(picture(FULL, kind)) == {
-        "taken": seconds(2024, 5, 1, 12, 30, 45),
+        "taken": moment(2024, 5, 1, 12, 30, 45),
         "camera": "Canon EOS 5D",
-        "latitude": pytest.approx(48 + 8 / 60 + 15 / 3600),
-        "longitude": pytest.approx(11 + 34 / 60 + 30 / 3600),
+        "latitude": 48.1375,  # 48 + 8 / 60 + 15 / 3600
+        "longitude": 11.575,
     }
 
 
@@ -78,6 +80,13 @@ def test_a_png_may_name_it_at_its_end() -> None:
     assert exif_columns(plain[:-12] + chunk + plain[-12:])["camera"] == "Canon EOS 5D"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_what_follows_a_picture_is_not_searched(kind: str) -> None:
+    start = time.thread_time()
+    assert exif_columns(picture(None, kind) + bytes(100_000_000)) == {}
+    assert time.thread_time() - start < 1  # of this thread; it was 3 to 5
+
+
 def test_no_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     files = [picture(FULL, kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")]
 
@@ -91,15 +100,15 @@ def test_no_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("details", "seen"),
     [
-        ({0x9003: NOON}, seconds(2024, 5, 1, 12, 30, 45)),
-        ({0x9003: NOON, 0x9011: "+02:00"}, seconds(2024, 5, 1, 12, 30, 45)),  # as on the clock
-        ({0x9003: NOON, 0x9004: "2025:01:01 00:00:00"}, seconds(2024, 5, 1, 12, 30, 45)),
-        ({0x9004: "2025:01:01 00:00:00"}, seconds(2025, 1, 1)),
-        ({0x9003: "0000:00:00 00:00:00", 0x9004: NOON}, seconds(2024, 5, 1, 12, 30, 45)),
-        ({0x9003: "2024-05-01T12:30"}, seconds(2024, 5, 1, 12, 30)),
-        ({0x9003: "2024:05:01"}, seconds(2024, 5, 1)),
-        ({0x9003: "1908:06:30 07:14:00"}, seconds(1908, 6, 30, 7, 14)),
-        ({0x9003: "2024:05:01 12:30:45.678 "}, seconds(2024, 5, 1, 12, 30, 45)),
+        ({0x9003: NOON}, moment(2024, 5, 1, 12, 30, 45)),
+        ({0x9003: NOON, 0x9011: "+02:00"}, moment(2024, 5, 1, 12, 30, 45)),  # as on the clock
+        ({0x9003: NOON, 0x9004: "2025:01:01 00:00:00"}, moment(2024, 5, 1, 12, 30, 45)),
+        ({0x9004: "2025:01:01 00:00:00"}, moment(2025, 1, 1)),
+        ({0x9003: "0000:00:00 00:00:00", 0x9004: NOON}, moment(2024, 5, 1, 12, 30, 45)),
+        ({0x9003: "2024-05-01T12:30"}, moment(2024, 5, 1, 12, 30)),
+        ({0x9003: "2024:05:01"}, moment(2024, 5, 1)),
+        ({0x9003: "1908:06:30 07:14:00"}, moment(1908, 6, 30, 7, 14)),
+        ({0x9003: "2024:05:01 12:30:45.678 "}, moment(2024, 5, 1, 12, 30, 45)),
         ({0x9003: "    :  :     :  :  "}, None),
         ({0x9003: "2024:02:30 12:00:00"}, None),
         ({0x9003: "2024:05:01 in the morning"}, None),
@@ -167,7 +176,7 @@ def read(data: bytes) -> Picture:
 def check(columns: Mapping[str, Any]) -> None:
     """Whatever is told is of its type and in its range."""
     assert set(columns) <= {"taken", "camera", "latitude", "longitude"}
-    assert -(1 << 33) < columns.get("taken", 0) < 1 << 38
+    assert moment(1826, 1, 1) <= columns.get("taken", 0) < moment(9999, 12, 31) + 86_400_000
     assert columns.get("camera", "x").isprintable() and columns.get("camera", "x").strip()
     assert -90 <= columns.get("latitude", 0) <= 90 and -180 <= columns.get("longitude", 0) <= 180
     assert ("latitude" in columns) == ("longitude" in columns)
@@ -251,3 +260,40 @@ def test_folders_are_a_column_and_metadata_comes_first(tmp_path: Path) -> None:
     assert index.items["folder"].to_pylist() == [None, "x", None]
     one = Index.build(query, tmp_path / "c", model=FakeEncoder())
     assert one.items["folder"].to_pylist() == [""]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, fake_model: object) -> Path:
+    """Folders `own`, whose metadata names columns as EXIF does, and `taken`, with EXIF."""
+    for name, data in (("own/1.png", png(3)), ("taken/2.jpg", picture(FULL))):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "own/metadata.csv").write_text("file_name,taken,camera\n1.png,long ago,5\n")
+    return tmp_path
+
+
+def test_exif_takes_the_types_of_a_users_columns(mixed: Path) -> None:
+    Index.build(mixed / "own", mixed / "index", model=FakeEncoder())
+    index = Index.open(mixed / "index")
+    index.add(mixed / "taken")
+    again = Index.open(mixed / "index")
+    assert again.items.table().select(["taken", "camera", "latitude"]).to_pylist() == [
+        {"taken": "long ago", "camera": 5, "latitude": None},
+        {"taken": "2024-05-01 12:30:45.000", "camera": None, "latitude": 48.1375},
+    ]
+
+
+def test_columns_that_do_not_fit_are_refused_and_the_index_stays_whole(mixed: Path) -> None:
+    Index.build(mixed / "taken", mixed / "index", model=FakeEncoder())
+    index = Index.open(mixed / "index")
+    with pytest.raises(ConfigError, match=r"columns of other types: .*taken") as error:
+        index.add(mixed / "own")
+    assert error.value.hint == "Give a column one type."
+    assert len(Index.open(mixed / "index")) == 1
+    (mixed / "own/metadata.csv").unlink()
+    assert len(index.add(mixed / "own").added) == 1
+    (mixed / "own/metadata.csv").write_text("file_name,taken\n4.png,long ago\n")
+    (mixed / "own/1.png").rename(mixed / "own/4.png")
+    with pytest.raises(ConfigError, match="Column 'taken' is timestamp"):
+        index.sync()
+    assert len(Index.open(mixed / "index")) == 2

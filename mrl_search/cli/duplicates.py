@@ -1,5 +1,6 @@
 """`mrl-search duplicates`: the copies in an index, which one is kept, and what to do about them."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -158,7 +159,7 @@ def _act(
         text, found = script_of(found)
         with write_atomically(script) as file:
             file.write(text)
-        note(f"script: {script}; read it, then run: sh {script}")
+        note(f"read the script, then run: sh {shlex.quote(str(script))}")
     elif (move or link) and not yes:
         what = "move" if move else "replace by links"
         note(f"would {what} {_count(found.copies, 'copy')}; add --yes to do it")

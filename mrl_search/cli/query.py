@@ -27,6 +27,7 @@ __all__ = ["query"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
 SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
+UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
 LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 
@@ -90,6 +91,9 @@ def query(
     start = time.perf_counter()
     hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
+    shown = opened.items.own_columns
+    if not opened.manifest.own_vectors:
+        shown = [column for column in shown if column not in UNSHOWN]
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
@@ -100,7 +104,7 @@ def query(
             json_line({**image, **about, "hits": lines})
         else:
             title = f"{name}  ·  plan {hits.plan}"
-            _show_hits(found, title, opened.items.own_columns, opened.manifest.own_vectors)
+            _show_hits(found, title, shown, opened.manifest.own_vectors)
             if hits.explanation is not None:
                 _show_explanation(found, hits.explanation, i)
         picture = pictures.get(name)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, time
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -37,7 +38,12 @@ def note(text: str) -> None:
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
     unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=str)))
+    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=_json)))
+
+
+def _json(value: object) -> str:
+    """A value that JSON has no form for: a time as ISO 8601 writes it, anything else as text."""
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mrl_search.duplicates.groups import Copy, Duplicates, File, Level
+from mrl_search.duplicates.groups import Copy, Duplicates, Level
+from mrl_search.duplicates.keeping import File
 from mrl_search.duplicates.pictures import content_of
 from mrl_search.errors import BrokenImage, FileError
-from mrl_search.files import checksum, expanded, make_folder, reading
+from mrl_search.files import checksum, expanded, make_folder, reading, recordable
 
 __all__ = ["IN_SCRIPT", "LINKED", "MOVED", "Linker", "Mover", "done", "script_of"]
 
@@ -62,7 +63,7 @@ class Mover:
             moved = [self._move(path, copy.file.source) for path in _checked(keep, copy.file)]
         except (BrokenImage, FileError) as error:
             return error.reason if isinstance(error, FileError) else error.message
-        return MOVED + ", ".join(map(os.fspath, moved))
+        return MOVED + ", ".join(map(recordable, moved))
 
     def _move(self, place: Path, source: str) -> Path:
         root = expanded(source)

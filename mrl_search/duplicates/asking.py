@@ -7,7 +7,8 @@ import numpy as np
 
 from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.duplicates.finding import FPR, find_duplicates
-from mrl_search.duplicates.groups import Duplicates, Keep, Level
+from mrl_search.duplicates.groups import Duplicates, Level
+from mrl_search.duplicates.keeping import Keep
 from mrl_search.duplicates.pictures import Pictures
 from mrl_search.encoders.base import Encoder
 from mrl_search.files import expanded

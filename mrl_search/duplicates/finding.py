@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.duplicates.groups import Content, Duplicates, Edge, File, Keep, Level, stars
+from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
+from mrl_search.duplicates.keeping import File, Keep
 from mrl_search.duplicates.pictures import CHANGED, Pictures, content_of, files_of
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode

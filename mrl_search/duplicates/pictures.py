@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.duplicates.groups import File
+from mrl_search.duplicates.keeping import File
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed
 from mrl_search.errors import BrokenImage, ConfigError, DataError

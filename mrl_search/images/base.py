@@ -96,11 +96,18 @@ class FileStamp:
     modified: int
     inode: int
 
+    @staticmethod
+    def values(found: os.stat_result) -> tuple[int, int, int]:
+        """The values of a stamp; all three fit into int64, whatever year a file system says."""
+        modified = found.st_mtime_ns
+        if not -INODES <= modified <= INODES:
+            modified = INODES if modified > 0 else -INODES
+        return found.st_size, modified, found.st_ino & INODES
+
     @classmethod
     def of(cls, found: os.stat_result) -> "FileStamp":
-        """The stamp of a file from what the system says about it; all three fit into int64."""
-        modified = min(max(found.st_mtime_ns, -INODES), INODES)  # a file system may say any year
-        return cls(found.st_size, modified, found.st_ino & INODES)
+        """The stamp of a file from what the system says about it."""
+        return cls(*cls.values(found))
 
 
 def subset(source: Source, rows: Sequence[int], what: str) -> Source:

@@ -38,7 +38,7 @@ def exif_columns(data: bytes) -> dict[str, object]:
     """What the EXIF of an image file tells about the picture; without what it does not tell.
 
     Returns:
-        `taken`: seconds from 1970 to the time that the camera showed, whatever its zone;
+        `taken`: milliseconds from 1970 to the time that the camera showed, whatever its zone;
         `camera`: maker and model; `latitude` and `longitude`: degrees, negative in the south and
         in the west, both or neither.
     """
@@ -101,6 +101,8 @@ def _chunks(data: bytes, wanted: bytes) -> Iterator[bytes]:
             (second, int.from_bytes(first, "big")) if png
             else (first, int.from_bytes(second, "little"))
         )  # fmt: skip
+        if kind == b"IEND" or b"\0" in kind:  # what follows is no part of the picture
+            return
         if kind == wanted:
             yield data[at + 8 : at + 8 + size]
         at += 12 + size if png else 8 + size + size % 2
@@ -114,12 +116,13 @@ def _value(tags: Tags, tag: int) -> Any:  # noqa: ANN401 - a tag has any type
 
 
 def _time(details: Tags) -> int | None:
+    """When a picture was taken; a time that no calendar has is none."""
     for tag in (ORIGINAL, DIGITIZED):
         match = TIME.match(_text(_value(details, tag)))
         with suppress(ValueError):  # "0000:00:00 00:00:00" where the clock was not set
             if match and int(match[1]) >= EARLIEST:
                 parts = [int(part or 0) for part in match.groups()]
-                return int(datetime(*parts, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]
+                return 1000 * int(datetime(*parts, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]
     return None
 
 
@@ -148,7 +151,7 @@ def _degrees(place: Tags, tag: int, directions: str, limit: int) -> float | None
         parts = parts if isinstance(parts, tuple) else (parts,)
         degrees: float = sum(float(part) / 60**i for i, part in enumerate(parts[:3]))
         if direction and direction in directions and 0 <= degrees <= limit:
-            return -degrees if direction == directions[1] else degrees
+            return round(-degrees if direction == directions[1] else degrees, 7)  # a centimetre
     return None
 
 

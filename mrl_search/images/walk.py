@@ -48,9 +48,9 @@ class File(NamedTuple):
     @classmethod
     def of(cls, path: str, info: os.stat_result, now: int) -> "File":
         """The file at `path` with this `stat`, seen at the time `now` in ns since 1970."""
-        stamp = FileStamp.of(info)
-        modified = stamp.modified if stamp.modified < now - SETTLED else None
-        return cls(path, stamp.bytes, modified, stamp.inode, info.st_dev)
+        size, modified, inode = FileStamp.values(info)
+        settled = modified < now - SETTLED
+        return cls(path, size, modified if settled else None, inode, info.st_dev)
 
 
 @dataclass(eq=False)

@@ -185,8 +185,11 @@ def _remove_unused(folder: Path) -> None:
         manifest = read_manifest(folder, number)
         named |= {manifest.place(name) for name in manifest.files}
     for part in (folder / PARTS).iterdir():
-        if not any(place.startswith(f"{PARTS}/{part.name}/") for place in named):
-            shutil.rmtree(part)
+        for path in part.iterdir():
+            if f"{PARTS}/{part.name}/{path.name}" not in named:
+                path.unlink()
+        if not any(part.iterdir()):
+            part.rmdir()
     for path in folder.iterdir():
         if is_index_file(path.name) and path.name not in named:
             path.unlink()

@@ -11,18 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mrl_search.errors import DataError
+from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
-__all__ = ["EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "logged_items", "write_items"]
+__all__ = [
+    "EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "fitting", "logged_items",
+    "write_items",
+]  # fmt: skip
 
 ITEMS_SCHEMA = pa.schema([
     ("id", pa.int64()), ("path", pa.string()), ("label", pa.string()), ("hash", pa.string()),
     ("width", pa.int32()), ("height", pa.int32()), ("norm", pa.float32()),
 ])  # fmt: skip
 EXIF_COLUMNS = pa.schema([  # of pictures whose EXIF tells them; `taken` by the clock of the place
-    ("taken", pa.timestamp("s")), ("camera", pa.string()), ("latitude", pa.float64()),
+    ("taken", pa.timestamp("ms")), ("camera", pa.string()), ("latitude", pa.float64()),
     ("longitude", pa.float64()),
 ])  # fmt: skip
 FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they were read
@@ -160,6 +163,33 @@ def logged_items(
         if values.null_count < len(values) and column.name not in table.column_names:
             table = table.append_column(column, values)
     return table
+
+
+def fitting(items: pa.Table, known: pa.Schema) -> pa.Table:
+    """New items whose columns fit together with those that an index has.
+
+    What EXIF tells takes the type of a user's column of its name, and is null where it has no
+    such form.
+
+    Raises:
+        ConfigError: another column has a type that does not fit.
+    """
+    for column in EXIF_COLUMNS:
+        place, other = items.schema.get_field_index(column.name), known.get_field_index(column.name)
+        if min(place, other) < 0 or items.schema.field(place).type != column.type:
+            continue
+        kind = known.field(other).type
+        try:
+            values = items[column.name].cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            values = pa.nulls(len(items), kind)
+        items = items.set_column(place, column.name, values)
+    try:
+        pa.unify_schemas([known, items.schema], promote_options="permissive")
+    except pa.ArrowException as error:
+        message = f"The new items have columns of other types: {error}."
+        raise ConfigError(message, "Give a column one type.") from error
+    return items
 
 
 def write_items(folder: Path, items: pa.Table, name: str = ITEMS) -> None:

@@ -115,7 +115,7 @@ class CollectionWriter:
     ) -> Iterator["CollectionWriter"]:
         """Claim the building folder of `out`.
 
-        Without a `job` the folder begins empty and is removed if the block fails. With one, an
+        Without a `job` the folder begins empty and is removed if it is not published. With one, an
         unfinished build of the same job is continued, and kept if the block fails; if its files
         do not have their checksums, it is begun again. A job is whatever decides the rows:
         fingerprint of the encoder, source, paths.
@@ -147,6 +147,8 @@ class CollectionWriter:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             writer._close()
+            if not job:  # what was not published
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def read(self) -> int:

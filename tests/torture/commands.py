@@ -46,7 +46,7 @@ MODULES = (
     "mrl_search.cli.demo", "mrl_search.cli.render", "mrl_search.measure.evaluate",
     "mrl_search.report.write", "mrl_search.shrink", "mrl_search.training.steps",
 )  # fmt: skip
-PICTURE = "pictures/cat/cat-0000.png"
+PICTURE, OTHER = "pictures/cat/cat-0000.png", "pictures/cat/cat-0001.png"
 SETUP = (
     "build-index pictures --out index",
     "build-index pictures --out sure --dims 8,64",
@@ -66,6 +66,8 @@ COMMANDS = {
     "evaluate": "evaluate pictures --index index -k 3 --json",
     "bench": "bench sure --out bench.jsonl --rounds 1 -k 3",
     "report": "report done.jsonl --out page",
+    "duplicates, script": "duplicates index --keep *dog* --script remove.sh",
+    "duplicates, decision": f"duplicates index --not-duplicate {PICTURE} --not-duplicate {OTHER}",
     "query, sheet": f"query {PICTURE} --index index --sheet sheet.png",
     "classify": f"classify {PICTURE} --index sure -k 3 --adaptive",
 }
