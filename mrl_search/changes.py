@@ -175,7 +175,7 @@ def _by_hash(
         pairs = dict(_pairs(known, [i for i in owners[digest] if i in without], those))
         paired |= pairs
         used = {file.path for file in pairs.values()}
-        first = min((i for i in owners[digest] if i in pairs or i not in without), default=-1)
+        first = owners[digest][0]  # it stays: where files are left over, every row has one
         copied |= {file.path: first for file in those if file.path not in used}
     return paired, [(copied[file.path], file) for file in files if file.path in copied]
 
@@ -267,7 +267,7 @@ def _kept(
         unseen |= {place: f"{place} leads nowhere" for place in walk.odd}
         if root in walk.vanished and root not in meant:
             lost[root] = empty[root] = MISSING
-        elif not each.pictures and root not in walk.closed and root not in meant:
+        elif not each.pictures and root not in meant:
             empty[root] = EMPTY
     roots = {each.root for each in scans}
 

@@ -65,7 +65,8 @@ class Changing:
         """
         newest = read_manifest(self.folder)
         known = self.corpus.manifest
-        if (newest.generation, newest.files) == (known.generation, known.files):
+        same = (newest.generation, newest.files) == (known.generation, known.files)
+        if same and (newest.format > 1 or newest.plans == known.plans):
             return False
         corpus = Corpus.open(self.folder)
         corpus.place = self.corpus.place

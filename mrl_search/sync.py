@@ -3,7 +3,7 @@
 Every function changes the index folder by generations of its own (see `mrl_search.living`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ def sync(
     Args:
         folder: the index folder.
         encoder: opens its model, if there is something to embed.
-        only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked.
+        only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked,
+            but for a known one around them.
         dry_run: only say what would be done.
         meant: whether pictures of a folder that is gone as a whole go, too.
         progress: called with what is being done, how far, and of how much.
@@ -109,7 +110,7 @@ def sync(
         )
         left_out = _left_out(folder, rows.manifest)
         if only is not None:
-            left_out -= {file.path for found_here in scans for file in found_here.pictures}
+            left_out = {path for path in left_out if not _within(path, only)}
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
@@ -143,7 +144,7 @@ def sync(
             )
             skipped += bad
         looked_at = {file.path for here in scans for file in here.pictures}
-        if only is not None or found.lost_roots:
+        if only is not None or found.lost_roots or any(here.walk.closed for here in scans):
             skipped += [entry for entry in rows.skipped if entry.path not in looked_at]
         skipped.sort(key=lambda entry: entry.path)
         new_root = only is not None and dict(roots) != dict(rows.manifest.roots)
@@ -170,11 +171,15 @@ def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots
         roots = roots_of(folder, manifest)
     except ConfigError:
         roots = {}
-    new = {
-        root: how for root, how in only.items()
-        if not any(expanded(root).is_relative_to(expanded(known)) for known in roots)
-    }  # fmt: skip
-    return {**roots, **new}, only
+    above = {
+        root: next((known for known in roots if _within(root, (known,))), root) for root in only
+    }  # labels and columns depend on the root
+    roots |= {root: how for root, how in only.items() if above[root] == root not in roots}
+    return roots, {root: roots[root] for root in above.values()}
+
+
+def _within(path: str, roots: Iterable[str]) -> bool:
+    return any(expanded(path).is_relative_to(expanded(root)) for root in roots)
 
 
 def roots_of(folder: Path, manifest: Manifest) -> dict[str, Mapping[str, str]]:

@@ -16,7 +16,7 @@ from command_line import write_pictures
 from fakes import FakeEncoder
 from tiny_runs import train_tiny
 
-from mrl_search import files
+from mrl_search import files, living, sync
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.index import Index
 from mrl_search.measure.records import Journal, Run
@@ -61,7 +61,8 @@ class Disk:
                     if path in values:
                         values[target + path[len(source) :]] = values.pop(path)  # type: ignore
         else:
-            if self.flushed.pop(source, None) != content(target):
+            known = self.flushed.pop(source, None)
+            if known != content(target) and Path(target).is_relative_to(self.root):
                 self.unsafe.append(target)
             self.flushed[target] = content(target)
 
@@ -117,6 +118,36 @@ def test_an_index_of_vectors_its_plan_and_a_smaller_one(
     assert not disk.lost()
 
 
+def test_an_index_of_vectors_that_changes(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 32)).astype(np.float32)
+    index = Index.from_vectors(rows, disk.root / "it", spec=IndexSpec((8, 32), "Flat"))
+    index.add(rng.standard_normal((20, 32)).astype(np.float32))
+    assert not disk.lost()
+    index.remove(ids=np.arange(5))
+    assert not disk.lost()
+    monkeypatch.setattr(living, "FEW", 0)
+    index.add(rng.standard_normal((20, 32)).astype(np.float32))  # and folds
+    assert not disk.lost() and index.manifest.indexed == index.manifest.count
+    index.compact()
+    assert not disk.lost() and index.manifest.count == len(index) == 335
+    index.restore(index.generations[-2])
+    assert not disk.lost()
+
+
+def test_a_sync(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "CHUNK", 3)
+    write_pictures(tmp_path / "pictures", 5)
+    index = Index.build(tmp_path / "pictures", disk.root / "it", model=FakeEncoder())
+    write_pictures(tmp_path / "pictures" / "more", 2, seed=1)
+    (tmp_path / "pictures" / "cat" / "cat-0000.png").unlink()
+    (tmp_path / "pictures" / "cat" / "cat-0001.png").rename(tmp_path / "pictures" / "moved.png")
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"not a picture")
+    done = Index.open(index.folder, FakeEncoder()).sync()
+    assert (len(done.added), len(done.removed), len(done.moved)) == (4, 1, 1)
+    assert not disk.lost()
+
+
 @pytest.mark.usefixtures("fresh_accelerate")
 def test_a_training_run(disk: Disk) -> None:
     train_tiny(disk.root / "runs" / "mine")
@@ -144,6 +175,6 @@ def test_the_trace_finds_a_missing_flush(
             lambda h: traced(h) if Path(f"/proc/self/fd/{h}").readlink().is_dir() else None,
         )  # fmt: skip
     else:
-        monkeypatch.setattr(files, "_flush_folder", lambda folder: None)
+        monkeypatch.setattr(files, "flush_folder", lambda folder: None)
     files.write_text(disk.root / "a.txt", "text")
     assert disk.lost()

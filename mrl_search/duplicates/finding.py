@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
 from mrl_search.duplicates.keeping import File, Keep
-from mrl_search.duplicates.pictures import CHANGED, Pictures, content_of, files_of
+from mrl_search.duplicates.pictures import CHANGED, UNREADABLE, Pictures, content_of, files_of
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode
 from mrl_search.images.look import SAME, Look, likeness, pixel_hash
-from mrl_search.images.sources import is_gone
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.pairs import Side, close_pairs, random_cosines
 from mrl_search.search.tail import fit_tail
@@ -29,7 +28,6 @@ FPR = 1e-6  # false pairs for each pair of unrelated pictures
 BACKGROUND = 200_000  # random pairs that the tail is fitted to
 FEWEST = 64  # different pictures that a tail needs; of fewer, every pair gets the second look
 SURE = 0.98  # cosine that is always enough: pictures that were saved again have more
-GONE, UNREADABLE = "gone", "that cannot be read"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,8 +130,7 @@ def _content(
         return Content(named[0], named[-1])
     found: list[dict[object, File]] = []
     for files in named:
-        found.append(files_of(files, found[0] if found else ()))
-    left_out[GONE] += sum(is_gone(file.path) for files in named for file in files)
+        found.append(files_of(files, left_out, found[0] if found else ()))
     kept, offered = (list(files.values()) for files in (found[0], found[-1]))
     return Content(kept, offered)
 
@@ -143,11 +140,8 @@ def _edges(
     blind: bool, left_out: Counter[str], progress: Progress,
 ) -> Iterable[Edge]:  # fmt: skip
     """The pairs that are alike enough, after the second look; a `blind` one sees no pictures."""
-    looks = (
-        {}
-        if blind
-        else _looks(contents, {i for a, b, _ in pairs for i in (a, b)}, left_out, progress)
-    )
+    wanted = set() if blind else {i for a, b, _ in pairs for i in (a, b)}
+    looks = _looks(contents, wanted, left_out, progress)
     for done, (a, b, score) in enumerate(pairs, 1):
         one, other = looks.get(a), looks.get(b)
         edge = Edge(a, b, Level.SIMILAR, score)

@@ -1,6 +1,7 @@
 """What is compared: pictures of an index, or of a folder, with their vectors and their files."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 
@@ -14,14 +15,14 @@ from mrl_search.errors import BrokenImage, ConfigError, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.decode import content_hash
 from mrl_search.images.reading import Picture
-from mrl_search.images.sources import Source, read_path, read_recorded
+from mrl_search.images.sources import Source, is_gone, read_path, read_recorded
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.store.rows import Ids, VectorStore
 
-__all__ = ["CHANGED", "Pictures", "content_of", "files_of"]
+__all__ = ["CHANGED", "UNREADABLE", "Pictures", "content_of", "files_of"]
 
-CHANGED = "changed since they were indexed"
+CHANGED, GONE, UNREADABLE = "changed since they were indexed", "gone", "that cannot be read"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +153,13 @@ def content_of(file: File) -> bytes:
     return data
 
 
-def files_of(files: Iterable[File], known: Container[object] = ()) -> dict[object, File]:
+def files_of(
+    files: Iterable[File], left_out: Counter[str], known: Container[object] = ()
+) -> dict[object, File]:
     """The files that are there, with size and time, by what tells them apart: hard links are one.
 
-    Rows of a data set are read for their size. Those in `known` are left out.
+    Rows of a data set are read for their size. Those in `known` are left out. Those that are gone
+    or cannot be read are counted in `left_out`.
     """
     found: dict[object, File] = {}
     for file in sorted(files, key=lambda f: f.path):
@@ -164,6 +168,7 @@ def files_of(files: Iterable[File], known: Container[object] = ()) -> dict[objec
             state = place.stat() if os.path.lexists(place) else None
             size = len(content_of(file)) if state is None else state.st_size
         except (BrokenImage, OSError, ValueError):
+            left_out[GONE if is_gone(file.path) else UNREADABLE] += 1
             continue
         key: object = file.path if state is None else (state.st_dev, state.st_ino)
         if key in known:

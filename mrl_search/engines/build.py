@@ -15,7 +15,7 @@ from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.engines.tail import TailedIndex
-from mrl_search.engines.trial import try_kinds
+from mrl_search.engines.trial import ENDLESS, try_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
@@ -34,6 +34,7 @@ CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
 FEW = 1000  # random vectors on which a kind is tried
+FEWEST_NSG = 200  # FAISS may end the process when it links fewer vectors
 CLUSTERED = "IVF"  # in a kind that rows can be added to cheaply
 COPIED = "x4fs"  # kinds that FAISS copies into memory; mapping them would take twice the size
 
@@ -213,6 +214,8 @@ def _untrained(dims: int, kind: str) -> faiss.Index:
 
 def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
     index = _untrained(dims, kind)
+    if ENDLESS in kind and len(store) < FEWEST_NSG:
+        raise ConfigError(f"{len(store):,} vectors are too few for an index {kind!r}.", KNOWN)
     if not index.is_trained:
         rows = _training_rows(index, len(store))
         _train(index, kind, prefix(store.rows(rows, dims), dims))

@@ -24,7 +24,7 @@ CROPS = (1, 0.86, 0.74, 0.64, 0.55, 0.47)  # sides of windows, of the whole
 STEP = 0.08  # from one window to the next, of the whole
 LEANING = (0, -14, 14)  # degrees
 TRIED = 2  # windows that are aligned, each way
-HOPELESS = 0.6  # correlation of the best window; of changed copies it was .73 and more
+HOPELESS = 0.6  # correlation of the best window; copies that pass had .73 or more
 ROUNDS, STILL = 8, 1e-3  # of the alignment at each size, and the step that ends it
 NEIGHBOURHOOD = 2  # pixels each way
 
