@@ -285,7 +285,8 @@ def claim(
                 there = False
             except BlockingIOError as error:
                 message = f"Another process works in {place}."
-                hint = "Wait for it" + (", or choose another --out." if ours else ".")
+                changes = ours is None and place.is_dir()  # an index
+                hint = "Wait for it." if changes else "Wait for it, or choose another --out."
                 raise IndexFolderError(message, hint) from error
             if not there:
                 message = f"Another process has just finished {place}."

@@ -133,24 +133,28 @@ def sync(
         found = replace(found, new=new, copied=copied)
         ids = rows.items.all_ids
         own = {file: int(ids[row]) for row, file in found.edited}
-        change, rows = _without_embedding(change, rows, found, scans, walked, left_out)
+        change, rows = _without_embedding(change, rows, found, scans, walked, roots, left_out)
         skipped: list[Skipped] = []
         todo = [*found.new, *own]
         for start in range(0, len(todo), CHUNK):
             some = todo[start : start + CHUNK]
             done = (start, len(todo))
             change, rows, bad = _embedded(
-                change, rows, some, own, scans, walked, encoder(), progress, done
+                change, rows, some, own, scans, walked, roots, encoder(), progress, done
             )
             skipped += bad
         looked_at = {file.path for here in scans for file in here.pictures}
-        if only is not None or found.lost_roots:
+        if only is not None or found.lost_roots or any(here.walk.closed for here in scans):
             skipped += [entry for entry in rows.skipped if entry.path not in looked_at]
         skipped.sort(key=lambda entry: entry.path)
-        new_root = only is not None and dict(roots) != dict(rows.manifest.roots)
         same = skipped == sorted(rows.skipped, key=lambda entry: entry.path)
         _applied(
-            change, rows, Edit(skipped=None if same else skipped, roots=roots if new_root else None)
+            change,
+            rows,
+            Edit(
+                skipped=None if same else skipped,
+                roots=None if only is None or dict(roots) == dict(rows.manifest.roots) else roots,
+            ),
         )
     manifest = maintain(folder, progress)
     broken = {entry.path for entry in skipped}
@@ -214,7 +218,7 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
 
 
 def _without_embedding(
-    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots,
+    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots, roots: Roots,
     left_out: set[str],
 ) -> tuple[Change, Rows]:  # fmt: skip
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
@@ -235,12 +239,14 @@ def _without_embedding(
         np.array(found.gone, np.int64), items, added,
         left_out=None if before == left_out else sorted(left_out),
     )  # fmt: skip
+    if not edit.empty:
+        edit = replace(edit, roots=roots)
     return _applied(change, rows, edit)
 
 
 def _embedded(
     change: Change, rows: Rows, files: Sequence[File], ids: Mapping[File, int],
-    scans: Sequence[Scan], roots: Roots, encoder: Encoder, progress: Progress,
+    scans: Sequence[Scan], walked: Roots, known: Roots, encoder: Encoder, progress: Progress,
     done: tuple[int, int],
 ) -> tuple[Change, Rows, list[Skipped]]:  # fmt: skip
     """Embed new and edited pictures, and make a generation of them."""
@@ -252,7 +258,7 @@ def _embedded(
     old = old if rows.alive is None else old[rows.alive[old]]
     with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
         writer.keep(0)
-        source = _joined_source(files, scans, roots)
+        source = _joined_source(files, scans, walked)
         bad = list[Skipped]()
         for batch in embed(source, encoder):
             bad += [entry for entry in batch.entries if isinstance(entry, Skipped)]
@@ -267,8 +273,9 @@ def _embedded(
             table = table.set_column(0, "id", pa.array(kept, pa.int64()))
             added = Added(table, (stored for _, stored in store.chunks()))
         edit = Edit(old, added=added)
-        made = apply(change, rows, writer, edit) if not edit.empty else m
-    return change.after(made), Rows.open(change.folder), bad
+        if not edit.empty:
+            m = apply(change, rows, writer, replace(edit, roots=known))
+    return change.after(m), Rows.open(change.folder), bad
 
 
 def _applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:

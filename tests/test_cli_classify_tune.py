@@ -125,3 +125,14 @@ def test_own_vectors_without_labels_cannot_vote(image: Path, tmp_path: Path) -> 
     assert_error(vote, "have no labels")
     assert_error(run("classify", image, "--index", tmp_path / "own"), "your own vectors")
     assert_error(run("tune", tmp_path / "own", "--objective", "adaptive"), "two labelled items")
+
+
+def test_a_picture_without_near_neighbours_is_unknown(index: Path, image: Path) -> None:
+    place = ["classify", image, "--index", index, "-k", "5"]
+    assert "unknown" not in ok(*place, "--cutoff", "-1").stdout
+    (known,) = lines(ok(*place, "--json", "--cutoff", "0.9999"))
+    assert known["votes"] == {"cat": 1.0}  # itself alone
+    (nobody,) = lines(ok(*place, "--json", "--cutoff", "1", "--where", "label=dog"))
+    assert nobody["label"] is None and nobody["votes"] == {}
+    assert "unknown" in ok(*place, "--cutoff", "1", "--where", "label=dog").stdout
+    assert_error(run(*place, "--cutoff", "auto"), "40 items are too few")

@@ -329,3 +329,41 @@ def test_a_query_needs_no_torch_for_vectors(index: Path, tmp_path: Path) -> None
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[-1]) is False
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """An index of 1,200 vectors, and the vectors."""
+    folder = tmp_path_factory.mktemp("thousand")
+    rows = np.random.default_rng(0).standard_normal((1200, 32)).astype(np.float32)
+    Index.from_vectors(rows, folder / "index")
+    return folder / "index", rows
+
+
+def test_the_cutoff_auto_shows_what_stands_out(
+    thousand: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    index, rows = thousand
+    np.save(tmp_path / "known.npy", rows[7] * 3)
+    np.save(tmp_path / "fresh.npy", np.random.default_rng(1).standard_normal(32))
+    known, fresh = (
+        ["query", "--vector", tmp_path / f"{name}.npy", "--index", index, "-k", "5"]
+        for name in ("known", "fresh")
+    )
+    (every,) = lines(ok(*known, "--expected", "--json"))
+    assert every["hits"][0]["expected"] < 0.01 < every["hits"][1]["expected"]
+    (cut,) = lines(ok(*known, "--cutoff", "auto", "--json"))
+    assert cut["hits"] == every["hits"][:1]
+    (plain,) = lines(ok(*known, "--json"))
+    assert "expected" not in plain["hits"][0]
+    table = ok(*known, "--expected").stdout.splitlines()
+    assert "expected by chance" in table[1] and "<0.001" in table[2]
+    none = run(*fresh, "--cutoff", "auto")
+    assert none.exit_code == 3 and "Nothing here looks like this." in none.stderr
+
+
+def test_the_cutoff_auto_takes_a_thousand_items(index: Path, known: Path) -> None:
+    place = ["query", known, "--index", index]
+    assert_error(run(*place, "--cutoff", "auto"), "40 items are too few")
+    assert run(*place, "--cutoff", "high").exit_code == 2
+    assert "expected by chance" not in ok(*place, "--expected").stdout

@@ -268,7 +268,7 @@ def test_pictures_that_stay_broken_leave_nothing(
         done = index.sync()
         assert len(done.skipped) == 6 and not done.changed
         check_folder(index.folder)
-    assert index.generation == 1  # the second time, nothing is new
+    assert index.generation == 1  # they are recorded once, when all are looked at
 
 
 def test_an_index_of_vectors_is_not_synchronised(tmp_path: Path) -> None:

@@ -24,10 +24,11 @@ __all__ = ["FEWEST_ITEMS", "UNLIKELY", "expected_by_chance"]
 
 FEWEST_ITEMS = 1000  # a background of fewer says too little
 UNLIKELY = 0.01  # unrelated pictures expected at the cut-off `auto`
-SAMPLED = 1 << 14  # items that are a background
+SAMPLED = 1 << 13  # items that are a background
 LEARNT = 1000  # items that are queries, to learn from
 RANKS = (10, 100)  # of a query's scores with the sample that are its background
-FLAT = 1e-6  # spread of scores that is float32 rounding
+IN_TAIL = 0.02  # of the learnt scores
+ROUNDING = 1e-6  # of a cosine in float32
 SEEDS = (20, 21)  # of the sample and of the queries
 
 
@@ -101,7 +102,7 @@ def _learn(corpus: Corpus, dims: int, allowed: Ids) -> Background:
         scores[hashes[own[part], None] == hashes[some]] = -1  # itself, and equal files
         top = _highest(scores)
         z.append(_standardised(top, top))
-    return Background(rows, len(allowed), fit_tail(np.concatenate(z)))
+    return Background(rows, len(allowed), fit_tail(np.concatenate(z), IN_TAIL))
 
 
 def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,15 +112,26 @@ def _highest(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return highest[:, ::-1]
 
 
+def _nearness(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Fisher's z of the cosines, arctanh: float64. Near 1 it is a logarithm of the distance.
+
+    Around a query within the corpus, the number of neighbours grows by a power of the distance
+    (Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004,
+    section 3), so this has an exponential tail. The tails of cosines, which end at 1, differ
+    between queries inside and outside the corpus.
+    """
+    return np.arctanh(np.clip(cosines.astype(np.float64), ROUNDING - 1, 1 - ROUNDING))
+
+
 def _standardised(scores: NDArray[np.float32], top: NDArray[np.float32]) -> NDArray[np.float64]:
     """How far `scores` (n, k) lie above the background, in units of its spread.
 
     The background is that of the best scores `top` of each query: its mean and how far its last
     score lies below. Where all are equal nothing stands out.
     """
-    background = top[:, RANKS[0] - 1 :].astype(np.float64)
+    background = _nearness(top[:, RANKS[0] - 1 :])
     mean = background.mean(axis=1, keepdims=True)
     spread = mean - background[:, -1:]
     with np.errstate(divide="ignore", invalid="ignore"):
-        z: NDArray[np.float64] = (scores - mean) / spread
-    return np.where(spread > FLAT, z, -1.0)
+        z: NDArray[np.float64] = (_nearness(scores) - mean) / spread
+    return np.where(spread > ROUNDING, z, -1.0)
