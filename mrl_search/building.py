@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +149,6 @@ def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: i
 def entry_of(entry: Picture | Skipped) -> dict[str, object]:
     """What is logged about a picture of a source."""
     if isinstance(entry, Skipped):
-        return asdict(entry)
+        return {"path": entry.path, "reason": entry.reason}
     columns = ("path", "label", "hash", "width", "height")
     return {**{name: getattr(entry, name) for name in columns}, **entry.columns}

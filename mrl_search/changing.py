@@ -118,7 +118,7 @@ class Changing:
             ConfigError: vectors for an index of pictures, or pictures for one of vectors.
             DataError: nothing that can be added.
         """
-        from mrl_search.sync import Synced, add_vectors, sync
+        from mrl_search.sync import Synced, add_vectors, check_unwalked, sync
 
         if self.corpus.manifest.own_vectors:
             count = add_vectors(self.folder, source, items, progress)
@@ -131,6 +131,8 @@ class Changing:
                 hint = "A data set is indexed by itself: mrl-search build-index SRC"
                 raise DataError(f"{source} is no folder of pictures and no picture.", hint)
             only = {found.name: found.walked}
+            if labels or hidden:
+                check_unwalked(self.folder, self.corpus.manifest, found.name)
             done = sync(self.folder, lambda: self.encoder, only=only, progress=progress)
         self.refresh()
         return done

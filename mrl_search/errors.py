@@ -130,10 +130,17 @@ class IndexFolderError(MrlSearchError):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A picture that was left out, and why."""
+    """A picture that was left out, and why.
+
+    Attributes:
+        path: where it is.
+        reason: why.
+        stamp: size, time and inode of the file, by which a sync knows that it has not changed.
+    """
 
     path: str
     reason: str
+    stamp: tuple[int | None, ...] = ()
 
 
 def require(condition: bool, message: str, hint: str = "") -> None:

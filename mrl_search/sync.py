@@ -32,7 +32,7 @@ from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 
-__all__ = ["Synced", "add_vectors", "remove_rows", "sync"]
+__all__ = ["Synced", "add_vectors", "check_unwalked", "remove_rows", "sync"]
 
 FILLER = "\0"  # a column in place of none
 CHUNK = 2048  # pictures that are embedded between two generations
@@ -111,6 +111,7 @@ def sync(
         left_out = _left_out(folder, rows.manifest)
         if only is not None:
             left_out = {path for path in left_out if not _within(path, only)}
+        found, broken = _without_skipped(found, rows.skipped)
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
@@ -134,7 +135,7 @@ def sync(
         ids = rows.items.all_ids
         own = {file: int(ids[row]) for row, file in found.edited}
         change, rows = _without_embedding(change, rows, found, scans, walked, roots, left_out)
-        skipped: list[Skipped] = []
+        skipped = broken
         todo = [*found.new, *own]
         for start in range(0, len(todo), CHUNK):
             some = todo[start : start + CHUNK]
@@ -143,26 +144,18 @@ def sync(
                 change, rows, some, own, scans, walked, roots, encoder(), progress, done
             )
             skipped += bad
-        looked_at = {file.path for here in scans for file in here.pictures}
-        if only is not None or found.lost_roots or any(here.walk.closed for here in scans):
-            skipped += [entry for entry in rows.skipped if entry.path not in looked_at]
         skipped.sort(key=lambda entry: entry.path)
         same = skipped == sorted(rows.skipped, key=lambda entry: entry.path)
-        _applied(
-            change,
-            rows,
-            Edit(
-                skipped=None if same else skipped,
-                roots=None if only is None or dict(roots) == dict(rows.manifest.roots) else roots,
-            ),
-        )
+        same_roots = only is None or dict(roots) == dict(rows.manifest.roots)
+        edit = Edit(skipped=None if same else skipped, roots=None if same_roots else roots)
+        _applied(change, rows, edit)
     manifest = maintain(folder, progress)
-    broken = {entry.path for entry in skipped}
+    unusable = {entry.path for entry in skipped}
     return replace(
         result, skipped=tuple(skipped), generation=manifest.generation,
-        added=tuple(p for p in result.added if p not in broken),
-        edited=tuple(p for p in result.edited if p not in broken),
-        removed=(*result.removed, *(p for p in result.edited if p in broken)),
+        added=tuple(p for p in result.added if p not in unusable),
+        edited=tuple(p for p in result.edited if p not in unusable),
+        removed=(*result.removed, *(p for p in result.edited if p in unusable)),
     )  # fmt: skip
 
 
@@ -180,6 +173,14 @@ def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots
     }  # labels and columns depend on the root
     roots |= {root: how for root, how in only.items() if above[root] == root not in roots}
     return roots, {root: roots[root] for root in above.values()}
+
+
+def check_unwalked(folder: Path, manifest: Manifest, root: str) -> None:
+    """Raise ConfigError where a folder is walked already, in the way of its own root."""
+    known = [other for other in manifest.roots if _within(root, (other,))]
+    if known:
+        message = f"{root} is in {known[0]}, which {folder} walks as it was built."
+        raise ConfigError(message, "Leave --labels and --hidden out.")
 
 
 def _within(path: str, roots: Iterable[str]) -> bool:
@@ -213,8 +214,31 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
         return [values[row] for row in live]  # Arrow imports pandas to take rows
 
     paths, hashes = rows.paths[live].tolist(), rows.hashes[live].tolist()
-    sizes, modified, inodes = map(column, FILE_COLUMNS.names)
-    return Recorded(paths, hashes, sizes, modified, inodes, live.tolist())
+    sizes, modified, inodes = (column(name) or [None] * len(live) for name in FILE_COLUMNS.names)
+    numbers = live.tolist()
+    for number, entry in enumerate(rows.skipped):  # as rows before the first, of no content
+        size, time, inode = entry.stamp or (None, None, None)
+        for values, value in zip(
+            (paths, hashes, sizes, modified, inodes, numbers),
+            (entry.path, "", size, time, inode, -1 - number), strict=True,
+        ):  # fmt: skip
+            values.append(value)
+    return Recorded(paths, hashes, sizes, modified, inodes, numbers)
+
+
+def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Changes, list[Skipped]]:
+    """The changes of items alone, and the skipped pictures that are as they were."""
+    rows = [*found.same, *(row for row, _ in found.kept)]
+    changed = [file for row, file in found.edited if row < 0]
+    items = replace(
+        found,
+        same=[row for row in found.same if row >= 0],
+        edited=[(row, file) for row, file in found.edited if row >= 0],
+        gone=[row for row in found.gone if row >= 0],
+        kept=[(row, why) for row, why in found.kept if row >= 0],
+        new=sorted([*found.new, *changed]),
+    )
+    return items, [skipped[-1 - row] for row in rows if row < 0]
 
 
 def _without_embedding(
@@ -259,9 +283,12 @@ def _embedded(
     with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
         writer.keep(0)
         source = _joined_source(files, scans, walked)
-        bad = list[Skipped]()
+        bad, stamps = list[Skipped](), {file.path: file[1:4] for file in files}
         for batch in embed(source, encoder):
-            bad += [entry for entry in batch.entries if isinstance(entry, Skipped)]
+            bad += [
+                replace(entry, stamp=stamps[entry.path])
+                for entry in batch.entries if isinstance(entry, Skipped)
+            ]  # fmt: skip
             writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)
             progress("embedding", done[0] + writer.read, done[1])
         added = None

@@ -271,6 +271,42 @@ def test_pictures_that_stay_broken_leave_nothing(
     assert index.generation == 1  # they are recorded once, when all are looked at
 
 
+def test_a_broken_picture_is_looked_at_once(tmp_path: Path) -> None:
+    put(tmp_path / "pictures" / "good.png", png(5))
+    index = Index.build(tmp_path / "pictures", tmp_path / "index", model=FakeEncoder())
+    broken = tmp_path / "pictures" / "broken.png"
+    put(broken, BROKEN)
+    os.utime(broken, (1e9, 1e9))
+    assert [entry.path for entry in index.sync().skipped] == [str(broken)]
+
+    def never() -> FakeEncoder:
+        raise AssertionError("there is nothing to embed")
+
+    done = sync.sync(index.folder, never)
+    assert [entry.path for entry in done.skipped] == [str(broken)] and done.generation == 1
+    put(broken, png(7))
+    assert index.sync().added == (str(broken),) and not index.corpus.collection.skipped
+
+
+def test_a_known_root_takes_no_other_labels(tmp_path: Path) -> None:
+    put(tmp_path / "pictures" / "cat" / "a.png", png(5))
+    index = Index.build(tmp_path / "pictures", tmp_path / "index", model=FakeEncoder())
+    put(tmp_path / "pictures" / "cat" / "b.png", png(6))
+    with pytest.raises(ConfigError, match="walks as it was built"):
+        index.add(tmp_path / "pictures" / "cat", labels="none")
+    assert len(index.add(tmp_path / "pictures" / "cat").added) == 1
+    assert index.corpus.collection.labels.tolist() == ["cat", "cat"]
+
+
+def test_strange_files_stop_no_change(tmp_path: Path) -> None:
+    index = Index.from_vectors(np.eye(8, dtype=np.float32), tmp_path / "index")
+    for _ in range(2):
+        index.add(np.eye(8, dtype=np.float32)[:2])
+        (tmp_path / "index" / "parts" / ".DS_Store").write_text("")
+        (tmp_path / "index" / "generations" / "notes").mkdir(exist_ok=True)
+    assert len(index) == 12 and index.generation == 2
+
+
 def test_an_index_of_vectors_is_not_synchronised(tmp_path: Path) -> None:
     index = Index.from_vectors(np.eye(8, dtype=np.float32), tmp_path / "index")
     with pytest.raises(ConfigError, match="nothing to walk"):

@@ -185,7 +185,8 @@ def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) 
     from mrl_search.cli.render import json_line, note
 
     if as_json:
-        json_line({**asdict(done), "items": len(index), "dry_run": dry_run})
+        skipped = [{"path": entry.path, "reason": entry.reason} for entry in done.skipped]
+        json_line({**asdict(done), "skipped": skipped, "items": len(index), "dry_run": dry_run})
         return
     would = " (nothing was done)" if dry_run else ""
     typer.echo(f"{done}  {len(index):,} items, generation {index.generation}{would}")

@@ -289,4 +289,7 @@ def _read_alive(manifest: Manifest, path: Path) -> NDArray[np.bool_]:
 
 
 def _read_skipped(path: Path) -> tuple[Skipped, ...]:
-    return tuple(Skipped(**entry) for entry in read_json(path))
+    return tuple(
+        Skipped(entry["path"], entry["reason"], tuple(entry.get("stamp", ())))
+        for entry in read_json(path)
+    )

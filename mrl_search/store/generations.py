@@ -6,6 +6,7 @@ leaves the old generation, and files that the next writer removes.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import IndexFolderError
-from mrl_search.files import claim, flush_folder, make_folder, write_atomically, write_text, writing
+from mrl_search.files import (
+    LEFT,
+    claim,
+    flush_folder,
+    make_folder,
+    write_atomically,
+    write_text,
+    writing,
+)
 from mrl_search.leases import unused
 from mrl_search.store.intact import recorded
 from mrl_search.store.manifest import (
@@ -36,6 +45,7 @@ from mrl_search.store.manifest import (
 __all__ = ["Change", "changing", "kept_generations", "store_plan"]
 
 KEPT = 5  # generations that can be restored, beside those that somebody reads
+BUILDING = re.compile(r"\.\d+\.building")
 WAIT = 30.0  # seconds for another process that changes the index
 
 
@@ -167,10 +177,12 @@ def store_plan(
 def _remove_left(folder: Path, newest: int) -> None:
     """Remove what a killed writer left: generations after the newest, and unfinished files."""
     for path in (folder / GENERATIONS).glob("*"):
-        if not path.stem.isdecimal() or path.suffix != ".json" or int(path.stem) > newest:
+        later = path.suffix == ".json" and path.stem.isdecimal() and int(path.stem) > newest
+        if path.is_file() and (later or LEFT.fullmatch(path.name)):
             path.unlink()
     for path in (folder / PARTS).glob("*"):
-        if not path.name.isdecimal() or int(path.name) > newest:
+        later = path.name.isdecimal() and int(path.name) > newest
+        if path.is_dir() and (later or BUILDING.fullmatch(path.name)):
             shutil.rmtree(path)
 
 
@@ -184,7 +196,7 @@ def _remove_unused(folder: Path) -> None:
     for number in kept_generations(folder):
         manifest = read_manifest(folder, number)
         named |= {manifest.place(name) for name in manifest.files}
-    for part in (folder / PARTS).iterdir():
+    for part in (p for p in (folder / PARTS).glob("*") if p.name.isdecimal() and p.is_dir()):
         for path in part.iterdir():
             if f"{PARTS}/{part.name}/{path.name}" not in named:
                 path.unlink()
