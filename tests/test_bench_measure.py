@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Rows, energy_first, made_of
-from mrl_search.store.generations import store_plan
 
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, DataError
@@ -43,6 +42,7 @@ from mrl_search.search.corpus import Corpus
 from mrl_search.search.others import search_others
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
+from mrl_search.store.generations import store_plan
 from mrl_search.vectors import prefix
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=12, rounds=2, batch=16)

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CLASSES, Rows, energy_first, made_of
 from fakes import FakeEncoder, ListSource, png
-from mrl_search.store.generations import store_plan
 from PIL import Image
 
 import mrl_search as mrl
@@ -27,6 +26,7 @@ from mrl_search.search.classify import Ballot, Vote, Weighting
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits, Hit, Hits
 from mrl_search.store.collection import newest_index
+from mrl_search.store.generations import store_plan
 from mrl_search.store.intact import verify
 
 GREYS = tuple(range(10, 250, 20))

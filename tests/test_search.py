@@ -8,7 +8,6 @@ import pytest
 from conftest import Rows, energy_first, made_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mrl_search.store.generations import store_plan
 
 from mrl_search.engines.base import Mask
 from mrl_search.engines.kernels import best
@@ -22,6 +21,7 @@ from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import answer, default_plan, exact_search, search
+from mrl_search.store.generations import store_plan
 from mrl_search.store.intact import verify
 from mrl_search.store.manifest import read_manifest
 from mrl_search.vectors import prefix

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CLASSES, Rows, energy_first, made_of
-from mrl_search.store.generations import store_plan
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
@@ -22,6 +21,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
 from mrl_search.search.tune import Goal, Trial, front, queries_to_tune, tune
+from mrl_search.store.generations import store_plan
 from mrl_search.store.manifest import read_manifest
 
 
