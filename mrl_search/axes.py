@@ -38,6 +38,7 @@ HELD_OUT = 1_000  # pictures, at most, and a tenth of them
 VIEWED = 600  # pictures whose changed views are embedded to fit axes, at most
 TESTED = 100  # held-out pictures whose changed views are embedded, at most
 ALIKE = 1e-6  # variance of rows that differ by rounding alone, as a share of their mean square
+ENOUGH = 30  # held-out pictures from which a choice is recommended
 FEWEST = 20  # pictures that axes can be fitted to
 NEIGHBOURS, VOTERS = 10, 20
 LONGEST = 1024  # dims of rows along image and class axes
@@ -101,7 +102,7 @@ def choose_axes(
 
     Returns:
         The transform of `choice`, and a record for the manifest: the choice, the numbers of
-        pictures, what each choice keeps, and the recommended choice.
+        pictures, what each choice keeps, and the recommended choice, if enough were held out.
 
     Raises:
         ConfigError: the pictures differ too little for image axes.
@@ -135,7 +136,7 @@ def choose_axes(
         "held_out": held,
         "views_held_out": tested.changed.shape[0] * tested.changed.shape[1],
         "kept": {name: [asdict(k) for k in ks] for name, ks in kept.items()},
-        "recommended": recommended(kept) if kept else choice,
+        "recommended": recommended(kept) if held >= ENOUGH else "",
     }
     return fit_axes(choice, _both(fitted, tested)), record
 

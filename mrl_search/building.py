@@ -12,7 +12,7 @@ from mrl_search.axes import LONGEST, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
@@ -38,6 +38,7 @@ def build_from_pictures(
     from mrl_search.encoders.embed import embed, first_change
 
     dim, total = encoder.dims[-1], len(source.paths)
+    given, named = spec, axes is not None
     axes = axes or default_choice(encoder.axes, total)
     check_choice(axes, dim, source.labels)
     closed_form = axes in ("views", "labels")
@@ -53,9 +54,20 @@ def build_from_pictures(
             writer.append(batch.rows, [entry_of(e) for e in batch.entries])
             progress(what, writer.read, total)
         store = writer.finish_rows(source.name, source.columns)
+        if not any(e.get("norm") for e in writer.entries):
+            message = f"The model {encoder.name} gives every picture a vector of zeros."
+            raise ModelError(message, "Choose another model.")
         heads, record = encoder.heads, dict[str, object]()
         if axes != "none":
-            store, record = _along_axes(writer, store, source, encoder, axes, progress)
+            try:
+                check_choice(axes, dim, _labels(writer).tolist())  # of pictures that can be read
+                found = _along_axes(writer, store, source, encoder, axes, progress)
+            except ConfigError:
+                if named or not closed_form:
+                    raise
+                spec = _prepared(out, given, encoder.dims, total)
+                found = _along_axes(writer, store, source, encoder, "pca", progress)
+            store, record = found
             heads = LinearHeads()  # they take rows as the encoder gives them
         writer.write_heads(heads.weights)
         factory = write_indexes(writer, store, spec, progress)
@@ -76,13 +88,18 @@ def _along_axes(
 
     items = [(row, e) for row, e in enumerate(writer.entries) if "reason" not in e]
     norms = np.array([e["norm"] for _, e in items], dtype=np.float32)
-    labels = np.array([e["label"] for _, e in items], dtype=object)
+    labels = _labels(writer)
 
     def changed(at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         return changed_views(encoder, source, [items[i][0] for i in at], progress)
 
     transform, record = choose_axes(axes, store, norms, labels, changed, progress)
     return writer.transform_rows(transform, norms), record
+
+
+def _labels(writer: CollectionWriter) -> NDArray[np.object_]:
+    """The labels of the pictures that can be read."""
+    return np.array([e["label"] for e in writer.entries if "reason" not in e], dtype=object)
 
 
 def build_from_vectors(

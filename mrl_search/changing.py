@@ -118,7 +118,8 @@ class Changing:
             ConfigError: vectors for an index of pictures, or pictures for one of vectors.
             DataError: nothing that can be added.
         """
-        from mrl_search.sync import Synced, add_vectors, check_unwalked, sync
+        from mrl_search.by_hand import add_vectors
+        from mrl_search.sync import Synced, check_unwalked, sync
 
         if self.corpus.manifest.own_vectors:
             count = add_vectors(self.folder, source, items, progress)
@@ -155,7 +156,7 @@ class Changing:
             ConfigError: nothing is named, or a condition that is not understood.
             DataError: no item is meant.
         """
-        from mrl_search.sync import remove_rows
+        from mrl_search.by_hand import remove_rows
 
         conditions = (where,) if isinstance(where, str) else tuple(where)
         if not paths and not conditions and ids is None:

@@ -19,7 +19,7 @@ from PIL import Image
 from mrl_search.changing import Changing
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import encoder_of, recorded_encoder
-from mrl_search.encoders.words import Words
+from mrl_search.encoders.words import Words, check_reads_words
 from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import IndexFolderError, ModelError
@@ -74,8 +74,7 @@ class Index(Changing):
         self, corpus: Corpus, model: str | Encoder | None = None, access: Access | None = None
     ) -> None:
         self.corpus = corpus
-        self._model = model
-        self._access = access or Access()
+        self._model, self._access = model, access or Access()
         self._lock = Lock()
         self._opened: Encoder | None = None
 
@@ -238,9 +237,10 @@ class Index(Changing):
         if vectors is not None:
             rows = self.corpus.to_space(vectors)
             return Queries([f"vector {i}" for i in range(len(rows))], rows)
-        if any(isinstance(q, Words) for q in queries):
-            self.corpus.check_takes_words()
         encoder, start = self.encoder, time.perf_counter()
+        if any(isinstance(q, Words) and q.phrases for q in queries):
+            check_reads_words(encoder)
+            self.corpus.check_takes_words()
         names, rows, skipped, hashes = embed_queries(queries, encoder, skip_broken)
         ms = (time.perf_counter() - start) * 1e3
         return Queries(names, self.corpus.to_space(rows), skipped, ms, hashes)

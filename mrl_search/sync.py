@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mrl_search.building import entry_of
 from mrl_search.changes import Changes, Recorded, compare
 from mrl_search.encoders.base import Encoder
-from mrl_search.errors import ConfigError, DataError, Skipped
+from mrl_search.errors import ConfigError, Skipped
 from mrl_search.files import expanded
 from mrl_search.images.base import FileSource, Source
 from mrl_search.images.folders import folder_source
@@ -27,12 +26,10 @@ from mrl_search.store.collection import Collection as Rows
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS
 from mrl_search.store.manifest import LEFT_OUT, Manifest
-from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids
-from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 
-__all__ = ["Synced", "add_vectors", "check_unwalked", "remove_rows", "sync"]
+__all__ = ["Synced", "applied", "check_unwalked", "left_out_of", "sync"]
 
 FILLER = "\0"  # a column in place of none
 CHUNK = 2048  # pictures that are embedded between two generations
@@ -108,7 +105,7 @@ def sync(
         found = compare(
             _recorded(rows, live), scans, meant=list(roots) if meant else (), progress=progress
         )
-        left_out = _left_out(folder, rows.manifest)
+        left_out = left_out_of(folder, rows.manifest)
         if only is not None:
             left_out = {path for path in left_out if not _within(path, only)}
         found, broken = _without_skipped(found, rows.skipped)
@@ -148,7 +145,7 @@ def sync(
         same = skipped == sorted(rows.skipped, key=lambda entry: entry.path)
         same_roots = only is None or dict(roots) == dict(rows.manifest.roots)
         edit = Edit(skipped=None if same else skipped, roots=None if same_roots else roots)
-        _applied(change, rows, edit)
+        applied(change, rows, edit)
     manifest = maintain(folder, progress)
     unusable = {entry.path for entry in skipped}
     return replace(
@@ -258,14 +255,14 @@ def _without_embedding(
         described = _described([file for _, file in found.copied], scans, walked, names)
         values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
         added = Added(edited(table, values), [rows.vectors.rows(of)])
-    before = _left_out(change.folder, rows.manifest)
+    before = left_out_of(change.folder, rows.manifest)
     edit = Edit(
         np.array(found.gone, np.int64), items, added,
         left_out=None if before == left_out else sorted(left_out),
     )  # fmt: skip
     if not edit.empty:
         edit = replace(edit, roots=roots)
-    return _applied(change, rows, edit)
+    return applied(change, rows, edit)
 
 
 def _embedded(
@@ -305,7 +302,8 @@ def _embedded(
     return change.after(m), Rows.open(change.folder), bad
 
 
-def _applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
+def applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
+    """Make a generation of an edit, if it changes anything; what comes next starts from it."""
     if edit.empty:
         return change, rows
     m = rows.manifest
@@ -365,7 +363,7 @@ def _stamp(file: File) -> Mapping[str, object]:
     return dict(zip(FILE_COLUMNS.names, values, strict=True))
 
 
-def _left_out(folder: Path, manifest: Manifest) -> set[str]:
+def left_out_of(folder: Path, manifest: Manifest) -> set[str]:
     """Paths that were removed by hand."""
     if LEFT_OUT not in manifest.files:
         return set()
@@ -374,54 +372,3 @@ def _left_out(folder: Path, manifest: Manifest) -> set[str]:
 
     paths: Any = load_checked(folder, manifest, LEFT_OUT, read_json)
     return set(map(str, paths))
-
-
-def remove_rows(
-    folder: Path, choose: Callable[[Rows], Ids], progress: Progress = silent
-) -> int:  # fmt: skip
-    """Remove items of an index: how many. A later sync does not take their pictures again.
-
-    Args:
-        folder: the index folder.
-        choose: gives the rows to remove, of the newest generation.
-        progress: called with what is being done, how far, and of how much.
-    """
-    with changing(folder) as change:
-        rows = Rows.open(folder)
-        chosen = choose(rows)
-        if not len(chosen):
-            return 0
-        paths = {path for path in rows.paths[chosen].tolist() if path is not None}
-        left_out = _left_out(folder, rows.manifest) | paths
-        _applied(change, rows, Edit(chosen, left_out=sorted(left_out)))
-    maintain(folder, progress)
-    return len(chosen)
-
-
-def add_vectors(
-    folder: Path, vectors: VectorSource | NDArray[np.floating] | str | Path,
-    items: str | Path | None = None, progress: Progress = silent,
-) -> int:  # fmt: skip
-    """Add vectors of a user's own, as `Index.from_vectors` takes them: how many.
-
-    Raises:
-        ConfigError: an index of pictures.
-        DataError: vectors of other dims, or items that cannot be used.
-    """
-    source = open_vectors(vectors)
-    columns = item_columns(source, items)
-    found = inspect(source, False, progress)
-    with changing(folder) as change:
-        rows = Rows.open(folder)
-        if not rows.manifest.own_vectors:
-            raise ConfigError(f"{folder} holds pictures.", "Add pictures to it, not vectors.")
-        if source.dim != rows.transform.rows_dim:
-            wanted = rows.transform.rows_dim
-            message = f"{source.name} has {source.dim} dims; {folder} takes {wanted}."
-            raise DataError(message, "Add vectors of the model that made the others.")
-        table = item_table(columns, found)
-        table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
-        new = Added(table, stored_rows(source, rows.transform, progress))
-        _applied(change, rows, Edit(added=new))
-    maintain(folder, progress)
-    return source.count

@@ -115,9 +115,7 @@ def test_the_choices_are_measured_and_kept_in_the_manifest(indexes: dict[str, In
         assert prefixes[-1]["energy"] == pytest.approx(1) and prefixes[-1]["recall"] == 1
     assert kept["pca"][0]["energy"] > kept["none"][0]["energy"]
     assert kept["labels"][0]["accuracy"] >= kept["none"][0]["accuracy"]
-    assert record["recommended"] == recommended(
-        {name: [Kept(**p) for p in prefixes] for name, prefixes in kept.items()}
-    )
+    assert record["recommended"] == ""  # eight pictures are too few
 
 
 def test_a_measurement_by_hand() -> None:
@@ -216,8 +214,9 @@ def test_pictures_that_are_all_alike_are_said(tmp_path: Path) -> None:
         one.with_name(f"copy-{i}.jpg").write_bytes(one.read_bytes())
     (tmp_path / "pictures" / "dog" / "dog-0000.jpg").unlink()
     with pytest.raises(ConfigError, match="too much alike"):
-        Index.build(tmp_path / "pictures", tmp_path / "index", model=Mixed())
-    Index.build(tmp_path / "pictures", tmp_path / "pca", model=Mixed(), axes="pca")
+        Index.build(tmp_path / "pictures", tmp_path / "index", model=Mixed(), axes="views")
+    default = Index.build(tmp_path / "pictures", tmp_path / "default", model=Mixed())
+    assert default.manifest.axes["choice"] == "pca"
 
 
 def test_an_index_along_axes_shrinks_and_knows_how_it_was_built(

@@ -179,7 +179,7 @@ class Pictures(RuleBasedStateMachine):
             generation = random.Random(seed).choice(kept)
             self.index.restore(generation)
             self.roots = [Path(root) for root in self.index.manifest.roots]
-            self.left_out = sync._left_out(self.index.folder, self.index.manifest)
+            self.left_out = sync.left_out_of(self.index.folder, self.index.manifest)
             self.before = {}
             self.check_synced(self.index.sync())
 

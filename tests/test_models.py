@@ -33,6 +33,12 @@ TINY = ModelConfig(widths=(8, 8, 16, 16), dims=(8, 16))
 TRAINING = {"source": "nowhere", "recipe": {"name": "tiny"}, "last_epoch": {"epoch": 3}}
 
 
+@pytest.fixture(autouse=True)
+def answering_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads are stand-ins here; no host is asked first."""
+    monkeypatch.setattr("mrl_search.encoders.weights.getproxies", lambda: {"https": "a proxy"})
+
+
 def _network(classes: int = 2, seed: int = 0) -> MatryoshkaNetwork:
     """A tiny network whose batch norms have seen something."""
     torch.manual_seed(seed)
@@ -613,3 +619,15 @@ def test_torchvision_is_imported_once() -> None:
     assert import_torchvision("torchvision.models") is import_torchvision("torchvision.models")
     with pytest.raises(ModuleNotFoundError):
         import_torchvision("torchvision.nothing")
+
+
+def test_a_host_that_does_not_answer_is_a_quick_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrl_search.encoders.weights.getproxies", dict)
+
+    def refuse(place: object, timeout: float) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("mrl_search.encoders.weights.socket.create_connection", refuse)
+    with pytest.raises(ModelError, match=r"download.pytorch.org does not answer") as error:
+        load_encoder("torchvision:resnet18")
+    assert ".pth elsewhere and put it into" in error.value.hint

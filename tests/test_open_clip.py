@@ -27,6 +27,12 @@ TEXTS = ["a dog on a beach", "two cats", "A dog on a beach"]
 REPOSITORY = "nobody/tiny-clip"
 
 
+@pytest.fixture(autouse=True)
+def answering_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads are stand-ins here; no host is asked first."""
+    monkeypatch.setattr("mrl_search.encoders.weights.getproxies", lambda: {"https": "a proxy"})
+
+
 @pytest.fixture
 def library() -> Any:
     return import_library("open_clip", "models")

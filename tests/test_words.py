@@ -26,6 +26,12 @@ from mrl_search.vectors import combined, l2_normalize
 __all__ = ["weights"]  # a fixture
 
 
+@pytest.fixture(autouse=True)
+def answering_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads are stand-ins here; no host is asked first."""
+    monkeypatch.setattr("mrl_search.encoders.weights.getproxies", lambda: {"https": "a proxy"})
+
+
 @pytest.fixture
 def joint(monkeypatch: pytest.MonkeyPatch) -> FakeJointEncoder:
     """The encoder that every name of a model opens."""
@@ -398,7 +404,7 @@ def test_words_from_end_to_end_with_a_model_of_open_clip(
     write_pictures(tmp_path / "pictures", 4)
     picture, index = tmp_path / "pictures" / "cat" / "cat-0001.png", tmp_path / "index"
     model = f"open_clip:{NAME}@{weights}"
-    ok("build-index", tmp_path / "pictures", "--out", index, "--model", model)
+    ok("build-index", tmp_path / "pictures", "--out", index, "--model", model, "--axes", "none")
     assert json.loads((index / "manifest.json").read_text())["model"] == model
     encoder = load_encoder(model)
     opened = Index.open(index, encoder)

@@ -143,7 +143,7 @@ def _from_images(
     show_skipped(index.corpus.collection.skipped, str(out / "skipped.json"))
     prefixes, chosen = ", ".join(map(str, index.dims)), index.manifest.axes
     note(f"dims {prefixes}, {index.manifest.dtype}, axes {chosen.get('choice', 'none')}")
-    if chosen and chosen["choice"] != chosen["recommended"]:
+    if chosen.get("recommended", "") not in ("", chosen.get("choice")):
         note(f"The axes {chosen['recommended']} keep more here: mrl-search info {out} --check")
     note(f"{len(index):,} images in {out}\nnext: mrl-search query IMAGE --index {out}")
 

@@ -29,7 +29,8 @@ def export_model(
     from mrl_search.files import expanded, refuse_existing
 
     if out:
-        refuse_existing(expanded(out))
+        out = expanded(out).resolve()
+        refuse_existing(out)
     made = export_encoder(load_encoder(model, access_of("cpu", offline, yes)), out)
     note(
         f"opset {made.opset}, {made.nbytes / 1e6:,.1f} MB; values up to {made.largest:.2g} differ"

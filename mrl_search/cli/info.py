@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
+TOO_FEW = "Too few to recommend one."
 CHECK_HELP = "Measure instead what each prefix keeps, and what other axes would make it keep."
 
 
@@ -136,10 +137,12 @@ def _show_axes(axes: Any) -> None:  # noqa: ANN401 - from JSON
         show_table(titles, rows, f"axes {name}{chosen}")
     if axes["kept"]:
         note(
+            "recall@10: share of the ten nearest by all dims that are so by the prefix. "
+            "changed views: share of changed copies whose nearest picture is their original.\n"
             f"n = {axes['held_out']} pictures that did not fit the measured axes, "
             f"{axes['views_held_out']} changed views of them; fitted on "
             f"{axes['fitted']:,}, views of {axes['viewed']:,}. "
-            f"Recommended: --axes {axes['recommended']}"
+            + (f"Recommended: --axes {axes['recommended']}" if axes["recommended"] else TOO_FEW)
         )
 
 

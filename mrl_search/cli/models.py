@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 from mrl_search.cli.options import Device, Json, argument, option
+from mrl_search.errors import ConfigError
 
 __all__ = ["models"]
 
@@ -21,6 +22,8 @@ def models(
     from mrl_search.cli.render import json_line, note, show_table
     from mrl_search.encoders.catalogue import libraries, library_models, local_models
 
+    if which is not None and measure:
+        raise ConfigError("--measure is for the models that are here.", "Name no library.")
     if which is not None:
         library, _, pattern = which.partition(":")
         names = library_models(library, pattern or "*")

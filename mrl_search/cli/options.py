@@ -100,9 +100,9 @@ def access_of(device: str = "auto", offline: bool = False, yes: bool = False) ->
 
     def ask(offer: "Offer") -> bool:
         typer.echo(str(offer), err=True)
-        return sys.stdin.isatty() and typer.confirm("Download?", err=True)
+        return yes or (sys.stdin.isatty() and typer.confirm("Download?", err=True))
 
-    return Access(not offline, device, None if yes else ask)
+    return Access(not offline, device, ask)
 
 
 def open_index(

@@ -12,7 +12,7 @@ import numpy as np
 
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import load_encoder
-from mrl_search.encoders.weights import import_library
+from mrl_search.encoders.weights import import_library, unknown_model
 from mrl_search.errors import ModelError
 
 __all__ = ["Entry", "Library", "libraries", "library_models", "local_models"]
@@ -94,7 +94,7 @@ def library_models(library: str, pattern: str = "*") -> list[str]:
     """The models of a library that have weights, as `--model` takes them, by a glob pattern.
 
     Raises:
-        ModelError: there is no such library, it is not installed, or it has no list.
+        ModelError: there is no such library, it is not installed, it has no list, or nothing fits.
     """
     if library not in EXTRAS or library == "onnx":
         known = ", ".join(name for name in EXTRAS if name != "onnx")
@@ -107,4 +107,12 @@ def library_models(library: str, pattern: str = "*") -> list[str]:
         names = module.list_pretrained()
     else:
         names = module.models.list_models(module=module.models)
-    return [f"{library}:{name}" for name in names if fnmatch(name, pattern)]
+    found = [name for name in names if fnmatch(name, pattern) or fnmatch(_base(name), pattern)]
+    if not found:
+        raise unknown_model(library, pattern.strip("*"), names, names[0])
+    return [f"{library}:{name}" for name in found]
+
+
+def _base(name: str) -> str:
+    """A name without the part that says how its weights were trained."""
+    return name.partition(".")[0].partition("/")[0]

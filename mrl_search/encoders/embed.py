@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.words import Words, with_words
-from mrl_search.errors import BrokenImage, DataError, Skipped
+from mrl_search.errors import BrokenImage, DataError, ModelError, Skipped
 from mrl_search.images.decode import content_hash, to_rgb
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, read_path
@@ -28,10 +28,13 @@ __all__ = [
     "embed_queries",
     "first_change",
     "pixels_of",
+    "usable",
     "vectors_of",
 ]
 
 BATCH = 64  # pictures a batch
+UNUSABLE = "the model gives it a vector that is not finite"
+DAMAGED = "Its weights may be damaged: download or train it again, or choose another model."
 PICTURES = 256  # queries in memory at once
 
 
@@ -55,14 +58,51 @@ def embed(source: Source, encoder: Encoder, start: int = 0) -> Iterator[Batch]:
     )
     while entries := list(islice(pictures, BATCH)):
         pixels = [entry.pixels for entry in entries if isinstance(entry, Picture)]
-        none = np.empty((0, encoder.dims[-1]), dtype=np.float32)
-        yield Batch(encoder.encode(np.stack(pixels)) if pixels else none, entries)
+        rows = np.empty((0, encoder.dims[-1]), dtype=np.float32)
+        if pixels:
+            rows = _encoded(encoder, np.stack(pixels))
+            good = usable(rows)
+            marks = iter(good.tolist())
+            entries = [
+                Skipped(e.path, UNUSABLE) if isinstance(e, Picture) and not next(marks) else e
+                for e in entries
+            ]
+            rows = rows[good]
+        yield Batch(rows, entries)
 
 
 def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Embed (n, size, size, 3) uint8 pixels in batches: (n, dim) float32, not normalised."""
+    """Embed (n, size, size, 3) uint8 pixels in batches: (n, dim) float32, not normalised.
+
+    Raises:
+        ModelError: a vector that is not finite, or of another shape.
+    """
     starts = range(0, len(pictures), BATCH)
-    return np.concatenate([encoder.encode(pictures[i : i + BATCH]) for i in starts])
+    rows = np.concatenate([_encoded(encoder, pictures[i : i + BATCH]) for i in starts])
+    if not np.isfinite(rows).all():
+        raise ModelError(f"The model {encoder.name} gives vectors that are not finite.", DAMAGED)
+    return rows
+
+
+def usable(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows (n, dim) are finite, and of a finite norm.
+
+    Returns:
+        (n,) bool.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(rows, axis=1)
+    found: NDArray[np.bool_] = np.isfinite(norms)
+    return found
+
+
+def _encoded(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the encoder gives for a batch, of the shape that it should have."""
+    rows, wanted = encoder.encode(pictures), (len(pictures), encoder.dims[-1])
+    if rows.shape != wanted:
+        message = f"The model {encoder.name} gives rows of shape {rows.shape}, not {wanted}."
+        raise ModelError(message, "Export it so that each picture has its own vector.")
+    return rows
 
 
 def vectors_of(queries: Sequence[Any] | NDArray[Any]) -> NDArray[Any] | None:

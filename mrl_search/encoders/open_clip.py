@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
-from mrl_search.encoders.weights import cached_file, import_library, unknown_model, weights_hash
+from mrl_search.encoders.weights import (
+    cached_file,
+    check_reachable,
+    hub_host,
+    import_library,
+    unknown_model,
+    weights_hash,
+    wrong_weights,
+)
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 from mrl_search.vectors import default_dims
@@ -110,7 +118,7 @@ def open_encoder(text: str, access: Access) -> ClipEncoder:
     dims = default_dims(output_dims(network, preprocessing.size))
     whole = fingerprint(weights, preprocessing, Preprocessing(preprocessing.size))
     return ClipEncoder(
-        model, name, whole, dims, preprocessing, network, device=access.device,
+        model, name, whole, dims, preprocessing, network, device=access.device, axes="pca",
         open_tokenizer=lambda: _tokenizer(library, model, source, access),
     )  # fmt: skip
 
@@ -169,11 +177,12 @@ def _file(library: Any, model: str, config: Mapping[str, Any], access: Access) -
     licence = licence or f"see https://{source}"
     name = model.removeprefix("open_clip:").partition("/")[0]
     access.permit(Offer(model, source, licence, _size(library, name), "the cache of the hub"))
+    by_hand = f"download {names[0]} from https://{source} elsewhere and name it: {model}@FILE"
+    check_reachable(hub_host(), model, by_hand)
     try:
         return Path(library.download_pretrained(config))
     except Exception as error:  # every layer below has its own
         message = f"The weights of {model} could not be downloaded from {source}: {_first(error)}"
-        by_hand = f"download {names[0]} from https://{source} and name it: {model}@FILE"
         raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
 
 
@@ -195,8 +204,7 @@ def _load(library: Any, model: str, name: str, path: Path, config: Mapping[str, 
                 name, str(path), force_quick_gelu=quick, force_preprocess_cfg=config
             )
     except Exception as error:  # a damaged file raises anything
-        message = f"{path} does not have the weights of {model}: {_first(error)}"
-        raise ModelError(message, "Choose the file of this model.") from error
+        raise wrong_weights(path, model, error) from error
     return joint
 
 

@@ -1,6 +1,7 @@
 """Open an encoder by its name: bundled, trained by `mrl-search train`, or of a library."""
 
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
-__all__ = ["default_model", "encoder_of", "load_encoder", "recorded_encoder"]
+__all__ = ["LIBRARIES", "default_model", "encoder_of", "load_encoder", "recorded_encoder"]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
 LIBRARIES = ("torchvision", "timm", "open_clip", "onnx")
@@ -51,7 +52,10 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
         model = str(folder.resolve())
     else:
         names = ", ".join(f"{name}:MODEL" for name in LIBRARIES)
-        hint = f"Use bundled, general, a run folder of mrl-search train, or {names}."
+        known = ["bundled", "general", *(f"{name}:" for name in LIBRARIES)]
+        near = get_close_matches(model.lower(), known, n=1)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        hint = f"{meant}Use bundled, general, a run folder of mrl-search train, or {names}."
         raise ModelError(f"There is no model {model!r}.", hint)
     from mrl_search.encoders.own import open_folder
 

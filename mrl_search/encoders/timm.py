@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -11,10 +12,13 @@ from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.weights import (
     cached_file,
+    check_reachable,
+    hub_host,
     import_library,
     name_and_file,
     unknown_model,
     weights_hash,
+    wrong_weights,
 )
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
@@ -58,7 +62,8 @@ def load_network(text: str, access: Access) -> nn.Module:
     """
     timm = import_library("timm", "models")
     name, file = name_and_file(text, "timm")
-    if not timm.is_model(name):
+    base, _, tag = name.partition(".")
+    if not timm.is_model(name) or (tag and name not in timm.list_pretrained(f"{base}.*")):
         known = timm.list_models() + timm.list_pretrained()
         raise unknown_model("timm", name, known, "resnet18.a1_in1k")
     config = timm.get_pretrained_cfg(name)
@@ -111,9 +116,7 @@ def load_file(timm: Any, name: str, file: Path, own: bool = False) -> nn.Module:
         if missing:
             raise ValueError(f"{missing[0]} is missing")
     except Exception as error:  # a damaged file raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"{file} does not have the weights of timm:{name}: {reason}"
-        raise ModelError(message, "Choose the file of this model.") from error
+        raise wrong_weights(file, f"timm:{name}", error) from error
     return network
 
 
@@ -139,10 +142,15 @@ def _download(timm: Any, name: str, config: Any, access: Access) -> nn.Module:  
     source = f"huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
     place = "the cache of the hub" if config.hf_hub_id else f"{torch.hub.get_dir()}/checkpoints"
     access.permit(Offer(f"timm:{name}", source, config.license or "", size, place))
+    file = config.hf_hub_filename or FILES[0]
+    address = f"https://{source}/resolve/main/{file}" if config.hf_hub_id else config.url
+    by_hand = f"download {address} elsewhere and name it: timm:{name}@FILE"
+    host = hub_host() if config.hf_hub_id else urlsplit(address).netloc
+    check_reachable(host, f"timm:{name}", by_hand)
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError) as error:
-        message = f"The weights of timm:{name} could not be downloaded from {source}: {error}."
-        hint = f"Connect to the network once, or name the file: timm:{name}@FILE"
-        raise ModelError(message, hint) from error
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        message = f"The weights of timm:{name} could not be downloaded from {source}: {reason}."
+        raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
     return network

@@ -1,6 +1,7 @@
 """Encoders of the library torchvision: a classifier of ImageNet without its last layer."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -8,7 +9,13 @@ from torch import nn
 from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.encoders.weights import name_and_file, unknown_model, weights_hash
+from mrl_search.encoders.weights import (
+    check_reachable,
+    name_and_file,
+    unknown_model,
+    weights_hash,
+    wrong_weights,
+)
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
@@ -37,13 +44,14 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         try:
             network.load_state_dict(torch.load(given, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file raises anything
-            message = f"{given} does not have the weights of torchvision:{name}: {error}"
-            raise ModelError(message, "Choose the file of this model.") from error
+            raise wrong_weights(given, f"torchvision:{name}", error) from error
     else:
         if not file.exists():
             size = int(weights.meta.get("_file_size", 0) * 1e6)
             model = f"torchvision:{name}"
             access.permit(Offer(model, weights.url, "", size, str(file.parent)))
+            by_hand = f"download {weights.url} elsewhere and put it into {file.parent}"
+            check_reachable(urlsplit(weights.url).netloc, model, by_hand)
         try:
             network = models.get_model(name, weights=weights)
         except (OSError, RuntimeError) as error:  # RuntimeError: the checksum differs

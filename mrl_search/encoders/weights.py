@@ -1,10 +1,14 @@
 """Weights of the libraries: their names, files on this machine, and fingerprints."""
 
 import importlib
+import re
+import socket
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import xxhash
 from torch import nn
@@ -13,7 +17,13 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
-__all__ = ["cached_file", "import_library", "name_and_file", "unknown_model", "weights_hash"]
+__all__ = [
+    "cached_file", "check_reachable", "hub_host", "import_library", "name_and_file",
+    "unknown_model", "weights_hash", "wrong_weights",
+]  # fmt: skip
+
+SECONDS = 5  # that a host has to answer
+LAYER = re.compile(r'"([\w.]+)"|size mismatch for ([\w.]+)')
 
 
 def import_library(name: str, extra: str) -> ModuleType:
@@ -44,8 +54,41 @@ def name_and_file(text: str, library: str) -> tuple[str, Path | None]:
     file = expanded(place).absolute()
     if not file.is_file():
         hint = f"Name a file of weights: {library}:{name}@FILE"
-        raise ModelError(f"There is no file {file}.", hint)
+        found = f"{file} is no file." if file.exists() else f"There is no file {file}."
+        raise ModelError(found, hint)
     return name, file
+
+
+def wrong_weights(file: Path, model: str, error: Exception) -> ModelError:
+    """The error for a file without the weights of a model, in one sentence."""
+    text = str(error)
+    layers = [a or b for a, b in LAYER.findall(text)] if "state_dict" in text else []
+    if layers:
+        reason = f"{len(layers)} of its layers do not fit, such as {layers[0]}"
+    elif "weights_only" in text or "ickle" in text:
+        reason = "it is no file of weights alone"
+    else:
+        reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    message = f"{file} does not have the weights of {model}: {reason}."
+    return ModelError(message, "Choose the file of this model.")
+
+
+def hub_host() -> str:
+    """The host of the hub, or of the mirror that the user has."""
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).netloc
+
+
+def check_reachable(host: str, model: str, by_hand: str) -> None:
+    """Raise ModelError quickly where a host does not answer: libraries try for a minute."""
+    if getproxies():
+        return  # it is asked, not the host
+    try:
+        socket.create_connection((host, 443), SECONDS).close()
+    except OSError as error:
+        message = f"The weights of {model} cannot be downloaded: {host} does not answer."
+        raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
 
 
 def unknown_model(library: str, name: str, names: Iterable[str], example: str) -> ModelError:

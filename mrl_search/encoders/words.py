@@ -69,8 +69,8 @@ class Words:
         return " - ".join([" + ".join(plus), *self.minus])
 
 
-def embed_texts(texts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
-    """Embed texts: (n, dim) float32 rows of norm 1.
+def check_reads_words(encoder: Encoder) -> TextEncoder:
+    """The encoder, if it embeds words, too.
 
     Raises:
         ModelError: the model embeds pictures alone.
@@ -78,8 +78,22 @@ def embed_texts(texts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
     if not isinstance(encoder, TextEncoder):
         message = f"The model {encoder.name} embeds pictures alone; it reads no words."
         raise ModelError(message, f"Models of pictures and words: {JOINT}.")
+    return encoder
+
+
+def embed_texts(texts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
+    """Embed texts: (n, dim) float32 rows of norm 1.
+
+    Raises:
+        ModelError: the model embeds pictures alone, or gives vectors that are not finite.
+    """
+    joint = check_reads_words(encoder)
     starts = range(0, len(texts), BATCH)
-    return l2_normalize(np.concatenate([encoder.encode_text(texts[i : i + BATCH]) for i in starts]))
+    rows = np.concatenate([joint.encode_text(texts[i : i + BATCH]) for i in starts])
+    if not np.isfinite(rows).all():
+        message = f"The model {encoder.name} gives words vectors that are not finite."
+        raise ModelError(message, "Its weights may be damaged: download them again.")
+    return l2_normalize(rows)
 
 
 def with_words(

@@ -14,6 +14,7 @@ from mrl_search.encoders.config import is_pretrained
 from mrl_search.encoders.network import MatryoshkaNetwork
 from mrl_search.encoders.pooled import PooledBackbone
 from mrl_search.encoders.pretrained import PretrainedBackbone
+from mrl_search.encoders.registry import LIBRARIES
 from mrl_search.encoders.weights import weights_hash
 from mrl_search.errors import ConfigError
 from mrl_search.mapping import to_mapping
@@ -34,6 +35,9 @@ def load_init(config: TrainConfig, access: Access | None = None) -> ModelFile | 
         return None
     if is_pretrained(config.init):
         return _pretrained(config, access or Access())
+    if config.init == "bundled" or config.init.partition(":")[0] in LIBRARIES:
+        hint = "It takes general, timm:NAME, or a run folder."
+        raise ConfigError(f"--init does not take {config.init!r}.", hint)
     init = load_model(Path(config.init))
     _check_fit(config, init)
     return init

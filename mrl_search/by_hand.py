@@ -1,0 +1,71 @@
+"""What is added to an index and removed from it by hand: vectors, and items of any kind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.living import Added, Edit, maintain
+from mrl_search.progress import Progress, silent
+from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.generations import changing
+from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
+from mrl_search.store.rows import Ids
+from mrl_search.store.vector_files import VectorSource, open_vectors
+from mrl_search.sync import applied, left_out_of
+
+__all__ = ["add_vectors", "remove_rows"]
+
+
+def remove_rows(
+    folder: Path, choose: Callable[[Rows], Ids], progress: Progress = silent
+) -> int:  # fmt: skip
+    """Remove items of an index: how many. A later sync does not take their pictures again.
+
+    Args:
+        folder: the index folder.
+        choose: gives the rows to remove, of the newest generation.
+        progress: called with what is being done, how far, and of how much.
+    """
+    with changing(folder) as change:
+        rows = Rows.open(folder)
+        chosen = choose(rows)
+        if not len(chosen):
+            return 0
+        paths = {path for path in rows.paths[chosen].tolist() if path is not None}
+        left_out = left_out_of(folder, rows.manifest) | paths
+        applied(change, rows, Edit(chosen, left_out=sorted(left_out)))
+    maintain(folder, progress)
+    return len(chosen)
+
+
+def add_vectors(
+    folder: Path, vectors: VectorSource | NDArray[np.floating] | str | Path,
+    items: str | Path | None = None, progress: Progress = silent,
+) -> int:  # fmt: skip
+    """Add vectors of a user's own, as `Index.from_vectors` takes them: how many.
+
+    Raises:
+        ConfigError: an index of pictures.
+        DataError: vectors of other dims, or items that cannot be used.
+    """
+    source = open_vectors(vectors)
+    columns = item_columns(source, items)
+    found = inspect(source, False, progress)
+    with changing(folder) as change:
+        rows = Rows.open(folder)
+        if not rows.manifest.own_vectors:
+            raise ConfigError(f"{folder} holds pictures.", "Add pictures to it, not vectors.")
+        if source.dim != rows.transform.rows_dim:
+            wanted = rows.transform.rows_dim
+            message = f"{source.name} has {source.dim} dims; {folder} takes {wanted}."
+            raise DataError(message, "Add vectors of the model that made the others.")
+        table = item_table(columns, found)
+        table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
+        new = Added(table, stored_rows(source, rows.transform, progress))
+        applied(change, rows, Edit(added=new))
+    maintain(folder, progress)
+    return source.count
