@@ -508,6 +508,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, without_heif: None) -> N
         "left out 2 hidden or system files and folders, which --hidden takes: .hidden.png, @eaDir",
         "left out 2 links that lead nowhere, pipes or devices: gone.jpg, pipe.jpg",
         "taken by their content: 1 without ending, 1 .pgm",
+        "pictures: 1 without ending, 1 .jpg, 1 .pgm, 1 .png",
     ]
     assert len(open_source(str(tmp_path), hidden=True).paths) == 6
 

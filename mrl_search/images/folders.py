@@ -71,6 +71,9 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
         folders = ["/".join(path.parts[:-1]) for path in relative]
         own[FOLDER] = pa.array([_composed(folder) for folder in folders], pa.string())
     other = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() not in suffixes())
+    kinds = Counter(p.suffix.lower() for p in pictures)
+    if len(kinds) > 1:
+        notes.insert(0, f"pictures: {_counts(kinds)}")
     if other:
         notes.insert(0, f"taken by their content: {_counts(other)}")
     notes = [*_notes(walk, left), *notes]
