@@ -1,5 +1,6 @@
 """Axes that an index is stored along: fitted, measured on held-out pictures, applied to queries."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from mrl_search import axes as module
 from mrl_search.axes import CHOICES, Kept, check_choice, fit_axes, measure_axes, recommended
 from mrl_search.cli.app import app
-from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.errors import ConfigError, IndexFolderError, ModelError
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
 from mrl_search.progress import silent
@@ -256,8 +257,66 @@ def test_the_commands_choose_axes_and_show_them(
     check = CliRunner().invoke(app, ["info", str(out), "--check"])
     assert "axes labels, this index" in check.stdout and "axes views" in check.stdout
     assert "n = 8 pictures that did not fit the measured axes" in check.stderr
+    for damage in ({"a": 1}, {"kept": []}, {"kept": {"pca": [{}]}, "choice": 3}, {"viewed": "x"}):
+        manifest = json.loads((out / "manifest.json").read_text())
+        whole = manifest["axes"]
+        manifest["axes"] = damage if "viewed" not in damage else {**whole, **damage}
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        check = CliRunner().invoke(app, ["info", str(out), "--check"])
+        assert check.exit_code == 0 and "record of axes is damaged" in check.stderr, damage
+        (out / "manifest.json").write_text(json.dumps({**manifest, "axes": whole}))
     refused = CliRunner().invoke(app, [*asked[:3], str(tmp_path / "b"), "--axes", "odd"])
     assert refused.exit_code == 1 and "There are no axes 'odd'." in refused.stderr
+
+
+class Odd(Mixed):
+    """Gives every third picture of a batch, or all, a vector that cannot be used."""
+
+    kind = "nan"
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        rows = super().encode(pictures)
+        if self.kind == "short":
+            return rows[:1]
+        if self.kind == "zero":
+            return np.zeros_like(rows)
+        rows[::3, 1] = np.inf if self.kind == "inf" else np.nan
+        return rows
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf"])
+@pytest.mark.parametrize("axes", ["none", "pca"])
+def test_pictures_without_a_finite_vector_are_skipped(
+    pictures: Path, tmp_path: Path, kind: str, axes: str
+) -> None:
+    encoder = Odd()
+    encoder.kind = kind
+    index = Index.build(pictures, tmp_path / "index", model=encoder, axes=axes)
+    skipped = index.corpus.collection.skipped
+    assert len(skipped) == 28  # a third of a batch of 64, and of one of 16
+    assert all("not finite" in entry.reason for entry in skipped)
+    assert len(index) + len(skipped) == 80
+    assert np.isfinite(index.corpus.vectors.rows().astype(np.float32)).all()
+
+
+@pytest.mark.parametrize(("kind", "message"), [("short", "of shape"), ("zero", "of zeros")])
+def test_an_encoder_that_gives_nothing_useful_is_said(
+    pictures: Path, tmp_path: Path, kind: str, message: str
+) -> None:
+    encoder = Odd()
+    encoder.kind = kind
+    with pytest.raises(ModelError, match=message):
+        Index.build(pictures, tmp_path / "index", model=encoder)
+
+
+def test_only_pictures_that_can_be_read_count_for_axes(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "pictures", 15, size=32)
+    for path in sorted((tmp_path / "pictures").rglob("*.jpg"))[3:]:
+        path.write_bytes(b"broken")
+    with pytest.raises(ConfigError, match="at least 20 pictures; there are 3"):
+        Index.build(tmp_path / "pictures", tmp_path / "index", model=Mixed(), axes="views")
+    default = Index.build(tmp_path / "pictures", tmp_path / "default", model=Mixed())
+    assert default.manifest.axes["choice"] == "pca" and len(default) == 3
 
 
 def test_constants_leave_pictures_to_measure() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_search.engines.base import Mask
+from mrl_search.engines.flat import FlatIndex
 from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
 from mrl_search.errors import ConfigError, DataError
@@ -461,7 +462,10 @@ def test_a_middle_stage_needs_no_index(corpus: Corpus, queries: np.ndarray) -> N
 # The default plan
 
 
-def test_a_tuned_plan_is_the_default_where_it_fits(small_index: Index) -> None:
+def test_a_tuned_plan_is_the_default_where_it_fits(
+    small_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlatIndex, "efforts", (4,))
     folder, corpus = small_index.folder, small_index.corpus
     assert default_plan(corpus, 10) == Plan.EXACT
     store_plan(folder, "query", {"plan": "8:200@4,64", "k": 10, "value": 0.99})
@@ -489,9 +493,11 @@ def test_a_tuned_plan_is_the_default_where_it_fits(small_index: Index) -> None:
     ],
 )
 def test_tuned_plans_of_every_version_are_read(
-    small_index: Index, stored: dict[str, object], plan: str, most: int
-) -> None:
+    small_index: Index, stored: dict[str, object], plan: str, most: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Version 0.1 wrote the number of answers at the last stage."""
+    monkeypatch.setattr(FlatIndex, "efforts", (4,))
     store_plan(small_index.folder, "query", stored)
     corpus = Index.open(small_index.folder).corpus
     assert str(default_plan(corpus, most)) == plan

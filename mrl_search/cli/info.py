@@ -127,23 +127,30 @@ def _show_axes(axes: Any) -> None:  # noqa: ANN401 - from JSON
     from mrl_search.cli.render import note, percent, show_table
 
     columns = ("recall", "instance", "accuracy")
-    for name, prefixes in axes["kept"].items():
-        rows = [
-            (str(p["dims"]), percent(p["energy"]), *(percent(p[c]) for c in columns))
-            for p in prefixes
-        ]
-        chosen = ", this index" if name == axes["choice"] else ""
-        titles = ("dims", "energy", "recall@10", "changed views", "20-NN")
-        show_table(titles, rows, f"axes {name}{chosen}")
-    if axes["kept"]:
-        note(
+    titles = ("dims", "energy", "recall@10", "changed views", "20-NN")
+    try:
+        tables = {
+            f"axes {name}" + (", this index" if name == axes["choice"] else ""): [
+                (str(p["dims"]), percent(p["energy"]), *(percent(p[c]) for c in columns))
+                for p in prefixes
+            ]
+            for name, prefixes in axes["kept"].items()
+        }
+        advice = f"Recommended: --axes {axes['recommended']}" if axes["recommended"] else TOO_FEW
+        told = (
             "recall@10: share of the ten nearest by all dims that are so by the prefix. "
             "changed views: share of changed copies whose nearest picture is their original.\n"
             f"n = {axes['held_out']} pictures that did not fit the measured axes, "
             f"{axes['views_held_out']} changed views of them; fitted on "
-            f"{axes['fitted']:,}, views of {axes['viewed']:,}. "
-            + (f"Recommended: --axes {axes['recommended']}" if axes["recommended"] else TOO_FEW)
+            f"{axes['fitted']:,}, views of {axes['viewed']:,}. {advice}"
         )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        note("The manifest's record of axes is damaged; it is not shown.")
+        return
+    for title, rows in tables.items():
+        show_table(titles, rows, title)
+    if tables:
+        note(told)
 
 
 def _plan(tuned: object) -> str:

@@ -34,7 +34,6 @@ __all__ = [
 
 BATCH = 64  # pictures a batch
 UNUSABLE = "the model gives it a vector that is not finite"
-DAMAGED = "Its weights may be damaged: download or train it again, or choose another model."
 PICTURES = 256  # queries in memory at once
 
 
@@ -75,13 +74,10 @@ def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.
     """Embed (n, size, size, 3) uint8 pixels in batches: (n, dim) float32, not normalised.
 
     Raises:
-        ModelError: a vector that is not finite, or of another shape.
+        ModelError: vectors of another shape.
     """
     starts = range(0, len(pictures), BATCH)
-    rows = np.concatenate([_encoded(encoder, pictures[i : i + BATCH]) for i in starts])
-    if not np.isfinite(rows).all():
-        raise ModelError(f"The model {encoder.name} gives vectors that are not finite.", DAMAGED)
-    return rows
+    return np.concatenate([_encoded(encoder, pictures[i : i + BATCH]) for i in starts])
 
 
 def usable(rows: NDArray[np.float32]) -> NDArray[np.bool_]:

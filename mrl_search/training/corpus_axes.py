@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.encoders.embed import embed_pictures
+from mrl_search.encoders.embed import embed_pictures, usable
 from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source
 from mrl_search.progress import Progress
@@ -131,7 +131,9 @@ def changed_views(
                 ((changed + 1) * 127.5).round(), torch.rot90(image, turn, (2, 3)), grey.round(),
             ])  # fmt: skip
             content = pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-            embedded.append(embed_pictures(encoder, content)[None])
-            read.append(done)
+            rows_of_views = embed_pictures(encoder, content)
+            if usable(rows_of_views).all():
+                embedded.append(rows_of_views[None])
+                read.append(done)
         progress("embedding changed views", done + 1, len(rows))
     return np.array(read, dtype=np.int64), np.concatenate(embedded)
