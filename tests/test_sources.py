@@ -545,3 +545,15 @@ def test_labels_of_any_type_are_names_or_none(tmp_path: Path) -> None:
         pq.write_table(pa.table({"image": pictures, "label": column}), tmp_path / "x.parquet")
         tables.dataset_source.cache_clear()
         assert list(open_source(str(tmp_path / "x.parquet")).labels) == labels
+
+
+def test_a_recorded_picture_may_lie_in_any_root(tmp_path: Path) -> None:
+    for name in ("one/a.png", "two/b.png", "three/c.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(_png(1))
+    roots = (str(tmp_path / "one"), str(tmp_path / "two"))
+    for name in ("one/a.png", "two/b.png"):
+        assert read_recorded(str(tmp_path / name), *roots) == _png(1)
+    for path in (tmp_path / "three" / "c.png", tmp_path / "one" / ".." / "three" / "c.png"):
+        with pytest.raises(BrokenImage, match="is outside of .*one and .*two"):
+            read_recorded(str(path), *roots)

@@ -120,7 +120,7 @@ def query(
 
         def read(path: str) -> bytes:
             named = path in pictures.values()
-            return read_path(path) if named else read_recorded(path, opened.manifest.root)
+            return read_path(path) if named else read_recorded(path, *opened.manifest.places)
 
         title = "prefix by prefix" if explain else f"plan {hits.plan}"
         save_sheet(rows, sheet, f"{opened.folder.name}, {title}", read=read)

@@ -49,7 +49,8 @@ def _pictures(
             if level is Level.EXACT or _same_space(corpus, other):
                 return Pictures.of_index(other)
             own = other.collection
-            source = RecordedSource(other.manifest.root, own.paths.tolist(), own.labels.tolist())
+            m, paths = other.manifest, own.paths.tolist()
+            source = RecordedSource(m.root, paths, own.labels.tolist(), places=m.places)
         else:
             source = open_source(str(source))
     needed = None if level is Level.EXACT else encoder

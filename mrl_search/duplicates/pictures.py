@@ -62,7 +62,7 @@ class Pictures:
             [items[name].fill_null(0).to_numpy()[rows] for name in ("width", "height")], axis=1
         )
         return cls(
-            tuple(corpus.manifest.roots) or (corpus.manifest.root,), own.paths[rows],
+            corpus.manifest.places, own.paths[rows],
             own.hashes[rows], sizes.astype(np.int64), rows, corpus.vectors, items.all_ids[rows],
             corpus.manifest.own_vectors,
         )  # fmt: skip

@@ -5,6 +5,7 @@ of the file. The path of a row in a data set is `WHERE#split/row`, which `read_p
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,12 @@ MARKERS = ("dataset_info.json", "dataset_dict.json", "state.json")  # of `datase
 
 @dataclass(frozen=True)
 class RecordedSource(Source):
-    """Pictures by the paths that an index recorded from the source `name`."""
+    """Pictures by the paths that an index recorded, of its `places`; default: `name`."""
+
+    places: Sequence[str] = ()
 
     def read(self, i: int) -> bytes:
-        return read_recorded(self.paths[i], self.name)
+        return read_recorded(self.paths[i], *(self.places or (self.name,)))
 
 
 def open_source(
@@ -109,20 +112,28 @@ def is_gone(path: str) -> bool:
     return not ("#" in path and os.path.lexists(expanded(path.rpartition("#")[0])))
 
 
-def read_recorded(path: str, source: str) -> bytes:
+def read_recorded(path: str, *sources: str) -> bytes:
     """The bytes of an image by a path that stands in an index: data, not trusted.
 
     Args:
         path: the path.
-        source: what the index was built from; empty for own vectors, whose items name any file.
+        sources: what the index is made of; "" for own vectors, whose items name any file.
 
     Raises:
-        BrokenImage: gone, or outside of `source` where that is a folder or a data set.
+        BrokenImage: gone, or outside of all `sources` that are folders or data sets.
     """
-    place, file = expanded(source), expanded(path)
+    file, known = expanded(path), " and ".join(sources)
     if not os.path.lexists(file) and "#" in path:
-        if path.rpartition("#")[0] != source:
-            raise BrokenImage(f"{path} is not in {source or 'any file that an index may name'}")
-    elif source and place.is_dir() and not Path(os.path.normpath(file)).is_relative_to(place):
-        raise BrokenImage(f"{path} is outside of {source}, which the index was built from")
+        if path.rpartition("#")[0] not in sources:
+            raise BrokenImage(f"{path} is not in {known or 'any file that an index may name'}")
+    elif not any(_holds(source, file) for source in sources):
+        raise BrokenImage(f"{path} is outside of {known}, which the index was built from")
     return read_path(path)
+
+
+def _holds(source: str, file: Path) -> bool:
+    """Whether a source may have a file; only of a folder is that known."""
+    place = expanded(source)
+    if not source or not place.is_dir():
+        return True
+    return Path(os.path.normpath(file)).is_relative_to(place)

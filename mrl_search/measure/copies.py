@@ -143,7 +143,8 @@ def changed_copies(
 def corpus_of(corpus: Corpus) -> Source:
     """The pictures of an index, by the paths in its items."""
     paths, labels = list(corpus.collection.paths), list(corpus.collection.labels)
-    return RecordedSource(corpus.manifest.root, paths, labels)
+    m = corpus.manifest
+    return RecordedSource(m.root, paths, labels, places=m.places)
 
 
 def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:

@@ -73,7 +73,7 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
     """
     at = shuffled(len(queries), len(queries), seed)[number % len(queries)]
     path, label = queries.paths[at], queries.labels[at]
-    own, thumbnails = queries.collection.manifest.root, dict[str, str]()
+    own, thumbnails = queries.collection.manifest.places, dict[str, str]()
     record: dict[str, Any] = {
         "number": number, "title": Path(path).name if path else "", "rows": [],
         "thumbnails": thumbnails, "why": _add_thumbnail(path, own, thumbnails),
@@ -85,7 +85,7 @@ def ladder_record(corpus: Corpus, queries: QuerySet, number: int, seed: int) -> 
             mark = "" if None in (label, h.label) else "right" if h.label == label else "wrong"
             caption = f"{h.rank}  {h.score:.2f}  {h.label or ''}"
             tiles.append({"path": h.path or "", "caption": caption, "mark": mark})
-            _add_thumbnail(h.path, corpus.manifest.root, thumbnails)
+            _add_thumbnail(h.path, corpus.manifest.places, thumbnails)
         record["rows"].append({"title": f"{d} dims", "tiles": tiles})
     return record
 
@@ -114,7 +114,7 @@ def mislabel_record(
             })  # fmt: skip
     found.sort(key=lambda item: (-item["against"], item["id"]))
     shown, thumbnails = found[:LISTED], dict[str, str]()
-    own = queries.collection.manifest.root
+    own = queries.collection.manifest.places
     tiles: list[dict[str, str]] = []
     for item in shown:
         if len(tiles) < SHOWN and not _add_thumbnail(item["path"], own, thumbnails):
@@ -131,15 +131,15 @@ def _hits(corpus: Corpus, queries: QuerySet, at: NDArray[np.int64], dims: int, k
     return answers(corpus, some, Plan.single(dims), k)
 
 
-def _add_thumbnail(path: str | None, source: str, thumbnails: dict[str, str]) -> str:
-    """Add the picture at `path`, recorded from `source`, as WebP in base64.
+def _add_thumbnail(path: str | None, sources: Sequence[str], thumbnails: dict[str, str]) -> str:
+    """Add the picture at `path`, recorded from `sources`, as WebP in base64.
 
     Returns why it cannot be read, or nothing.
     """
     if not path:
         return "the index does not say where its pictures are"
     try:
-        picture, _ = decode(read_recorded(path, source), THUMBNAIL)
+        picture, _ = decode(read_recorded(path, *sources), THUMBNAIL)
     except MrlSearchError as error:
         return error.message
     except (OSError, ValueError):

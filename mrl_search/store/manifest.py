@@ -197,6 +197,11 @@ class Manifest:
         return "" if self.own_vectors else part[1] if part else self.source
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """All sources that hold pictures of the items; "" for own vectors."""
+        return tuple(self.roots) or (self.root,)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all files."""
         return sum(record.bytes for record in self.files.values())
