@@ -555,5 +555,5 @@ def test_a_recorded_picture_may_lie_in_any_root(tmp_path: Path) -> None:
     for name in ("one/a.png", "two/b.png"):
         assert read_recorded(str(tmp_path / name), *roots) == _png(1)
     for path in (tmp_path / "three" / "c.png", tmp_path / "one" / ".." / "three" / "c.png"):
-        with pytest.raises(BrokenImage, match="is outside of .*one and .*two"):
+        with pytest.raises(BrokenImage, match=r"is outside of .*one and .*two"):
             read_recorded(str(path), *roots)
