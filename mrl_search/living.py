@@ -26,9 +26,12 @@ from mrl_search.store.collection import Collection
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
 from mrl_search.store.manifest import (
+    CENTRE,
     DELETED,
+    HEADS,
     ITEMS,
     LEFT_OUT,
+    ROTATION,
     SKIPPED,
     VECTORS,
     Manifest,
@@ -47,6 +50,7 @@ FEW = 1000  # rows that are neither folded nor written together
 TAIL = 0.05  # of the indexed rows: a longer tail is folded
 DEAD = 0.2  # of all rows: if more are deleted, the rest is written together
 GROWN = 2  # times the rows that trained: then the indexes are trained again
+OF_THE_MODEL = (HEADS, ROTATION, CENTRE, SKIPPED, LEFT_OUT)  # files that no row is in
 MERGED = 2  # a part of the tail of up to so many times the new rows is written with them
 
 
@@ -207,7 +211,7 @@ def compact(folder: Path, progress: Progress = silent) -> Manifest:
             writer.write_items(collection.items.table().take(rows))
             factory = write_indexes(writer, store, spec, progress)
             new = {p.name: p.name for p in writer.folder.iterdir() if is_index_file(p.name)}
-            files = {name: record for name, record in m.files.items() if not _of_rows(name)}
+            files = {name: record for name, record in m.files.items() if name in OF_THE_MODEL}
             next_id = m.next_id or int(collection.items.all_ids.max()) + 1
             return change.commit(replace(
                 m, files=files, parts=(Part("", len(rows)),), count=len(rows), deleted=0,
@@ -248,13 +252,11 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
                 with building_sieve(change.building, m.count, dims, m.dim) as take:
                     for rows, stored in store.chunks():
                         take(rows, l2_normalize(stored))
-            later = slice(first.rows, m.count)
             write_rows(
                 change.building / VECTORS, (m.count - first.rows, m.dim), np.dtype(m.dtype),
-                _rows(store, np.arange(m.count)[later]),
+                _rows(store, np.arange(first.rows, m.count)),
             )  # fmt: skip
-            items = collection.items.table()
-            write_items(change.building, items.slice(first.rows))
+            write_items(change.building, collection.items.table().slice(first.rows))
             for part in m.all_parts[1:]:
                 for name in (VECTORS, ITEMS):
                     del files[part.file(name)]
@@ -264,17 +266,6 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
             new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
             return change.commit(replace(m, files=files, parts=(first, part)), new)
     return compact(folder, progress)
-
-
-def _of_rows(name: str) -> bool:
-    """Whether a file depends on the rows of an index, rather than on its model."""
-    own = name.rpartition("/")[2]
-    return (
-        name != own
-        or own in (VECTORS, ITEMS, DELETED)
-        or own.endswith((".faiss",))
-        or (own.startswith(("suffix-", "sieve-")))
-    )
 
 
 def _rows(
@@ -312,12 +303,9 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
 
 def _numbered(items: pa.Table, next_id: int) -> tuple[pa.Table, int]:
     """Items with an id each, and the next one."""
-    given = items["id"].to_pylist() if "id" in items.column_names else [None] * items.num_rows
     ids = list[int]()
-    for value in given:
+    for value in items["id"].to_pylist():
         ids.append(next_id if value is None else value)
         next_id += value is None
-    column = pa.array(ids, pa.int64())
-    if "id" not in items.column_names:
-        return items.add_column(0, "id", column), next_id
-    return items.set_column(items.schema.get_field_index("id"), "id", column), next_id
+    place = items.schema.get_field_index("id")
+    return items.set_column(place, "id", pa.array(ids, pa.int64())), next_id

@@ -1,5 +1,6 @@
 """`mrl-search sync`, `add`, `remove`, `compact` and `restore`: an index that lives."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def sync(
 
     roots = roots_of(index.folder, index.manifest)
     hidden = any(how.get("hidden") for how in roots.values())
-    for number, _ in enumerate(changes(roots, hidden)):
+    for number, _ in enumerate(changes(roots, hidden, [index.folder])):
         _sync(index, dry_run, yes, as_json, quiet=number > 0)
         if not number:
             note(f"watching {', '.join(roots)}; Ctrl-C ends it")
@@ -167,17 +168,16 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
         return
     for root, why in done.lost.items():
         note(f"All pictures of {root} are gone: {why}. They stay in the index.")
-    if not dry_run and not as_json and _asks() and typer.confirm("Remove them?", err=True):
+    if (
+        not dry_run
+        and not as_json
+        and sys.stdin.isatty()
+        and typer.confirm("Remove them?", err=True)
+    ):
         with progress_bars() as progress:
             _show(index, index.sync(meant=True, progress=progress), as_json)
     else:
         note("If that is meant: mrl-search sync --yes")
-
-
-def _asks() -> bool:
-    import sys
-
-    return sys.stdin.isatty()
 
 
 def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) -> None:

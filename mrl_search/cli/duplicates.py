@@ -141,10 +141,10 @@ def _check_outside(folder: Path, index: "Index") -> None:
     """Raise ConfigError for a folder whose pictures `sync` would index again."""
     from mrl_search.files import expanded
 
-    root = expanded(index.manifest.root)
-    if root.is_dir() and expanded(folder).resolve().is_relative_to(root.resolve()):
-        message = f"{folder} lies in {root}, which was indexed: the copies would be found again."
-        raise ConfigError(message, "Choose a folder outside.")
+    for root in map(expanded, index.manifest.places):
+        if root.is_dir() and expanded(folder).resolve().is_relative_to(root.resolve()):
+            message = f"{folder} is in {root}: the copies would be found again."
+            raise ConfigError(message, "Choose a folder outside.")
 
 
 def _act(
