@@ -38,7 +38,7 @@ def test_energy_and_recall_of_vectors_that_live_in_the_last_half(
     x[:, 0] = 1e-6
     check = check_prefixes(make(x, (4, 12)))
     four, twelve, full = check.prefixes
-    assert (check.queries, check.corpus, check.k, check.shortlist) == (200, 400, 10, 100)
+    assert (check.queries, check.corpus, check.k, check.shortlist) == (200, 400, 10, 40)
     assert four.energy == pytest.approx(0, abs=1e-9) and twelve.energy == pytest.approx(0, abs=1e-9)
     assert 0 < four.recall < 0.6  # all prefixes are equal: a shortlist of the first hundred rows
     assert four.pca_energy == pytest.approx(1, abs=1e-6) and four.pca_recall == 1
@@ -56,7 +56,7 @@ def test_recall_is_that_of_a_shortlist_by_hand(small_index: Index) -> None:
     for row in rows:
         others = np.flatnonzero(np.arange(500) != row)
         truth = others[np.argsort(-(x[others] @ x[row]))[:10]]
-        shortlist = others[np.argsort(-(short[others] @ short[row]))[:100]]
+        shortlist = others[np.argsort(-(short[others] @ short[row]))[:50]]
         found.append(np.isin(truth, shortlist).mean())
     assert [p.dims for p in check.prefixes] == [8, 16, 64]
     assert check.prefixes[0].recall == pytest.approx(np.mean(found), abs=1e-3)
@@ -188,7 +188,7 @@ def test_the_command_shows_a_table_and_json(small_index: Index) -> None:
         "pca_energy": 1.0,
         "pca_recall": 1.0,
         "k": 10,
-        "shortlist": 100,
+        "shortlist": 50,
         "n": 200,
         "corpus": 500,
     }

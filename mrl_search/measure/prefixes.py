@@ -56,7 +56,8 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
         hint = "Build an index of at least two."
         raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.", hint)
     rows = sample(len(corpus), QUERIES)
-    k, shortlist = min(K, len(corpus) - 1), min(SHORTLIST, len(corpus) - 1)
+    k = min(K, len(corpus) - 1)
+    shortlist = max(k, min(SHORTLIST, len(corpus) // 10))  # of few rows, most would be in it
     truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
     moment = _moment(corpus)
     rotation = principal_axes(moment) if corpus.dim <= LARGEST else None
