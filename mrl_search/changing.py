@@ -15,8 +15,7 @@ from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.filters import mask_of
 from mrl_search.store.collection import Collection
-from mrl_search.store.generations import kept_generations
-from mrl_search.store.manifest import read_manifest
+from mrl_search.store.manifest import kept_generations, read_manifest
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:

@@ -195,8 +195,7 @@ def compact(folder: Path, progress: Progress = silent) -> Manifest:
     """
     with changing(folder) as change:
         collection = Collection.open(folder)
-        m, alive = collection.manifest, collection.alive
-        rows = np.arange(m.count) if alive is None else np.flatnonzero(alive)
+        m, rows = collection.manifest, collection.live_rows
         if not len(rows):
             message = f"Everything in {folder} is deleted."
             raise ConfigError(message, "Add something, restore a generation, or remove the folder.")

@@ -29,7 +29,7 @@ from mrl_search.store.manifest import LEFT_OUT, Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
 
-__all__ = ["Synced", "applied", "check_unwalked", "left_out_of", "sync"]
+__all__ = ["Synced", "applied", "check_unwalked", "left_out_of", "roots_of", "sync"]
 
 FILLER = "\0"  # a column in place of none
 CHUNK = 2048  # pictures that are embedded between two generations
@@ -99,7 +99,7 @@ def sync(
     with changing(folder) as change:
         rows = Rows.open(folder)
         roots, walked = _walked(folder, rows.manifest, only)
-        live = np.arange(len(rows)) if rows.alive is None else np.flatnonzero(rows.alive)
+        live = rows.live_rows
         paths, known = rows.paths, set(rows.paths[live].tolist())
         scans = [scan(root, bool(how.get("hidden")), known) for root, how in walked.items()]
         found = compare(

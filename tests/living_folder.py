@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
-from mrl_search.store.generations import kept_generations
 from mrl_search.store.intact import check_file, verify
-from mrl_search.store.manifest import MANIFEST, Manifest, generation_file, read_manifest
+from mrl_search.store.manifest import (
+    MANIFEST,
+    Manifest,
+    generation_file,
+    kept_generations,
+    read_manifest,
+)
 
 
 def check_folder(folder: Path) -> Manifest:

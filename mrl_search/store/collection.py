@@ -39,7 +39,7 @@ from mrl_search.store.manifest import (
     lease_file,
     read_manifest,
 )
-from mrl_search.store.rows import VectorStore
+from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.transform import Transform
 
 __all__ = [
@@ -111,6 +111,11 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @cached_property
+    def live_rows(self) -> Ids:
+        """The rows that are not deleted, ascending: (n,) int64."""
+        return np.arange(len(self)) if self.alive is None else np.flatnonzero(self.alive)
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:

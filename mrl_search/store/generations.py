@@ -37,12 +37,13 @@ from mrl_search.store.manifest import (
     Manifest,
     generation_file,
     is_index_file,
+    kept_generations,
     lease_file,
     read_manifest,
     write_text_of,
 )
 
-__all__ = ["Change", "changing", "kept_generations", "store_plan"]
+__all__ = ["Change", "changing", "store_plan"]
 
 KEPT = 5  # generations that can be restored, beside those that somebody reads
 BUILDING = re.compile(r"\.\d+\.building")
@@ -136,12 +137,6 @@ def changing(folder: Path, wait: float = WAIT) -> Iterator[Change]:
         with writing(folder):
             _remove_left(folder, manifest.generation)
         yield Change(folder, manifest)
-
-
-def kept_generations(folder: Path) -> list[int]:
-    """The generations that can be restored, ascending; none for an index of format 1."""
-    found = (folder / GENERATIONS).glob("*.json")
-    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
 
 def store_plan(

@@ -22,8 +22,8 @@ from mrl_search.mapping import from_mapping, read_json, to_mapping
 __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "Part", "generation_file", "is_index_file", "lease_file", "now", "package_versions",
-    "prefix_file", "read_manifest", "write_text_of",
+    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file", "now",
+    "package_versions", "prefix_file", "read_manifest", "write_text_of",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -241,6 +241,12 @@ def generation_file(folder: Path, generation: int) -> Path:
     return folder / GENERATIONS / f"{generation:06d}.json"
 
 
+def kept_generations(folder: Path) -> list[int]:
+    """The generations that can be restored, ascending; none for an index of format 1."""
+    found = (folder / GENERATIONS).glob("*.json")
+    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+
+
 def lease_file(folder: Path, manifest: Manifest) -> Path:
     """The file whose lease keeps the files of a manifest (see `mrl_search.leases`)."""
     if manifest.format == 1:
@@ -262,7 +268,7 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
     if generation is not None:
         path = generation_file(folder, generation)
         if not path.exists():
-            kept = sorted(int(p.stem) for p in (folder / GENERATIONS).glob("*.json"))
+            kept = kept_generations(folder)
             known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
             raise IndexFolderError(f"{folder} has no generation {generation}.", known)
         hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
