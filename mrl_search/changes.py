@@ -210,14 +210,21 @@ def _pairs(
 
 
 def _found(scans: Sequence[Scan]) -> dict[str, File]:
-    """The pictures of all roots, by path, each once."""
+    """The pictures of all roots, by path, each once; hard links are pictures of their own."""
     if len(scans) == 1:
         return {file.path: file for file in scans[0].pictures}
-    found: dict[object, File] = {}
+    alike = defaultdict[object, list[File]](list)
     for each in scans:
         for file in each.pictures:
-            found.setdefault(identity(file.path, file.inode, file.device), file)
-    return {file.path: file for file in found.values()}
+            alike[identity(file.path, file.inode, file.device)].append(file)
+    found: dict[str, File] = {}
+    for files in alike.values():
+        places = dict[str, File]()
+        for file in files:
+            real = os.path.realpath(expanded(file.path)) if len(files) > 1 else file.path
+            places.setdefault(real, file)
+        found |= {file.path: file for file in places.values()}
+    return found
 
 
 def _hash(

@@ -172,21 +172,26 @@ class Changing:
         return count
 
     def duplicates(
-        self, level: str = "copy", *, fpr: float = 1e-6, keep: str = "best",
+        self, level: str = "copy", *, fpr: float | None = None, keep: str = "best",
         against: "Source | str | Path | None" = None, progress: Progress = silent,
     ) -> "Duplicates":  # fmt: skip
         """Groups of copies of one picture, each around the one that is kept. Nothing is changed.
 
+        The result is a sequence: `for group in index.duplicates(): group.keep, group.copies`.
+
         Args:
             level: the least alike: `exact` (bytes), `pixels` (another container or other metadata),
                 `copy` (scaled, cropped, turned or recoloured), or `similar`.
-            fpr: false pairs for each pair of unrelated pictures, before the second look.
+            fpr: false pairs for each pair of unrelated pictures, before the second look. Default:
+                1e-6, and more where a second look at all of them takes seconds.
             keep: `best`, `oldest`, `newest`, `largest`, or a pattern of paths.
-            against: other pictures or another index: only their copies of items are found.
+            against: other pictures or another index: only those of them that are items, or copies
+                of items, are found.
             progress: called with what is being done, how far, and of how much.
 
         Raises:
-            ConfigError: an unknown level, or one that vectors of your own do not have.
+            ConfigError: an unknown level, one that vectors of your own do not have, or a pattern
+                that no path fits.
             DataError: too few pictures for `similar`, or too many similar pairs.
         """
         from mrl_search.duplicates.asking import duplicates_of

@@ -26,7 +26,6 @@ from mrl_search.images import scan as scanning
 from mrl_search.images import walk as walking
 from mrl_search.images import watch as watching
 from mrl_search.images.decode import content_hash
-from mrl_search.images.folders import pictures_in
 from mrl_search.images.scan import Scan, hash_file, scan
 from mrl_search.images.walk import File, Walk
 
@@ -449,7 +448,7 @@ def test_names_that_are_not_utf8_are_escaped_and_found_again(root: Path) -> None
     assert names(compare(known, [scan(root)]).moved) == [(3, "x.jpg")]
 
 
-def test_of_several_names_of_a_file_the_first_counts(root: Path) -> None:
+def test_hard_links_are_files_and_symbolic_ones_stand_back(root: Path) -> None:
     (root / "sub").mkdir()
     os.link(root / "b.jpg", root / "sub" / "0.jpg")
     os.link(root / "b.jpg", root / "also b.jpg")
@@ -458,10 +457,30 @@ def test_of_several_names_of_a_file_the_first_counts(root: Path) -> None:
     (root / "folder").symlink_to("sub")
     (root / "loop").symlink_to("..")
     found = [path.relative_to(root).as_posix() for path in Walk(root).files()]
-    assert found == ["a.jpg", "also b.jpg", "c.jpg"]
-    (root / "also b.jpg").unlink()
-    found = [path.relative_to(root).as_posix() for path in pictures_in(root)]
-    assert found == ["a.jpg", "b.jpg", "c.jpg"]
+    assert found == ["a.jpg", "also b.jpg", "b.jpg", "c.jpg", "sub/0.jpg"]
+    for name in ("also b.jpg", "sub/0.jpg", "00.jpg", "loop"):
+        (root / name).unlink()
+    (root / "b.jpg").rename(root.parent / "b.jpg")
+    for name in ("02.jpg", "01.jpg"):
+        (root / name).symlink_to(root.parent / "b.jpg")
+    found = [path.relative_to(root).as_posix() for path in Walk(root).files()]
+    assert found == ["01.jpg", "a.jpg", "c.jpg"]
+
+
+def test_a_new_hard_link_is_a_copy_and_nothing_moves(root: Path) -> None:
+    (root / "sub").mkdir()
+    known = recorded(scan(root))
+    os.link(root / "b.jpg", root / "0.jpg")
+    os.link(root / "b.jpg", root / "sub" / "b.jpg")
+    found = compare(known, [scan(root)])
+    assert found.same == [0, 1, 2] and not found.moved and not found.gone
+    assert names(found.copied) == [(1, "0.jpg"), (1, "b.jpg")]
+    (root.parent / "other").mkdir()
+    (root / "sub" / "b.jpg").rename(root.parent / "other" / "z.jpg")
+    (root.parent / "other" / "y.jpg").symlink_to(root / "b.jpg")
+    (root.parent / "other" / "x").symlink_to(root)
+    both = compare(known, [scan(root), scan(root.parent / "other")])
+    assert both.same == [0, 1, 2] and names(both.copied) == [(1, "0.jpg"), (1, "z.jpg")]
 
 
 def test_of_several_links_to_a_folder_the_first_is_entered(tmp_path: Path) -> None:
@@ -726,7 +745,7 @@ class Disk(RuleBasedStateMachine):
 
     def reached(self) -> dict[str, Path]:
         """The pictures that a walk must find, by recorded path: the slow way, by real paths."""
-        files: dict[tuple[int, int], Path] = {}
+        files: dict[tuple[int, int], list[Path]] = {}
         entered: set[str] = set()
         links = [self.root]
         while links:
@@ -740,12 +759,13 @@ class Disk(RuleBasedStateMachine):
                 for path in (Path(here, name) for name in names):
                     if path.is_file() and not self.beyond(path.resolve().parent):
                         which = (path.stat().st_ino, path.stat().st_dev)
-                        best = files.get(which, path)
-                        files[which] = min(path, best, key=lambda p: (p.is_symlink(), p))
+                        files.setdefault(which, []).append(path)
         known = {path for path, *_ in self.index.values()}
+        real = {which: [p for p in paths if not p.is_symlink()] for which, paths in files.items()}
+        found = [path for which, paths in files.items() for path in real[which] or [min(paths)]]
         return {
             recordable(path): path
-            for path in files.values()
+            for path in found
             if recordable(path) in known
             or path.suffix.lower() in (".jpg", ".png")
             or (

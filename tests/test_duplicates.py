@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import energy_first, made_of
+from conftest import energy_first
 from fakes import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from PIL import Image
 
 from mrl_search.duplicates.decisions import DECISIONS, not_duplicates, read_decisions
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
-from mrl_search.duplicates.keeping import File, Keep
+from mrl_search.duplicates.keeping import Item, Keep
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import draw_animal
@@ -58,15 +58,15 @@ def album(tmp_path: Path) -> Path:
 def test_the_levels_let_in_more_and_more(album: Path) -> None:
     index, one = indexed(album), {"same bytes.jpg": "exact"}
     assert named(index.duplicates("exact"), album) == {"0.jpg": one}
-    kept = {"0.jpg": "pixels", "same bytes.jpg": "pixels"}
-    assert named(index.duplicates("pixels"), album) == {"pixels.png": kept}
+    more = {**one, "pixels.png": "pixels"}
+    assert named(index.duplicates("pixels"), album) == {"0.jpg": more}
     found = index.duplicates()
-    assert named(found, album) == {"pixels.png": {**kept, "cropped.jpg": "copy"}}
-    (group,) = found.groups
-    assert group.why == f"least compressed ({group.keep.bytes / 14400:.2f} bytes a pixel)"
+    assert named(found, album) == {"0.jpg": {**more, "cropped.jpg": "copy"}}
+    (group,) = found
+    assert len(found) == 1 and group.why == "most pixels (120 x 120), then oldest (1970-01-12)"
     assert group.level is Level.COPY and found.copies == 3
     assert group.bytes_freed == sum(c.file.bytes for c in group.copies) == found.bytes_freed
-    assert [c.likeness for c in group.copies][:2] == [1.0, 1.0]
+    assert [c.likeness for c in group.copies][:2] == [None, 1.0]
     assert found.threshold is None and found.compared == 10  # of five different contents
     with pytest.raises(DataError, match="5 different pictures are too few"):
         index.duplicates("similar")
@@ -79,7 +79,7 @@ def test_the_levels_let_in_more_and_more(album: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "kept", "why"),
     [
-        ("best", "pixels.png", "least compressed"),
+        ("best", "0.jpg", "most pixels (120 x 120), then oldest (1970-01-12)"),
         ("oldest", "0.jpg", "oldest (1970-01-12)"),
         ("newest", "same bytes.jpg", "newest (1970-01-12)"),
         ("largest", "pixels.png", "largest"),
@@ -100,9 +100,81 @@ def test_every_file_that_fits_the_pattern_is_kept(album: Path) -> None:
     assert found.copies == 1 and found.bytes_freed == (album / "pixels.png").stat().st_size
 
 
+def test_a_pattern_that_fits_nothing_is_an_error(album: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--keep is 'originals'; no picture has") as error:
+        indexed(album).duplicates(keep="originals")
+    assert "best, oldest, newest, largest" in error.value.hint and f"{album}/" in error.value.hint
+
+
+def camera_file(folder: Path, quality: int = 90, exif: bool = True) -> tuple[Path, Image.Exif]:
+    """A photograph as a camera writes it; the oldest file of its folder."""
+    tags, path = Image.Exif(), folder / "camera.jpg"
+    tags[0x010F], tags[0x0110] = "Canon", "EOS 5D"
+    folder.mkdir()
+    draw_animal("dog", 4, 200).save(path, quality=quality, exif=tags if exif else Image.Exif())
+    os.utime(path, (1_000_000, 1_000_000))
+    return path, tags
+
+
+SIZE = "most pixels (200 x 200)"
+CAMERA, OLDEST = "camera data (Canon EOS 5D)", "oldest (1970-01-12)"
+BEFORE = "most pixels before enlargement"
+
+
+def resized(picture: Image.Image, side: int) -> Image.Image:
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize("exif", [True, False], ids=["EXIF", "no EXIF"])
+@pytest.mark.parametrize(
+    ("change", "options", "keeps_exif", "why"),
+    [
+        (lambda p: p, {"quality": 99}, False, (CAMERA, OLDEST)),
+        (lambda p: p, {"quality": 99}, True, (OLDEST, OLDEST)),
+        (lambda p: p, {"quality": 60}, False, (CAMERA, "least compressed")),
+        (lambda p: p, {"quality": 60}, True, ("least compressed", "least compressed")),
+        (lambda p: resized(p, 300), {"quality": 95}, False, (CAMERA, "not enlarged")),
+        (lambda p: resized(p, 300), {"quality": 95}, True, ("not enlarged", "not enlarged")),
+        (lambda p: resized(p, 400), {"quality": 80}, True, ("not enlarged", "not enlarged")),
+        (lambda p: resized(p, 140), {"quality": 99}, False, (SIZE, SIZE)),
+        (lambda p: resized(p, 140), {"quality": 99}, True, (SIZE, SIZE)),
+    ],
+)
+def test_the_file_of_the_camera_is_kept(
+    tmp_path: Path, exif: bool, change: object, options: dict[str, int], keeps_exif: bool,
+    why: tuple[str, str],
+) -> None:  # fmt: skip
+    """Though a copy is larger in pixels or bytes; `why` with EXIF in the camera's file, without."""
+    path, tags = camera_file(tmp_path / "album", exif=exif)
+    with Image.open(path) as picture:
+        kept = {"exif": tags} if keeps_exif and exif else {}
+        change(picture).save(tmp_path / "album" / "a copy.jpg", **options, **kept)  # type: ignore[operator]
+    (group,) = indexed(tmp_path / "album").duplicates()
+    assert (Path(group.keep.path).name, group.why) == ("camera.jpg", why[not exif])
+
+
+def test_an_old_poor_copy_is_not_kept(tmp_path: Path) -> None:
+    path, _ = camera_file(tmp_path / "album", exif=False)
+    with Image.open(path) as picture:
+        picture.save(tmp_path / "album" / "poor.jpg", quality=40)
+    os.utime(tmp_path / "album" / "poor.jpg", (1, 1))
+    (group,) = indexed(tmp_path / "album").duplicates()
+    assert (group.keep.path, group.why) == (str(path), "least compressed")
+
+
+def test_every_reason_that_is_given_is_true() -> None:
+    old, large = Item(0, "0", "", "", width=8, height=8), Item(1, "1", "", "", width=9, height=9)
+    old, mine = replace(old, modified=1.0), replace(large, id=2, modified=5.0)
+    later = replace(large, modified=9.0)
+    assert Keep().why(mine, [old, later]) == "most pixels (9 x 9), then oldest (1970-01-01)"
+    blown = replace(large, width=99, original=81)
+    assert Keep().why(mine, [old, blown]) == f"{BEFORE}, then not enlarged"
+    assert Keep().why(replace(blown, camera="X"), [old, mine]) == f"{BEFORE}, then camera data (X)"
+
+
 def test_more_pixels_come_first() -> None:
     small, large = (
-        File(i, f"{i}.jpg", str(i), "", width=w, height=8, bytes=b, modified=i)
+        Item(i, f"{i}.jpg", str(i), "", width=w, height=8, bytes=b, modified=i)
         for i, (w, b) in enumerate([(8, 900), (9, 10)])
     )
     assert Keep().key(large) < Keep().key(small)
@@ -117,14 +189,13 @@ def test_more_pixels_come_first() -> None:
 
 def test_there_are_no_chains() -> None:
     """A is like B and B like C, but A is not like C."""
-    files = [File(i, f"{i}", str(i), "", width=w, height=1) for i, w in enumerate([9, 5, 7])]
+    files = [Item(i, f"{i}", str(i), "", width=w, height=1) for i, w in enumerate([9, 5, 7])]
     contents = [Content([f], [f]) for f in files]
     edges = [Edge(0, 1, Level.COPY, 0.9), Edge(1, 2, Level.COPY, 0.9)]
-    ((group, numbers),) = stars(contents, edges, Keep(), shared=True)
+    (group,) = stars(contents, edges, Keep(), shared=True)
     assert group.keep is files[0] and [c.file for c in group.copies] == [files[1]]
-    assert numbers == [0, 1]
     best = [Content([f], [f]) for f in (files[0], replace(files[1], width=99), files[2])]
-    ((group, _),) = stars(best, edges, Keep(), shared=True)
+    (group,) = stars(best, edges, Keep(), shared=True)
     assert group.keep.id == 1 and [c.file.id for c in group.copies] == [0, 2]
 
 
@@ -137,15 +208,19 @@ def test_every_copy_passed_against_the_kept_file_and_is_in_one_group(data: st.Da
     for i in range(count):
         files = []
         for _ in range(data.draw(st.integers(1, 3))):
-            files.append(File(number, f"{number}", str(i), "", width=sizes[i], height=1))
+            files.append(Item(number, f"{number}", str(i), "", width=sizes[i], height=1))
             number += 1
         contents.append(Content(files, files))
     every = [(a, b) for a in range(count) for b in range(a)]
-    chosen = data.draw(st.lists(st.sampled_from(every), unique=True))
+    apart = {frozenset(p) for p in data.draw(st.lists(st.sampled_from(every), max_size=4))}
+    pairs = data.draw(st.lists(st.sampled_from(every), unique=True))
+    chosen = [pair for pair in pairs if frozenset(pair) not in apart]
     edges = [Edge(a, b, Level.COPY, 0.9) for a, b in chosen]
     seen: set[int | None] = set()
-    for group, _ in stars(contents, edges, Keep(), shared=True):
+    for group in stars(contents, edges, Keep(), shared=True, apart=apart):
         ids = [group.keep.id, *(c.file.id for c in group.copies)]
+        within = {int(file.hash) for file in (group.keep, *(c.file for c in group.copies))}
+        assert not any(pair <= within for pair in apart)
         assert len(ids) == len(set(ids)) > 1 and not seen & set(ids)
         seen |= set(ids)
         for copy in group.copies:
@@ -170,7 +245,10 @@ def test_shots_of_one_scene_are_similar_but_no_copies(tmp_path: Path) -> None:
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((40, 40)).save(folder / f"{number}.png")
     index = indexed(folder)
-    assert index.duplicates(fpr=1e-3).groups == ()
+    assert len(index.duplicates(fpr=1e-3)) == len(index.duplicates()) == 0
+    few, by_default = index.duplicates(fpr=1e-3), index.duplicates()
+    assert few.candidates < 20 and few.threshold == 0.95  # these pictures are much alike
+    assert 500 < by_default.expected <= 660 and by_default.candidates > 500  # ten a picture
     found = index.duplicates("similar", fpr=1e-3)
     assert found.candidates >= 1 and found.expected == pytest.approx(found.compared * 1e-3, rel=0.1)
     shots_of = [g for g in found.groups if "shot-" in g.keep.path]
@@ -200,7 +278,7 @@ def test_files_that_vanish_or_change_are_counted(album: Path) -> None:
     (album / "same bytes.jpg").unlink()
     draw_animal("dog", 9, 120).save(album / "cropped.jpg")
     found = index.duplicates()
-    assert named(found, album) == {"pixels.png": {"0.jpg": "pixels"}}
+    assert named(found, album) == {"0.jpg": {"pixels.png": "pixels"}}
     assert found.left_out["gone"] == 1
     assert found.left_out["changed since they were indexed"] == 1
 
@@ -213,17 +291,18 @@ def test_removed_items_are_not_compared(album: Path) -> None:
 
 def test_decisions_hold_for_the_content_whatever_its_name(album: Path, tmp_path: Path) -> None:
     index = indexed(album)
-    hashes = [content_hash((album / name).read_bytes()) for name in ("pixels.png", "cropped.jpg")]
+    hashes = [content_hash((album / name).read_bytes()) for name in ("0.jpg", "cropped.jpg")]
     assert not_duplicates(index.folder, hashes) == 1 == len(read_decisions(index.folder))
     assert not_duplicates(index.folder, hashes[::-1]) == 0
-    assert named(index.duplicates(), album)["pixels.png"].keys() == {"0.jpg", "same bytes.jpg"}
+    rest = {"pixels.png", "same bytes.jpg"}
+    assert named(index.duplicates(), album)["0.jpg"].keys() == rest
     (album / "cropped.jpg").rename(album / "renamed.jpg")
     index.sync()
     assert (index.folder / DECISIONS).exists()
-    assert "renamed.jpg" not in named(index.duplicates(), album)["pixels.png"]
+    assert named(index.duplicates(), album)["0.jpg"].keys() == rest
     index.compact()
-    assert "renamed.jpg" not in named(index.duplicates(), album)["pixels.png"]
-    more = content_hash((album / "0.jpg").read_bytes())
+    assert named(index.duplicates(), album)["0.jpg"].keys() == rest
+    more = content_hash((album / "pixels.png").read_bytes())
     assert not_duplicates(index.folder, [*hashes, more]) == 2
     assert read_decisions(index.folder) == {
         frozenset(pair) for pair in (hashes, [hashes[0], more], [hashes[1], more])
@@ -231,6 +310,16 @@ def test_decisions_hold_for_the_content_whatever_its_name(album: Path, tmp_path:
     for wrong in ([more], [more, more]):
         with pytest.raises(ConfigError, match="same bytes, or there is only one"):
             not_duplicates(index.folder, wrong)
+
+
+def test_declared_pairs_do_not_meet_around_a_third_picture(album: Path) -> None:
+    index = indexed(album)
+    names = ("pixels.png", "cropped.jpg")
+    not_duplicates(index.folder, [content_hash((album / n).read_bytes()) for n in names])
+    found = named(index.duplicates(), album)
+    assert found == {"0.jpg": {"same bytes.jpg": "exact", "pixels.png": "pixels"}}
+    other = named(index.duplicates(keep="*/cropped.jpg"), album)
+    assert other == {"cropped.jpg": {"0.jpg": "copy", "same bytes.jpg": "copy"}}
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"not_duplicates": ["a"]}', '{"not_duplicates": 1}'])
@@ -252,9 +341,12 @@ def test_against_finds_what_is_there_already(album: Path, tmp_path: Path) -> Non
     draw_animal("dog", 8, 120).save(new / "three.jpg")
     (new / "broken.jpg").write_bytes(b"no picture")
 
-    def found(level: str, other: object) -> dict[str, list[str]]:
+    def found(level: str, other: object, itself: bool = False) -> dict[str, list[str]]:
         result = index.duplicates(level, against=other)
         assert all(g.why == "in the index" for g in result.groups)
+        actions = {c.action for group in result for c in group.copies}
+        assert actions <= {"in the index itself" if itself else "none"}
+        assert not itself or result.copies == result.bytes_freed == 0  # it is never offered
         return {
             Path(g.keep.path).name: [Path(c.file.path).name for c in g.copies]
             for g in result.groups
@@ -265,9 +357,16 @@ def test_against_finds_what_is_there_already(album: Path, tmp_path: Path) -> Non
     assert found("copy", new / "three.jpg") == {}
     assert index.duplicates(against=new).left_out["that cannot be read"] == 1
     assert found("copy", indexed(new).folder) == {"1.jpg": ["one.jpg"], "2.jpg": ["two.jpg"]}
-    assert found("copy", album) == {}  # a file is no copy of itself
-    assert found("copy", index.folder) == {}
-    (new / "three.jpg").unlink()
+    every = {
+        "0.jpg": ["0.jpg", "same bytes.jpg"], "1.jpg": ["1.jpg"], "2.jpg": ["2.jpg"],
+        "cropped.jpg": ["cropped.jpg"], "pixels.png": ["pixels.png"],
+    }  # fmt: skip
+    for level in ("exact", "copy"):
+        assert found(level, album, itself=True) == every
+        assert found(level, index.folder, itself=True) == every
+        assert found(level, album / "2.jpg", itself=True) == {"2.jpg": ["2.jpg"]}
+    os.link(album / "2.jpg", new / "link.jpg")
+    assert found("copy", new / "link.jpg", itself=True) == {"2.jpg": ["link.jpg"]}
 
 
 def test_own_vectors_have_levels_of_vectors_alone(tmp_path: Path, make_index) -> None:
@@ -283,15 +382,3 @@ def test_own_vectors_have_levels_of_vectors_alone(tmp_path: Path, make_index) ->
     for level in ("copy", "pixels"):
         with pytest.raises(ConfigError, match="holds your own vectors: there are no pictures"):
             index.duplicates(level)
-
-
-def test_a_diameter_is_of_the_two_that_differ_most(make_index) -> None:
-    rows = energy_first(np.random.default_rng(2), 300)
-    for i, weight in ((1, 0.15), (2, -0.15)):
-        rows[i] = rows[0] + weight * rows[9]
-    paths = made_of(rows, [None] * 300)
-    index = Index.from_vectors(paths.vectors)
-    (group,) = [g for g in index.duplicates("similar", fpr=1e-7).groups if g.keep.id == 0]
-    unit = index.corpus.vectors.prefix(64, np.array([0, 1, 2]))
-    assert group.diameter == pytest.approx(1 - float((unit @ unit.T).min()), abs=1e-6)
-    assert group.diameter > 1 - min(c.score for c in group.copies)

@@ -226,7 +226,7 @@ def test_what_makes_no_sense_is_refused(red: str, tmp_path: Path) -> None:
     row = Row("", [Tile(red)])
     with pytest.raises(ConfigError, match="'good'") as error:
         Tile(red, "", "good")
-    assert "query, right, wrong" in error.value.hint
+    assert "query, right, kept, wrong" in error.value.hint
     with pytest.raises(ConfigError, match="0 rows"):
         contact_sheet([])
     with pytest.raises(ConfigError, match="3 pixels"):

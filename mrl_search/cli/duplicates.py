@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["duplicates"]
 
 NOTHING_FOUND = 3  # exit code, with --against
+NOT_OFFERED = {"kept": "kept, too", "in the index itself": "in the index itself"}  # by action
 SHOWN = 200  # groups on a sheet
 
 
@@ -32,25 +33,29 @@ def duplicates(
         ),
     ] = "copy",
     fpr: Annotated[
-        float,
+        float | None,
         option(
-            "--fpr", "False pairs for each pair compared, before the second look, such as 1e-6."
+            "--fpr RATE",
+            "Unrelated pairs that get the second look, of all pairs. Default: 1e-6, but ten a "
+            "picture up to 1,000. For similar, 1e-6.",
         ),
-    ] = 1e-6,
+    ] = None,
     keep: Annotated[
         str,
         option(
             "--keep RULE",
-            "What is kept: best (most pixels, then least compressed, then oldest), oldest, newest, "
-            "largest, or all paths that fit a pattern such as '*/originals/*'.",
+            "What is kept: best (most pixels, where an enlargement counts as its original, then "
+            "camera data, then least compressed, then oldest), oldest, newest, largest, or all "
+            "paths that fit a pattern such as '*/originals/*'; where none fits, the best.",
         ),
     ] = "best",
     against: Annotated[
         str | None,
         option(
             "--against OTHER",
-            "Which pictures of OTHER (a picture, a folder, an index) are in the index already? "
-            "Only those of OTHER count as copies. Exit code 3 if there is none.",
+            "Which pictures of OTHER (a picture, a folder, an index) are in the index already, "
+            "themselves or as copies? Only files of OTHER are moved or linked, and no items. "
+            "Exit code 0 if at least one is, 3 if none is.",
         ),
     ] = None,
     sheet: Annotated[
@@ -68,7 +73,9 @@ def duplicates(
     link: Annotated[
         str | None,
         option(
-            "--link KIND", "Replace copies of the same bytes by links: hard or sym. Needs --yes."
+            "--link KIND",
+            "Replace copies of the same bytes by links: hard or sym. Needs --yes. After sync, hard "
+            "links are items as before; of a file and symbolic links to it, the file is.",
         ),
     ] = None,
     yes: Annotated[
@@ -78,8 +85,8 @@ def duplicates(
         list[str] | None,
         option(
             "--not-duplicate PATH",
-            "Remember that these pictures are no copies of each other, and stop. "
-            "Give it twice or more.",
+            "Remember that these pictures of the index are no copies of each other, and stop. "
+            "Give it twice or more. They are never shown in one group.",
         ),
     ] = None,
     model: options.IndexModel = None,
@@ -118,7 +125,7 @@ def duplicates(
             json_line(group.record(number))
     if not as_json and found.groups:
         _show(found)
-    _summary(found, opened)
+    _summary(found, opened, fpr, keep, against)
     if sheet and found.groups:
         note(f"pictures of the groups: {sheet}")
     if against is not None and not found.groups:
@@ -150,9 +157,10 @@ def _check_outside(folder: Path, index: "Index") -> None:
 def _act(
     found: "Duplicates", script: Path | None, move: Path | None, link: str | None, yes: bool
 ) -> "Duplicates":
-    """Do what the options say, and note how much was done."""
+    """Do what the options say, or try it, and note how much was done."""
     from mrl_search.cli.render import note
-    from mrl_search.duplicates.acting import IN_SCRIPT, Linker, Mover, done, script_of
+    from mrl_search.duplicates.acting import Linker, Mover, done, script_of
+    from mrl_search.duplicates.groups import may_go
     from mrl_search.files import expanded, write_atomically
 
     if script:
@@ -160,22 +168,22 @@ def _act(
         with write_atomically(script) as file:
             file.write(text)
         note(f"read the script, then run: sh {shlex.quote(str(script))}")
-    elif (move or link) and not yes:
-        what = "move" if move else "replace by links"
-        note(f"would {what} {_count(found.copies, 'copy')}; add --yes to do it")
-        return found
     elif move:
-        found = found.each(Mover(expanded(move).absolute()))
+        found = found.each(Mover(expanded(move).absolute(), dry=not yes))
     elif link:
-        found = found.each(Linker(symbolic=link == "sym"))
+        found = found.each(Linker(symbolic=link == "sym", dry=not yes))
     else:
         return found
-    actions = [copy.action for group in found.groups for copy in group.copies]
-    succeeded = sum(done(action) or action == IN_SCRIPT for action in actions)
-    verb = "to remove" if script else "moved" if move else "linked"
-    note(f"{verb}: {_count(succeeded, 'copy')}")
-    reasons = Counter(a for a in actions if not done(a) and a not in (IN_SCRIPT, "none", "kept"))
-    for reason, count in reasons.most_common():
+    actions = [copy.action for group in found for copy in group.copies if may_go(copy)]
+    succeeded = _count(sum(map(done, actions)), "copy")
+    verb = "move" if move else "link"
+    if script:
+        note(f"to remove: {succeeded}")
+    elif yes:
+        note(f"{verb.removesuffix('e')}ed: {succeeded}")
+    else:
+        note(f"would {verb} {succeeded}; add --yes to do it")
+    for reason, count in Counter(a for a in actions if not done(a)).most_common():
         note(f"passed over {_count(count, 'copy')}: {reason}")
     return found
 
@@ -189,7 +197,8 @@ def _show(found: "Duplicates") -> None:
         one = group.keep
         rows.append((str(number), "keep", "", *_facts(one), f"{one.path}  ({group.why})"))
         for copy in group.copies:
-            name = f"{copy.file.path}  (kept, too)" if copy.action == "kept" else copy.file.path
+            remark = NOT_OFFERED.get(copy.action, "")
+            name = f"{copy.file.path}  ({remark})" if remark else copy.file.path
             score = f"{copy.score:.3f}"
             rows.append(("", str(copy.level), score, *_facts(copy.file), name))
     show_table(("group", "", "cosine", "pixels", "kB", "path"), rows)
@@ -206,24 +215,53 @@ def _count(count: int, what: str) -> str:
     return f"{count:,} {what if count == 1 else plural}"
 
 
-def _summary(found: "Duplicates", index: "Index") -> None:
+def _summary(
+    found: "Duplicates", index: "Index", fpr: float | None, keep: str, against: str | None
+) -> None:
     """Note what was found, the threshold, and what was left out."""
     from mrl_search.cli.render import note
+    from mrl_search.duplicates.keeping import Keep
 
     freed = f", {found.bytes_freed / 1e6:,.1f} MB" if found.bytes_freed else ""
     items = f"{len(index):,} items in {index.folder}"
     groups, copies = _count(len(found.groups), "group"), _count(found.copies, "copy")
     note(f"{items}: {groups}, {copies}{freed}")
-    if found.threshold is not None:
-        note(
-            f"cosine of at least {found.threshold:.3f}: {_count(found.candidates, 'pair')} of "
-            f"{found.compared:,}; expected false pairs here: {found.expected:.2g}"
-        )
-        if str(found.level) in ("pixels", "copy"):
-            note("the second look at both pictures decides")
+    if against is not None:
+        there = sum(len(group.copies) for group in found)
+        what = "have a similar one there" if found.level == "similar" else "are there already"
+        note(f"{there:,} of {_count(found.asked, 'picture')} of {against} {what}")
+    elif keep_none := sum(
+        not any(Keep(keep).protects(file) for file in (g.keep, *(c.file for c in g.copies)))
+        for g in found if Keep(keep).pattern
+    ):  # fmt: skip
+        note(f"--keep {keep} fits no file of {_count(keep_none, 'group')}: the best is kept there")
+    _threshold(found, fpr)
     for reason, count in found.left_out.items():
         if count:
             note(f"left out {_count(count, 'picture')} {reason}")
+
+
+def _threshold(found: "Duplicates", fpr: float | None) -> None:
+    """Note which pairs were compared by more than their vectors, and why these."""
+    from mrl_search.cli.render import note
+
+    looked = found.level in ("pixels", "copy")
+    if found.threshold is None:
+        if looked and found.compared:
+            unused = "" if fpr is None else "; --fpr is of use from 64 different pictures on"
+            note(f"second look at each of {_count(found.compared, 'pair')}{unused}")
+        return
+    pairs = f"{_count(found.candidates, 'pair')} of {found.compared:,}"
+    before = ", before the second look at them, which decides" if looked else ""
+    note(
+        f"cosine of at least {found.threshold:.3f}: {pairs}; "
+        f"expected false pairs here: {found.expected:.2g}{before}"
+    )
+    if found.expected > 1.01 * found.fpr * found.compared:
+        note(
+            f"more than --fpr {found.fpr:.2g} means: unrelated pictures are so similar here that "
+            f"it would take a cosine above {found.threshold:.2f}, which copies may not reach"
+        )
 
 
 def _save_sheet(found: "Duplicates", sheet: Path, index: "Index") -> None:
@@ -233,7 +271,7 @@ def _save_sheet(found: "Duplicates", sheet: Path, index: "Index") -> None:
     from mrl_search.report.sheet import Row, Tile, save_sheet
 
     def row(number: int, group: "Group") -> Row:
-        tiles = [Tile(group.keep.path, f"keep: {group.why}", "right")]
+        tiles = [Tile(group.keep.path, f"kept: {group.why}", "kept")]
         tiles += [Tile(c.file.path, f"{c.level} {c.score:.3f}") for c in group.copies]
         return Row(f"group {number}, {group.level}", tiles)
 

@@ -1,7 +1,8 @@
 """What may be done to copies: move them, make them links, or write a script that removes them.
 
 Nothing here deletes a picture. The kept file and the copy are read again right before, and must
-have the bytes they were compared by; otherwise the copy is passed over.
+have the bytes they were compared by; otherwise the copy is passed over. A dry run does all of that
+but the change itself. Functions that act raise BrokenImage or FileError to pass a copy over.
 """
 
 import errno
@@ -16,14 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrl_search.duplicates.groups import Copy, Duplicates, Level
-from mrl_search.duplicates.keeping import File
+from mrl_search.duplicates.keeping import Item
 from mrl_search.duplicates.pictures import content_of
-from mrl_search.errors import BrokenImage, FileError
+from mrl_search.errors import BrokenImage
 from mrl_search.files import checksum, expanded, make_folder, reading, recordable
 
-__all__ = ["IN_SCRIPT", "LINKED", "MOVED", "Linker", "Mover", "done", "script_of"]
+__all__ = ["Linker", "Mover", "done", "script_of"]
 
-MOVED, LINKED, IN_SCRIPT = "moved to ", "linked", "in the script"  # actions
+MOVED, LINKED, IN_SCRIPT, POSSIBLE = "moved to ", "linked", "in the script", "possible"  # actions
 KEPT_FIRST = "the kept file is "  # begins a reason
 SCRIPT = r"""#!/bin/sh
 # Written by mrl-search duplicates: it removes {count} of pictures that stay.
@@ -47,8 +48,8 @@ END = 'echo "$removed removed, $passed passed over"\n'
 
 
 def done(action: str) -> bool:
-    """Whether an action changed something."""
-    return action == LINKED or action.startswith(MOVED)
+    """Whether an action was taken, or could be in a dry run; otherwise it is a reason why not."""
+    return action in (LINKED, IN_SCRIPT, POSSIBLE) or action.startswith(MOVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,15 @@ class Mover:
     """Moves copies to a folder, below the names that they have in their source."""
 
     folder: Path
+    dry: bool = False
 
-    def __call__(self, keep: File, copy: Copy) -> str:
-        """Move a copy; returns where to, or why not."""
-        try:
-            moved = [self._move(path, copy.file.source) for path in _checked(keep, copy.file)]
-        except (BrokenImage, FileError) as error:
-            return error.reason if isinstance(error, FileError) else error.message
+    def __call__(self, keep: Item, copy: Copy) -> str:
+        """Move a copy; returns where to."""
+        _, places = _checked(keep, copy.file)
+        _check_replaceable(places)
+        if self.dry:
+            return POSSIBLE
+        moved = [self._move(place, copy.file.source) for place in places]
         return MOVED + ", ".join(map(recordable, moved))
 
     def _move(self, place: Path, source: str) -> Path:
@@ -112,17 +115,21 @@ class Linker:
     """Replaces copies that have the same bytes by hard or symbolic links to the kept file."""
 
     symbolic: bool
+    dry: bool = False
 
-    def __call__(self, keep: File, copy: Copy) -> str:
-        """Replace a copy; returns `LINKED`, or why not."""
+    def __call__(self, keep: Item, copy: Copy) -> str:
+        """Replace a copy by links."""
         if copy.level is not Level.EXACT:
-            return "not the same bytes"
-        try:
-            for place in _checked(keep, copy.file):
-                with reading(place, "linked"):
-                    self._link(expanded(keep.path), place)
-        except (BrokenImage, FileError) as error:
-            return error.reason if isinstance(error, FileError) else error.message
+            raise BrokenImage("not the same bytes")
+        kept, places = _checked(keep, copy.file)
+        _check_replaceable(places)
+        if not self.symbolic and any(place.lstat().st_dev != kept.st_dev for place in places):
+            raise BrokenImage("on another disk than the kept file; --link sym can do it")
+        if self.dry:
+            return POSSIBLE
+        for place in places:
+            with reading(place, "linked"):
+                self._link(expanded(keep.path), place)
         return LINKED
 
     def _link(self, kept: Path, place: Path) -> None:
@@ -137,8 +144,8 @@ class Linker:
             temporary.unlink(missing_ok=True)
 
 
-def _checked(keep: File, file: File) -> list[Path]:
-    """The places of a copy, once it and the kept file have been read again.
+def _checked(keep: Item, file: Item) -> tuple[os.stat_result, list[Path]]:
+    """The state of the kept file and the places of a copy, once both have been read again.
 
     Raises:
         BrokenImage: one of them is gone, changed, or no regular file; the message is the reason.
@@ -153,10 +160,17 @@ def _checked(keep: File, file: File) -> list[Path]:
         if os.path.samestat(state, kept):
             raise BrokenImage("the same file as the kept one")
         places.append(place)
-    return places
+    return kept, places
 
 
-def _regular(file: File, path: str) -> tuple[Path, os.stat_result]:
+def _check_replaceable(places: list[Path]) -> None:
+    """Raise BrokenImage for a file that may not be taken out of its folder."""
+    for folder in {place.parent for place in places}:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BrokenImage("in a folder that you may not change")
+
+
+def _regular(file: Item, path: str) -> tuple[Path, os.stat_result]:
     """The place of a file with unchanged bytes, and its state."""
     place = expanded(path)
     if not os.path.lexists(place):
@@ -175,24 +189,21 @@ def script_of(found: Duplicates) -> tuple[bytes, Duplicates]:
     """
     lines = list[bytes]()
 
-    def act(keep: File, copy: Copy) -> str:
-        try:
-            places = _checked(keep, copy.file)
-            kept, digest = _sha256(keep), _sha256(copy.file)
-        except BrokenImage as error:
-            return error.message
+    def act(keep: Item, copy: Copy) -> str:
+        _, places = _checked(keep, copy.file)
+        kept, digest = _sha256(keep), _sha256(copy.file)
         for place in places:
             parts = [_quoted(expanded(keep.path)), kept, _quoted(place), digest]
             lines.append(b"copy " + b" ".join(parts) + b"\n")
         return IN_SCRIPT
 
     noted = found.each(act)
-    count = sum(c.action == IN_SCRIPT for g in noted.groups for c in g.copies)
+    count = sum(done(copy.action) for group in noted for copy in group.copies)
     what = f"{count} cop{'y' if count == 1 else 'ies'}"
     return SCRIPT.format(count=what).encode() + b"".join(lines) + END.encode(), noted
 
 
-def _sha256(file: File) -> bytes:
+def _sha256(file: Item) -> bytes:
     return hashlib.sha256(content_of(file)).hexdigest().encode()
 
 

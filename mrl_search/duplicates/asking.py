@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mrl_search.duplicates.decisions import read_decisions
-from mrl_search.duplicates.finding import FPR, find_duplicates
+from mrl_search.duplicates.finding import find_duplicates
 from mrl_search.duplicates.groups import Duplicates, Level
 from mrl_search.duplicates.keeping import Keep
 from mrl_search.duplicates.pictures import Pictures
@@ -21,8 +21,9 @@ __all__ = ["duplicates_of"]
 
 
 def duplicates_of(
-    corpus: Corpus, encoder: Callable[[], Encoder], level: str = "copy", fpr: float = FPR,
-    keep: str = "best", against: Source | str | Path | None = None, progress: Progress = silent,
+    corpus: Corpus, encoder: Callable[[], Encoder], level: str = "copy",
+    fpr: float | None = None, keep: str = "best",
+    against: Source | str | Path | None = None, progress: Progress = silent,
 ) -> Duplicates:  # fmt: skip
     """Find the copies in an index; see `Index.duplicates`."""
     wanted, other = Level.named(level), None

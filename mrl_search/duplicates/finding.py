@@ -1,33 +1,35 @@
 """Find the copies in a collection, or in one of the pictures of another.
 
 Equal bytes are found by their hash. For the other levels, pairs of vectors above a threshold get a
-second look. The threshold follows from a rate of false pairs, by a tail fitted to random pairs.
+second look. The threshold follows from a rate of false pairs, by a tail fitted to random pairs; if
+no rate is asked for, the nearest pairs get the second look, as many as are seen through quickly.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
-from mrl_search.duplicates.keeping import File, Keep
+from mrl_search.duplicates.keeping import RULES, Item, Keep
 from mrl_search.duplicates.pictures import CHANGED, UNREADABLE, Pictures, content_of, files_of
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode
+from mrl_search.images.exif import exif_columns
 from mrl_search.images.look import SAME, Look, likeness, pixel_hash
+from mrl_search.images.traces import Traces, enlarged, traces_of
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.pairs import Side, close_pairs, random_cosines
 from mrl_search.search.tail import fit_tail
-from mrl_search.vectors import blocks
 
-__all__ = ["FPR", "find_duplicates"]
+__all__ = ["find_duplicates"]
 
 FPR = 1e-6  # false pairs for each pair of unrelated pictures
+LOOKS, MOST_LOOKS = 10, 1000  # at unrelated pairs that are always affordable: a picture, in all
 BACKGROUND = 200_000  # random pairs that the tail is fitted to
 FEWEST = 64  # different pictures that a tail needs; of fewer, every pair gets the second look
-SURE = 0.98  # cosine that is always enough: pictures that were saved again have more
+SURE, SURE_ALONE = 0.95, 0.98  # cosines that are always enough, with a second look and without
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,15 +37,34 @@ class _Candidates:
     """Pairs of contents for the second look, and how they were chosen."""
 
     pairs: Sequence[tuple[int, int, float]] = ()
+    fpr: float = FPR
     threshold: float | None = None
     compared: int = 0
     expected: float = 0.0
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Seen:
+    """What the second look sees of a content."""
+
+    look: Look
+    pixels: str  # their hash
+    traces: Traces
+    camera: str
+
+    @classmethod
+    def of(cls, data: bytes) -> "_Seen":
+        """What is seen of the bytes of a file; raises BrokenImage."""
+        image, _ = decode(data)
+        exif = exif_columns(data)
+        camera = str(exif.get("camera") or ("time taken" if "taken" in exif else ""))
+        return cls(Look.of(image), pixel_hash(image), traces_of(image), camera)
+
+
 def find_duplicates(
-    pictures: Pictures, level: Level = Level.COPY, *, fpr: float = FPR, keep: Keep | None = None,
-    against: Pictures | None = None, decided: Collection[frozenset[str]] = (),
-    progress: Progress = silent,
+    pictures: Pictures, level: Level = Level.COPY, *, fpr: float | None = None,
+    keep: Keep | None = None, against: Pictures | None = None,
+    decided: Collection[frozenset[str]] = (), progress: Progress = silent,
 ) -> Duplicates:  # fmt: skip
     """Group the copies among pictures.
 
@@ -51,20 +72,26 @@ def find_duplicates(
         pictures: of an index.
         level: the least strict one that counts.
         fpr: false pairs for each pair of unrelated pictures that is compared, by vectors alone.
+            Default: 1e-6, or more for the levels with a second look, while that means ten looks a
+            picture and 1,000 in all at most.
         keep: which file of a group is kept.
         against: other pictures: only their copies in `pictures` are found, and these are kept.
         decided: pairs of hashes that are no copies of each other.
         progress: called with what is being done, how far, and of how much.
 
     Raises:
-        ConfigError: a rate that is not between 0 and 1, or a level that own vectors do not have.
+        ConfigError: a rate that is not between 0 and 1, a level that own vectors do not have, or a
+            pattern of paths that nothing fits.
         DataError: too few pictures for `similar`, or too many pairs above the threshold.
     """
-    require(0 < fpr < 1, f"--fpr is {fpr}; it must be between 0 and 1.", "For example 1e-6.")
+    message = f"--fpr is {fpr}; it must be between 0 and 1."
+    require(fpr is None or 0 < fpr < 1, message, "For example 1e-6.")
     if pictures.own_vectors and level in (Level.PIXELS, Level.COPY):
         message = f"This index holds your own vectors: there are no pictures for level {level}."
         raise ConfigError(message, "--level exact finds equal vectors, similar near ones.")
     sides = [pictures] if against is None else [pictures, against]
+    every = Keep() if keep is None else keep
+    _check_pattern(every, sides)
     rows = [side.contents() for side in sides]
     hashes = list(dict.fromkeys(name for side in rows for name in side))
     chosen = _Candidates()
@@ -79,22 +106,32 @@ def find_duplicates(
     contents = [Content((), ()) for _ in hashes]
     for i in wanted:
         contents[i] = _content(sides, [side.get(hashes[i], []) for side in rows], left_out)
-    edges = _edges(contents, pairs, level, pictures.own_vectors, left_out, progress)
-    every = Keep() if keep is None else keep
-    groups = [
-        replace(group, diameter=_diameter(sides, rows, [hashes[i] for i in numbers]))
-        for group, numbers in stars(contents, edges, every, against is None)
-    ]
+    looked_at = set() if pictures.own_vectors else {i for a, b, _ in pairs for i in (a, b)}
+    seen = _seen(contents, looked_at, left_out, progress)
+    edges = list(_edges(seen, pairs, level, progress))
+    described = _described(contents, seen, edges)
+    number = {name: i for i, name in enumerate(hashes)}
+    apart = {frozenset(number[h] for h in pair) for pair in decided if pair <= number.keys()}
+    groups = stars(described, edges, every, against is None, apart)
     groups.sort(key=lambda group: (-len(group.copies), group.keep.path))
     return Duplicates(
-        tuple(groups), level, fpr, chosen.threshold, chosen.compared, len(chosen.pairs),
-        chosen.expected, left_out,
+        tuple(groups), level, chosen.fpr, chosen.threshold, chosen.compared, len(chosen.pairs),
+        chosen.expected, left_out, 0 if against is None else len(against),
     )  # fmt: skip
+
+
+def _check_pattern(keep: Keep, sides: Sequence[Pictures]) -> None:
+    """Raise ConfigError for a pattern that no path fits."""
+    paths = (side.path(i) for side in sides for i in range(len(side)))
+    if keep.pattern and not any(map(keep.fits, paths)):
+        message = f"--keep is {keep.pattern!r}; no picture has such a path."
+        hint = f"Rules: {', '.join(RULES)}. A pattern fits a whole path, such as '*/originals/*';"
+        raise ConfigError(message, f"{hint} a path is {sides[0].path(0)}.")
 
 
 def _candidates(
     sides: Sequence[Pictures], rows: Sequence[dict[str, list[int]]], hashes: Sequence[str],
-    level: Level, fpr: float, progress: Progress,
+    level: Level, fpr: float | None, progress: Progress,
 ) -> _Candidates:  # fmt: skip
     """The pairs of different contents whose vectors are near enough, of all or of two sides."""
     number = {name: i for i, name in enumerate(hashes)}
@@ -106,10 +143,14 @@ def _candidates(
         numbers.append(np.array([number[name] for name in own]))
     count = len(parts[0])
     compared = count * len(parts[1]) if len(parts) > 1 else count * (count - 1) // 2
-    threshold, expected = None, 0.0
-    if count >= FEWEST:
+    threshold, expected, rate, affordable = None, 0.0, FPR if fpr is None else fpr, 0
+    if fpr is None and level is not Level.SIMILAR:
+        affordable = min(LOOKS * min(map(len, parts)), MOST_LOOKS)
+        rate = max(FPR, affordable / max(1, compared))
+    if count >= FEWEST and compared > affordable:
         tail = fit_tail(random_cosines(parts[0], BACKGROUND))
-        threshold = min(float(tail.score(fpr)), SURE)
+        sure = SURE_ALONE if level is Level.SIMILAR else SURE
+        threshold = min(float(tail.score(rate)), sure)
         expected = compared * float(tail.chance(threshold))
     elif level is Level.SIMILAR:
         message = f"{count} different pictures are too few to say what is similar."
@@ -118,7 +159,7 @@ def _candidates(
     found = close_pairs(parts[0], least, parts[1] if len(parts) > 1 else None, progress)
     a, b = numbers[0][found.left], numbers[-1][found.right]
     pairs = zip(a.tolist(), b.tolist(), found.scores.tolist(), strict=True)
-    return _Candidates([p for p in pairs if p[0] != p[1]], threshold, compared, expected)
+    return _Candidates([p for p in pairs if p[0] != p[1]], rate, threshold, compared, expected)
 
 
 def _content(
@@ -128,62 +169,73 @@ def _content(
     named = [[s.file(i) for i in at] for s, at in zip(sides, places, strict=True)]
     if sides[0].own_vectors:
         return Content(named[0], named[-1])
-    found: list[dict[object, File]] = []
-    for files in named:
-        found.append(files_of(files, left_out, found[0] if found else ()))
-    kept, offered = (list(files.values()) for files in (found[0], found[-1]))
-    return Content(kept, offered)
+    first, *rest = (files_of(files, left_out) for files in named)
+    keepers = list(first.values())
+    if not rest:
+        return Content(keepers, keepers)
+    offered = [file for key, file in rest[0].items() if key not in first]
+    return Content(keepers, offered, [file for key, file in rest[0].items() if key in first])
 
 
 def _edges(
-    contents: Sequence[Content], pairs: Sequence[tuple[int, int, float]], level: Level,
-    blind: bool, left_out: Counter[str], progress: Progress,
-) -> Iterable[Edge]:  # fmt: skip
-    """The pairs that are alike enough, after the second look; a `blind` one sees no pictures."""
-    wanted = set() if blind else {i for a, b, _ in pairs for i in (a, b)}
-    looks = _looks(contents, wanted, left_out, progress)
+    seen: Mapping[int, _Seen], pairs: Sequence[tuple[int, int, float]], level: Level,
+    progress: Progress,
+) -> Iterator[Edge]:  # fmt: skip
+    """The pairs that are alike enough, after the second look at those that were `seen`."""
     for done, (a, b, score) in enumerate(pairs, 1):
-        one, other = looks.get(a), looks.get(b)
+        one, other = seen.get(a), seen.get(b)
         edge = Edge(a, b, Level.SIMILAR, score)
         if one is not None and other is not None:
-            if one[1] == other[1]:
+            if one.pixels == other.pixels:
                 edge = Edge(a, b, Level.PIXELS, score, 1.0)
             elif level is not Level.PIXELS:
-                seen = likeness(one[0], other[0])
-                edge = Edge(a, b, Level.COPY if seen >= SAME else Level.SIMILAR, score, seen)
+                alike = likeness(one.look, other.look)
+                edge = Edge(a, b, Level.COPY if alike >= SAME else Level.SIMILAR, score, alike)
         if edge.level.rank <= level.rank:
             yield edge
         progress("second look", done, len(pairs))
 
 
-def _looks(
+def _described(
+    contents: Sequence[Content], seen: Mapping[int, _Seen], edges: Sequence[Edge]
+) -> list[Content]:
+    """The contents, whose files say what was seen of them; edges show which are enlarged."""
+    originals: dict[int, int] = {}
+    for edge in edges:
+        for a, b in ((edge.a, edge.b), (edge.b, edge.a)):
+            if edge.level is Level.COPY and enlarged(seen[a].traces, seen[b].traces):
+                pixels = seen[b].traces.pixels
+                originals[a] = min(pixels, originals.get(a, pixels))
+
+    def described(i: int, files: Sequence[Item]) -> list[Item]:
+        one, original = seen[i], originals.get(i, 0)
+        return [
+            replace(file, camera=one.camera, step=one.traces.step, original=original)
+            for file in files
+        ]
+
+    found = list(contents)
+    for i in seen:
+        content, keepers = contents[i], described(i, contents[i].keepers)
+        same = content.offered is content.keepers  # `stars` tells files apart by identity
+        offered = keepers if same else described(i, content.offered)
+        found[i] = Content(keepers, offered, content.present)
+    return found
+
+
+def _seen(
     contents: Sequence[Content], wanted: Collection[int], left_out: Counter[str],
     progress: Progress,
-) -> dict[int, tuple[Look, str]]:  # fmt: skip
-    """The look and the hash of the pixels of each wanted content that can be read."""
+) -> dict[int, _Seen]:  # fmt: skip
+    """What is seen of each wanted content that can be read."""
     found = {}
     for done, i in enumerate(sorted(wanted), 1):
         for file in dict.fromkeys([*contents[i].keepers, *contents[i].offered]):
             try:
-                image, _ = decode(content_of(file))
+                found[i] = _Seen.of(content_of(file))
             except BrokenImage as error:
                 left_out[CHANGED if error.message == CHANGED else UNREADABLE] += 1
                 continue
-            found[i] = Look.of(image), pixel_hash(image)
             break
         progress("reading", done, len(wanted))
     return found
-
-
-def _diameter(
-    sides: Sequence[Pictures], rows: Sequence[dict[str, list[int]]], hashes: Sequence[str]
-) -> float:
-    """One less the lowest cosine among some contents."""
-    units = []
-    for side, own in zip(sides, rows, strict=True):
-        at = [own[name][0] for name in hashes if name in own]
-        if side.vectors is not None and at:
-            units.append(side.vectors.prefix(side.vectors.dim, side.rows[at]))
-    unit: NDArray[np.float32] = np.concatenate(units) if units else np.ones((1, 1), np.float32)
-    lowest = min(float((unit[some] @ unit.T).min()) for some in blocks(len(unit), len(unit)))
-    return max(0.0, 1 - lowest) if len(unit) > 1 else 0.0

@@ -4,15 +4,17 @@ Every member of a group was compared with the kept file and passed. So there are
 A is like B, and B like C, but A is nothing like C.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from mrl_search.duplicates.keeping import File, Keep
-from mrl_search.errors import ConfigError
+from mrl_search.duplicates.keeping import Item, Keep
+from mrl_search.errors import BrokenImage, ConfigError, FileError
 
 __all__ = ["Content", "Copy", "Duplicates", "Edge", "Group", "Level", "may_go", "stars"]
+
+KEPT, PRESENT = "kept", "in the index itself"  # actions; neither file is ever offered
 
 
 class Level(StrEnum):
@@ -45,10 +47,11 @@ class Copy:
         level: how alike they are.
         score: cosine of their vectors; 1 for the same bytes.
         likeness: of the second look; None where there was none.
-        action: what was done: `none`, `kept`, `moved to …`, `linked`, or why nothing was.
+        action: what was done: `none`, `kept`, `in the index itself` (a file of another source
+            that is an item), `possible`, `moved to …`, `linked`, or why nothing was.
     """
 
-    file: File
+    file: Item
     level: Level
     score: float
     likeness: float | None = None
@@ -76,13 +79,11 @@ class Group:
         keep: the file.
         why: it is kept.
         copies: one or more; each was compared with `keep`.
-        diameter: one less the lowest cosine of any two files of the group.
     """
 
-    keep: File
+    keep: Item
     why: str
     copies: tuple[Copy, ...]
-    diameter: float = 0.0
 
     @property
     def level(self) -> Level:
@@ -99,29 +100,31 @@ class Group:
         return {
             "group": number, "level": str(self.level),
             "keep": {**self.keep.record(), "why": self.why},
-            "members": [copy.record() for copy in self.copies],
-            "diameter": round(self.diameter, 6), "bytes_freed": self.bytes_freed,
+            "members": [copy.record() for copy in self.copies], "bytes_freed": self.bytes_freed,
         }  # fmt: skip
 
 
 def may_go(copy: Copy) -> bool:
     """Whether something may be done to a copy: it is neither merely similar nor protected."""
-    return copy.level is not Level.SIMILAR and copy.action != "kept"
+    return copy.level is not Level.SIMILAR and copy.action not in (KEPT, PRESENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What was found.
+    """What was found: a sequence of groups, those with the most files first.
 
     Attributes:
-        groups: those with the most files first.
+        groups: the same as a tuple.
         level: the least strict level that was looked for.
-        fpr: false pairs for each pair of unrelated pictures that is compared, by vectors alone.
-        threshold: the cosine that a pair must reach for that; None where no vectors were compared.
+        fpr: the rate that was asked for, or chosen: false pairs for each pair of unrelated pictures
+            that is compared, by vectors alone.
+        threshold: the cosine that a pair must reach; None where all pairs are candidates, or none.
         compared: pairs of vectors.
         candidates: pairs that reach the threshold.
-        expected: false pairs to be expected among them.
+        expected: false pairs to be expected among them; above `fpr` times `compared` where the
+            vectors cannot tell these pictures apart as well as that.
         left_out: files that were not compared, by reason.
+        asked: pictures of the other source; 0 without one.
     """
 
     groups: tuple[Group, ...]
@@ -132,6 +135,13 @@ class Duplicates:
     candidates: int = 0
     expected: float = 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    asked: int = 0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
 
     @property
     def copies(self) -> int:
@@ -143,17 +153,26 @@ class Duplicates:
         """Their bytes."""
         return sum(group.bytes_freed for group in self.groups)
 
-    def each(self, act: Callable[[File, Copy], str]) -> "Duplicates":
-        """Do something to each copy that may go; `act` gets the kept file, too, and says what."""
+    def each(self, act: Callable[[Item, Copy], str]) -> "Duplicates":
+        """Do something to each copy that may go.
 
-        def done(group: Group) -> Group:
-            copies = (
-                replace(copy, action=act(group.keep, copy)) if may_go(copy) else copy
-                for copy in group.copies
-            )
-            return replace(group, copies=tuple(copies))
+        Args:
+            act: gets the kept file and the copy, and returns what it did. The reason of a
+                BrokenImage or FileError that it raises says why it did nothing.
+        """
 
-        return replace(self, groups=tuple(map(done, self.groups)))
+        def acted(keep: Item, copy: Copy) -> Copy:
+            if not may_go(copy):
+                return copy
+            try:
+                return replace(copy, action=act(keep, copy))
+            except BrokenImage as error:
+                return replace(copy, action=error.message)
+            except FileError as error:
+                return replace(copy, action=error.reason)
+
+        groups = (replace(g, copies=tuple(acted(g.keep, c) for c in g.copies)) for g in self.groups)
+        return replace(self, groups=tuple(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +193,18 @@ class Content:
     Attributes:
         keepers: those of which one may be kept.
         offered: those that may be copies; usually the same files.
+        present: files of another source that are among the keepers.
     """
 
-    keepers: Sequence[File]
-    offered: Sequence[File]
+    keepers: Sequence[Item]
+    offered: Sequence[Item]
+    present: Sequence[Item] = ()
 
 
 def stars(
-    contents: Sequence[Content], edges: Iterable[Edge], keep: Keep, shared: bool
-) -> list[tuple[Group, list[int]]]:
+    contents: Sequence[Content], edges: Iterable[Edge], keep: Keep, shared: bool,
+    apart: Collection[frozenset[int]] = (),
+) -> list[Group]:  # fmt: skip
     """Groups around the files that are kept; each file is in one group at most.
 
     Contents are taken in the order of `keep`. One that is free becomes the centre of a group, and
@@ -193,9 +215,7 @@ def stars(
         edges: which of them are alike.
         keep: the order.
         shared: whether the files that may be kept and those that may be copies are the same.
-
-    Returns:
-        each group, and the numbers of its contents, first that of the kept file.
+        apart: pairs that are never in one group; the one that is more alike to the kept file joins.
     """
     near: dict[int, list[tuple[int, Edge]]] = {}
     for edge in edges:
@@ -210,15 +230,26 @@ def stars(
         kept = centres[i]
         same = [f for f in contents[i].offered if f is not kept] if i in free else []
         copies = [Copy(file, Level.EXACT, 1.0) for file in same]
+        copies += [Copy(f, Level.EXACT, 1.0, action=PRESENT) for f in contents[i].present]
         free.discard(i)
-        others = [(n, edge) for n, edge in near.get(i, ()) if n in free]
-        for n, edge in others:
-            files = contents[n].offered
-            copies += [Copy(file, edge.level, edge.score, edge.likeness) for file in files]
+        joined = list[int]()
+        for n, edge in sorted(near.get(i, ()), key=lambda pair: _distance(pair[1])):
+            if n in free and not any(frozenset((n, other)) in apart for other in joined):
+                joined.append(n)
+                files = contents[n].offered
+                copies += [Copy(file, edge.level, edge.score, edge.likeness) for file in files]
         if copies:
-            free -= {n for n, _ in others}
-            copies = [replace(c, action="kept") if keep.protects(c.file) else c for c in copies]
-            copies.sort(key=lambda c: (c.level.rank, -c.score, c.file.path))
+            free -= set(joined)
+            copies = [
+                replace(c, action=KEPT) if may_go(c) and keep.protects(c.file) else c
+                for c in copies
+            ]
+            copies.sort(key=lambda c: (*_distance(c), c.file.path))
             why = keep.why(kept, [c.file for c in copies]) if shared else "in the index"
-            found.append((Group(kept, why, tuple(copies)), [i, *(n for n, _ in others)]))
+            found.append(Group(kept, why, tuple(copies)))
     return found
+
+
+def _distance(pair: Edge | Copy) -> tuple[int, float]:
+    """How far two files are from being alike: sorts the most alike first."""
+    return pair.level.rank, -pair.score

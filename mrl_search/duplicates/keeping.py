@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-__all__ = ["File", "Keep"]
+__all__ = ["RULES", "Item", "Keep"]
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class Item:
     """A file of a collection, or a row of a data set.
 
     Attributes:
@@ -23,6 +23,9 @@ class File:
         height: in pixels.
         bytes: its size.
         modified: seconds since 1970; None for a row of a data set.
+        camera: what its EXIF says about the camera, or that it was taken; empty: nothing.
+        step: `Traces.step` of its pixels.
+        original: pixels of the smallest copy that shows as much detail, if it was enlarged; else 0.
     """
 
     id: int | None
@@ -34,11 +37,14 @@ class File:
     height: int = 0
     bytes: int = 0
     modified: float | None = None
+    camera: str = ""
+    step: float = 1.0
+    original: int = 0
 
     @property
     def pixels(self) -> int:
-        """Width times height."""
-        return self.width * self.height
+        """Width times height; of an enlargement, of the picture that it was made from."""
+        return self.original or self.width * self.height
 
     def record(self) -> dict[str, Any]:
         """The file for JSON."""
@@ -49,10 +55,12 @@ class File:
         }  # fmt: skip
 
 
-Order: TypeAlias = Callable[[File], Any]
+Order: TypeAlias = Callable[[Item], Any]
 BEST: dict[str, Order] = {
     "most pixels": lambda f: -f.pixels,
-    "least compressed": lambda f: -f.bytes / max(1, f.pixels),
+    "camera data": lambda f: not f.camera,
+    "not enlarged": lambda f: bool(f.original),
+    "least compressed": lambda f: f.step,
     "oldest": lambda f: float("inf") if f.modified is None else f.modified,
     "first by name": lambda f: f.path,
 }
@@ -62,6 +70,7 @@ FIRST: dict[str, Mapping[str, Order]] = {
     "newest": {"newest": lambda f: float("inf") if f.modified is None else -f.modified},
     "largest": {"largest": lambda f: -f.bytes},
 }
+RULES = tuple(FIRST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +78,30 @@ class Keep:
     """Which file of a group is kept: `best`, `oldest`, `newest`, `largest`, or a pattern of paths.
 
     Files whose path fits the pattern are kept, all of them. Else the best one is: that with most
-    pixels; of these, with most bytes a pixel (the least compressed); of these, the oldest.
+    pixels, where an enlargement counts as the picture that it was made from; of these, one with
+    camera data; of these, one that is not enlarged, and whose pixels were compressed least; of
+    these, the oldest.
 
     Example:
-        >>> small, large = File(0, "a.jpg", "", "", width=8, height=8), File(1, "b.jpg", "", "")
+        >>> small, large = Item(0, "a.jpg", "", "", width=8, height=8), Item(1, "b.jpg", "", "")
         >>> Keep("best").why(small, [large])
         'most pixels (8 x 8)'
     """
 
     rule: str = "best"
 
-    def protects(self, file: File) -> bool:
+    @property
+    def pattern(self) -> str:
+        """The pattern of paths; empty for another rule."""
+        return "" if self.rule in FIRST else self.rule
+
+    def fits(self, *paths: str) -> bool:
+        """Whether one of the paths fits the pattern."""
+        return bool(self.pattern) and any(fnmatch.fnmatchcase(p, self.pattern) for p in paths)
+
+    def protects(self, file: Item) -> bool:
         """Whether a file is never offered."""
-        if self.rule in FIRST:
-            return False
-        return any(fnmatch.fnmatchcase(path, self.rule) for path in (file.path, *file.links))
+        return self.fits(file.path, *file.links)
 
     def orders(self) -> dict[str, Order]:
         """Reasons, the first one decides; the lower value is kept."""
@@ -91,26 +109,30 @@ class Keep:
             return {**FIRST[self.rule], **BEST}
         return {f"fits {self.rule}": lambda f: not self.protects(f), **BEST}
 
-    def key(self, file: File) -> tuple[Any, ...]:
+    def key(self, file: Item) -> tuple[Any, ...]:
         """Files with a lower key are kept."""
         return tuple(order(file) for order in self.orders().values())
 
-    def why(self, kept: File, others: Iterable[File]) -> str:
-        """The first reason that tells `kept` from all others."""
-        left = list(others)
+    def why(self, kept: Item, others: Iterable[Item]) -> str:
+        """The reasons that tell `kept` from all others: each from those that are left by then."""
+        left, reasons = list(others), list[str]()
         for reason, order in self.orders().items():
-            left = [other for other in left if order(other) == order(kept)]
-            if not left:
-                return _with_value(reason, kept)
-        return "first"
+            equal = [other for other in left if order(other) == order(kept)]
+            if len(equal) < len(left):
+                enlarged = any(file.original for file in (kept, *left))
+                reasons.append(_with_value(reason, kept, enlarged))
+            left = equal
+        return ", then ".join(reasons) or "first"
 
 
-def _with_value(reason: str, file: File) -> str:
-    """A reason with what it is about."""
+def _with_value(reason: str, file: Item, enlarged: bool) -> str:
+    """A reason with what it is about; `enlarged`: one of the files is."""
+    if reason == "most pixels" and enlarged:
+        return f"{reason} before enlargement"
     if reason == "most pixels":
         return f"{reason} ({file.width} x {file.height})"
-    if reason == "least compressed":
-        return f"{reason} ({file.bytes / max(1, file.pixels):.2f} bytes a pixel)"
+    if reason == "camera data":
+        return f"{reason} ({file.camera})"
     if reason in ("oldest", "newest") and file.modified is not None:
         return f"{reason} ({_when(file.modified)[:10]})"
     return f"{reason} ({file.bytes:,} bytes)" if reason == "largest" else reason

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.duplicates.keeping import File
+from mrl_search.duplicates.keeping import Item
 from mrl_search.encoders.base import Encoder
 from mrl_search.encoders.embed import embed
 from mrl_search.errors import BrokenImage, ConfigError, DataError
@@ -114,34 +115,38 @@ class Pictures:
         """The hash of a picture by its path, as it is now, or was if it is gone.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: it is not in the index, neither by its path nor by its bytes.
         """
-        known = (name, recordable(expanded(name).resolve()))
-        at = next((i for i in range(len(self)) if self._path(i) in known), None)
-        try:
-            if not self.own_vectors:
-                return content_hash(read_path(name))
-        except BrokenImage as error:
+        known = (name, recordable(expanded(name).absolute()), recordable(expanded(name).resolve()))
+        at = next((i for i in range(len(self)) if self.path(i) in known), None)
+        if self.own_vectors:
             if at is None:
-                message = f"{name} is no picture of the index: {error.message}."
-                raise ConfigError(message, "Name pictures by their paths.") from error
+                hint = "Name rows as they are shown: 'item 5'."
+                raise ConfigError(f"{name} is in no row.", hint)
+            return str(self.hashes[at])
+        with suppress(BrokenImage):
+            digest = content_hash(read_path(name))
+            if at is not None or digest in self.hashes:
+                return digest
         if at is None:
-            raise ConfigError(f"{name} is in no row.", "Name rows as they are shown: 'item 5'.")
+            message = f"{name} is no picture of the index."
+            raise ConfigError(message, "Name pictures by their paths; sync takes new ones in.")
         return str(self.hashes[at])
 
-    def _path(self, i: int) -> str:
+    def path(self, i: int) -> str:
+        """The path of picture `i`, or what it is called without one."""
         return str(self.paths[i] or f"item {self.rows[i] if self.ids is None else self.ids[i]}")
 
-    def file(self, i: int) -> File:
+    def file(self, i: int) -> Item:
         """Picture `i`, as recorded."""
-        (width, height), path = self.sizes[i].tolist(), self._path(i)
+        (width, height), path = self.sizes[i].tolist(), self.path(i)
         first, *others = self.sources
         source = next((s for s in others if expanded(path).is_relative_to(expanded(s))), first)
         own = None if self.ids is None else int(self.ids[i])
-        return File(own, path, self.hashes[i], source, width=width, height=height)
+        return Item(own, path, self.hashes[i], source, width=width, height=height)
 
 
-def content_of(file: File) -> bytes:
+def content_of(file: Item) -> bytes:
     """The bytes of a file of an index, which must be what they were.
 
     Raises:
@@ -153,15 +158,13 @@ def content_of(file: File) -> bytes:
     return data
 
 
-def files_of(
-    files: Iterable[File], left_out: Counter[str], known: Container[object] = ()
-) -> dict[object, File]:
+def files_of(files: Iterable[Item], left_out: Counter[str]) -> dict[object, Item]:
     """The files that are there, with size and time, by what tells them apart: hard links are one.
 
-    Rows of a data set are read for their size. Those in `known` are left out. Those that are gone
-    or cannot be read are counted in `left_out`.
+    Rows of a data set are read for their size. Those that are gone or cannot be read are counted in
+    `left_out`.
     """
-    found: dict[object, File] = {}
+    found: dict[object, Item] = {}
     for file in sorted(files, key=lambda f: f.path):
         try:
             place = expanded(file.path)
@@ -171,8 +174,6 @@ def files_of(
             left_out[GONE if is_gone(file.path) else UNREADABLE] += 1
             continue
         key: object = file.path if state is None else (state.st_dev, state.st_ino)
-        if key in known:
-            continue
         if first := found.get(key):
             found[key] = replace(first, links=(*first.links, file.path))
         else:

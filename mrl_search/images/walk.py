@@ -57,6 +57,8 @@ class File(NamedTuple):
 class Walk:
     """All files under a folder, by path. Links are followed, and nothing is reached twice.
 
+    Several names of a file (hard links) are files of their own.
+
     Attributes:
         root: the folder.
         hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
@@ -80,11 +82,10 @@ class Walk:
     def stats(self) -> list[File]:
         """The regular files, sorted by path, after one `stat` of each.
 
-        Of a file and links to it, the file; of several names of a file (hard links), the first.
+        Of a file and symbolic links to it, the file; of links to a file elsewhere, the first.
         """
         now = time.time_ns()
         found: list[File] = []
-        shared: list[File] = []  # files of several names
         links: list[File] = []
         folders_seen: set[object] = set()
         waiting = deque([os.fspath(self.root)])  # the root, then links to folders
@@ -107,8 +108,7 @@ class Walk:
                         self._cannot_stat(folder, entry, error)
                         continue
                     if stat.S_ISREG(info.st_mode):
-                        link = entry.is_symlink()
-                        to = links if link else found if info.st_nlink <= 1 else shared
+                        to = links if entry.is_symlink() else found
                         to.append(File.of(path, info, now))
                     elif stat.S_ISDIR(info.st_mode):
                         linked.append(path)
@@ -116,9 +116,9 @@ class Walk:
                         self.odd.append(path)
                 stack += sorted(folders, reverse=True)
                 waiting += sorted(linked)
-        if shared or links:
+        if links:
             files = {identity(file.path, file.inode, file.device) for file in found}
-            for file in sorted(shared, key=_order) + sorted(links, key=_order):
+            for file in sorted(links, key=_order):
                 if (which := identity(file.path, file.inode, file.device)) not in files:
                     files.add(which)
                     found.append(file)

@@ -16,7 +16,9 @@ from mrl_search.report.lettering import Lettering, drawable
 
 __all__ = ["COLUMNS", "MARKS", "Row", "Tile", "contact_sheet", "save_sheet"]
 
-MARKS = {"query": (0, 114, 178), "right": (0, 158, 115), "wrong": (213, 94, 0)}  # Okabe and Ito
+MARKS = {  # Okabe and Ito
+    "query": (0, 114, 178), "right": (0, 158, 115), "kept": (0, 158, 115), "wrong": (213, 94, 0),
+}  # fmt: skip
 COLUMNS = 12  # tiles on one line: a query and its ten hits fit
 MAX_PIXELS = 150_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -24,6 +26,7 @@ LIMITS = {"PNG": MAX_PIXELS, "JPEG": 65_500, "WEBP": 16_383}  # pixels a side
 SIGNS = {
     "query": [[(58, 56), (80, 80)]],
     "right": [[(22, 50), (42, 70), (76, 28)]],
+    "kept": [[(22, 42), (42, 62), (76, 20)], [(22, 82), (76, 82)]],
     "wrong": [[(28, 28), (72, 72)], [(28, 72), (72, 28)]],
 }  # lines through points, in %
 INK, GREY, CELL, LINE = (28, 32, 38), (98, 106, 116), (243, 244, 246), (222, 225, 229)
