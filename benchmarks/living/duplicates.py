@@ -26,7 +26,7 @@ from mrl_search.metrics import wilson_interval
 from mrl_search.search.exact.pairs import Side, close_pairs
 from mrl_search.vectors import prefix, sample
 
-RATES = (1e-5, 1e-6, 1e-7)
+RATES = (1e-5, 1e-6, 1e-7, None)  # None: the default
 COPIES = 1000
 SEED = 7
 
@@ -34,10 +34,10 @@ SEED = 7
 def main(folder: str, where: str) -> None:
     index, source = Index.open(folder), open_source(where)
     show("environment", **environment())
-    thresholds = {}
+    thresholds: dict[float | None, float] = {}
     for fpr in RATES:
         thresholds[fpr] = found(index, fpr)
-    candidates(index, source, RATES[1], thresholds[RATES[1]])
+    candidates(index, source, 1e-6, thresholds[1e-6])
     for name in PROTOCOLS:
         copies(index, source, name, thresholds)
 
@@ -46,7 +46,7 @@ def show(kind: str, **values: object) -> None:
     print(json.dumps({"kind": kind, **values}), flush=True)
 
 
-def found(index: Index, fpr: float) -> float:
+def found(index: Index, fpr: float | None) -> float:
     """Record the groups at a rate; returns the threshold."""
     start, busy = time.perf_counter(), time.process_time()
     result = index.duplicates(fpr=fpr)
@@ -82,7 +82,7 @@ def candidates(index: Index, source: Source, fpr: float, threshold: float) -> No
     show("candidates", fpr=fpr, count=len(seen), tenths=tenths.tolist(), just_failed=near)
 
 
-def copies(index: Index, source: Source, name: str, thresholds: dict[float, float]) -> None:
+def copies(index: Index, source: Source, name: str, thresholds: dict[float | None, float]) -> None:
     """Record the share of changed copies that are candidates, and that pass the second look."""
     encoder, corpus = index.encoder, index.corpus
     side = max(encoder.preprocessing.size, encoder.preprocessing.resize)
