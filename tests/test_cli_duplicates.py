@@ -100,7 +100,7 @@ def test_what_changed_between_the_look_and_the_move_is_passed_over(
 ) -> None:
     before = acting._checked
 
-    def checked(keep: Item, file: Item) -> list[Path]:
+    def checked(keep: Item, file: Item) -> tuple[os.stat_result, list[Path]]:
         if file.path.endswith("two.jpg"):
             (album / "sub" / "two.jpg").write_bytes(b"edited")
         if file.path.endswith("three.png"):
@@ -121,7 +121,7 @@ def test_nothing_moves_when_the_kept_file_changed(
 ) -> None:
     before = acting._checked
 
-    def checked(keep: Item, file: Item) -> list[Path]:
+    def checked(keep: Item, file: Item) -> tuple[os.stat_result, list[Path]]:
         (album / "one.jpg").write_bytes(b"edited")
         return before(keep, file)
 
@@ -299,3 +299,126 @@ def test_an_index_of_vectors_says_what_it_cannot_do(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_meant_is_refused(index: Path, how: list[str], message: str) -> None:
     assert_error(run("duplicates", index, *how), message)
+
+
+def saved_again(folder: Path, side: int) -> Path:
+    """64 small pictures, and one of them as PNG, as a poorer JPEG, and as WebP."""
+    folder.mkdir()
+    for number in range(64):
+        kind = "cat" if number % 2 else "dog"
+        draw_animal(kind, number, side).save(folder / f"{number}.jpg", quality=90)
+    with Image.open(folder / "7.jpg") as picture:
+        picture.save(folder / "7.png")
+        picture.save(folder / "7 again.jpg", quality=70)
+        picture.save(folder / "7.webp", quality=80)
+    return folder
+
+
+def test_small_pictures_are_found_and_others_are_not(tmp_path: Path) -> None:
+    Index.build(saved_again(tmp_path / "icons", 32), tmp_path / "index", model=FakeEncoder())
+    result = ok("duplicates", tmp_path / "index", "--json")
+    (line,) = lines(result)
+    names = {Path(m["path"]).name for m in [line["keep"], *line["members"]]}
+    assert names == {"7.jpg", "7.png", "7 again.jpg", "7.webp"}
+    assert "before the second look at them, which decides" in result.stderr
+
+
+def test_the_threshold_is_explained(index: Path, tmp_path: Path) -> None:
+    assert "second look at each of 6 pairs\n" in ok("duplicates", index).stderr
+    few = ok("duplicates", index, "--fpr", "1e-6").stderr
+    assert "each of 6 pairs; --fpr is of use from 64 different pictures on" in few
+    Index.build(saved_again(tmp_path / "icons", 32), tmp_path / "icons-index", model=FakeEncoder())
+    alike = ok("duplicates", tmp_path / "icons-index", "--fpr", "1e-9").stderr
+    assert "cosine of at least 0.950" in alike
+    assert "more than --fpr 1e-09 means: unrelated pictures are so similar here" in alike
+
+
+@pytest.mark.parametrize("level", ["exact", "copy"])
+def test_against_says_what_is_there(index: Path, album: Path, tmp_path: Path, level: str) -> None:
+    new, half = tmp_path / "new", tmp_path / "half"
+    for folder in (new, half):
+        folder.mkdir()
+        draw_animal("dog", 7, 120).save(folder / "new.jpg")
+    shutil.copy(album / "other.jpg", half / "again.jpg")
+    Index.build(half, tmp_path / "half index", model=FakeEncoder())
+    Index.build(new, tmp_path / "new index", model=FakeEncoder())
+    for other, code, count in [
+        (album / "one.jpg", 0, "1 picture of {}: 1"), (half / "again.jpg", 0, "1 picture of {}: 1"),
+        (new / "new.jpg", 3, "1 picture of {}: 0"), (album, 0, "5 pictures of {}: 5"),
+        (half, 0, "2 pictures of {}: 1"), (new, 3, "1 picture of {}: 0"),
+        (index, 0, "5 pictures of {}: 5"), (tmp_path / "half index", 0, "2 pictures of {}: 1"),
+        (tmp_path / "new index", 3, "1 picture of {}: 0"),
+    ]:  # fmt: skip
+        result = run("duplicates", index, "--against", other, "--level", level)
+        assert result.exit_code == code, other
+        assert f"{count.format(other)} found there already" in result.stderr
+    (half / "linked.jpg").hardlink_to(half / "again.jpg")
+    linked = ok("duplicates", index, "--against", half, "--level", level)
+    assert f"3 pictures of {half}: 2 found there already" in linked.stderr
+    ok("duplicates", index, "--against", album, "--move", tmp_path / "moved", "--yes")
+    assert left(album) == EVERY and not (tmp_path / "moved").exists()
+
+
+@pytest.mark.parametrize("how", [["--move", "moved"], ["--link", "hard"], ["--link", "sym"]])
+def test_a_dry_run_counts_what_is_done(
+    index: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("changed", "gone", "elsewhere"):
+        shutil.copy(album / "one.jpg", album / f"{name}.jpg")
+    Index.open(index, FakeEncoder()).sync()
+    before = acting._checked
+
+    def checked(keep: Item, file: Item) -> tuple[os.stat_result, list[Path]]:
+        (album / "changed.jpg").write_bytes(b"edited")
+        (album / "gone.jpg").unlink(missing_ok=True)
+        kept, places = before(keep, file)
+        if file.path.endswith("elsewhere.jpg"):
+            kept = os.stat_result([*kept[:2], kept.st_dev + 1, *kept[3:]])
+        return kept, places
+
+    monkeypatch.setattr(acting, "_checked", checked)
+    notes = []
+    for yes in ([], ["--yes"]):
+        for name in ("changed", "gone"):
+            shutil.copy(album / "one.jpg", album / f"{name}.jpg")
+        shown = ok("duplicates", index, "--keep", "oldest", *how, *yes).stderr
+        notes.append([n for n in shown.splitlines() if "passed over" in n or "would" in n
+                      or n.startswith(("moved:", "linked:"))])  # fmt: skip
+    (would, *dry), (did, *real) = notes
+    count = {"--move": 4, "hard": 1, "sym": 2}[how[0] if how[0] == "--move" else how[1]]
+    plural = "copy" if count == 1 else "copies"
+    assert would == f"would {how[0].strip('-')} {count} {plural}; add --yes to do it"
+    assert did.endswith(f"ed: {count} {plural}")
+    assert dry == real and "passed over 1 copy: gone" in dry
+    assert ("passed over 1 copy: on another disk" in " ".join(dry)) == ("hard" in how)
+
+
+@pytest.mark.parametrize("kind", ["hard", "sym"])
+def test_linked_pictures_stay_in_the_index(index: Path, album: Path, kind: str) -> None:
+    ok("duplicates", index, "--keep", "oldest", "--link", kind, "--yes")
+    found = Index.open(index, FakeEncoder())
+    done = found.sync()
+    gone = () if kind == "hard" else (str(album / "sub" / "two.jpg"),)
+    assert (done.added, done.moved, done.removed) == ((), (), gone)  # a symbolic link stands back
+    assert not found.sync().changed and str(album / "one.jpg") in found.corpus.collection.paths
+    (album / "three.jpg").hardlink_to(album / "one.jpg")
+    done = found.sync()
+    assert (done.copied, done.moved, done.removed) == ((str(album / "three.jpg"),), (), ())
+    assert len(found) == 6 - len(gone) and len(found.duplicates("exact")) == 0
+
+
+def test_not_duplicate_takes_pictures_of_the_index_alone(
+    index: Path, album: Path, tmp_path: Path
+) -> None:
+    draw_animal("dog", 9, 60).save(tmp_path / "stranger.jpg")
+    both = ["--not-duplicate", album / "one.jpg", "--not-duplicate"]
+    wrong = run("duplicates", index, *both, tmp_path / "stranger.jpg")
+    assert_error(wrong, "stranger.jpg is no picture of the index")
+    shutil.copy(album / "other.jpg", tmp_path / "known by its bytes.jpg")
+    assert "1 pair" in ok("duplicates", index, *both, tmp_path / "known by its bytes.jpg").stderr
+
+
+def test_keep_says_where_its_pattern_fits_nothing(index: Path) -> None:
+    result = ok("duplicates", index, "--keep", "*/other.jpg")
+    assert "--keep */other.jpg fits no file of 1 group: the best is kept there" in result.stderr

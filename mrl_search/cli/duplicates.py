@@ -36,8 +36,8 @@ def duplicates(
         float | None,
         option(
             "--fpr RATE",
-            "Unrelated pairs that get the second look, of all pairs. Default: 1e-6, but ten a "
-            "picture up to 1,000. For similar, 1e-6.",
+            "Unrelated pairs that get the second look, of all pairs. Default: 1e-6, or five a "
+            "picture up to 500 if that is more. For similar, 1e-6.",
         ),
     ] = None,
     keep: Annotated[
@@ -227,9 +227,9 @@ def _summary(
     groups, copies = _count(len(found.groups), "group"), _count(found.copies, "copy")
     note(f"{items}: {groups}, {copies}{freed}")
     if against is not None:
-        there = sum(len(group.copies) for group in found)
-        what = "have a similar one there" if found.level == "similar" else "are there already"
-        note(f"{there:,} of {_count(found.asked, 'picture')} of {against} {what}")
+        there = sum(1 + len(copy.file.links) for group in found for copy in group.copies)
+        what = "found similar there" if found.level == "similar" else "found there already"
+        note(f"{_count(found.asked, 'picture')} of {against}: {there:,} {what}")
     elif keep_none := sum(
         not any(Keep(keep).protects(file) for file in (g.keep, *(c.file for c in g.copies)))
         for g in found if Keep(keep).pattern
@@ -252,10 +252,11 @@ def _threshold(found: "Duplicates", fpr: float | None) -> None:
             note(f"second look at each of {_count(found.compared, 'pair')}{unused}")
         return
     pairs = f"{_count(found.candidates, 'pair')} of {found.compared:,}"
+    expected = format(found.expected, ".2g" if found.expected < 10 else ",.0f")
     before = ", before the second look at them, which decides" if looked else ""
     note(
         f"cosine of at least {found.threshold:.3f}: {pairs}; "
-        f"expected false pairs here: {found.expected:.2g}{before}"
+        f"expected false pairs here: {expected}{before}"
     )
     if found.expected > 1.01 * found.fpr * found.compared:
         note(

@@ -26,7 +26,7 @@ from mrl_search.search.tail import fit_tail
 __all__ = ["find_duplicates"]
 
 FPR = 1e-6  # false pairs for each pair of unrelated pictures
-LOOKS, MOST_LOOKS = 10, 1000  # at unrelated pairs that are always affordable: a picture, in all
+LOOKS, MOST_LOOKS = 5, 500  # at unrelated pairs that are always affordable: a picture, in all
 BACKGROUND = 200_000  # random pairs that the tail is fitted to
 FEWEST = 64  # different pictures that a tail needs; of fewer, every pair gets the second look
 SURE, SURE_ALONE = 0.95, 0.98  # cosines that are always enough, with a second look and without
@@ -72,8 +72,8 @@ def find_duplicates(
         pictures: of an index.
         level: the least strict one that counts.
         fpr: false pairs for each pair of unrelated pictures that is compared, by vectors alone.
-            Default: 1e-6, or more for the levels with a second look, while that means ten looks a
-            picture and 1,000 in all at most.
+            Default: 1e-6, or more for the levels with a second look, while that means five looks a
+            picture and 500 in all at most.
         keep: which file of a group is kept.
         against: other pictures: only their copies in `pictures` are found, and these are kept.
         decided: pairs of hashes that are no copies of each other.
