@@ -315,11 +315,16 @@ def saved_again(folder: Path, side: int) -> Path:
 
 
 def test_small_pictures_are_found_and_others_are_not(tmp_path: Path) -> None:
-    Index.build(saved_again(tmp_path / "icons", 32), tmp_path / "index", model=FakeEncoder())
+    icons = saved_again(tmp_path / "icons", 32)
+    with Image.open(icons / "7.jpg") as picture:
+        cropped = picture.crop((7, 5, 30, 28))
+    cropped.save(icons / "7 cropped.png")  # far from it, to the fake encoder
+    Index.build(icons, tmp_path / "index", model=FakeEncoder())
     result = ok("duplicates", tmp_path / "index", "--json")
     (line,) = lines(result)
     names = {Path(m["path"]).name for m in [line["keep"], *line["members"]]}
-    assert names == {"7.jpg", "7.png", "7 again.jpg", "7.webp"}
+    assert names == {"7.jpg", "7.png", "7 again.jpg", "7.webp", "7 cropped.png"}
+    assert min(m["score"] for m in line["members"]) < 0.98
     assert "before the second look at them, which decides" in result.stderr
 
 
