@@ -12,10 +12,11 @@ from mrl_search.living import Added, Edit, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
 from mrl_search.store.generations import changing
+from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors
-from mrl_search.sync import applied, left_out_of
+from mrl_search.sync import applied
 
 __all__ = ["add_vectors", "remove_rows"]
 
@@ -30,14 +31,17 @@ def remove_rows(
         choose: gives the rows to remove, of the newest generation.
         progress: called with what is being done, how far, and of how much.
     """
-    with changing(folder) as change:
+    with changing(folder, "remove") as change:
         rows = Rows.open(folder)
         chosen = choose(rows)
         if not len(chosen):
             return 0
-        paths = {path for path in rows.paths[chosen].tolist() if path is not None}
-        left_out = left_out_of(folder, rows.manifest) | paths
-        applied(change, rows, Edit(chosen, left_out=sorted(left_out)))
+        left_out = left_out_of(folder, rows.manifest)
+        known = "bytes" in rows.items.column_names
+        sizes = rows.items.column("bytes")[chosen] if known else [None] * len(chosen)
+        facts = zip(rows.paths[chosen], rows.hashes[chosen], sizes, strict=True)
+        left_out |= {path: LeftOut(content, size) for path, content, size in facts if path}
+        applied(change, rows, Edit(chosen, left_out=left_out))
     maintain(folder, progress)
     return len(chosen)
 
@@ -55,7 +59,7 @@ def add_vectors(
     source = open_vectors(vectors)
     columns = item_columns(source, items)
     found = inspect(source, False, progress)
-    with changing(folder) as change:
+    with changing(folder, "add") as change:
         rows = Rows.open(folder)
         if not rows.manifest.own_vectors:
             raise ConfigError(f"{folder} holds pictures.", "Add pictures to it, not vectors.")

@@ -15,7 +15,7 @@ from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.filters import mask_of
 from mrl_search.store.collection import Collection
-from mrl_search.store.manifest import kept_generations, read_manifest
+from mrl_search.store.manifest import read_manifest, restorable
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Changing:
 
     @property
     def generations(self) -> list[int]:
-        """The generations that `restore` can bring back, ascending."""
-        return kept_generations(self.folder)
+        """The generations that `restore` can bring back, the last one of a command, ascending."""
+        return [manifest.generation for manifest in restorable(self.folder)]
 
     @property
     def encoder(self) -> "Encoder":
@@ -207,7 +207,7 @@ class Changing:
         """
         from mrl_search import living
 
-        living.compact(self.folder, progress)
+        living.compact(self.folder, progress, "compact")
         self.refresh()
 
     def restore(self, generation: int) -> None:

@@ -5,7 +5,6 @@ it is folded into the prefix indexes, which are not trained again; when much is 
 index has doubled, everything is written together and trained. Each is a generation of its own.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -19,12 +18,13 @@ from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped
-from mrl_search.files import make_folder, write_text
+from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
+from mrl_search.store.left_out import LeftOut, write_left_out
 from mrl_search.store.manifest import (
     CENTRE,
     DELETED,
@@ -77,7 +77,7 @@ class Edit:
         added: rows that come.
         skipped: the pictures that are left out now; None: as before.
         roots: the folders that are walked now; None: as before.
-        left_out: paths that a sync does not take; None: as before.
+        left_out: what a sync does not take, by path; None: as before.
     """
 
     deleted: Ids = field(default_factory=lambda: np.empty(0, np.int64))
@@ -85,13 +85,24 @@ class Edit:
     added: Added | None = None
     skipped: Sequence[Skipped] | None = None
     roots: Mapping[str, Mapping[str, str]] | None = None
-    left_out: Sequence[str] | None = None
+    left_out: Mapping[str, LeftOut] | None = None
 
     @property
     def empty(self) -> bool:
         """Whether nothing changes."""
         same = (self.added, self.skipped, self.roots, self.left_out)
         return not len(self.deleted) and not self.items and all(part is None for part in same)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many items it adds, removes, moves and edits."""
+        new = 0 if self.added is None else self.added.items["id"].null_count
+        again = 0 if self.added is None else len(self.added.items) - new
+        own = [set(values) - set(FILE_COLUMNS.names) for values in self.items.values()]
+        moved = sum("path" in names for names in own)
+        described = sum(bool(names) for names in own) - moved
+        removed = len(self.deleted) - again
+        return {"added": new, "removed": removed, "moved": moved, "edited": again + described}
 
 
 def apply(change: Change, collection: Collection, writer: CollectionWriter, edit: Edit) -> Manifest:
@@ -152,14 +163,15 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
         writer.write_skipped(edit.skipped)
         new |= {SKIPPED: SKIPPED} if edit.skipped else {}
     if edit.left_out is not None:
-        text = json.dumps(edit.left_out, ensure_ascii=False) + "\n"
-        write_text(writer.folder / LEFT_OUT, text, errors="backslashreplace")
+        write_left_out(writer.folder, edit.left_out)
         new[LEFT_OUT] = LEFT_OUT
-    return change.commit(replace(
+    counts = edit.counts
+    quiet = not any(counts.values()) and (edit.roots in (None, m.roots) or not m.roots)
+    return change.counted(**counts).commit(replace(
         m, files=files, parts=tuple(parts), count=len(gone), deleted=int(gone.sum()),
         next_id=next_id, trained=m.trained or m.indexed,
         roots=m.roots if edit.roots is None else edit.roots,
-    ), new)  # fmt: skip
+    ), new, quiet=quiet)  # fmt: skip
 
 
 def maintain(folder: Path, progress: Progress = silent) -> Manifest:
@@ -187,13 +199,18 @@ def maintain(folder: Path, progress: Progress = silent) -> Manifest:
     return m
 
 
-def compact(folder: Path, progress: Progress = silent) -> Manifest:
+def compact(folder: Path, progress: Progress = silent, command: str = "") -> Manifest:
     """Write all items together, without deleted rows, and train their indexes.
+
+    Args:
+        folder: the index folder.
+        progress: called while vectors are written.
+        command: as for `changing`.
 
     Raises:
         ConfigError: nothing is left.
     """
-    with changing(folder) as change:
+    with changing(folder, command) as change:
         collection = Collection.open(folder)
         m, rows = collection.manifest, collection.live_rows
         if not len(rows):
@@ -224,7 +241,7 @@ def restore(folder: Path, generation: int) -> Manifest:
     Raises:
         IndexFolderError: it is not kept.
     """
-    with changing(folder) as change:
+    with changing(folder, "restore") as change:
         old = read_manifest(folder, generation)
         if old.fingerprint != change.before.fingerprint:
             raise IndexFolderError(f"Generation {generation} of {folder} is of another model.")

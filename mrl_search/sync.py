@@ -4,9 +4,9 @@ Every function changes the index folder by generations of its own (see `mrl_sear
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,22 +14,23 @@ import pyarrow as pa
 from mrl_search.building import entry_of
 from mrl_search.changes import Changes, Recorded, compare
 from mrl_search.encoders.base import Encoder
-from mrl_search.errors import ConfigError, Skipped
+from mrl_search.errors import ConfigError, MrlSearchError, Skipped
 from mrl_search.files import expanded
 from mrl_search.images.base import FileSource, Source
 from mrl_search.images.folders import folder_source
-from mrl_search.images.scan import Scan, scan
+from mrl_search.images.scan import Scan, hash_file, scan
 from mrl_search.images.walk import File
 from mrl_search.living import Added, Edit, apply, edited, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS
-from mrl_search.store.manifest import LEFT_OUT, Manifest
+from mrl_search.store.left_out import LeftOut, left_out_of
+from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
 
-__all__ = ["Synced", "applied", "check_unwalked", "left_out_of", "roots_of", "sync"]
+__all__ = ["Synced", "applied", "check_unwalked", "roots_of", "sync"]
 
 FILLER = "\0"  # a column in place of none
 CHUNK = 2048  # pictures that are embedded between two generations
@@ -96,7 +97,7 @@ def sync(
         ConfigError: an index that was not built from folders of pictures.
         IndexFolderError: another process changes it.
     """
-    with changing(folder) as change:
+    with changing(folder, "sync" if only is None else "add") as change:
         rows = Rows.open(folder)
         roots, walked = _walked(folder, rows.manifest, only)
         live = rows.live_rows
@@ -106,9 +107,11 @@ def sync(
             _recorded(rows, live), scans, meant=list(roots) if meant else (), progress=progress
         )
         left_out = left_out_of(folder, rows.manifest)
-        if only is not None:
-            left_out = {path for path in left_out if not _within(path, only)}
         found, broken = _without_skipped(found, rows.skipped)
+        if only is None:
+            left_out |= _renamed(found.new, left_out)
+        else:
+            left_out = {p: one for p, one in left_out.items() if not _within(p, only)}
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
@@ -154,6 +157,18 @@ def sync(
         edited=tuple(p for p in result.edited if p not in unusable),
         removed=(*result.removed, *(p for p in result.edited if p in unusable)),
     )  # fmt: skip
+
+
+def _renamed(files: Iterable[File], left_out: Mapping[str, LeftOut]) -> dict[str, LeftOut]:
+    """Those of some files that have the bytes of pictures that were removed by hand, by path."""
+    contents = {one.hash: one for one in left_out.values() if one.hash}
+    sizes, found = {one.bytes for one in contents.values()}, dict[str, LeftOut]()
+    for file in files if contents else ():
+        if file.path not in left_out and (file.size in sizes or None in sizes):
+            with suppress(MrlSearchError):  # what cannot be read is told when it is embedded
+                if one := contents.get(hash_file(file)):
+                    found[file.path] = one
+    return found
 
 
 def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots, Roots]:
@@ -240,7 +255,7 @@ def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Change
 
 def _without_embedding(
     change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots, roots: Roots,
-    left_out: set[str],
+    left_out: Mapping[str, LeftOut],
 ) -> tuple[Change, Rows]:  # fmt: skip
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
     names = rows.items.column_names
@@ -258,7 +273,7 @@ def _without_embedding(
     before = left_out_of(change.folder, rows.manifest)
     edit = Edit(
         np.array(found.gone, np.int64), items, added,
-        left_out=None if before == left_out else sorted(left_out),
+        left_out=None if before == left_out else left_out,
     )  # fmt: skip
     if not edit.empty:
         edit = replace(edit, roots=roots)
@@ -361,14 +376,3 @@ def _described(
 def _stamp(file: File) -> Mapping[str, object]:
     values = (file.size, file.modified, file.inode)
     return dict(zip(FILE_COLUMNS.names, values, strict=True))
-
-
-def left_out_of(folder: Path, manifest: Manifest) -> set[str]:
-    """Paths that were removed by hand."""
-    if LEFT_OUT not in manifest.files:
-        return set()
-    from mrl_search.mapping import read_json
-    from mrl_search.store.collection import load_checked
-
-    paths: Any = load_checked(folder, manifest, LEFT_OUT, read_json)
-    return set(map(str, paths))

@@ -27,6 +27,7 @@ from mrl_search.files import (
     writing,
 )
 from mrl_search.leases import unused
+from mrl_search.store.command import Command
 from mrl_search.store.intact import recorded
 from mrl_search.store.manifest import (
     DELETED,
@@ -39,13 +40,15 @@ from mrl_search.store.manifest import (
     is_index_file,
     kept_generations,
     lease_file,
+    now,
     read_manifest,
+    restorable,
     write_text_of,
 )
 
 __all__ = ["Change", "changing", "store_plan"]
 
-KEPT = 5  # generations that can be restored, beside those that somebody reads
+KEPT = 5  # commands whose last generation can be restored
 BUILDING = re.compile(r"\.\d+\.building")
 WAIT = 30.0  # seconds for another process that changes the index
 
@@ -57,10 +60,12 @@ class Change:
     Attributes:
         folder: the index folder.
         before: the manifest that is changed.
+        command: what changes it, and what it has done so far.
     """
 
     folder: Path
     before: Manifest
+    command: Command
 
     @property
     def generation(self) -> int:
@@ -83,20 +88,29 @@ class Change:
         return self.out.with_name(f".{self.part}.building")
 
     def after(self, made: Manifest) -> "Change":
-        """The next change, while nobody else may change the index."""
-        return replace(self, before=made)
+        """The next change of the command, while nobody else may change the index."""
+        ours = made.command.began == self.command.began
+        return replace(self, before=made, command=made.command if ours else self.command)
+
+    def counted(self, **more: int) -> "Change":
+        """The same, with so many more items `added`, `removed`, `moved` and `edited`."""
+        so_far = {name: getattr(self.command, name) + count for name, count in more.items()}
+        return replace(self, command=replace(self.command, **so_far))
 
     def write_deleted(self, deleted: NDArray[np.bool_]) -> None:
         """Write which rows are deleted, (n,) bool, into the part."""
         with write_atomically(self.building / DELETED) as file:
             file.write(np.packbits(deleted, bitorder="little").tobytes())
 
-    def commit(self, manifest: Manifest, new: Mapping[str, str] | None = None) -> Manifest:
+    def commit(
+        self, manifest: Manifest, new: Mapping[str, str] | None = None, *, quiet: bool = False
+    ) -> Manifest:
         """Make a generation of `manifest` and of new files.
 
         Args:
             manifest: what it holds; its `files` are those that stay.
             new: name in `files` to the name of the file in the building folder.
+            quiet: whether it answers as the one before, in whose place it comes.
 
         Returns:
             the manifest as written.
@@ -112,7 +126,10 @@ class Change:
                 flush_folder(self.building)
                 self.building.rename(self.out)
                 flush_folder(self.out.parent)
-        made = replace(manifest, files=files, format=FORMAT, generation=self.generation)
+        command = self.before.command if quiet else self.command
+        made = replace(
+            manifest, files=files, format=FORMAT, generation=self.generation, command=command
+        )
         make_folder(self.folder / GENERATIONS)
         if self.before.format == 1:
             write_text_of(generation_file(self.folder, self.before.generation), self.before)
@@ -125,8 +142,13 @@ class Change:
 
 
 @contextmanager
-def changing(folder: Path, wait: float = WAIT) -> Iterator[Change]:
+def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Change]:
     """Be the only one who changes an index.
+
+    Args:
+        folder: the index folder.
+        command: what changes it; default: the command of the newest generation, which goes on.
+        wait: seconds for another process that changes it.
 
     Raises:
         IndexFolderError: not an index, or another process changes it for longer than `wait` s.
@@ -136,7 +158,8 @@ def changing(folder: Path, wait: float = WAIT) -> Iterator[Change]:
         manifest = read_manifest(folder)
         with writing(folder):
             _remove_left(folder, manifest.generation)
-        yield Change(folder, manifest)
+        about = Command(command, now(), manifest.generation + 1) if command else manifest.command
+        yield Change(folder, manifest, about)
 
 
 def store_plan(
@@ -164,7 +187,7 @@ def store_plan(
             raise IndexFolderError(message, f"Tune it again: mrl-search tune {folder}")
         manifest = replace(manifest, plans={**manifest.plans, use: dict(plan)})
         if manifest.format > 1:
-            return change.commit(manifest)
+            return change.commit(manifest, quiet=True)
         write_text_of(folder / MANIFEST, manifest)
     return manifest
 
@@ -182,8 +205,11 @@ def _remove_left(folder: Path, newest: int) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove old generations that nobody reads, and the files that none of the others names."""
-    for number in kept_generations(folder)[:-KEPT]:
+    """Remove generations that nobody reads or restores, and files that none of the others names."""
+    kept = {manifest.generation for manifest in restorable(folder)[-KEPT:]}
+    for number in kept_generations(folder):
+        if number in kept:
+            continue
         with unused(lease_file(folder, read_manifest(folder, number))) as idle:
             if idle:
                 generation_file(folder, number).unlink()

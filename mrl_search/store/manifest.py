@@ -18,12 +18,39 @@ from typing import Any
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.store.command import Command
 
 __all__ = [
-    "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
-    "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file", "now",
-    "package_versions", "prefix_file", "read_manifest", "write_text_of",
+    "CENTRE",
+    "CODES",
+    "DELETED",
+    "FORMAT",
+    "GENERATIONS",
+    "HEADS",
+    "ITEMS",
+    "LEFT_OUT",
+    "MANIFEST",
+    "OWN_VECTORS",
+    "PARTS",
+    "ROTATION",
+    "SKIPPED",
+    "STEPS",
+    "SUFFIX",
+    "VECTORS",
+    "Command",
+    "FileRecord",
+    "Manifest",
+    "Part",
+    "generation_file",
+    "is_index_file",
+    "kept_generations",
+    "lease_file",
+    "now",
+    "package_versions",
+    "prefix_file",
+    "read_manifest",
+    "restorable",
+    "write_text_of",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -42,7 +69,14 @@ PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 PART_NAME = re.compile(r"\d{6,}")  # the generation that wrote the part
 PLACE = re.compile(rf"{PARTS}/\d{{6,}}/[^/\\]+")  # of a file that a generation wrote
 TRIES = 5  # a generation may end between two reads
-SECOND = ("generation", "parts", "deleted", "next_id", "trained")  # keys of format 2 alone
+SECOND = (
+    "generation",
+    "parts",
+    "deleted",
+    "next_id",
+    "trained",
+    "command",
+)  # keys of format 2 alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
@@ -138,6 +172,7 @@ class Manifest:
         next_id: id of the next new item; 0: `count`.
         trained: rows with which the prefix indexes were trained; 0: `count`.
         roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
+        command: what made this generation.
     """
 
     encoder: str
@@ -164,6 +199,7 @@ class Manifest:
     next_id: int = 0
     trained: int = 0
     roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    command: Command = field(default_factory=Command)
 
     @property
     def alive(self) -> int:
@@ -241,8 +277,18 @@ def generation_file(folder: Path, generation: int) -> Path:
     return folder / GENERATIONS / f"{generation:06d}.json"
 
 
+def restorable(folder: Path) -> list[Manifest]:
+    """The last generation of each command that is kept, ascending; none for an index of format 1.
+
+    Raises:
+        IndexFolderError: a manifest is damaged.
+    """
+    every = [read_manifest(folder, number) for number in kept_generations(folder)]
+    return list({manifest.command.began: manifest for manifest in every}.values())
+
+
 def kept_generations(folder: Path) -> list[int]:
-    """The generations that can be restored, ascending; none for an index of format 1."""
+    """The generations that are there, ascending; none for an index of format 1."""
     found = (folder / GENERATIONS).glob("*.json")
     return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
