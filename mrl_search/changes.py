@@ -267,11 +267,15 @@ def _kept(
     lost: dict[str, str] = {}
     empty: dict[str, str] = {}
     unseen: dict[str, str] = {}
+    recorded = set(known.paths)
     for each in scans:
         root, walk = each.root, each.walk
         unseen |= {place: f"{place} cannot be read: {why}" for place, why in walk.closed.items()}
         unseen |= {place: f"{place} vanished" for place in walk.vanished if place != root}
         unseen |= {place: f"{place} leads nowhere" for place in walk.odd}
+        picture = root in recorded and Path(root).parent.is_dir()  # it was deleted, by itself
+        if picture and root in walk.vanished:
+            continue
         if root in walk.vanished and root not in meant:
             lost[root] = empty[root] = MISSING
         elif not each.pictures and root not in meant:

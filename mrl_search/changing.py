@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mrl_search.sync import Synced
 
 __all__ = ["Changing"]
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
 class Changing:
@@ -138,15 +140,15 @@ class Changing:
         return done
 
     def remove(
-        self, *paths: str | Path, where: str | Sequence[str] = (), ids: Ids | None = None,
-        progress: Progress = silent,
+        self, *paths: Paths, where: str | Sequence[str] = (),
+        ids: Ids | Sequence[int] | None = None, progress: Progress = silent,
     ) -> int:  # fmt: skip
         """Remove items from the index, not from the disk: how many.
 
-        A later `sync` does not take them again; `add` does.
+        A later `sync` does not take them again, by whatever name; `add` does.
 
         Args:
-            paths: of items, or of folders that hold them.
+            paths: of items, or of folders that hold them; also lists of paths.
             where: conditions on columns, as for `search`; all must hold.
             ids: of items.
             progress: called with what is being done, how far, and of how much.
@@ -157,19 +159,19 @@ class Changing:
         """
         from mrl_search.by_hand import remove_rows
 
-        conditions = (where,) if isinstance(where, str) else tuple(where)
-        if not paths and not conditions and ids is None:
-            raise ConfigError("Say what to remove.", "Name paths, conditions or ids.")
-
         def choose(rows: Collection) -> NDArray[np.int64]:
-            corpus = Corpus(self.folder, rows)
-            mask = mask_of(rows.items, conditions, ids, corpus.alive)
-            chosen = corpus.live_rows if mask is None else mask.ids
-            return chosen[_below(rows.paths[chosen], paths)] if paths else chosen
+            return _chosen(Corpus(self.folder, rows), paths, where, ids)
 
         count = remove_rows(self.folder, choose, progress)
         self.refresh()
         return count
+
+    def chosen(
+        self, *paths: Paths, where: str | Sequence[str] = (),
+        ids: Ids | Sequence[int] | None = None,
+    ) -> Ids:  # fmt: skip
+        """The ids of the items that `remove` would take: (n,) int64."""
+        return self.corpus.items.all_ids[_chosen(self.corpus, paths, where, ids)]
 
     def duplicates(
         self, level: str = "copy", *, fpr: float | None = None, keep: str = "best",
@@ -220,6 +222,20 @@ class Changing:
 
         living.restore(self.folder, generation)
         self.refresh()
+
+
+def _chosen(
+    corpus: Corpus, paths: Sequence[Paths], where: str | Sequence[str],
+    ids: Ids | Sequence[int] | None,
+) -> NDArray[np.int64]:  # fmt: skip
+    """The rows that are meant, ascending; see `Changing.remove`."""
+    conditions = (where,) if isinstance(where, str) else tuple(where)
+    if not paths and not conditions and ids is None:
+        raise ConfigError("Say what to remove.", "Name paths, conditions or ids.")
+    named = [p for one in paths for p in ((one,) if isinstance(one, str | Path) else one)]
+    mask = mask_of(corpus.items, conditions, ids, corpus.alive)
+    rows = corpus.live_rows if mask is None else mask.ids
+    return rows[_below(corpus.collection.paths[rows], named)] if paths else rows
 
 
 def _below(paths: NDArray[np.object_], wanted: Sequence[str | Path]) -> NDArray[np.bool_]:

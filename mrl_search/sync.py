@@ -3,7 +3,7 @@
 Every function changes the index folder by generations of its own (see `mrl_search.living`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +13,12 @@ import pyarrow as pa
 
 from mrl_search.building import entry_of
 from mrl_search.changes import Changes, Recorded, compare
+from mrl_search.described import Roots, columns_anew, columns_of, joined_source, stamp
 from mrl_search.encoders.base import Encoder
 from mrl_search.errors import ConfigError, MrlSearchError, Skipped
 from mrl_search.files import expanded
-from mrl_search.images.base import FileSource, Source
-from mrl_search.images.folders import folder_source
 from mrl_search.images.scan import Scan, hash_file, scan
-from mrl_search.images.walk import File
+from mrl_search.images.walk import File, is_hidden
 from mrl_search.living import Added, Edit, apply, edited, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
@@ -32,13 +31,10 @@ from mrl_search.store.writer import RAW, CollectionWriter
 
 __all__ = ["Synced", "applied", "check_unwalked", "roots_of", "sync"]
 
-FILLER = "\0"  # a column in place of none
 CHUNK = 2048  # pictures that are embedded between two generations
 
-Roots = Mapping[str, Mapping[str, str]]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Synced:
     """What a sync found, and did unless it was dry.
 
@@ -47,6 +43,7 @@ class Synced:
         removed: paths that are gone.
         moved: old path and new path of pictures that were renamed; they keep id and vector.
         edited: paths whose content is another; they keep their id.
+        described: paths whose columns are others, by a table beside them.
         copied: paths of further copies; they took over a vector.
         same: number of pictures that are as they were.
         skipped: pictures that cannot be read.
@@ -60,6 +57,7 @@ class Synced:
     removed: tuple[str, ...] = ()
     moved: tuple[tuple[str, str], ...] = ()
     edited: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
     copied: tuple[str, ...] = ()
     same: int = 0
     skipped: tuple[Skipped, ...] = ()
@@ -71,11 +69,16 @@ class Synced:
     @property
     def changed(self) -> bool:
         """Whether anything is other than it was."""
-        return bool(self.added or self.removed or self.moved or self.edited or self.copied)
+        edited = self.edited or self.described
+        return bool(self.added or self.removed or self.moved or edited or self.copied)
 
     def __str__(self) -> str:
         added, moved = len(self.added) + len(self.copied), len(self.moved)
-        return f"+{added:,} −{len(self.removed):,} →{moved:,} ~{len(self.edited):,}"
+        edited = len(self.edited) + len(self.described)
+        return f"+{added:,} −{len(self.removed):,} →{moved:,} ~{edited:,}"
+
+    def __repr__(self) -> str:
+        return f"<Synced {self}, generation {self.generation}>"
 
 
 def sync(
@@ -117,12 +120,14 @@ def sync(
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
         gone = tuple(f"{root}: " for root in found.lost_roots)
         kept = [(row, why) for row, why in found.kept if only is None and not why.startswith(gone)]
+        described = columns_anew(rows, found, scans, walked)
         known_bad = {entry.path for entry in rows.skipped}
         result = Synced(
             tuple(f.path for f in new if not dry_run or f.path not in known_bad),
             tuple(paths[row] for row in found.gone),
             tuple((paths[row], f.path) for row, f in found.moved),
             tuple(f.path for _, f in found.edited),
+            tuple(paths[row] for row in described),
             tuple(f.path for _, f in copied),
             len(found.same) + len(found.touched),
             rows.skipped,
@@ -134,7 +139,9 @@ def sync(
         found = replace(found, new=new, copied=copied)
         ids = rows.items.all_ids
         own = {file: int(ids[row]) for row, file in found.edited}
-        change, rows = _without_embedding(change, rows, found, scans, walked, roots, left_out)
+        change, rows = _without_embedding(
+            change, rows, found, described, scans, walked, roots, left_out
+        )
         skipped = broken
         todo = [*found.new, *own]
         for start in range(0, len(todo), CHUNK):
@@ -181,10 +188,19 @@ def _walked(folder: Path, manifest: Manifest, only: Roots | None) -> tuple[Roots
     except ConfigError:
         roots = {}
     above = {
-        root: next((known for known in roots if _within(root, (known,))), root) for root in only
+        root: next((known for known, how in roots.items() if _walks(known, how, root)), root)
+        for root in only
     }  # labels and columns depend on the root
     roots |= {root: how for root, how in only.items() if above[root] == root not in roots}
     return roots, {root: roots[root] for root in above.values()}
+
+
+def _walks(root: str, how: Mapping[str, str], path: str) -> bool:
+    """Whether the walk of a root comes to a path below it, which may be in a hidden folder."""
+    if not _within(path, (root,)):
+        return False
+    parts = expanded(path).relative_to(expanded(root)).parts
+    return bool(how.get("hidden")) or not any(map(is_hidden, parts))
 
 
 def check_unwalked(folder: Path, manifest: Manifest, root: str) -> None:
@@ -254,20 +270,22 @@ def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Change
 
 
 def _without_embedding(
-    change: Change, rows: Rows, found: Changes, scans: Sequence[Scan], walked: Roots, roots: Roots,
-    left_out: Mapping[str, LeftOut],
+    change: Change, rows: Rows, found: Changes, anew: Mapping[int, Mapping[str, object]],
+    scans: Sequence[Scan], walked: Roots, roots: Roots, left_out: Mapping[str, LeftOut],
 ) -> tuple[Change, Rows]:  # fmt: skip
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
     names = rows.items.column_names
-    items = {row: _stamp(file) for row, file in found.touched}
-    described = _described([file for _, file in found.moved], scans, walked, names)
+    items = {row: stamp(file) for row, file in found.touched}
+    for row, differ in anew.items():
+        items[row] = {**items.get(row, {}), **differ}
+    described = columns_of([file for _, file in found.moved], scans, walked, names)
     items |= {row: described[file.path] for row, file in found.moved}
     added = None
     if found.copied:
         of = np.array([row for row, _ in found.copied])
         table = rows.items.table().take(pa.array(of))
         table = table.set_column(0, "id", pa.nulls(len(of), pa.int64()))
-        described = _described([file for _, file in found.copied], scans, walked, names)
+        described = columns_of([file for _, file in found.copied], scans, walked, names)
         values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
         added = Added(edited(table, values), [rows.vectors.rows(of)])
     before = left_out_of(change.folder, rows.manifest)
@@ -294,7 +312,7 @@ def _embedded(
     old = old if rows.alive is None else old[rows.alive[old]]
     with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
         writer.keep(0)
-        source = _joined_source(files, scans, walked)
+        source = joined_source(files, scans, walked)
         bad, stamps = list[Skipped](), {file.path: file[1:4] for file in files}
         for batch in embed(source, encoder):
             bad += [
@@ -325,54 +343,3 @@ def applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
     with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
         made = apply(change, rows, writer, edit)
     return change.after(made), Rows.open(change.folder)
-
-
-def _joined_source(files: Sequence[File], scans: Sequence[Scan], roots: Roots) -> Source:
-    """The pictures at `files`, with the labels and columns that a build would give them."""
-    parts = list(_sources(files, scans, roots))
-    columns = None
-    if any(part.columns is not None for part in parts):  # nulls for those that have none
-        rows = [part.columns or pa.table({FILLER: pa.nulls(len(part.paths))}) for part in parts]
-        columns = pa.concat_tables(rows, promote_options="permissive")
-        columns = columns.select([name for name in columns.column_names if name != FILLER])
-    return FileSource(
-        ", ".join(part.name for part in parts),
-        [path for part in parts for path in part.paths],
-        [label for part in parts for label in part.labels],
-        columns=columns,
-    )
-
-
-def _sources(files: Sequence[File], scans: Sequence[Scan], roots: Roots) -> Iterator[Source]:
-    """The files of each root as a source."""
-    wanted = {file.path for file in files}
-    for (root, how), found in zip(roots.items(), scans, strict=True):
-        here = [f for f in found.pictures if f.path in wanted]
-        wanted -= {f.path for f in here}
-        if not here:
-            continue
-        if found.walk.root.is_dir():
-            places = [expanded(f.path) for f in here]
-            yield folder_source(found.walk, [*places, *found.tables], how.get("labels", ""))
-        else:
-            yield FileSource(root, [here[0].path], [None])
-
-
-def _described(
-    files: Sequence[File], scans: Sequence[Scan], roots: Roots, known: Sequence[str]
-) -> dict[str, Mapping[str, object]]:
-    """The columns that depend on where a picture is, of those that are `known`, by its path."""
-    stamps = {file.path: _stamp(file) for file in files}
-    found: dict[str, Mapping[str, object]] = {}
-    for source in _sources(files, scans, roots):
-        columns = source.columns
-        rows = [{}] * len(source.paths) if columns is None else columns.to_pylist()
-        for path, label, row in zip(source.paths, source.labels, rows, strict=True):
-            own = {name: value for name, value in row.items() if name in known}
-            found[path] = {**own, "path": path, "label": label, **stamps[path]}
-    return found
-
-
-def _stamp(file: File) -> Mapping[str, object]:
-    values = (file.size, file.modified, file.inode)
-    return dict(zip(FILE_COLUMNS.names, values, strict=True))

@@ -15,6 +15,7 @@ import pytest
 from command_line import assert_error, lines, ok, run, write_pictures
 from fakes import FakeEncoder
 
+from mrl_search.errors import ConfigError
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -143,10 +144,12 @@ def test_items_of_another_type_are_refused(vectors: Path) -> None:
 
 def test_remove_by_path_where_and_ids(place: Path) -> None:
     (done,) = lines(ok("remove", "index", "pictures/cat/cat-0000.png", "--json"))
-    assert done == {"removed": 1, "items": 5, "generation": 1}
+    (path,) = done.pop("paths")
+    assert path == str(place / "pictures/cat/cat-0000.png")
+    assert done == {"removed": 1, "items": 5, "generation": 1, "dry_run": False}
     Path("ids.txt").write_text("1\n")
-    assert "removed 1; 4 items" in ok("remove", "index", "--ids", "ids.txt").stderr
-    assert "removed 3; 1 items" in ok("remove", "index", "--where", "label=dog").stderr
+    assert "removed 1; 4 items" in ok("remove", "index", "--ids", "ids.txt").stdout
+    assert "removed 3; 1 items" in ok("remove", "index", "--where", "label=dog").stdout
     assert_error(run("remove", "index", "--where", "label=dog"), "No item")
     assert_error(run("remove", "index", "pictures/dog"), "no item")
     assert_error(run("remove", "index"), "Say what to remove")
@@ -172,7 +175,8 @@ def test_info_shows_generations_and_verifies(vectors: Path) -> None:
     Path("ids.txt").write_text("3\n")
     ok("remove", "own", "--ids", "ids.txt")
     shown = ok("info", "own", "--verify")
-    assert "2; restore has 0, 1" in shown.stdout and "1 deleted rows" in shown.stdout
+    assert "2: 24 items after remove −1" in shown.stdout and "1 deleted rows" in shown.stdout
+    assert "25 items after add +5" in shown.stdout and "restore 0" in shown.stdout
     assert "as it was written" in shown.stderr
     (told,) = lines(ok("info", "own", "--json"))
     assert (told["generation"], told["deleted"], told["format"]) == (2, 1, 2)
@@ -215,3 +219,90 @@ def test_watch_takes_what_comes_until_it_is_stopped(place: Path) -> None:
     assert process.returncode in (0, 130), (shown, errors)
     assert "Traceback" not in errors
     assert "+2 −0 →0 ~0  8 items" in shown
+
+
+def generations(place: Path) -> list[tuple[str, int]]:
+    """The command and the number of items of each generation that can be restored."""
+    (told,) = lines(ok("info", "index", "--json"))
+    return [(one["name"], one["items"]) for one in told["generations"]]
+
+
+def test_a_command_is_one_generation_to_restore(place: Path) -> None:
+    change(place)
+    ok("sync", "index")  # embeds, edits, and notes what is skipped
+    ok("sync", "index")
+    ok("remove", "index", "pictures/dog/dog-0001.png")
+    os.utime("pictures/dog/dog-0000.png")
+    ok("sync", "index")  # nothing but a time
+    assert generations(place) == [("", 6), ("sync", 6), ("remove", 5)]
+    shown = ok("info", "index").stdout
+    assert "5 items after remove −1" in shown and "6 items after sync +1 −1 →1 ~1" in shown
+    for _ in range(4):
+        ok("sync", "index")
+    assert generations(place) == [("", 6), ("sync", 6), ("remove", 5)]
+    ok("restore", "index", "0")
+    assert len(Index.open("index")) == 6
+
+
+def test_a_removed_picture_stays_out_by_another_name(place: Path) -> None:
+    cats = place / "pictures" / "cat"
+    ok("remove", "index", "pictures/cat/cat-0001.png")
+    (cats / "cat-0001.png").rename(cats / "renamed.png")
+    for _ in range(2):
+        assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0  5 items")
+    (cats / "renamed.png").rename(cats / "again.png")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0  5 items")
+    assert ok("add", "index", "pictures/cat/again.png").stdout.startswith("+1")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0  6 items")
+
+
+def test_remove_shows_first_what_would_go(place: Path) -> None:
+    shown = ok("remove", "index", "--where", "label=cat", "--dry-run")
+    assert shown.stdout.startswith("would remove 3; 3 items")
+    assert shown.stderr.count("/pictures/cat/") == 3 and len(Index.open("index")) == 6
+    index = Index.open("index")
+    assert index.remove([str(place / "pictures/cat/cat-0000.png")], ids=[0, 1, 2]) == 1
+    with pytest.raises(ConfigError, match="whole numbers"):
+        index.remove(ids=[0.5])
+
+
+def test_a_hidden_folder_is_added_when_it_is_named(place: Path) -> None:
+    write_pictures(place / "pictures" / ".hidden", 1)
+    assert ok("sync", "index").stdout.startswith("+0")
+    assert ok("add", "index", "pictures/.hidden").stdout.startswith("+2")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0  8 items")
+    assert f"{place}/pictures, {place}/pictures/.hidden" in ok("info", "index").stdout
+
+
+def test_a_single_picture_that_is_deleted_goes(place: Path) -> None:
+    write_pictures(place / "more", 1)
+    ok("add", "index", "more/cat/cat-0000.png")
+    (place / "more/cat/cat-0000.png").unlink()
+    assert ok("sync", "index").stdout.startswith("+0 −1 →0 ~0  6 items")
+
+
+def test_an_edited_table_changes_columns(place: Path) -> None:
+    table = place / "pictures" / "metadata.csv"
+    table.write_text("file_name,label\ncat/cat-0000.png,tiger\ndog/dog-0000.png,wolf\n")
+    assert "~6" in ok("sync", "index", "--dry-run").stdout
+    done = ok("sync", "index")
+    assert done.stdout.startswith("+0 −0 →0 ~6") and "embedding" not in done.stderr
+    assert Index.open("index").items["label"].to_pylist().count("tiger") == 1
+    table.write_text(table.read_text().replace("wolf", "fox"))
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~1")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0")
+
+
+def test_what_is_skipped_as_before_is_only_counted(place: Path) -> None:
+    (place / "pictures/bad.png").write_bytes(b"not a picture")
+    assert "bad.png: " in ok("sync", "index").stderr
+    (place / "pictures/worse.png").write_bytes(b"not a picture either")
+    again = ok("sync", "index").stderr
+    assert "worse.png: " in again and "bad.png: " not in again and "1 skipped as before" in again
+
+
+def test_a_renamed_folder_is_one_line(place: Path) -> None:
+    (place / "pictures/dog").rename(place / "pictures/wolf")
+    told = ok("sync", "index").stderr
+    assert f"{place}/pictures/dog/ → {place}/pictures/wolf/  (3 pictures)" in told
+    assert "dog-0000" not in told

@@ -1,8 +1,10 @@
 """`mrl-search sync`, `add`, `remove`, `compact` and `restore`: an index that lives."""
 
+import shlex
 import sys
+from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,12 +28,15 @@ from mrl_search.cli.options import (
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from mrl_search.index import Index
     from mrl_search.sync import Synced
 
 __all__ = ["add", "compact", "remove", "restore", "sync"]
 
 SHOWN = 20  # paths of a kind
+TOGETHER = 3  # pictures of a renamed folder that are one line
 Folder = Annotated[Path, argument("INDEX", "The index folder.")]
 MEANT = "Also remove the pictures of a folder that is gone as a whole, and download a model."
 
@@ -92,9 +97,10 @@ def add(
     if items is not None and len(sources) > 1:
         raise ConfigError("--items belongs to one file of vectors.", "Add them one by one.")
     for source in sources:
+        before = {entry.path for entry in index.corpus.collection.skipped}
         with progress_bars(not as_json) as progress:
             done = index.add(source, items=items, labels=labels, hidden=hidden, progress=progress)
-        _show(index, done, as_json)
+        _show(index, done, as_json, known=before)
 
 
 def remove(
@@ -102,6 +108,7 @@ def remove(
     paths: Annotated[list[str] | None, argument("[PATH…]", "Items, or folders of items.")] = None,
     where: Where = None,
     ids: Ids = None,
+    dry_run: Annotated[bool, option("--dry-run", "Only show what would go.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove items from an index, not from the disk.
@@ -109,17 +116,27 @@ def remove(
     A later sync leaves their pictures out; restore and add bring them back.
     """
     index = open_index(folder)
-    from mrl_search.cli.render import json_line, note, progress_bars
+    import numpy as np
+
+    from mrl_search.cli.render import json_line, progress_bars
     from mrl_search.search.filters import read_ids
 
-    with progress_bars(not as_json) as progress:
-        count = index.remove(
-            *(paths or ()), where=where or (), ids=read_ids(ids) if ids else None,
-            progress=progress,
-        )  # fmt: skip
+    numbers = read_ids(ids) if ids else None
+    chosen = index.chosen(*(paths or ()), where=where or (), ids=numbers)
+    rows = np.flatnonzero(np.isin(index.items.all_ids, chosen))
+    names = [index.items["path"][row].as_py() for row in rows.tolist()]
+    count = len(chosen)
+    if not dry_run:
+        with progress_bars(not as_json) as progress:
+            count = index.remove(ids=chosen, progress=progress)
+    left = len(index) - (count if dry_run else 0)
     if as_json:
-        json_line({"removed": count, "items": len(index), "generation": index.generation})
-    note(f"removed {count:,}; {len(index):,} items, generation {index.generation}")
+        about = {"items": left, "generation": index.generation, "dry_run": dry_run}
+        json_line({"removed": count, "paths": names, **about})
+        return
+    did = "would remove" if dry_run else "removed"
+    typer.echo(f"{did} {count:,}; {left:,} items, generation {index.generation}")
+    _list("−", names)
 
 
 def compact(folder: IndexArgument = None) -> None:
@@ -160,10 +177,11 @@ def restore(
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:
     from mrl_search.cli.render import note, progress_bars
 
+    before = {entry.path for entry in index.corpus.collection.skipped}
     with progress_bars(not as_json) as progress:
         done = index.sync(dry_run=dry_run, meant=meant, progress=progress)
     if done.changed or done.lost or not quiet:
-        _show(index, done, as_json, dry_run)
+        _show(index, done, as_json, dry_run, before)
     if not done.lost or meant:
         return
     for root, why in done.lost.items():
@@ -177,11 +195,36 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
         with progress_bars() as progress:
             _show(index, index.sync(meant=True, progress=progress), as_json)
     else:
-        note("If that is meant: mrl-search sync --yes")
+        note(f"If that is meant: mrl-search sync {shlex.quote(str(index.folder))} --yes")
 
 
-def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) -> None:
-    """Print what a sync did, or would do."""
+def _list(sign: str, paths: "Sequence[str | None]") -> None:
+    """Print the first of some paths, a line each."""
+    from mrl_search.cli.render import note
+
+    for path in filter(None, paths[:SHOWN]):
+        note(f"  {sign} {path}")
+    if len(paths) > SHOWN and any(paths):
+        note(f"  {sign} and {len(paths) - SHOWN:,} more")
+
+
+def _renamed(moved: "Sequence[tuple[str, str]]") -> list[str]:
+    """Old and new paths; pictures that keep their names in a renamed folder are one line."""
+    pairs = [(PurePath(old), PurePath(new)) for old, new in moved]
+    folders = Counter((old.parent, new.parent) for old, new in pairs if old.name == new.name)
+    whole = {pair: count for pair, count in folders.items() if count >= TOGETHER}
+    lines = [f"{old}/ → {new}/  ({count:,} pictures)" for (old, new), count in whole.items()]
+    for old, new in pairs:
+        if old.name != new.name or (old.parent, new.parent) not in whole:
+            lines.append(f"{old} → {new}")
+    return lines
+
+
+def _show(
+    index: "Index", done: "Synced", as_json: bool, dry_run: bool = False,
+    known: "Collection[str]" = (),
+) -> None:  # fmt: skip
+    """Print what a sync did, or would do; the skipped pictures that are `known` only counted."""
     from mrl_search.cli.render import json_line, note
 
     if as_json:
@@ -190,16 +233,16 @@ def _show(index: "Index", done: "Synced", as_json: bool, dry_run: bool = False) 
         return
     would = " (nothing was done)" if dry_run else ""
     typer.echo(f"{done}  {len(index):,} items, generation {index.generation}{would}")
-    moved = [f"{old} → {new}" for old, new in done.moved]
+    new = [entry for entry in done.skipped if entry.path not in known]
     kinds = {
-        "+": [*done.added, *done.copied], "−": done.removed, "→": moved, "~": done.edited,
-        "skipped": [f"{s.path}: {s.reason}" for s in done.skipped],
+        "+": [*done.added, *done.copied], "−": done.removed, "→": _renamed(done.moved),
+        "~": done.edited, "~ columns of": done.described,
+        "skipped": [f"{s.path}: {s.reason}" for s in new],
         "not looked at": [f"{path}: {why}" for path, why in done.unread],
     }  # fmt: skip
     for sign, paths in kinds.items():
-        for path in filter(None, paths[:SHOWN]):
-            note(f"  {sign} {path}")
-        if len(paths) > SHOWN and any(paths):
-            note(f"  {sign} and {len(paths) - SHOWN:,} more")
+        _list(sign, paths)
+    if len(done.skipped) > len(new):
+        note(f"  {len(done.skipped) - len(new):,} skipped as before")
     if done.left_out:
         note(f"  {done.left_out:,} were removed by hand and stay out; add takes them again")

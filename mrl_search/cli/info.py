@@ -5,9 +5,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mrl_search.cli.options import IndexArgument, Json, open_index, option
+from mrl_search.store.manifest import restorable
 
 if TYPE_CHECKING:
     from mrl_search.index import Index
+    from mrl_search.store.manifest import Manifest
 
 __all__ = ["info"]
 
@@ -35,7 +37,12 @@ def info(
     m, collection = index.manifest, index.corpus.collection
     if as_json:
         skipped = len(collection.skipped)
-        json_line({"index": str(index.folder), **to_mapping(m), "skipped": skipped})
+        kept = [
+            {"generation": one.generation, "items": one.alive, **asdict(one.command)}
+            for one in restorable(index.folder)
+        ]
+        told = {"items": m.alive, "skipped": skipped, "generations": kept}
+        json_line({"index": str(index.folder), **to_mapping(m), **told})
         return
     labels = Counter(collection.labels[collection.labelled].tolist())
     names = ", ".join(f"{label} {count:,}" for label, count in labels.most_common(8))
@@ -52,7 +59,8 @@ def info(
     rows = [
         ("index", str(index.folder)),
         ("items", f"{m.alive:,}") if m.own_vectors else ("pictures", pictures),
-        ("labels", names + more or "none"), *own, ("source", m.source),
+        ("labels", names + more or "none"), *own, 
+        ("source", m.source if len(m.places) < 2 else ", ".join(m.places)),
         ("model", f"{m.encoder} ({model}{m.fingerprint[:12]})"), ("vectors", ", ".join(vectors)),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
         ("plans", plans or "none tuned; the default is exact"),
@@ -71,16 +79,27 @@ def _generation(index: "Index") -> list[tuple[str, str]]:
     if not m.generation:
         return []
     tail = f"{m.count - m.indexed:,} rows added since the prefixes were built"
-    kept = ", ".join(str(number) for number in index.generations if number != m.generation)
-    rows = [
-        ("generation", f"{m.generation}; restore has {kept or 'none'}"),
-        ("changes", f"{tail}, {m.deleted:,} deleted rows"),
-    ]
+    rows = [("changes", f"{tail}, {m.deleted:,} deleted rows"), ("generation", str(m.generation))]
+    kept = [one for one in restorable(index.folder) if one.generation != m.generation]
+    rows += [(f"restore {one.generation}", _told(one)) for one in reversed(kept)]
+    if m.command.name:
+        rows[1] = ("generation", f"{m.generation}: {_told(m)}")
     grown = [use for use, plan in m.plans.items() if _grown(m.alive, plan)]
     if grown:
         plans = f"tuned when the index was smaller by a third: {', '.join(grown)}"
         rows.append(("tune again", plans))
     return rows
+
+
+def _told(m: "Manifest") -> str:
+    """What made a generation, and how many items it has."""
+    command = m.command
+    if not command.name:
+        return f"{m.alive:,} items"
+    when = command.when[:16].replace("T", " ")
+    counts = (command.added, command.removed, command.moved, command.edited)
+    signs = " ".join(f"{sign}{n:,}" for sign, n in zip("+−→~", counts, strict=True) if n)
+    return f"{m.alive:,} items after {command.name} {signs}".rstrip() + f", {when} UTC"
 
 
 def _grown(alive: int, plan: object) -> bool:

@@ -84,6 +84,7 @@ def query(
     how = (cutoff, explain, not_itself, expected)
     request = request_of(opened, dims, plan, k, where, ids, *how)
     from mrl_search.cli.render import json_line, note, show_skipped
+    from mrl_search.search.chance import FEWEST_ITEMS
 
     asked = with_words(images, text, minus)
     queries = queries_of(opened, asked, vector, model)
@@ -133,6 +134,8 @@ def query(
     if cutoff is None and fewest < k:
         more = "" if fewest == hits.rows.shape[1] else " --exact finds more."
         note(f"Only {fewest:,} of the {k:,} asked for were found.{more}")
+    if expected and hits.expected is None:
+        note(f"--expected takes {FEWEST_ITEMS:,} items; fewer were searched.")
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.engines.base import Mask
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.files import reading
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
@@ -36,8 +36,9 @@ KINDS = (
 
 
 def mask_of(
-    items: Items, where: Sequence[str] = (), ids: Ids | None = None, alive: Mask | None = None
-) -> Mask | None:
+    items: Items, where: Sequence[str] = (), ids: Ids | Sequence[int] | None = None,
+    alive: Mask | None = None,
+) -> Mask | None:  # fmt: skip
     """The rows of `items` that meet every condition and are among `ids`; `alive` without either.
 
     Args:
@@ -54,6 +55,10 @@ def mask_of(
     """
     if not where and ids is None:
         return alive
+    if ids is not None:
+        ids = np.asarray(ids)
+        whole = ids.ndim == 1 and (ids.dtype.kind in "iu" or not len(ids))
+        require(whole, "Ids must be a list of whole numbers.")
     allowed = np.ones(items.num_rows, dtype=bool) if alive is None else alive.allowed.copy()
     for condition in where:
         allowed &= _meets(items, condition)
