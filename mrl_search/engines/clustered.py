@@ -13,9 +13,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.base import Found, Mask, PrefixIndex, Visits
 from mrl_search.engines.flat import FAISS, selector, wrapped
 from mrl_search.engines.kernels import spread
+from mrl_search.engines.lists import CodeLists
 
 __all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
 
@@ -62,6 +63,7 @@ class ClusteredIndex(PrefixIndex):
         self._empty = np.fromiter((size == 0 for size in sizes), dtype=bool, count=self._lists)
         self._some_empty = bool(self._empty.any())
         self._sample = sample
+        self.lists = CodeLists.of(self._file, self._steps)
         self._reach: dict[int, float] = {}
         self._parameters: dict[int, Any] = {}
         most = max(self._lists // 4, min(self._lists, ALL_UP_TO))
@@ -69,6 +71,8 @@ class ClusteredIndex(PrefixIndex):
         self.efforts = tuple(sorted(s for s in steps if s <= most))
 
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
+        if self.lists is not None:
+            return self.lists.search(x, k, self.visits(effort, mask), mask)
         visited = self._visited(effort, mask)
         if not self._compares_all or visited == self._lists:
             return self._index.search(x, k, params=self._whole(visited, mask))  # type: ignore[no-any-return]
@@ -94,6 +98,13 @@ class ClusteredIndex(PrefixIndex):
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
         visited = self._visited(effort, mask)
         return float(self._lists + np.ceil(self.count * visited / self._lists))
+
+    def visits(self, effort: int, mask: Mask | None) -> Visits:
+        visited = self._visited(effort, mask)
+        if visited == self._lists:
+            return 1, visited, np.inf
+        most = min(MOST * visited, self._lists)
+        return _anchor(visited) + 1, most, self._reach_of(visited)
 
     def _visited(self, effort: int, mask: Mask | None) -> int:
         """Clusters to visit on average: more of them where fewer rows may be answers."""

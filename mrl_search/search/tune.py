@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.kernels import best, load
+from mrl_search.engines.kernels import best
 from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import wilson_interval
@@ -374,7 +374,6 @@ def _timed(
 
     answers = {str(plan): searcher(plan) for plan in (*(t.plan for t in trials), Plan.EXACT)}
     paces = dict.fromkeys(answers, Pace(len(queries), warm_up=2))
-    load()
     rounds = []
     with threads(1):
         for number in range(ROUNDS):
