@@ -50,9 +50,10 @@ class CodeLists:
             square = isinstance(step, faiss.LinearTransform) and step.d_in == step.d_out
             if not square or step.have_bias:
                 return None
-            rotation = faiss.vector_to_array(step.A).reshape(file.d, file.d)
+            rotation = np.ascontiguousarray(faiss.vector_to_array(step.A).reshape(file.d, -1).T)
         centroids = quantizer.reconstruct_n(0, file.nlist)
-        levels = faiss.vector_to_array(file.pq.centroids)
+        levels = faiss.vector_to_array(file.pq.centroids).reshape(file.M, 16, -1)
+        levels = np.ascontiguousarray(levels.transpose(0, 2, 1))
         where = np.zeros((file.nlist, 3), np.int64)
         for i in range(file.nlist):
             if size := lists.list_size(i):

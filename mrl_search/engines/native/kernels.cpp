@@ -22,15 +22,17 @@ namespace {
 
 constexpr int64_t LINE = 64;         // bytes that memory gives at once
 constexpr int64_t AHEAD = 128;       // lines to prefetch: candidates lie anywhere in memory
-constexpr int64_t HEADS_AHEAD = 48;  // lines, in the first pass over candidates
+constexpr int64_t HEADS_AHEAD = 64;  // lines, in the first pass over candidates
 constexpr int64_t ROWS_AHEAD = 4;    // rows, in the second
+constexpr int64_t FIRST = 4;         // share of a row that the first pass reads: a quarter
 constexpr int64_t SORTED = 32;       // candidates that are put in order at once
 constexpr int64_t NEAREST = 4;       // the anchor is at most the fourth cluster
 constexpr float ZERO = 1e-12f;       // a smaller cosine is rounding error
-constexpr float SLACK = 4e-6f;       // more than the rounding of float32 products of unit vectors
+constexpr float SLACK = 1e-5f;       // more than the rounding of float32 products of unit vectors
 constexpr double DOUBT = 0.004;      // five standard deviations of the error of int8 products
-constexpr int ROW_BITS = 48;
+constexpr int ROW_BITS = 48, PLACE_BITS = 30;  // of a key
 constexpr uint64_t ROW = (uint64_t(1) << ROW_BITS) - 1;
+constexpr uint64_t PLACE = (uint64_t(1) << PLACE_BITS) - 1;
 
 #if defined(__aarch64__)
 using Half = __fp16;
@@ -61,9 +63,9 @@ struct List {
 struct Lists {
     int64_t dims, count, parts;  // dims of a vector, clusters, codes of a vector
     int64_t padded;              // dims of an int8 centroid, a multiple of 16
-    const float* rotation;       // (dims, dims), or none
+    const float* rotation;       // (dims, dims), column by column, or none
     const float* centroids;      // (count, dims), of unit norm
-    const float* levels;         // (parts, 16, dims / parts): what each code stands for
+    const float* levels;         // (parts, dims / parts, 16): what each code stands for
     float step;                  // times an int8 centroid: the centroid, nearly
     std::vector<int8_t> small;
     std::vector<List> at;
@@ -121,11 +123,13 @@ struct Scratch {
     struct Bound {
         float bound;
         int32_t place;
+        float product, square;
         bool operator<(const Bound& o) const {
             return bound > o.bound || (bound == o.bound && place < o.place);
         }
     };
-    std::vector<float> rotated, floats, unit_query;
+    std::vector<float> rotated, floats, unit_query, tails;
+    std::vector<int64_t> ends;
     std::vector<double> wide;
     std::vector<int16_t> whole;
     std::vector<int32_t> products;
@@ -232,7 +236,7 @@ void destroy(PyObject* capsule) {
     delete static_cast<T*>(PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule)));
 }
 
-// lists(rotation | None, centroids (n, d), levels (parts, 16, d / parts), where (n, 3) int64)
+// lists(rotation | None, centroids (n, d), levels (parts, d / parts, 16), where (n, 3) int64)
 // -> capsule. `where` has addresses of codes and rows of each cluster, and its size.
 PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     long long dims, parts;

@@ -148,15 +148,19 @@ inline void choose(const Lists& lists, const float* x, const Reach& how, Scratch
     const double about = double(top[last]) * s.unit;
     const double far = std::isinf(how.reach) ? INFINITY : how.reach * distance(about - DOUBT);
     const double least = ((norm + 1 - far) / 2 - DOUBT) / s.unit;
+    const int32_t limit = least > INT32_MIN ? int32_t(std::min(least, 2e9)) : INT32_MIN;
     for (int64_t i = 0; i < lists.count; i++) {
-        if (s.products[i] < least || !lists.at[i].size) continue;
-        s.near.push_back({dot(x, lists.centroids + i * lists.dims, lists.dims), int32_t(i)});
+        if (s.products[i] < limit || !lists.at[i].size) continue;
+        fetch(lists.centroids + i * lists.dims, 0, lists.dims);
+        s.near.push_back({0, int32_t(i)});
     }
+    for (auto& near : s.near)
+        near.product = dot(x, lists.centroids + near.list * lists.dims, lists.dims);
     std::sort(s.near.begin(), s.near.end());
     if (int64_t(s.near.size()) > how.most) s.near.resize(how.most);
     const double exactly = s.near[std::min<int64_t>(anchor, s.near.size()) - 1].product;
-    const double limit = std::isinf(how.reach) ? INFINITY : how.reach * distance(exactly);
-    while (!s.near.empty() && distance(s.near.back().product) > limit) s.near.pop_back();
+    const double farthest = std::isinf(how.reach) ? INFINITY : how.reach * distance(exactly);
+    while (!s.near.empty() && distance(s.near.back().product) > farthest) s.near.pop_back();
 }
 
 // Tables of one byte for each part and code, so that sums of bytes order as inner products do:
@@ -169,12 +173,18 @@ inline void tabulate(const Lists& lists, const float* x, Scratch& s) {
     for (int64_t part = 0; part < parts; part++) {
         float* row = &s.floats[part * 16];
         const float* levels = lists.levels + part * 16 * width;
-        for (int64_t j = 0; j < 16; j++) row[j] = dot(x + part * width, levels + j * width, width);
-        const float least = *std::min_element(row, row + 16);
-        const float span = *std::max_element(row, row + 16) - least;
+        for (int64_t j = 0; j < 16; j++) row[j] = 0;
+        for (int64_t i = 0; i < width; i++)  // levels are stored dim by dim
+            for (int64_t j = 0; j < 16; j++) row[j] += x[part * width + i] * levels[i * 16 + j];
+        float least = row[0], most = row[0];
+        SUMMED(omp simd reduction(min : least) reduction(max : most))
+        for (int64_t j = 0; j < 16; j++) {
+            least = std::min(least, row[j]);
+            most = std::max(most, row[j]);
+        }
         for (int64_t j = 0; j < 16; j++) row[j] -= least;
-        widest = std::max(widest, span);
-        all += span;
+        widest = std::max(widest, most - least);
+        all += most - least;
         s.base += least;
     }
     const float spread = s.near.front().product - s.near.back().product;
@@ -187,11 +197,12 @@ inline void tabulate(const Lists& lists, const float* x, Scratch& s) {
     s.base += s.near.back().product;
 }
 
-// The best `keep` codes of the clusters in `s.near`, as keys: 65,535 minus the sum, then the row,
-// so that the smallest keys are the best and ties go by row. Keys are collected, and whenever there
-// are twice as many as wanted, the better half stays: that is faster than a heap.
+// The best `keep` codes of the clusters in `s.near`, as keys: 65,535 minus the sum, then the place of
+// the code, so that the smallest keys are the best. Keys are collected, and whenever there are twice
+// as many as wanted, the better half stays: that is faster than a heap. Rows are looked up for what
+// is left: their numbers lie elsewhere in memory.
 inline void visit(const Lists& lists, int64_t keep, const uint8_t* allowed, Scratch& s) {
-    const int64_t pairs = (lists.parts + 1) / 2;
+    const int64_t pairs = (lists.parts + 1) / 2, bytes = 32 * pairs;
     const size_t full = size_t(keep) * 2 + 64;
     s.keys.clear();
     uint32_t worst = 0;  // the sum that a code must reach
@@ -206,7 +217,6 @@ inline void visit(const Lists& lists, int64_t keep, const uint8_t* allowed, Scra
             number + 1 < s.near.size() ? &lists.at[s.near[number + 1].list] : nullptr;
         const uint32_t bias =
             uint32_t((s.near[number].product - s.near.back().product) / s.step + 0.5f);
-        const int64_t bytes = 32 * pairs;
         for (int64_t start = 0, block = 0; start < list.size; start += 32, block++) {
             if (next && block * 32 < next->size)  // memory gives the next cluster meanwhile
                 fetch(next->codes + block * bytes, 0, bytes);
@@ -217,15 +227,24 @@ inline void visit(const Lists& lists, int64_t keep, const uint8_t* allowed, Scra
             uint32_t bits = reaching(sums, uint16_t(least));
             if (list.size - start < 32) bits &= (1u << (list.size - start)) - 1;
             for (; bits; bits &= bits - 1) {
-                const int place = __builtin_ctz(bits);
-                const uint64_t row = uint64_t(list.ids[start + place]);
-                if (allowed && !(allowed[row >> 3] >> (row & 7) & 1)) continue;
-                s.keys.push_back(uint64_t(65535 - (sums[place] + bias)) << ROW_BITS | row);
+                const int64_t place = start + __builtin_ctz(bits);
+                if (allowed) {
+                    const int64_t row = list.ids[place];
+                    if (!(allowed[row >> 3] >> (row & 7) & 1)) continue;
+                }
+                __builtin_prefetch(list.ids + place);
+                s.keys.push_back(uint64_t(65535 - (sums[place - start] + bias)) << ROW_BITS |
+                                 uint64_t(number) << PLACE_BITS | uint64_t(place));
             }
             if (s.keys.size() >= full) cut();
         }
     }
     if (int64_t(s.keys.size()) > keep) cut();
+    const auto id = [&](uint64_t key) {
+        const uint64_t number = (key & ROW) >> PLACE_BITS;
+        return lists.at[s.near[number].list].ids + (key & PLACE);
+    };
+    for (uint64_t& key : s.keys) key = (key & ~ROW) | uint64_t(*id(key));
 }
 
 // Rotate a unit prefix, choose clusters, and leave the best `keep` codes in `s.keys`.
@@ -233,9 +252,12 @@ inline void shortlist(const Lists& lists, const float* prefix, const Reach& how,
                       const uint8_t* allowed, Scratch& s) {
     const float* x = prefix;
     if (lists.rotation) {
-        s.rotated.resize(lists.dims);
-        for (int64_t i = 0; i < lists.dims; i++)
-            s.rotated[i] = dot(prefix, lists.rotation + i * lists.dims, lists.dims);
+        s.rotated.assign(lists.dims, 0);
+        for (int64_t i = 0; i < lists.dims; i++) {  // columns, so that sums need no reduction
+            const float* column = lists.rotation + i * lists.dims;
+            float* to = s.rotated.data();
+            for (int64_t j = 0; j < lists.dims; j++) to[j] += prefix[i] * column[j];
+        }
         x = s.rotated.data();
     }
     choose(lists, x, how, s);
@@ -258,31 +280,43 @@ inline void scan(const Lists& lists, const float* prefix, const Reach& how, cons
     }
 }
 
-// The best k of the rows in `s.keys` by the cosine of all dims, read in two passes. The first reads
-// `head` dims of each. The rest of a row adds at most the product of the norms of both tails
-// (Cauchy-Schwarz); norms of stored rows are 1 within `doubt`. Then whole rows, in falling order of
-// that bound, until no other can be among the best k: the answer is the same as from reading all.
+// The largest cosine of a row of which some dims were read, with their product with the unit query
+// and the square of their norm. The rest adds at most the product of the norms of both tails
+// (Cauchy-Schwarz); norms of stored rows are 1 within `doubt`.
+inline float highest(float product, float square, float tail, float doubt) {
+    const float longest = (1 + doubt) * (1 + doubt);
+    const float high = product + tail * std::sqrt(std::max(0.0f, longest - square));
+    return high / (high > 0 ? 1 - doubt : 1 + doubt) + SLACK;
+}
+
+// The best k of the rows in `s.keys` by the cosine of all dims; the answer is the same as from
+// reading all rows whole. First, `head` dims of each are read. Then rows go on in falling order of
+// their bounds, in steps of twice as many dims, until none can be among the best k. What may be is
+// scored in float64.
 template <typename T>
 inline int64_t rank(const Rows& rows, const float* unit, int64_t head, int64_t k, int64_t* ids,
-             float* scores, Scratch& s) {
+                    float* scores, Scratch& s) {
     const int64_t dim = rows.dim, count = s.keys.size();
     s.wide.assign(unit, unit + dim);
     s.rows.resize(count);
     s.bounds.resize(count);
     for (int64_t i = 0; i < count; i++) s.rows[i] = rows.find(s.keys[i] & ROW);
     const auto row = [&](int64_t i) { return static_cast<const T*>(s.rows[i]); };
-    const float tail = std::sqrt(std::max(0.0f, 1 - dot(unit, unit, head)) + 1e-6f);
-    const float largest = (1 + rows.doubt) * (1 + rows.doubt);
+    s.ends.clear();
+    s.tails.clear();
+    for (int64_t end = head; end < dim; end *= 2) {
+        s.ends.push_back(end);
+        s.tails.push_back(std::sqrt(dot(unit + end, unit + end, dim - end)) + SLACK);
+    }
     const int64_t line = LINE / int64_t(sizeof(T));
     const int64_t early = std::max<int64_t>(1, HEADS_AHEAD * line / head);
+    const float tail = s.tails.empty() ? 0 : s.tails[0];
     for (int64_t i = -early; i < count; i++) {
         if (i + early < count) fetch(row(i + early), 0, head);
         if (i < 0) continue;
         float product, square;
         roughly(row(i), unit, head, product, square);
-        const float high = product + tail * std::sqrt(std::max(0.0f, largest - square));
-        const float bound = high / (high > 0 ? 1 - rows.doubt : 1 + rows.doubt) + SLACK;
-        s.bounds[i] = {bound, int32_t(i)};
+        s.bounds[i] = {highest(product, square, tail, rows.doubt), int32_t(i), product, square};
     }
     int64_t found = 0, sorted = 0;
     for (int64_t i = -ROWS_AHEAD; i < count; i++) {
@@ -298,11 +332,23 @@ inline int64_t rank(const Rows& rows, const float* unit, int64_t head, int64_t k
             fetch(row(s.bounds[next].place), head, dim);
         }
         if (i < 0) continue;
-        if (found == k && s.bounds[i].bound < scores[k - 1]) break;
-        const int64_t place = s.bounds[i].place;
-        double product, square;
-        precisely(row(place), s.wide.data(), dim, product, square);
-        insert(scores, ids, k, found, settled(product, square), int64_t(s.keys[place] & ROW));
+        auto [bound, place, product, square] = s.bounds[i];
+        if (found == k && bound < scores[k - 1]) break;
+        for (size_t step = 0; found == k && step < s.ends.size() && bound >= scores[k - 1];) {
+            const int64_t start = s.ends[step++];
+            const bool last = step == s.ends.size();
+            float more, squares;
+            roughly(row(place) + start, unit + start, (last ? dim : s.ends[step]) - start, more,
+                    squares);
+            product += more;
+            square += squares;
+            bound = last ? product / std::sqrt(square) + SLACK
+                         : highest(product, square, s.tails[step], rows.doubt);
+        }
+        if (found == k && bound < scores[k - 1]) continue;
+        double exactly, norm;
+        precisely(row(place), s.wide.data(), dim, exactly, norm);
+        insert(scores, ids, k, found, settled(exactly, norm), int64_t(s.keys[place] & ROW));
     }
     return found;
 }
@@ -327,8 +373,9 @@ inline Outcome answer(const Lists& lists, const Rows& rows, const float* query, 
     shortlist(lists, prefix, how, allowed, s);
     for (const uint64_t key : s.keys)
         if (!rows.verified(key & ROW)) return Outcome::unverified;
-    const int64_t found = rows.half ? rank<Half>(rows, unit, head, k, ids, scores, s)
-                                    : rank<float>(rows, unit, head, k, ids, scores, s);
+    const int64_t first_dims = std::max(head, dim / FIRST);
+    const int64_t found = rows.half ? rank<Half>(rows, unit, first_dims, k, ids, scores, s)
+                                    : rank<float>(rows, unit, first_dims, k, ids, scores, s);
     std::fill(ids + found, ids + k, -1);
     std::fill(scores + found, scores + k, -INFINITY);
     return Outcome::fine;
