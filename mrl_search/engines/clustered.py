@@ -20,7 +20,7 @@ from mrl_search.engines.lists import CodeLists
 
 __all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
 
-SHARE = 64  # by default one in 64 clusters is visited
+SHARE, MORE, ENOUGH = 64, 8, 32  # by default one in 64 clusters is visited; of few, one in 8
 ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
 BEAM = 32  # candidates that a graph over the centroids holds at least
 NEAREST = 4  # the cluster that others are compared with: the very nearest is nearer by chance
@@ -109,7 +109,8 @@ class ClusteredIndex(PrefixIndex):
     def _visited(self, effort: int, mask: Mask | None) -> int:
         """Clusters to visit on average: more of them where fewer rows may be answers."""
         share = 1 if mask is None else max(1, mask.count) / self.count
-        wanted = float(effort or max(1, self._lists // SHARE))
+        usual = max(1, self._lists // SHARE, min(ENOUGH, self._lists // MORE))
+        wanted = float(effort or usual)
         more: float = wanted / float(share) ** 0.5
         return min(round(more), self._lists)
 
