@@ -211,6 +211,8 @@ def test_compiled_code_checks_its_arrays(index: Index, queries: np.ndarray) -> N
         native.scan(lists.handle, x.astype(np.float64), 4, 4, 2.0, None, ids, scores)
     with pytest.raises(ValueError):
         native.scan(object(), x, 4, 4, 2.0, None, ids, scores)
+    with pytest.raises(ValueError):  # a mask of fewer rows
+        native.scan(lists.handle, x, 4, 4, 2.0, np.zeros(ROWS // 8 - 1, np.uint8), ids, scores)
     stored, unit = np.ones((4, 8), np.float16), np.ones((1, 8), np.float32)
     with pytest.raises(ValueError, match="beyond the last"):
         native.pairs(stored, unit, np.array([[4]]), np.empty((1, 1), np.float32), 8, 8, 2)

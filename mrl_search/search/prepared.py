@@ -41,7 +41,7 @@ class Prepared:
         dtype, where = self._store.dtype, self._store.addresses()
         doubt = DOUBT * float(np.finfo(dtype).eps)
         half = dtype == np.float16
-        self._rows = kernels.native.rows(self._dim, half, doubt, BLOCK, where)
+        self._rows = kernels.native.rows(len(self._store), self._dim, half, doubt, BLOCK, where)
 
     @classmethod
     def of(cls, corpus: Corpus, plan: Plan) -> "Prepared | None":

@@ -31,6 +31,7 @@ constexpr float ZERO = 1e-12f;       // a smaller cosine is rounding error
 constexpr float SLACK = 1e-5f;       // more than the rounding of float32 products of unit vectors
 constexpr double DOUBT = 0.004;      // five standard deviations of the error of int8 products
 constexpr int ROW_BITS = 48, PLACE_BITS = 30;  // of a key
+constexpr int64_t MOST_LISTS = int64_t(1) << (ROW_BITS - PLACE_BITS);
 constexpr uint64_t ROW = (uint64_t(1) << ROW_BITS) - 1;
 constexpr uint64_t PLACE = (uint64_t(1) << PLACE_BITS) - 1;
 
@@ -67,6 +68,7 @@ struct Lists {
     const float* centroids;      // (count, dims), of unit norm
     const float* levels;         // (parts, dims / parts, 16): what each code stands for
     float step;                  // times an int8 centroid: the centroid, nearly
+    int64_t rows = 0;            // beyond the last row in a list
     std::vector<int8_t> small;
     std::vector<List> at;
 };
@@ -76,10 +78,10 @@ struct Rows {
     struct Part {
         const char* rows;
         int64_t first;          // its first row
-        const uint8_t* good;    // whether each block of its file was verified, or none
-        int64_t start;          // where rows begin in the file
+        const uint8_t* good;  // whether each block of its file was verified, or none
+        int64_t start;        // where rows begin in the file
     };
-    int64_t dim, bytes, block;  // dims and bytes of a row, bytes of a block
+    int64_t count, dim, bytes, block;  // rows, dims and bytes of a row, bytes of a block
     float doubt;                // by which norms may differ from 1
     bool half;
     std::vector<Part> parts;
@@ -250,7 +252,7 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Buffer levels(args[4], sizeof(float)), where(args[5], sizeof(int64_t));
     if (!levels.good() || !where.good()) return nullptr;
     const int64_t n = where.items() / 3;
-    if (dims < 1 || parts < 1 || parts > 256 || dims % parts || n < 1 ||
+    if (dims < 1 || parts < 1 || parts > 256 || dims % parts || n < 1 || n > MOST_LISTS ||
         where.items() != 3 * n || centroids.items() != n * dims || levels.items() != 16 * dims ||
         (turned && rotation.items() != dims * dims))
         return refuse("arrays of lists do not fit together");
@@ -271,26 +273,30 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
             lists->small[i * lists->padded + j] =
                 int8_t(std::lrint(lists->centroids[i * dims + j] / lists->step));
     const auto* table = where.at<const int64_t>();
-    for (int64_t i = 0; i < n; i++, table += 3)
-        lists->at.push_back({reinterpret_cast<const uint8_t*>(table[0]),
-                             reinterpret_cast<const int64_t*>(table[1]), table[2]});
+    for (int64_t i = 0; i < n; i++, table += 3) {
+        const auto* ids = reinterpret_cast<const int64_t*>(table[1]);
+        lists->at.push_back({reinterpret_cast<const uint8_t*>(table[0]), ids, table[2]});
+        for (int64_t j = 0; j < table[2]; j++) lists->rows = std::max(lists->rows, ids[j] + 1);
+    }
     return PyCapsule_New(lists, "lists", destroy<Lists>);
 }
 
-// rows(dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each part, the
-// address of its rows, its first row, the address of its verified blocks or 0, and where in its
+// rows(count, dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each part,
+// the address of its rows, its first row, the address of its verified blocks or 0, and where in its
 // file rows begin.
 PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 5) return refuse("rows takes 5 arguments");
-    const int64_t dim = PyLong_AsLongLong(args[0]), half = PyLong_AsLongLong(args[1]);
-    const double doubt = PyFloat_AsDouble(args[2]);
-    const int64_t block = PyLong_AsLongLong(args[3]);
+    if (count != 6) return refuse("rows takes 6 arguments");
+    const int64_t number = PyLong_AsLongLong(args[0]), dim = PyLong_AsLongLong(args[1]);
+    const int64_t half = PyLong_AsLongLong(args[2]);
+    const double doubt = PyFloat_AsDouble(args[3]);
+    const int64_t block = PyLong_AsLongLong(args[4]);
     if (PyErr_Occurred()) return nullptr;
-    Buffer where(args[4], sizeof(int64_t));
+    Buffer where(args[5], sizeof(int64_t));
     if (!where.good()) return nullptr;
     if (dim < 1 || block < 1 || where.items() < 4 || where.items() % 4)
         return refuse("rows need dims, blocks and parts");
     auto* rows = new Rows{};
+    rows->count = number;
     rows->dim = dim;
     rows->half = half;
     rows->bytes = dim * (half ? 2 : 4);
@@ -322,7 +328,8 @@ PyObject* scan(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const int64_t n = x.items() / lists->dims;
     how.keep = n ? ids.items() / n : 0;
     if (x.items() != n * lists->dims || ids.items() != n * how.keep ||
-        scores.items() != ids.items() || (n && how.keep < 1) || how.anchor < 1 || how.most < 1)
+        scores.items() != ids.items() || (n && how.keep < 1) || how.anchor < 1 || how.most < 1 ||
+        (masked && mask.items() * 8 < lists->rows))
         return refuse("arrays of scan do not fit together");
     {
         const Unlocked unlocked;
@@ -351,7 +358,8 @@ PyObject* answer(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (!x.good() || !mask.good() || !ids.good() || !scores.good()) return nullptr;
     const int64_t n = x.items() / rows->dim, k = n ? ids.items() / n : 0;
     if (x.items() != n * rows->dim || ids.items() != n * k || scores.items() != ids.items() ||
-        (n && (k < 1 || how.keep < k)) || how.anchor < 1 || how.most < 1 || lists->dims > rows->dim)
+        (n && (k < 1 || how.keep < k)) || how.anchor < 1 || how.most < 1 ||
+        lists->dims > rows->dim || lists->rows > rows->count || (masked && mask.items() * 8 < lists->rows))
         return refuse("arrays of answer do not fit together");
     int64_t i = 0;
     Outcome outcome = Outcome::fine;
