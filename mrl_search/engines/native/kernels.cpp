@@ -281,9 +281,9 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return PyCapsule_New(lists, "lists", destroy<Lists>);
 }
 
-// rows(count, dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each part,
-// the address of its rows, its first row, the address of its verified blocks or 0, and where in its
-// file rows begin.
+// rows(count, dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each
+// part, the address of its rows, its first row, the address of its verified blocks or 0, and where
+// in its file rows begin.
 PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 6) return refuse("rows takes 6 arguments");
     const int64_t number = PyLong_AsLongLong(args[0]), dim = PyLong_AsLongLong(args[1]);
@@ -342,8 +342,8 @@ PyObject* scan(PyObject*, PyObject* const* args, Py_ssize_t count) {
 }
 
 // answer(lists, rows, queries (n, dim), keep, anchor, most, reach, allowed | None, ids (n, k),
-// scores (n, k)) -> None, or (query, candidates): the queries before it are answered. Candidates are
-// the rows (int64) whose blocks must be verified first; None: the query itself is wrong.
+// scores (n, k)) -> None, or (query, candidates): the queries before it are answered. Candidates
+// are the rows (int64) whose blocks must be verified first; None: the query itself is wrong.
 PyObject* answer(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 10) return refuse("answer takes 10 arguments");
     const auto* lists = held<Lists>(args[0], "lists");
@@ -359,7 +359,8 @@ PyObject* answer(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const int64_t n = x.items() / rows->dim, k = n ? ids.items() / n : 0;
     if (x.items() != n * rows->dim || ids.items() != n * k || scores.items() != ids.items() ||
         (n && (k < 1 || how.keep < k)) || how.anchor < 1 || how.most < 1 ||
-        lists->dims > rows->dim || lists->rows > rows->count || (masked && mask.items() * 8 < lists->rows))
+        lists->dims > rows->dim || lists->rows > rows->count ||
+        (masked && mask.items() * 8 < lists->rows))
         return refuse("arrays of answer do not fit together");
     int64_t i = 0;
     Outcome outcome = Outcome::fine;

@@ -15,8 +15,8 @@ inline float settled(double product, double square) {
 }
 
 template <typename T>
-inline void pairs_of(const T* rows, int64_t dim, const float* unit, int64_t d, const int64_t* ids, int64_t n,
-           int64_t m, float* scores) {
+inline void pairs_of(const T* rows, int64_t dim, const float* unit, int64_t d, const int64_t* ids,
+                     int64_t n, int64_t m, float* scores) {
     std::vector<double> wide(d);
     const int64_t line = LINE / int64_t(sizeof(T)), ahead = std::max<int64_t>(1, AHEAD * line / d);
     for (int64_t i = 0; i < n; i++, ids += m, scores += m, unit += d) {
@@ -72,9 +72,10 @@ inline int64_t sift(const int8_t* codes, int64_t n, int64_t d, const int16_t* we
 }
 
 template <typename T>
-inline int64_t narrow_of(const T* rows, int64_t dim, const float* unit, const int64_t* some, int64_t m,
-               const int64_t* dims, int64_t levels, const float* tails, const float* norms,
-               int64_t count, double doubt, double least, int64_t* out) {
+inline int64_t narrow_of(const T* rows, int64_t dim, const float* unit, const int64_t* some,
+                         int64_t m, const int64_t* dims, int64_t levels, const float* tails,
+                         const float* norms, int64_t count, double doubt, double least,
+                         int64_t* out) {
     std::vector<double> wide(unit, unit + dim);
     const int64_t line = LINE / int64_t(sizeof(T));
     const int64_t ahead = std::max<int64_t>(1, AHEAD * line / dims[0]);
@@ -124,8 +125,8 @@ inline void compare(const Lists& lists, const float* x, Scratch& s) {
     s.unit = step * lists.step;
 }
 
-// The clusters to visit, nearest first, with their products with `x` in float32: those whose squared
-// distance is at most `reach` times that of the anchor, one of the nearest; at most `most` of them.
+// The clusters to visit, nearest first, with their products with `x` in float32: those whose
+// squared distance is at most `reach` times that of the anchor, one of the nearest; at most `most`.
 // Products of int8 choose the ones to compute in float32, with a margin for their errors.
 inline void choose(const Lists& lists, const float* x, const Reach& how, Scratch& s) {
     compare(lists, x, s);
@@ -197,10 +198,10 @@ inline void tabulate(const Lists& lists, const float* x, Scratch& s) {
     s.base += s.near.back().product;
 }
 
-// The best `keep` codes of the clusters in `s.near`, as keys: 65,535 minus the sum, then the place of
-// the code, so that the smallest keys are the best. Keys are collected, and whenever there are twice
-// as many as wanted, the better half stays: that is faster than a heap. Rows are looked up for what
-// is left: their numbers lie elsewhere in memory.
+// The best `keep` codes of the clusters in `s.near`, as keys: 65,535 minus the sum, then the place
+// of the code, so that the smallest keys are the best. Keys are collected, and whenever there are
+// twice as many as wanted, the better half stays: that is faster than a heap. Rows are looked up
+// for what is left: their numbers lie elsewhere in memory.
 inline void visit(const Lists& lists, int64_t keep, const uint8_t* allowed, Scratch& s) {
     const int64_t pairs = (lists.parts + 1) / 2, bytes = 32 * pairs;
     const size_t full = size_t(keep) * 2 + 64;
