@@ -20,7 +20,6 @@ from mrl_search.changing import Changing
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import encoder_of, recorded_encoder
 from mrl_search.encoders.words import Words, check_reads_words
-from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import IndexFolderError, ModelError
 from mrl_search.files import TemporaryFolder, expanded
@@ -210,8 +209,7 @@ class Index(Changing):
             return self._opened
 
     def warm(self) -> None:
-        """Load the compiled kernels and all prefix indexes now, as a server wants."""
-        kernels.load()
+        """Load all prefix indexes now, as a server wants."""
         for dims in self.dims:
             self.corpus.prefix_index(dims)
 

@@ -12,7 +12,7 @@ import pytest
 
 import mrl_search
 
-OPTIONAL = {"mrl_search.__main__", "mrl_search.engines.compiled"}
+OPTIONAL = {"mrl_search.__main__", "mrl_search.engines.compiled"}  # the latter is not Python
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(mrl_search.__path__, "mrl_search.")

@@ -408,11 +408,14 @@ def test_a_full_disk_leaves_no_half_index(
 def test_kinds_follow_from_the_size_of_the_corpus() -> None:
     spec = IndexSpec(default_dims(1024))
     assert {spec.factory_of(d, 4_999) for d in spec.dims} == {"Flat"}
-    kinds = {d: spec.factory_of(d, 50_000) for d in spec.dims}
+    kinds = {d: spec.factory_of(d, 9_999) for d in spec.dims}
     assert kinds == {**dict.fromkeys(spec.dims, "Flat"), 512: "Panorama", 1024: "Panorama"}
-    assert spec.factory_of(64, 1_000_000) == "RR64,IVF4096,PQ64x4fsr"
-    assert spec.factory_of(8, 1_000_000) == "IVF4096,SQ8"
-    assert spec.factory_of(128, 10_000_000) == "RR128,IVF16384_HNSW16,PQ128x4fsr"
+    coded = {d: f"RR{d},IVF256,PQ{d}x4fsr" for d in (32, 64, 128)}
+    assert {d: spec.factory_of(d, 22_998) for d in spec.dims} == {**kinds, **coded}
+    assert spec.factory_of(64, 1_000_000) == "RR64,IVF2048,PQ64x4fsr"
+    assert spec.factory_of(8, 1_000_000) == "IVF2048,SQ8"
+    assert spec.factory_of(128, 10_000_000) == "RR128,IVF8192,PQ128x4fsr"
+    assert spec.factory_of(128, 40_000_000) == "RR128,IVF16384_HNSW16,PQ128x4fsr"
     assert spec.factory_of(1024, 1_000_000) == "Scan"
     mixed = IndexSpec((8, 64), "Flat", {"64": "HNSW16,SQ8"})
     assert (mixed.factory_of(8, 10**6), mixed.factory_of(64, 10**6)) == ("Flat", "HNSW16,SQ8")
@@ -535,8 +538,8 @@ def test_visiting_all_clusters_is_exact(clustered: ClusteredIndex) -> None:
     rows = clustered_rows()
     truth = np.argsort(-rows @ rows.T, axis=1, kind="stable")[:, :5]
     assert (clustered.search(rows, 5, 1000)[1] == truth).mean() > 0.99
-    by_default, one = clustered.search(rows, 1)[1], clustered.search(rows, 1, 1)[1]
-    np.testing.assert_array_equal(by_default, one)  # a 64th of 64
+    by_default, eight = clustered.search(rows, 1)[1], clustered.search(rows, 1, 8)[1]
+    np.testing.assert_array_equal(by_default, eight)  # an eighth of 64
 
 
 def test_a_filter_visits_more_clusters(clustered: ClusteredIndex) -> None:

@@ -1,6 +1,5 @@
 """The compiled kernels and their numpy twins: the same scores for every type."""
 
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,11 +9,20 @@ from mrl_search.engines import kernels
 from mrl_search.vectors import l2_normalize, suffix_norms
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture(params=["numpy", "compiled", "plain"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each test runs on both."""
-    monkeypatch.setattr(kernels, "compiled", lambda products: request.param == "numba")
-    yield request.param
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "native", None)
+        yield "numpy"
+        return
+    assert kernels.native is not None, "build it: python -m pip install -e ."
+    usual = kernels.native.instructions()
+    try:
+        kernels.native.instructions("plain" if request.param == "plain" else usual)
+        yield request.param
+    finally:
+        kernels.native.instructions(usual)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -127,7 +135,6 @@ def test_longer_prefixes_rule_out_what_cannot_be_near(dtype: type) -> None:
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "compiled", lambda products: True)
     rng = np.random.default_rng(2)
     rows, unit, ids = (
         rng.standard_normal((50, 16)).astype(np.float16),
@@ -137,29 +144,6 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     one = kernels.pair_cosines(rows, unit, ids)
     monkeypatch.setattr(kernels, "thread_count", lambda: 4)
     np.testing.assert_array_equal(kernels.pair_cosines(rows, unit, ids), one)
-
-
-def test_numpy_works_until_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels._compiled.cache_clear()
-    monkeypatch.setattr(kernels, "_products", 0)
-    monkeypatch.setattr(kernels, "LOAD", 1000)
-    assert not kernels.compiled(600)
-    assert kernels.compiled(600)
-    monkeypatch.setattr(kernels, "available", lambda: False)
-    assert not kernels.compiled(10**9)
-
-
-def test_numpy_goes_on_where_numba_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels._compiled.cache_clear()
-    monkeypatch.setattr(kernels, "_products", kernels.LOAD)
-    monkeypatch.setattr(kernels, "_broken", False)
-    monkeypatch.delattr("mrl_search.engines.compiled", raising=False)
-    monkeypatch.setitem(
-        sys.modules, "mrl_search.engines.compiled", None
-    )  # as import does where numba raises an ImportError
-    rows = np.eye(4, dtype=np.float32)
-    assert kernels.pair_cosines(rows, rows[:1], np.arange(4)[None]).tolist() == [[1, 0, 0, 0]]
-    assert not kernels.available() and not kernels.load()
 
 
 @pytest.mark.parametrize("keep", [1, 10, 32, 33, 500])

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from vectors import Kind, Tree, noisy_items
 
-from mrl_search.engines import kernels
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
 from mrl_search.search.corpus import Corpus
@@ -165,7 +164,6 @@ def peers(
 def serve(folder: Path, plan: Plan, queries: NDArray[np.float32]) -> dict[str, int]:
     """Answer `queries` one by one; peak memory, and memory without mapped files."""
     corpus = Corpus.open(folder)
-    kernels.load()
     with threads(1):
         for query in queries:
             search(corpus, query[None], plan, K)
@@ -206,7 +204,6 @@ def main() -> None:
     corpus = Corpus.open(args.index)
     open_s = time.perf_counter() - start
     vectors, queries = queries_of(corpus)
-    kernels.load()
     with threads(2):
         truth = search(corpus, queries, Plan.EXACT, K).ids
         contestants = tuned_contestants(corpus, targets, args.tuning)

@@ -16,7 +16,6 @@ import numpy as np
 from vectors import noisy_items
 
 from mrl_search import Index, IndexSpec, Plan
-from mrl_search.engines import kernels
 from mrl_search.engines.base import Mask
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
@@ -53,7 +52,6 @@ def main() -> None:
         spec = IndexSpec((*map(int, factories), 1024), "Scan", factories)
         corpus = Index.from_vectors(args.vectors, Path(folder) / "index", spec=spec).corpus
         queries = noisy_items(corpus, QUERIES)
-        kernels.load()
         masks = {text: mask_of(text, len(corpus)) for text in EXCLUDED}
         truth = {text: search(corpus, queries, Plan.EXACT, K, m).ids for text, m in masks.items()}
         for factory, text in KINDS.values():

@@ -49,7 +49,7 @@ def opened(folder: Path) -> tuple[Any, int, Callable[[str], Callable[[Any], Any]
 
         return index.embeddings, index.dim, answer
     corpus = Corpus.open(folder)
-    kernels.load()
+    getattr(kernels, "load", str)()  # before 0.3, numba's
 
     def answer(text: str) -> Callable[[Any], Any]:
         plan = Plan.parse(text)

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search import Index, IndexSpec, Plan, living
-from mrl_search.engines import kernels
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
 from mrl_search.search.corpus import Corpus
@@ -57,7 +56,6 @@ def new_rows(corpus: Corpus, count: int, seed: int) -> NDArray[np.float32]:
 
 def paces(corpora: dict[str, Corpus], queries: NDArray[np.float32]) -> dict[str, Any]:
     """p50 and p99 of a plan on each corpus, and recall@10 of it."""
-    kernels.load()
     answers: dict[str, Callable[[Any], object]] = {
         name: lambda q, corpus=corpus: search(corpus, q, PLAN, K)
         for name, corpus in corpora.items()

@@ -161,7 +161,6 @@ def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str
     import numpy as np
 
     from mrl_search.cli.render import progress_bars
-    from mrl_search.engines import kernels
     from mrl_search.images.sources import open_source
     from mrl_search.measure.accuracy import copies_found
     from mrl_search.measure.copies import STANDARD, changed_copies
@@ -195,7 +194,6 @@ def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str
         return lambda x: search(index.corpus, x, plan, K)
 
     answers = {name: searcher(plan) for name, plan in plans.items()}
-    kernels.load()
     with threads(1):
         paces = dict.fromkeys(plans, Pace(len(rows)))
         rounds = [time_round(answers, rows, paces) for _ in range(3)]

@@ -63,7 +63,7 @@ def info(
         ("source", m.source if len(m.places) < 2 else ", ".join(m.places)),
         ("model", f"{m.encoder} ({model}{m.fingerprint[:12]})"), ("vectors", ", ".join(vectors)),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
-        ("plans", plans or "none tuned; the default is exact"),
+        ("plans", plans or "none tuned; the default is exact"), ("code", _code(index)),
         *_generation(index),
         ("size", f"{m.nbytes / 1e6:,.1f} MB in {len(m.files)} files"), ("created", m.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in m.versions.items())),
@@ -71,6 +71,17 @@ def info(
     show_table(("", ""), rows)
     if verify:
         note("every file is as it was written")
+
+
+def _code(index: "Index") -> str:
+    """Which code answers queries here."""
+    from mrl_search.engines.kernels import instructions
+
+    if not (name := instructions()):
+        return "FAISS and numpy alone: the package was installed without a C++ compiler"
+    coded = [str(d) for d in index.dims if index.corpus.prefix_index(d).lists is not None]
+    whole = f"; plans DIMS:KEEP,{index.corpus.dim} from {', '.join(coded)} dims in one call"
+    return f"compiled ({name})" + (whole if coded else "")
 
 
 def _generation(index: "Index") -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError
 from mrl_search.store.rows import Ids
 
-__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "explained", "padded"]
+if TYPE_CHECKING:
+    from mrl_search.engines.lists import CodeLists
+
+__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "Visits", "explained", "padded"]
 
 KNOWN = "For example Flat, SQ8, HNSW32 or IVF256,SQ8."
 
 Found = tuple[NDArray[np.float32], Ids]  # scores and ids, each (n, k)
+Visits = tuple[int, int, float]
+"""Which clusters a query visits: the number of the anchor, from 1; how many at most; and up to
+which squared distance, as a ratio to that of the anchor."""
 
 
 @contextmanager
@@ -83,6 +89,7 @@ class PrefixIndex(ABC):
         efforts: efforts worth trying, ascending; empty where the index takes none.
         widens: whether a larger k makes an approximate search look at more.
         ram_bytes: bytes that searching keeps in memory.
+        lists: what compiled code searches, where it can search this index.
         check: raises an error if a mapped file was cut short; called before every search.
     """
 
@@ -90,6 +97,7 @@ class PrefixIndex(ABC):
     filters = True
     widens = False
     efforts: tuple[int, ...] = ()
+    lists: "CodeLists | None" = None
     check: Callable[[], None] | None = None
 
     def __init__(self, dims: int, count: int, kind: str, ram_bytes: int) -> None:
@@ -122,6 +130,10 @@ class PrefixIndex(ABC):
     @abstractmethod
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         """As `search`; FAISS may raise RuntimeError."""
+
+    def visits(self, effort: int, mask: Mask | None) -> Visits:
+        """The clusters that a query visits, for `lists`."""
+        raise NotImplementedError
 
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
         """Vectors that one query is compared with; None where that is unknown."""

@@ -13,13 +13,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.base import Found, Mask, PrefixIndex, Visits
 from mrl_search.engines.flat import FAISS, selector, wrapped
 from mrl_search.engines.kernels import spread
+from mrl_search.engines.lists import CodeLists
 
 __all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
 
-SHARE = 64  # by default one in 64 clusters is visited
+SHARE, MORE, ENOUGH = 64, 8, 32  # by default one in 64 clusters is visited; of few, one in 8
 ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
 BEAM = 32  # candidates that a graph over the centroids holds at least
 NEAREST = 4  # the cluster that others are compared with: the very nearest is nearer by chance
@@ -62,6 +63,7 @@ class ClusteredIndex(PrefixIndex):
         self._empty = np.fromiter((size == 0 for size in sizes), dtype=bool, count=self._lists)
         self._some_empty = bool(self._empty.any())
         self._sample = sample
+        self.lists = CodeLists.of(self._file, self._steps)
         self._reach: dict[int, float] = {}
         self._parameters: dict[int, Any] = {}
         most = max(self._lists // 4, min(self._lists, ALL_UP_TO))
@@ -69,6 +71,8 @@ class ClusteredIndex(PrefixIndex):
         self.efforts = tuple(sorted(s for s in steps if s <= most))
 
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
+        if self.lists is not None:
+            return self.lists.search(x, k, self.visits(effort, mask), mask)
         visited = self._visited(effort, mask)
         if not self._compares_all or visited == self._lists:
             return self._index.search(x, k, params=self._whole(visited, mask))  # type: ignore[no-any-return]
@@ -95,10 +99,18 @@ class ClusteredIndex(PrefixIndex):
         visited = self._visited(effort, mask)
         return float(self._lists + np.ceil(self.count * visited / self._lists))
 
+    def visits(self, effort: int, mask: Mask | None) -> Visits:
+        visited = self._visited(effort, mask)
+        if visited == self._lists:
+            return 1, visited, np.inf
+        most = min(MOST * visited, self._lists)
+        return _anchor(visited) + 1, most, self._reach_of(visited)
+
     def _visited(self, effort: int, mask: Mask | None) -> int:
         """Clusters to visit on average: more of them where fewer rows may be answers."""
         share = 1 if mask is None else max(1, mask.count) / self.count
-        wanted = float(effort or max(1, self._lists // SHARE))
+        usual = max(1, self._lists // SHARE, min(ENOUGH, self._lists // MORE))
+        wanted = float(effort or usual)
         more: float = wanted / float(share) ** 0.5
         return min(round(more), self._lists)
 

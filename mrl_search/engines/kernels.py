@@ -1,16 +1,15 @@
 """Scoring straight from the rows on disk: cosines of candidates, their order, the sieve's bounds.
 
-Compiled by numba where that is installed (the extra `fast`); otherwise numpy does the same sums,
-also in float64. Importing numba takes about half a second, so until the kernels are loaded numpy
-works, for as many products as loading is worth. `load` loads them at once.
+Compiled code does it (`native/`, in C++); where no compiler built that, numpy does the same sums,
+also in float64.
 """
 
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
-from threading import Lock
+from importlib import import_module
 from typing import Any
 
 import faiss
@@ -21,52 +20,22 @@ from mrl_search.engines.base import Found
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks
 
+native: Any = None  # compiled code, where a compiler was when the package was installed
+with suppress(ImportError):
+    native = import_module("mrl_search.engines.compiled")
+
 __all__ = [
-    "available", "best", "compiled", "load", "narrow", "pair_cosines", "settled", "sift", "spread",
+    "best", "instructions", "narrow", "native", "pair_cosines", "settled", "sift", "spread",
 ]  # fmt: skip
 
-LOAD = 1 << 27  # products that numpy computes in the time that loading takes
 FEW = 32  # answers up to which insertion beats sorting
 ZERO = 1e-12  # a smaller cosine is rounding error
 CACHED = 1 << 18  # values that numpy scores at once: they stay in a processor's cache
 
-_products = 0  # computed by numpy so far
-_broken = False  # whether importing numba failed
-_lock = Lock()
 
-
-def available() -> bool:
-    """Whether numba is installed, and was not found broken."""
-    return not _broken and _installed()
-
-
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-def load() -> bool:
-    """Load the kernels now; False where numba is missing or broken."""
-    global _broken
-    if not available():
-        return False
-    try:
-        with _lock:
-            return bool(_compiled())
-    except ImportError:
-        _broken = True
-        return False
-
-
-def compiled(products: int) -> bool:
-    """Whether to use the kernels for this many products: if loaded, or if loading now pays."""
-    global _products
-    if not available():
-        return False
-    if _compiled.cache_info().currsize:
-        return True
-    _products += products
-    return _products >= LOAD and load()
+def instructions() -> str:
+    """The processor's instructions that compiled code uses; empty where there is none."""
+    return "" if native is None else str(native.instructions())
 
 
 def pair_cosines(
@@ -83,10 +52,15 @@ def pair_cosines(
         (n, m) float32. Products are summed in float64.
     """
     scores = np.empty(ids.shape, dtype=np.float32)
-    if compiled(ids.size * unit.shape[1]):
-        kernel, wide, bits = _compiled()["pairs"], unit.astype(np.float64), _bits(vectors)
-        spread(len(ids), lambda rows: kernel(bits, wide[rows], ids[rows], scores[rows]))
-        return settled(scores)
+    if native is not None and vectors.flags.c_contiguous:
+        unit, ids = np.ascontiguousarray(unit), np.ascontiguousarray(ids)
+        sizes = vectors.shape[1], unit.shape[1], vectors.itemsize
+
+        def score(rows: slice) -> None:
+            native.pairs(vectors, unit[rows], ids[rows], scores[rows], *sizes)
+
+        spread(len(ids), score)
+        return scores
     for rows in blocks(len(ids), ids.shape[1] * unit.shape[1], CACHED):
         for columns in blocks(ids.shape[1], (rows.stop - rows.start) * unit.shape[1], CACHED):
             part = vectors[ids[rows, columns], : unit.shape[1]].astype(np.float32)
@@ -114,9 +88,10 @@ def best(scores: NDArray[np.float32], ids: Ids, keep: int, nearly: bool = False)
         nearly: whether rows are nearly in order, as from FAISS, which saves time.
     """
     keep = min(keep, ids.shape[1])
-    if (nearly or keep <= FEW) and compiled(ids.size):
+    if (nearly or keep <= FEW) and native is not None:
         found = np.empty((len(ids), keep), np.float32), np.empty((len(ids), keep), np.int64)
-        _compiled()["select"](ids, scores, found[1], found[0])
+        scores, ids = np.ascontiguousarray(scores), np.ascontiguousarray(ids)
+        native.select(ids, scores, found[1], found[0], len(ids))
         return found
     bits = (scores + np.float32(0)).view(np.int32)  # adding 0 turns -0 into 0
     ascending = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)  # ordered as the floats are
@@ -146,16 +121,15 @@ def sift(
         tail: norm of the query's tail.
         least: the score to reach.
     """
-    if compiled(codes.size):
-        kernel = _compiled()["sift"]
+    if native is not None:
         unit = np.abs(weights).max(initial=np.float32(1e-30)) / np.float32(32767)
         whole = np.rint(weights / unit).astype(np.int16)
         doubt = unit * 64 * codes.shape[1]  # half a unit for each code, at most 127, and rounding
-        numbers = np.float32(tail), np.float32(least - doubt)
+        few = float(unit), tail, float(least - doubt)
 
         def sifted(rows: slice) -> Ids:
-            out = np.empty(rows.stop - rows.start, dtype=np.int64)
-            found = kernel(codes[rows], whole, unit, tails[rows], *numbers, out)
+            out = np.empty(rows.stop - rows.start + 1, dtype=np.int64)
+            found = native.sift(codes[rows], whole, few[0], tails[rows], *few[1:], out)
             return out[:found] + rows.start  # type: ignore[no-any-return]
 
         return _joined(spread(len(codes), sifted))
@@ -186,19 +160,17 @@ def narrow(
     Returns:
         (at most m,) int64.
     """
-    kernel, lengths, bits = _compiled()["narrow"], np.array(dims), _bits(vectors)
-    wide, far = unit.astype(np.float64), tails.astype(np.float64)
+    lengths = np.array(dims)
+    tails, norms = np.ascontiguousarray(tails), np.ascontiguousarray(norms)
 
     def narrowed(part: slice) -> Ids:
-        out = np.empty(part.stop - part.start, dtype=np.int64)
-        found = kernel(bits, wide, rows[part], lengths, far, norms, doubt, least, out)
+        out = np.empty(part.stop - part.start + 1, dtype=np.int64)
+        found = native.narrow(
+            vectors, unit, rows[part], lengths, tails, norms, doubt, least, out, vectors.itemsize
+        )
         return out[:found]
 
     return _joined(spread(len(rows), narrowed))
-
-
-def _bits(vectors: NDArray[np.floating]) -> NDArray[np.generic]:
-    return vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors
 
 
 def _joined(parts: list[Ids]) -> Ids:
@@ -212,7 +184,7 @@ def thread_count() -> int:
 
 def spread(n: int, job: Callable[[slice], Any]) -> list[Any]:
     """The results of `job` for slices of n, one a thread, in order."""
-    threads = min(n, thread_count())
+    threads = min(n, thread_count()) if n > 1 else 1
     if threads < 2:
         return [job(slice(0, n))] if n else []
     return list(_pool(threads).map(job, blocks(n, 1, -(-n // threads))))
@@ -224,10 +196,3 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-@cache
-def _compiled() -> dict[str, Callable[..., Any]]:
-    from mrl_search.engines import compiled
-
-    return {name: getattr(compiled, name) for name in compiled.__all__}

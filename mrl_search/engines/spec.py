@@ -12,9 +12,13 @@ __all__ = ["EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
 SCAN, PANORAMA = "Scan", "Panorama"  # kinds that no FAISS factory string names
 EXACT = ("Flat", PANORAMA, SCAN)  # kinds that find the true nearest of their prefix
 FLAT_UP_TO = 50_000  # vectors
+CLUSTERED_FROM = 10_000  # vectors from which clusters pay
+CODED_FROM, CODED_UP_TO = (
+    32,
+    128,
+)  # dims whose clusters hold 4-bit codes; longer ones are read whole
 PANORAMA_FROM = 5_000  # vectors and dims from which pruning pays
 PANORAMA_DIMS = 512
-CODED_UP_TO = 128  # dims; the index of a longer prefix takes more time and memory than it saves
 GRAPH_FROM = 16_384  # clusters from which a graph finds the nearest faster than comparing with all
 
 
@@ -28,8 +32,9 @@ class IndexSpec:
     - `Scan`: no index; the stored vectors are compared one after another.
     - `Panorama`: exact search that skips the rest of a vector when a prefix rules it out
       (Panorama, arXiv 2510.00566).
-    - `auto`: by the size of the corpus. Up to 50,000 vectors `Flat`, with `Panorama` for 512 dims
-      or more of at least 5,000 vectors. Above that, compressed clusters up to 128 dims, and `Scan`.
+    - `auto`: by the size of the corpus. From 10,000 vectors on, compressed clusters for 32 to 128
+      dims. Others are `Flat` up to 50,000 vectors, with `Panorama` for 512 dims or more of at least
+      5,000 vectors; beyond, clusters up to 128 dims, and `Scan`.
 
     Attributes:
         dims: prefix lengths that can begin a plan, ascending; default: all of the model, or
@@ -67,10 +72,11 @@ class IndexSpec:
         chosen = self.factories.get(str(dims), self.factory)
         if chosen != "auto":
             return chosen
-        if count <= FLAT_UP_TO:
+        coded = CODED_FROM <= dims <= CODED_UP_TO
+        if count <= FLAT_UP_TO and not (coded and count >= CLUSTERED_FROM):
             return PANORAMA if dims >= PANORAMA_DIMS and count >= PANORAMA_FROM else "Flat"
         if dims > CODED_UP_TO:
             return SCAN
-        lists = 1 << round(math.log2(4 * math.sqrt(count)))  # 4·√n: FAISS's guideline
+        lists = 1 << round(math.log2(2 * math.sqrt(count)))  # as measured: codes are read fast
         clusters = f"IVF{lists}" if lists < GRAPH_FROM else f"IVF{lists}_HNSW16"
-        return f"RR{dims},{clusters},PQ{dims}x4fsr" if dims >= 32 else f"{clusters},SQ8"
+        return f"RR{dims},{clusters},PQ{dims}x4fsr" if coded else f"{clusters},SQ8"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mrl_search.engines import kernels
 from mrl_search.measure.accuracy import Copies, copies_found, outcomes, prefix_outcomes
 from mrl_search.measure.contestants import (
     Contestant,
@@ -139,7 +138,6 @@ class _Bench:
 
     def times(self) -> None:
         """Records `latency` and `batch`: in each round every contestant answers all its queries."""
-        kernels.load()
         s = self.settings
         rows = self.queries.vectors[shuffled(len(self.queries), s.timed, s.seed)]
         batch = rows[np.arange(s.batch) % len(rows)]

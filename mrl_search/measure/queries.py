@@ -120,7 +120,7 @@ def temporary_index(
     source: Source, encoder: "Encoder", dims: tuple[int, ...], progress: Progress
 ) -> Iterator[Index]:
     """An exact index of the pictures of `source`, which is deleted at the end of the block."""
-    kind = "auto" if len(source.paths) <= FLAT_UP_TO else SCAN
+    kind = "Flat" if len(source.paths) <= FLAT_UP_TO else SCAN
     with tempfile.TemporaryDirectory(prefix="mrl-search-") as folder:
         out, spec = Path(folder) / "index", IndexSpec(dims, kind)
         axes = "none" if dims else None  # rows as another index takes them

@@ -31,6 +31,7 @@ class Corpus:
 
     Attributes:
         place: keeps a temporary folder as long as it is searched.
+        ready: plans that were prepared, by plan and k (see `search.run`).
         backgrounds: what scores are by chance, by prefix length; learnt when first used.
     """
 
@@ -40,6 +41,7 @@ class Corpus:
         self.folder = folder
         self.collection = collection
         self.dims = tuple(sorted(map(int, collection.manifest.factory)))
+        self.ready: dict[Any, Any] = {}
         self.backgrounds: dict[int, Any] = {}
         store = collection.vectors
         self.vectors = store if rows is None else store.between(0, rows)

@@ -13,7 +13,7 @@ from mrl_search.search.scoring import rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix
 
-__all__ = ["first_stage", "propose", "shortlist"]
+__all__ = ["first_stage", "propose", "scans", "shortlist"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
@@ -33,7 +33,7 @@ def first_stage(
     return rescore(corpus.vectors, queries, ids, stage.dims, keep)
 
 
-def _scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
+def scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
     """Whether to score all allowed rows rather than ask the index."""
     if mask is None:
         return index.kind == SCAN
@@ -50,7 +50,7 @@ def propose(
     Where the cut of an exact index falls among ties, it is asked again for four times as many.
     """
     unit, count = prefix(queries, stage.dims), len(corpus) if mask is None else mask.count
-    if _scans(index, stage, mask):
+    if scans(index, stage, mask):
         return scan(corpus.vectors, unit, keep, None if mask is None else mask.ids)
     wide = min(keep + margin, count)
     coarse, ids = index.search(unit, wide, stage.effort, mask)
@@ -73,7 +73,7 @@ def shortlist(
     scores at its cut, the candidates are scored.
     """
     index, count = corpus.prefix_index(stage.dims), len(corpus) if mask is None else mask.count
-    if keep >= count or _scans(index, stage, mask):
+    if keep >= count or scans(index, stage, mask):
         return propose(corpus, index, queries, stage, keep, mask)[1]
     wide = min(keep + MARGIN, count)
     coarse, ids = index.search(prefix(queries, stage.dims), wide, stage.effort, mask)

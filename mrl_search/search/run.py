@@ -22,6 +22,7 @@ from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
 from mrl_search.search.first import first_stage, propose, shortlist
 from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.scoring import joined, rescore
@@ -30,6 +31,7 @@ from mrl_search.vectors import blocks, prefix, query_rows
 
 __all__ = ["Find", "StopRule", "answer", "default_plan", "exact_search", "search"]
 
+MOST_PREPARED = 1000  # plans
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
 StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
@@ -67,18 +69,20 @@ def search(
             has more dims than the vectors; or a shortlist is smaller than `k`.
         DataError: queries that are zero, not finite, or of other dims than the vectors.
     """
-    queries = query_rows(queries, corpus.dim)
-    plan = default_plan(corpus, k) if plan == Plan.AUTO else plan
+    plan, prepared = _prepared(corpus, plan, k)
     mask = corpus.alive if mask is None else mask
     allowed = len(corpus) if mask is None else mask.count
     width = min(k, allowed)
+    if prepared is not None and stop is None and prepared.fits(queries, allowed, mask):
+        scores, ids = prepared.search(queries, width, mask)
+        return BatchHits(ids, scores, corpus.items, plan)
+    queries = query_rows(queries, corpus.dim)
     if not width:
         nothing = np.empty((len(queries), 0), np.int64)
         return BatchHits(nothing, nothing.astype(np.float32), corpus.items, plan)
     if plan == Plan.EXACT:
         scores, ids = exact_search(corpus, queries, width, mask)
         return BatchHits(ids, scores, corpus.items, plan)
-    _check(corpus, plan, k)
     ids = np.empty((len(queries), width), np.int64)
     scores = np.empty((len(queries), width), np.float32)
     dims = np.full(len(queries), plan.dims[-1]) if stop else None
@@ -179,6 +183,20 @@ def exact_search(
         found.append(exact_search(base, queries, width, first))
     scores, ids = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
     return best(scores, ids, k)
+
+
+def _prepared(corpus: Corpus, plan: Plan, k: int) -> tuple[Plan, Prepared | None]:
+    """The plan to run, checked once, and what runs it in one call, if anything does."""
+    found = corpus.ready.get((plan, k))
+    if found is None or found[0] is not corpus.manifest:  # tuning stores plans there
+        chosen = default_plan(corpus, k) if plan == Plan.AUTO else plan
+        if chosen != Plan.EXACT:
+            _check(corpus, chosen, k)
+        found = corpus.manifest, chosen, Prepared.of(corpus, chosen)
+        if len(corpus.ready) >= MOST_PREPARED:
+            corpus.ready.clear()
+        corpus.ready[plan, k] = found
+    return found[1], found[2]
 
 
 def _check(corpus: Corpus, plan: Plan, k: int) -> None:

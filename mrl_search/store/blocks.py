@@ -72,6 +72,13 @@ class Blocks:
             return None
         return cls(file, len(file) - array.nbytes, array.strides[0], hashes, fail)
 
+    @property
+    def verified(self) -> tuple[int, int]:
+        """For compiled code: the address of one byte a block, 1 once it is verified, and the byte
+        of the file at which rows begin. The address is 0 where blocks have no checksums.
+        """
+        return 0 if self._hashes is None else self._good.ctypes.data, self._start
+
     def check(self, ids: Ids | slice) -> None:
         """Check what the rows `ids` lie in; negative ids are passed over.
 

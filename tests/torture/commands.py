@@ -90,7 +90,6 @@ def import_everything() -> None:
     from mrl_search import building, images, measure, store
     from mrl_search.cli.app import app
     from mrl_search.encoders import registry
-    from mrl_search.engines import kernels
     from mrl_search.engines.trial import try_kinds
     from mrl_search.images import decode
     from mrl_search.report import plots
@@ -99,7 +98,6 @@ def import_everything() -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app(["--help"])
     decode.formats()
-    kernels._broken = True  # compiled ones would be loaded by each fork
     plots.DPI = 40
     try_kinds({8: "HNSW8"}, 60)  # is remembered
     building.FLAT_UP_TO = 50  # so that a sieve is written, too

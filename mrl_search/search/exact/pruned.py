@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
-from mrl_search.engines.kernels import best, compiled, narrow, sift
+from mrl_search.engines.kernels import best, narrow, sift
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import EXACT, SCAN
 from mrl_search.search.corpus import Corpus
@@ -140,7 +141,7 @@ def _narrowed(
     if not finer:
         return rows
     store = corpus.vectors
-    if len(store.parts) == 1 and compiled(len(rows) * finer[0]):
+    if len(store.parts) == 1 and kernels.native is not None:
         unit, first = prefix(query, corpus.dim), sieve.dims.index(finer[0])
         norms, tails = sieve.norms[first : first + len(finer)], suffix_norms(unit, finer)[:, 0]
         left = [
