@@ -1,0 +1,91 @@
+"""What the API and the page are told of an index and its items; no path of the machine."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.files import expanded
+from mrl_search.index import Index
+from mrl_search.progress import Progress, silent
+from mrl_search.search.chance import FEWEST_ITEMS
+from mrl_search.search.run import default_plan
+
+__all__ = ["about", "duplicates", "item", "shown_path"]
+
+SAMPLE = 24  # items that a page shows before anything is asked
+VALUES = 50  # different values of a column that are told
+
+
+def about(index: Index) -> dict[str, Any]:
+    """What a page needs to know of an index."""
+    manifest, rows = index.manifest, index.corpus.live_rows
+    some = (
+        rows[np.unique(np.linspace(0, max(0, len(rows) - 1), SAMPLE).astype(np.int64))]
+        if len(rows)
+        else rows
+    )
+    return {
+        "name": index.folder.name, "items": len(rows), "deleted": manifest.deleted,
+        "generation": index.generation, "dim": index.corpus.dim, "dims": list(index.dims),
+        "model": manifest.encoder, "plan": str(default_plan(index.corpus, 10)),
+        "pictures": not manifest.own_vectors, "embeds": not manifest.own_vectors, "words": False,
+        "has_expected": len(rows) >= FEWEST_ITEMS, "columns": list(_columns(index, rows)),
+        "sample": index.items.all_ids[some].tolist(),
+    }  # fmt: skip
+
+
+def _columns(index: Index, rows: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
+    """The columns that a filter can name, with the values of those that have few."""
+    for name in ["label", *index.items.own_columns]:
+        kind = index.items.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            yield {"name": name, "kind": "number"}
+        elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            yield {"name": name, "kind": "time"}
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            values = sorted(
+                {value for value in index.items.column(name)[rows] if value is not None}
+            )
+            if values:
+                yield {"name": name, "kind": "text", "values": values[:VALUES]}
+
+
+def item(index: Index, row: int) -> dict[str, Any]:
+    """An item with all its columns."""
+    items = index.items
+    values = {name: items.value(name, row) for name in items.own_columns}
+    path, label = items["path"][row].as_py(), items["label"][row].as_py()
+    told = {name: value for name, value in values.items() if value is not None and value == value}
+    return {
+        "id": int(items.all_ids[row]), "label": label, "path": shown_path(index, path),
+        "name": Path(path).name if path else None,
+        "columns": {n: v if isinstance(v, int | float | str) else str(v) for n, v in told.items()},
+    }  # fmt: skip
+
+
+def duplicates(index: Index, level: str, progress: Progress = silent) -> dict[str, Any]:
+    """Groups of copies, as `duplicates --json` tells them, each file with its name."""
+    found = index.duplicates(level, progress=progress)
+    groups = [group.record(number) for number, group in enumerate(found.groups, 1)]
+    for group in groups:
+        for file in (group["keep"], *group["members"]):
+            file |= {"path": shown_path(index, file["path"]), "name": Path(file["path"]).name}
+            del file["links"]
+    expected = found.expected if found.compared else None
+    return {"level": level, "expected": expected, "groups": groups}
+
+
+def shown_path(index: Index, path: str | None) -> str | None:
+    """A path below the source of the index; of any other, its last part."""
+    if path is None:
+        return None
+    for place in index.manifest.places:
+        root = str(expanded(place)) if place else ""
+        if root and path.startswith(root.rstrip("/") + "/"):
+            return os.path.relpath(path, root)
+    return Path(path).name
