@@ -23,7 +23,7 @@ const duplicatesView = {
     const chance = found.expected;
     tell(found.groups.length
       ? `${count(found.groups.length, "group")}, ${count(copies, "copy", "copies")}`
-        + (chance === undefined || chance === null ? "" : ` · expected false pairs: ${byChance(chance)}`)
+        + (chance === undefined || chance === null ? "" : ` · by vectors alone, about ${byChance(chance)} false pairs were to be expected; the second look sorts them out`)
       : "No duplicates.");
   },
 

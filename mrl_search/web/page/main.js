@@ -43,7 +43,6 @@ const app = {
     byId("hint").textContent = info.embeds && this.api.uploads
       ? `Drop or paste a picture${info.words ? ", type words" : ""}, or click a picture below.` : "Click a picture below.";
     byId("column").replaceChildren(...info.columns.map(({ name }) => make("option", { value: name }, name)));
-    byId("filters").hidden = !info.columns.length;
     this.offerValues();
     await this.show();
   },
@@ -112,8 +111,7 @@ const app = {
     byId("auto").setAttribute("aria-pressed", String(!state.dims && !state.plan));
     if (document.activeElement !== byId("plan")) byId("plan").value = state.plan;
     byId("cutoff").checked = state.cutoff;
-    byId("how").hidden = byId("filters").hidden = ["duplicates", "report"].includes(state.view);
-    if (!info.columns.length) byId("filters").hidden = true;
+    byId("ask").hidden = ["duplicates", "report"].includes(state.view);
     byId("chips").replaceChildren(
       ...state.plus.map((term) => this.chip(term, "plus")), ...state.minus.map((term) => this.chip(term, "minus")));
     byId("conditions").replaceChildren(...state.where.map((condition) => make("li", { className: "chip" }, condition,
@@ -217,7 +215,7 @@ const app = {
     const act = {
       "/": () => words.focus(), p: () => byId("pick").click(), d: () => byId("dims").focus(),
       a: () => byId("auto").click(), "?": () => byId("help").click(),
-      o: () => press("open"), m: () => press("− less"), c: () => press("copy"),
+      o: () => press("open"), m: () => press("−"), c: () => press("copy"),
       j: () => { if (!own) byId("main").querySelector(".picture")?.focus(); },
     }[event.key];
     if (act) act();

@@ -4,7 +4,9 @@
 const NEAR = 3; // magnification from which on more dims lay the points out
 const INSIDE = 9; // and from which on a group is laid out by its own axes, at all dims
 const GROUP = 3000; // points of a group at most
-const THUMBS = 120; // pictures shown at once
+const CLOSE = 2; // magnification from which on pictures are shown, and
+const FEW = 400; // points in sight that are always shown as pictures
+const CELL = 60; // pixels of a cell of the map, which shows one picture
 const TARGET = 12; // pixels around a point that hit it
 
 /** `xy` turned, scaled and moved so that the points `rows` lie about where they lie in `to`. */
@@ -164,9 +166,21 @@ const mapView = {
     const dims = { far: this.dims.far, near: this.dims.near, inside: this.dims.inside }[this.shown];
     const group = this.shown === "inside" ? `, this group of ${number.format(this.group.length)} alone` : "";
     this.level.textContent = `${dims} dims${group}`;
-    this.thumbRows = app.info.pictures ? this.visible().filter((i) => this.points.weight[i] >= 1) : [];
-    if (this.thumbRows.length > THUMBS) this.thumbRows = [];
+    this.thumbRows = app.info.pictures ? this.spread(this.visible()) : [];
     this.placeThumbs(true);
+  },
+
+  /** Of some rows, those whose pictures have room: one a cell, what is lit first; none from afar. */
+  spread(rows) {
+    if (this.camera.zoom < CLOSE && rows.length > FEW) return [];
+    const taken = new Map();
+    const xy = this.points.now();
+    for (const row of rows) {
+      const cell = this.toScreen(xy[2 * row], xy[2 * row + 1]).map((at) => Math.floor(at / CELL)).join();
+      const weight = this.points.weight[row];
+      if (weight >= 1 && weight > (this.points.weight[taken.get(cell)] ?? 0)) taken.set(cell, row);
+    }
+    return [...taken.values()];
   },
 
   async change(want, rows) {

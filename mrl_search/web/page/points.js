@@ -17,19 +17,22 @@ function pointsOf(buffer, labels) {
 const VERTEX = `#version 300 es
 in vec2 start; in vec2 end; in vec3 colour; in float weight;
 uniform float t; uniform vec2 centre; uniform vec2 scale; uniform float size; uniform bool litOnly;
-out vec4 ink;
+out vec4 ink; out float ring;
 void main() {
   bool lit = weight > 1.5;
   gl_Position = litOnly && !lit ? vec4(9.0) : vec4((mix(start, end, t) - centre) * scale, 0.0, 1.0);
   gl_PointSize = lit ? size * 2.0 + 4.0 : size;
   ink = vec4(colour, lit ? 1.0 : weight * 0.75);
+  ring = lit ? 1.0 : 0.0;
 }`;
 const FRAGMENT = `#version 300 es
 precision mediump float;
-in vec4 ink; out vec4 pixel;
+in vec4 ink; in float ring; out vec4 pixel;
+uniform vec3 around;
 void main() {
-  float edge = 1.0 - smoothstep(0.35, 0.5, distance(gl_PointCoord, vec2(0.5)));
-  pixel = vec4(ink.rgb, 1.0) * ink.a * edge;
+  float far = distance(gl_PointCoord, vec2(0.5));
+  vec3 colour = mix(ink.rgb, around, ring * smoothstep(0.26, 0.34, far));
+  pixel = vec4(colour, 1.0) * ink.a * (1.0 - smoothstep(0.38, 0.5, far));
 }`;
 
 class Points {
@@ -100,11 +103,12 @@ class Points {
   }
 
   draw(camera) {
+    if (!this.canvas.isConnected) return; // another view is shown
     const ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.canvas;
     const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    const size = Math.min(14, 2.2 + 1.2 * Math.log2(1 + camera.zoom) + 40 / Math.sqrt(this.n)) * ratio;
+    const size = Math.min(14, 2.2 + 1.2 * Math.log2(1 + camera.zoom) + 120 / Math.sqrt(this.n + 100)) * ratio;
     if (this.gl) this.drawFast(camera, size);
     else this.drawFlat(camera, size);
   }
@@ -119,6 +123,8 @@ class Points {
     gl.uniform2f(this.uniform("centre"), camera.x, camera.y);
     gl.uniform2f(this.uniform("scale"), camera.zoom * short / this.canvas.width, camera.zoom * short / this.canvas.height);
     gl.uniform1f(this.uniform("size"), size);
+    const text = getComputedStyle(this.canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
+    gl.uniform3f(this.uniform("around"), ...text);
     for (const litOnly of [0, 1]) {
       gl.uniform1i(this.uniform("litOnly"), litOnly);
       gl.drawArrays(gl.POINTS, 0, this.n);

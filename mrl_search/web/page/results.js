@@ -28,8 +28,8 @@ function actionsOf(item) {
     event.target.focus();
   };
   return [
-    action("+ more", `Also like ${name}`, () => app.addTerm("plus", { id: item.id })),
-    action("− less", `Less like ${name}`, () => app.addTerm("minus", { id: item.id })),
+    action("+", `Also like ${name}`, () => app.addTerm("plus", { id: item.id })),
+    action("−", `Less like ${name}`, () => app.addTerm("minus", { id: item.id })),
     action("open", `Open ${name}`, () => openItem(item)),
     action("copy", `Copy the path of ${name}`, copy),
   ];
@@ -76,12 +76,11 @@ async function openItem(item) {
   const picture = byId("item-picture");
   picture.src = byId("item-link").href = app.api.picture(app.state.index, item.id);
   picture.alt = `The whole picture ${nameOf(item)}`;
-  byId("item-buttons").replaceChildren(
-    action("More like this", `Search for more like ${nameOf(item)}`, () => app.setTerms([{ id: item.id }])),
-    ...actionsOf(item).filter((button) => button.textContent !== "open"));
-  for (const button of byId("item-buttons").children) {
-    if (button.textContent !== "copy") button.addEventListener("click", () => dialog.close());
-  }
+  const [more, less, , copy] = actionsOf(item);
+  for (const [button, text] of [[more, "Also like this"], [less, "Less like this"], [copy, "Copy the path"]]) button.textContent = text;
+  const only = action("More like this", `Search for more like ${nameOf(item)}`, () => app.setTerms([{ id: item.id }]));
+  for (const button of [only, more, less]) button.addEventListener("click", () => dialog.close());
+  byId("item-buttons").replaceChildren(only, more, less, copy);
   byId("item-columns").replaceChildren();
   if (!dialog.open) dialog.showModal();
   try {
