@@ -16,14 +16,13 @@ from mrl_search.progress import Progress, silent
 from mrl_search.vectors import nearest
 from mrl_search.web.layout import layout
 from mrl_search.web.thumbs import thumbnail
-from mrl_search.web.told import about, duplicates, item
+from mrl_search.web.told import about, duplicates, item, label_numbers
 
 __all__ = ["MOST", "export_page"]
 
 MOST = 25_000  # items of a page: their vectors take one byte a number
 SIDE = 320  # pixels of an exported picture
 FAR, NEAR = 8, 64  # dims of the maps
-NO_LABEL = 65535
 
 
 def export_page(index: Index, out: Path, progress: Progress = silent) -> int:
@@ -63,19 +62,19 @@ def _data(index: Index, rows: NDArray[np.int64], progress: Progress) -> dict[str
     vectors = index.corpus.vectors.rows(rows).astype(np.float32)
     largest = abs(vectors).max(axis=1, keepdims=True)
     codes = np.rint(vectors * (127 / np.maximum(largest, 1e-12))).astype(np.int8)
-    labels = sorted({str(label) for label in index.items["label"].to_pylist() if label is not None})
-    number = {label: place for place, label in enumerate(labels[:100])}
+    labels, numbers = label_numbers(index.items)
     items = [item(index, row) for row in rows.tolist()]
-    numbers = np.array([number.get(one["label"], NO_LABEL) for one in items], np.uint16)
     ids = index.items.all_ids[rows]
     head = np.array([len(rows), index.generation], np.uint32).tobytes() + ids.tobytes()
     maps = {
-        d: _text(head + layout(index.corpus.vectors.prefix(d, rows)).tobytes() + numbers.tobytes())
+        d: _text(
+            head + layout(index.corpus.vectors.prefix(d, rows)).tobytes() + numbers[rows].tobytes()
+        )
         for d in {nearest(index.dims, FAR), nearest(index.dims, NEAR)}
     }
     return {
         "info": {**about(index), "embeds": False, "words": False, "write": False}, "items": items,
-        "labels": labels[:100], "vectors": _text(codes.tobytes()), "maps": maps,
+        "labels": labels, "vectors": _text(codes.tobytes()), "maps": maps,
         "duplicates": {"copy": _duplicates(index, progress)}, "report": None,
     }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What the API and the page are told of an index and its items; no path of the machine."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from numpy.typing import NDArray
 from mrl_search.files import expanded
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
+from mrl_search.search.as_json import hit_records
 from mrl_search.search.chance import FEWEST_ITEMS
+from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
+from mrl_search.store.items import Items
 
-__all__ = ["about", "duplicates", "item", "shown_path"]
+__all__ = ["LABELS", "about", "duplicates", "hits_of", "item", "label_numbers", "shown_path"]
 
 SAMPLE = 24  # items that a page shows before anything is asked
+NO_LABEL = 65535
+LABELS = 100  # labels that a map names
 VALUES = 50  # different values of a column that are told
 
 
@@ -64,7 +70,7 @@ def item(index: Index, row: int) -> dict[str, Any]:
     return {
         "id": int(items.all_ids[row]), "label": label, "path": shown_path(index, path),
         "name": Path(path).name if path else None,
-        "columns": {n: v if isinstance(v, int | float | str) else str(v) for n, v in told.items()},
+        "columns": {n: _plain(v) for n, v in told.items()},
     }  # fmt: skip
 
 
@@ -78,6 +84,31 @@ def duplicates(index: Index, level: str, progress: Progress = silent) -> dict[st
             del file["links"]
     expected = found.expected if found.compared else None
     return {"level": level, "expected": expected, "groups": groups}
+
+
+def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
+    """The most frequent labels, and for each row the place of its label; `NO_LABEL` for others."""
+    column = items.column("label")
+    counted = Counter(label for label in column if label is not None)
+    labels = [label for label, _ in counted.most_common(LABELS)]
+    place = {label: number for number, label in enumerate(labels)}
+    return labels, np.array([place.get(label, NO_LABEL) for label in column], np.uint16)
+
+
+def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any]]:
+    """The hits of one query, as `query --json` tells them, each with its name."""
+    own = index.manifest.own_vectors
+    records = hit_records(hits[query], hits.explanation, query, own)
+    for record in records:
+        path = record["path"]
+        record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
+        if "columns" in record:
+            record["columns"] = {n: _plain(v) for n, v in record["columns"].items()}
+    return records
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def shown_path(index: Index, path: str | None) -> str | None:

@@ -1,0 +1,488 @@
+"""The routes of the HTTP API and the files of the page."""
+
+import asyncio
+import io
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from mrl_search import __version__
+from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import default_plan
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, find, query_of
+from mrl_search.web.guard import Guard, Rules
+from mrl_search.web.served import Busy, Served
+from mrl_search.web.thumbs import read_item, thumbnail
+from mrl_search.web.told import about, duplicates, hits_of, item
+
+__all__ = ["make_app"]
+
+PIXELS = 50_000_000  # of a picture that is sent
+SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
+STAGE_HITS = 60  # hits that an event of a stage has
+PAGE_TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
+
+
+class Refused(BaseModel):
+    """An error."""
+
+    error: str
+    hint: str = ""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refused, "description": text}
+    for status, text in {
+        400: "A request that cannot work.", 404: "No such index or item.",
+        409: "The index cannot do this.", 429: "Too many pictures wait for the model.",
+    }.items()
+}  # fmt: skip
+
+
+def make_app(
+    served: dict[str, Served],
+    rules: Rules | None = None,
+    *,
+    write: bool = False,
+    show_paths: bool = False,
+    report: Callable[[str], dict[str, Any] | None] = lambda name: None,
+) -> Any:  # noqa: ANN401 - an ASGI app
+    """The application.
+
+    Args:
+        served: the indexes by name.
+        rules: who may ask; default: this machine, by its local names.
+        write: whether requests may change an index.
+        show_paths: whether answers may name paths of this machine.
+        report: the tables of an index's benchmark, by its name; None where it has none.
+    """
+    app = FastAPI(
+        title="mrl-search",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    scrub = (lambda text: text) if show_paths else (lambda text: FOLDERS.sub("", text))
+
+    def refuse(status: int, error: str, hint: str = "", **headers: str) -> JSONResponse:
+        told = {"error": scrub(error), "hint": scrub(hint)}
+        return JSONResponse(told, status, {n.replace("_", "-"): v for n, v in headers.items()})
+
+    @app.exception_handler(MrlSearchError)
+    def _(request: Request, error: MrlSearchError) -> JSONResponse:
+        status = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}.get(
+            type(error), 400
+        )
+        return refuse(status, error.message, error.hint)
+
+    @app.exception_handler(Busy)
+    def _(request: Request, error: Busy) -> JSONResponse:
+        return refuse(
+            429, "Too many pictures wait for the model.", "Try again in a moment.", retry_after="2"
+        )
+
+    @app.exception_handler(HTTPException)
+    def _(request: Request, error: HTTPException) -> JSONResponse:
+        return refuse(error.status_code, str(error.detail), "GET /docs lists what there is.")
+
+    @app.exception_handler(RequestValidationError)
+    def _(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refuse(422, _first(error.errors()), "GET /docs shows what a request may say.")
+
+    def named(name: str) -> Served:
+        if name not in served:
+            raise HTTPException(404, f"There is no index {name!r} here.")
+        return served[name]
+
+    @app.get("/healthz", tags=["server"])
+    def healthz() -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/api/indexes", tags=["indexes"])
+    def indexes() -> list[dict[str, Any]]:
+        """The indexes that are served."""
+        return [{"name": name, "items": len(one.now())} for name, one in served.items()]
+
+    @app.get("/api/indexes/{name}", tags=["indexes"], responses=REFUSALS)
+    def info(name: str) -> dict[str, Any]:
+        """What an index holds and can do."""
+        one = named(name)
+        return {**about(one.now()), "name": name, "write": write}
+
+    @app.post(
+        "/api/indexes/{name}/search",
+        tags=["search"],
+        responses=REFUSALS,
+        openapi_extra=_either(Asked),
+    )
+    async def search_(name: str, request: Request) -> dict[str, Any]:
+        """The items most like a picture, words, an item or a vector.
+
+        JSON, or a form with the file `image` and the same fields.
+        """
+        one = named(name)
+        asked, picture = await _read(request)
+        return await run_in_threadpool(_search, one, asked, picture)
+
+    @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
+    def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
+        """Several searches; the answers in their order."""
+        one = named(name)
+        how = asked.model_dump(exclude={"queries"})
+        return [_search(one, Asked(**how, **query.model_dump())) for query in asked.queries]
+
+    @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
+    async def stream(name: str, asked: Asked) -> StreamingResponse:
+        """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
+        return StreamingResponse(_events(named(name), asked, scrub), media_type="text/event-stream")
+
+    @app.post(
+        "/api/indexes/{name}/classify",
+        tags=["search"],
+        responses=REFUSALS,
+        openapi_extra=_either(AskedVote),
+    )
+    async def classify(name: str, request: Request) -> dict[str, Any]:
+        """The label that the nearest items vote for; with `labels`, the words that fit best."""
+        one = named(name)
+        asked, picture = await _read(request, AskedVote)
+        return await run_in_threadpool(_vote, one, asked, picture)
+
+    @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
+    def item_(name: str, id: int) -> dict[str, Any]:
+        """An item with all its columns."""
+        one = named(name)
+        return item(one.now(), _row(one, id))
+
+    @app.get(
+        "/api/indexes/{name}/thumbs/{id}",
+        tags=["items"],
+        responses=REFUSALS,
+        response_class=Response,
+    )
+    def thumbs(
+        request: Request, name: str, id: int, size: Annotated[int, Query(ge=16, le=640)] = 192
+    ) -> Response:
+        """A small picture of an item: JPEG."""
+        one = named(name)
+        index, row = one.now(), _row(one, id)
+        side = next(side for side in SIDES if side >= size)
+        return _picture(
+            request,
+            index.items["hash"][row].as_py(),
+            lambda: (thumbnail(index, row, side), "image/jpeg"),
+            side,
+        )
+
+    @app.get(
+        "/api/indexes/{name}/pictures/{id}",
+        tags=["items"],
+        responses=REFUSALS,
+        response_class=Response,
+    )
+    def pictures(request: Request, name: str, id: int) -> Response:
+        """The picture of an item, as its file has it."""
+        one = named(name)
+        index, row = one.now(), _row(one, id)
+        return _picture(
+            request, index.items["hash"][row].as_py(), lambda: _typed(read_item(index, row))
+        )
+
+    @app.get("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    def map_(name: str, dims: Annotated[int, Query(ge=1, le=65_536)] = 8) -> Response:
+        """All items as points: their two principal axes by the first `dims` dims.
+
+        Little endian: uint32 n and generation, n int64 ids, n x 2 float32 from -1 to 1, n uint16
+        places in the list of labels, which is the header X-Labels; 65535: none of them.
+        """
+        return _map(*named(name).map(dims))
+
+    @app.post("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    def map_of(name: str, asked: AskedMap) -> Response:
+        """Some items as points, by axes of their own."""
+        return _map(*named(name).map(asked.dims, asked.ids))
+
+    @app.get("/api/indexes/{name}/duplicates", tags=["duplicates"], responses=REFUSALS)
+    def duplicates_(
+        name: str, level: Literal["exact", "pixels", "copy", "similar"] = "copy"
+    ) -> dict[str, Any]:
+        """Groups of copies of one picture."""
+        return duplicates(named(name).now(), level)
+
+    @app.get("/api/indexes/{name}/report", tags=["indexes"], responses=REFUSALS)
+    def report_(name: str) -> dict[str, Any]:
+        """What `mrl-search bench` measured on this index, as tables."""
+        named(name)
+        tables = report(name)
+        if tables is None:
+            raise HTTPException(
+                404,
+                f"There is no benchmark of {name}: run mrl-search bench, then serve --bench FILE.",
+            )
+        return tables
+
+    page = {
+        file.name: file.read_bytes()
+        for file in (files("mrl_search.web") / "page").iterdir()
+        if file.is_file()
+    }
+    page["data.js"] = b""  # only an exported page has data
+
+    @app.get("/{name}", include_in_schema=False)
+    def page_(name: str) -> Response:
+        if name not in page:
+            raise HTTPException(404, f"There is no {name!r} here.")
+        return Response(
+            page[name],
+            media_type=PAGE_TYPES.get(Path(name).suffix, "text/plain"),
+            headers={"cache-control": "no-cache"},
+        )
+
+    @app.get("/", include_in_schema=False)
+    def start() -> Response:
+        return page_("index.html")
+
+    return Guard(app, rules or Rules())
+
+
+def _either(model: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI of a body that is JSON, or a form with the picture as a file."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    form = {
+        "type": "object",
+        "properties": {"image": {"type": "string", "format": "binary"}},
+        "required": ["image"],
+    }
+    content = {
+        "application/json": {"schema": schema, "example": {"id": 3, "k": 5}},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes | None]:
+    """A request as JSON, or as a form with a picture."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    try:
+        if kind == "multipart/form-data":
+            async with request.form(max_files=1, max_fields=100) as form:
+                picture = form.get("image")
+                if not isinstance(picture, UploadFile | object) or not hasattr(picture, "read"):
+                    raise DataError("The form has no picture.", "Send it as the file `image`.")
+                data = await picture.read()
+                fields = {
+                    n: form.getlist(n) if n in ("where", "ids", "labels") else form[n]
+                    for n in form
+                    if n != "image"
+                }
+            return model.model_validate(fields), data
+        if kind != "application/json":
+            raise HTTPException(415, "Send application/json, or a form with the file `image`.")
+        return model.model_validate_json(await request.body()), None
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_context=False)
+        ) from error
+
+
+def _first(errors: Sequence[Any]) -> str:
+    """The first of some errors of pydantic as a sentence."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where or 'The request'}: {first['msg']}."
+
+
+def _row(one: Served, id: int) -> int:
+    if not 0 <= id < 1 << 63:
+        raise HTTPException(404, f"There is no item {id}.")
+    try:
+        return int(one.rows_of([id])[0])
+    except DataError as error:
+        raise HTTPException(404, error.message) from error
+
+
+def _checked(picture: bytes) -> bytes:
+    """A picture that is not too large to be decoded for a stranger."""
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            width, height = image.size
+    except Exception:  # embedding says what is wrong with it
+        return picture
+    if width * height > PIXELS:
+        raise DataError(
+            f"The picture has {width:,} x {height:,} pixels.", "At most 50 megapixels are taken."
+        )
+    return picture
+
+
+def _asked(
+    one: Served, asked: Any, picture: bytes | None
+) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
+    """The query of a request, the rows of its items, and what was found out on the way."""
+    start = time.perf_counter()
+    if picture is not None:
+        row, own, embedded = one.embed(_checked(picture)), [], True
+    else:
+        row, own, embedded = query_of(one, asked.terms())
+    told: dict[str, Any] = {}
+    if embedded:
+        told = {
+            "query_id": one.remember(row),
+            "embed_ms": round((time.perf_counter() - start) * 1e3, 2),
+        }
+    return row, own, told
+
+
+def _search(one: Served, asked: Asked, picture: bytes | None = None) -> dict[str, Any]:
+    row, own, told = _asked(one, asked, picture)
+    request = asked.request(explain=asked.explain, expected=asked.expected)
+    index, start = one.now(), time.perf_counter()
+    hits = find(index, row, own if asked.not_itself else [], request)
+    ms = (time.perf_counter() - start) * 1e3
+    return _answer(one, hits, asked.k, ms, told)
+
+
+def _answer(
+    one: Served, hits: BatchHits, k: int, ms: float, told: dict[str, Any]
+) -> dict[str, Any]:
+    found = hits_of(one.index, hits)
+    return {
+        **told,
+        "plan": str(hits.plan),
+        "k": k,
+        "found": len(found),
+        "ms": round(ms, 3),
+        "generation": one.index.generation,
+        "hits": found,
+    }
+
+
+def _vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]:
+    from mrl_search.encoders.zero_shot import zero_shot
+    from mrl_search.search.classify import classify
+
+    row, own, told = _asked(one, asked, picture)
+    index = one.now()
+    if asked.labels is not None:
+        shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
+        order = (-shares).argsort(kind="stable")
+        every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
+        label, share = next(iter(every.items()))
+        return {**told, "label": label, "probability": share, "probabilities": every}
+    vote = classify(index.corpus, row[None], asked.request())[0]
+    votes = {label: round(share, 6) for label, share in vote.shares.items()}
+    return {**told, "label": vote.label, "confidence": round(vote.confidence, 6), "votes": votes}
+
+
+async def _events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> AsyncIterator[bytes]:
+    """A search as server-sent events."""
+    events: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def emit(kind: str, data: dict[str, Any]) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, (kind, data))
+
+    def work() -> None:
+        try:
+            emit("answer", _staged(one, asked, lambda data: emit("stage", data)))
+        except MrlSearchError as error:
+            emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
+        except Busy:
+            emit("error", {"error": "Too many pictures wait for the model.", "hint": "Try again."})
+        except Exception:
+            emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
+            raise
+
+    task = asyncio.create_task(run_in_threadpool(work))
+    while True:
+        kind, data = await events.get()
+        yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+        if kind != "stage":
+            break
+    await task
+
+
+def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Answer a search; `emit` is told the hits of every stage but the last."""
+    row, own, told = _asked(one, asked, None)
+    own = own if asked.not_itself else []
+    index, request = one.now(), asked.request(explain=asked.explain, expected=asked.expected)
+    plan = (
+        request.plan
+        if request.plan != Plan.AUTO
+        else default_plan(index.corpus, asked.k + len(own))
+    )
+    start = [time.perf_counter()]
+
+    def seen(number: int, stage: Stage, hits: BatchHits, _: NDArray[np.int64]) -> NDArray[np.bool_]:
+        ms = (time.perf_counter() - start[-1]) * 1e3
+        keep = np.flatnonzero(~np.isin(hits.rows[0], own))[:STAGE_HITS]
+        shown = BatchHits(hits.rows[:, keep], hits.scores[:, keep], index.items)
+        emit({
+            "stage": number + 1, "stages": len(plan.stages), "dims": stage.dims,
+            "keep": stage.keep, "ms": round(ms, 3), "hits": hits_of(index, shown),
+        })  # fmt: skip
+        start.append(time.perf_counter())
+        return np.zeros(len(hits.rows), bool)
+
+    hits = find(index, row, own, request, seen if len(plan.stages) > 1 else None)
+    ms = (time.perf_counter() - start[-1]) * 1e3
+    return _answer(one, hits, asked.k, ms, told)
+
+
+def _picture(
+    request: Request, content: str | None, read: Callable[[], tuple[bytes, str]], side: int = 0
+) -> Response:
+    """A picture that browsers may keep as long as its content is the same."""
+    tag = f'"{content}-{side}"'
+    headers = {"cache-control": "private, max-age=60", "etag": tag, "content-disposition": "inline"}
+    if content and request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    try:
+        data, kind = read()
+    except BrokenImage as error:
+        raise HTTPException(404, error.message) from error
+    return Response(data, media_type=kind, headers=headers)
+
+
+def _typed(data: bytes) -> tuple[bytes, str]:
+    """A picture and its type; what browsers do not show is told as bytes to save."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            kind = Image.MIME.get(image.format or "", "")
+    except Exception as error:  # a decoder may raise anything
+        raise BrokenImage("The file is no picture any more.") from error
+    return data, kind if kind.startswith(
+        "image/"
+    ) and "svg" not in kind else "application/octet-stream"
+
+
+def _map(points: bytes, labels: list[str]) -> Response:
+    return Response(
+        points, media_type="application/octet-stream", headers={"x-labels": json.dumps(labels)}
+    )
