@@ -24,7 +24,7 @@ def serve(
         str | None,
         option(
             "--token TEXT",
-            "What every request must show. Default: none here, made and printed for another --host.",
+            "What every request must show. Default: none; made and printed for another --host.",
         ),
     ] = None,
     write: Annotated[bool, option("--write", "Requests may change the index.")] = False,

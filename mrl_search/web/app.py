@@ -1,20 +1,16 @@
 """The routes of the HTTP API and the files of the page."""
 
-import asyncio
 import io
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from fastapi import FastAPI, Query, Request, UploadFile
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -22,20 +18,16 @@ from starlette.exceptions import HTTPException
 
 from mrl_search import __version__
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
-from mrl_search.search.plan import Plan, Stage
-from mrl_search.search.results import BatchHits
-from mrl_search.search.run import default_plan
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, find, query_of
+from mrl_search.web.answers import BUSY, events, search_one, vote
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote
 from mrl_search.web.guard import Guard, Rules
 from mrl_search.web.served import Busy, Served
 from mrl_search.web.thumbs import read_item, thumbnail
-from mrl_search.web.told import about, duplicates, hits_of, item
+from mrl_search.web.told import about, duplicates, item
 
 __all__ = ["make_app"]
 
-PIXELS = 50_000_000  # of a picture that is sent
 SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
-STAGE_HITS = 60  # hits that an event of a stage has
 PAGE_TYPES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -100,9 +92,7 @@ def make_app(
 
     @app.exception_handler(Busy)
     def _(request: Request, error: Busy) -> JSONResponse:
-        return refuse(
-            429, "Too many pictures wait for the model.", "Try again in a moment.", retry_after="2"
-        )
+        return refuse(429, *BUSY, retry_after="2")
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> JSONResponse:
@@ -146,19 +136,19 @@ def make_app(
         """
         one = named(name)
         asked, picture = await _read(request)
-        return await run_in_threadpool(_search, one, asked, picture)
+        return await run_in_threadpool(search_one, one, asked, picture)
 
     @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
     def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
         """Several searches; the answers in their order."""
         one = named(name)
         how = asked.model_dump(exclude={"queries"})
-        return [_search(one, Asked(**how, **query.model_dump())) for query in asked.queries]
+        return [search_one(one, Asked(**how, **query.model_dump())) for query in asked.queries]
 
     @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
     async def stream(name: str, asked: Asked) -> StreamingResponse:
         """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
-        return StreamingResponse(_events(named(name), asked, scrub), media_type="text/event-stream")
+        return StreamingResponse(events(named(name), asked, scrub), media_type="text/event-stream")
 
     @app.post(
         "/api/indexes/{name}/classify",
@@ -170,7 +160,7 @@ def make_app(
         """The label that the nearest items vote for; with `labels`, the words that fit best."""
         one = named(name)
         asked, picture = await _read(request, AskedVote)
-        return await run_in_threadpool(_vote, one, asked, picture)
+        return await run_in_threadpool(vote, one, asked, picture)
 
     @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
     def item_(name: str, id: int) -> dict[str, Any]:
@@ -292,7 +282,7 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
         if kind == "multipart/form-data":
             async with request.form(max_files=1, max_fields=100) as form:
                 picture = form.get("image")
-                if not isinstance(picture, UploadFile | object) or not hasattr(picture, "read"):
+                if picture is None or isinstance(picture, str):
                     raise DataError("The form has no picture.", "Send it as the file `image`.")
                 data = await picture.read()
                 fields = {
@@ -324,135 +314,6 @@ def _row(one: Served, id: int) -> int:
         return int(one.rows_of([id])[0])
     except DataError as error:
         raise HTTPException(404, error.message) from error
-
-
-def _checked(picture: bytes) -> bytes:
-    """A picture that is not too large to be decoded for a stranger."""
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            width, height = image.size
-    except Exception:  # embedding says what is wrong with it
-        return picture
-    if width * height > PIXELS:
-        raise DataError(
-            f"The picture has {width:,} x {height:,} pixels.", "At most 50 megapixels are taken."
-        )
-    return picture
-
-
-def _asked(
-    one: Served, asked: Any, picture: bytes | None
-) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
-    """The query of a request, the rows of its items, and what was found out on the way."""
-    start = time.perf_counter()
-    if picture is not None:
-        row, own, embedded = one.embed(_checked(picture)), [], True
-    else:
-        row, own, embedded = query_of(one, asked.terms())
-    told: dict[str, Any] = {}
-    if embedded:
-        told = {
-            "query_id": one.remember(row),
-            "embed_ms": round((time.perf_counter() - start) * 1e3, 2),
-        }
-    return row, own, told
-
-
-def _search(one: Served, asked: Asked, picture: bytes | None = None) -> dict[str, Any]:
-    row, own, told = _asked(one, asked, picture)
-    request = asked.request(explain=asked.explain, expected=asked.expected)
-    index, start = one.now(), time.perf_counter()
-    hits = find(index, row, own if asked.not_itself else [], request)
-    ms = (time.perf_counter() - start) * 1e3
-    return _answer(one, hits, asked.k, ms, told)
-
-
-def _answer(
-    one: Served, hits: BatchHits, k: int, ms: float, told: dict[str, Any]
-) -> dict[str, Any]:
-    found = hits_of(one.index, hits)
-    return {
-        **told,
-        "plan": str(hits.plan),
-        "k": k,
-        "found": len(found),
-        "ms": round(ms, 3),
-        "generation": one.index.generation,
-        "hits": found,
-    }
-
-
-def _vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]:
-    from mrl_search.encoders.zero_shot import zero_shot
-    from mrl_search.search.classify import classify
-
-    row, own, told = _asked(one, asked, picture)
-    index = one.now()
-    if asked.labels is not None:
-        shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
-        order = (-shares).argsort(kind="stable")
-        every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
-        label, share = next(iter(every.items()))
-        return {**told, "label": label, "probability": share, "probabilities": every}
-    vote = classify(index.corpus, row[None], asked.request())[0]
-    votes = {label: round(share, 6) for label, share in vote.shares.items()}
-    return {**told, "label": vote.label, "confidence": round(vote.confidence, 6), "votes": votes}
-
-
-async def _events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> AsyncIterator[bytes]:
-    """A search as server-sent events."""
-    events: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def emit(kind: str, data: dict[str, Any]) -> None:
-        loop.call_soon_threadsafe(events.put_nowait, (kind, data))
-
-    def work() -> None:
-        try:
-            emit("answer", _staged(one, asked, lambda data: emit("stage", data)))
-        except MrlSearchError as error:
-            emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
-        except Busy:
-            emit("error", {"error": "Too many pictures wait for the model.", "hint": "Try again."})
-        except Exception:
-            emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
-            raise
-
-    task = asyncio.create_task(run_in_threadpool(work))
-    while True:
-        kind, data = await events.get()
-        yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-        if kind != "stage":
-            break
-    await task
-
-
-def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Answer a search; `emit` is told the hits of every stage but the last."""
-    row, own, told = _asked(one, asked, None)
-    own = own if asked.not_itself else []
-    index, request = one.now(), asked.request(explain=asked.explain, expected=asked.expected)
-    plan = (
-        request.plan
-        if request.plan != Plan.AUTO
-        else default_plan(index.corpus, asked.k + len(own))
-    )
-    start = [time.perf_counter()]
-
-    def seen(number: int, stage: Stage, hits: BatchHits, _: NDArray[np.int64]) -> NDArray[np.bool_]:
-        ms = (time.perf_counter() - start[-1]) * 1e3
-        keep = np.flatnonzero(~np.isin(hits.rows[0], own))[:STAGE_HITS]
-        shown = BatchHits(hits.rows[:, keep], hits.scores[:, keep], index.items)
-        emit({
-            "stage": number + 1, "stages": len(plan.stages), "dims": stage.dims,
-            "keep": stage.keep, "ms": round(ms, 3), "hits": hits_of(index, shown),
-        })  # fmt: skip
-        start.append(time.perf_counter())
-        return np.zeros(len(hits.rows), bool)
-
-    hits = find(index, row, own, request, seen if len(plan.stages) > 1 else None)
-    ms = (time.perf_counter() - start[-1]) * 1e3
-    return _answer(one, hits, asked.k, ms, told)
 
 
 def _picture(

@@ -27,6 +27,7 @@ __all__ = [
     "AskedGroup",
     "AskedMap",
     "AskedVote",
+    "How",
     "Query",
     "Term",
     "find",
@@ -47,7 +48,7 @@ class _Strict(BaseModel):
 
 
 class Term(_Strict):
-    """One thing that hits shall look like, or not: an item, an embedded picture, words, a vector."""
+    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
 
     id: int | None = Field(None, ge=0, lt=2**63, description="Of an item.", examples=[3])
     query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
@@ -141,7 +142,7 @@ class AskedGroup(_Strict):
 def query_of(
     served: Served, terms: list[tuple[Term, float]]
 ) -> tuple[NDArray[np.float32], list[int], bool]:
-    """The query (dim,) float32 of some terms, the rows of its items, and whether it was embedded."""
+    """The query (dim,) float32 of some terms, rows of its items, and whether it was embedded."""
     if not terms:
         raise DataError(
             "There is nothing to search with.", "Name an id, a picture, words or a vector."

@@ -24,6 +24,7 @@ __all__ = ["LABELS", "about", "duplicates", "hits_of", "item", "label_numbers", 
 SAMPLE = 24  # items that a page shows before anything is asked
 NO_LABEL = 65535
 LABELS = 100  # labels that a map names
+HIDDEN = ("inode",)  # columns that are of no use to people
 VALUES = 50  # different values of a column that are told
 
 
@@ -47,7 +48,7 @@ def about(index: Index) -> dict[str, Any]:
 
 def _columns(index: Index, rows: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
     """The columns that a filter can name, with the values of those that have few."""
-    for name in ["label", *index.items.own_columns]:
+    for name in ["label", *shown_columns(index.items)]:
         kind = index.items.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             yield {"name": name, "kind": "number"}
@@ -61,10 +62,15 @@ def _columns(index: Index, rows: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
                 yield {"name": name, "kind": "text", "values": values[:VALUES]}
 
 
+def shown_columns(items: Items) -> list[str]:
+    """The columns that people are told."""
+    return [name for name in items.own_columns if name not in HIDDEN]
+
+
 def item(index: Index, row: int) -> dict[str, Any]:
     """An item with all its columns."""
     items = index.items
-    values = {name: items.value(name, row) for name in items.own_columns}
+    values = {name: items.value(name, row) for name in shown_columns(items)}
     path, label = items["path"][row].as_py(), items["label"][row].as_py()
     told = {name: value for name, value in values.items() if value is not None and value == value}
     return {
@@ -103,7 +109,9 @@ def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any
         path = record["path"]
         record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
         if "columns" in record:
-            record["columns"] = {n: _plain(v) for n, v in record["columns"].items()}
+            record["columns"] = {
+                n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
+            }
     return records
 
 
