@@ -21,14 +21,17 @@ from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderErro
 from mrl_search.web.answers import BUSY, events, search_one, vote
 from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote
 from mrl_search.web.guard import Guard, Rules
+from mrl_search.web.measured import Measured
 from mrl_search.web.served import Busy, Served
 from mrl_search.web.thumbs import read_item, thumbnail
 from mrl_search.web.told import about, duplicates, item
+from mrl_search.web.writing import writing_routes
 
 __all__ = ["make_app"]
 
 SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
 PAGE_TYPES = {
+    "": "text/html",
     ".html": "text/html",
     ".js": "text/javascript",
     ".css": "text/css",
@@ -235,12 +238,20 @@ def make_app(
             )
         return tables
 
+    app.include_router(writing_routes(named, write, REFUSALS))
+    measured = Measured(app, served)
+
+    @app.get("/metrics", tags=["server"], response_class=Response)
+    def metrics() -> Response:
+        """Requests and their times, for Prometheus."""
+        return Response(measured.text(), media_type="text/plain; version=0.0.4")
+
     page = {
         file.name: file.read_bytes()
         for file in (files("mrl_search.web") / "page").iterdir()
         if file.is_file()
     }
-    page["data.js"] = b""  # only an exported page has data
+    page |= {"data.js": b"", "docs": page["docs.html"]}  # only an exported page has data
 
     @app.get("/{name}", include_in_schema=False)
     def page_(name: str) -> Response:
@@ -248,7 +259,7 @@ def make_app(
             raise HTTPException(404, f"There is no {name!r} here.")
         return Response(
             page[name],
-            media_type=PAGE_TYPES.get(Path(name).suffix, "text/plain"),
+            media_type=PAGE_TYPES[Path(name).suffix],
             headers={"cache-control": "no-cache"},
         )
 
@@ -256,7 +267,7 @@ def make_app(
     def start() -> Response:
         return page_("index.html")
 
-    return Guard(app, rules or Rules())
+    return Guard(measured, rules or Rules())
 
 
 def _either(model: type[BaseModel]) -> dict[str, Any]:

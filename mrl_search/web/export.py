@@ -16,7 +16,7 @@ from mrl_search.progress import Progress, silent
 from mrl_search.vectors import nearest
 from mrl_search.web.layout import layout
 from mrl_search.web.thumbs import thumbnail
-from mrl_search.web.told import about, duplicates, item, label_numbers
+from mrl_search.web.told import about, duplicates, item, label_numbers, report_of
 
 __all__ = ["MOST", "export_page"]
 
@@ -25,10 +25,13 @@ SIDE = 320  # pixels of an exported picture
 FAR, NEAR = 8, 64  # dims of the maps
 
 
-def export_page(index: Index, out: Path, progress: Progress = silent) -> int:
+def export_page(
+    index: Index, out: Path, bench: Path | None = None, progress: Progress = silent
+) -> int:
     """Write the page with the data of `index` into the new folder `out`; returns its items.
 
-    The page searches in the browser, by vectors rounded to 8 bits: scores have two digits.
+    Records of `mrl-search bench` become its report. The page searches in the browser, by vectors
+    rounded to 8 bits: scores have two digits.
 
     Raises:
         ConfigError: more than `MOST` items.
@@ -51,13 +54,15 @@ def export_page(index: Index, out: Path, progress: Progress = silent) -> int:
         (building / "thumbs" / f"{ids[row]}.jpg").write_bytes(data)
     for file in (files("mrl_search.web") / "page").iterdir():
         (building / file.name).write_bytes(file.read_bytes())
-    script = f"const EXPORT = {json.dumps(_data(index, rows, progress))};\n"
+    script = f"const EXPORT = {json.dumps(_data(index, rows, bench, progress))};\n"
     (building / "data.js").write_text(script)
     publish(building, out)
     return len(rows)
 
 
-def _data(index: Index, rows: NDArray[np.int64], progress: Progress) -> dict[str, Any]:
+def _data(
+    index: Index, rows: NDArray[np.int64], bench: Path | None, progress: Progress
+) -> dict[str, Any]:
     """What exported.js reads."""
     vectors = index.corpus.vectors.rows(rows).astype(np.float32)
     largest = abs(vectors).max(axis=1, keepdims=True)
@@ -75,7 +80,8 @@ def _data(index: Index, rows: NDArray[np.int64], progress: Progress) -> dict[str
     return {
         "info": {**about(index), "embeds": False, "words": False, "write": False}, "items": items,
         "labels": labels, "vectors": _text(codes.tobytes()), "maps": maps,
-        "duplicates": {"copy": _duplicates(index, progress)}, "report": None,
+        "duplicates": {"copy": _duplicates(index, progress)},
+        "report": report_of(bench) if bench else None,
     }  # fmt: skip
 
 

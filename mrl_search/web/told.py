@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 
 from mrl_search.files import expanded
 from mrl_search.index import Index
+from mrl_search.measure.records import read_run
 from mrl_search.progress import Progress, silent
+from mrl_search.report.tables import run_tables
 from mrl_search.search.as_json import hit_records
 from mrl_search.search.chance import FEWEST_ITEMS
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.store.items import Items
 
-__all__ = ["LABELS", "about", "duplicates", "hits_of", "item", "label_numbers", "shown_path"]
+__all__ = [
+    "LABELS",
+    "about",
+    "duplicates",
+    "hits_of",
+    "item",
+    "label_numbers",
+    "report_of",
+    "shown_path",
+]
 
 SAMPLE = 24  # items that a page shows before anything is asked
 NO_LABEL = 65535
@@ -117,6 +128,20 @@ def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any
 
 def _plain(value: object) -> object:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def report_of(path: Path) -> dict[str, Any]:
+    """The tables of a benchmark, from its records.
+
+    Raises:
+        DataError: no records of `mrl-search bench`.
+    """
+    tables = run_tables(read_run(path))
+    return {
+        "tables": [
+            {"title": t.title, "columns": t.columns, "rows": t.rows, "note": t.note} for t in tables
+        ]
+    }
 
 
 def shown_path(index: Index, path: str | None) -> str | None:
