@@ -1,6 +1,7 @@
 """`mrl-search serve`: the page and the HTTP API of one or more indexes."""
 
 import secrets
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,10 +74,11 @@ def serve(
         path = bench or _bench_of(name)
         return None if path is None else report_of(path)
 
-    rules = Rules(("*",) if host in EVERYWHERE else (*LOCAL, host), token or "")
+    names = ("*",) if host in EVERYWHERE else tuple(dict.fromkeys((*LOCAL, host)))
+    rules = Rules(names, token or "")
     app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
     for one in served.values():
-        one.warm()
+        threading.Thread(target=one.warm, daemon=True).start()
     shown = "127.0.0.1" if host in (*LOCAL, *EVERYWHERE) else host
     note(f"{', '.join(served)}: http://{shown}:{port}/{f'?token={token}' if token else ''}")
     note("Stop with Ctrl-C.")

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from mrl_search import __version__
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
 from mrl_search.web.answers import BUSY, events, search_one, vote
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId
 from mrl_search.web.guard import Guard, Rules
 from mrl_search.web.measured import Measured
 from mrl_search.web.served import Busy, Served
@@ -97,6 +97,10 @@ def make_app(
     def _(request: Request, error: Busy) -> JSONResponse:
         return refuse(429, *BUSY, retry_after="2")
 
+    @app.exception_handler(Exception)
+    def _(request: Request, error: Exception) -> JSONResponse:
+        return refuse(500, "The server failed.", "Its own output says why.")
+
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> JSONResponse:
         return refuse(error.status_code, str(error.detail), "GET /docs lists what there is.")
@@ -124,7 +128,9 @@ def make_app(
     def info(name: str) -> dict[str, Any]:
         """What an index holds and can do."""
         one = named(name)
-        return {**about(one.now()), "name": name, "write": write}
+        embeds, words = one.reads()
+        can = {"embeds": embeds, "words": words, "write": write}
+        return {**about(one.now()), **can, "name": name}
 
     @app.post(
         "/api/indexes/{name}/search",
@@ -166,7 +172,7 @@ def make_app(
         return await run_in_threadpool(vote, one, asked, picture)
 
     @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
-    def item_(name: str, id: int) -> dict[str, Any]:
+    def item_(name: str, id: ItemId) -> dict[str, Any]:
         """An item with all its columns."""
         one = named(name)
         return item(one.now(), _row(one, id))
@@ -178,7 +184,7 @@ def make_app(
         response_class=Response,
     )
     def thumbs(
-        request: Request, name: str, id: int, size: Annotated[int, Query(ge=16, le=640)] = 192
+        request: Request, name: str, id: ItemId, size: Annotated[int, Query(ge=16, le=640)] = 192
     ) -> Response:
         """A small picture of an item: JPEG."""
         one = named(name)
@@ -197,7 +203,7 @@ def make_app(
         responses=REFUSALS,
         response_class=Response,
     )
-    def pictures(request: Request, name: str, id: int) -> Response:
+    def pictures(request: Request, name: str, id: ItemId) -> Response:
         """The picture of an item, as its file has it."""
         one = named(name)
         index, row = one.now(), _row(one, id)
@@ -319,8 +325,6 @@ def _first(errors: Sequence[Any]) -> str:
 
 
 def _row(one: Served, id: int) -> int:
-    if not 0 <= id < 1 << 63:
-        raise HTTPException(404, f"There is no item {id}.")
     try:
         return int(one.rows_of([id])[0])
     except DataError as error:

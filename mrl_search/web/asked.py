@@ -28,6 +28,7 @@ __all__ = [
     "AskedMap",
     "AskedVote",
     "How",
+    "ItemId",
     "Query",
     "Term",
     "find",
@@ -36,6 +37,7 @@ __all__ = [
 
 MOST = 5_000  # hits of an answer
 KINDS = ("id", "query_id", "text", "image", "vector")
+ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
 Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
 Condition = Annotated[str, Field(min_length=1, max_length=500)]
 Image = Annotated[
@@ -50,7 +52,7 @@ class _Strict(BaseModel):
 class Term(_Strict):
     """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
 
-    id: int | None = Field(None, ge=0, lt=2**63, description="Of an item.", examples=[3])
+    id: ItemId | None = None
     query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
     text: str | None = Field(None, min_length=1, max_length=2_000, examples=["a dog on a beach"])
     image: Image | None = None
@@ -67,7 +69,7 @@ class Term(_Strict):
 class Query(_Strict):
     """What is searched for: one thing, or several added and subtracted."""
 
-    id: int | None = Field(None, ge=0, lt=2**63, examples=[3])
+    id: ItemId | None = None
     query_id: str | None = Field(None, max_length=40)
     text: str | None = Field(None, min_length=1, max_length=2_000)
     image: Image | None = None
@@ -92,7 +94,7 @@ class How(_Strict):
     dims: int | None = Field(None, ge=1, le=65_536, description="One prefix; short for a plan.")
     k: int = Field(10, ge=1, le=MOST)
     where: list[Condition] = Field([], max_length=20, examples=[["label=cat"]])
-    ids: list[int] | None = Field(None, max_length=100_000, description="Only these items.")
+    ids: list[ItemId] | None = Field(None, max_length=100_000, description="Only these items.")
     cutoff: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = None
 
     def request(self, **more: Any) -> SearchRequest:  # noqa: ANN401
@@ -130,13 +132,13 @@ class AskedMap(_Strict):
     """A map of some items."""
 
     dims: int = Field(1024, ge=1, le=65_536)
-    ids: list[int] = Field(min_length=1, max_length=20_000)
+    ids: list[ItemId] = Field(min_length=1, max_length=20_000)
 
 
 class AskedGroup(_Strict):
     """Items that are no copies of each other."""
 
-    ids: list[int] = Field(min_length=2, max_length=20)
+    ids: list[ItemId] = Field(min_length=2, max_length=20)
 
 
 def query_of(

@@ -77,8 +77,9 @@ def _data(
         )
         for d in {nearest(index.dims, FAR), nearest(index.dims, NEAR)}
     }
+    offline = {"embeds": False, "words": False, "write": False}
     return {
-        "info": {**about(index), "embeds": False, "words": False, "write": False}, "items": items,
+        "info": {**about(index), **offline}, "items": items,
         "labels": labels, "vectors": _text(codes.tobytes()), "maps": maps,
         "duplicates": {"copy": _duplicates(index, progress)},
         "report": report_of(bench) if bench else None,

@@ -9,6 +9,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.exceptions import HTTPException
+
 __all__ = ["COOKIE", "Guard", "Rules"]
 
 Scope = MutableMapping[str, Any]
@@ -19,6 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "mrl-search-token"
 LARGEST = 32 << 20  # bytes of a body
 PATIENCE = 30.0  # seconds for a body to arrive
+TOO_LARGE = "The request is larger than 32 MB."
 LOCAL = ("127.0.0.1", "localhost", "::1")
 OPEN = ("/healthz",)  # asked without a token
 HEADERS = {
@@ -78,15 +81,7 @@ class Guard:
             return await _answer(
                 send_marked, 303, "", "", [("location", "/"), ("set-cookie", cookie)]
             )
-        body = _Body(receive)
-        try:
-            await self.app(scope, body, send_marked)
-        except _TooLarge:
-            await _answer(
-                send_marked, 413, "The request is larger than 32 MB.", "Send a smaller picture."
-            )
-        except TimeoutError:
-            await _answer(send_marked, 408, "The request did not arrive in time.", "Send it again.")
+        await self.app(scope, _Body(receive), send_marked)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Status, error and hint of a request that may not pass."""
@@ -103,7 +98,7 @@ class Guard:
                 return 403, "Pages of other sites may not ask this server.", "Open its own page."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > LARGEST:
-            return 413, "The request is larger than 32 MB.", "Send a smaller picture."
+            return 413, TOO_LARGE, "Send a smaller picture."
         if self.rules.token and scope["path"] not in OPEN and self._token_in_address(scope) is None:
             given = headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
             if not self._right(given):
@@ -122,10 +117,6 @@ class Guard:
         return given if given and self._right(given) else None
 
 
-class _TooLarge(Exception):
-    pass
-
-
 class _Body:
     """Receives a body, but not more of it, nor more slowly, than is bearable."""
 
@@ -135,12 +126,15 @@ class _Body:
     async def __call__(self) -> MutableMapping[str, Any]:
         if self.whole:  # only waits for the client to leave
             return await self.receive()
-        message = await asyncio.wait_for(self.receive(), PATIENCE)
+        try:
+            message = await asyncio.wait_for(self.receive(), PATIENCE)
+        except TimeoutError as error:
+            raise HTTPException(408, "The request did not arrive in time.") from error
         if message["type"] == "http.request":
             self.size += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
             if self.size > LARGEST:
-                raise _TooLarge
+                raise HTTPException(413, TOO_LARGE)
         return message
 
 

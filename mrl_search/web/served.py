@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError, DataError, IndexFolderError
+from mrl_search.encoders.base import Encoder, TextEncoder
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
 from mrl_search.index import Index, Query
 from mrl_search.search.corpus import Corpus
 from mrl_search.store.manifest import MANIFEST
@@ -34,15 +35,17 @@ class Served:
     Args:
         folder: where it is; the model loads when the first picture comes.
         name: how requests call it.
+        model: as for `Index.open`.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name, self.index = name, Index.open(folder)
+    def __init__(self, folder: Path, name: str, model: str | Encoder | None = None) -> None:
+        self.name, self.index = name, Index.open(folder, model)
         self._seen = self._signature()
         self._lock = threading.Lock()
         self._model = threading.Lock()
         self._waiting = threading.Semaphore(WAITING)
         self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._reads: tuple[bool, bool] | None = None
         self._maps: dict[tuple[int, int], bytes] = {}
 
     def _signature(self) -> tuple[int, int, int]:
@@ -68,9 +71,24 @@ class Served:
         return self.index
 
     def warm(self) -> None:
-        """Load prefixes, kernels and ids, so that the first request does not wait for them."""
+        """Load prefixes, kernels, ids and the model, so that no request waits for them."""
         self.index.warm()
         self.rows_of([])
+        self.reads()
+
+    def reads(self) -> tuple[bool, bool]:
+        """Whether its model embeds pictures here, and words; it is loaded for that."""
+        if self.index.manifest.own_vectors:
+            return False, False
+        with self._model:
+            if self._reads is None:
+                try:
+                    words = isinstance(self.index.encoder, TextEncoder)
+                except (IndexFolderError, ModelError):  # what is there can be searched without it
+                    self._reads = False, False
+                else:
+                    self._reads = True, words and self.index.corpus.collection.transform.orthogonal
+            return self._reads
 
     def rows_of(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """Rows of the living items with these ids.

@@ -51,8 +51,8 @@ def about(index: Index) -> dict[str, Any]:
         "name": index.folder.name, "items": len(rows), "deleted": manifest.deleted,
         "generation": index.generation, "dim": index.corpus.dim, "dims": list(index.dims),
         "model": manifest.encoder, "plan": str(default_plan(index.corpus, 10)),
-        "pictures": not manifest.own_vectors, "embeds": not manifest.own_vectors, "words": False,
-        "has_expected": len(rows) >= FEWEST_ITEMS, "columns": list(_columns(index, rows)),
+        "pictures": not manifest.own_vectors, "has_expected": len(rows) >= FEWEST_ITEMS,
+        "columns": list(_columns(index, rows)),
         "sample": index.items.all_ids[some].tolist(),
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded
 from mrl_search.images.decode import decode, is_picture
 from mrl_search.sync import Synced
-from mrl_search.web.asked import AskedGroup, Condition
+from mrl_search.web.asked import AskedGroup, Condition, ItemId
 from mrl_search.web.served import Served
 
 __all__ = ["writing_routes"]
@@ -27,7 +27,7 @@ class AskedRemoval(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[int] = Field([], max_length=100_000)
+    ids: list[ItemId] = Field([], max_length=100_000)
     where: list[Condition] = Field([], max_length=20)
 
 

@@ -258,7 +258,7 @@ const mapView = {
     this.lit = [];
     this.found.replaceChildren();
     if (state.plus.length || state.minus.length) {
-      const answer = await app.api.search(state.index, requestOf(state, { k: 20 }), signal);
+      const answer = await app.api.search(state.index, requestOf(state, { k: mostOf(state, 20) }), signal);
       if (signal.aborted) return;
       const chosen = state.plus.map((term) => term.id);
       const ids = [...chosen, ...answer.hits.map((hit) => hit.id)];

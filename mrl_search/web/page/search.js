@@ -9,7 +9,7 @@ const searchView = {
   async show(main, state, signal, quick = false) {
     if (!state.plus.length && !state.minus.length) return this.begin(main, state, signal);
     const grid = this.gridIn(main);
-    const options = { k: FIRST, expected: app.info.has_expected && !quick };
+    const options = { k: mostOf(state, FIRST), expected: app.info.has_expected && !quick };
     const start = performance.now();
     let answer;
     if (quick) {
@@ -79,14 +79,15 @@ const searchView = {
   scrolling(main, grid, state, answer, signal) {
     this.stopScrolling();
     let shown = answer.hits;
-    let asked = FIRST;
+    const most = mostOf(state, MOST);
+    let asked = mostOf(state, FIRST);
     let busy = false;
     const end = main.querySelector("#more");
     this.observer = new IntersectionObserver(async ([entry]) => {
-      if (!entry.isIntersecting || busy || shown.length < asked || asked >= MOST) return;
+      if (!entry.isIntersecting || busy || shown.length < asked || asked >= most) return;
       busy = true;
       try {
-        asked = Math.min(3 * asked, MOST);
+        asked = Math.min(3 * asked, most);
         const options = { k: asked, expected: app.info.has_expected };
         const more = await app.api.search(state.index, requestOf(state, options), signal);
         const known = new Set(shown.map((hit) => hit.id));

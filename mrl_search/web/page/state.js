@@ -67,3 +67,9 @@ function requestOf(state, more = {}) {
   if (state.cutoff) request.cutoff = "auto";
   return request;
 }
+
+/** How many hits a state can have: no more than the shortest shortlist of its plan. */
+function mostOf(state, wanted) {
+  const shortlists = state.dims ? [] : [...state.plan.matchAll(/:(\d+)/g)].map(([, keep]) => Number(keep));
+  return Math.max(1, Math.min(wanted, ...shortlists));
+}
