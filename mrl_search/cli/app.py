@@ -24,6 +24,7 @@ from mrl_search.cli.info import info
 from mrl_search.cli.models import models
 from mrl_search.cli.query import query
 from mrl_search.cli.report import report
+from mrl_search.cli.serve import serve
 from mrl_search.cli.shrink import shrink
 from mrl_search.cli.train import train
 from mrl_search.cli.tune import tune
@@ -83,8 +84,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
 for command in (
-    demo, build_index, sync, add, remove, compact, restore, query, classify, duplicates, evaluate,
-    tune, info, shrink, bench, report, train, models,
+    demo, build_index, sync, add, remove, compact, restore, query, classify, duplicates, serve,
+    evaluate, tune, info, shrink, bench, report, train, models,
     export_model,
 ):  # fmt: skip
     app.command()(command)

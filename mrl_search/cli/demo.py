@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mrl_search.cli.serve import serve
 from mrl_search.search.plan import Plan
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def demo(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.")
     ] = None,
+    serve_it: Annotated[
+        bool, typer.Option("--serve", help="Then show its index in the browser.")
+    ] = False,
 ) -> None:
     """Show all of it on drawn animals, offline, in two minutes."""
     from mrl_search.cli.render import note, progress_bars
@@ -93,9 +97,13 @@ def demo(
     about = _sheet(measured, index, out / "hits.png")
     _show(measured, index, encoder, about, out)
     note(f"\nhits: {out / 'hits.png'}\npage: {out / 'summary.html'}")
-    note(f"done in {time.perf_counter() - started:.0f} s; now with your own pictures:")
+    note(f"done in {time.perf_counter() - started:.0f} s; see it in the browser, by `--serve` or:")
+    note(f"  mrl-search serve {folder}")
+    note("now with your own pictures:")
     for command, what in COMMANDS:
         note(f"  {command:<52}{what}")
+    if serve_it:
+        serve([folder])
 
 
 def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:

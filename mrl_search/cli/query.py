@@ -84,6 +84,7 @@ def query(
     how = (cutoff, explain, not_itself, expected)
     request = request_of(opened, dims, plan, k, where, ids, *how)
     from mrl_search.cli.render import json_line, note, show_skipped
+    from mrl_search.search.as_json import hit_records
     from mrl_search.search.chance import FEWEST_ITEMS
 
     asked = with_words(images, text, minus)
@@ -98,7 +99,7 @@ def query(
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         if as_json:
-            lines = _hit_lines(found, hits.explanation, i, opened.manifest.own_vectors)
+            lines = hit_records(found, hits.explanation, i, opened.manifest.own_vectors)
             about = {"plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3)}
             words = {"text": text or [], "minus": minus or []} if text or minus else {}
             image = {"image": pictures.get(name, name), **words}
@@ -145,38 +146,6 @@ def query(
         raise typer.Exit(NOTHING_FOUND)
 
 
-def _hit_lines(
-    hits: "Hits", explanation: "Explanation | None", query: int, own_vectors: bool
-) -> list[dict[str, object]]:
-    """The hits of one query for JSON; with rank and score of each at every prefix, if explained."""
-    from mrl_search.images.sources import is_gone
-
-    lines: list[dict[str, object]] = []
-    for i, h in enumerate(hits):
-        line: dict[str, object] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
-        if h.expected is not None:
-            line["expected"] = float(f"{h.expected:.3g}")
-        line |= {"label": h.label, "path": h.path}
-        if h.path is not None and not own_vectors:
-            line["gone"] = is_gone(h.path)
-        if hits.items is not None and (own := hits.items.own_columns):
-            values = {name: h[name] for name in own}
-            line["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
-        if explanation is not None:
-            levels = _levels(explanation, query, i)
-            line["explain"] = [
-                {"dims": d, "rank": rank, "score": round(score, 6)} for d, rank, score in levels
-            ]
-        lines.append(line)
-    return lines
-
-
-def _levels(explanation: "Explanation", query: int, hit: int) -> list[tuple[int, int, float]]:
-    """Dims, rank and score of one hit at every prefix."""
-    ranks, scores = explanation.ranks[query, hit].tolist(), explanation.scores[query, hit].tolist()
-    return list(zip(explanation.dims, ranks, scores, strict=True))
-
-
 def _show_hits(hits: "Hits", title: str, own: Sequence[str], own_vectors: bool) -> None:
     """Print a table of the hits of one query, with the first `own` columns."""
     from mrl_search.cli.render import show_table
@@ -205,10 +174,11 @@ def by_chance(expected: float) -> str:
 def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:
     """Print a table of rank and score of each hit of one query at every prefix."""
     from mrl_search.cli.render import show_table
+    from mrl_search.search.as_json import levels
 
     rows = []
     for i, h in enumerate(hits):
-        cells = [f"{rank:,} ({score:.2f})" for _, rank, score in _levels(explanation, query, i)]
+        cells = [f"{rank:,} ({score:.2f})" for _, rank, score in levels(explanation, query, i)]
         rows.append((str(h.rank), *cells, Path(h.path or str(h.id)).name))
     columns = ("rank", *(f"{d} dims" for d in explanation.dims), "path")
     show_table(columns, rows, "rank (score) of each hit at every prefix")

@@ -1,0 +1,102 @@
+"""`mrl-search serve`: the page and the HTTP API of one or more indexes."""
+
+import secrets
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+from mrl_search.cli.options import argument, option
+from mrl_search.errors import ConfigError
+
+__all__ = ["serve"]
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")  # only with a token
+SHORTEST = 12  # characters of a token
+IDLE = 10  # seconds until a connection without requests is closed
+
+TOKEN_HELP = "What every request must show. Default: none; made and printed for another --host."
+BENCH_HELP = "Records of mrl-search bench, for its report. Default: bench-NAME.jsonl if there."
+EXPORT_HELP = "Write a page with its data that opens from a file, and end."
+
+
+def serve(
+    indexes: Annotated[
+        list[Path] | None, argument("INDEX", "Index folders. Default: all in indexes/.")
+    ] = None,
+    host: Annotated[
+        str, option("--host", "Address to listen at; another machine needs the token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, option("--port", "Port.", min=1, max=65535)] = 8765,
+    token: Annotated[str | None, option("--token TEXT", TOKEN_HELP)] = None,
+    write: Annotated[bool, option("--write", "Requests may change the indexes.")] = False,
+    show_paths: Annotated[
+        bool, option("--show-paths", "Errors may name paths of this machine.")
+    ] = False,
+    bench: Annotated[Path | None, option("--bench FILE", BENCH_HELP)] = None,
+    export: Annotated[Path | None, option("--export DIR", EXPORT_HELP)] = None,
+) -> None:
+    """Show indexes in the browser, and answer other programs over HTTP."""
+    from mrl_search.cli.render import note, progress_bars
+
+    folders = indexes or _all_indexes()
+    if bench is not None and len(folders) > 1:
+        raise ConfigError("--bench is the benchmark of one index.", "Name one index.")
+    if export is not None:
+        from mrl_search.index import Index
+        from mrl_search.web.export import export_page
+
+        if len(folders) > 1:
+            raise ConfigError("A page is exported of one index.", "Name one.")
+        index = Index.open(folders[0])
+        with progress_bars() as progress:
+            items = export_page(index, export, bench or _bench_of(index.folder.name), progress)
+        return note(f"{items:,} items: open {export / 'index.html'}")
+    try:
+        import uvicorn
+
+        from mrl_search.web.app import make_app
+    except ImportError as error:
+        hint = 'pip install "mrl-search[serve]"'
+        raise ConfigError(f"The page needs the package {error.name}.", hint) from error
+    from mrl_search.web.guard import Rules
+    from mrl_search.web.served import serve_folders
+    from mrl_search.web.told import report_of
+
+    if token is None and host not in LOCAL:
+        token = secrets.token_urlsafe(18)
+    if token is not None and len(token) < SHORTEST:
+        hint = "Leave --token out, and one is made where it is needed."
+        raise ConfigError(f"The token has fewer than {SHORTEST} characters.", hint)
+    served = serve_folders(folders)
+
+    def report(name: str) -> dict[str, Any] | None:
+        path = bench or _bench_of(name)
+        return None if path is None else report_of(path)
+
+    names = ("*",) if host in EVERYWHERE else tuple(dict.fromkeys((*LOCAL, host)))
+    rules = Rules(names, token or "")
+    app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
+    for one in served.values():
+        threading.Thread(target=one.warm, daemon=True).start()
+    shown = "127.0.0.1" if host in (*LOCAL, *EVERYWHERE) else host
+    note(f"{', '.join(served)}: http://{shown}:{port}/{f'?token={token}' if token else ''}")
+    note("Stop with Ctrl-C.")
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_keep_alive=IDLE,
+    )  # fmt: skip
+
+
+def _all_indexes() -> list[Path]:
+    """All finished indexes in `indexes/`, by name."""
+    from mrl_search.store.collection import newest_index
+    from mrl_search.store.manifest import MANIFEST
+
+    return sorted(found.parent for found in newest_index().parent.glob(f"*/{MANIFEST}"))
+
+
+def _bench_of(name: str) -> Path | None:
+    """Where `mrl-search bench` writes its records by default, if it has."""
+    path = Path(f"bench-{name}.jsonl")
+    return path if path.is_file() else None

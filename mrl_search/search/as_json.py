@@ -1,0 +1,39 @@
+"""Answers as JSON objects, the same for the command line, the API and the page."""
+
+from typing import Any
+
+from mrl_search.images.sources import is_gone
+from mrl_search.search.explain import Explanation
+from mrl_search.search.results import Hits
+
+__all__ = ["hit_records", "levels"]
+
+
+def hit_records(
+    hits: Hits, explanation: Explanation | None, query: int, own_vectors: bool
+) -> list[dict[str, Any]]:
+    """The hits of one query, with rank and score of each at every prefix, if explained."""
+    records: list[dict[str, Any]] = []
+    for i, h in enumerate(hits):
+        record: dict[str, Any] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
+        if h.expected is not None:
+            record["expected"] = float(f"{h.expected:.3g}")
+        record |= {"label": h.label, "path": h.path}
+        if h.path is not None and not own_vectors:
+            record["gone"] = is_gone(h.path)
+        if hits.items is not None and (own := hits.items.own_columns):
+            values = {name: h[name] for name in own}
+            record["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
+        if explanation is not None:
+            record["explain"] = [
+                {"dims": d, "rank": rank, "score": round(score, 6)}
+                for d, rank, score in levels(explanation, query, i)
+            ]
+        records.append(record)
+    return records
+
+
+def levels(explanation: Explanation, query: int, hit: int) -> list[tuple[int, int, float]]:
+    """Dims, rank and score of one hit at every prefix."""
+    ranks, scores = explanation.ranks[query, hit].tolist(), explanation.scores[query, hit].tolist()
+    return list(zip(explanation.dims, ranks, scores, strict=True))

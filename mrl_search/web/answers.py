@@ -1,0 +1,156 @@
+"""Requests answered: a search, its stages as events, a vote; each as the JSON that is sent."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.search.plan import Plan, Stage
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import default_plan
+from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
+from mrl_search.web.served import Busy, Served
+from mrl_search.web.told import hits_of
+
+__all__ = ["BUSY", "events", "search_one", "vote"]
+
+PIXELS = 50_000_000  # of a picture that is sent
+STAGE_HITS = 60  # hits that an event of a stage has
+BUSY = "Too many pictures wait for the model.", "Try again in a moment."
+
+
+def _checked(picture: bytes) -> bytes:
+    """A picture that is not too large to be decoded for a stranger."""
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            width, height = image.size
+    except Exception:  # embedding says what is wrong with it
+        return picture
+    if width * height > PIXELS:
+        raise DataError(
+            f"The picture has {width:,} x {height:,} pixels.", "At most 50 megapixels are taken."
+        )
+    return picture
+
+
+def _embedded(
+    one: Served, asked: Query, picture: bytes | None
+) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
+    """The query of a request, the rows of its items, and what was found out on the way."""
+    start, own = time.perf_counter(), list[int]()
+    if picture is not None:
+        row, embedded = one.embed(_checked(picture)), True
+    else:
+        row, own, embedded = query_of(one, asked.terms())
+    told: dict[str, Any] = {}
+    if embedded:
+        told = {
+            "query_id": one.remember(row),
+            "embed_ms": round((time.perf_counter() - start) * 1e3, 2),
+        }
+    return row, own, told
+
+
+def search_one(one: Served, asked: Asked, picture: bytes | None = None) -> dict[str, Any]:
+    """Answer a search; the query is the `picture` (file content), if there is one."""
+    row, own, told = _embedded(one, asked, picture)
+    request = asked.request(explain=asked.explain, expected=asked.expected)
+    index, start = one.now(), time.perf_counter()
+    hits = find(index, row, own if asked.not_itself else [], request)
+    ms = (time.perf_counter() - start) * 1e3
+    return _told(one, hits, asked.k, ms, told)
+
+
+def _told(one: Served, hits: BatchHits, k: int, ms: float, told: dict[str, Any]) -> dict[str, Any]:
+    found = hits_of(one.index, hits)
+    return {
+        **told,
+        "plan": str(hits.plan),
+        "k": k,
+        "found": len(found),
+        "ms": round(ms, 3),
+        "generation": one.index.generation,
+        "hits": found,
+    }
+
+
+def vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]:
+    """The label of a query, by its neighbours or by words."""
+    from mrl_search.encoders.zero_shot import zero_shot
+    from mrl_search.search.classify import classify
+
+    row, _, told = _embedded(one, asked, picture)
+    index = one.now()
+    if asked.labels is not None:
+        shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
+        order = (-shares).argsort(kind="stable")
+        every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
+        label, share = next(iter(every.items()))
+        return {**told, "label": label, "probability": share, "probabilities": every}
+    found = classify(index.corpus, row[None], asked.request())[0]
+    votes = {label: round(share, 6) for label, share in found.shares.items()}
+    return {**told, "label": found.label, "confidence": round(found.confidence, 6), "votes": votes}
+
+
+async def events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> AsyncIterator[bytes]:
+    """A search as server-sent events."""
+    events: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def emit(kind: str, data: dict[str, Any]) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, (kind, data))
+
+    def work() -> None:
+        try:
+            emit("answer", _staged(one, asked, lambda data: emit("stage", data)))
+        except MrlSearchError as error:
+            emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
+        except Busy:
+            emit("error", {"error": BUSY[0], "hint": BUSY[1]})
+        except Exception:
+            emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
+            raise
+
+    task = asyncio.create_task(run_in_threadpool(work))
+    while True:
+        kind, data = await events.get()
+        yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+        if kind != "stage":
+            break
+    await task
+
+
+def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Answer a search; `emit` is told the hits of every stage but the last."""
+    row, own, told = _embedded(one, asked, None)
+    own = own if asked.not_itself else []
+    index, request = one.now(), asked.request(explain=asked.explain, expected=asked.expected)
+    plan = (
+        request.plan
+        if request.plan != Plan.AUTO
+        else default_plan(index.corpus, asked.k + len(own))
+    )
+    start = [time.perf_counter()]
+
+    def seen(number: int, stage: Stage, hits: BatchHits, _: NDArray[np.int64]) -> NDArray[np.bool_]:
+        ms = (time.perf_counter() - start[-1]) * 1e3
+        keep = np.flatnonzero(~np.isin(hits.rows[0], own))[:STAGE_HITS]
+        shown = BatchHits(hits.rows[:, keep], hits.scores[:, keep], index.items)
+        emit({
+            "stage": number + 1, "stages": len(plan.stages), "dims": stage.dims,
+            "keep": stage.keep, "ms": round(ms, 3), "hits": hits_of(index, shown),
+        })  # fmt: skip
+        start.append(time.perf_counter())
+        return np.zeros(len(hits.rows), bool)
+
+    hits = find(index, row, own, request, seen if len(plan.stages) > 1 else None)
+    ms = (time.perf_counter() - start[-1]) * 1e3
+    return _told(one, hits, asked.k, ms, told)

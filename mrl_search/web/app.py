@@ -1,0 +1,364 @@
+"""The routes of the HTTP API and the files of the page."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from mrl_search import __version__
+from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
+from mrl_search.web.answers import BUSY, events, search_one, vote
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId
+from mrl_search.web.guard import Guard, Rules
+from mrl_search.web.measured import Measured
+from mrl_search.web.served import Busy, Served
+from mrl_search.web.thumbs import read_item, thumbnail
+from mrl_search.web.told import about, duplicates, item
+from mrl_search.web.writing import writing_routes
+
+__all__ = ["make_app"]
+
+SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
+PAGE_TYPES = {
+    "": "text/html",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
+
+
+class Refused(BaseModel):
+    """An error."""
+
+    error: str
+    hint: str = ""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refused, "description": text}
+    for status, text in {
+        400: "A request that cannot work.", 404: "No such index or item.",
+        409: "The index cannot do this.", 429: "Too many pictures wait for the model.",
+    }.items()
+}  # fmt: skip
+
+
+def make_app(
+    served: dict[str, Served],
+    rules: Rules | None = None,
+    *,
+    write: bool = False,
+    show_paths: bool = False,
+    report: Callable[[str], dict[str, Any] | None] = lambda name: None,
+) -> Any:  # noqa: ANN401 - an ASGI app
+    """The application.
+
+    Args:
+        served: the indexes by name.
+        rules: who may ask; default: this machine, by its local names.
+        write: whether requests may change an index.
+        show_paths: whether answers may name paths of this machine.
+        report: the tables of an index's benchmark, by its name; None where it has none.
+    """
+    app = FastAPI(
+        title="mrl-search",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    scrub = (lambda text: text) if show_paths else (lambda text: FOLDERS.sub("", text))
+
+    def refuse(status: int, error: str, hint: str = "", **headers: str) -> JSONResponse:
+        told = {"error": scrub(error), "hint": scrub(hint)}
+        return JSONResponse(told, status, {n.replace("_", "-"): v for n, v in headers.items()})
+
+    @app.exception_handler(MrlSearchError)
+    def _(request: Request, error: MrlSearchError) -> JSONResponse:
+        status = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}.get(
+            type(error), 400
+        )
+        return refuse(status, error.message, error.hint)
+
+    @app.exception_handler(Busy)
+    def _(request: Request, error: Busy) -> JSONResponse:
+        return refuse(429, *BUSY, retry_after="2")
+
+    @app.exception_handler(Exception)
+    def _(request: Request, error: Exception) -> JSONResponse:
+        return refuse(500, "The server failed.", "Its own output says why.")
+
+    @app.exception_handler(HTTPException)
+    def _(request: Request, error: HTTPException) -> JSONResponse:
+        return refuse(error.status_code, str(error.detail), "GET /docs lists what there is.")
+
+    @app.exception_handler(RequestValidationError)
+    def _(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refuse(422, _first(error.errors()), "GET /docs shows what a request may say.")
+
+    def named(name: str) -> Served:
+        if name not in served:
+            raise HTTPException(404, f"There is no index {name!r} here.")
+        return served[name]
+
+    @app.get("/healthz", tags=["server"])
+    def healthz() -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/api/indexes", tags=["indexes"])
+    def indexes() -> list[dict[str, Any]]:
+        """The indexes that are served."""
+        return [{"name": name, "items": len(one.now())} for name, one in served.items()]
+
+    @app.get("/api/indexes/{name}", tags=["indexes"], responses=REFUSALS)
+    def info(name: str) -> dict[str, Any]:
+        """What an index holds and can do."""
+        one = named(name)
+        embeds, words = one.reads()
+        can = {"embeds": embeds, "words": words, "write": write}
+        return {**about(one.now()), **can, "name": name}
+
+    @app.post(
+        "/api/indexes/{name}/search",
+        tags=["search"],
+        responses=REFUSALS,
+        openapi_extra=_either(Asked),
+    )
+    async def search_(name: str, request: Request) -> dict[str, Any]:
+        """The items most like a picture, words, an item or a vector.
+
+        JSON, or a form with the file `image` and the same fields.
+        """
+        one = named(name)
+        asked, picture = await _read(request)
+        return await run_in_threadpool(search_one, one, asked, picture)
+
+    @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
+    def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
+        """Several searches; the answers in their order."""
+        one = named(name)
+        how = asked.model_dump(exclude={"queries"})
+        return [search_one(one, Asked(**how, **query.model_dump())) for query in asked.queries]
+
+    @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
+    async def stream(name: str, asked: Asked) -> StreamingResponse:
+        """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
+        return StreamingResponse(events(named(name), asked, scrub), media_type="text/event-stream")
+
+    @app.post(
+        "/api/indexes/{name}/classify",
+        tags=["search"],
+        responses=REFUSALS,
+        openapi_extra=_either(AskedVote),
+    )
+    async def classify(name: str, request: Request) -> dict[str, Any]:
+        """The label that the nearest items vote for; with `labels`, the words that fit best."""
+        one = named(name)
+        asked, picture = await _read(request, AskedVote)
+        return await run_in_threadpool(vote, one, asked, picture)
+
+    @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
+    def item_(name: str, id: ItemId) -> dict[str, Any]:
+        """An item with all its columns."""
+        one = named(name)
+        return item(one.now(), _row(one, id))
+
+    @app.get(
+        "/api/indexes/{name}/thumbs/{id}",
+        tags=["items"],
+        responses=REFUSALS,
+        response_class=Response,
+    )
+    def thumbs(
+        request: Request, name: str, id: ItemId, size: Annotated[int, Query(ge=16, le=640)] = 192
+    ) -> Response:
+        """A small picture of an item: JPEG."""
+        one = named(name)
+        index, row = one.now(), _row(one, id)
+        side = next(side for side in SIDES if side >= size)
+        return _picture(
+            request,
+            index.items["hash"][row].as_py(),
+            lambda: (thumbnail(index, row, side), "image/jpeg"),
+            side,
+        )
+
+    @app.get(
+        "/api/indexes/{name}/pictures/{id}",
+        tags=["items"],
+        responses=REFUSALS,
+        response_class=Response,
+    )
+    def pictures(request: Request, name: str, id: ItemId) -> Response:
+        """The picture of an item, as its file has it."""
+        one = named(name)
+        index, row = one.now(), _row(one, id)
+        return _picture(
+            request, index.items["hash"][row].as_py(), lambda: _typed(read_item(index, row))
+        )
+
+    @app.get("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    def map_(name: str, dims: Annotated[int, Query(ge=1, le=65_536)] = 8) -> Response:
+        """All items as points: their two principal axes by the first `dims` dims.
+
+        Little endian: uint32 n and generation, n int64 ids, n x 2 float32 from -1 to 1, n uint16
+        places in the list of labels, which is the header X-Labels; 65535: none of them.
+        """
+        return _map(*named(name).map(dims))
+
+    @app.post("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    def map_of(name: str, asked: AskedMap) -> Response:
+        """Some items as points, by axes of their own."""
+        return _map(*named(name).map(asked.dims, asked.ids))
+
+    @app.get("/api/indexes/{name}/duplicates", tags=["duplicates"], responses=REFUSALS)
+    def duplicates_(
+        name: str, level: Literal["exact", "pixels", "copy", "similar"] = "copy"
+    ) -> dict[str, Any]:
+        """Groups of copies of one picture."""
+        return duplicates(named(name).now(), level)
+
+    @app.get("/api/indexes/{name}/report", tags=["indexes"], responses=REFUSALS)
+    def report_(name: str) -> dict[str, Any]:
+        """What `mrl-search bench` measured on this index, as tables."""
+        named(name)
+        tables = report(name)
+        if tables is None:
+            raise HTTPException(
+                404,
+                f"There is no benchmark of {name}: run mrl-search bench, then serve --bench FILE.",
+            )
+        return tables
+
+    app.include_router(writing_routes(named, write, REFUSALS))
+    measured = Measured(app, served)
+
+    @app.get("/metrics", tags=["server"], response_class=Response)
+    def metrics() -> Response:
+        """Requests and their times, for Prometheus."""
+        return Response(measured.text(), media_type="text/plain; version=0.0.4")
+
+    page = {
+        file.name: file.read_bytes()
+        for file in (files("mrl_search.web") / "page").iterdir()
+        if file.is_file()
+    }
+    page |= {"data.js": b"", "docs": page["docs.html"]}  # only an exported page has data
+
+    @app.get("/{name}", include_in_schema=False)
+    def page_(name: str) -> Response:
+        if name not in page:
+            raise HTTPException(404, f"There is no {name!r} here.")
+        return Response(
+            page[name],
+            media_type=PAGE_TYPES[Path(name).suffix],
+            headers={"cache-control": "no-cache"},
+        )
+
+    @app.get("/", include_in_schema=False)
+    def start() -> Response:
+        return page_("index.html")
+
+    return Guard(measured, rules or Rules())
+
+
+def _either(model: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI of a body that is JSON, or a form with the picture as a file."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    form = {
+        "type": "object",
+        "properties": {"image": {"type": "string", "format": "binary"}},
+        "required": ["image"],
+    }
+    content = {
+        "application/json": {"schema": schema, "example": {"id": 3, "k": 5}},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes | None]:
+    """A request as JSON, or as a form with a picture."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    try:
+        if kind == "multipart/form-data":
+            async with request.form(max_files=1, max_fields=100) as form:
+                picture = form.get("image")
+                if picture is None or isinstance(picture, str):
+                    raise DataError("The form has no picture.", "Send it as the file `image`.")
+                data = await picture.read()
+                fields = {
+                    n: form.getlist(n) if n in ("where", "ids", "labels") else form[n]
+                    for n in form
+                    if n != "image"
+                }
+            return model.model_validate(fields), data
+        if kind != "application/json":
+            raise HTTPException(415, "Send application/json, or a form with the file `image`.")
+        return model.model_validate_json(await request.body()), None
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_context=False)
+        ) from error
+
+
+def _first(errors: Sequence[Any]) -> str:
+    """The first of some errors of pydantic as a sentence."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where or 'The request'}: {first['msg']}."
+
+
+def _row(one: Served, id: int) -> int:
+    try:
+        return int(one.rows_of([id])[0])
+    except DataError as error:
+        raise HTTPException(404, error.message) from error
+
+
+def _picture(
+    request: Request, content: str | None, read: Callable[[], tuple[bytes, str]], side: int = 0
+) -> Response:
+    """A picture that browsers may keep as long as its content is the same."""
+    tag = f'"{content}-{side}"'
+    headers = {"cache-control": "private, max-age=60", "etag": tag, "content-disposition": "inline"}
+    if content and request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    try:
+        data, kind = read()
+    except BrokenImage as error:
+        raise HTTPException(404, error.message) from error
+    return Response(data, media_type=kind, headers=headers)
+
+
+def _typed(data: bytes) -> tuple[bytes, str]:
+    """A picture and its type; what browsers do not show is told as bytes to save."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            kind = Image.MIME.get(image.format or "", "")
+    except Exception as error:  # a decoder may raise anything
+        raise BrokenImage("The file is no picture any more.") from error
+    return data, kind if kind.startswith(
+        "image/"
+    ) and "svg" not in kind else "application/octet-stream"
+
+
+def _map(points: bytes, labels: list[str]) -> Response:
+    return Response(
+        points, media_type="application/octet-stream", headers={"x-labels": json.dumps(labels)}
+    )

@@ -1,0 +1,212 @@
+"""What a request of the API may say, and what it means: a query and a `SearchRequest`."""
+
+import base64
+import binascii
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mrl_search.encoders.words import Words
+from mrl_search.engines.base import Mask
+from mrl_search.errors import DataError
+from mrl_search.index import Index
+from mrl_search.search.corpus import Corpus
+from mrl_search.search.plan import Plan
+from mrl_search.search.request import SearchRequest
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import StopRule, answer, default_plan, search
+from mrl_search.vectors import combined
+from mrl_search.web.served import Served
+
+__all__ = [
+    "Asked",
+    "AskedBatch",
+    "AskedGroup",
+    "AskedMap",
+    "AskedVote",
+    "How",
+    "ItemId",
+    "Query",
+    "Term",
+    "find",
+    "query_of",
+]
+
+MOST = 5_000  # hits of an answer
+KINDS = ("id", "query_id", "text", "image", "vector")
+ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
+Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
+Condition = Annotated[str, Field(min_length=1, max_length=500)]
+Image = Annotated[
+    str, Field(min_length=1, max_length=48_000_000, description="A picture file, base64.")
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Term(_Strict):
+    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
+
+    id: ItemId | None = None
+    query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
+    text: str | None = Field(None, min_length=1, max_length=2_000, examples=["a dog on a beach"])
+    image: Image | None = None
+    vector: Vector | None = Field(None, description="As the model, or the user, gives it.")
+    weight: float = Field(1.0, gt=0, le=1_000)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            raise ValueError(f"name exactly one of {', '.join(KINDS)}")
+        return self
+
+
+class Query(_Strict):
+    """What is searched for: one thing, or several added and subtracted."""
+
+    id: ItemId | None = None
+    query_id: str | None = Field(None, max_length=40)
+    text: str | None = Field(None, min_length=1, max_length=2_000)
+    image: Image | None = None
+    vector: Vector | None = None
+    plus: list[Term] = Field([], max_length=20)
+    minus: list[Term] = Field([], max_length=20)
+
+    def terms(self) -> list[tuple[Term, float]]:
+        """All terms with their weights, negative for those that are subtracted."""
+        own = {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind) is not None}
+        short = [Term(**{kind: value}) for kind, value in own.items()]
+        plus = [(term, term.weight) for term in (*short, *self.plus)]
+        return plus + [(term, -term.weight) for term in self.minus]
+
+
+class How(_Strict):
+    """How to search."""
+
+    plan: str | None = Field(
+        None, max_length=200, examples=["64:200,1024"], description="Default: auto."
+    )
+    dims: int | None = Field(None, ge=1, le=65_536, description="One prefix; short for a plan.")
+    k: int = Field(10, ge=1, le=MOST)
+    where: list[Condition] = Field([], max_length=20, examples=[["label=cat"]])
+    ids: list[ItemId] | None = Field(None, max_length=100_000, description="Only these items.")
+    cutoff: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = None
+
+    def request(self, **more: Any) -> SearchRequest:  # noqa: ANN401
+        """As a `SearchRequest`."""
+        ids = None if self.ids is None else np.asarray(self.ids, np.int64)
+        plan = Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+        return SearchRequest(plan, self.k, tuple(self.where), ids, self.cutoff, **more)
+
+
+class Asked(Query, How):
+    """A search."""
+
+    expected: bool = Field(False, description="Also tell how many unrelated items score as high.")
+    explain: bool = Field(False, description="Also tell rank and score at every prefix.")
+    not_itself: bool = Field(True, description="Leave out the items that are searched with.")
+
+
+class AskedBatch(How):
+    """Several searches alike."""
+
+    queries: list[Query] = Field(min_length=1, max_length=256)
+    not_itself: bool = True
+
+
+class AskedVote(Query, How):
+    """A classification by a vote of neighbours, or by words."""
+
+    k: int = Field(20, ge=1, le=MOST)
+    labels: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
+        None, max_length=500
+    )
+
+
+class AskedMap(_Strict):
+    """A map of some items."""
+
+    dims: int = Field(1024, ge=1, le=65_536)
+    ids: list[ItemId] = Field(min_length=1, max_length=20_000)
+
+
+class AskedGroup(_Strict):
+    """Items that are no copies of each other."""
+
+    ids: list[ItemId] = Field(min_length=2, max_length=20)
+
+
+def query_of(
+    served: Served, terms: list[tuple[Term, float]]
+) -> tuple[NDArray[np.float32], list[int], bool]:
+    """The query (dim,) float32 of some terms, rows of its items, and whether it was embedded."""
+    if not terms:
+        raise DataError(
+            "There is nothing to search with.", "Name an id, a picture, words or a vector."
+        )
+    rows, own, embedded = [], [], False
+    for term, _ in terms:
+        row, item = _row(served, term)
+        rows.append(row)
+        own += item
+        embedded |= term.text is not None or term.image is not None
+    if len(rows) == 1 and terms[0][1] > 0:
+        return rows[0], own, embedded
+    return combined(rows, [weight for _, weight in terms]), own, embedded
+
+
+def _row(served: Served, term: Term) -> tuple[NDArray[np.float32], list[int]]:
+    corpus = served.now().corpus
+    if term.id is not None:
+        place = served.rows_of([term.id])
+        return corpus.vectors.rows(place).astype(np.float32)[0], place.tolist()
+    if term.query_id is not None:
+        return served.recall(term.query_id), []
+    if term.vector is not None:
+        return corpus.to_space(np.asarray(term.vector, np.float32))[0], []
+    if term.text is not None:
+        return served.embed(Words(term.text)), []
+    try:
+        data = base64.b64decode(term.image or "", validate=True)
+    except binascii.Error as error:
+        raise DataError("The picture is not base64.", "Encode the bytes of the file.") from error
+    return served.embed(data), []
+
+
+def find(
+    index: Index, query: NDArray[np.float32], own: list[int], request: SearchRequest,
+    seen: StopRule | None = None,
+) -> BatchHits:  # fmt: skip
+    """Answer a request for one query, without the rows `own`.
+
+    Args:
+        index: what is searched.
+        query: (dim,) float32 in its space.
+        own: rows that are left out.
+        request: how to search.
+        seen: called with the hits of every stage but the last; it ends no query.
+    """
+    corpus, more = index.corpus, len(own)
+    plan = request.plan
+    if more:
+        plan = plan if plan != Plan.AUTO else default_plan(corpus, request.k + more)
+        request = replace(request, plan=plan.widened(more), k=request.k + more)
+
+    def staged(corpus: Corpus, rows: Any, plan: Plan, k: int, mask: Mask | None) -> BatchHits:  # noqa: ANN401
+        return replace(search(corpus, rows, plan, k, mask, stop=seen), dims=None)
+
+    hits = answer(corpus, query[None], request, staged if seen else search)
+    if not more:
+        return hits
+    keep = np.flatnonzero(~np.isin(hits.rows[0], own))[: request.k - more]
+    expected = None if hits.expected is None else hits.expected[:, keep]
+    told = hits.explanation
+    if told is not None:
+        told = replace(told, scores=told.scores[:, keep], ranks=told.ranks[:, keep])
+    rows, scores = hits.rows[:, keep], hits.scores[:, keep]
+    return replace(hits, rows=rows, scores=scores, expected=expected, explanation=told, plan=plan)

@@ -1,0 +1,172 @@
+"""Who may ask: hosts, origins, the token, and how much; and what every answer says about itself."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.exceptions import HTTPException
+
+__all__ = ["COOKIE", "Guard", "Rules"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "mrl-search-token"
+LARGEST = 32 << 20  # bytes of a body
+PATIENCE = 30.0  # seconds for a body to arrive
+TOO_LARGE = "The request is larger than 32 MB."
+LOCAL = ("127.0.0.1", "localhost", "::1")
+OPEN = ("/healthz",)  # asked without a token
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may ask.
+
+    Attributes:
+        hosts: names by which the server may be called; a request for another is one that another
+            site's page sends by a name that it lets point here (DNS rebinding). `*`: any.
+        token: what every request must show, as `Authorization: Bearer` or as the cookie; "": none.
+    """
+
+    hosts: tuple[str, ...] = LOCAL
+    token: str = ""
+
+
+class Guard:
+    """ASGI: lets a request through to `app`, or answers that it may not."""
+
+    def __init__(self, app: App, rules: Rules) -> None:
+        self.app, self.rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def send_marked(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                more = [(n.encode(), v.encode()) for n, v in HEADERS.items()]
+                message["headers"] = [
+                    *message["headers"],
+                    *(h for h in more if h[0] not in present),
+                ]
+            await send(message)
+
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        if refusal := self._refusal(scope, headers):
+            return await _answer(send_marked, *refusal)
+        if (token := self._token_in_address(scope)) is not None:
+            cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
+            return await _answer(
+                send_marked, 303, "", "", [("location", "/"), ("set-cookie", cookie)]
+            )
+        await self.app(scope, _Body(receive), send_marked)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        """Status, error and hint of a request that may not pass."""
+        host = _host(headers.get("host", ""))
+        if "*" not in self.rules.hosts and host not in self.rules.hosts:
+            hint = "Call it by the address that mrl-search serve printed."
+            return 421, "This server is not called by that name.", hint
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+        if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            # a link on another site may open the page itself
+            opens = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            if foreign or not (opens and scope["path"] == "/"):
+                return 403, "Pages of other sites may not ask this server.", "Open its own page."
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > LARGEST:
+            return 413, TOO_LARGE, "Send a smaller picture."
+        if self.rules.token and scope["path"] not in OPEN and self._token_in_address(scope) is None:
+            given = headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
+            if not self._right(given):
+                hint = "Open the address with ?token=…, or send Authorization: Bearer TOKEN."
+                return 401, "This server wants its token.", hint
+        return None
+
+    def _right(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.rules.token.encode())
+
+    def _token_in_address(self, scope: Scope) -> str | None:
+        """The token, where the page is opened by an address with the right one."""
+        if scope["path"] != "/" or scope["method"] != "GET" or not self.rules.token:
+            return None
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        return given if given and self._right(given) else None
+
+
+class _Body:
+    """Receives a body, but not more of it, nor more slowly, than is bearable."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive, self.size, self.whole = receive, 0, False
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        if self.whole:  # only waits for the client to leave
+            return await self.receive()
+        try:
+            message = await asyncio.wait_for(self.receive(), PATIENCE)
+        except TimeoutError as error:
+            raise HTTPException(408, "The request did not arrive in time.") from error
+        if message["type"] == "http.request":
+            self.size += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+            if self.size > LARGEST:
+                raise HTTPException(413, TOO_LARGE)
+        return message
+
+
+def _host(value: str) -> str:
+    """The name in a Host header, without the port."""
+    try:
+        return urlsplit(f"//{value}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _cookie(headers: dict[str, str]) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+async def _answer(
+    send: Send, status: int, error: str, hint: str, headers: list[tuple[str, str]] | None = None
+) -> None:
+    body = json.dumps({"error": error, "hint": hint}).encode() if error else b""
+    told = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        *(headers or []),
+    ]
+    start = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(n.encode(), v.encode()) for n, v in told],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,80 @@
+"use strict";
+// The ladder: one query at every prefix, the same picture joined by lines from row to row.
+
+const ladderView = {
+  async show(main, state, signal) {
+    if (!state.plus.length && !state.minus.length) {
+      main.replaceChildren(make("p", { className: "empty" }, "Choose a picture first: the ladder shows what 8, 16, … dimensions find for it."));
+      tell("");
+      return;
+    }
+    const wide = matchMedia("(min-width: 40rem)").matches;
+    const k = wide ? 10 : 6;
+    const rows = app.info.dims.map((dims) => ({ dims, list: make("ol"), note: make("p", {}, "…") }));
+    const ladder = make("div", { className: "ladder" },
+      ...rows.map(({ dims, list, note }) => make("section", { className: "row", "aria-label": `${dims} dimensions` },
+        make("div", {}, make("h2", {}, `${dims} dims`), note), list)));
+    main.replaceChildren(ladder);
+    for (const row of rows) {
+      const request = requestOf({ ...state, dims: row.dims }, { k });
+      const answer = await app.api.search(state.index, request, signal);
+      if (signal.aborted) return;
+      row.hits = answer.hits;
+      row.list.replaceChildren(...answer.hits.map((hit) => this.tile(hit, ladder)));
+      this.join(ladder, rows.filter((one) => one.hits));
+      row.ms = answer.ms;
+      row.note.textContent = time(answer.ms);
+    }
+    const last = rows.at(-1).hits.map((hit) => hit.id);
+    for (const row of rows) {
+      const found = row.hits.filter((hit) => last.includes(hit.id)).length;
+      row.note.replaceChildren(`${time(row.ms)} `, make("br"), `${found} of ${last.length}`);
+      row.note.title = `${found} of the ${last.length} that all dimensions find`;
+    }
+    tell("Each row: what the first dimensions find, its time, and how many of them all dimensions find too.");
+    this.observer?.disconnect();
+    this.observer = new ResizeObserver(() => this.join(ladder, rows));
+    this.observer.observe(ladder);
+  },
+
+  tile(hit, ladder) {
+    const light = (on) => {
+      ladder.classList.toggle("chosen", on);
+      for (const path of ladder.querySelectorAll("path")) path.classList.toggle("on", on && path.dataset.id === String(hit.id));
+    };
+    const button = make("button", {
+      type: "button", onclick: () => app.setTerms([{ id: hit.id }]),
+      onmouseenter: () => light(true), onmouseleave: () => light(false),
+      onfocus: () => light(true), onblur: () => light(false),
+      "aria-label": `${hit.rank}. ${nameOf(hit)}, similarity ${hit.score.toFixed(2)}`,
+      title: `${hit.rank}. ${nameOf(hit)} ${hit.score.toFixed(3)}`,
+    }, thumb(hit, ""));
+    button.dataset.id = hit.id;
+    return make("li", {}, button);
+  },
+
+  /** Draw a line for every picture that two neighbouring rows share. */
+  join(ladder, rows) {
+    ladder.querySelector("svg")?.remove();
+    const svg = makeSvg("svg", { "aria-hidden": "true" });
+    const frame = ladder.getBoundingClientRect();
+    const order = [...new Set(rows.toReversed().flatMap((row) => row.hits.map((hit) => hit.id)))];
+    const colour = new Map(order.map((id, i) => [String(id), COLOURS[i % COLOURS.length]]));
+    for (const button of ladder.querySelectorAll("button")) button.style.borderColor = "transparent";
+    for (let i = 0; i + 1 < rows.length; i++) {
+      for (const from of rows[i].list.querySelectorAll("button")) {
+        const to = rows[i + 1].list.querySelector(`button[data-id="${from.dataset.id}"]`);
+        if (!to) continue;
+        const [a, b] = [from.getBoundingClientRect(), to.getBoundingClientRect()];
+        const [x, y] = [a.left + a.width / 2 - frame.left, a.bottom - frame.top];
+        const [u, v] = [b.left + b.width / 2 - frame.left, b.top - frame.top];
+        const bend = Math.max(10, (v - y) / 2);
+        const line = makeSvg("path", { d: `M${x},${y} C${x},${y + bend} ${u},${v - bend} ${u},${v}` });
+        line.dataset.id = from.dataset.id;
+        line.style.stroke = from.style.borderColor = to.style.borderColor = colour.get(from.dataset.id);
+        svg.append(line);
+      }
+    }
+    ladder.append(svg);
+  },
+};

@@ -1,0 +1,109 @@
+"use strict";
+// Pictures in a grid: how a hit looks, and what can be done with it.
+
+const CUT = 0.01; // unrelated pictures expected at a score, from which on chance explains a hit
+
+/** A picture of an item; one that cannot be shown leaves its tile empty. */
+function thumb(item, alt, size) {
+  const image = make("img", {
+    alt, loading: "lazy", decoding: "async", src: app.api.thumb(app.state.index, item.id, size),
+  });
+  image.addEventListener("error", () => image.classList.add("missing"));
+  return image;
+}
+
+function action(text, label, onclick) {
+  return make("button", { type: "button", onclick, "aria-label": label, title: label }, text);
+}
+
+/** What can be done with an item, as buttons. */
+function actionsOf(item) {
+  const name = nameOf(item);
+  const copy = async (event) => {
+    const text = item.path ?? name;
+    await navigator.clipboard.writeText(text).then(
+      () => tell(`Copied: ${text}`),
+      () => tell(`The browser lets nobody copy here. ${text}`, true),
+    );
+    event.target.focus();
+  };
+  return [
+    action("+", `Also like ${name}`, () => app.addTerm("plus", { id: item.id })),
+    action("−", `Less like ${name}`, () => app.addTerm("minus", { id: item.id })),
+    action("open", `Open ${name}`, () => openItem(item)),
+    action("copy", `Copy the path of ${name}`, copy),
+  ];
+}
+
+/** A hit as a list item; clicking the picture searches for more like it. */
+function card(hit) {
+  const name = nameOf(hit);
+  const score = [make("b", {}, hit.score.toFixed(3))];
+  if (hit.expected !== undefined) {
+    const title = "How many unrelated pictures of this index would score as high";
+    score.push(make("span", { title }, ` · by chance ${byChance(hit.expected)}`));
+  }
+  const picture = make("button", {
+    className: "picture", type: "button", onclick: () => app.setTerms([{ id: hit.id }]),
+    "aria-label": `${hit.rank}. ${name}, similarity ${hit.score.toFixed(2)}: show more like this`,
+  }, thumb(hit, ""));
+  const element = make("li", { className: "card" }, picture,
+    make("p", { className: "about" }, `${hit.rank} · `, ...score, hit.label ? ` · ${hit.label}` : ""),
+    make("p", { className: "about name", title: hit.path ?? name }, name),
+    make("div", { className: "actions" }, ...actionsOf(hit)));
+  element.dataset.id = hit.id;
+  if (hit.expected >= CUT) element.classList.add("chance");
+  return element;
+}
+
+/** The hits as list items, with a grey line where chance begins to explain them. */
+function cards(hits, lineDrawn = false) {
+  const elements = [];
+  for (const hit of hits) {
+    if (!lineDrawn && hit.expected >= CUT) {
+      lineDrawn = true;
+      elements.push(make("li", { className: "cut" }, "From here on, unrelated pictures of this index score as high."));
+    }
+    elements.push(card(hit));
+  }
+  return elements;
+}
+
+/** The large picture with all that is known of it. */
+async function openItem(item) {
+  const dialog = byId("item");
+  byId("item-title").textContent = nameOf(item);
+  const picture = byId("item-picture");
+  picture.src = byId("item-link").href = app.api.picture(app.state.index, item.id);
+  picture.alt = `The whole picture ${nameOf(item)}`;
+  const [more, less, , copy] = actionsOf(item);
+  for (const [button, text] of [[more, "Also like this"], [less, "Less like this"], [copy, "Copy the path"]]) button.textContent = text;
+  const only = action("More like this", `Search for more like ${nameOf(item)}`, () => app.setTerms([{ id: item.id }]));
+  for (const button of [only, more, less]) button.addEventListener("click", () => dialog.close());
+  byId("item-buttons").replaceChildren(only, more, less, copy);
+  byId("item-columns").replaceChildren();
+  if (!dialog.open) dialog.showModal();
+  try {
+    const known = await app.api.item(app.state.index, item.id);
+    const values = { id: known.id, label: known.label, path: known.path, ...known.columns };
+    for (const [name, value] of Object.entries(values)) {
+      if (value === null || value === undefined) continue;
+      byId("item-columns").append(make("dt", {}, name), make("dd", {}, String(value)));
+    }
+  } catch (error) {
+    tellError(error);
+  }
+}
+
+/** Arrow keys go from picture to picture, as the eye does. */
+function moveInGrid(event, grid) {
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 0, ArrowUp: 0, j: 1, k: -1 }[event.key];
+  if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  const pictures = [...grid.querySelectorAll(".picture")];
+  const at = pictures.findIndex((one) => one.closest("li").contains(document.activeElement));
+  if (at < 0) return;
+  const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+  const move = { ArrowDown: columns, ArrowUp: -columns }[event.key] ?? step;
+  pictures[Math.min(Math.max(at + move, 0), pictures.length - 1)].focus();
+  event.preventDefault();
+}

@@ -1,0 +1,205 @@
+"""Indexes that a server keeps warm: one for each name, with the queries it has embedded."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.encoders.base import Encoder, TextEncoder
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.index import Index, Query
+from mrl_search.search.corpus import Corpus
+from mrl_search.store.manifest import MANIFEST
+from mrl_search.vectors import nearest
+from mrl_search.web.layout import layout
+from mrl_search.web.told import label_numbers
+
+__all__ = ["Busy", "Served", "serve_folders"]
+
+KEPT = 2_000  # embedded queries that are remembered
+WAITING = 16  # pictures that may wait for the model
+
+
+class Busy(Exception):
+    """Too many pictures wait for the model."""
+
+
+class Served:
+    """An index that answers many requests.
+
+    Args:
+        folder: where it is; the model loads when the first picture comes.
+        name: how requests call it.
+        model: as for `Index.open`.
+    """
+
+    def __init__(self, folder: Path, name: str, model: str | Encoder | None = None) -> None:
+        self.name, self.index = name, Index.open(folder, model)
+        self._seen = self._signature()
+        self._lock = threading.Lock()
+        self._model = threading.Lock()
+        self._waiting = threading.Semaphore(WAITING)
+        self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._reads: tuple[bool, bool] | None = None
+        self._maps: dict[tuple[int, int], bytes] = {}
+
+    def _signature(self) -> tuple[int, int, int]:
+        stat = (self.index.folder / MANIFEST).stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def now(self) -> Index:
+        """The index in its newest generation.
+
+        Raises:
+            IndexFolderError: the folder is gone.
+        """
+        try:
+            newest = self._signature()
+        except OSError as error:
+            message = f"The folder of the index {self.name} is gone."
+            raise IndexFolderError(message, "Build it again, and restart the server.") from error
+        if newest != self._seen:
+            with self._lock:
+                if newest != self._seen:
+                    self.index.refresh()
+                    self._seen = newest
+        return self.index
+
+    def warm(self) -> None:
+        """Load prefixes, kernels, ids and the model, so that no request waits for them."""
+        self.index.warm()
+        self.rows_of([])
+        self.reads()
+
+    def reads(self) -> tuple[bool, bool]:
+        """Whether its model embeds pictures here, and words; it is loaded for that."""
+        if self.index.manifest.own_vectors:
+            return False, False
+        with self._model:
+            if self._reads is None:
+                try:
+                    words = isinstance(self.index.encoder, TextEncoder)
+                except (IndexFolderError, ModelError):  # what is there can be searched without it
+                    self._reads = False, False
+                else:
+                    self._reads = True, words and self.index.corpus.collection.transform.orthogonal
+            return self._reads
+
+    def rows_of(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of the living items with these ids.
+
+        Raises:
+            DataError: there is no such item.
+        """
+        corpus = self.now().corpus
+        known, order = _sorted_ids(corpus)
+        wanted = np.asarray(ids, np.int64)
+        at = np.searchsorted(known, wanted)
+        found = (
+            (at < len(known)) & (known[np.minimum(at, max(0, len(known) - 1))] == wanted)
+            if len(known)
+            else np.zeros(len(wanted), bool)
+        )
+        if not found.all():
+            missing = int(wanted[~found][0])
+            raise DataError(
+                f"There is no item {missing}.", "It may have been removed: search again."
+            )
+        return order[at]
+
+    def embed(self, query: Query) -> NDArray[np.float32]:
+        """A picture or words in the space of the index: (dim,) float32; one at a time.
+
+        Raises:
+            Busy: too many wait already.
+        """
+        if not self._waiting.acquire(blocking=False):
+            raise Busy
+        try:
+            with self._model:
+                row: NDArray[np.float32] = self.now().embed([query]).rows[0]
+                return row
+        finally:
+            self._waiting.release()
+
+    def remember(self, row: NDArray[np.float32]) -> str:
+        """Keep an embedded query; returns its name."""
+        name = secrets.token_urlsafe(9)
+        with self._lock:
+            self._queries[name] = row
+            if len(self._queries) > KEPT:
+                self._queries.popitem(last=False)
+        return name
+
+    def recall(self, name: str) -> NDArray[np.float32]:
+        """An embedded query.
+
+        Raises:
+            DataError: it is forgotten.
+        """
+        with self._lock:
+            row = self._queries.get(name)
+            if row is None:
+                raise DataError("This server does not know the picture any more.", "Give it again.")
+            self._queries.move_to_end(name)
+        return row
+
+    def map(self, dims: int, ids: Sequence[int] | None = None) -> tuple[bytes, list[str]]:
+        """The points of `GET …/map` as bytes (see the API), and the labels they name."""
+        corpus = self.now().corpus
+        dims = nearest(sorted({*corpus.dims, corpus.dim}), dims)
+        labels, numbers = label_numbers(corpus.items)
+        if ids is not None:
+            if len(ids) < 1:
+                raise ConfigError("There is no id.", "Name the items that are to be laid out.")
+            return _points(corpus, self.rows_of(ids), dims, numbers), labels
+        key = (corpus.manifest.generation, dims)
+        if key not in self._maps:
+            self._maps = {k: v for k, v in self._maps.items() if k[0] == key[0]}
+            self._maps[key] = _points(corpus, corpus.live_rows, dims, numbers)
+        return self._maps[key], labels
+
+
+def _sorted_ids(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ids of living items, ascending, and the row of each; kept with the corpus."""
+    kept: Any = corpus.backgrounds.get(-1)
+    if kept is None:
+        rows = corpus.live_rows
+        ids = corpus.items.all_ids[rows]
+        order = np.argsort(ids)
+        kept = corpus.backgrounds[-1] = (ids[order], rows[order])
+    known: NDArray[np.int64]
+    known, places = kept
+    return known, places
+
+
+def _points(
+    corpus: Corpus, rows: NDArray[np.int64], dims: int, numbers: NDArray[np.uint16]
+) -> bytes:
+    head = np.array([len(rows), corpus.manifest.generation], "<u4").tobytes()
+    xy = layout(corpus.vectors.prefix(dims, rows))
+    ids = corpus.items.all_ids[rows]
+    return (
+        head
+        + ids.astype("<i8").tobytes()
+        + xy.astype("<f4").tobytes()
+        + numbers[rows].astype("<u2").tobytes()
+    )
+
+
+def serve_folders(folders: Sequence[Path]) -> dict[str, Served]:
+    """Open indexes; each is called as its folder, or `NAME-2` where two are called alike."""
+    served: dict[str, Served] = {}
+    for folder in folders:
+        plain = Path(folder).resolve().name
+        name, number = plain, 1
+        while name in served:
+            number += 1
+            name = f"{plain}-{number}"
+        served[name] = Served(folder, name)
+    return served

@@ -1,0 +1,155 @@
+"""What the API and the page are told of an index and its items; no path of the machine."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mrl_search.files import expanded
+from mrl_search.index import Index
+from mrl_search.measure.records import read_run
+from mrl_search.progress import Progress, silent
+from mrl_search.report.tables import run_tables
+from mrl_search.search.as_json import hit_records
+from mrl_search.search.chance import FEWEST_ITEMS
+from mrl_search.search.results import BatchHits
+from mrl_search.search.run import default_plan
+from mrl_search.store.items import Items
+
+__all__ = [
+    "LABELS",
+    "about",
+    "duplicates",
+    "hits_of",
+    "item",
+    "label_numbers",
+    "report_of",
+    "shown_path",
+]
+
+SAMPLE = 24  # items that a page shows before anything is asked
+NO_LABEL = 65535
+LABELS = 100  # labels that a map names
+HIDDEN = ("inode",)  # columns that are of no use to people
+VALUES = 50  # different values of a column that are told
+
+
+def about(index: Index) -> dict[str, Any]:
+    """What a page needs to know of an index."""
+    manifest, rows = index.manifest, index.corpus.live_rows
+    some = (
+        rows[np.unique(np.linspace(0, max(0, len(rows) - 1), SAMPLE).astype(np.int64))]
+        if len(rows)
+        else rows
+    )
+    return {
+        "name": index.folder.name, "items": len(rows), "deleted": manifest.deleted,
+        "generation": index.generation, "dim": index.corpus.dim, "dims": list(index.dims),
+        "model": manifest.encoder, "plan": str(default_plan(index.corpus, 10)),
+        "pictures": not manifest.own_vectors, "has_expected": len(rows) >= FEWEST_ITEMS,
+        "columns": list(_columns(index, rows)),
+        "sample": index.items.all_ids[some].tolist(),
+    }  # fmt: skip
+
+
+def _columns(index: Index, rows: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
+    """The columns that a filter can name, with the values of those that have few."""
+    for name in ["label", *shown_columns(index.items)]:
+        kind = index.items.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            yield {"name": name, "kind": "number"}
+        elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            yield {"name": name, "kind": "time"}
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            values = sorted(
+                {value for value in index.items.column(name)[rows] if value is not None}
+            )
+            if values:
+                yield {"name": name, "kind": "text", "values": values[:VALUES]}
+
+
+def shown_columns(items: Items) -> list[str]:
+    """The columns that people are told."""
+    return [name for name in items.own_columns if name not in HIDDEN]
+
+
+def item(index: Index, row: int) -> dict[str, Any]:
+    """An item with all its columns."""
+    items = index.items
+    values = {name: items.value(name, row) for name in shown_columns(items)}
+    path, label = items["path"][row].as_py(), items["label"][row].as_py()
+    told = {name: value for name, value in values.items() if value is not None and value == value}
+    return {
+        "id": int(items.all_ids[row]), "label": label, "path": shown_path(index, path),
+        "name": Path(path).name if path else None,
+        "columns": {n: _plain(v) for n, v in told.items()},
+    }  # fmt: skip
+
+
+def duplicates(index: Index, level: str, progress: Progress = silent) -> dict[str, Any]:
+    """Groups of copies, as `duplicates --json` tells them, each file with its name."""
+    found = index.duplicates(level, progress=progress)
+    groups = [group.record(number) for number, group in enumerate(found.groups, 1)]
+    for group in groups:
+        for file in (group["keep"], *group["members"]):
+            file |= {"path": shown_path(index, file["path"]), "name": Path(file["path"]).name}
+            del file["links"]
+    expected = found.expected if found.compared else None
+    return {"level": level, "expected": expected, "groups": groups}
+
+
+def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
+    """The most frequent labels, and for each row the place of its label; `NO_LABEL` for others."""
+    column = items.column("label")
+    counted = Counter(label for label in column if label is not None)
+    labels = [label for label, _ in counted.most_common(LABELS)]
+    place = {label: number for number, label in enumerate(labels)}
+    return labels, np.array([place.get(label, NO_LABEL) for label in column], np.uint16)
+
+
+def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any]]:
+    """The hits of one query, as `query --json` tells them, each with its name."""
+    own = index.manifest.own_vectors
+    records = hit_records(hits[query], hits.explanation, query, own)
+    for record in records:
+        path = record["path"]
+        record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
+        if "columns" in record:
+            record["columns"] = {
+                n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
+            }
+    return records
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def report_of(path: Path) -> dict[str, Any]:
+    """The tables of a benchmark, from its records.
+
+    Raises:
+        DataError: no records of `mrl-search bench`.
+    """
+    tables = run_tables(read_run(path))
+    return {
+        "tables": [
+            {"title": t.title, "columns": t.columns, "rows": t.rows, "note": t.note} for t in tables
+        ]
+    }
+
+
+def shown_path(index: Index, path: str | None) -> str | None:
+    """A path below the source of the index; of any other, its last part."""
+    if path is None:
+        return None
+    for place in index.manifest.places:
+        root = str(expanded(place)) if place else ""
+        if root and path.startswith(root.rstrip("/") + "/"):
+            return os.path.relpath(path, root)
+    return Path(path).name

@@ -1,0 +1,101 @@
+"""Routes that change an index; there only with `serve --write`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from mrl_search.duplicates.decisions import not_duplicates
+from mrl_search.errors import ConfigError, DataError
+from mrl_search.files import expanded
+from mrl_search.images.decode import decode, is_picture
+from mrl_search.sync import Synced
+from mrl_search.web.asked import AskedGroup, Condition, ItemId
+from mrl_search.web.served import Served
+
+__all__ = ["writing_routes"]
+
+HEAD = 64  # bytes that tell a picture
+NAMES = 1_000  # pictures of one name in a folder
+
+
+class AskedRemoval(BaseModel):
+    """Items to take out of the index; their files stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[ItemId] = Field([], max_length=100_000)
+    where: list[Condition] = Field([], max_length=20)
+
+
+def writing_routes(named: Callable[[str], Served], write: bool, responses: Any) -> APIRouter:  # noqa: ANN401
+    """The routes; without `write` each of them says that it may not."""
+    routes = APIRouter(prefix="/api/indexes/{name}", tags=["changes"], responses=responses)
+
+    def allowed(name: str) -> Served:
+        if not write:
+            raise HTTPException(403, "This server only reads: start it with --write.")
+        return named(name)
+
+    @routes.post("/sync")
+    def sync(name: str, dry_run: bool = False) -> dict[str, Any]:
+        """Make the index as its folders are."""
+        return _told(allowed(name).now().sync(dry_run=dry_run))
+
+    @routes.post("/add")
+    def add(name: str, image: UploadFile) -> dict[str, Any]:
+        """Store a picture in the first folder of the index, and add it."""
+        index = allowed(name).now()
+        data = image.file.read()
+        if not is_picture(data[:HEAD]):
+            raise DataError("The file is no picture that can be read.", "Send JPEG, PNG or WebP.")
+        decode(data, side=HEAD)  # whole, before anybody else sees it
+        folders = [place for place in index.manifest.places if place and expanded(place).is_dir()]
+        if not folders:
+            raise ConfigError("The index was not built from a folder.", "Add pictures by hand.")
+        path = _store(expanded(folders[0]), Path(image.filename or "picture").name, data)
+        return _told(index.add(path))
+
+    @routes.post("/remove")
+    def remove(name: str, asked: AskedRemoval) -> dict[str, int]:
+        """Take items out of the index; a later sync does not bring them back."""
+        index, one = allowed(name).now(), named(name)
+        if not asked.ids and not asked.where:
+            raise ConfigError("Say what to remove.", "Name ids or conditions.")
+        ids = index.items.all_ids[one.rows_of(asked.ids)] if asked.ids else None
+        return {"removed": index.remove(where=asked.where, ids=ids)}
+
+    @routes.post("/duplicates/decisions")
+    def decide(name: str, asked: AskedGroup) -> dict[str, int]:
+        """Remember that items are no copies of each other."""
+        one = allowed(name)
+        index, rows = one.now(), one.rows_of(asked.ids)
+        hashes = [index.items["hash"][row].as_py() for row in rows.tolist()]
+        return {"new": not_duplicates(index.folder, hashes)}
+
+    return routes
+
+
+def _told(done: Synced) -> dict[str, Any]:
+    return {
+        "added": len(done.added) + len(done.copied), "removed": len(done.removed),
+        "moved": len(done.moved), "edited": len(done.edited), "same": done.same,
+        "skipped": len(done.skipped), "generation": done.generation,
+    }  # fmt: skip
+
+
+def _store(folder: Path, name: str, data: bytes) -> Path:
+    """Write a new file into `folder`; a name that is taken gets a number."""
+    plain = Path(name.lstrip(".") or "picture")
+    for number in range(1, NAMES):
+        path = folder / (plain.name if number == 1 else f"{plain.stem}-{number}{plain.suffix}")
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            continue
+        return path
+    raise DataError(f"There are {NAMES:,} pictures called {plain}.", "Choose another name.")
