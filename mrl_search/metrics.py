@@ -13,7 +13,7 @@ from mrl_search.errors import DataError
 
 __all__ = [
     "Share", "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_interval",
-    "recall_at_k", "wilson_interval",
+    "recall_at_k", "tango_z", "wilson_interval",
 ]  # fmt: skip
 
 LEVEL = 0.95  # confidence of every interval
@@ -145,3 +145,25 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
         total += ways
     p: float = 2 * total / 2**n
     return min(1.0, p)
+
+
+def tango_z(only_a: ArrayLike, only_b: ArrayLike, n: int, difference: float) -> NDArray[np.float64]:
+    """Tango's score statistic of "the shares of a and b differ by `difference`", of paired cases.
+
+    Statistics in Medicine 17, 891-908, 1998. It is as large as the share of a is too large, in
+    standard deviations; nan where `difference` is 0 and no case divides a and b.
+
+    Args:
+        only_a: cases on which a alone is right; a number or an array.
+        only_b: cases on which b alone is right, likewise.
+        n: all cases.
+        difference: share of a less share of b.
+    """
+    a, b = np.asarray(only_a, dtype=np.float64), np.asarray(only_b, dtype=np.float64)
+    # the most likely chance that b alone is right: the larger root of a quadratic
+    half = -(a + b) + (2 * n - a + b) * difference
+    root = np.sqrt(np.maximum(0.0, half**2 + 8 * n * b * difference * (1 - difference)))
+    variance = n * ((root - half) / (2 * n) + difference * (1 - difference))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z: NDArray[np.float64] = (a - b - n * difference) / np.sqrt(variance)
+    return z

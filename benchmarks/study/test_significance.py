@@ -6,10 +6,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from significance import combined_f_test, equivalence_test, tango_z
+from significance import combined_f_test, equivalence_test
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
-from mrl_search.metrics import mcnemar_exact
+from mrl_search.metrics import mcnemar_exact, tango_z
 
 FOLDS = [[0.02, 0.03], [0.01, 0.02], [0.03, 0.01], [0.02, 0.02], [0.04, 0.01]]
 

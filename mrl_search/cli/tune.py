@@ -45,7 +45,8 @@ def tune(
         float | None,
         option(
             "--give",
-            "With adaptive: share of answers that may be lost. Default: 0.01.",
+            "With adaptive: share of answers that may be lost, with 95% confidence. Default: 0.01, "
+            "for which at least 299 labelled items are needed.",
             min=0,
             max=1,
         ),
@@ -122,7 +123,7 @@ def tune(
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
     from mrl_search.cli.render import json_line, note
-    from mrl_search.search.cascade import GIVE
+    from mrl_search.search.cascade import GIVE, fewest_cases
 
     give = GIVE if give is None else give
     learned = index.learn_thresholds(k, give)
@@ -133,7 +134,9 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
     full = index.dims[-1]
     if p.expected_dims == full:
         none = f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items"
-        note(f"{none}. Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
+        few = 0 < give < 1 and p.n < (least := fewest_cases(give))
+        need = f" It takes at least {least:,}." if few else ""
+        note(f"{none}.{need} Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
     right = f"{p.accuracy:.1%} right with {p.expected_dims:.0f} dims on average"
     compared = f"{learned.full_accuracy:.1%} with {full}"
     note(f"On the {p.n:,} items it was learnt from, each without itself: {right}, {compared}.")
