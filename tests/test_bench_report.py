@@ -249,6 +249,8 @@ def test_adaptive_classification_stands_next_to_each_prefix(run: Run) -> None:
         ("adaptive, may lose 1%", "93.0%", "1.00", "20.5"),
     )
     assert "n = 100, so 94.0% has a 95% interval from 87.5 to 97.2" in table.note
+    assert "which often lost more" in table.note  # as version 0.2 learnt thresholds
+    assert "95% confidence" in cascade_table(change(run, "cascade", {}, level=0.05)).note
     assert cascade_table(replace(run, records=[])) is None
 
 

@@ -166,7 +166,8 @@ class TradeOff:
     def record(self) -> dict[str, Any]:
         """As a JSON object; `fixed` is by prefix length."""
         fixed = dict(zip(map(str, self.cascade.dims), self.fixed, strict=True))
-        return {"give": self.give, **asdict(self.cascade), **asdict(self.point), "fixed": fixed}
+        promise = {"give": self.give, "level": LEVEL}  # those of version 0.2 have no level
+        return {**promise, **asdict(self.cascade), **asdict(self.point), "fixed": fixed}
 
 
 def trade_off(
