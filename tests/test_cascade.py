@@ -13,10 +13,10 @@ from mrl_search.index import Index
 from mrl_search.search.cascade import (
     NEVER,
     Cascade,
-    _passed,
     fewest_cases,
     learn_cascade,
     run_cascade,
+    surely_within,
 )  # fmt: skip
 from mrl_search.search.classify import (
     Ballot,
@@ -79,7 +79,7 @@ def test_the_exact_level_of_a_step(give: float, paths: int) -> None:
             share = (divided + give) / (2 * divided)
             log = factorials[total] - factorials[lost] - factorials[total - lost]
             ways = np.exp(log) * share**lost * (1 - share) ** (total - lost)
-            passed = _passed(lost, total - lost, n, give, level) & (m[None, :] <= m[:, None])
+            passed = surely_within(lost, total - lost, n, give, level) & (m[None, :] <= m[:, None])
             chances.append((chance * ways * passed).sum())
     assert 0.7 * level < max(chances) <= level
 
@@ -135,9 +135,9 @@ def test_every_step_of_the_path_passes_and_the_next_does_not(
         cascade = Cascade(dims, (NEVER,) * first + (threshold,) * (3 - first) + (0.0,))
         right = correct[np.arange(n), cascade.stages(confidence)]
         lost, won = int((correct[:, -1] & ~right).sum()), int((right & ~correct[:, -1]).sum())
-        return bool(_passed(lost, won, n, give, 0.05 / paths))
+        return bool(surely_within(lost, won, n, give, 0.05 / paths))
 
-    paths = max([1, *(k for k in (2, 3) if _passed(0, 0, n, give, 0.05 / k))])
+    paths = max([1, *(k for k in (2, 3) if surely_within(0, 0, n, give, 0.05 / k))])
     best = 64.0
     for first in {1: (0,), 2: (0, 2), 3: (0, 1, 2)}[paths]:
         lowest = NEVER

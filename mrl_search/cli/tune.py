@@ -34,7 +34,10 @@ def tune(
     recall: Annotated[
         float,
         option(
-            "--recall", "Share of what exact search gives that a plan must give.", min=0.01, max=1
+            "--recall",
+            "Share of what exact search gives that a plan must surely give to other queries.",
+            min=0.01,
+            max=1,
         ),
     ] = 0.99,
     objective: Annotated[Objective, option("--objective", OBJECTIVE_HELP)] = Objective.RECALL,
@@ -107,10 +110,11 @@ def tune(
         table.append((str(t.plan), percent(t.value), *times, f"{t.ram / len(index):,.0f}", mark))
     columns = ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", "")
     show_table(columns, table, f"{index.folder}: Pareto front")
-    exact = f"exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
+    exact = f"exact search as by query --exact: {percent(found.exact)} in {found.exact_ms:.3f} ms"
     note(f"{len(found.trials)} plans timed, single queries on one thread; {exact}")
     checked = percent(found.held_out, found.interval)
-    note(f"chosen: {found.chosen.plan}; {checked} on {found.n} other queries")
+    verb = "is right in" if objective is Objective.CLASS else "finds"
+    note(f"chosen: {found.chosen.plan}; it {verb} {checked} on {found.n} other queries")
     if plot:
         note(f"plot: {plot}")
     instance = objective is Objective.INSTANCE  # no command runs this plan by default

@@ -18,7 +18,7 @@ from mrl_search.metrics import tango_z
 
 __all__ = [
     "GIVE", "NEVER", "Cascade", "CascadePoint", "TradeOff", "fewest_cases", "learn_cascade",
-    "run_cascade", "trade_off",
+    "run_cascade", "surely_within", "trade_off",
 ]  # fmt: skip
 
 NEVER = 2.0  # a threshold that no confidence reaches
@@ -86,7 +86,7 @@ def learn_cascade(
         shapes = f"{confidence.shape} and {correct.shape}"
         raise DataError(f"Confidences and outcomes have shapes {shapes}, not {shape}.")
     n, early = len(correct), len(dims) - 1
-    enough = (k for k in range(early, 1, -1) if _passed(0, 0, n, give, LEVEL / k))
+    enough = (k for k in range(early, 1, -1) if surely_within(0, 0, n, give, LEVEL / k))
     paths = min(early, next(enough, 1))
     found = [Cascade(tuple(dims), (NEVER,) * early + (0.0,))]
     for first in np.linspace(0, early - 1, paths).round().astype(int).tolist():
@@ -101,8 +101,8 @@ def fewest_cases(give: float = GIVE) -> int:
     return math.ceil(math.log(LEVEL) / math.log1p(-give))
 
 
-def _passed(
-    lost: ArrayLike, won: ArrayLike, n: int, give: float, level: float
+def surely_within(
+    lost: ArrayLike, won: ArrayLike, n: int, give: float, level: float = LEVEL
 ) -> NDArray[np.bool_]:
     """Whether `lost` and `won` of `n` cases show a loss of at most `give`.
 
@@ -136,7 +136,7 @@ def _lowest(
 
     at = at[order]
     lost, won = count(full & ~correct[:, :-1]), count(~full & correct[:, :-1])
-    passed = _passed(lost, won, n, give, level)
+    passed = surely_within(lost, won, n, give, level)
     last = np.append(at[:-1] > at[1:], True) & (at >= 0)  # of the cases with its confidence
     allowed = np.flatnonzero(last & np.logical_and.accumulate(passed | ~last))
     return float(at[allowed[-1]]) if len(allowed) else NEVER
