@@ -16,7 +16,7 @@ from PIL import Image
 from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.measure.compare import compare
 from mrl_search.measure.records import Run
-from mrl_search.measure.schema import pack
+from mrl_search.measure.schema import pack, unpack
 from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import render_markdown, render_page
@@ -29,6 +29,7 @@ from mrl_search.report.tables import (
     run_tables,
     share,
     times,
+    trained_table,
 )
 from mrl_search.report.values import baseline, enough, rate_of, recall_of, share_of, times_of
 from mrl_search.report.write import introduction, report_page, write_report
@@ -238,6 +239,27 @@ def change(run: Run, kind: str, where: dict[str, object], **values: object) -> R
 
 def about(run: Run, part: str, **values: object) -> Run:
     return replace(run, about={**run.about, part: {**run.about[part], **values}})
+
+
+def test_queries_that_trained_the_model_stand_apart(run: Run) -> None:
+    """The first 150 of 200 queries trained the model: it is right in more of them."""
+    assert "It is not known whether queries trained the model." in introduction(run)[0]
+    assert trained_table(run) is None
+    mask = np.arange(N) < 150
+    record = {"kind": "trained", "run": "r", "count": 150, "labelled": pack(mask)}
+    told = replace(run, records=[record, *run.records])
+    assert "150 of the 200 queries trained the model: it knows them." in introduction(told)[0]
+    table = trained_table(told)
+    votes = unpack(run.one("prefix", dims=8)["vote"]) == 1
+    at = table.columns.index("20-NN, new")
+    row = {r[0]: r for r in table.rows}["8"]
+    assert row[at] == share(Share.of(votes[150:]))
+    assert row[at + 1] == share(Share.of(votes[:150]))
+    assert "50 queries that did not train the model" in table.note
+    none = {**record, "count": 0, "labelled": pack(np.zeros(N, bool))}
+    told = replace(run, records=[none, *run.records])
+    assert "None of the queries trained the model." in introduction(told)[0]
+    assert trained_table(told) is None
 
 
 def test_adaptive_classification_stands_next_to_each_prefix(run: Run) -> None:

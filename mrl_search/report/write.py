@@ -73,7 +73,7 @@ def introduction(run: Run) -> list[str]:
     corpus, queries = run.about["corpus"], run.about["queries"]
     text = [
         f"{corpus['n']:,} items of {corpus['dim']} dims by the model {corpus['encoder']}, "
-        f"searched with {queries['n']:,} queries ({queries['source']})."
+        f"searched with {queries['n']:,} queries ({queries['source']}). {tables.training_of(run)}"
     ]
     for e in enough(run):
         if e.dims == e.longest:
@@ -133,6 +133,7 @@ def _blocks(run: Run, book: Sketchbook) -> list[Block]:
     blocks: list[Block | None] = [
         _row(book.accuracy(), book.recall()),
         tables.accuracy_table(run),
+        tables.trained_table(run),
         tables.cascade_table(run),
         _row(book.prefixes(), book.latency()),
         _row(book.front()),
