@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from mrl_search.measure.environment import check_clean
 from mrl_search.measure.records import Run, read_run
 from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
@@ -104,6 +105,8 @@ def tables(run: Run) -> str:
 
 if __name__ == "__main__":
     runs = {name: read_run(HERE / f"{name}.jsonl") for name in REPORTS}
+    for name, run in runs.items():
+        check_clean(run.about["environment"]["commit"], name)
     old = README.read_text(encoding="utf-8")
     if "--check" in sys.argv:
         with tempfile.TemporaryDirectory() as folder:

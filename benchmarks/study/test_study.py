@@ -768,6 +768,16 @@ def test_outcomes_survive_as_bits() -> None:
     assert bits_of(np.array([True, False, False, False, False, False, False, True])) == "81"
 
 
+def test_records_of_uncommitted_code_make_no_table(tmp_path: Path) -> None:
+    file, job = tmp_path / "part" / "a.jsonl", {"kind": "job", "run": "a"}
+    for commit in (None, "0123456789"):
+        write_records(file, [{**job, "commit": commit}])
+        assert len(read_part(tmp_path, "part")) == 1
+    write_records(file, [{**job, "commit": "0123456789-dirty"}])
+    with pytest.raises(DataError, match=r"a.jsonl has records of uncommitted code, 0123456789-d"):
+        read_part(tmp_path, "part")
+
+
 def test_records_that_are_none_are_a_sentence(tmp_path: Path) -> None:
     write_records(tmp_path / "part" / "a.jsonl", [{"kind": "job", "run": "a"}, {"kind": "epoch"}])
     (job,) = read_part(tmp_path, "part")
