@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.metrics import tango_z
 
-__all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test"]
+__all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "holm"]
 
 WIDE = NormalDist().inv_cdf(0.975)  # deviations within which 95% of a normal distribution lies
 
@@ -58,6 +58,15 @@ def combined_f_test(differences: Sequence[Sequence[float]]) -> FTest:
         return FTest(0.0, 1.0)  # the systems never differed
     f = squares / (2 * variance) if variance else inf
     return FTest(f, float(stats.f.sf(f, 10, 5)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Each p corrected for all of them, by Holm (1979): below 5%, it stands among them all."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
 
 
 @dataclass(frozen=True, slots=True)
