@@ -370,7 +370,7 @@ class Index(Changing):
         """
         chosen = Plan.of(plan or Plan.ladder(self.dims, max(SHORTLIST, 20 * k)))
         ballot = replace(ballot or Ballot(), k=k)
-        learned = learn_thresholds(self.corpus, chosen, ballot, give, self._held_out())
+        learned = learn_thresholds(self.corpus, chosen, ballot, give, self.held_out())
         self._store("adaptive", learned.record(chosen, give, ballot))
         return learned
 
@@ -382,8 +382,8 @@ class Index(Changing):
             single = isinstance(query, str | Path | bytes | Image.Image | Words)
         return self.embed([query] if single else query), single  # type: ignore[list-item,arg-type]
 
-    def _held_out(self) -> Ids | None:
-        """Items that the model was not trained on, where that is known."""
+    def held_out(self) -> Ids | None:
+        """Rows of items that the model was not trained on, where that is known."""
         from mrl_search.training.parts import held_out_rows
 
         try:

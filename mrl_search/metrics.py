@@ -13,7 +13,7 @@ from mrl_search.errors import DataError
 
 __all__ = [
     "Share", "average_precision", "exact_interval", "found_at_k", "mcnemar_exact", "mean_interval",
-    "recall_at_k", "wilson_interval",
+    "recall_at_k", "share_interval", "tango_z", "wilson_interval",
 ]  # fmt: skip
 
 LEVEL = 0.95  # confidence of every interval
@@ -45,7 +45,7 @@ class Share:
         return cls.mean(float(shares.mean()), float(shares.std()), len(shares))
 
 
-def wilson_interval(successes: float, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float) -> tuple[float, float]:
     """Wilson's 95% score interval of a share with `successes` of `n`; (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0
@@ -53,6 +53,17 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z * (share * (1 - share) / n + Z * Z / (4 * n * n)) ** 0.5 / (1 + Z * Z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share_interval(shares: NDArray[np.floating], steps: int) -> tuple[float, float]:
+    """95% interval of the mean of shares, multiples of 1 / `steps`, each of a query (n,).
+
+    It is Wilson's, of as many cases as have the variance of the shares: up to `steps` a query.
+    """
+    mean, variance = float(shares.mean()), float(shares.var())
+    worth = mean * (1 - mean) / variance if variance else 0.0
+    cases = len(shares) * min(worth or steps, steps)
+    return wilson_interval(mean * cases, cases)
 
 
 def exact_interval(successes: int, n: int) -> tuple[float, float]:
@@ -145,3 +156,25 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
         total += ways
     p: float = 2 * total / 2**n
     return min(1.0, p)
+
+
+def tango_z(only_a: ArrayLike, only_b: ArrayLike, n: int, difference: float) -> NDArray[np.float64]:
+    """Tango's score statistic of "the shares of a and b differ by `difference`", of paired cases.
+
+    Statistics in Medicine 17, 891-908, 1998. It is as large as the share of a is too large, in
+    standard deviations; nan where `difference` is 0 and no case divides a and b.
+
+    Args:
+        only_a: cases on which a alone is right; a number or an array.
+        only_b: cases on which b alone is right, likewise.
+        n: all cases.
+        difference: share of a less share of b.
+    """
+    a, b = np.asarray(only_a, dtype=np.float64), np.asarray(only_b, dtype=np.float64)
+    # the most likely chance that b alone is right: the larger root of a quadratic
+    half = -(a + b) + (2 * n - a + b) * difference
+    root = np.sqrt(np.maximum(0.0, half**2 + 8 * n * b * difference * (1 - difference)))
+    variance = n * ((root - half) / (2 * n) + difference * (1 - difference))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z: NDArray[np.float64] = (a - b - n * difference) / np.sqrt(variance)
+    return z

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mrl_search.measure.accuracy import (
     prefix_outcomes,
     thumbnail_recall,
 )
-from mrl_search.measure.bench import measure, measure_copies
+from mrl_search.measure.bench import measure, measure_copies, measure_training
 from mrl_search.measure.contestants import (
     BRUTE,
     Contestant,
@@ -457,3 +458,22 @@ def test_too_little_is_refused(small: Corpus, pairs: Corpus) -> None:
 
 def test_dims_that_are_shown_are_dims_of_the_index(small: Corpus) -> None:
     assert shown_dims(small, (8, 64, 512, 1024)) == [8, 64]
+
+
+def test_queries_that_trained_the_model_are_known_by_their_content(
+    small: Corpus, tmp_path: Path
+) -> None:
+    """Every third item was held out: the others trained the model, and their copies with them."""
+    held_out = np.arange(0, len(small), 3)
+    index = SimpleNamespace(corpus=small, held_out=lambda: held_out)
+    queries = QuerySet.of_corpus(small, 50)
+    others = np.delete(small.collection.hashes, held_out)
+    wanted = np.isin(queries.hashes, others)
+    assert queries.trained(index).tolist() == wanted.tolist()
+    journal = Journal.open(tmp_path / "run.jsonl", about(small, queries, BenchSettings()))
+    measure_training(SimpleNamespace(corpus=small, held_out=lambda: None), queries, journal)
+    assert not journal.has("trained")
+    measure_training(index, queries, journal)
+    record = journal.run.one("trained")
+    assert record["count"] == wanted.sum()
+    assert (unpack(record["labelled"]) == wanted[queries.labelled]).all()

@@ -16,7 +16,7 @@ from PIL import Image
 from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.measure.compare import compare
 from mrl_search.measure.records import Run
-from mrl_search.measure.schema import pack
+from mrl_search.measure.schema import pack, unpack
 from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
 from mrl_search.report.page import render_markdown, render_page
@@ -29,9 +29,10 @@ from mrl_search.report.tables import (
     run_tables,
     share,
     times,
+    trained_table,
 )
 from mrl_search.report.values import baseline, enough, rate_of, recall_of, share_of, times_of
-from mrl_search.report.write import introduction, report_page, write_report
+from mrl_search.report.write import introduction, report_page, rotation, write_report
 
 N = 200
 CHROMIUM = next(
@@ -240,6 +241,37 @@ def about(run: Run, part: str, **values: object) -> Run:
     return replace(run, about={**run.about, part: {**run.about[part], **values}})
 
 
+def test_a_rotation_that_finds_more_is_told(run: Run) -> None:
+    """At 8 dims 7.3 of 10 are found by the prefix, on average; by these axes all ten."""
+    found = recall_of(run.one("plan", name="8 dims")["found"], run.k).value
+    all_found = change(run, "control", {"name": "pca", "dims": 8}, found=pack(np.full(N, 10)))
+    told = f"recall@10 of exact is 100.0% against {found:.1%} by 8 dims."
+    assert told in rotation(all_found) and rotation(all_found) in introduction(all_found)
+    none = change(run, "control", {"name": "pca", "dims": 8}, found=pack(np.zeros(N, int)))
+    assert rotation(none) == ""
+
+
+def test_queries_that_trained_the_model_stand_apart(run: Run) -> None:
+    """The first 150 of 200 queries trained the model: it is right in more of them."""
+    assert "It is not known whether queries trained the model." in introduction(run)[0]
+    assert trained_table(run) is None
+    mask = np.arange(N) < 150
+    record = {"kind": "trained", "run": "r", "count": 150, "labelled": pack(mask)}
+    told = replace(run, records=[record, *run.records])
+    assert "150 of the 200 queries trained the model: it knows them." in introduction(told)[0]
+    table = trained_table(told)
+    votes = unpack(run.one("prefix", dims=8)["vote"]) == 1
+    at = table.columns.index("20-NN, new")
+    row = {r[0]: r for r in table.rows}["8"]
+    assert row[at] == share(Share.of(votes[150:]))
+    assert row[at + 1] == share(Share.of(votes[:150]))
+    assert "50 queries that did not train the model" in table.note
+    none = {**record, "count": 0, "labelled": pack(np.zeros(N, bool))}
+    told = replace(run, records=[none, *run.records])
+    assert "None of the queries trained the model." in introduction(told)[0]
+    assert trained_table(told) is None
+
+
 def test_adaptive_classification_stands_next_to_each_prefix(run: Run) -> None:
     table = cascade_table(run)
     assert table.columns == ("classification", "20-NN", "points below all dims", "mean dims")
@@ -249,6 +281,8 @@ def test_adaptive_classification_stands_next_to_each_prefix(run: Run) -> None:
         ("adaptive, may lose 1%", "93.0%", "1.00", "20.5"),
     )
     assert "n = 100, so 94.0% has a 95% interval from 87.5 to 97.2" in table.note
+    assert "which often lost more" in table.note  # as version 0.2 learnt thresholds
+    assert "95% confidence" in cascade_table(change(run, "cascade", {}, level=0.05)).note
     assert cascade_table(replace(run, records=[])) is None
 
 

@@ -19,6 +19,7 @@ from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import open_source
 from mrl_search.measure.records import read_runs
+from mrl_search.store.manifest import read_manifest
 from mrl_search.training.parts import part_of, stratified_split
 
 TINY = [
@@ -68,7 +69,9 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
         ok("evaluate", place / "pictures", "--index", place / "index", "--instance", "--json")
     )
     assert [r["dims"] for r in rows] == [8, 16, 64]
+    fingerprint = read_manifest(place / "index").fingerprint
     for r in rows:
+        assert r["fingerprint"] == fingerprint and {"commit", "created", "versions"} <= set(r)
         assert r["n"] == r["n_instance"] == 40
         for name in ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1"):
             low, high = r["ci95"][name]
@@ -175,6 +178,7 @@ def test_pictures_that_are_gone_stop_no_measurement(place: Path, tmp_path: Path)
     assert [r.pop("thumbnail_recall_at_1") for r in told] == [None] * 3 and whole[0].pop(
         "thumbnail_recall_at_1"
     ) is not None
+    assert told[0].pop("created") > whole[0].pop("created")
     assert told[0] == whole[0]  # the copies are made of the pictures in the other place
     assert (
         ok("tune", tmp_path / "index", "--objective", "instance", "--recall", "0.5").exit_code == 0

@@ -95,6 +95,7 @@ def test_classify_reads_only_as_many_dims_as_it_needs(index: Path, image: Path) 
     assert "learnt without a filter" in filtered.stderr
     strict = ok(*learn)  # forty items are too few to stop early for one point
     assert "No early stop stays within the 1.0% limit with 40 labelled items" in strict.stderr
+    assert "It takes at least 299." in strict.stderr
     assert "--give 0.05" in strict.stderr
     (answer,) = lines(ok(*how, "--json", "--adaptive"))
     assert answer["dims_read"] == 64

@@ -14,6 +14,7 @@ from mrl_search.metrics import (
     mcnemar_exact,
     mean_interval,
     recall_at_k,
+    share_interval,
     wilson_interval,
 )
 
@@ -138,3 +139,15 @@ def test_mcnemar_of_many_cases() -> None:
     exact = sum(comb(4000, i) for i in range(1901)) * 2 / 2**4000
     assert mcnemar_exact(a, b) == pytest.approx(exact, rel=1e-12)
     assert 0.001 < exact < 0.002
+
+
+def test_an_interval_of_shares_by_hand() -> None:
+    """Of 100 queries half find 10 of 10, half 9: the variance of 1,900 cases; there are 1,000."""
+    assert share_interval(np.repeat([1.0, 0.9], 50), 10) == pytest.approx(
+        wilson_interval(950, 1000)
+    )
+    assert share_interval(np.ones(100), 10) == wilson_interval(1000, 1000)
+    right = np.repeat([1.0, 0.0], [90, 10])  # whole queries fail: a query is one case
+    assert share_interval(right, 10) == pytest.approx(wilson_interval(90, 100))
+    assert share_interval(right, 1) == pytest.approx(wilson_interval(90, 100))
+    assert share_interval(np.ones(100), 1) == wilson_interval(100, 100)

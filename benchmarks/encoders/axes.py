@@ -9,7 +9,6 @@ fit the axes and are searched, VALIDATION those that search them.
 """
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,8 +23,8 @@ from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source, open_source, subset
 from mrl_search.measure.copies import PROTOCOLS, changed_copies
+from mrl_search.measure.environment import provenance
 from mrl_search.progress import silent
-from mrl_search.store.manifest import now, package_versions
 from mrl_search.store.transform import Transform
 from mrl_search.training.config import DataConfig
 from mrl_search.training.corpus_axes import Sample, changed_views
@@ -100,10 +99,8 @@ def main(model: str, name: str, out: Path, most: int = 10**9, validation: int = 
     viewed = changed_views(encoder, train, range(min(VIEWED, len(rows))), silent)
     sample = Sample(rows[:FITTED], labels[:FITTED], *viewed)
     head = {
-        "model": model.partition("@")[0], "fingerprint": encoder.fingerprint, "data": name,
-        "train": len(rows), "n": len(queries), "created": now(), "versions": package_versions(),
-        "commit": subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True,
-                                 text=True, check=True).stdout.strip(),
+        **provenance(encoder), "model": model.partition("@")[0], "data": name,
+        "train": len(rows), "n": len(queries),
     }  # fmt: skip
     with out.open("a") as file:
         for choice in CHOICES:

@@ -7,7 +7,6 @@ FOLDER has a folder a class, as `other.py` writes it. The axes are fitted to all
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from other import changed
 from PIL import Image
 
 from mrl_search.index import Index
-from mrl_search.store.manifest import now, package_versions
+from mrl_search.measure.environment import provenance
 
 QUERIES, SEED = 100, 0
 
@@ -33,12 +32,10 @@ def main(model: str, folder: Path, out: Path) -> None:
             for kind, copy in changed(Image.open(collection.paths[row]).convert("RGB")).items():
                 kinds.setdefault(kind, []).append(copy)
         copies = {kind: index.embed(images).rows for kind, images in kinds.items()}
-        commit = ["git", "rev-parse", "--short=10", "HEAD"]
         head = {
-            "model": name, "fingerprint": index.manifest.fingerprint,
+            **provenance(index.encoder), "model": name,
             "axes": index.manifest.axes.get("choice", "none"), "pictures": len(index),
-            "queries": QUERIES, "created": now(), "versions": package_versions(),
-            "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+            "queries": QUERIES,
         }  # fmt: skip
         labels = collection.labels
         for d in index.dims:

@@ -6,6 +6,8 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from mrl_search.measure.environment import check_clean
+
 HERE = Path(__file__).parent
 SHOWN = (8, 16, 32, 64, 128, 256, 1024)
 Z = 1.96
@@ -20,7 +22,10 @@ def interval(share: float, n: int) -> str:
 
 def read(name: str) -> list[dict[str, Any]]:
     """The records of a file."""
-    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+    records = [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+    for record in records:
+        check_clean(record["commit"], name)
+    return records
 
 
 def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from mrl_search.measure.environment import check_clean
 from mrl_search.measure.records import Run, read_run
 from mrl_search.metrics import Share
 from mrl_search.report.figures import Sketchbook
@@ -25,7 +26,7 @@ from mrl_search.report.tables import (
     times,
 )  # fmt: skip
 from mrl_search.report.values import baseline, recall_of, share_of, single_of, times_of
-from mrl_search.report.write import report_page
+from mrl_search.report.write import report_page, rotation
 
 HERE = Path(__file__).parent
 REPORTS = ("photographs", "animals")
@@ -72,8 +73,11 @@ def accuracy(value: Share | None) -> str:
     return NOTHING if value is None else f"{value.value:.1%} [{value.low:.1%}–{value.high:.1%}]"
 
 
-def part(run: Run, folder: Path, where: str) -> str:
-    """The text between the markers; its picture is drawn into `folder` and linked from `where`."""
+def part(run: Run, folder: Path, where: str, animals: Run | None = None) -> str:
+    """The text between the markers; its picture is drawn into `folder` and linked from `where`.
+
+    `animals` is a run in which prefixes differ more.
+    """
     table, corpus, machine = headline_table(run), run.about["corpus"], run.about["environment"]
     figure = Sketchbook(run, folder, "readme-").front()
     picture = f"{markdown_image(figure, where)}\n\n" if figure else ""
@@ -82,6 +86,10 @@ def part(run: Run, folder: Path, where: str) -> str:
     n = run.about["queries"]["n"]
     text += f"\n\nThe {n:,} queries are photographs that the model was not trained on, each left "
     text += f"out of its own answer. Brackets: 95% intervals. `{CARD}` has more accuracies."
+    if shortlist := rotation(run):
+        text += f"\n\n{shortlist}"
+    if animals and (shortlist := rotation(animals)):
+        text += f" With 59 kinds of animals, {shortlist.rpartition(': ')[2].removesuffix('.')}."
     return f"{BEGIN}\n\n{picture}{markdown_table(table)}\n\n{text}\n\n{END}"
 
 
@@ -104,12 +112,16 @@ def tables(run: Run) -> str:
 
 if __name__ == "__main__":
     runs = {name: read_run(HERE / f"{name}.jsonl") for name in REPORTS}
+    for name, run in runs.items():
+        check_clean(run.about["environment"]["commit"], name)
     old = README.read_text(encoding="utf-8")
     if "--check" in sys.argv:
         with tempfile.TemporaryDirectory() as folder:
-            new = placed(old, part(runs["photographs"], Path(folder), "benchmarks/reports/"))
+            new = placed(old, part(
+                runs["photographs"], Path(folder), "benchmarks/reports/", runs["animals"]
+            ))  # fmt: skip
         sys.exit(old != new)
-    new = placed(old, part(runs["photographs"], HERE, "benchmarks/reports/"))
+    new = placed(old, part(runs["photographs"], HERE, "benchmarks/reports/", runs["animals"]))
     README.write_text(new, encoding="utf-8")
     for name, run in runs.items():
         (HERE / f"{name}.md").write_text(tables(run), encoding="utf-8")

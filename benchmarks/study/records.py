@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
 from mrl_search.files import make_folder, write_text
+from mrl_search.measure.environment import check_clean
 
 __all__ = ["JobRecords", "bits_of", "outcomes_of", "read_part", "record_file", "write_records"]
 
@@ -48,7 +49,7 @@ def read_part(records: Path, part: str, order: Sequence[str] = ()) -> list[JobRe
     """The records of all finished jobs of a part, by the place of their run in `order`.
 
     Raises:
-        DataError: a file that is not the records of a job.
+        DataError: a file that is not the records of a job, or of code that no commit holds.
     """
     found = []
     for file in sorted((records / part).glob("*.jsonl")):
@@ -63,6 +64,7 @@ def read_part(records: Path, part: str, order: Sequence[str] = ()) -> list[JobRe
                 f"{file} does not hold the records of a job: {error}.",
                 "Remove it, and run its part again.",
             ) from error
+        check_clean(job.get("commit"), file)
         found.append(JobRecords(job, lines))
     places = {name: i for i, name in enumerate(order)}
     return sorted(found, key=lambda r: places.get(r.job.get("run", ""), len(places)))

@@ -18,7 +18,7 @@ from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.sources import Source, open_source
 from mrl_search.mapping import from_mapping, to_mapping
-from mrl_search.store.manifest import package_versions
+from mrl_search.measure.environment import provenance
 from mrl_search.training.config import TrainConfig
 from mrl_search.training.loop import train_pixels
 from mrl_search.training.pixels import Pixels, load_pixels, pixel_side
@@ -171,12 +171,11 @@ def _run(study: Study, job: Job, places: Places, decoded: _Decoded, notify: List
         "images": len(pixels.labels),
         "skipped": len(pixels.skipped),
         "recipe": to_mapping(job.config),
-        "fingerprint": encoder.fingerprint,
+        **provenance(encoder),
         "seconds": round(training + time.perf_counter() - start, 1),
         "device": str(encoder.device),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "versions": package_versions(),
     }
     write_records(record_file(places.records, job.part, job.key), [head, *epochs, *measured])
 

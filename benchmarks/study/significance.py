@@ -5,15 +5,16 @@ McNemar's test is in `metrics`. Only the F distribution needs scipy (the extra `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
+from mrl_search.metrics import tango_z
 
-__all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "tango_z"]
+__all__ = ["Equivalence", "FTest", "combined_f_test", "equivalence_test", "holm"]
 
 WIDE = NormalDist().inv_cdf(0.975)  # deviations within which 95% of a normal distribution lies
 
@@ -57,6 +58,15 @@ def combined_f_test(differences: Sequence[Sequence[float]]) -> FTest:
         return FTest(0.0, 1.0)  # the systems never differed
     f = squares / (2 * variance) if variance else inf
     return FTest(f, float(stats.f.sf(f, 10, 5)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Each p corrected for all of them, by Holm (1979): below 5%, it stands among them all."""
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +135,3 @@ def _interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
             near, far = (near, middle) if outside else (middle, far)
         ends.append(near)
     return ends[0], ends[1]
-
-
-def tango_z(only_a: int, only_b: int, n: int, difference: float) -> float:
-    """Tango's score statistic of "the shares of a and b differ by `difference`".
-
-    Args:
-        only_a: cases on which a alone is right.
-        only_b: cases on which b alone is right.
-        n: all cases.
-        difference: share of a less share of b; not 0 unless some case divides them.
-    """
-    # the most likely chance that b alone is right: the larger root of a quadratic
-    half = -(only_a + only_b) + (2 * n - only_a + only_b) * difference
-    alone = (sqrt(max(0.0, half**2 + 8 * n * only_b * difference * (1 - difference))) - half) / (
-        4 * n
-    )
-    return (only_a - only_b - n * difference) / sqrt(
-        n * (2 * alone + difference * (1 - difference))
-    )

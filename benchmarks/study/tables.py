@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from definition import PartSpec
 from numpy.typing import NDArray
 from records import JobRecords, outcomes_of
-from significance import combined_f_test, equivalence_test
+from significance import combined_f_test, equivalence_test, holm
 
 from mrl_search.metrics import mcnemar_exact, wilson_interval
 from mrl_search.report.page import Table, markdown_table
@@ -167,7 +168,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                     str(d),
                     f"{np.mean(difference):+.2%}",
                     f"{test.f:.2f}",
-                    _p(test.p),
+                    test.p,
                     _span(mcnemar),
                     _span([e.p_worse for e in equal]),
                     _span([e.p for e in equal]),
@@ -178,6 +179,7 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
             f"{b} minus {a}",
             "F(10, 5)",
             "p of F",
+            "corrected",
             "p of McNemar, 5 repetitions",
             f"p of no worse than {longest} dims",
             f"p of equivalence to {longest} dims",
@@ -185,10 +187,16 @@ def _cross_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
         blocks += [
             f"**{b}, each prefix, against {a} at {full} dims** "
             "(linear heads, 5x2 cross-validation)",
-            table(columns, body),
+            table(columns, _corrected(body, 3)),
             _legend(),
         ]
     return blocks
+
+
+def _corrected(body: Sequence[tuple[Any, ...]], at: int) -> list[tuple[str, ...]]:
+    """Rows with the p in column `at`, and after it the p that Holm corrects for all rows."""
+    both = zip(body, holm([row[at] for row in body]), strict=True)
+    return [(*row[:at], _p(row[at]), _p(p), *row[at + 1 :]) for row, p in both]
 
 
 def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
@@ -209,7 +217,7 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                     (
                         str(d),
                         f"{other.difference:+.2%} ({low:+.1%} to {high:+.1%})",
-                        _p(mcnemar_exact(full, right)),
+                        mcnemar_exact(full, right),
                         _p(other.p),
                         *((_p(own.p_worse), _p(own.p)) if own else ("", "")),
                     )
@@ -218,6 +226,7 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
                 "dims",
                 f"{b} minus {a} (95% interval)",
                 "p of McNemar",
+                "corrected",
                 "p of equivalence",
                 f"p of no worse than {max(two)} dims",
                 f"p of equivalence to {max(two)} dims",
@@ -225,7 +234,8 @@ def _shared_validation(part: PartSpec, jobs: Sequence[JobRecords]) -> list[str]:
             title = f"**{b}, each prefix, against {a} at {max(one)} dims** "
             title += f"(linear heads, seed {seed}, n = {len(full):,})"
             known = None if len(two) > 1 else -2  # a single prefix is not compared with itself
-            blocks += [title, table(columns[:known], [row[:known] for row in body]), _legend()]
+            rows = [row[:known] for row in _corrected(body, 2)]
+            blocks += [title, table(columns[:known], rows), _legend()]
     return blocks
 
 
@@ -233,7 +243,7 @@ def _legend() -> str:
     return (
         "Equivalence: two one-sided score tests for paired proportions (Tango 1998), margin "
         f"{MARGIN:.0%}; a small p means as good as, neither better nor worse. No worse: one of the "
-        "two, which a better prefix passes, too."
+        "two, which a better prefix passes, too. Corrected: by Holm, for all rows of the table."
     )
 
 
@@ -248,7 +258,7 @@ def _p(p: float) -> str:
 
 def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
     """Accuracy and mean dims of adaptive classification, and of the shortest and longest prefix."""
-    body, gives = [], set()
+    body, gives, earlier = [], set(), False
     for job in jobs:
         if job.job["fold"] > 0 or job.job["repetition"] > 0:
             continue
@@ -258,6 +268,7 @@ def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
                 fixed = lines[0]["fixed"]
                 ends = min(fixed, key=int), max(fixed, key=int)
                 gives |= {line["give"] for line in lines}
+                earlier |= any("level" not in line for line in lines)
                 cells = (f"{line['accuracy']:.1%} at {line['expected_dims']:.1f}" for line in lines)
                 body.append(
                     (
@@ -270,7 +281,10 @@ def _adaptive(jobs: Sequence[JobRecords]) -> list[str]:
         return []
     title = (
         "**Adaptive classification**: accuracy at mean dims, by how much accuracy may be lost "
-        "(thresholds learnt on half of the validation images, measured on the other half)"
+        "(thresholds learnt on half of the validation images, measured on the other half"
+    )
+    title += (
+        "; by the rule of version 0.2, which often lost more than it allowed)" if earlier else ")"
     )
     return [
         title,

@@ -6,10 +6,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from significance import combined_f_test, equivalence_test, tango_z
+from significance import combined_f_test, equivalence_test, holm
 
 from mrl_search.errors import ConfigError, DataError, MrlSearchError
-from mrl_search.metrics import mcnemar_exact
+from mrl_search.metrics import mcnemar_exact, tango_z
 
 FOLDS = [[0.02, 0.03], [0.01, 0.02], [0.03, 0.01], [0.02, 0.02], [0.04, 0.01]]
 
@@ -148,3 +148,11 @@ def test_what_cannot_be_compared() -> None:
         equivalence_test([], [])
     with pytest.raises(ConfigError, match="share between 0 and 1"):
         equivalence_test([True], [True], 0.0)
+
+
+def test_holm_by_hand() -> None:
+    """The least of three counts three times, the next twice; none is less than the one before."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+    assert holm([0.01, 0.02, 0.03, 0.04]) == pytest.approx([0.04, 0.06, 0.06, 0.06])

@@ -16,7 +16,7 @@ from PIL import Image
 from quality import Part, Representation, head_answers, neighbours, probe_answers, quality
 from records import bits_of, outcomes_of, read_part, write_records
 from running import Places, run_part, state_of, with_sources
-from significance import equivalence_test
+from significance import equivalence_test, holm
 from tables import part_tables
 from typer.testing import CliRunner
 
@@ -129,7 +129,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     GradientState._reset_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-        patch.setattr("mrl_search.search.cascade.GIVES", (0.01, 3.0))  # the second stops all
+        patch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
+        patch.setattr("mrl_search.search.cascade.GIVES", (0.01, 1.0))  # the second stops all
         for part in study.parts:
             for _ in run_part(study, part, places):
                 pass
@@ -295,9 +296,9 @@ def test_every_job_leaves_its_records(place: Path) -> None:
     scatter = lines(place, "many-seed0", "scatter")
     assert [(s["dims"], len(s["x"])) for s in scatter] == [(8, 12), (16, 12)]
     cascades = lines(place, "many-seed0", "cascade")
-    assert [(c["by"], c["give"]) for c in cascades][:2] == [("head", 0.01), ("head", 3.0)]
+    assert [(c["by"], c["give"]) for c in cascades][:2] == [("head", 0.01), ("head", 1.0)]
     dims = {give: c["expected_dims"] for c in cascades if c["by"] == "head" for give in [c["give"]]}
-    assert dims[3.0] <= dims[0.01]  # a larger loss never needs more dims
+    assert dims[1.0] <= dims[0.01]  # a larger loss never needs more dims
     assert all(c["n"] == 6 and 8 <= c["expected_dims"] <= 16 for c in cascades)
 
 
@@ -511,10 +512,12 @@ def test_tables_are_made_from_records_alone(place: Path) -> None:
     }
     short, long, single = right["many-seed0", 8], right["many-seed0", 16], right["single-seed0", 16]
     rows = text.split("against single at 16 dims")[1]
+    two = [mcnemar_exact(single, right) for right in (short, long)]
     other, own_length = equivalence_test(short, single, 0.01), equivalence_test(short, long, 0.01)
     assert [cell.strip() for cell in rows.split("| 8 |")[1].split("\n")[0].split("|")] == [
         f"{other.difference:+.2%} ({other.interval[0]:+.1%} to {other.interval[1]:+.1%})",
         f"{mcnemar_exact(single, short):.3f}",
+        f"{holm(two)[0]:.3f}",
         f"{other.p:.3f}",
         f"{own_length.p_worse:.3f}",
         f"{own_length.p:.3f}",
@@ -523,6 +526,7 @@ def test_tables_are_made_from_records_alone(place: Path) -> None:
     last = [cell.strip() for cell in rows.split("| 16 |")[1].split("\n")[0].split("|")]
     assert last[1:] == [
         f"{mcnemar_exact(single, long):.3f}",
+        f"{holm(two)[1]:.3f}",
         f"{equivalence_test(long, single, 0.01).p:.3f}",
         "",
         "",
@@ -565,7 +569,7 @@ def test_the_tables_of_a_cross_validation(place: Path) -> None:
         [equivalence_test(both["many", r, 8], both["many", r, 16], 0.01).p_worse for r in range(5)],
         [equivalence_test(both["many", r, 8], both["many", r, 16], 0.01).p for r in range(5)],
     ]
-    assert [cell.strip() for cell in row[3:6]] == [
+    assert [cell.strip() for cell in row[4:7]] == [
         f"{min(span):.3f} to {max(span):.3f}" for span in spans
     ]
     some = [j for j in jobs if j.job["repetition"] < 3]
@@ -600,6 +604,7 @@ def test_the_script_does_it_all(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(STUDY))
+    monkeypatch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
     sys.modules.pop("study", None)
     import study as script
 
@@ -766,6 +771,16 @@ def test_outcomes_survive_as_bits() -> None:
     right = np.random.default_rng(3).random(37) < 0.8
     assert np.array_equal(outcomes_of(bits_of(right), 37), right)
     assert bits_of(np.array([True, False, False, False, False, False, False, True])) == "81"
+
+
+def test_records_of_uncommitted_code_make_no_table(tmp_path: Path) -> None:
+    file, job = tmp_path / "part" / "a.jsonl", {"kind": "job", "run": "a"}
+    for commit in (None, "0123456789"):
+        write_records(file, [{**job, "commit": commit}])
+        assert len(read_part(tmp_path, "part")) == 1
+    write_records(file, [{**job, "commit": "0123456789-dirty"}])
+    with pytest.raises(DataError, match=r"a.jsonl has records of uncommitted code, 0123456789-d"):
+        read_part(tmp_path, "part")
 
 
 def test_records_that_are_none_are_a_sentence(tmp_path: Path) -> None:

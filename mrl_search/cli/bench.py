@@ -48,7 +48,7 @@ def bench(
         raise ConfigError("--split is about pictures to search with.", "Name them: --queries SRC.")
     from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
     from mrl_search.index import Index
-    from mrl_search.measure.bench import measure
+    from mrl_search.measure.bench import measure, measure_training
     from mrl_search.measure.compare import check_same_queries, compare
     from mrl_search.measure.queries import QuerySet
     from mrl_search.measure.records import Journal, read_run
@@ -77,6 +77,7 @@ def bench(
             f"{len(query_set):,} queries ({query_set.source}) in {len(index):,} items, "
             f"records in {out}"
         )
+        measure_training(index, query_set, journal)
         run = measure(corpus, query_set, settings, journal, progress)
         journal.close()
     from mrl_search.report.tables import run_tables

@@ -33,7 +33,7 @@ PROMPTS_HELP = (
 SHOWN = 5  # labels of a picture in a table
 ADAPTIVE_HELP = (
     "Stop at the prefix where the vote is sure, by thresholds that `tune --objective adaptive` "
-    "has learnt."
+    "has learnt: at most the share --give is lost, with 95% confidence."
 )
 
 

@@ -68,6 +68,7 @@ def evaluate(
     from mrl_search.mapping import to_mapping
     from mrl_search.measure import evaluate as module
     from mrl_search.measure.copies import HARD, STANDARD
+    from mrl_search.measure.environment import provenance
     from mrl_search.training.parts import part_of
 
     access = access_of(device, offline, yes)
@@ -87,10 +88,12 @@ def evaluate(
     if result.doubt:
         note(result.doubt)
     if as_json:
+        maker = provenance(encoder)
         for p in result.prefixes:
-            json_line({**to_mapping(p), "thumbnail_recall_at_1": result.thumbnail_recall_at_1})
+            recall = {"thumbnail_recall_at_1": result.thumbnail_recall_at_1}
+            json_line({**to_mapping(p), **recall, **maker})
         for t in result.adaptive if adaptive else ():
-            json_line(t.record())
+            json_line({**t.record(), **maker})
         return
     _show(result, k, ("hard" if hard else "standard") if instance else "")
     if adaptive:

@@ -34,7 +34,10 @@ def tune(
     recall: Annotated[
         float,
         option(
-            "--recall", "Share of what exact search gives that a plan must give.", min=0.01, max=1
+            "--recall",
+            "Share of what exact search gives that a plan must surely give to other queries.",
+            min=0.01,
+            max=1,
         ),
     ] = 0.99,
     objective: Annotated[Objective, option("--objective", OBJECTIVE_HELP)] = Objective.RECALL,
@@ -45,7 +48,8 @@ def tune(
         float | None,
         option(
             "--give",
-            "With adaptive: share of answers that may be lost. Default: 0.01.",
+            "With adaptive: share of answers that may be lost, with 95% confidence. Default: 0.01, "
+            "for which at least 299 labelled items are needed.",
             min=0,
             max=1,
         ),
@@ -106,10 +110,11 @@ def tune(
         table.append((str(t.plan), percent(t.value), *times, f"{t.ram / len(index):,.0f}", mark))
     columns = ("plan", str(objective), "p50 ms", "times exact", "RAM, B/vector", "")
     show_table(columns, table, f"{index.folder}: Pareto front")
-    exact = f"exact search: {percent(found.exact)} in {found.exact_ms:.3f} ms"
+    exact = f"exact search as by query --exact: {percent(found.exact)} in {found.exact_ms:.3f} ms"
     note(f"{len(found.trials)} plans timed, single queries on one thread; {exact}")
     checked = percent(found.held_out, found.interval)
-    note(f"chosen: {found.chosen.plan}; {checked} on {found.n} other queries")
+    verb = "is right in" if objective is Objective.CLASS else "finds"
+    note(f"chosen: {found.chosen.plan}; it {verb} {checked} on {found.n} other queries")
     if plot:
         note(f"plot: {plot}")
     instance = objective is Objective.INSTANCE  # no command runs this plan by default
@@ -122,7 +127,7 @@ def tune(
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
     from mrl_search.cli.render import json_line, note
-    from mrl_search.search.cascade import GIVE
+    from mrl_search.search.cascade import GIVE, fewest_cases
 
     give = GIVE if give is None else give
     learned = index.learn_thresholds(k, give)
@@ -133,7 +138,9 @@ def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
     full = index.dims[-1]
     if p.expected_dims == full:
         none = f"No early stop stays within the {give:.1%} limit with {p.n:,} labelled items"
-        note(f"{none}. Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
+        few = 0 < give < 1 and p.n < (least := fewest_cases(give))
+        need = f" It takes at least {least:,}." if few else ""
+        note(f"{none}.{need} Allow a larger loss with --give {max(0.05, 2 * give):.2f}.")
     right = f"{p.accuracy:.1%} right with {p.expected_dims:.0f} dims on average"
     compared = f"{learned.full_accuracy:.1%} with {full}"
     note(f"On the {p.n:,} items it was learnt from, each without itself: {right}, {compared}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, copies_found, outcomes, prefix_outcomes
 from mrl_search.measure.contestants import (
     Contestant,
@@ -39,7 +40,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.timing import Answer, Pace, batch_seconds, pace_of, threads, time_round
 
-__all__ = ["measure", "measure_copies"]
+__all__ = ["measure", "measure_copies", "measure_training"]
 
 
 def measure(
@@ -55,6 +56,14 @@ def measure(
     if not journal.run.done:
         journal.add("done")
     return journal.run
+
+
+def measure_training(index: Index, queries: QuerySet, journal: Journal) -> None:
+    """Record `trained`: how many queries trained the model, and which of the labelled ones."""
+    trained = None if journal.has("trained") else queries.trained(index)
+    if trained is not None:
+        some = trained[queries.labelled]
+        journal.add("trained", count=int(trained.sum()), labelled=pack(some))
 
 
 def measure_copies(corpus: Corpus, copies: Copies, journal: Journal) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mrl_search.store.manifest import package_versions
+from mrl_search.encoders.base import Encoder
+from mrl_search.errors import DataError
+from mrl_search.store.manifest import now, package_versions
 
-__all__ = ["environment", "same_machine"]
+__all__ = ["check_clean", "environment", "provenance", "same_machine"]
 
 MACHINE = ("machine", "cpu", "cores", "os")  # equal in two environments: the same machine
 
@@ -26,6 +28,25 @@ def environment() -> dict[str, Any]:
         "versions": package_versions(),
         "commit": _commit(),
     }
+
+
+def provenance(encoder: Encoder) -> dict[str, Any]:
+    """What a record needs to name its maker: model, fingerprint, date, versions and commit."""
+    return {
+        "model": encoder.name, "fingerprint": encoder.fingerprint, "created": now(),
+        "versions": package_versions(), "commit": _commit(),
+    }  # fmt: skip
+
+
+def check_clean(commit: str | None, where: object) -> None:
+    """Refuse records of code that no commit holds; those without a commit are older than this.
+
+    Raises:
+        DataError: the commit ends with `-dirty`.
+    """
+    if commit is not None and commit.endswith("-dirty"):
+        message = f"{where} has records of uncommitted code, {commit}."
+        raise DataError(message, "Commit, and measure again.")
 
 
 def same_machine(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -94,6 +94,18 @@ class QuerySet:
         text = "\n".join(f"{h}\t{label}" for h, label in zip(self.hashes, self.labels, strict=True))
         return xxhash.xxh3_64_hexdigest(text.encode())
 
+    def trained(self, index: Index) -> NDArray[np.bool_] | None:
+        """Which queries trained the model of `index`, (n,); None where that is not known.
+
+        It is known where the index holds the pictures that were split for the training.
+        """
+        held_out = index.held_out()
+        if held_out is None:
+            return None
+        others = np.delete(index.corpus.collection.hashes, held_out)
+        trained: NDArray[np.bool_] = np.isin(self.hashes.astype(str), others.astype(str))
+        return trained
+
     def paths_in(self, corpus: Corpus) -> list[str]:
         """Paths of the queries whose content is in `corpus`.
 

@@ -5,6 +5,7 @@ measures anything.
 
     run        what was measured, with which settings, on which machine, when; all other records
                carry its `id` as their `run`
+    trained    how many queries trained the model, and which of the labelled, where that is known
     prefix     one prefix: is the linear head, is the vote of the neighbours right for each query?
     plan       one way to search: its answers to each query, its multiply-adds and memory
     control    the same measures for PCA and for random dims

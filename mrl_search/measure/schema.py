@@ -120,6 +120,7 @@ KINDS: dict[str, dict[str, Spec]] = {
             "versions": {"*": TEXT}, "commit": (TEXT, None),
         },
     },
+    "trained": {"run": TEXT, "count": _whole(0, MOST), "labelled": RIGHT},
     "prefix": {
         "run": TEXT, "dims": DIMS, "linear": (RIGHT, None), "vote": (RIGHT, None),
         "confidence": (FOUND, None),
@@ -182,6 +183,11 @@ def check_record(record: Record, where: str) -> None:
 def check_run(about: Record, records: Sequence[Record], where: str) -> None:
     """Raise DataError unless the records of a benchmark have the same queries."""
     queries, k = about["queries"], about["settings"]["k"]
+    for record in records:
+        if record["kind"] == "trained" and (
+            len(unpack(record["labelled"])) != queries["labelled"] or record["count"] > queries["n"]
+        ):
+            raise DataError(f"{where}: the trained record {OTHER_LENGTH}.", ALTERED)
     wanted = {"linear": "labelled", "vote": "labelled", "confidence": "labelled",
               "nearest": "labelled", "found": "n"}  # fmt: skip
     for record in records:

@@ -13,7 +13,7 @@ from mrl_search.metrics import Share, exact_interval, mcnemar_exact
 
 __all__ = [
     "Enough", "Timing", "baseline", "dims_of", "enough", "precision_of", "rate_of", "recall_of",
-    "share_of", "single_of", "times_of",
+    "share_of", "single_of", "times_of", "trained_of",
 ]  # fmt: skip
 
 
@@ -54,6 +54,12 @@ def dims_of(run: Run) -> list[int]:
 def share_of(bits: str | None) -> Share | None:
     """Share of packed outcomes that are right; None without outcomes."""
     return None if bits is None else Share.of(unpack(bits))
+
+
+def trained_of(run: Run) -> NDArray[np.bool_] | None:
+    """Which of the labelled queries trained the model, (n,) bool; None where that is not known."""
+    record = run.one("trained")
+    return None if record is None else unpack(record["labelled"]) == 1
 
 
 def precision_of(plan: Record) -> Share | None:

@@ -20,9 +20,9 @@ from mrl_search.report.page import (
     render_markdown,
     write_page,
 )  # fmt: skip
-from mrl_search.report.values import baseline, enough, recall_of, times_of
+from mrl_search.report.values import baseline, dims_of, enough, recall_of, single_of, times_of
 
-__all__ = ["HTML", "MARKDOWN", "introduction", "report_page", "write_report"]
+__all__ = ["HTML", "MARKDOWN", "introduction", "report_page", "rotation", "write_report"]
 
 HTML, MARKDOWN = "report.html", "report.md"
 GOOD = 0.99  # recall of a plan that the introduction names
@@ -73,7 +73,7 @@ def introduction(run: Run) -> list[str]:
     corpus, queries = run.about["corpus"], run.about["queries"]
     text = [
         f"{corpus['n']:,} items of {corpus['dim']} dims by the model {corpus['encoder']}, "
-        f"searched with {queries['n']:,} queries ({queries['source']})."
+        f"searched with {queries['n']:,} queries ({queries['source']}). {tables.training_of(run)}"
     ]
     for e in enough(run):
         if e.dims == e.longest:
@@ -89,6 +89,7 @@ def introduction(run: Run) -> list[str]:
             f"(95% interval from {low} to {high}; McNemar's exact test: p = "
             f"{tables.digits(e.p, 2)}, n = {e.share.n:,}). The same is true of all longer prefixes."
         )
+    text += [rotation(run)] if rotation(run) else []
     text += _speed(run)
     if ms := tables.embedding_ms(run):
         n = len(run.of("embedding")[0]["ms"])
@@ -104,6 +105,26 @@ def introduction(run: Run) -> list[str]:
     if not run.done:
         text.append("This benchmark is not finished; the same command continues it.")
     return text
+
+
+def rotation(run: Run) -> str:
+    """Where principal axes find most more than prefixes, beyond their intervals, or nothing."""
+    better: list[tuple[float, int, str]] = []
+    for d in dims_of(run):
+        plan, control = single_of(run, d), run.one("control", name="pca", dims=d)
+        if plan is None or control is None:
+            continue
+        prefix, pca = (recall_of(r["found"], run.k) for r in (plan, control))
+        if pca.low > prefix.high:
+            found = f"{pca.value:.1%} against {prefix.value:.1%} by {d}"
+            better.append((prefix.value - pca.value, d, found))
+    if not better:
+        return ""
+    most = sorted(sorted(better)[:3], key=lambda gain: gain[1])
+    return (
+        "As a shortlist, principal axes of these vectors (--axes pca) are better than their "
+        f"prefixes: recall@{run.k} of exact is {', '.join(text for *_, text in most)} dims."
+    )
 
 
 def _speed(run: Run) -> list[str]:
@@ -133,6 +154,7 @@ def _blocks(run: Run, book: Sketchbook) -> list[Block]:
     blocks: list[Block | None] = [
         _row(book.accuracy(), book.recall()),
         tables.accuracy_table(run),
+        tables.trained_table(run),
         tables.cascade_table(run),
         _row(book.prefixes(), book.latency()),
         _row(book.front()),

@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 TEMPERATURE = 0.07  # DINO's
-SAMPLE = 1000  # labelled items that thresholds are learnt from, at most
+SAMPLE = 4000  # labelled items that thresholds are learnt from, at most
 
 
 class Weighting(StrEnum):
@@ -168,7 +168,7 @@ class Learned:
 def learn_thresholds(
     corpus: Corpus, plan: Plan, ballot: Ballot, give: float = GIVE, held_out: Ids | None = None
 ) -> Learned:
-    """Learn when to stop along `plan` from up to 1,000 labelled items of the corpus.
+    """Learn when to stop along `plan` from up to 4,000 labelled items of the corpus.
 
     Args:
         corpus: with labels.

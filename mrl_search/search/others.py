@@ -13,7 +13,7 @@ from mrl_search.search.results import BatchHits, Queries
 from mrl_search.search.run import Find, default_plan, search
 from mrl_search.store.rows import Ids
 
-__all__ = ["by_copies", "leave_out", "others_than", "search_others"]
+__all__ = ["by_copies", "exact_others", "leave_out", "others_than", "search_others"]
 
 Widened = Callable[[NDArray[np.float32], Plan, int], BatchHits]
 
@@ -89,3 +89,9 @@ def leave_out(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits
     ids = np.where(gone, -1, np.take_along_axis(hits.rows, order, axis=1))
     scores = np.where(gone, np.float32(-np.inf), np.take_along_axis(hits.scores, order, axis=1))
     return BatchHits(ids, scores, hits.items, hits.plan)
+
+
+def exact_others(corpus: Corpus, queries: NDArray[np.float32], own: Ids, k: int) -> BatchHits:
+    """The true `k` nearest of each query without its own row, -1 for none: (n, k)."""
+    hits = search(corpus, queries, Plan.EXACT, k + 1)
+    return leave_out(hits, hits.rows == own[:, None], k)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from mrl_search.engines.kernels import best
 from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError, DataError
-from mrl_search.metrics import wilson_interval
+from mrl_search.metrics import share_interval
 from mrl_search.progress import Progress, silent
+from mrl_search.search.cascade import surely_within
 from mrl_search.search.classify import Ballot, vote
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, propose
-from mrl_search.search.others import leave_out
+from mrl_search.search.others import exact_others, leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
@@ -39,8 +40,7 @@ SHORTLISTS = (
 """Lengths of shortlists to try, times k."""
 NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
 USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
-LIKELY, SURE = 1.0, 1.28  # standard errors above the target: on queries that choose, that check
-LONGER = 2  # longer shortlists that are tried, because the check may ask for them
+LONGER = 3  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 TIMED, ROUNDS = 40, 3
 
@@ -64,6 +64,11 @@ class Goal:
     own: Ids
     exact: BatchHits
     score: Callable[[Ids, BatchHits], NDArray[np.float64]]
+
+    @property
+    def steps(self) -> int:
+        """A mark is a multiple of 1 / `steps`."""
+        return self.k if self.name == "recall" else 1
 
     @classmethod
     def named(cls, name: str, corpus: Corpus, rows: Ids, k: int | None = None) -> "Goal":
@@ -129,9 +134,8 @@ class Tuned:
 
     Attributes:
         chosen: the plan to use.
-        held_out: its mean mark on the `n` queries that check; a little high where these turned
-            cheaper plans down.
-        interval: 95% interval of `held_out` (Wilson's).
+        held_out: its mean mark on the `n` queries that check.
+        interval: 95% interval of `held_out`.
         n: number of queries that check.
         exact: mean mark of exact search on all queries.
         exact_ms: p50 of exact search, in the same run.
@@ -161,11 +165,9 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    Exact search is chosen where no plan is faster.
-
-    Half of the queries choose, the others check: a plan must reach the target by more than one
-    standard error on the first half, and by 1.28 on the second, so that of fresh queries it finds
-    the target in nine of ten cases.
+    Half of the queries choose plans that reach the target by more than chance. The others check
+    these, from the one that found most on: each must keep the target with 95% confidence, and the
+    first that fails ends the check. Exact search is chosen where no faster plan passes.
 
     Args:
         corpus: what is searched.
@@ -189,39 +191,48 @@ def tune(
     judge = _Judge(goal, choose, target * best_marks[choose])
     trials = _search_all(corpus, judge, _starts(corpus, max_ram), progress)
     timed, exact_ms = _timed(corpus, goal, _promising(trials), progress)
+    reached = sorted((t for t in timed if t.reached), key=lambda t: (-t.value, -(t.ms or 0.0)))
     if max_ram is None or corpus.vectors.nbytes <= max_ram:
         value = float(best_marks[choose].mean())
         timed.append(Trial(Plan.EXACT, value, True, corpus.vectors.nbytes, exact_ms))
-    reached = sorted((t for t in timed if t.reached), key=lambda t: t.ms or 0.0)
+        reached.insert(0, timed[-1])
     if not reached:
         closest = max(timed, key=lambda t: t.value)
         none = f"No plan for {corpus.folder} reaches {target:.1%} of exact search"
         hint = "Lower the target, allow more memory, or build with other kinds (--factory)."
         raise ConfigError(f"{none}; {closest.plan} has {closest.value:.1%}.", hint)
-    checked = []
+    passed: list[tuple[Trial, NDArray[np.float64]]] = []
     for trial in reached:
-        marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
-        value = float(marks.mean())
-        checked.append((value, trial))
-        if _reaches(marks - target * best_marks[check], SURE):
-            interval = wilson_interval(float(marks.sum()), len(marks))  # wide for shares
-            exact = float(best_marks.mean())
-            return Tuned(trial, value, interval, len(check), exact, exact_ms, tuple(timed))
-    value, closest = max(checked, key=lambda pair: pair[0])
-    none = f"No plan reaches {target:.1%} of exact search on the queries that check it"
-    hint = "Lower the target, or tune with more --queries."
-    raise ConfigError(f"{none}; {closest.plan} has {value:.1%}.", hint)
+        if passed and (trial.ms or 0.0) >= (passed[-1][0].ms or 0.0):
+            continue
+        marks = exact = best_marks[check]
+        if trial.plan != Plan.EXACT:
+            marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
+            if not _keeps(marks, exact, target, goal):
+                break
+        passed.append((trial, marks))
+    if not passed:
+        none = f"No plan surely reaches {target:.1%} of exact search on the queries that check it"
+        hint = "Lower the target, or tune with more --queries."
+        raise ConfigError(f"{none}; {trial.plan} has {marks.mean():.1%}.", hint)
+    chosen, marks = passed[-1]
+    found = float(marks.mean()), share_interval(marks, goal.steps), len(check)
+    return Tuned(chosen, *found, float(best_marks.mean()), exact_ms, tuple(timed))
+
+
+def _keeps(
+    marks: NDArray[np.float64], exact: NDArray[np.float64], target: float, goal: Goal
+) -> bool:
+    """Whether a plan surely keeps the share `target` of the marks of exact search."""
+    if goal.name == "recall":
+        return share_interval(marks, goal.steps)[0] >= target
+    lost, won = int((exact > marks).sum()), int((marks > exact).sum())
+    return bool(surely_within(lost, won, len(marks), (1 - target) * float(exact.mean())))
 
 
 def queries_to_tune(corpus: Corpus, count: int) -> Ids:
     """At most `count` rows of the corpus, drawn with a fixed seed, in random order."""
     return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
-
-
-def exact_others(corpus: Corpus, queries: NDArray[np.float32], own: Ids, k: int) -> BatchHits:
-    """The true `k` nearest of each query without its own row, -1 for none: (n, k)."""
-    hits = search(corpus, queries, Plan.EXACT, k + 1)
-    return leave_out(hits, hits.rows == own[:, None], k)
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
@@ -316,19 +327,18 @@ def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[T
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     _, ids = index.search(prefix(queries, dims), depth, effort, corpus.alive)
     whole, last = pair_scores(corpus.vectors, queries, ids, corpus.dim), Stage(corpus.dim)
-    longer = 0
+    longer = LONGER
     for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
         top = best(scores, shortlist, k + 1)
         two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
         yield two
-        longer += two.reached or longer > 0
-        if longer > LONGER:
+        if two.reached and keep >= MIDDLE * k:
+            first = Stage(dims, keep, effort)
+            yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
+        longer -= two.reached
+        if longer < 0:
             return
-        if longer == 1 and keep >= MIDDLE * k:
-            yield from _middles(
-                corpus, judge, queries, Stage(dims, keep, effort), shortlist, scores, lengths, ram
-            )
 
 
 def _middles(
