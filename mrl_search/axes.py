@@ -194,6 +194,7 @@ def measure_axes(transform: Transform, fitted: "Sample", held_out: "Sample") -> 
     changed = transform(held_out.changed.reshape(-1, held_out.rows.shape[1]))
     originals = np.repeat(held_out.viewed, held_out.changed.shape[1])
     squared = np.square(corpus[:n])
+    squared = squared[squared.any(axis=1)]  # a vector of norm 0 has no energy to share
     voters = min(VOTERS, len(corpus) - 1)
     found: dict[int, tuple[NDArray[np.int64], float | None]] = {}
     for d in default_dims(dim):
@@ -212,7 +213,7 @@ def measure_axes(transform: Transform, fitted: "Sample", held_out: "Sample") -> 
     return [
         Kept(
             d,
-            float((squared[:, :d].sum(1) / squared.sum(1)).mean()),
+            float((squared[:, :d].sum(1) / squared.sum(1)).mean()) if len(squared) else 1.0,
             recall_at_k(near[:, :NEIGHBOURS], truth),
             share,
             _accuracy(labels, near),

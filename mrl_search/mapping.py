@@ -122,6 +122,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
+    if hint is Any:
+        return value
     if typing.get_origin(hint) is types.UnionType:  # of a kind and None
         return None if value is None else _coerce(typing.get_args(hint)[0], value, origin)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):

@@ -136,6 +136,16 @@ def test_a_measurement_by_hand() -> None:
     assert kept.accuracy == 1
 
 
+@pytest.mark.parametrize(("second", "energy"), [([1, 0, 0, 0], 1.0), ([0, 0, 0, 0], 1.0)])
+@pytest.mark.filterwarnings("error")
+def test_vectors_of_norm_0_have_no_share_in_the_energy(second: list[int], energy: float) -> None:
+    rows = np.array([[0, 0, 0, 0], second], np.float32)
+    labels = np.array(["a", "a"], dtype=object)
+    sample = Sample(rows, labels, np.empty(0, np.int64), np.empty((0, 1, 4), np.float32))
+    (kept,) = measure_axes(Transform(4, 4), sample, sample)[-1:]
+    assert (kept.dims, kept.energy) == (4, energy)
+
+
 def test_the_best_short_prefixes_are_recommended() -> None:
     good, bad = Kept(8, 0.5, 0.5, 0.9, 0.9), Kept(8, 0.9, 0.9, 0.5, 0.5)
     full = Kept(512, 1, 1, 1, 1)

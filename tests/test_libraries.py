@@ -1,6 +1,7 @@
 """Encoders of libraries: their own pixels and vectors, names, files, downloads and refusals."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app
+from mrl_search.encoders import timm as timm_encoder
 from mrl_search.encoders.base import Access, Offer, Preprocessing
 from mrl_search.encoders.network_encoder import NetworkEncoder, device_of
 from mrl_search.encoders.registry import load_encoder
@@ -283,11 +285,43 @@ def test_the_models_are_listed() -> None:
     run = CliRunner().invoke(app, ["models"])
     assert run.exit_code == 0 and "bundled" in run.stdout and "1024" in run.stdout
     assert "timm:NAME" in run.stderr and "onnx:FILE" in run.stderr
-    run = CliRunner().invoke(app, ["models", "timm:test_resnet*"])
-    assert run.stdout.splitlines() == ["timm:test_resnet.r160_in1k"]
-    assert "torchvision:resnet18" in CliRunner().invoke(app, ["models", "torchvision"]).stdout
+    run = CliRunner().invoke(app, ["models", "torchvision"])
+    assert "torchvision:resnet18" in run.stdout.splitlines() and "50 models or fewer" in run.stderr
     run = CliRunner().invoke(app, ["models", "nothing"])
     assert run.exit_code == 1 and "There is no list of models of 'nothing'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("timm:test_resnet*", ("timm:test_resnet.r160_in1k", 96, 1.5, "apache-2.0")),
+        ("torchvision:resnet18", ("torchvision:resnet18", 512, 44.7, "")),
+        ("torchvision:regnet_x_400mf", ("torchvision:regnet_x_400mf", 0, 21.3, "")),
+        ("open_clip:RN50x4/openai", ("open_clip:RN50x4/openai", 640, 713.2, "")),
+        ("open_clip:roberta*", ("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k", 512, 0, "MIT")),
+    ],
+)  # fmt: skip
+def test_a_model_of_a_library_is_described_without_weights(
+    pattern: str, expected: tuple[str, int, float, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", None)
+    run = CliRunner().invoke(app, ["models", pattern, "--json"])
+    (entry,) = map(json.loads, run.stdout.splitlines())
+    found = tuple(entry[key] for key in ("model", "dims", "megabytes", "licence"))
+    assert (*found[:2], round(found[2], 1), found[3]) == expected
+    shown = CliRunner().invoke(app, ["models", pattern]).stdout.splitlines()
+    assert shown[0].split() == ["model", "dims", "weights", "licence"]
+    assert shown[1].split()[:2] == [expected[0], str(expected[1] or f"{expected[2]:.0f}")]
+
+
+def test_the_dims_of_a_list_are_those_of_the_vectors() -> None:
+    torch.manual_seed(0)
+    for name in ("test_resnet.r160_in1k", "test_vit.r160_in1k", "mobilenetv4_conv_small_035"):
+        network = timm.create_model(name, num_classes=0).eval()
+        size = timm.get_pretrained_cfg(name).input_size
+        with torch.inference_mode():
+            dims = network(torch.zeros(1, *size)).shape[1]
+        assert timm_encoder.described(name)[0] == dims
 
 
 def test_speed_is_measured_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ DAMAGES = {
     ),
     "description of something else": (
         lambda f: (f / "model.json").write_text("[]"),
-        "cannot be read: ",
+        "does not describe a model",
     ),
     "description not text": (
         lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"),
@@ -237,10 +237,14 @@ DAMAGES = {
     "a tensor is missing": (_without_a_tensor, "does not fit"),
     "other classes": (_edit(classes=["a", "b", "c"]), "cannot be read: "),
     "no classes": (_edit(classes=[]), "does not fit"),
-    "no name": (_edit(name=None), "cannot be read: 'name'"),
-    "no size": (_edit(size=None), "cannot be read: 'size'"),
-    "no training": (_edit(training=None), "cannot be read: 'training'"),
-    "size is text": (_edit(size="big"), "cannot be read: "),
+    "no name": (_edit(name=None), "key 'name' is missing"),
+    "no size": (_edit(size=None), "key 'size' is missing"),
+    "no training": (_edit(training=None), "key 'training' is missing"),
+    "size is text": (_edit(size="big"), "size is 'big'; it must be int"),
+    "size is negative": (_edit(size=-1), "size is -1; it must be positive"),
+    "size is infinite": (_edit(size=math.inf), "size is inf; it must be int"),
+    "network is a list": (_edit(model=[]), "model is []; it must be ModelConfig"),
+    "training is text": (_edit(training="long"), "training is 'long'"),
 }
 
 

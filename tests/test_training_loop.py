@@ -255,6 +255,21 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
     assert error.value.hint
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\x00\n", b"{}\n", b"[1]\n", b'{"epoch": 3'])
+def test_damaged_records_are_a_sentence(tmp_path: Path, content: bytes) -> None:
+    stop_after(tmp_path, 3)
+    (tmp_path / "records.jsonl").write_bytes(content)
+    with pytest.raises(ModelError, match=r"records.jsonl are damaged") as error:
+        train_tiny(tmp_path)
+    assert f"Remove {tmp_path}" in error.value.hint
+
+
+def test_records_that_are_no_text_stop_no_run(tmp_path: Path) -> None:
+    stop_after(tmp_path, 1)
+    (tmp_path / "records.jsonl").write_bytes(b"\xff\x00\n")
+    assert [r.epoch for r in train_tiny(tmp_path)] == [2, 3]
+
+
 def test_a_checkpoint_of_another_network_is_a_sentence(tmp_path: Path) -> None:
     stop_after(tmp_path, 1)
     (tmp_path / "recipe.toml").unlink()

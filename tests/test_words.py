@@ -272,6 +272,10 @@ def test_query_options_that_make_no_sense(
     for asked, message in (
         (["--minus", "red"], "no words and no picture to subtract from"),
         (["--text", " "], "a phrase must have a word"),
+        (["--text", "red", "--minus", "blue^-1"], "The weight of 'blue^-1' is -1"),
+        (["--text", "red^0"], "The weight of 'red^0' is 0"),
+        (["--text", "red^1e999"], "The weight of 'red^1e999'"),
+        (["--text", "red^2x"], "The weight of 'red^2x' is 2x"),
         (["--text", "red", "--vector", tmp_path / "q.npy"], "--vector is given with pictures"),
         (["--text", "red", "--not-itself"], "--not-itself is for pictures"),
         (["--text", "red", "--minus", "red"], "cancel each other"),
@@ -387,7 +391,13 @@ def test_labels_need_pictures_and_prompts_need_labels(colours: Path, cat: Path) 
     place = ["--index", colours / "index"]
     assert_error(run("classify", "--labels", "a,b", *place), "There is nothing to classify")
     assert_error(run("classify", cat, "--prompts", "simple", *place), "--prompts is for --labels")
-    assert_error(run("classify", cat, "--labels", "a", *place), "two or more")
+    for labels, shown in (("a", "a"), ("cat,", "cat"), (" , ", "empty"), ("", "empty")):
+        refused = run("classify", cat, "--labels", labels, *place)
+        assert_error(refused, f"The labels are {shown}; name two or more")
+    asked = ["classify", cat, *place, "--labels", "red, blue,"]
+    (line,) = lines(ok(*asked, "--prompts", "{}", "--json"))
+    assert set(line["probabilities"]) == {"red", "blue"}
+    assert_error(run(*asked, "--prompts", ""), "The prompts are ''; they must be one of simple")
 
 
 @pytest.mark.usefixtures("fake_model")

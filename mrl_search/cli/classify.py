@@ -72,7 +72,7 @@ def classify(
             message = f"{other[0]} is for a vote of neighbours, and --labels is given."
             raise ConfigError(message, "Leave one of them out.")
         access = options.access_of(device, offline, yes)
-        return _by_words(images or [], index, model, access, labels, prompts or "simple", as_json)
+        return _by_words(images or [], index, model, access, labels, prompts, as_json)
     if prompts is not None:
         raise ConfigError("--prompts is for --labels.", "For example --labels cat,dog.")
     if majority and temperature is not None:
@@ -124,22 +124,24 @@ def classify(
 
 def _by_words(
     images: list[str], index: Path | None, model: str | None, access: "Access", labels: str,
-    prompts: str, as_json: bool,
+    prompts: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Print the probability of each label for each picture."""
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.encoders.embed import embed_queries
     from mrl_search.encoders.registry import load_encoder
-    from mrl_search.encoders.zero_shot import zero_shot
+    from mrl_search.encoders.zero_shot import check_labels, zero_shot
 
     if not images:
         raise ConfigError("There is nothing to classify.", "Name pictures.")
+    classes = [label.strip() for label in labels.split(",") if label.strip()]
+    check_labels(classes)
     alone = model is not None and index is None
     opened = None if alone else open_index(index, model, access)
     encoder = opened.encoder if opened else load_encoder(str(model), access)
     names, rows, skipped, _ = embed_queries(images, encoder, skip_broken=True)
     check_readable(names, skipped)
-    classes = [label.strip() for label in labels.split(",")]
+    prompts = "simple" if prompts is None else prompts
     cells = []
     for name, shares in zip(names, zero_shot(rows, classes, encoder, prompts), strict=True):
         ranked = {classes[i]: float(shares[i]) for i in (-shares).argsort(kind="stable")}

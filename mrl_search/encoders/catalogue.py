@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from mrl_search.encoders.registry import load_encoder
 from mrl_search.encoders.weights import import_library, unknown_model
 from mrl_search.errors import ModelError
 
-__all__ = ["Entry", "Library", "libraries", "library_models", "local_models"]
+__all__ = ["DESCRIBED", "Entry", "Library", "libraries", "library_models", "local_models"]
 
 EXTRAS = {  # by library: the module that it is, and the extra that installs it
     "torchvision": ("torchvision", ""), "timm": ("timm", "models"),
     "open_clip": ("open_clip", "models"), "onnx": ("onnxruntime", "onnx"),
 }  # fmt: skip
+DESCRIBED = 50  # models of a library that are described at once, at about .3 seconds each
 BATCH, BATCHES = 16, 3  # pictures that a speed is measured with
 
 
@@ -30,7 +32,7 @@ class Entry:
 
     Attributes:
         model: its name for `--model`.
-        state: `ready`, or what it needs.
+        state: `ready`, or what it needs; empty for a model of a library.
         dims: of its vectors; 0 where unknown.
         megabytes: of its weights, in millions of bytes; 0 where unknown.
         licence: of its weights; empty where unknown.
@@ -90,8 +92,11 @@ def libraries() -> list[Library]:
     ]
 
 
-def library_models(library: str, pattern: str = "*") -> list[str]:
+def library_models(library: str, pattern: str = "*") -> list[Entry]:
     """The models of a library that have weights, as `--model` takes them, by a glob pattern.
+
+    Up to `DESCRIBED` models have their dims, size and licence, where the library tells them without
+    weights.
 
     Raises:
         ModelError: there is no such library, it is not installed, it has no list, or nothing fits.
@@ -110,7 +115,14 @@ def library_models(library: str, pattern: str = "*") -> list[str]:
     found = [name for name in names if fnmatch(name, pattern) or fnmatch(_base(name), pattern)]
     if not found:
         raise unknown_model(library, pattern.strip("*"), names, names[0])
-    return [f"{library}:{name}" for name in found]
+    if len(found) > DESCRIBED:
+        return [Entry(f"{library}:{name}", "") for name in found]
+    described = import_module(f"mrl_search.encoders.{library}").described
+    entries = []
+    for name in found:
+        dims, nbytes, licence = described(name)
+        entries.append(Entry(f"{library}:{name}", "", dims, nbytes / 1e6, licence))
+    return entries
 
 
 def _base(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 
 from mrl_search.encoders.config import ModelConfig
 from mrl_search.encoders.network import MatryoshkaNetwork
-from mrl_search.errors import ConfigError, FileError, ModelError
+from mrl_search.errors import ConfigError, FileError, ModelError, require
 from mrl_search.files import make_folder, reading, write_atomically, write_text
-from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.mapping import from_mapping, read_json
 
 __all__ = ["ModelFile", "load_model", "save_model"]
 
@@ -23,6 +23,22 @@ FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 COUNTER = "num_batches_tracked"  # of batch norms; not saved
 COPY_AGAIN = "Copy or train the model again."
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The content of `model.json`: what `ModelFile` has, and the checksum of the weights."""
+
+    format: int
+    name: str
+    model: ModelConfig
+    classes: tuple[str, ...]
+    size: int
+    weights: str
+    training: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        require(self.size > 0, f"size is {self.size}; it must be positive.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +89,9 @@ def save_model(
     weights = save(state)
     with write_atomically(folder / WEIGHTS) as file:
         file.write(weights)
-    description = {
-        "format": FORMAT,
-        "name": name,
-        "model": to_mapping(config),
-        "classes": list(classes),
-        "size": size,
-        "weights": xxhash.xxh3_128_hexdigest(weights),
-        "training": dict(training),
-    }
-    write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    mark = xxhash.xxh3_128_hexdigest(weights)
+    description = Description(FORMAT, name, config, classes, size, mark, dict(training))
+    write_text(folder / DESCRIPTION, json.dumps(asdict(description), indent=2) + "\n")
 
 
 def load_model(folder: Path) -> ModelFile:
@@ -98,7 +107,7 @@ def load_model(folder: Path) -> ModelFile:
     try:
         return _read(folder)
     except ConfigError as error:
-        hint = "A newer version may have written it: upgrade mrl-search."
+        hint = f"{COPY_AGAIN} If a newer version has written it, upgrade mrl-search."
         raise ModelError(f"The model in {folder} cannot be read: {error.message}", hint) from error
     except FileError as error:
         if not error.missing:
@@ -110,21 +119,22 @@ def load_model(folder: Path) -> ModelFile:
 
 def _read(folder: Path) -> ModelFile:
     weights_file, description_file = folder / WEIGHTS, folder / DESCRIPTION
-    description = read_json(description_file, ModelError, COPY_AGAIN)
-    if description["format"] > FORMAT:
+    values = read_json(description_file, ModelError, COPY_AGAIN)
+    if not isinstance(values, dict):
+        raise ModelError(f"{description_file} does not describe a model.", COPY_AGAIN)
+    if isinstance(values.get("format"), int) and values["format"] > FORMAT:
         raise ModelError(
-            f"{description_file} has format {description['format']};"
-            f" this version reads up to {FORMAT}.",
+            f"{description_file} has format {values['format']}; this version reads up to {FORMAT}.",
             "Upgrade mrl-search.",
         )
-    config = from_mapping(ModelConfig, description["model"], str(description_file))
+    description = from_mapping(Description, values, str(description_file))
+    config, classes, size = description.model, description.classes, description.size
     with reading(weights_file):
         data = weights_file.read_bytes()
-    if (fingerprint := xxhash.xxh3_128_hexdigest(data)) != description["weights"]:
+    if (fingerprint := xxhash.xxh3_128_hexdigest(data)) != description.weights:
         raise ModelError(
             f"{weights_file} is damaged: its checksum is not the one in {DESCRIPTION}.", COPY_AGAIN
         )
-    classes, size = tuple(description["classes"]), int(description["size"])
     network = MatryoshkaNetwork(config, len(classes), size)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
     keys = network.load_state_dict(state, strict=False)
@@ -134,10 +144,10 @@ def _read(folder: Path) -> ModelFile:
     network.eval().requires_grad_(False)
     return ModelFile(
         network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        description["name"],
+        description.name,
         config,
         classes,
         size,
         fingerprint,
-        description["training"],
+        description.training,
     )

@@ -1,12 +1,13 @@
 """Encoders that onnxruntime runs: a graph of the user's, or of `mrl-search export-model`.
 
 Imports no torch. A graph has one input, (n, 3, size, size) floats that are normalised here, or
-(n, size, size, 3) uint8 pixels; and an output (n, dim).
+(n, size, size, 3) uint8 pixels; and an output (n, dim). A pair, IMAGE.onnx+TEXT.onnx, also embeds
+words (`onnx_words`).
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ from numpy.typing import NDArray
 
 from mrl_search.encoders.base import Access, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.graph_file import content_hash, facts_of, is_intact
-from mrl_search.encoders.onnx_session import Session, first_line
-from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
+from mrl_search.encoders.onnx_session import Session, first_line, output_of, settings_of
+from mrl_search.encoders.onnx_words import WordGraph, open_words
+from mrl_search.errors import ConfigError, ModelError, MrlSearchError
 from mrl_search.files import expanded, open_regular
-from mrl_search.mapping import from_mapping, read_json
 from mrl_search.vectors import default_dims
 
-__all__ = ["OnnxEncoder", "Settings", "cached_encoder", "cached_graph", "open_encoder"]
+__all__ = ["OnnxEncoder", "OnnxPair", "Settings", "cached_encoder", "cached_graph", "open_encoder"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 BATCHES = {"cpu": 8, "cuda": 64}  # on the CPU, the maps of a larger batch leave its cache
+PAIR = ".onnx+"  # between the graphs of pictures and of words
 RAW, FLOATS = "tensor(uint8)", {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-EXPORT = "Export the graph with one input: (n, 3, size, size) normalised float pixels."
+EXPORT = "Export it with one input, (n, 3, size, size) normalised float pixels, for any n."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class OnnxEncoder:
 
     def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         (given,) = self.session.inputs
-        fixed = given.shape[0] if isinstance(given.shape[0], int) else None
+        fixed = _known(given.shape[0]) if given.shape else None
         step = fixed or BATCHES[self.device]
         parts = []
         for start in range(0, len(pictures), step):
@@ -92,20 +94,51 @@ class OnnxEncoder:
                 mean, std = np.array([self.preprocessing.mean, self.preprocessing.std], np.float32)
                 x = ((x / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
                 x = np.ascontiguousarray(x, FLOATS[given.type])
-            parts.append(self.session.run(x, self.output))
+            parts.append(self.session.run({given.name: x}, self.output))
         rows: NDArray[np.float32] = np.concatenate(parts)[: len(pictures)].astype(np.float32)
         return rows
 
 
+@dataclass(eq=False)
+class OnnxPair(OnnxEncoder):
+    """An `OnnxEncoder` with a graph of words, so that it is a `TextEncoder`."""
+
+    words: WordGraph = field(kw_only=True)
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: (n, dim) float32, not normalised."""
+        return self.words.encode(texts)
+
+    @property
+    def logit_scale(self) -> float:
+        """What a cosine of picture and text is multiplied by, for a softmax over texts."""
+        return self.words.settings.scale
+
+
 def open_encoder(text: str, access: Access) -> OnnxEncoder:
-    """The graph in a file.
+    """The graph in a file, or the graphs `IMAGE.onnx+TEXT.onnx` of a joint model.
 
     Raises:
-        ModelError: onnxruntime is not installed; there is no such file; it is not an ONNX file; or
-            its input or output is not as above.
+        ModelError: onnxruntime is not installed; there is no such file; it is not an ONNX file; its
+            input or output is not as above; or a pair has vectors of different dims.
         ConfigError: a device that onnxruntime does not have here.
     """
-    file = expanded(text).absolute()
+    image, plus, words = text.partition(PAIR)
+    if not plus or expanded(text).is_file():
+        return _open_image(expanded(text).absolute(), access)
+    encoder = _open_image(expanded(f"{image}.onnx").absolute(), access)
+    graph = open_words(expanded(words).absolute(), access.device)
+    if graph.dim != encoder.dims[-1]:
+        message = f"{graph.file} gives {graph.dim} dims, {encoder.model} gives {encoder.dims[-1]}."
+        raise ModelError(message, "Export both parts of one model.")
+    own = {each.name: getattr(encoder, each.name) for each in fields(encoder) if each.init}
+    both = xxhash.xxh3_128_hexdigest(f"{encoder.fingerprint} {graph.mark}".encode())
+    own |= {"model": f"{encoder.model}+{graph.file}", "fingerprint": both}
+    return OnnxPair(**own, words=graph)
+
+
+def _open_image(file: Path, access: Access) -> OnnxEncoder:
+    """The graph of pictures in a file."""
     if not file.is_file():
         raise ModelError(f"There is no file {file}.", "Name an ONNX file: onnx:FILE.onnx")
     session = Session(file, access.device)
@@ -148,31 +181,37 @@ def cached_encoder(fingerprint: str, access: Access) -> OnnxEncoder | None:
 def _users(file: Path, content: str, session: Session) -> OnnxEncoder:
     """A graph of the user's, with the settings in the JSON file beside it."""
     beside = file.with_suffix(".json")
-    settings = Settings()
+    settings = settings_of(Settings, file)
+    size = _input_size(file, session, settings, beside)
     try:
-        if beside.is_file():
-            settings = from_mapping(Settings, dict(read_json(beside)), str(beside))
-        size = _input_size(file, session, settings, beside)
         preprocessing = settings.preprocessing(size)
-    except (ConfigError, DataError, TypeError, ValueError) as error:
-        keys = "size, fit, resize, interpolation, mean, std and output"
-        raise ModelError(f"{beside} cannot be used: {error}", f"It may have {keys}.") from error
-    output = _output(file, session, settings, beside)
+    except ConfigError as error:
+        raise ModelError(
+            f"{beside} cannot be used: {error.message}", f"Correct {beside}."
+        ) from error
+    output = output_of(file, session, settings.output)
     if settings.output:
         content = xxhash.xxh3_128_hexdigest(f"{content} {output}".encode())
     mark = fingerprint(content, preprocessing, Preprocessing(size, mean=MEAN, std=STD))
     encoder = OnnxEncoder(f"onnx:{file}", file.stem, mark, (), preprocessing, session, output)
     try:
-        row = encoder.encode(np.zeros((1, size, size, 3), np.uint8))
+        rows = encoder.encode(np.zeros((2, size, size, 3), np.uint8))
     except Exception as error:  # of onnxruntime
-        message = f"{file} cannot run on {size} x {size} pixels: {first_line(error)}"
+        message = (
+            f"{file} cannot run on two pictures of {size} x {size} pixels: {first_line(error)}"
+        )
         raise ModelError(message, EXPORT) from error
-    if row.ndim != 2:
-        shape = ", ".join(map(str, row.shape[1:]))
-        message = f"The output {output} of {file} is (n, {shape}); it must be (n, dim)."
+    if rows.ndim != 2 or len(rows) != 2 or not rows.size:
+        shape = ", ".join(map(str, rows.shape))
+        message = f"The output {output} of {file} is ({shape}) for 2 pictures; it must be (2, dim)."
         raise ModelError(message, "Export the graph with the embedding as its output.")
-    encoder.dims = default_dims(row.shape[1])
+    encoder.dims = default_dims(rows.shape[1])
     return encoder
+
+
+def _known(side: object) -> int | None:
+    """A side of a shape; None where the graph takes any, which exporters write in several ways."""
+    return side if isinstance(side, int) and side > 0 else None
 
 
 def _input_size(file: Path, session: Session, settings: Settings, beside: Path) -> int:
@@ -182,13 +221,13 @@ def _input_size(file: Path, session: Session, settings: Settings, beside: Path) 
         names = ", ".join(each.name for each in inputs)
         raise ModelError(f"{file} has {len(inputs)} inputs: {names}; it must have one.", EXPORT)
     (given,) = inputs
-    shape = tuple(given.shape)
+    shape = tuple(map(_known, given.shape)) or (None,) * 4  # of any number of sides
     channels, sides = (shape[3:], shape[1:3]) if given.type == RAW else (shape[1:2], shape[2:])
-    if given.type not in (RAW, *FLOATS) or len(shape) != 4 or channels != (3,):
-        shown = ", ".join(map(str, shape))
+    if given.type not in (RAW, *FLOATS) or len(shape) != 4 or channels[0] not in (3, None):
+        shown = ", ".join(map(str, given.shape))
         message = f"The input {given.name} of {file} is a {given.type} of shape ({shown})."
         raise ModelError(message, EXPORT)
-    known = {side for side in sides if isinstance(side, int)}
+    known = {side for side in sides if side}
     if len(known) > 1:
         raise ModelError(f"{file} takes {sides[1]} x {sides[0]} pixels; not a square.", EXPORT)
     if not known and not settings.size:
@@ -198,16 +237,3 @@ def _input_size(file: Path, session: Session, settings: Settings, beside: Path) 
         message = f"{beside} has size {settings.size}; the graph takes {min(known)}."
         raise ModelError(message, f"Correct {beside}.")
     return settings.size or min(known)
-
-
-def _output(file: Path, session: Session, settings: Settings, beside: Path) -> str:
-    """The name of the output that is the embedding."""
-    names = session.outputs
-    if settings.output and settings.output not in names:
-        message = f"{beside} names the output {settings.output}; {file} has {', '.join(names)}."
-        raise ModelError(message, f"Correct {beside}.")
-    if len(names) > 1 and not settings.output:
-        message = f"{file} has {len(names)} outputs: {', '.join(names)}."
-        hint = f'Name the embedding in {beside}: {{"output": "{names[0]}"}}'
-        raise ModelError(message, hint)
-    return settings.output or names[0]

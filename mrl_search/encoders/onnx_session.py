@@ -1,15 +1,20 @@
-"""An ONNX file that onnxruntime runs. The one place that imports onnxruntime."""
+"""An ONNX file that onnxruntime runs, and its settings. The one place that imports onnxruntime."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError, ModelError
+from mrl_search.errors import ConfigError, DataError, ModelError
 from mrl_search.files import reading
+from mrl_search.mapping import from_mapping, read_json
 
-__all__ = ["Session", "first_line"]
+__all__ = ["Session", "first_line", "output_of", "settings_of"]
+
+T = TypeVar("T")
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 SETTINGS = {"cuda": {"use_tf32": "0"}}  # float32, as torch is used here
@@ -55,12 +60,12 @@ class Session:
         self.outputs = [output.name for output in self._session.get_outputs()]
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
-    def run(self, x: NDArray[Any], output: str) -> NDArray[Any]:
-        """The output of the graph for a batch."""
-        before, self._rest = self._rest, self._rest - len(x)
+    def run(self, feeds: Mapping[str, NDArray[Any]], output: str) -> NDArray[Any]:
+        """The output of the graph for a batch, whose inputs are by name."""
+        before, self._rest = self._rest, self._rest - len(next(iter(feeds.values())))
         if before >= 0 > self._rest and _stat(self.file) == self._stat:
             self._session = self._opened("ORT_ENABLE_ALL")
-        rows: NDArray[Any] = self._session.run([output], {self.inputs[0].name: x})[0]
+        rows: NDArray[Any] = self._session.run([output], dict(feeds))[0]
         return rows
 
     def _opened(self, level: str) -> Any:  # noqa: ANN401
@@ -79,6 +84,42 @@ class Session:
         except Exception as error:  # it has a class for each status
             message = f"{self.file} cannot be opened as an ONNX graph: {first_line(error)}"
             raise ModelError(message, "Name an ONNX file that onnxruntime runs.") from error
+
+
+def settings_of(kind: type[T], file: Path) -> T:
+    """The settings in the JSON file beside a graph; the defaults where there is none.
+
+    Args:
+        kind: a dataclass of settings.
+        file: the graph.
+
+    Raises:
+        ModelError: the JSON file has others, or other values.
+    """
+    beside = file.with_suffix(".json")
+    try:
+        values = dict(read_json(beside)) if beside.is_file() else {}
+        return from_mapping(kind, values, str(beside))
+    except (ConfigError, DataError, TypeError, ValueError) as error:
+        *keys, last = (each.name for each in fields(kind))  # type: ignore[arg-type]
+        hint = f"It may have {', '.join(keys)} and {last}."
+        raise ModelError(f"{beside} cannot be used: {error}", hint) from error
+
+
+def output_of(file: Path, session: Session, wanted: str) -> str:
+    """The name of the output that is the embedding; `wanted` is that of the settings, if any.
+
+    Raises:
+        ModelError: there is no such output, or several and none is wanted.
+    """
+    names, beside = session.outputs, file.with_suffix(".json")
+    if wanted and wanted not in names:
+        message = f"{beside} names the output {wanted}; {file} has {', '.join(names)}."
+        raise ModelError(message, f"Correct {beside}.")
+    if len(names) > 1 and not wanted:
+        message = f"{file} has {len(names)} outputs: {', '.join(names)}."
+        raise ModelError(message, f'Name the embedding in {beside}: {{"output": "{names[0]}"}}')
+    return wanted or names[0]
 
 
 def first_line(error: BaseException) -> str:

@@ -29,7 +29,7 @@ from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 from mrl_search.vectors import default_dims
 
-__all__ = ["ClipEncoder", "open_encoder", "preprocessing_of"]
+__all__ = ["ClipEncoder", "described", "open_encoder", "preprocessing_of"]
 
 FITS = {"shortest": "cover", "longest": "contain", "squash": "squash"}
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # of a repository
@@ -173,10 +173,9 @@ def _file(library: Any, model: str, config: Mapping[str, Any], access: Access) -
     if cached:
         return cached
     source = f"huggingface.co/{repository}"
-    licence = next((LICENCES[part] for part in LICENCES if part in config["hf_hub"]), "")
-    licence = licence or f"see https://{source}"
     name = model.removeprefix("open_clip:").partition("/")[0]
-    access.permit(Offer(model, source, licence, _size(library, name), "the cache of the hub"))
+    licence, size = _licence(config) or f"see https://{source}", _size(library, name)
+    access.permit(Offer(model, source, licence, size, "the cache of the hub"))
     by_hand = f"download {names[0]} from https://{source} elsewhere and name it: {model}@FILE"
     check_reachable(hub_host(), model, by_hand)
     try:
@@ -208,12 +207,28 @@ def _load(library: Any, model: str, name: str, path: Path, config: Mapping[str, 
     return joint
 
 
+def described(text: str) -> tuple[int, int, str]:
+    """Dims of the vectors of a model `NAME/PRETRAINED`, bytes of its weights, and their licence.
+
+    Without weights. The bytes are 0 where the network is needed to know.
+    """
+    library = import_library("open_clip", "models")
+    name, _, tag = text.rpartition("/")
+    dims = int(library.get_model_config(name)["embed_dim"])
+    return dims, _size(library, name), _licence(library.get_pretrained_cfg(name, tag))
+
+
+def _licence(config: Mapping[str, Any]) -> str:
+    """The licence of weights; empty where it is not known here."""
+    return next((LICENCES[part] for part in LICENCES if part in config["hf_hub"]), "")
+
+
 def _size(library: Any, name: str) -> int:  # noqa: ANN401
     """Bytes of the weights of a model in float32; 0 where the network is needed to know."""
     try:
         with _library_calls(Access(fetch=False)), torch.device("meta"):
             joint = library.create_model(name, device="meta", pretrained_text=False)
-    except OSError:  # the description of the text model is on the hub
+    except (OSError, RuntimeError):  # the description of the text model is on the hub
         return 0
     return sum(p.numel() * p.element_size() for p in joint.parameters())
 

@@ -27,7 +27,8 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
     """Open an encoder: `bundled`, `general`, a run folder, or the model of a library.
 
     Those are `timm:NAME`, `torchvision:NAME` and `open_clip:NAME/PRETRAINED`, whose names may end
-    in `@FILE`, a file of weights; and `onnx:FILE`.
+    in `@FILE`, a file of weights; and `onnx:FILE`, or `onnx:IMAGE.onnx+TEXT.onnx`, which also
+    embeds words.
 
     Args:
         model: its name.

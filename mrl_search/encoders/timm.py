@@ -23,7 +23,7 @@ from mrl_search.encoders.weights import (
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["load_network", "open_encoder", "preprocessing_of"]
+__all__ = ["described", "load_network", "open_encoder", "preprocessing_of"]
 
 FITS = {"center": "cover", "squash": "squash", "border": "contain"}
 T = TypeVar("T")
@@ -52,6 +52,23 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         device=access.device,
         axes="pca",
     )
+
+
+def described(name: str) -> tuple[int, int, str]:
+    """Dims of the vectors of a model, bytes of its weights, and their licence, without weights.
+
+    The dims are 0 where the network only tells them when it runs with weights.
+    """
+    timm = import_library("timm", "models")
+    config = timm.get_pretrained_cfg(name)
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0).eval()
+        try:
+            dims = int(network(torch.zeros(1, *config.input_size)).shape[-1])
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            dims = 0
+    size = sum(p.numel() * p.element_size() for p in network.parameters())
+    return dims, size, config.license or ""
 
 
 def load_network(text: str, access: Access) -> nn.Module:
@@ -136,12 +153,10 @@ def _download(timm: Any, name: str, config: Any, access: Access) -> nn.Module:  
         known = timm.list_pretrained(f"{name.partition('.')[0]}*")
         hint = f"Name a file: timm:{name}@FILE." + (f" With weights: {known[0]}." if known else "")
         raise ModelError(f"timm has no weights for {name}.", hint)
-    with torch.device("meta"):
-        parameters = timm.create_model(name, num_classes=0).parameters()
-    size = sum(p.numel() * p.element_size() for p in parameters)
+    _, size, licence = described(name)
     source = f"huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
     place = "the cache of the hub" if config.hf_hub_id else f"{torch.hub.get_dir()}/checkpoints"
-    access.permit(Offer(f"timm:{name}", source, config.license or "", size, place))
+    access.permit(Offer(f"timm:{name}", source, licence, size, place))
     file = config.hf_hub_filename or FILES[0]
     address = f"https://{source}/resolve/main/{file}" if config.hf_hub_id else config.url
     by_hand = f"download {address} elsewhere and name it: timm:{name}@FILE"

@@ -1,6 +1,8 @@
 """Encoders of the library torchvision: a classifier of ImageNet without its last layer."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -19,11 +21,12 @@ from mrl_search.encoders.weights import (
 from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
-__all__ = ["open_encoder"]
+__all__ = ["described", "open_encoder"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMPLIED = Preprocessing(224, mean=MEAN, std=STD)  # of the fingerprints that indexes have
 LAST_LAYERS = ("fc", "classifier", "head", "heads")
+INITIAL = {name: {"init_weights": False} for name in ("googlenet", "inception_v3")}  # slow else
 
 
 def open_encoder(text: str, access: Access) -> NetworkEncoder:
@@ -47,7 +50,7 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
             raise wrong_weights(given, f"torchvision:{name}", error) from error
     else:
         if not file.exists():
-            size = int(weights.meta.get("_file_size", 0) * 1e6)
+            size = _size(weights)
             model = f"torchvision:{name}"
             access.permit(Offer(model, weights.url, "", size, str(file.parent)))
             by_hand = f"download {weights.url} elsewhere and put it into {file.parent}"
@@ -60,7 +63,7 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
                 f" {error}.",
                 f"Connect to the network once, or put the file into {file.parent}.",
             ) from error
-    last = next((layer for layer in LAST_LAYERS if hasattr(network, layer)), None)
+    last = _last_layer(network)
     if last is None:
         message = f"torchvision:{name} has none of the last layers {', '.join(LAST_LAYERS)}."
         hint = "Choose another model, for example torchvision:resnet18."
@@ -78,3 +81,28 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         device=access.device,
         axes="pca",
     )
+
+
+def described(name: str) -> tuple[int, int, str]:
+    """Dims of the vectors of a model, bytes of its weights, and their licence, without weights.
+
+    The dims are 0 where the network takes its weights to be made or run; torchvision states no
+    licences.
+    """
+    models = import_torchvision("torchvision.models")
+    weights = models.get_model_weights(name).DEFAULT
+    side, dims = weights.transforms().crop_size[0], 0
+    with torch.device("meta"), suppress(AssertionError, NotImplementedError):
+        network = models.get_model(name, weights=None, **INITIAL.get(name, {})).eval()
+        if last := _last_layer(network):
+            setattr(network, last, nn.Flatten())
+            dims = output_dims(network, side)
+    return dims, _size(weights), ""
+
+
+def _last_layer(network: nn.Module) -> str | None:
+    return next((layer for layer in LAST_LAYERS if hasattr(network, layer)), None)
+
+
+def _size(weights: Any) -> int:  # noqa: ANN401
+    return int(weights.meta.get("_file_size", 0) * 1e6)

@@ -1,5 +1,6 @@
 """Queries of words, with or without a picture, for models of pictures and words."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from mrl_search.vectors import combined, l2_normalize
 __all__ = ["Words", "embed_texts", "with_words"]
 
 BATCH = 64  # texts a batch
-WEIGHTED = re.compile(r"(.*)\^([0-9]*\.?[0-9]+)", re.DOTALL)
-JOINT = "open_clip:NAME/PRETRAINED"  # models that read words
+WEIGHTED = re.compile(r"(.*)\^([-+.\d][-+.\w]*)", re.DOTALL)  # phrase^WEIGHT
+JOINT = "open_clip:NAME/PRETRAINED, onnx:IMAGE.onnx+TEXT.onnx"  # models that read words
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,7 +34,8 @@ class Words:
         picture: a path, file content, PIL image or (h, w, 3) uint8 pixels.
 
     Raises:
-        ConfigError: a phrase is empty, or there is nothing to subtract from.
+        ConfigError: a phrase is empty, a weight is not positive, or there is nothing to subtract
+            from.
 
     Example:
         >>> print(Words("a beach", minus="people^0.5", picture="dog.jpg"))
@@ -125,6 +127,19 @@ def with_words(
 
 
 def _weighted(phrase: str) -> tuple[str, float]:
-    """A phrase and its weight: `at night^0.5` is ("at night", 0.5)."""
+    """A phrase and its weight: `at night^0.5` is ("at night", 0.5).
+
+    Raises:
+        ConfigError: the weight is not a positive number.
+    """
     found = WEIGHTED.fullmatch(phrase)
-    return (found[1].strip(), float(found[2])) if found else (phrase.strip(), 1.0)
+    if not found:
+        return phrase.strip(), 1.0
+    try:
+        weight = float(found[2])
+    except ValueError:
+        weight = math.nan
+    message = f"The weight of {phrase!r} is {found[2]}; it must be a positive number."
+    hint = "To subtract a phrase, name it in minus: --minus."
+    require(0 < weight < math.inf, message, hint)
+    return found[1].strip(), weight

@@ -12,7 +12,7 @@ from mrl_search.encoders.words import embed_texts
 from mrl_search.errors import require
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["label_vectors", "zero_shot"]
+__all__ = ["check_labels", "label_vectors", "zero_shot"]
 
 PROMPTS = {"simple": "SIMPLE_IMAGENET_TEMPLATES", "imagenet": "OPENAI_IMAGENET_TEMPLATES"}
 CLIP_SCALE = 100.0  # of the cosines, for a model that does not say its own
@@ -36,14 +36,19 @@ def zero_shot(
         ConfigError: fewer than two labels, or equal ones; or unknown prompts.
         ModelError: the model embeds pictures alone; or the prompts need open_clip.
     """
-    message = f"The labels are {', '.join(labels) or 'empty'}; name two or more, each once."
-    require(len(set(labels)) == len(labels) > 1 and all(labels), message)
+    check_labels(labels)
     scale = getattr(encoder, "logit_scale", CLIP_SCALE)
     words = label_vectors(labels, encoder, prompts)
     logits = scale * (l2_normalize(rows).astype(np.float64) @ words.T)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     return shares
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise ConfigError unless there are two labels or more, none empty and none twice."""
+    message = f"The labels are {', '.join(labels) or 'empty'}; name two or more, each once."
+    require(len(set(labels)) == len(labels) > 1 and all(labels), message, "For example cat,dog.")
 
 
 def label_vectors(

@@ -270,12 +270,9 @@ class _Judge:
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
         own = hits.rows == self.goal.own[self.rows, None]
         marks = self.goal.score(self.rows, leave_out(hits, own, self.goal.k))
-        return Trial(plan, float(marks.mean()), _reaches(marks - self.needed, LIKELY), ram)
-
-
-def _reaches(surplus: NDArray[np.float64], errors: float) -> bool:
-    """Whether the mean of marks beyond the needed ones is that many standard errors above 0."""
-    return bool(surplus.mean() >= errors * surplus.std() / np.sqrt(len(surplus)))
+        surplus = marks - self.needed
+        reached = bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus)))
+        return Trial(plan, float(marks.mean()), reached, ram)
 
 
 def _search_all(corpus: Corpus, judge: _Judge, dims: list[int], progress: Progress) -> list[Trial]:

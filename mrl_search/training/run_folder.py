@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mrl_search.encoders.checkpoint import DESCRIPTION
-from mrl_search.errors import ConfigError, ModelError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.files import append, claim, make_folder, reading, write_atomically, write_text
 from mrl_search.mapping import from_mapping, parse_json, read_toml, to_toml
 from mrl_search.training.config import TrainConfig
@@ -122,15 +122,26 @@ def trim_records(out: Path, epochs: int) -> None:
     if not epochs:
         (out / RECORDS).unlink(missing_ok=True)
         return
-    with reading(out / RECORDS):
-        lines = (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
-    write_text(out / RECORDS, "".join(line + "\n" for line in lines[:epochs]))
+    lines = _records(out) if (out / RECORDS).exists() else []
+    with write_atomically(out / RECORDS) as file:
+        file.write(b"".join(line + b"\n" for line in lines[:epochs]))
 
 
 def last_record(out: Path) -> EpochRecord:
-    """The record of the last epoch."""
+    """The record of the last epoch.
+
+    Raises:
+        ModelError: it is damaged, or missing.
+    """
+    try:
+        values = parse_json(_records(out)[-1], f"the last line of {out / RECORDS}")
+        values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
+        return EpochRecord(**values)
+    except (DataError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        message = f"The records of the epochs in {out / RECORDS} are damaged."
+        raise ModelError(message, f"Remove {out} to start again.") from error
+
+
+def _records(out: Path) -> list[bytes]:
     with reading(out / RECORDS):
-        line = (out / RECORDS).read_bytes().splitlines()[-1]
-    values = parse_json(line, f"the last line of {out / RECORDS}")
-    values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
-    return EpochRecord(**values)
+        return (out / RECORDS).read_bytes().splitlines()
