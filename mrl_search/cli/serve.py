@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from mrl_search.cli.options import argument, option
 from mrl_search.errors import ConfigError
 
-__all__ = ["serve"]
+__all__ = ["all_indexes", "serve"]
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = ("0.0.0.0", "::")  # only with a token
@@ -39,7 +39,7 @@ def serve(
     """Show indexes in the browser, and answer other programs over HTTP."""
     from mrl_search.cli.render import note, progress_bars
 
-    folders = indexes or _all_indexes()
+    folders = indexes or all_indexes()
     if bench is not None and len(folders) > 1:
         raise ConfigError("--bench is the benchmark of one index.", "Name one index.")
     if export is not None:
@@ -88,7 +88,7 @@ def serve(
     )  # fmt: skip
 
 
-def _all_indexes() -> list[Path]:
+def all_indexes() -> list[Path]:
     """All finished indexes in `indexes/`, by name."""
     from mrl_search.store.collection import newest_index
     from mrl_search.store.manifest import MANIFEST

@@ -90,7 +90,8 @@ def vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]
     row, _, told = _embedded(one, asked, picture)
     index = one.now()
     if asked.labels is not None:
-        shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
+        with one.turn():
+            shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
         order = (-shares).argsort(kind="stable")
         every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
         label, share = next(iter(every.items()))

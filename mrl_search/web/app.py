@@ -2,8 +2,7 @@
 
 import io
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,15 +15,15 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from mrl_search import __version__
+import mrl_search
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
 from mrl_search.web.answers import BUSY, events, search_one, vote
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
 from mrl_search.web.guard import Guard, Rules
 from mrl_search.web.measured import Measured
 from mrl_search.web.served import Busy, Served
 from mrl_search.web.thumbs import read_item, thumbnail
-from mrl_search.web.told import about, duplicates, item
+from mrl_search.web.told import about, duplicates, item, without_folders
 from mrl_search.web.writing import writing_routes
 
 __all__ = ["make_app"]
@@ -37,7 +36,6 @@ PAGE_TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
-FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
 
 
 class Refused(BaseModel):
@@ -75,12 +73,12 @@ def make_app(
     """
     app = FastAPI(
         title="mrl-search",
-        version=__version__,
+        version=mrl_search.__version__,
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    scrub = (lambda text: text) if show_paths else (lambda text: FOLDERS.sub("", text))
+    scrub = str if show_paths else without_folders([one.index for one in served.values()])
 
     def refuse(status: int, error: str, hint: str = "", **headers: str) -> JSONResponse:
         told = {"error": scrub(error), "hint": scrub(hint)}
@@ -107,7 +105,7 @@ def make_app(
 
     @app.exception_handler(RequestValidationError)
     def _(request: Request, error: RequestValidationError) -> JSONResponse:
-        return refuse(422, _first(error.errors()), "GET /docs shows what a request may say.")
+        return refuse(422, first_of(error.errors()), "GET /docs shows what a request may say.")
 
     def named(name: str) -> Served:
         if name not in served:
@@ -117,7 +115,7 @@ def make_app(
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, str]:
         """Whether the server answers."""
-        return {"status": "ok", "version": __version__}
+        return {"status": "ok", "version": mrl_search.__version__}
 
     @app.get("/api/indexes", tags=["indexes"])
     def indexes() -> list[dict[str, Any]]:
@@ -315,13 +313,6 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
         raise RequestValidationError(
             error.errors(include_url=False, include_context=False)
         ) from error
-
-
-def _first(errors: Sequence[Any]) -> str:
-    """The first of some errors of pydantic as a sentence."""
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{where or 'The request'}: {first['msg']}."
 
 
 def _row(one: Served, id: int) -> int:

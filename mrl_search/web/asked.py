@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -32,6 +33,7 @@ __all__ = [
     "Query",
     "Term",
     "find",
+    "first_of",
     "query_of",
 ]
 
@@ -210,3 +212,10 @@ def find(
         told = replace(told, scores=told.scores[:, keep], ranks=told.ranks[:, keep])
     rows, scores = hits.rows[:, keep], hits.scores[:, keep]
     return replace(hits, rows=rows, scores=scores, expected=expected, explanation=told, plan=plan)
+
+
+def first_of(errors: Sequence[Any]) -> str:
+    """The first of some errors of pydantic as a sentence."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where or 'The request'}: {first['msg']}."

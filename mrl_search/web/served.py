@@ -1,9 +1,10 @@
 """Indexes that a server keeps warm: one for each name, with the queries it has embedded."""
 
+import contextlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ class Served:
             )
         return order[at]
 
-    def embed(self, query: Query) -> NDArray[np.float32]:
-        """A picture or words in the space of the index: (dim,) float32; one at a time.
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the model for oneself; the others wait.
 
         Raises:
             Busy: too many wait already.
@@ -122,10 +124,19 @@ class Served:
             raise Busy
         try:
             with self._model:
-                row: NDArray[np.float32] = self.now().embed([query]).rows[0]
-                return row
+                yield
         finally:
             self._waiting.release()
+
+    def embed(self, query: Query) -> NDArray[np.float32]:
+        """A picture or words in the space of the index: (dim,) float32; one at a time.
+
+        Raises:
+            Busy: too many wait already.
+        """
+        with self.turn():
+            row: NDArray[np.float32] = self.now().embed([query]).rows[0]
+            return row
 
     def remember(self, row: NDArray[np.float32]) -> str:
         """Keep an embedded query; returns its name."""

@@ -1,8 +1,9 @@
 """What the API and the page are told of an index and its items; no path of the machine."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ __all__ = [
     "label_numbers",
     "report_of",
     "shown_path",
+    "without_folders",
 ]
 
 SAMPLE = 24  # items that a page shows before anything is asked
 NO_LABEL = 65535
 LABELS = 100  # labels that a map names
 HIDDEN = ("inode",)  # columns that are of no use to people
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
 VALUES = 50  # different values of a column that are told
 
 
@@ -153,3 +156,29 @@ def shown_path(index: Index, path: str | None) -> str | None:
         if root and path.startswith(root.rstrip("/") + "/"):
             return os.path.relpath(path, root)
     return Path(path).name
+
+
+def without_folders(indexes: Sequence[Index]) -> Callable[[str], str]:
+    """What takes folders of the machine out of a text, so that paths become names.
+
+    Those of `indexes` are known, whatever their names; others are known by their form.
+    """
+    places = {str(index.folder) for index in indexes}
+    places |= {place for index in indexes for place in index.manifest.places if place}
+    known = {str(form) for place in places for form in _forms(place)} - {"", ".", "/"}
+    above = {str(Path(name).parent) for name in known} - {".", "/"}
+    longest = sorted(known | above, key=len, reverse=True)
+
+    def scrub(text: str) -> str:
+        for name in longest:
+            text = text.replace(f"{name}{os.sep}", "")
+            if name in known:
+                text = text.replace(name, Path(name).name)
+        return FOLDERS.sub("", text)
+
+    return scrub
+
+
+def _forms(place: str) -> Iterable[str | Path]:
+    """A path as it stands, and as the system may write it."""
+    return place, expanded(place), expanded(place).absolute(), expanded(place).resolve()
