@@ -108,13 +108,17 @@ def test_the_token_is_compared_in_constant_time(
 
 def test_another_host_gets_a_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run: list[Any] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: run.append((app, options)))
-    told = CliRunner().invoke(commands, ["serve", str(folder), "--host", "0.0.0.0"])
-    ((app, options),) = run
-    assert options["host"] == "0.0.0.0" and app.rules.hosts == ("*",)
-    assert len(app.rules.token) >= 20 and f"?token={app.rules.token}" in told.stderr
-    CliRunner().invoke(commands, ["serve", str(folder)])
-    assert run[1][1]["host"] == "127.0.0.1" and run[1][0].rules == Rules()
+    monkeypatch.setattr(
+        "uvicorn.Server.run",
+        lambda server, sockets: run.append((server.config.app.rules, sockets[0].getsockname()[0])),
+    )
+    told = CliRunner().invoke(commands, ["serve", str(folder), "--port", "0", "--host", "0.0.0.0"])
+    ((rules, address),) = run
+    assert address == "0.0.0.0" and rules.hosts == ("*",)
+    assert len(rules.token) >= 20 and f"?token={rules.token}" in told.stderr
+    CliRunner().invoke(commands, ["serve", str(folder), "--port", "0"])
+    rules, address = run[1]
+    assert address == "127.0.0.1" and (rules.hosts, rules.token) == (Rules().hosts, "")
     short = CliRunner().invoke(commands, ["serve", str(folder), "--token", "short"])
     assert short.exit_code == 1 and "12 characters" in short.stderr
 

@@ -18,7 +18,7 @@ from mrl_search.index import Index
 from mrl_search.web.answers import BUSY, search_one, vote
 from mrl_search.web.asked import Asked, AskedVote, Condition, first_of
 from mrl_search.web.roots import read_inside
-from mrl_search.web.served import Busy, Served
+from mrl_search.web.served import Busy, Served, rows_of
 from mrl_search.web.thumbs import thumbnail
 from mrl_search.web.told import about, duplicates, without_folders
 
@@ -180,7 +180,7 @@ def _shown(one: Served, told: dict[str, Any], files: list[dict[str, Any]]) -> An
         if file["id"] is None:
             continue
         try:
-            data = thumbnail(index, int(one.rows_of([file["id"]])[0]), SIDE)
+            data = thumbnail(index, int(rows_of(index, [file["id"]])[0]), SIDE)
         except MrlSearchError:  # it is gone: the others are shown
             continue
         pictures.append(Image(data=data, format="jpeg"))

@@ -21,6 +21,7 @@ from mrl_search.search.chance import FEWEST_ITEMS
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.store.items import Items
+from mrl_search.text import json_value
 
 __all__ = [
     "LABELS",
@@ -115,12 +116,20 @@ def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
     return labels, np.array([place.get(label, NO_LABEL) for label in column], np.uint16)
 
 
-def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any]]:
-    """The hits of one query, as `query --json` tells them, each with its name."""
+def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str, Any]]:
+    """The hits of the only query, as `query --json` tells them, each with its name.
+
+    Args:
+        index: where they are from.
+        hits: of one query.
+        whole: tell all, paths of the machine, too.
+    """
     own = index.manifest.own_vectors
-    records = hit_records(hits[query], hits.explanation, query, own)
+    records = hit_records(hits[0], hits.explanation, 0, own)
     for record in records:
         path = record["path"]
+        if whole:
+            continue
         record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
         if "columns" in record:
             record["columns"] = {
@@ -130,7 +139,8 @@ def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any
 
 
 def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain else json_value(value)
 
 
 def report_of(path: Path) -> dict[str, Any]:
