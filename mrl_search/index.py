@@ -19,7 +19,8 @@ from PIL import Image
 from mrl_search.changing import Changing
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import encoder_of, recorded_encoder
-from mrl_search.encoders.words import Words, check_reads_words
+from mrl_search.encoders.texts import check_reads_words
+from mrl_search.encoders.words import Words
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import IndexFolderError, ModelError
 from mrl_search.files import TemporaryFolder, expanded
@@ -231,8 +232,7 @@ class Index(Changing):
         """
         from mrl_search.encoders.embed import embed_queries, vectors_of
 
-        vectors = vectors_of(queries)
-        if vectors is not None:
+        if (vectors := vectors_of(queries)) is not None:
             rows = self.corpus.to_space(vectors)
             return Queries([f"vector {i}" for i in range(len(rows))], rows)
         encoder, start = self.encoder, time.perf_counter()

@@ -2,8 +2,9 @@
 
 import json
 import unicodedata
+from datetime import date, time
 
-__all__ = ["plain", "plain_json"]
+__all__ = ["json_value", "plain", "plain_json"]
 
 JOINERS = "\u200c\u200d"  # of letters and emoji; they change nothing else
 
@@ -27,3 +28,8 @@ def plain_json(text: str) -> str:
 
 def _harmless(c: str) -> bool:
     return c.isprintable() or c in JOINERS or unicodedata.category(c) == "Zs"
+
+
+def json_value(value: object) -> str:
+    """A value that JSON has no form for: a time as ISO 8601 writes it, anything else as text."""
+    return value.isoformat() if isinstance(value, date | time) else str(value)

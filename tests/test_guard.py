@@ -13,8 +13,10 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from mrl_search.cli.app import app as commands
+from mrl_search.errors import BrokenImage
 from mrl_search.web import guard
 from mrl_search.web.guard import Rules
+from mrl_search.web.roots import read_inside
 
 MINE = "/api/indexes/mine"
 TOKEN = "a-token-of-some-length"
@@ -106,13 +108,17 @@ def test_the_token_is_compared_in_constant_time(
 
 def test_another_host_gets_a_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run: list[Any] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: run.append((app, options)))
-    told = CliRunner().invoke(commands, ["serve", str(folder), "--host", "0.0.0.0"])
-    ((app, options),) = run
-    assert options["host"] == "0.0.0.0" and app.rules.hosts == ("*",)
-    assert len(app.rules.token) >= 20 and f"?token={app.rules.token}" in told.stderr
-    CliRunner().invoke(commands, ["serve", str(folder)])
-    assert run[1][1]["host"] == "127.0.0.1" and run[1][0].rules == Rules()
+    monkeypatch.setattr(
+        "uvicorn.Server.run",
+        lambda server, sockets: run.append((server.config.app.rules, sockets[0].getsockname()[0])),
+    )
+    told = CliRunner().invoke(commands, ["serve", str(folder), "--port", "0", "--host", "0.0.0.0"])
+    ((rules, address),) = run
+    assert address == "0.0.0.0" and rules.hosts == ("*",)
+    assert len(rules.token) >= 20 and f"?token={rules.token}" in told.stderr
+    CliRunner().invoke(commands, ["serve", str(folder), "--port", "0"])
+    rules, address = run[1]
+    assert address == "127.0.0.1" and (rules.hosts, rules.token) == (Rules().hosts, "")
     short = CliRunner().invoke(commands, ["serve", str(folder), "--token", "short"])
     assert short.exit_code == 1 and "12 characters" in short.stderr
 
@@ -178,7 +184,31 @@ def test_pictures_are_only_those_of_the_roots(tmp_path: Path) -> None:
         assert api.get(f"/{path}").status_code == 404
 
 
-def test_answers_name_no_path_of_the_machine(tmp_path: Path) -> None:
+def test_a_link_made_while_a_file_is_opened_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "in", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(folder.name.encode())
+    assert read_inside(root / "in/a.jpg", [str(root)]) == b"in"
+    resolve = Path.resolve
+
+    def swapped(path: Path, strict: bool = False) -> Path:
+        found = resolve(path, strict=strict)
+        if path.name == "a.jpg":
+            (root / "in").rename(tmp_path / "away")
+            (root / "in").symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swapped)
+    with pytest.raises(BrokenImage, match="cannot be read"):
+        read_inside(root / "in/a.jpg", [str(root)])
+
+
+@pytest.mark.parametrize("name", ["plain", "some one's home, really: here"])
+def test_answers_name_no_path_of_the_machine(tmp_path: Path, name: str) -> None:
+    tmp_path = tmp_path / name
     folder = build(tmp_path, 3)
     api, open_ = client(folder, write=True), client(folder, write=True, show_paths=True)
     (tmp_path / "pictures/cat/cat-0000.jpg").unlink()
@@ -192,6 +222,7 @@ def test_answers_name_no_path_of_the_machine(tmp_path: Path) -> None:
     ]  # fmt: skip
     for response in asked:
         assert str(tmp_path) not in response.text, response.request.url
+        assert "some one" not in response.text and "really" not in response.text, response.text
         assert not any(str(tmp_path) in value for value in response.headers.values())
     assert str(tmp_path) in open_.post(f"{MINE}/search", json={"vector": [1.0]}).text
 

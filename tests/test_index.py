@@ -25,9 +25,9 @@ from mrl_search.index import Index
 from mrl_search.search.classify import Ballot, Vote, Weighting
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits, Hit, Hits
-from mrl_search.store.collection import newest_index
 from mrl_search.store.generations import store_plan
 from mrl_search.store.intact import verify
+from mrl_search.store.manifest import newest_index
 
 GREYS = tuple(range(10, 250, 20))
 

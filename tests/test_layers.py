@@ -15,7 +15,7 @@ ORDER = (
     "errors", "progress", "text", "files", "leases", "arrays", "parquet", "vectors", "metrics",
     "mapping", "images", "encoders", "training", "store", "engines", "search", "axes", "building",
     "living", "changes", "described", "sync", "by_hand", "duplicates", "changing", "index",
-    "shrink", "measure", "report", "cli", "web", "__init__", "__main__",
+    "shrink", "measure", "report", "web", "cli", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}
 FAISS_NAME = re.compile(

@@ -21,6 +21,7 @@ from mrl_search.cli.duplicates import duplicates
 from mrl_search.cli.evaluate import evaluate
 from mrl_search.cli.export_model import export_model
 from mrl_search.cli.info import info
+from mrl_search.cli.mcp import mcp
 from mrl_search.cli.models import models
 from mrl_search.cli.query import query
 from mrl_search.cli.report import report
@@ -85,7 +86,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     demo, build_index, sync, add, remove, compact, restore, query, classify, duplicates, serve,
-    evaluate, tune, info, shrink, bench, report, train, models,
+    mcp, evaluate, tune, info, shrink, bench, report, train, models,
     export_model,
 ):  # fmt: skip
     app.command()(command)

@@ -16,11 +16,11 @@ from mrl_search.cli.options import (
     dims_of,
     option,
 )  # fmt: skip
-from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
+    from mrl_search.engines.spec import IndexSpec
     from mrl_search.images.sources import Source
 
 __all__ = ["build_index"]
@@ -113,8 +113,10 @@ def build_index(
         _from_images(source, out, _spec(dims, factory, dtype), encoder, split, axes)
 
 
-def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
+def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> "IndexSpec":
     """The spec that `--dims`, `--factory` and `--dtype` describe."""
+    from mrl_search.engines.spec import IndexSpec
+
     kinds: dict[str, str] = {}
     for text in factory or ():
         first, equals, rest = text.partition("=")
@@ -129,7 +131,7 @@ def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> IndexSpec:
 
 
 def _from_images(
-    source: "Source", out: Path, spec: IndexSpec, encoder: "Encoder", split: str | None,
+    source: "Source", out: Path, spec: "IndexSpec", encoder: "Encoder", split: str | None,
     axes: str | None,
 ) -> None:  # fmt: skip
     from mrl_search.cli.render import note, progress_bars, show_skipped
@@ -149,7 +151,7 @@ def _from_images(
 
 
 def _from_vectors(
-    src: str, out: Path, spec: IndexSpec, items: Path | None, rotate: str | None
+    src: str, out: Path, spec: "IndexSpec", items: Path | None, rotate: str | None
 ) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index

@@ -110,7 +110,7 @@ def open_index(
 ) -> "Index":
     """The index that `--index` names, or the newest."""
     from mrl_search.index import Index
-    from mrl_search.store.collection import newest_index
+    from mrl_search.store.manifest import newest_index
 
     return Index.open(folder or newest_index(), model, access)
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli import options
-from mrl_search.cli.options import open_index, option, queries_of, request_of, with_words
+from mrl_search.cli.asking import ask_server
+from mrl_search.cli.hits import by_chance, show_hits
+from mrl_search.cli.options import cutoff_of, open_index, option, queries_of, request_of, with_words
 from mrl_search.errors import ConfigError
 from mrl_search.search.plan import Plan
 
@@ -17,17 +19,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mrl_search.cli.asking import Answers
     from mrl_search.index import Index
     from mrl_search.report.sheet import Row
-    from mrl_search.search.explain import Explanation
     from mrl_search.search.request import SearchRequest
     from mrl_search.search.results import Hits
 
 __all__ = ["query"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
-SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
-UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
+NONE = "none"
+SERVER_HELP = (
+    "Ask this server, as mrl-search serve prints its address. Default: one that runs on the index "
+    "on this machine; none: do not ask it."
+)
 LADDER = (8, 64)  # prefixes that a sheet shows with full length
 
 
@@ -60,6 +65,7 @@ def query(
     not_itself: Annotated[
         bool, option("--not-itself", "Leave out items with the same content as IMAGE.")
     ] = False,
+    server: Annotated[str | None, option("--server URL", SERVER_HELP)] = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the items of an index most like IMAGE, or like words.
@@ -75,40 +81,49 @@ def query(
         plan = "exact"
     elif exact:
         raise ConfigError("--exact is given with --dims or --plan.", "Leave one of them out.")
+    if dims is not None and plan is not None:
+        raise ConfigError("--dims and --plan are both given.", "--dims 64 is short for --plan 64.")
+    if not_itself and not images:
+        raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
+    asked = with_words(images, text, minus)
+    words = {"text": text or [], "minus": minus or []} if text or minus else {}
+    here = {
+        "--sheet": sheet, "--vector": vector, "--model": model, "--ids": ids,
+        "--not-itself": not_itself, "--device": device != "auto",
+    }  # fmt: skip
+    options_here = [name for name, given in here.items() if given]
+    if server and server != NONE and options_here:
+        raise ConfigError(f"{options_here[0]} is not for a --server.", "Leave one of them out.")
+    if asked and server != NONE and not options_here:
+        how = {
+            "plan": plan, "dims": dims, "k": k, "where": where or [], "cutoff": cutoff_of(cutoff),
+            "expected": expected, "explain": explain, "not_itself": False,
+        }  # fmt: skip
+        answers = ask_server(server, index, asked, how)
+        if answers is not None:
+            return _show_answers(answers, words, as_json, k, cutoff)
     opened = open_index(index, model, options.access_of(device, offline, yes))
     if sheet and opened.manifest.own_vectors and not opened.items["path"].drop_null():
         message = f"{opened.folder} holds vectors without paths of pictures, which a sheet shows."
         raise ConfigError(message, "Leave --sheet out, or give paths with --items when you build.")
-    if not_itself and not images:
-        raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
-    how = (cutoff, explain, not_itself, expected)
-    request = request_of(opened, dims, plan, k, where, ids, *how)
+    request = request_of(opened, dims, plan, k, where, ids, cutoff, explain, not_itself, expected)
     from mrl_search.cli.render import json_line, note, show_skipped
     from mrl_search.search.as_json import hit_records
     from mrl_search.search.chance import FEWEST_ITEMS
 
-    asked = with_words(images, text, minus)
     queries = queries_of(opened, asked, vector, model)
     pictures = {str(one): one if isinstance(one, str) else one.picture for one in asked}
     start = time.perf_counter()
     hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
-    shown = opened.items.own_columns
-    if not opened.manifest.own_vectors:
-        shown = [column for column in shown if column not in UNSHOWN]
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
+        records = hit_records(found, hits.explanation, i, opened.manifest.own_vectors)
         if as_json:
-            lines = hit_records(found, hits.explanation, i, opened.manifest.own_vectors)
             about = {"plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3)}
-            words = {"text": text or [], "minus": minus or []} if text or minus else {}
-            image = {"image": pictures.get(name, name), **words}
-            json_line({**image, **about, "hits": lines})
+            json_line({"image": pictures.get(name, name), **words, **about, "hits": records})
         else:
-            title = f"{name}  ·  plan {hits.plan}"
-            _show_hits(found, title, shown, opened.manifest.own_vectors)
-            if hits.explanation is not None:
-                _show_explanation(found, hits.explanation, i)
+            show_hits(records, f"{name}  ·  plan {hits.plan}")
         picture = pictures.get(name)
         path = picture or vector or ""
         short = name.replace(path, Path(path).name, 1)
@@ -131,57 +146,45 @@ def query(
         if queries.embed_ms is not None:
             embedded = f"embedding {queries.embed_ms / len(queries.names):.0f} ms, "
         note(f"{len(opened):,} items in {opened.folder}; {embedded}search {ms:.1f} ms")
-    fewest = min((len(found) for found in hits), default=0)
-    if cutoff is None and fewest < k:
-        more = "" if fewest == hits.rows.shape[1] else " --exact finds more."
-        note(f"Only {fewest:,} of the {k:,} asked for were found.{more}")
     if expected and hits.expected is None:
         note(f"--expected takes {FEWEST_ITEMS:,} items; fewer were searched.")
     if sheet:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
-    if cutoff is not None and not any(len(found) for found in hits):
+    counts = [len(found) for found in hits]
+    _end(counts, k, cutoff, " --exact finds more." if min(counts) < hits.rows.shape[1] else "")
+
+
+def _show_answers(
+    answers: "Answers", words: dict[str, list[str]], as_json: bool, k: int, cutoff: str | None
+) -> None:
+    """Show what a server answered, as answers from here are shown."""
+    from mrl_search.cli.render import json_line, note
+
+    for one, told in answers.found:
+        if as_json:
+            about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
+            json_line({"image": one if isinstance(one, str) else one.picture, **words, **about})
+        else:
+            show_hits(told["hits"], f"{one}  ·  plan {told['plan']}")
+    every = [told for _, told in answers.found]
+    if not as_json:
+        embedded = sum(told.get("embed_ms", 0) for told in every) / len(every)
+        ms = sum(told["ms"] for told in every) / len(every)
+        note(f"{answers.server}: embedding {embedded:.0f} ms, search {ms:.1f} ms")
+    _end([told["found"] for told in every], k, cutoff)
+
+
+def _end(counts: Sequence[int], k: int, cutoff: str | None, more: str = "") -> None:
+    """Say where fewer hits were found than were asked for; end with 3 if a cut-off left none."""
+    from mrl_search.cli.render import note
+
+    if cutoff is None and min(counts) < k:
+        note(f"Only {min(counts):,} of the {k:,} asked for were found.{more}")
+    if cutoff is not None and not any(counts):
         cosine = f"No item has a cosine of at least {cutoff}."
         note("Nothing here looks like this." if cutoff == "auto" else cosine)
         raise typer.Exit(NOTHING_FOUND)
-
-
-def _show_hits(hits: "Hits", title: str, own: Sequence[str], own_vectors: bool) -> None:
-    """Print a table of the hits of one query, with the first `own` columns."""
-    from mrl_search.cli.render import show_table
-    from mrl_search.images.sources import is_gone
-
-    rows = []
-    for h in hits:
-        path = h.path or f"item {h.id}"
-        if h.path and not own_vectors and is_gone(h.path):
-            path += "  (gone)"
-        cells = ("" if h[name] is None else str(h[name]) for name in own[:SHOWN])
-        short = (cell if len(cell) <= WIDTH else f"{cell[: WIDTH - 1]}…" for cell in cells)
-        chance = () if h.expected is None else (by_chance(h.expected),)
-        rows.append((str(h.rank), f"{h.score:.4f}", *chance, h.label or "", *short, path))
-    added = () if hits.expected is None else ("expected by chance",)
-    show_table(("rank", "score", *added, "label", *own[:SHOWN], "path"), rows, title)
-
-
-def by_chance(expected: float) -> str:
-    """`0.02`, `3`, or `<0.001` unrelated items."""
-    return (
-        "<0.001" if expected < 0.001 else f"{expected:.1g}" if expected < 1 else f"{expected:,.0f}"
-    )
-
-
-def _show_explanation(hits: "Hits", explanation: "Explanation", query: int) -> None:
-    """Print a table of rank and score of each hit of one query at every prefix."""
-    from mrl_search.cli.render import show_table
-    from mrl_search.search.as_json import levels
-
-    rows = []
-    for i, h in enumerate(hits):
-        cells = [f"{rank:,} ({score:.2f})" for _, rank, score in levels(explanation, query, i)]
-        rows.append((str(h.rank), *cells, Path(h.path or str(h.id)).name))
-    columns = ("rank", *(f"{d} dims" for d in explanation.dims), "path")
-    show_table(columns, rows, "rank (score) of each hit at every prefix")
 
 
 def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, time
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -14,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.table import Table
 
 from mrl_search.errors import Skipped
-from mrl_search.text import plain, plain_json
+from mrl_search.text import json_value, plain, plain_json
 
 __all__ = [
     "json_line", "note", "percent", "progress_bars", "show_skipped", "show_source", "show_table",
@@ -38,12 +37,7 @@ def note(text: str) -> None:
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
     unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=_json)))
-
-
-def _json(value: object) -> str:
-    """A value that JSON has no form for: a time as ISO 8601 writes it, anything else as text."""
-    return value.isoformat() if isinstance(value, date | time) else str(value)
+    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=json_value)))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

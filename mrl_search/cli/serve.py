@@ -1,17 +1,21 @@
 """`mrl-search serve`: the page and the HTTP API of one or more indexes."""
 
-import secrets
+import os
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mrl_search.cli.options import argument, option
 from mrl_search.errors import ConfigError
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["all_indexes", "serve"]
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-EVERYWHERE = ("0.0.0.0", "::")  # only with a token
+NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
+EVERYWHERE = tuple(NEAREST)  # only with a token
 SHORTEST = 12  # characters of a token
 IDLE = 10  # seconds until a connection without requests is closed
 
@@ -27,7 +31,7 @@ def serve(
     host: Annotated[
         str, option("--host", "Address to listen at; another machine needs the token.")
     ] = "127.0.0.1",
-    port: Annotated[int, option("--port", "Port.", min=1, max=65535)] = 8765,
+    port: Annotated[int, option("--port", "Port; 0: any that is free.", min=0, max=65535)] = 8765,
     token: Annotated[str | None, option("--token TEXT", TOKEN_HELP)] = None,
     write: Annotated[bool, option("--write", "Requests may change the indexes.")] = False,
     show_paths: Annotated[
@@ -36,10 +40,10 @@ def serve(
     bench: Annotated[Path | None, option("--bench FILE", BENCH_HELP)] = None,
     export: Annotated[Path | None, option("--export DIR", EXPORT_HELP)] = None,
 ) -> None:
-    """Show indexes in the browser, and answer other programs over HTTP."""
+    """Show indexes in the browser; answer other programs over HTTP."""
     from mrl_search.cli.render import note, progress_bars
 
-    folders = indexes or _all_indexes()
+    folders = indexes or all_indexes()
     if bench is not None and len(folders) > 1:
         raise ConfigError("--bench is the benchmark of one index.", "Name one index.")
     if export is not None:
@@ -59,6 +63,10 @@ def serve(
     except ImportError as error:
         hint = 'pip install "mrl-search[serve]"'
         raise ConfigError(f"The page needs the package {error.name}.", hint) from error
+    import secrets
+    from contextlib import ExitStack
+
+    from mrl_search.web.beside import Server, announced
     from mrl_search.web.guard import Rules
     from mrl_search.web.served import serve_folders
     from mrl_search.web.told import report_of
@@ -75,23 +83,45 @@ def serve(
         return None if path is None else report_of(path)
 
     names = ("*",) if host in EVERYWHERE else tuple(dict.fromkeys((*LOCAL, host)))
-    rules = Rules(names, token or "")
+    rules = Rules(names, token or "", secrets.token_urlsafe(18))
     app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
     for one in served.values():
         threading.Thread(target=one.warm, daemon=True).start()
-    shown = "127.0.0.1" if host in (*LOCAL, *EVERYWHERE) else host
-    note(f"{', '.join(served)}: http://{shown}:{port}/{f'?token={token}' if token else ''}")
-    note("Stop with Ctrl-C.")
-    uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_keep_alive=IDLE,
-    )  # fmt: skip
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE
+    )
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(host, port))
+        address, opened = listening.getsockname()[:2]
+        address = NEAREST.get(address, address)
+        url = f"http://{f'[{address}]' if ':' in address else address}:{opened}"
+        for name, one in served.items():
+            about = Server(url, name, rules.own, os.getpid())
+            stack.enter_context(announced(one.index.folder, about))
+        note(f"{', '.join(served)}: {url}/{f'?token={token}' if token else ''}")
+        note("Stop with Ctrl-C.")
+        uvicorn.Server(config).run(sockets=[listening])
 
 
-def _all_indexes() -> list[Path]:
+def _listen(host: str, port: int) -> "socket.socket":
+    """A socket that takes connections.
+
+    Raises:
+        ConfigError: another program has the port, or there is no such address here.
+    """
+    import socket
+
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        message = f"Nothing can listen at {host}, port {port}: {error.strerror}."
+        raise ConfigError(message, "Choose another with --port or --host.") from error
+
+
+def all_indexes() -> list[Path]:
     """All finished indexes in `indexes/`, by name."""
-    from mrl_search.store.collection import newest_index
-    from mrl_search.store.manifest import MANIFEST
+    from mrl_search.store.manifest import MANIFEST, newest_index
 
     return sorted(found.parent for found in newest_index().parent.glob(f"*/{MANIFEST}"))
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.encoders.words import Words, with_words
+from mrl_search.encoders.texts import with_words
+from mrl_search.encoders.words import Words
 from mrl_search.errors import BrokenImage, DataError, ModelError, Skipped
 from mrl_search.images.decode import content_hash, to_rgb
 from mrl_search.images.reading import Picture, read_pictures

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.encoders.base import Encoder
-from mrl_search.encoders.words import embed_texts
+from mrl_search.encoders.texts import embed_texts
 from mrl_search.errors import require
 from mrl_search.vectors import l2_normalize
 

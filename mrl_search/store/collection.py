@@ -31,7 +31,6 @@ from mrl_search.store.manifest import (
     DELETED,
     HEADS,
     ITEMS,
-    MANIFEST,
     ROTATION,
     SKIPPED,
     VECTORS,
@@ -42,15 +41,7 @@ from mrl_search.store.manifest import (
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.transform import Transform
 
-__all__ = [
-    "Collection",
-    "Head",
-    "Heads",
-    "checks_of",
-    "heads_bytes",
-    "load_checked",
-    "newest_index",
-]
+__all__ = ["Collection", "Head", "Heads", "checks_of", "heads_bytes", "load_checked"]
 
 OPENED = 5  # times: another process may change the index meanwhile
 LARGEST_HEADS = 1 << 30  # bytes
@@ -227,21 +218,6 @@ def _held(folder: Path) -> tuple[Manifest, object]:
         if held is not None or read_manifest(folder).generation == m.generation:
             return m, held
     raise IndexFolderError(f"{folder} changes faster than it can be opened.", "Try again.")
-
-
-def newest_index(root: Path = Path("indexes")) -> Path:
-    """The index folder in `root` that was created last; unreadable folders are passed over."""
-    created = {}
-    for path in root.glob(f"*/{MANIFEST}"):
-        if not path.parent.name.startswith("."):
-            try:
-                created[path.parent] = read_manifest(path.parent).created
-            except IndexFolderError:
-                continue
-    if not created:
-        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
-        raise IndexFolderError(f"There is no index in {root}.", hint)
-    return max(created, key=lambda folder: (created[folder], folder.name))
 
 
 def checks_of(array: NDArray[Any], folder: Path, manifest: Manifest, name: str) -> Blocks | None:

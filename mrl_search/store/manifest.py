@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,10 @@ from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.command import Command
 
 __all__ = [
-    "CENTRE",
-    "CODES",
-    "DELETED",
-    "FORMAT",
-    "GENERATIONS",
-    "HEADS",
-    "ITEMS",
-    "LEFT_OUT",
-    "MANIFEST",
-    "OWN_VECTORS",
-    "PARTS",
-    "ROTATION",
-    "SKIPPED",
-    "STEPS",
-    "SUFFIX",
-    "VECTORS",
-    "Command",
-    "FileRecord",
-    "Manifest",
-    "Part",
-    "generation_file",
-    "is_index_file",
-    "kept_generations",
-    "lease_file",
-    "now",
-    "package_versions",
-    "prefix_file",
-    "read_manifest",
-    "restorable",
+    "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
+    "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
+    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
+    "newest_index", "now", "package_versions", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
 ]  # fmt: skip
 
@@ -92,6 +66,8 @@ def is_index_file(name: str) -> bool:
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that decide what an index holds; none is imported."""
+    from importlib import metadata
+
     versions = {}
     for name in PACKAGES:
         try:
@@ -335,6 +311,21 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
             if not error.missing or attempt + 1 == TRIES:
                 raise
     raise AssertionError
+
+
+def newest_index(root: Path = Path("indexes")) -> Path:
+    """The index folder in `root` that was created last; unreadable folders are passed over."""
+    created = {}
+    for path in root.glob(f"*/{MANIFEST}"):
+        if not path.parent.name.startswith("."):
+            try:
+                created[path.parent] = read_manifest(path.parent).created
+            except IndexFolderError:
+                continue
+    if not created:
+        hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
+        raise IndexFolderError(f"There is no index in {root}.", hint)
+    return max(created, key=lambda folder: (created[folder], folder.name))
 
 
 def _values(path: Path, hint: str) -> dict[str, Any]:

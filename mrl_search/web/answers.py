@@ -1,7 +1,6 @@
 """Requests answered: a search, its stages as events, a vote; each as the JSON that is sent."""
 
 import asyncio
-import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,47 +8,33 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.errors import MrlSearchError
+from mrl_search.index import Index
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
+from mrl_search.text import json_value
 from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
 from mrl_search.web.served import Busy, Served
 from mrl_search.web.told import hits_of
 
 __all__ = ["BUSY", "events", "search_one", "vote"]
 
-PIXELS = 50_000_000  # of a picture that is sent
 STAGE_HITS = 60  # hits that an event of a stage has
 BUSY = "Too many pictures wait for the model.", "Try again in a moment."
 
 
-def _checked(picture: bytes) -> bytes:
-    """A picture that is not too large to be decoded for a stranger."""
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            width, height = image.size
-    except Exception:  # embedding says what is wrong with it
-        return picture
-    if width * height > PIXELS:
-        raise DataError(
-            f"The picture has {width:,} x {height:,} pixels.", "At most 50 megapixels are taken."
-        )
-    return picture
-
-
 def _embedded(
-    one: Served, asked: Query, picture: bytes | None
+    one: Served, index: Index, asked: Query, picture: bytes | None
 ) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
     """The query of a request, the rows of its items, and what was found out on the way."""
     start, own = time.perf_counter(), list[int]()
     if picture is not None:
-        row, embedded = one.embed(_checked(picture)), True
+        row, embedded = one.embed(picture), True
     else:
-        row, own, embedded = query_of(one, asked.terms())
+        row, own, embedded = query_of(one, index, asked.terms())
     told: dict[str, Any] = {}
     if embedded:
         told = {
@@ -59,25 +44,33 @@ def _embedded(
     return row, own, told
 
 
-def search_one(one: Served, asked: Asked, picture: bytes | None = None) -> dict[str, Any]:
-    """Answer a search; the query is the `picture` (file content), if there is one."""
-    row, own, told = _embedded(one, asked, picture)
-    request = asked.request(explain=asked.explain, expected=asked.expected)
-    index, start = one.now(), time.perf_counter()
+def search_one(
+    one: Served, asked: Asked, picture: bytes | None = None, whole: bool = False
+) -> dict[str, Any]:
+    """Answer a search.
+
+    Args:
+        one: the index.
+        asked: the request.
+        picture: content of a file that is the query instead.
+        whole: tell paths of the machine, as the command line does.
+    """
+    index, request = one.now(), asked.request(explain=asked.explain, expected=asked.expected)
+    row, own, told = _embedded(one, index, asked, picture)
+    start = time.perf_counter()
     hits = find(index, row, own if asked.not_itself else [], request)
     ms = (time.perf_counter() - start) * 1e3
-    return _told(one, hits, asked.k, ms, told)
+    return {**told, **_told(index, hits, asked.k, ms, whole)}
 
 
-def _told(one: Served, hits: BatchHits, k: int, ms: float, told: dict[str, Any]) -> dict[str, Any]:
-    found = hits_of(one.index, hits)
+def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False) -> dict[str, Any]:
+    found = hits_of(index, hits, whole)
     return {
-        **told,
         "plan": str(hits.plan),
         "k": k,
         "found": len(found),
         "ms": round(ms, 3),
-        "generation": one.index.generation,
+        "generation": index.generation,
         "hits": found,
     }
 
@@ -87,10 +80,11 @@ def vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]
     from mrl_search.encoders.zero_shot import zero_shot
     from mrl_search.search.classify import classify
 
-    row, _, told = _embedded(one, asked, picture)
     index = one.now()
+    row, _, told = _embedded(one, index, asked, picture)
     if asked.labels is not None:
-        shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
+        with one.turn():
+            shares = zero_shot(row[None], asked.labels, index.encoder, "simple")[0]
         order = (-shares).argsort(kind="stable")
         every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
         label, share = next(iter(every.items()))
@@ -122,7 +116,7 @@ async def events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> Asyn
     task = asyncio.create_task(run_in_threadpool(work))
     while True:
         kind, data = await events.get()
-        yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+        yield f"event: {kind}\ndata: {json.dumps(data, default=json_value)}\n\n".encode()
         if kind != "stage":
             break
     await task
@@ -130,9 +124,9 @@ async def events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> Asyn
 
 def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Answer a search; `emit` is told the hits of every stage but the last."""
-    row, own, told = _embedded(one, asked, None)
-    own = own if asked.not_itself else []
     index, request = one.now(), asked.request(explain=asked.explain, expected=asked.expected)
+    row, own, told = _embedded(one, index, asked, None)
+    own = own if asked.not_itself else []
     plan = (
         request.plan
         if request.plan != Plan.AUTO
@@ -153,4 +147,4 @@ def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -
 
     hits = find(index, row, own, request, seen if len(plan.stages) > 1 else None)
     ms = (time.perf_counter() - start[-1]) * 1e3
-    return _told(one, hits, asked.k, ms, told)
+    return {**told, **_told(index, hits, asked.k, ms)}

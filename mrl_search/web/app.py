@@ -2,8 +2,7 @@
 
 import io
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,15 +15,17 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from mrl_search import __version__
+import mrl_search
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
+from mrl_search.index import Index
+from mrl_search.text import json_value
 from mrl_search.web.answers import BUSY, events, search_one, vote
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
 from mrl_search.web.guard import Guard, Rules
 from mrl_search.web.measured import Measured
-from mrl_search.web.served import Busy, Served
+from mrl_search.web.served import Busy, Served, rows_of
 from mrl_search.web.thumbs import read_item, thumbnail
-from mrl_search.web.told import about, duplicates, item
+from mrl_search.web.told import about, duplicates, item, without_folders
 from mrl_search.web.writing import writing_routes
 
 __all__ = ["make_app"]
@@ -37,7 +38,6 @@ PAGE_TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
-FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
 
 
 class Refused(BaseModel):
@@ -75,15 +75,21 @@ def make_app(
     """
     app = FastAPI(
         title="mrl-search",
-        version=__version__,
+        version=mrl_search.mrl_search.__version__,
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    scrub = (lambda text: text) if show_paths else (lambda text: FOLDERS.sub("", text))
+    scrub = without_folders([one.index for one in served.values()])
 
-    def refuse(status: int, error: str, hint: str = "", **headers: str) -> JSONResponse:
-        told = {"error": scrub(error), "hint": scrub(hint)}
+    def scrub_for(request: Request) -> Callable[[str], str]:
+        return str if show_paths or request.scope.get("own") else scrub
+
+    def refuse(
+        request: Request, status: int, error: str, hint: str = "", **headers: str
+    ) -> JSONResponse:
+        clean = scrub_for(request)
+        told = {"error": clean(error), "hint": clean(hint)}
         return JSONResponse(told, status, {n.replace("_", "-"): v for n, v in headers.items()})
 
     @app.exception_handler(MrlSearchError)
@@ -91,23 +97,25 @@ def make_app(
         status = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}.get(
             type(error), 400
         )
-        return refuse(status, error.message, error.hint)
+        return refuse(request, status, error.message, error.hint)
 
     @app.exception_handler(Busy)
     def _(request: Request, error: Busy) -> JSONResponse:
-        return refuse(429, *BUSY, retry_after="2")
+        return refuse(request, 429, *BUSY, retry_after="2")
 
     @app.exception_handler(Exception)
     def _(request: Request, error: Exception) -> JSONResponse:
-        return refuse(500, "The server failed.", "Its own output says why.")
+        return refuse(request, 500, "The server failed.", "Its own output says why.")
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, str(error.detail), "GET /docs lists what there is.")
+        hint = "GET /docs lists what there is."
+        return refuse(request, error.status_code, str(error.detail), hint)
 
     @app.exception_handler(RequestValidationError)
     def _(request: Request, error: RequestValidationError) -> JSONResponse:
-        return refuse(422, _first(error.errors()), "GET /docs shows what a request may say.")
+        hint = "GET /docs shows what a request may say."
+        return refuse(request, 422, first_of(error.errors()), hint)
 
     def named(name: str) -> Served:
         if name not in served:
@@ -117,7 +125,7 @@ def make_app(
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, str]:
         """Whether the server answers."""
-        return {"status": "ok", "version": __version__}
+        return {"status": "ok", "version": mrl_search.mrl_search.__version__}
 
     @app.get("/api/indexes", tags=["indexes"])
     def indexes() -> list[dict[str, Any]]:
@@ -136,16 +144,19 @@ def make_app(
         "/api/indexes/{name}/search",
         tags=["search"],
         responses=REFUSALS,
+        response_model=dict[str, Any],
         openapi_extra=_either(Asked),
     )
-    async def search_(name: str, request: Request) -> dict[str, Any]:
+    async def search_(name: str, request: Request) -> Response:
         """The items most like a picture, words, an item or a vector.
 
         JSON, or a form with the file `image` and the same fields.
         """
         one = named(name)
         asked, picture = await _read(request)
-        return await run_in_threadpool(search_one, one, asked, picture)
+        return await run_in_threadpool(
+            lambda: _json(search_one(one, asked, picture, bool(request.scope.get("own"))))
+        )
 
     @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
     def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
@@ -155,9 +166,10 @@ def make_app(
         return [search_one(one, Asked(**how, **query.model_dump())) for query in asked.queries]
 
     @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
-    async def stream(name: str, asked: Asked) -> StreamingResponse:
+    async def stream(request: Request, name: str, asked: Asked) -> StreamingResponse:
         """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
-        return StreamingResponse(events(named(name), asked, scrub), media_type="text/event-stream")
+        told = events(named(name), asked, scrub_for(request))
+        return StreamingResponse(told, media_type="text/event-stream")
 
     @app.post(
         "/api/indexes/{name}/classify",
@@ -174,8 +186,8 @@ def make_app(
     @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
     def item_(name: str, id: ItemId) -> dict[str, Any]:
         """An item with all its columns."""
-        one = named(name)
-        return item(one.now(), _row(one, id))
+        index = named(name).now()
+        return item(index, _row(index, id))
 
     @app.get(
         "/api/indexes/{name}/thumbs/{id}",
@@ -187,8 +199,8 @@ def make_app(
         request: Request, name: str, id: ItemId, size: Annotated[int, Query(ge=16, le=640)] = 192
     ) -> Response:
         """A small picture of an item: JPEG."""
-        one = named(name)
-        index, row = one.now(), _row(one, id)
+        index = named(name).now()
+        row = _row(index, id)
         side = next(side for side in SIDES if side >= size)
         return _picture(
             request,
@@ -205,8 +217,8 @@ def make_app(
     )
     def pictures(request: Request, name: str, id: ItemId) -> Response:
         """The picture of an item, as its file has it."""
-        one = named(name)
-        index, row = one.now(), _row(one, id)
+        index = named(name).now()
+        row = _row(index, id)
         return _picture(
             request, index.items["hash"][row].as_py(), lambda: _typed(read_item(index, row))
         )
@@ -317,16 +329,9 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
         ) from error
 
 
-def _first(errors: Sequence[Any]) -> str:
-    """The first of some errors of pydantic as a sentence."""
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{where or 'The request'}: {first['msg']}."
-
-
-def _row(one: Served, id: int) -> int:
+def _row(index: Index, id: int) -> int:
     try:
-        return int(one.rows_of([id])[0])
+        return int(rows_of(index, [id])[0])
     except DataError as error:
         raise HTTPException(404, error.message) from error
 
@@ -356,6 +361,11 @@ def _typed(data: bytes) -> tuple[bytes, str]:
     return data, kind if kind.startswith(
         "image/"
     ) and "svg" not in kind else "application/octet-stream"
+
+
+def _json(value: object) -> Response:
+    text = json.dumps(value, separators=(",", ":"), default=json_value)
+    return Response(text, media_type="application/json")
 
 
 def _map(points: bytes, labels: list[str]) -> Response:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mrl_search.encoders.words import Words
 from mrl_search.engines.base import Mask
-from mrl_search.errors import DataError
+from mrl_search.errors import ConfigError, DataError
 from mrl_search.index import Index
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
@@ -19,7 +20,7 @@ from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import StopRule, answer, default_plan, search
 from mrl_search.vectors import combined
-from mrl_search.web.served import Served
+from mrl_search.web.served import Served, rows_of
 
 __all__ = [
     "Asked",
@@ -32,10 +33,12 @@ __all__ = [
     "Query",
     "Term",
     "find",
+    "first_of",
     "query_of",
 ]
 
 MOST = 5_000  # hits of an answer
+KEPT = 50_000  # candidates of a stage, and its effort
 KINDS = ("id", "query_id", "text", "image", "vector")
 ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
 Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
@@ -65,6 +68,14 @@ class Term(_Strict):
             raise ValueError(f"name exactly one of {', '.join(KINDS)}")
         return self
 
+    @property
+    def whole_weight(self) -> float:
+        """The weight, times that in the words."""
+        if self.text is None:
+            return self.weight
+        (own,) = Words(self.text).phrases.values()
+        return self.weight * own
+
 
 class Query(_Strict):
     """What is searched for: one thing, or several added and subtracted."""
@@ -78,11 +89,14 @@ class Query(_Strict):
     minus: list[Term] = Field([], max_length=20)
 
     def terms(self) -> list[tuple[Term, float]]:
-        """All terms with their weights, negative for those that are subtracted."""
+        """All terms with their weights, negative for those that are subtracted.
+
+        Words may end in `^WEIGHT`, as on the command line.
+        """
         own = {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind) is not None}
         short = [Term(**{kind: value}) for kind, value in own.items()]
-        plus = [(term, term.weight) for term in (*short, *self.plus)]
-        return plus + [(term, -term.weight) for term in self.minus]
+        plus = [(term, term.whole_weight) for term in (*short, *self.plus)]
+        return plus + [(term, -term.whole_weight) for term in self.minus]
 
 
 class How(_Strict):
@@ -101,6 +115,10 @@ class How(_Strict):
         """As a `SearchRequest`."""
         ids = None if self.ids is None else np.asarray(self.ids, np.int64)
         plan = Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+        for stage in plan.stages:
+            if max(stage.keep or 0, stage.effort) > KEPT:
+                message = f"Stage {stage} has a number above {KEPT:,}."
+                raise ConfigError(message, "Run such a plan with mrl-search query.")
         return SearchRequest(plan, self.k, tuple(self.where), ids, self.cutoff, **more)
 
 
@@ -142,7 +160,7 @@ class AskedGroup(_Strict):
 
 
 def query_of(
-    served: Served, terms: list[tuple[Term, float]]
+    served: Served, index: Index, terms: list[tuple[Term, float]]
 ) -> tuple[NDArray[np.float32], list[int], bool]:
     """The query (dim,) float32 of some terms, rows of its items, and whether it was embedded."""
     if not terms:
@@ -151,7 +169,7 @@ def query_of(
         )
     rows, own, embedded = [], [], False
     for term, _ in terms:
-        row, item = _row(served, term)
+        row, item = _row(served, index, term)
         rows.append(row)
         own += item
         embedded |= term.text is not None or term.image is not None
@@ -160,10 +178,10 @@ def query_of(
     return combined(rows, [weight for _, weight in terms]), own, embedded
 
 
-def _row(served: Served, term: Term) -> tuple[NDArray[np.float32], list[int]]:
-    corpus = served.now().corpus
+def _row(served: Served, index: Index, term: Term) -> tuple[NDArray[np.float32], list[int]]:
+    corpus = index.corpus
     if term.id is not None:
-        place = served.rows_of([term.id])
+        place = rows_of(index, [term.id])
         return corpus.vectors.rows(place).astype(np.float32)[0], place.tolist()
     if term.query_id is not None:
         return served.recall(term.query_id), []
@@ -210,3 +228,10 @@ def find(
         told = replace(told, scores=told.scores[:, keep], ranks=told.ranks[:, keep])
     rows, scores = hits.rows[:, keep], hits.scores[:, keep]
     return replace(hits, rows=rows, scores=scores, expected=expected, explanation=told, plan=plan)
+
+
+def first_of(errors: Sequence[Any]) -> str:
+    """The first of some errors of pydantic as a sentence."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where or 'The request'}: {first['msg']}."

@@ -44,10 +44,12 @@ class Rules:
         hosts: names by which the server may be called; a request for another is one that another
             site's page sends by a name that it lets point here (DNS rebinding). `*`: any.
         token: what every request must show, as `Authorization: Bearer` or as the cookie; "": none.
+        own: what programs of the same user show (see `beside`); they are told paths, too.
     """
 
     hosts: tuple[str, ...] = LOCAL
     token: str = ""
+    own: str = ""
 
 
 class Guard:
@@ -74,6 +76,8 @@ class Guard:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        scope["own"] = bool(self.rules.own) and _same(bearer, self.rules.own)
         if refusal := self._refusal(scope, headers):
             return await _answer(send_marked, *refusal)
         if (token := self._token_in_address(scope)) is not None:
@@ -97,24 +101,22 @@ class Guard:
             if foreign or not (opens and scope["path"] == "/"):
                 return 403, "Pages of other sites may not ask this server.", "Open its own page."
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > LARGEST:
+        if not (length.isascii() and length.isdigit() and float(length) <= LARGEST):
             return 413, TOO_LARGE, "Send a smaller picture."
-        if self.rules.token and scope["path"] not in OPEN and self._token_in_address(scope) is None:
+        known = scope["own"] or scope["path"] in OPEN or self._token_in_address(scope) is not None
+        if self.rules.token and not known:
             given = headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
-            if not self._right(given):
+            if not _same(given, self.rules.token):
                 hint = "Open the address with ?token=…, or send Authorization: Bearer TOKEN."
                 return 401, "This server wants its token.", hint
         return None
-
-    def _right(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.rules.token.encode())
 
     def _token_in_address(self, scope: Scope) -> str | None:
         """The token, where the page is opened by an address with the right one."""
         if scope["path"] != "/" or scope["method"] != "GET" or not self.rules.token:
             return None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        return given if given and self._right(given) else None
+        return given if given and _same(given, self.rules.token) else None
 
 
 class _Body:
@@ -136,6 +138,11 @@ class _Body:
             if self.size > LARGEST:
                 raise HTTPException(413, TOO_LARGE)
         return message
+
+
+def _same(given: str, token: str) -> bool:
+    """Whether two tokens are the same, in a time that does not tell how much of them is."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def _host(value: str) -> str:

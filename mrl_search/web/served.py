@@ -1,14 +1,18 @@
 """Indexes that a server keeps warm: one for each name, with the queries it has embedded."""
 
+import contextlib
+import copy
+import io
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mrl_search.encoders.base import Encoder, TextEncoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
@@ -19,9 +23,10 @@ from mrl_search.vectors import nearest
 from mrl_search.web.layout import layout
 from mrl_search.web.told import label_numbers
 
-__all__ = ["Busy", "Served", "serve_folders"]
+__all__ = ["Busy", "Served", "check_pixels", "rows_of", "serve_folders"]
 
 KEPT = 2_000  # embedded queries that are remembered
+PIXELS = 50_000_000  # of a picture that is sent
 WAITING = 16  # pictures that may wait for the model
 
 
@@ -53,7 +58,7 @@ class Served:
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def now(self) -> Index:
-        """The index in its newest generation.
+        """The index in its newest generation; what is returned stays in it.
 
         Raises:
             IndexFolderError: the folder is gone.
@@ -66,14 +71,15 @@ class Served:
         if newest != self._seen:
             with self._lock:
                 if newest != self._seen:
-                    self.index.refresh()
-                    self._seen = newest
+                    index = copy.copy(self.index)
+                    index.refresh()
+                    self.index, self._seen = index, newest
         return self.index
 
     def warm(self) -> None:
         """Load prefixes, kernels, ids and the model, so that no request waits for them."""
         self.index.warm()
-        self.rows_of([])
+        rows_of(self.index, [])
         self.reads()
 
     def reads(self) -> tuple[bool, bool]:
@@ -90,30 +96,9 @@ class Served:
                     self._reads = True, words and self.index.corpus.collection.transform.orthogonal
             return self._reads
 
-    def rows_of(self, ids: Sequence[int]) -> NDArray[np.int64]:
-        """Rows of the living items with these ids.
-
-        Raises:
-            DataError: there is no such item.
-        """
-        corpus = self.now().corpus
-        known, order = _sorted_ids(corpus)
-        wanted = np.asarray(ids, np.int64)
-        at = np.searchsorted(known, wanted)
-        found = (
-            (at < len(known)) & (known[np.minimum(at, max(0, len(known) - 1))] == wanted)
-            if len(known)
-            else np.zeros(len(wanted), bool)
-        )
-        if not found.all():
-            missing = int(wanted[~found][0])
-            raise DataError(
-                f"There is no item {missing}.", "It may have been removed: search again."
-            )
-        return order[at]
-
-    def embed(self, query: Query) -> NDArray[np.float32]:
-        """A picture or words in the space of the index: (dim,) float32; one at a time.
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the model for oneself; the others wait.
 
         Raises:
             Busy: too many wait already.
@@ -122,10 +107,22 @@ class Served:
             raise Busy
         try:
             with self._model:
-                row: NDArray[np.float32] = self.now().embed([query]).rows[0]
-                return row
+                yield
         finally:
             self._waiting.release()
+
+    def embed(self, query: Query) -> NDArray[np.float32]:
+        """A picture or words in the space of the index: (dim,) float32; one at a time.
+
+        Raises:
+            Busy: too many wait already.
+            DataError: a picture of more than 50 megapixels.
+        """
+        if isinstance(query, bytes):
+            check_pixels(query)
+        with self.turn():
+            row: NDArray[np.float32] = self.now().embed([query]).rows[0]
+            return row
 
     def remember(self, row: NDArray[np.float32]) -> str:
         """Keep an embedded query; returns its name."""
@@ -151,18 +148,52 @@ class Served:
 
     def map(self, dims: int, ids: Sequence[int] | None = None) -> tuple[bytes, list[str]]:
         """The points of `GET …/map` as bytes (see the API), and the labels they name."""
-        corpus = self.now().corpus
+        index = self.now()
+        corpus = index.corpus
         dims = nearest(sorted({*corpus.dims, corpus.dim}), dims)
         labels, numbers = label_numbers(corpus.items)
         if ids is not None:
             if len(ids) < 1:
                 raise ConfigError("There is no id.", "Name the items that are to be laid out.")
-            return _points(corpus, self.rows_of(ids), dims, numbers), labels
+            return _points(corpus, rows_of(index, ids), dims, numbers), labels
         key = (corpus.manifest.generation, dims)
         if key not in self._maps:
             self._maps = {k: v for k, v in self._maps.items() if k[0] == key[0]}
             self._maps[key] = _points(corpus, corpus.live_rows, dims, numbers)
         return self._maps[key], labels
+
+
+def rows_of(index: Index, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Rows of the living items with these ids.
+
+    Raises:
+        DataError: there is no such item.
+    """
+    corpus = index.corpus
+    known, order = _sorted_ids(corpus)
+    wanted = np.asarray(ids, np.int64)
+    at = np.searchsorted(known, wanted)
+    found = (
+        (at < len(known)) & (known[np.minimum(at, max(0, len(known) - 1))] == wanted)
+        if len(known)
+        else np.zeros(len(wanted), bool)
+    )
+    if not found.all():
+        missing = int(wanted[~found][0])
+        raise DataError(f"There is no item {missing}.", "It may have been removed: search again.")
+    return order[at]
+
+
+def check_pixels(picture: bytes) -> None:
+    """Raise DataError for a picture that is too large to be decoded for a stranger."""
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            width, height = image.size
+    except Exception:  # decoding says what is wrong with it
+        return
+    if width * height > PIXELS:
+        message = f"The picture has {width:,} x {height:,} pixels."
+        raise DataError(message, "At most 50 megapixels are taken.")
 
 
 def _sorted_ids(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,11 +5,12 @@ import os
 
 from PIL import Image
 
-from mrl_search.errors import BrokenImage, FileError
-from mrl_search.files import expanded, open_regular
+from mrl_search.errors import BrokenImage
+from mrl_search.files import expanded
 from mrl_search.images.decode import decode
 from mrl_search.images.sources import read_recorded
 from mrl_search.index import Index
+from mrl_search.web.roots import read_inside
 
 __all__ = ["read_item", "thumbnail"]
 
@@ -28,18 +29,7 @@ def read_item(index: Index, row: int) -> bytes:
     file = expanded(path)
     if not os.path.lexists(file):  # in a data set, or gone
         return read_recorded(path, *places)
-    try:
-        real = file.resolve(strict=True)
-        if not any(real.is_relative_to(expanded(place).resolve()) for place in places if place):
-            raise BrokenImage("The picture lies outside of the folders of the index.")
-        with open_regular(real) as opened:
-            data = opened.read()
-            same = os.path.samestat(os.fstat(opened.fileno()), real.stat())
-    except (OSError, FileError) as error:
-        raise BrokenImage("The picture cannot be read.") from error
-    if not same or file.resolve() != real:  # a link was changed meanwhile
-        raise BrokenImage("The picture was moved while it was read.")
-    return data
+    return read_inside(file, places)
 
 
 def thumbnail(index: Index, row: int, side: int) -> bytes:

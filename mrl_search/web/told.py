@@ -1,8 +1,9 @@
 """What the API and the page are told of an index and its items; no path of the machine."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mrl_search.search.chance import FEWEST_ITEMS
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.store.items import Items
+from mrl_search.text import json_value
 
 __all__ = [
     "LABELS",
@@ -30,12 +32,14 @@ __all__ = [
     "label_numbers",
     "report_of",
     "shown_path",
+    "without_folders",
 ]
 
 SAMPLE = 24  # items that a page shows before anything is asked
 NO_LABEL = 65535
 LABELS = 100  # labels that a map names
 HIDDEN = ("inode",)  # columns that are of no use to people
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",:;]+)+[/\\](?=[^/\\\s])")
 VALUES = 50  # different values of a column that are told
 
 
@@ -112,12 +116,20 @@ def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
     return labels, np.array([place.get(label, NO_LABEL) for label in column], np.uint16)
 
 
-def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any]]:
-    """The hits of one query, as `query --json` tells them, each with its name."""
+def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str, Any]]:
+    """The hits of the only query, as `query --json` tells them, each with its name.
+
+    Args:
+        index: where they are from.
+        hits: of one query.
+        whole: tell all, paths of the machine, too.
+    """
     own = index.manifest.own_vectors
-    records = hit_records(hits[query], hits.explanation, query, own)
+    records = hit_records(hits[0], hits.explanation, 0, own)
     for record in records:
         path = record["path"]
+        if whole:
+            continue
         record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
         if "columns" in record:
             record["columns"] = {
@@ -127,7 +139,8 @@ def hits_of(index: Index, hits: BatchHits, query: int = 0) -> list[dict[str, Any
 
 
 def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain else json_value(value)
 
 
 def report_of(path: Path) -> dict[str, Any]:
@@ -153,3 +166,29 @@ def shown_path(index: Index, path: str | None) -> str | None:
         if root and path.startswith(root.rstrip("/") + "/"):
             return os.path.relpath(path, root)
     return Path(path).name
+
+
+def without_folders(indexes: Sequence[Index]) -> Callable[[str], str]:
+    """What takes folders of the machine out of a text, so that paths become names.
+
+    Those of `indexes` are known, whatever their names; others are known by their form.
+    """
+    places = {str(index.folder) for index in indexes}
+    places |= {place for index in indexes for place in index.manifest.places if place}
+    known = {str(form) for place in places for form in _forms(place)} - {"", ".", "/"}
+    above = {str(Path(name).parent) for name in known} - {".", "/"}
+    longest = sorted(known | above, key=len, reverse=True)
+
+    def scrub(text: str) -> str:
+        for name in longest:
+            text = text.replace(f"{name}{os.sep}", "")
+            if name in known:
+                text = text.replace(name, Path(name).name)
+        return FOLDERS.sub("", text)
+
+    return scrub
+
+
+def _forms(place: str) -> Iterable[str | Path]:
+    """A path as it stands, and as the system may write it."""
+    return place, expanded(place), expanded(place).absolute(), expanded(place).resolve()

@@ -1,5 +1,6 @@
 """Routes that change an index; there only with `serve --write`."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from mrl_search.duplicates.decisions import not_duplicates
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded
 from mrl_search.images.decode import decode, is_picture
+from mrl_search.index import Index
 from mrl_search.sync import Synced
 from mrl_search.web.asked import AskedGroup, Condition, ItemId
-from mrl_search.web.served import Served
+from mrl_search.web.served import Served, check_pixels, rows_of
 
 __all__ = ["writing_routes"]
 
@@ -35,23 +37,24 @@ def writing_routes(named: Callable[[str], Served], write: bool, responses: Any) 
     """The routes; without `write` each of them says that it may not."""
     routes = APIRouter(prefix="/api/indexes/{name}", tags=["changes"], responses=responses)
 
-    def allowed(name: str) -> Served:
+    def allowed(name: str) -> Index:
         if not write:
             raise HTTPException(403, "This server only reads: start it with --write.")
-        return named(name)
+        return copy.copy(named(name).now())  # requests that run keep their generation
 
     @routes.post("/sync")
     def sync(name: str, dry_run: bool = False) -> dict[str, Any]:
         """Make the index as its folders are."""
-        return _told(allowed(name).now().sync(dry_run=dry_run))
+        return _told(allowed(name).sync(dry_run=dry_run))
 
     @routes.post("/add")
     def add(name: str, image: UploadFile) -> dict[str, Any]:
         """Store a picture in the first folder of the index, and add it."""
-        index = allowed(name).now()
+        index = allowed(name)
         data = image.file.read()
         if not is_picture(data[:HEAD]):
             raise DataError("The file is no picture that can be read.", "Send JPEG, PNG or WebP.")
+        check_pixels(data)
         decode(data, side=HEAD)  # whole, before anybody else sees it
         folders = [place for place in index.manifest.places if place and expanded(place).is_dir()]
         if not folders:
@@ -62,17 +65,17 @@ def writing_routes(named: Callable[[str], Served], write: bool, responses: Any) 
     @routes.post("/remove")
     def remove(name: str, asked: AskedRemoval) -> dict[str, int]:
         """Take items out of the index; a later sync does not bring them back."""
-        index, one = allowed(name).now(), named(name)
+        index = allowed(name)
         if not asked.ids and not asked.where:
             raise ConfigError("Say what to remove.", "Name ids or conditions.")
-        ids = index.items.all_ids[one.rows_of(asked.ids)] if asked.ids else None
+        ids = index.items.all_ids[rows_of(index, asked.ids)] if asked.ids else None
         return {"removed": index.remove(where=asked.where, ids=ids)}
 
     @routes.post("/duplicates/decisions")
     def decide(name: str, asked: AskedGroup) -> dict[str, int]:
         """Remember that items are no copies of each other."""
-        one = allowed(name)
-        index, rows = one.now(), one.rows_of(asked.ids)
+        index = allowed(name)
+        rows = rows_of(index, asked.ids)
         hashes = [index.items["hash"][row].as_py() for row in rows.tolist()]
         return {"new": not_duplicates(index.folder, hashes)}
 

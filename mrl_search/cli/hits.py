@@ -1,0 +1,59 @@
+"""Tables of hits for people, from the records that are also the JSON."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["by_chance", "show_hits"]
+
+SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
+UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
+
+
+def show_hits(hits: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print the hits of one query with their first columns, then their ranks at every prefix.
+
+    Args:
+        hits: as `hit_records` gives them.
+        title: above the table.
+    """
+    from mrl_search.cli.render import show_table
+
+    pictures = any("gone" in hit for hit in hits)
+    columns = hits[0].get("columns", ()) if hits else ()
+    own = [name for name in columns if not (pictures and name in UNSHOWN)]
+    chance = any("expected" in hit for hit in hits)
+    rows = []
+    for hit in hits:
+        path = hit["path"] or f"item {hit['id']}"
+        if hit.get("gone"):
+            path += "  (gone)"
+        values = (hit["columns"][name] for name in own[:SHOWN])
+        cells = ("" if value is None else str(value) for value in values)
+        short = (cell if len(cell) <= WIDTH else f"{cell[: WIDTH - 1]}…" for cell in cells)
+        expected = (by_chance(hit["expected"]),) if chance else ()
+        score = f"{hit['score']:.4f}"
+        rows.append((str(hit["rank"]), score, *expected, hit["label"] or "", *short, path))
+    added = ("expected by chance",) if chance else ()
+    show_table(("rank", "score", *added, "label", *own[:SHOWN], "path"), rows, title)
+    if hits and "explain" in hits[0]:
+        _show_explanation(hits)
+
+
+def by_chance(expected: float) -> str:
+    """`0.02`, `3`, or `<0.001` unrelated items."""
+    return (
+        "<0.001" if expected < 0.001 else f"{expected:.1g}" if expected < 1 else f"{expected:,.0f}"
+    )
+
+
+def _show_explanation(hits: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of rank and score of each hit at every prefix."""
+    from mrl_search.cli.render import show_table
+
+    rows = []
+    for hit in hits:
+        cells = [f"{level['rank']:,} ({level['score']:.2f})" for level in hit["explain"]]
+        rows.append((str(hit["rank"]), *cells, Path(hit["path"] or str(hit["id"])).name))
+    dims = (f"{level['dims']} dims" for level in hits[0]["explain"])
+    show_table(("rank", *dims, "path"), rows, "rank (score) of each hit at every prefix")

@@ -1,0 +1,30 @@
+"""`mrl-search mcp`: indexes as tools for language models."""
+
+from pathlib import Path
+from typing import Annotated
+
+from mrl_search.cli.options import argument
+from mrl_search.errors import ConfigError
+
+__all__ = ["mcp"]
+
+
+def mcp(
+    indexes: Annotated[
+        list[Path] | None, argument("INDEX", "Index folders. Default: all in indexes/.")
+    ] = None,
+) -> None:
+    """Let a language model search indexes: a server of the Model Context Protocol on stdio.
+
+    Name it in the settings of the client as the command `mrl-search mcp /PATH/TO/INDEX`. It only
+    reads, and shows pictures of the indexes' folders alone.
+    """
+    try:
+        from mrl_search.web.mcp import make_server
+    except ImportError as error:
+        hint = 'pip install "mrl-search[mcp]"'
+        raise ConfigError(f"This needs the package {error.name}.", hint) from error
+    from mrl_search.cli.serve import all_indexes
+    from mrl_search.web.served import serve_folders
+
+    make_server(serve_folders(indexes or all_indexes())).run("stdio")

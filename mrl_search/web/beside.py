@@ -1,0 +1,121 @@
+"""The file beside an index that tells programs of the same user which server answers for it.
+
+The server keeps a lock on it, which ends with the server: a file without a lock is left over.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["Server", "announced", "server_of"]
+
+LONGEST = 10_000  # bytes
+PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server of an index.
+
+    Attributes:
+        url: its address, without a path.
+        name: how it calls the index.
+        token: what requests must show; "": nothing.
+        pid: its process; 0 where unknown.
+    """
+
+    url: str
+    name: str = ""
+    token: str = ""
+    pid: int = 0
+
+
+@contextlib.contextmanager
+def announced(folder: Path, server: Server) -> Iterator[bool]:
+    """Tell that `server` answers for the index in `folder`; whether it could be told.
+
+    The first server of an index is told, and nothing where nothing can be written.
+    """
+    path = _beside(folder)
+    try:
+        handle = _locked(path)
+    except OSError:  # another server has it, or the folder is read-only
+        yield False
+        return
+    try:
+        os.write(handle, json.dumps(asdict(server)).encode())
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def server_of(folder: Path) -> Server | None:
+    """The server that answers for the index in `folder`, if one of this user runs."""
+    try:
+        handle = os.open(_beside(folder), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode) or not _ours(about) or not _is_locked(handle):
+            return None
+        told = json.loads(os.read(handle, LONGEST))
+        texts = (str(told["url"]), str(told["name"]), str(told["token"]))
+        return Server(*texts, int(told["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    finally:
+        os.close(handle)
+
+
+def _beside(folder: Path) -> Path:
+    real = folder.resolve()
+    return real.parent / f".{real.name}.serving"
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of an empty file at `path` that nobody else may read, locked."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        handle = os.open(path, flags, PRIVATE)
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.fchmod(handle, PRIVATE)
+            os.ftruncate(handle, 0)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:  # the server before it has just ended
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _ours(about: os.stat_result) -> bool:
+    """Whether a file belongs to this user, and nobody else may write or read it."""
+    return sys.platform == "win32" or (
+        about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
+    )
+
+
+def _is_locked(handle: int) -> bool:
+    """Whether another process has a lock."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
