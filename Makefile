@@ -19,7 +19,7 @@ check: .venv/ready
 cover: .venv/ready
 	$(PYTEST) --cov --cov-report=term
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt $(wildcard mrl_search/engines/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch .venv/ready

@@ -9,6 +9,7 @@ from conftest import energy_first
 
 from mrl_search.engines import kernels
 from mrl_search.engines.base import Mask
+from mrl_search.engines.lists import has_lists
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError, IndexFolderError
 from mrl_search.index import Index
@@ -125,6 +126,12 @@ def test_the_walk_gives_the_same(
         same = found.rows == walked.rows
         assert same.mean() > 0.99
         np.testing.assert_allclose(found.scores[same], walked.scores[same], atol=3e-7)
+
+
+def test_kinds_that_compiled_code_searches(index: Index) -> None:
+    for d in index.dims:
+        has = index.corpus.prefix_index(d).lists is not None
+        assert has == has_lists(index.manifest.factory[str(d)]) == (d < DIM)
 
 
 def test_a_batch_is_answered_as_its_queries_are_singly(

@@ -76,10 +76,11 @@ def info(
 def _code(index: "Index") -> str:
     """Which code answers queries here."""
     from mrl_search.engines.kernels import instructions
+    from mrl_search.engines.lists import has_lists
 
     if not (name := instructions()):
         return "FAISS and numpy alone: the package was installed without a C++ compiler"
-    coded = [str(d) for d in index.dims if index.corpus.prefix_index(d).lists is not None]
+    coded = [str(d) for d in index.dims if has_lists(index.manifest.factory[str(d)])]
     whole = f"; plans DIMS:KEEP,{index.corpus.dim} from {', '.join(coded)} dims in one call"
     return f"compiled ({name})" + (whole if coded else "")
 

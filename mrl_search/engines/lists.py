@@ -15,10 +15,15 @@ from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask, Visits
 from mrl_search.engines.flat import FAISS
 
-__all__ = ["CodeLists"]
+__all__ = ["CodeLists", "has_lists"]
 
 BLOCK = 32  # vectors in a block of codes
 MOST_PARTS = 256  # codes of a vector: sums of as many bytes stay below 65,536
+
+
+def has_lists(kind: str) -> bool:
+    """Whether compiled code searches indexes of this kind."""
+    return kernels.native is not None and "IVF" in kind and kind.endswith("x4fsr")
 
 
 class CodeLists:

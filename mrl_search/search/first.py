@@ -69,8 +69,8 @@ def shortlist(
 ) -> Ids:
     """Candidates (n, keep) of a first stage, in no order: the index makes the cut.
 
-    Equal scores at the cut of an approximate index go by id. Where an exact index cannot order the
-    scores at its cut, the candidates are scored.
+    Where an exact index cannot order the scores at its cut, the candidates are scored; an
+    approximate one decides itself.
     """
     index, count = corpus.prefix_index(stage.dims), len(corpus) if mask is None else mask.count
     if keep >= count or scans(index, stage, mask):

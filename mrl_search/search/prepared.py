@@ -56,8 +56,9 @@ class Prepared:
 
         Few allowed rows are all compared; unusual arrays are checked and converted first.
         """
-        usual = queries.dtype == np.float32 and queries.flags.c_contiguous and queries.ndim == 2
-        if not usual or queries.shape[1] != self._dim or self._keep >= allowed:
+        if not isinstance(queries, np.ndarray) or queries.dtype != np.float32 or queries.ndim != 2:
+            return False
+        if not queries.flags.c_contiguous or queries.shape[1] != self._dim or self._keep >= allowed:
             return False
         return mask is None or not scans(self._index, self._stage, mask)
 

@@ -1,7 +1,8 @@
 """Answering a request: the one walk through the stages of a plan.
 
 A prefix index proposes candidates for the first stage; every stage scores and keeps its best. Ties
-go to the lower id, at the cut of a stage too. A batch is answered as its queries are singly.
+go to the lower id, at the cut of a stage too unless an approximate index makes it. A batch is
+answered as its queries are singly. Compiled code answers usual plans in one call (`prepared`).
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -190,7 +191,7 @@ def _prepared(corpus: Corpus, plan: Plan, k: int) -> tuple[Plan, Prepared | None
     found = corpus.ready.get((plan, k))
     if found is None or found[0] is not corpus.manifest:  # tuning stores plans there
         chosen = default_plan(corpus, k) if plan == Plan.AUTO else plan
-        if chosen != Plan.EXACT:
+        if chosen != Plan.EXACT and len(corpus):
             _check(corpus, chosen, k)
         found = corpus.manifest, chosen, Prepared.of(corpus, chosen)
         if len(corpus.ready) >= MOST_PREPARED:

@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 DEEPEST = 2000  # candidates of a first stage, at most
+DEEPER = 3  # times the shortlist of the highest effort: beyond, lower efforts find little
 SHORTLISTS = (
     1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 16, 20, 25, 30, 35, 40, 50, 60, 75, 90, 110, 130,
     160, 200,
@@ -299,7 +300,7 @@ def _looks(corpus: Corpus, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
     yield found
     shortest = _shortest(found)
     for effort in lower if shortest else ():
-        found = list(_trials(corpus, judge, dims, effort))
+        found = list(_trials(corpus, judge, dims, effort, DEEPER * shortest))
         yield found
         if 0 < _shortest(found) <= shortest:
             return
@@ -310,13 +311,15 @@ def _shortest(trials: list[Trial]) -> int:
     return min((t.plan.stages[0].keep or 1 for t in trials if t.reached), default=0)
 
 
-def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[Trial]:
+def _trials(
+    corpus: Corpus, judge: _Judge, dims: int, effort: int, deepest: int = DEEPEST
+) -> Iterator[Trial]:
     """Plans that begin at `dims` with `effort`, of one to three stages."""
     index, k = corpus.prefix_index(dims), judge.goal.k
     queries, ram = judge.goal.queries[judge.rows], index.ram_bytes
     single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, corpus.alive)
     yield judge.trial(Plan((Stage(dims, None, effort),)), BatchHits(single[1], single[0]), ram)
-    depth = min(DEEPEST, len(corpus.live_rows))
+    depth = min(DEEPEST, max(deepest, MIDDLE * k), len(corpus.live_rows))
     if index.widens:
         depth = min(depth, effort - MARGIN)  # a larger k would look harder than the plan does
     if dims == corpus.dim or depth <= k:
@@ -330,7 +333,7 @@ def _trials(corpus: Corpus, judge: _Judge, dims: int, effort: int) -> Iterator[T
         top = best(scores, shortlist, k + 1)
         two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
         yield two
-        if two.reached and keep >= MIDDLE * k:
+        if two.reached and keep >= MIDDLE * k and index.lists is None:  # lists need no middle stage
             first = Stage(dims, keep, effort)
             yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
         longer -= two.reached

@@ -1,7 +1,6 @@
 """What a request of the API may say, and what it means: a query and a `SearchRequest`."""
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
@@ -191,7 +190,7 @@ def _row(served: Served, index: Index, term: Term) -> tuple[NDArray[np.float32],
         return served.embed(Words(term.text)), []
     try:
         data = base64.b64decode(term.image or "", validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DataError("The picture is not base64.", "Encode the bytes of the file.") from error
     return served.embed(data), []
 
