@@ -108,7 +108,7 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     assert encoder.training == {
         "source": "a list", "recipe": to_mapping(TINY),
         "pictures": digest(noise_pixels().labels, noise_pixels().hashes),
-        "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0],
+        "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0], "twins": {},
     }  # fmt: skip
 
 

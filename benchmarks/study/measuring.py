@@ -58,7 +58,8 @@ def measure(
     images: Images, encoder: Encoder, config: TrainConfig, part: PartSpec, run: RunSpec
 ) -> Iterator[dict[str, Any]]:
     """All records of a trained system, without those of its job and epochs."""
-    train_rows, held_out = split_rows(images.pixels.labels, images.pixels.hashes, config.data)
+    pixels, twins = images.pixels, encoder.training.get("twins")
+    train_rows, held_out = split_rows(pixels.labels, pixels.hashes, config.data, (), twins)
     full = encoder.dims[-1]
     dims = tuple(d for d in part.dims if d <= full) if run.prefixes else (full,)
     heads = _heads(encoder, config, dims)

@@ -30,6 +30,7 @@ from mrl_search.training.parts import digest, split_rows
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
 from mrl_search.training.start import keep_share, load_init, new_network, warn_of_leaks
+from mrl_search.training.twins import twins_of
 from mrl_search.training.views import shrink
 
 __all__ = ["train_pixels"]
@@ -102,6 +103,7 @@ def train_pixels(
             "pictures": pictures,
             "recipe": to_mapping(config),
             "torch": torch.__version__.split("+")[0],
+            "twins": run.twins,
         }
         if config.schedule.epochs:
             last = last or run_folder.last_record(out)
@@ -134,8 +136,9 @@ class _Run:
     ) -> None:
         self.pixels, self.config, self.accelerator = pixels, config, accelerator
         self.classes = _classes(pixels, config)
+        self.twins = twins_of(pixels)
         self.train_rows, self.validation_rows = split_rows(
-            pixels.labels, pixels.hashes, config.data, pixels.paths
+            pixels.labels, pixels.hashes, config.data, pixels.paths, self.twins
         )
         self.individuals: Tensor | None = None
         if config.objective.individual:

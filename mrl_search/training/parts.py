@@ -1,7 +1,7 @@
 """Which pictures train a model and which validate it: by labels, bytes and seed alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xxhash
@@ -57,7 +57,7 @@ def part_of(
         message = f"{source.name} does not hold the pictures that {encoder.name} was trained on."
         hint = "Leave --split out, or name those pictures."
         raise DataError(message, hint)
-    train, validation = split_rows(labels, hashes, how, paths)
+    train, validation = split_rows(labels, hashes, how, paths, encoder.training.get("twins"))
     rows = train if part == "train" else validation
     return subset(source, [kept[i] for i in rows], f"{part} part")
 
@@ -73,7 +73,7 @@ def held_out_rows(
         return None
     recipe = encoder.training["recipe"]["data"]
     how = from_mapping(DataConfig, recipe, f"model {encoder.name}")
-    return split_rows(labels, hashes, how, paths)[1]
+    return split_rows(labels, hashes, how, paths, encoder.training.get("twins"))[1]
 
 
 def digest(labels: Sequence[str | None], hashes: Sequence[str]) -> str:
@@ -87,14 +87,23 @@ def split_rows(
     hashes: Sequence[str],
     data: DataConfig,
     paths: Sequence[str | None] = (),
+    twins: Mapping[str, str] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows for training and for validation, as the recipe says. See `stratified_split`.
 
-    Pictures of one individual, as `paths` name it, stay on one side.
+    Pictures of one individual, as `paths` name it, stay on one side. So do twins, from a content
+    hash to that of the picture it shows: all of them train where one of them does.
     """
     groups = individuals_of(paths, hashes, data.individual)
     train, validation = stratified_split(labels, groups, data.validation, data.split_seed)
-    return (validation, train) if data.swap else (train, validation)
+    train, validation = (validation, train) if data.swap else (train, validation)
+    if twins:
+        firsts = [twins.get(content, content) for content in hashes]
+        trained = {firsts[i] for i in train}
+        moved = np.array([firsts[i] in trained for i in validation], dtype=bool)
+        train = np.sort(np.concatenate([train, validation[moved]]))
+        validation = validation[~moved]
+    return train, validation
 
 
 def stratified_split(
