@@ -75,7 +75,7 @@ def make_app(
     """
     app = FastAPI(
         title="mrl-search",
-        version=mrl_search.mrl_search.__version__,
+        version=mrl_search.__version__,
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -125,7 +125,7 @@ def make_app(
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, str]:
         """Whether the server answers."""
-        return {"status": "ok", "version": mrl_search.mrl_search.__version__}
+        return {"status": "ok", "version": mrl_search.__version__}
 
     @app.get("/api/indexes", tags=["indexes"])
     def indexes() -> list[dict[str, Any]]:
