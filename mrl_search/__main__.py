@@ -1,5 +1,5 @@
 """`python -m mrl_search`, also what `accelerate launch -m mrl_search train …` starts."""
 
-from mrl_search.cli.app import app
+from mrl_search.cli.start import main
 
-app()
+main()

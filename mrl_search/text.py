@@ -1,10 +1,11 @@
 """Text from anywhere, made safe to show: names of files and labels may hold any character."""
 
+import codecs
 import json
 import unicodedata
 from datetime import date, time
 
-__all__ = ["json_value", "plain", "plain_json"]
+__all__ = ["json_text", "json_value", "plain", "plain_json"]
 
 JOINERS = "\u200c\u200d"  # of letters and emoji; they change nothing else
 
@@ -24,6 +25,12 @@ def plain_json(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if _harmless(c) else json.dumps(c)[1:-1] for c in text)
+
+
+def json_text(value: object, encoding: str | None) -> str:
+    """JSON of a value as a line of text that is safe to show in a stream of this encoding."""
+    unicode = codecs.lookup(encoding or "ascii").name == "utf-8"
+    return plain_json(json.dumps(value, ensure_ascii=not unicode, default=json_value))
 
 
 def _harmless(c: str) -> bool:

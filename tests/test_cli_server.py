@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from command_line import assert_error, lines, ok, run
 from fakes import FakeJointEncoder
 from served import build, running
 
-from mrl_search.cli import asking
+from mrl_search.cli import asking, start
+from mrl_search.errors import ConfigError
 from mrl_search.web.beside import Server, announced, server_of
+from mrl_search.web.client import Connection
 from mrl_search.web.guard import Rules
 
 TOKEN, OWN = "a-token-of-some-length", "what-own-programs-show"
@@ -152,16 +153,51 @@ def test_the_command_serves_announces_itself_and_cleans_up(folder: Path) -> None
                 told = process.stderr.readline()
                 server = server_of(folder)
                 assert server is not None and server.url in told and server.pid == process.pid
-                answers = asking.ask_server(server.url, None, [], {})
-                deadline = time.monotonic() + 60
-                while answers is None and time.monotonic() < deadline:
-                    answers = asking.ask_server(server.url, None, [], {})
-                assert answers is not None
+                with Connection(server) as connection:
+                    (index,) = connection.ask("GET", "/api/indexes")
+                assert index["name"] == server.name
             finally:
                 process.send_signal(end)
                 process.wait(60)
         assert path.exists() is (end == signal.SIGKILL) and server_of(folder) is None
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["a.jpg"], ["a.jpg", "b.jpg", "--json", "--index", "indexes/a"],
+        ["--text", "red", "-k", "3"],
+        ["a.jpg", "--text", "a^0.5", "--minus", "b", "--where", "label=x", "--where", "width>3"],
+        ["a.jpg", "--dims", "64", "--explain"], ["a.jpg", "--plan", "8:20,64", "--expected"],
+        ["a.jpg", "--exact", "--cutoff", "auto"], ["a.jpg", "--cutoff", "-.5"],
+        ["a.jpg", "--server", "http://127.0.0.1:1"], ["a.jpg", "--server", "none"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_plain_query_is_read_the_same_before_the_command_line_is_loaded(
+    args: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[asking.Question] = []
+    monkeypatch.setattr("mrl_search.cli.query.answered", lambda one: bool(read.append(one)))
+    assert run("query", *args).exit_code == 0
+    (question,), quick = read, start.question_of(args)
+    assert list(map(str, quick.asked)) == list(map(str, question.asked))
+    for name in ("how", "index", "server", "as_json"):
+        assert getattr(quick, name) == getattr(question, name), name
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["a", "--sheet", "x"], ["a", "-k5"], ["a", "-k", "x"], ["a", "--ids=x"],
+     ["a", "--"], ["a", "--plan", "64", "--dims", "8"], ["a", "--dims"], ["--minus", "a"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_other_queries_are_left_to_the_command_line(args: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        start.question_of(args)
+    assert start._at_once(["query", *args]) is None
+    assert start._at_once(["info", "--help"]) is None
 
 
 def test_a_busy_port_is_said(folder: Path, url: str) -> None:
@@ -171,9 +207,11 @@ def test_a_busy_port_is_said(folder: Path, url: str) -> None:
 
 def test_asking_imports_nothing_heavy(folder: Path, url: str, picture: Path) -> None:
     code = (
-        "import sys; from mrl_search.cli.app import app\n"
-        "app(sys.argv[1:], standalone_mode=False)\n"
-        "print(sorted({'numpy', 'pyarrow', 'torch', 'faiss', 'PIL'} & set(sys.modules)))"
+        "import sys; from mrl_search.cli.start import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'numpy', 'pyarrow', 'torch', 'faiss', 'PIL', 'typer', 'rich', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     args = ["query", str(picture), "--index", str(folder), "--json"]
     done = subprocess.run(

@@ -1,55 +1,76 @@
-"""Asking a server that runs instead of opening an index: the model is loaded there already."""
+"""A query answered by a server that runs: the index is open and the model loaded there.
+
+What the first answer does not need is not imported: it takes longer than the answer.
+"""
 
 import base64
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mrl_search.encoders.words import Words
 from mrl_search.errors import DataError, MrlSearchError
+from mrl_search.text import json_text
 from mrl_search.web.beside import Server, server_of
 from mrl_search.web.client import Connection, server_at
 
-if TYPE_CHECKING:
-    from mrl_search.encoders.words import Words
+__all__ = ["NONE", "Question", "answered", "with_words"]
 
-__all__ = ["Answers", "ask_server"]
-
+NONE = "none"  # in place of the address of a server
 LARGEST = 23_000_000  # bytes of a picture: a request may have 32 MB, and base64 adds a third
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a server answered.
+class Question:
+    """What `mrl-search query` asks, where a server can answer it.
 
     Attributes:
-        server: its address.
-        found: each query, and its answer (see the API).
+        asked: pictures and words.
+        how: the options of the search, as the API calls them.
+        index: the index; None: the newest.
+        server: an address; None: the server that runs on the index; `none`: no server.
+        as_json: print JSON.
     """
 
-    server: str
-    found: list[tuple["str | Words", dict[str, Any]]]
+    asked: Sequence[str | Words]
+    how: Mapping[str, Any] = field(default_factory=dict)
+    index: Path | None = None
+    server: str | None = None
+    as_json: bool = False
 
 
-def ask_server(
-    url: str | None, index: Path | None, asked: "Sequence[str | Words]", how: Mapping[str, Any]
-) -> Answers | None:
-    """Ask the server at `url`, or the one that runs on the index.
+def with_words(
+    images: Sequence[str] | None, text: Sequence[str] | None, minus: Sequence[str] | None
+) -> list[str | Words]:
+    """The queries that the options describe: pictures, each with the words, or the words alone."""
+    if not text and not minus:
+        return list(images or [])
+    return [Words(text or (), minus or (), image) for image in images or (None,)]
+
+
+def answered(question: Question) -> int | None:
+    """Ask the server, and show its answers as those of this process are shown.
 
     Returns:
-        None if there is no such server, or if it cannot answer as this process would: then this
-        process does, and says what is wrong in its own words.
+        The exit code. None if no server runs on the index, or it cannot answer as this process
+        would: then this process does, and says what is wrong in its own words.
 
     Raises:
-        ConfigError, DataError, NoAnswer: with a `url`, what is wrong.
+        MrlSearchError: with an address, what is wrong.
     """
-    if url is not None:
-        return _ask(server_at(url, index.name if index else None), asked, how)
+    if question.server == NONE or not question.asked:
+        return None
+    if question.server is not None:
+        name = question.index.name if question.index else None
+        return _show(question, *_ask(server_at(question.server, name), question))
+    found = None
     with contextlib.suppress(MrlSearchError):
-        server = _server_on(index)
-        return None if server is None else _ask(server, asked, how)
-    return None
+        server = _server_on(question.index)
+        found = None if server is None else _ask(server, question)
+    return None if found is None else _show(question, *found)
 
 
 def _server_on(index: Path | None) -> Server | None:
@@ -63,17 +84,16 @@ def _server_on(index: Path | None) -> Server | None:
     return server_of(index)
 
 
-def _ask(server: Server, asked: "Sequence[str | Words]", how: Mapping[str, Any]) -> Answers:
-    given = {name: value for name, value in how.items() if value is not None}
+def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]:
+    how = {name: value for name, value in question.how.items() if value is not None}
     with Connection(server) as connection:
-        found = [(one, connection.search({**_query(one), **given})) for one in asked]
-    return Answers(server.url, found)
+        return server.url, [connection.search({**_query(one), **how}) for one in question.asked]
 
 
-def _query(one: "str | Words") -> dict[str, Any]:
+def _query(one: str | Words) -> dict[str, Any]:
     """A query as the API takes it."""
     if isinstance(one, str):
-        return {"image": _picture(one)}
+        return {"image": _picture(one), "not_itself": False}
     plus = [{"text": phrase} for phrase in one.text]
     if one.picture is not None:
         plus.append({"image": _picture(one.picture)})
@@ -89,3 +109,26 @@ def _picture(path: str) -> str:
     if len(data) > LARGEST:
         raise DataError(f"{path} is too large for a server.", "Leave --server out.")
     return base64.b64encode(data).decode()
+
+
+def _show(question: Question, url: str, answers: Sequence[Mapping[str, Any]]) -> int:
+    """Show answers of a server; the exit code."""
+    from mrl_search.cli.hits import conclude, show_hits
+
+    for one, told in zip(question.asked, answers, strict=True):
+        if question.as_json:
+            words = {} if isinstance(one, str) else {"text": one.text, "minus": one.minus}
+            about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
+            image = one if isinstance(one, str) else one.picture
+            line = json_text({"image": image, **words, **about}, sys.stdout.encoding)
+            sys.stdout.write(f"{line}\n")
+        else:
+            show_hits(told["hits"], f"{one}  ·  plan {told['plan']}")
+    if not question.as_json:
+        from mrl_search.cli.render import note
+
+        n = len(answers)
+        embedding, ms = (sum(told.get(name, 0) for told in answers) for name in ("embed_ms", "ms"))
+        note(f"{url}: embedding {embedding / n:.0f} ms, search {ms / n:.1f} ms")
+    how = question.how
+    return conclude([told["found"] for told in answers], how["k"], how.get("cutoff"))

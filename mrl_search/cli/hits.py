@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["by_chance", "show_hits"]
+__all__ = ["by_chance", "conclude", "show_hits"]
 
+NOTHING_FOUND = 3  # exit code, where a cut-off was given
 SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
 UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
 
@@ -57,3 +58,26 @@ def _show_explanation(hits: Sequence[Mapping[str, Any]]) -> None:
         rows.append((str(hit["rank"]), *cells, Path(hit["path"] or str(hit["id"])).name))
     dims = (f"{level['dims']} dims" for level in hits[0]["explain"])
     show_table(("rank", *dims, "path"), rows, "rank (score) of each hit at every prefix")
+
+
+def conclude(counts: Sequence[int], k: int, cutoff: object, more: str = "") -> int:
+    """Say where fewer hits were found than were asked for.
+
+    Args:
+        counts: hits of each query.
+        k: what was asked for.
+        cutoff: the cut-off, if there is one.
+        more: what helps.
+
+    Returns:
+        The exit code: 3 if a cut-off left none.
+    """
+    fewest = min(counts, default=0)
+    nothing = cutoff is not None and not any(counts)
+    if nothing or (cutoff is None and fewest < k):
+        from mrl_search.cli.render import note
+
+        cosine = f"No item has a cosine of at least {cutoff}."
+        none = "Nothing here looks like this." if cutoff == "auto" else cosine
+        note(none if nothing else f"Only {fewest:,} of the {k:,} asked for were found.{more}")
+    return NOTHING_FOUND if nothing else 0

@@ -14,9 +14,9 @@ def mcp(
         list[Path] | None, argument("INDEX", "Index folders. Default: all in indexes/.")
     ] = None,
 ) -> None:
-    """Let a language model search indexes: a server of the Model Context Protocol on stdio.
+    """Let language models search indexes, over stdio.
 
-    Name it in the settings of the client as the command `mrl-search mcp /PATH/TO/INDEX`. It only
+    It speaks the Model Context Protocol: name it in the settings of the client as the command `mrl-search mcp /PATH/TO/INDEX`. It only
     reads, and shows pictures of the indexes' folders alone.
     """
     try:

@@ -24,7 +24,7 @@ __all__ = [
     "IndexFolder", "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split",
     "Src", "Text", "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of",
     "check_readable", "cutoff_of", "dims_of", "flags_given", "open_index", "option",
-    "queries_of", "request_of", "with_words",
+    "queries_of", "request_of",
 ]  # fmt: skip
 
 
@@ -146,17 +146,6 @@ def cutoff_of(text: str | None) -> "Cutoff":
         message = f"--cutoff is {text}; it must be a cosine from -1 to 1, or auto."
         raise typer.BadParameter(message)
     return cosine
-
-
-def with_words(
-    images: list[str] | None, text: list[str] | None, minus: list[str] | None
-) -> "list[str | Words]":
-    """The queries that the options describe: pictures, each with the words, or the words alone."""
-    from mrl_search.encoders.words import Words
-
-    if not text and not minus:
-        return list(images or [])
-    return [Words(text or (), minus or (), image) for image in images or (None,)]
 
 
 def queries_of(

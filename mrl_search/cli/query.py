@@ -1,7 +1,6 @@
 """`mrl-search query`: find the items of an index that are most like a picture or a vector."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli import options
-from mrl_search.cli.asking import ask_server
-from mrl_search.cli.hits import by_chance, show_hits
-from mrl_search.cli.options import cutoff_of, open_index, option, queries_of, request_of, with_words
+from mrl_search.cli.asking import NONE, Question, answered, with_words
+from mrl_search.cli.hits import by_chance, conclude, show_hits
+from mrl_search.cli.options import cutoff_of, open_index, option, queries_of, request_of
 from mrl_search.errors import ConfigError
 from mrl_search.search.plan import Plan
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mrl_search.cli.asking import Answers
     from mrl_search.index import Index
     from mrl_search.report.sheet import Row
     from mrl_search.search.request import SearchRequest
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["query"]
 
-NOTHING_FOUND = 3  # exit code, where a cut-off was given
-NONE = "none"
 SERVER_HELP = (
     "Ask this server, as mrl-search serve prints its address. Default: one that runs on the index "
     "on this machine; none: do not ask it."
@@ -86,22 +82,22 @@ def query(
     if not_itself and not images:
         raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
     asked = with_words(images, text, minus)
-    words = {"text": text or [], "minus": minus or []} if text or minus else {}
     here = {
         "--sheet": sheet, "--vector": vector, "--model": model, "--ids": ids,
         "--not-itself": not_itself, "--device": device != "auto",
     }  # fmt: skip
-    options_here = [name for name, given in here.items() if given]
-    if server and server != NONE and options_here:
-        raise ConfigError(f"{options_here[0]} is not for a --server.", "Leave one of them out.")
-    if asked and server != NONE and not options_here:
+    here_only = next((name for name, given in here.items() if given), None)
+    if here_only and server not in (None, NONE):
+        raise ConfigError(f"{here_only} is not for a --server.", "Leave one of them out.")
+    if here_only is None:
         how = {
             "plan": plan, "dims": dims, "k": k, "where": where or [], "cutoff": cutoff_of(cutoff),
-            "expected": expected, "explain": explain, "not_itself": False,
+            "expected": expected, "explain": explain,
         }  # fmt: skip
-        answers = ask_server(server, index, asked, how)
-        if answers is not None:
-            return _show_answers(answers, words, as_json, k, cutoff)
+        code = answered(Question(asked, how, index, server, as_json))
+        if code is not None:
+            raise typer.Exit(code)
+    words = {"text": text or [], "minus": minus or []} if text or minus else {}
     opened = open_index(index, model, options.access_of(device, offline, yes))
     if sheet and opened.manifest.own_vectors and not opened.items["path"].drop_null():
         message = f"{opened.folder} holds vectors without paths of pictures, which a sheet shows."
@@ -152,39 +148,8 @@ def query(
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
     counts = [len(found) for found in hits]
-    _end(counts, k, cutoff, " --exact finds more." if min(counts) < hits.rows.shape[1] else "")
-
-
-def _show_answers(
-    answers: "Answers", words: dict[str, list[str]], as_json: bool, k: int, cutoff: str | None
-) -> None:
-    """Show what a server answered, as answers from here are shown."""
-    from mrl_search.cli.render import json_line, note
-
-    for one, told in answers.found:
-        if as_json:
-            about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
-            json_line({"image": one if isinstance(one, str) else one.picture, **words, **about})
-        else:
-            show_hits(told["hits"], f"{one}  ·  plan {told['plan']}")
-    every = [told for _, told in answers.found]
-    if not as_json:
-        embedded = sum(told.get("embed_ms", 0) for told in every) / len(every)
-        ms = sum(told["ms"] for told in every) / len(every)
-        note(f"{answers.server}: embedding {embedded:.0f} ms, search {ms:.1f} ms")
-    _end([told["found"] for told in every], k, cutoff)
-
-
-def _end(counts: Sequence[int], k: int, cutoff: str | None, more: str = "") -> None:
-    """Say where fewer hits were found than were asked for; end with 3 if a cut-off left none."""
-    from mrl_search.cli.render import note
-
-    if cutoff is None and min(counts) < k:
-        note(f"Only {min(counts):,} of the {k:,} asked for were found.{more}")
-    if cutoff is not None and not any(counts):
-        cosine = f"No item has a cosine of at least {cutoff}."
-        note("Nothing here looks like this." if cutoff == "auto" else cosine)
-        raise typer.Exit(NOTHING_FOUND)
+    more = " --exact finds more." if min(counts) < hits.rows.shape[1] else ""
+    raise typer.Exit(conclude(counts, k, cutoff, more))
 
 
 def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":

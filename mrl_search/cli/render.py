@@ -1,7 +1,5 @@
 """How results look in a terminal: results on stdout, progress and notes on stderr."""
 
-import codecs
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.table import Table
 
 from mrl_search.errors import Skipped
-from mrl_search.text import json_value, plain, plain_json
+from mrl_search.text import json_text, plain
 
 __all__ = [
     "json_line", "note", "percent", "progress_bars", "show_skipped", "show_source", "show_table",
@@ -36,8 +34,7 @@ def note(text: str) -> None:
 
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
-    unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(plain_json(json.dumps(value, ensure_ascii=not unicode, default=json_value)))
+    typer.echo(json_text(value, sys.stdout.encoding))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -40,7 +40,7 @@ def serve(
     bench: Annotated[Path | None, option("--bench FILE", BENCH_HELP)] = None,
     export: Annotated[Path | None, option("--export DIR", EXPORT_HELP)] = None,
 ) -> None:
-    """Show indexes in the browser; answer other programs over HTTP."""
+    """Show indexes in the browser, and answer over HTTP."""
     from mrl_search.cli.render import note, progress_bars
 
     folders = indexes or all_indexes()

@@ -271,9 +271,8 @@ class _Judge:
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
         own = hits.rows == self.goal.own[self.rows, None]
         marks = self.goal.score(self.rows, leave_out(hits, own, self.goal.k))
-        surplus = marks - self.needed
-        reached = bool(surplus.mean() >= surplus.std() / np.sqrt(len(surplus)))
-        return Trial(plan, float(marks.mean()), reached, ram)
+        more = marks - self.needed
+        return Trial(plan, float(marks.mean()), more.mean() >= more.std() / len(more) ** 0.5, ram)
 
 
 def _search_all(corpus: Corpus, judge: _Judge, dims: list[int], progress: Progress) -> list[Trial]:
@@ -334,8 +333,8 @@ def _trials(
         two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
         yield two
         if two.reached and keep >= MIDDLE * k and index.lists is None:  # lists need no middle stage
-            first = Stage(dims, keep, effort)
-            yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
+            reads = two.plan.stages[0], shortlist, scores, lengths, ram
+            yield from _middles(corpus, judge, queries, *reads)
         longer -= two.reached
         if longer < 0:
             return

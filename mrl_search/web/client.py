@@ -11,6 +11,7 @@ from mrl_search.web.beside import Server
 __all__ = ["Connection", "NoAnswer", "server_at"]
 
 PATIENCE = 60  # seconds
+UPGRADE = "Run the same version there."
 
 
 class NoAnswer(MrlSearchError):
@@ -64,7 +65,10 @@ class Connection:
 
     def search(self, asked: object) -> Any:  # noqa: ANN401 - JSON
         """The answer to a search (see the API)."""
-        return self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/search", asked)
+        told = self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/search", asked)
+        if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
+            raise NoAnswer(f"{self.server.url} does not answer as mrl-search does.", UPGRADE)
+        return told
 
 
 def server_at(url: str, name: str | None) -> Server:

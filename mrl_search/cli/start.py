@@ -1,0 +1,95 @@
+"""The command `mrl-search`: a query that a running server answers, or else the command line.
+
+Loading the command line takes three times as long as such an answer. So the plain forms of `query`
+are read here first; all that is not one of them, or fails, goes to the command line as it is.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrl_search.errors import ConfigError, MrlSearchError
+
+__all__ = ["main", "question_of"]
+
+SINGLE: dict[str, Callable[[str], object]] = {
+    "--index": Path, "--plan": str, "--dims": int, "-k": int, "--server": str,
+    "--cutoff": lambda text: text if text == "auto" else float(text),
+}  # fmt: skip
+REPEATED = ("--text", "--minus", "--where")
+FLAGS = ("--json", "--exact", "--explain", "--expected")
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names."""
+    try:
+        code = _at_once(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader is gone, and nothing is wrong
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if code is not None:
+        sys.exit(code)
+    from mrl_search.cli.app import app
+
+    app()
+
+
+def _at_once(arguments: Sequence[str]) -> int | None:
+    """The exit code, if this was a query and a server has answered it."""
+    if arguments[:1] != ["query"]:
+        return None
+    from mrl_search.cli.asking import answered
+
+    try:
+        question = question_of(arguments[1:])
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
+        return answered(question)
+    except MrlSearchError:
+        return None
+
+
+def question_of(arguments: Sequence[str]) -> Any:  # noqa: ANN401 - imported when it is made
+    """What a command line asks.
+
+    Raises:
+        ConfigError: it has more than the plainest options, or they do not fit.
+    """
+    from mrl_search.cli.asking import Question, with_words
+
+    given: dict[str, Any] = {name: [] for name in ("", *REPEATED)}
+    rest = iter(arguments)
+    for name in rest:
+        if not name.startswith("-"):
+            given[""].append(name)
+        elif name in FLAGS:
+            given[name] = True
+        elif name in REPEATED:
+            given[name].append(next(rest, ""))
+        else:
+            given[name] = _single(name, next(rest, ""))
+    plan, dims, exact = (given.get(name) for name in ("--plan", "--dims", "--exact"))
+    if sum(one is not None for one in (plan, dims, exact)) > 1:
+        raise ConfigError("There is more than one plan.")
+    cutoff = given.get("--cutoff")
+    how = {
+        "plan": "exact" if exact else plan, "dims": dims, "k": given.get("-k", 10),
+        "where": given["--where"], "explain": "--explain" in given,
+        "expected": "--expected" in given,
+        "cutoff": cutoff,
+    }  # fmt: skip
+    asked = with_words(given[""], given["--text"], given["--minus"])
+    return Question(asked, how, given.get("--index"), given.get("--server"), "--json" in given)
+
+
+def _single(name: str, value: str) -> object:
+    """The value of an option."""
+    try:
+        return SINGLE[name](value)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{name} {value} is read elsewhere.") from error
