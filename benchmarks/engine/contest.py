@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ class Contest:
                 alone(build, self.work, name, self.cores)
             say("sweeping", name)
             return stored(settings, lambda: alone(sweep, self.work, name, self.targets, self.cores))
-        except Exception as error:  # a library's own, or the end of its process
+        except BrokenProcessPool:
+            return "its process ended; what the library wrote to stderr tells why"
+        except Exception as error:  # a library's own
             return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
     def answer(self, ready: dict[str, list[Record]]) -> None:
