@@ -9,10 +9,12 @@ Prints one JSON record with the seconds to write the vectors and to build all pr
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from vectors import DIM, Kind, Tree, blocks_of_rows
 
 from mrl_search.building import write_indexes
@@ -24,14 +26,23 @@ from mrl_search.store.manifest import OWN_VECTORS, Manifest
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import DIMS
 
-SEED = 100  # queries are rows of seed 1
+SEED = 100  # queries are rows of seeds 1 and 2
+Rows = NDArray[np.float32]
 
 
 def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
-    """Build the index `out` of `n` vectors; returns the record."""
+    """Build the index `out` of `n` generated vectors; returns the record."""
+    source = f"generated: {kind}, {n} rows, seed {SEED}"
+    return write(kind, n, blocks_of_rows(Tree.of(kind), n, SEED), source, out, spec)
+
+
+def write(
+    name: str, n: int, blocks: Iterator[Rows], source: str, out: Path, spec: IndexSpec
+) -> dict[str, object]:
+    """Build the index `out` of `n` rows (n, DIM) that come in blocks; returns the record."""
     start = time.perf_counter()
     with CollectionWriter.open(out, DIM, spec.dtype) as writer:
-        store = writer.write_vectors(n, blocks_of_rows(Tree.of(kind), n, SEED))
+        store = writer.write_vectors(n, blocks)
         unknown = [pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]]
         columns = [pa.array(np.arange(n)), *unknown, pa.array(np.ones(n, np.float32))]
         writer.write_items(pa.table(columns, schema=ITEMS_SCHEMA))
@@ -39,12 +50,12 @@ def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
         factory = write_indexes(writer, store, spec, silent)
         built = time.perf_counter()
         writer.publish(Manifest(
-            encoder=OWN_VECTORS, fingerprint=f"{kind}-{n}", dim=DIM, dims=spec.dims, count=n,
-            dtype=spec.dtype, source=f"generated: {kind}, {n} rows, seed {SEED}", model="",
+            encoder=OWN_VECTORS, fingerprint=f"{name}-{n}", dim=DIM, dims=spec.dims, count=n,
+            dtype=spec.dtype, source=source, model="",
             factory=factory,
         ))  # fmt: skip
     return {
-        "kind": "corpus", "vectors": str(kind), "n": n, "factory": factory,
+        "kind": "corpus", "vectors": str(name), "n": n, "factory": factory,
         "write_s": round(written - start, 1), "build_s": round(built - written, 2),
         "environment": environment(),
     }  # fmt: skip

@@ -1,9 +1,15 @@
-"""Put the tables of records.jsonl into README.md: the last contest of each corpus, and growth."""
+"""Put the tables of the records into README.md: kinds, and the last contest of each corpus.
+
+A contest of an earlier version, with one record a contestant and no targets, keeps its old table
+until a new one of the same corpus is recorded.
+"""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from contest_tables import contest_page
 
 from mrl_search.report.page import Table, markdown_table
 
@@ -27,10 +33,32 @@ def contests(records: Iterable[Record]) -> list[list[Record]]:
     for r in records:
         if r["kind"] == "contest":
             runs = found.setdefault((r["vectors"], r["n"]), [])
-            if runs and runs[0]["open_s"] != r["open_s"]:
+            if runs and run_of(runs[0]) != run_of(r):
                 runs.clear()
             runs.append(r)
     return [found[key] for key in sorted(found)]
+
+
+def run_of(record: Record) -> object:
+    return record.get("run") or record["open_s"]
+
+
+def kinds_table(records: Iterable[Record]) -> str:
+    """What each kind of generated vectors is like, at each size."""
+    last = {(r["vectors"], r["n"]): r for r in records}
+    columns = (
+        "kind", "vectors", "energy of the first 8/16/32/64/128 dims", "own topic", "dimension",
+        "gap", "clusters", "prefix of 128: 200", "1,000",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            name, f"{n:,}", " / ".join(f"{e:.2f}" for e in r["energy"]), f"{r['own_topic']:.2f}",
+            f"{r['dimension']:.0f}", f"{r['gap']:.4f}", f"{r['clusters_recall']:.2f}",
+            *(f"{r['prefix_recall'][keep]:.3f}" for keep in ("200", "1000")),
+        )
+        for (name, n), r in sorted(last.items())
+    )  # fmt: skip
+    return "### The kinds\n\n" + markdown_table(Table("", columns, rows))
 
 
 def goal(record: Record) -> str:
@@ -47,7 +75,7 @@ def build_seconds(record: Record, corpora: Iterable[Record]) -> float | None:
     return seconds.get(record["note"].partition(":")[0]) if isinstance(seconds, dict) else seconds
 
 
-def contest_table(contest: list[Record], corpora: list[Record]) -> str:
+def earlier_table(contest: list[Record], corpora: list[Record]) -> str:
     first, rows = contest[0], []
     exact = next((r["p50_ms"] for r in contest if r["contestant"] == EXACT), None)
     for r in contest:
@@ -70,26 +98,38 @@ def contest_table(contest: list[Record], corpora: list[Record]) -> str:
     return "\n\n".join([title, markdown_table(Table("", COLUMNS, tuple(rows))), note])
 
 
+def coarse_bytes(record: Record) -> float:
+    """Bytes a vector of what the first stage reads."""
+    earlier = record.get("bytes_per_vector")
+    return record["coarse_bytes"] / record["n"] if earlier is None else earlier
+
+
 def growth_table(found: list[list[Record]]) -> str:
     columns = ("vectors", "n", "plan", "recall@10", "p50 ms", "B/vector")
     rows = tuple(
         (
-            r["vectors"], f"{r['n']:,}", r["note"], f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}",
-            f"{r['bytes_per_vector']:.0f}",
+            r["vectors"], f"{r['n']:,}", r["note"] if "note" in r else r["setting"]["plan"],
+            f"{r['recall']:.3f}", f"{r['p50_ms']:.3f}", f"{coarse_bytes(r):.0f}",
         )
         for contest in found
         for r in contest
         if r["contestant"] == "mrl-search tuned 0.99"
+        or (r["contestant"] == "mrl-search tuned" and r.get("target") == 0.99 and "p50_ms" in r)
     )  # fmt: skip
     title = "### Growth: plans tuned for .99"
     return f"{title}\n\n{markdown_table(Table('', columns, rows))}"
 
 
 def tables() -> str:
-    records = [json.loads(line) for line in (HERE / "records.jsonl").read_text().splitlines()]
+    records, kinds = read("records.jsonl"), read("kinds.jsonl")
     found = contests(records)
     corpora = [r for r in records if r["kind"] == "corpus"]
-    return "\n\n".join([*(contest_table(c, corpora) for c in found), growth_table(found)])
+    pages = (contest_page(c) if "run" in c[0] else earlier_table(c, corpora) for c in found)
+    return "\n\n".join([kinds_table(kinds), *pages, growth_table(found)])
+
+
+def read(name: str) -> list[Record]:
+    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
 
 
 if __name__ == "__main__":

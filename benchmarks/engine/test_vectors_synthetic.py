@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from kinds import measured
 from vectors import DIM, Kind, Tree, blocks_of_rows
 
-ENERGY = {Kind.EASY: (0.61, 0.71, 0.79, 0.84, 0.88), Kind.HARD: (0.24, 0.33, 0.43, 0.54, 0.64)}
+ENERGY = {
+    Kind.EASY: (0.61, 0.71, 0.79, 0.84, 0.88),
+    Kind.HARD: (0.24, 0.33, 0.43, 0.54, 0.64),
+    Kind.SPREAD: tuple(d / 1024 for d in (8, 16, 32, 64, 128)),
+}
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -25,3 +30,12 @@ def test_rows_follow_from_their_seed_and_come_in_blocks(monkeypatch: pytest.Monk
     blocks = list(blocks_of_rows(tree, 10, 7))
     assert [len(b) for b in blocks] == [4, 4, 2]
     np.testing.assert_array_equal(blocks[1], tree.rows(4, 8))
+
+
+@pytest.mark.slow
+def test_spread_vectors_are_hard_for_clusters() -> None:
+    spread, easy = (measured(kind, 20_000, lists=512) for kind in (Kind.SPREAD, Kind.EASY))
+    assert spread["own_topic"] < easy["own_topic"] / 2
+    assert spread["dimension"] > 20 > easy["dimension"]
+    assert spread["gap"] < 1.003 < easy["gap"]
+    assert spread["clusters_recall"] < 0.8 < 0.95 < easy["clusters_recall"]

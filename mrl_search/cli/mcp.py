@@ -16,8 +16,8 @@ def mcp(
 ) -> None:
     """Let language models search indexes, over stdio.
 
-    It speaks the Model Context Protocol: name it in the settings of the client as the command `mrl-search mcp /PATH/TO/INDEX`. It only
-    reads, and shows pictures of the indexes' folders alone.
+    It speaks the Model Context Protocol. Name it in the settings of the client as the command
+    `mrl-search mcp /PATH/TO/INDEX`. It only reads, and shows pictures of the folders of indexes.
     """
     try:
         from mrl_search.web.mcp import make_server
