@@ -61,6 +61,17 @@ def main() -> None:
     ]  # fmt: skip
     titles = ("model", "axes", "dims", "changed copies found", "nearest of the same class")
     print(f"**Other things**\n\n{table(titles, rows)}")
+    names = {"nn20": "20-NN", "head": "linear head"}
+    rows = [
+        (
+            name, str(r["dims"]), interval(found["finetuned"], r["n"]),
+            interval(found["frozen"], r["n"]), f"{found['better']} : {found['worse']}",
+            f"{found['p']:.1g}",
+        )
+        for key, name in names.items() for r in read("finetune.jsonl") for found in [r[key]]
+    ]  # fmt: skip
+    titles = ("by", "dims", "fine-tuned", "frozen, axes labels", "only one is right", "p")
+    print(f"**Fine-tuned on the animals**\n\n{table(titles, rows)}")
 
 
 if __name__ == "__main__":
