@@ -34,7 +34,8 @@ def build(folder: Path, per_species: int = 12) -> Path:
 
 def client(folder: Path, rules: Rules | None = None, **options: Any) -> TestClient:
     """A client of a server of the index in `folder`, called `mine`."""
-    app = make_app({"mine": Served(folder, "mine", FakeJointEncoder())}, rules, **options)
+    one = options.pop("served", None) or Served(folder, "mine", FakeJointEncoder())
+    app = make_app({"mine": one}, rules, **options)
     return TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,8 @@ def test_what_is_not_there_and_what_may_not_be(api: TestClient) -> None:
 def test_too_many_pictures_are_sent_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING", 2)
     busy, go = threading.Event(), threading.Event()
-    api = client(folder)
+    one = module.Served(folder, "mine", FakeJointEncoder())
+    api = client(folder, served=one)
 
     def slow(self: FakeJointEncoder, texts: list[str]) -> np.ndarray:
         busy.set()
@@ -231,8 +233,9 @@ def test_too_many_pictures_are_sent_away(folder: Path, monkeypatch: pytest.Monke
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(search, api, text="red") for _ in range(2)]
         assert busy.wait(30)
-        while (refused := api.post(f"{MINE}/search", json={"text": "red"})).status_code == 200:
-            pass  # the second has not arrived yet
+        while one._waiting._value:  # the second has not arrived yet
+            time.sleep(0.01)
+        refused = api.post(f"{MINE}/search", json={"text": "red"})
         go.set()
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
         assert all(len(one.result()["hits"]) == 10 for one in asked)

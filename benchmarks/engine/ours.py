@@ -6,7 +6,6 @@ import numpy as np
 from contestants import KEEP, Choice, Contestant, Ids, Ladder, Setting
 from work import K, Rows, Work
 
-from mrl_search.engines import kernels
 from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError
 from mrl_search.search.corpus import Corpus
@@ -26,7 +25,7 @@ class Ours(Contestant):
         how: `exact`, `tuned` (the plans that `tune` chooses) or `swept` (two stages, every start).
     """
 
-    packages = ("faiss-cpu", "numba")
+    packages = ("faiss-cpu",)
 
     def __init__(self, how: str) -> None:
         self.name, self.how, self.exact = f"mrl-search {how}", how, how == "exact"
@@ -36,7 +35,6 @@ class Ours(Contestant):
         """The index folder is there; `corpus.py` told the seconds."""
 
     def open(self, work: Work, folder: Path) -> None:
-        kernels.load()
         self.corpus = Corpus.open(work.index)
         self.plan = Plan.EXACT
         self.mapped_bytes = self.corpus.vectors.nbytes
