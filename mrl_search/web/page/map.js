@@ -99,12 +99,12 @@ const mapView = {
     return colours;
   },
 
-  redraw() {
+  redraw(moving = false) {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      this.points.draw(this.camera);
+      this.points.draw(this.camera, moving);
       this.placeThumbs();
     });
   },
@@ -112,7 +112,7 @@ const mapView = {
   moveCamera(camera) {
     Object.assign(this.camera, camera);
     this.camera.zoom = Math.min(Math.max(this.camera.zoom, 0.3), 400);
-    this.redraw();
+    this.redraw(true);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.rest(), 160);
   },
@@ -166,6 +166,7 @@ const mapView = {
     const dims = { far: this.dims.far, near: this.dims.near, inside: this.dims.inside }[this.shown];
     const group = this.shown === "inside" ? `, this group of ${number.format(this.group.length)} alone` : "";
     this.level.textContent = `${dims} dims${group}`;
+    this.redraw();
     this.thumbRows = app.info.pictures ? this.spread(this.visible()) : [];
     this.placeThumbs(true);
   },
@@ -217,7 +218,7 @@ const mapView = {
       const step = (at) => {
         const part = still ? 1 : Math.min(1, (at - start) / 450);
         this.points.t = part * part * (3 - 2 * part);
-        this.points.draw(this.camera);
+        this.points.draw(this.camera, part < 1);
         this.placeThumbs();
         if (part < 1) requestAnimationFrame(step);
         else done();

@@ -2,6 +2,7 @@
 // Many points on a canvas, by WebGL 2 or, where there is none, by plain 2D drawing.
 
 const NOTHING = 65535; // number of no label
+const MANY = 50000; // points that are drawn while the map moves; all when it rests
 
 /** The points of `GET …/map`: n and generation, ids, positions, numbers of labels. */
 function pointsOf(buffer, labels) {
@@ -85,6 +86,18 @@ class Points {
     this.upload("colour", colours);
     this.upload("weight", new Float32Array(this.n).fill(1));
     this.t = 1;
+    if (this.gl && this.n > MANY) this.shuffle();
+  }
+
+  /** An order in which the first points are any of them. */
+  shuffle() {
+    const order = Uint32Array.from({ length: this.n }, (_, i) => i);
+    for (let i = this.n - 1; i > 0; i--) {
+      const j = Math.floor(Math.random() * (i + 1));
+      [order[i], order[j]] = [order[j], order[i]];
+    }
+    this.gl.bindBuffer(this.gl.ELEMENT_ARRAY_BUFFER, this.gl.createBuffer());
+    this.gl.bufferData(this.gl.ELEMENT_ARRAY_BUFFER, order, this.gl.STATIC_DRAW);
   }
 
   /** Begin to move to other positions; `t` goes from 0 to 1 then. */
@@ -102,18 +115,19 @@ class Points {
     return xy;
   }
 
-  draw(camera) {
+  /** @param moving whether it is drawn again soon: of very many points, some are enough then */
+  draw(camera, moving = false) {
     if (!this.canvas.isConnected) return; // another view is shown
     const ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.canvas;
     const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const size = Math.min(14, 2.2 + 1.2 * Math.log2(1 + camera.zoom) + 120 / Math.sqrt(this.n + 100)) * ratio;
-    if (this.gl) this.drawFast(camera, size);
+    if (this.gl) this.drawFast(camera, size, moving);
     else this.drawFlat(camera, size);
   }
 
-  drawFast(camera, size) {
+  drawFast(camera, size, moving) {
     const gl = this.gl;
     const short = Math.min(this.canvas.width, this.canvas.height);
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
@@ -127,7 +141,8 @@ class Points {
     gl.uniform3f(this.uniform("around"), ...text);
     for (const litOnly of [0, 1]) {
       gl.uniform1i(this.uniform("litOnly"), litOnly);
-      gl.drawArrays(gl.POINTS, 0, this.n);
+      if (this.n > MANY) gl.drawElements(gl.POINTS, moving ? MANY : this.n, gl.UNSIGNED_INT, 0);
+      else gl.drawArrays(gl.POINTS, 0, this.n);
     }
   }
 

@@ -38,33 +38,41 @@ function actionsOf(item) {
 /** A hit as a list item; clicking the picture searches for more like it. */
 function card(hit) {
   const name = nameOf(hit);
-  const score = [make("b", {}, hit.score.toFixed(3))];
-  if (hit.expected !== undefined) {
-    const title = "How many unrelated pictures of this index would score as high";
-    score.push(make("span", { title }, ` · by chance ${byChance(hit.expected)}`));
-  }
   const picture = make("button", {
     className: "picture", type: "button", onclick: () => app.setTerms([{ id: hit.id }]),
-    "aria-label": `${hit.rank}. ${name}, similarity ${hit.score.toFixed(2)}: show more like this`,
   }, thumb(hit, ""));
-  const element = make("li", { className: "card" }, picture,
-    make("p", { className: "about" }, `${hit.rank} · `, ...score, hit.label ? ` · ${hit.label}` : ""),
+  const element = make("li", { className: "card" }, picture, make("p", { className: "about" }),
     make("p", { className: "about name", title: hit.path ?? name }, name),
     make("div", { className: "actions" }, ...actionsOf(hit)));
   element.dataset.id = hit.id;
-  if (hit.expected >= CUT) element.classList.add("chance");
   return element;
 }
 
-/** The hits as list items, with a grey line where chance begins to explain them. */
-function cards(hits, lineDrawn = false) {
+/** Rank, score and what chance explains, on a card. */
+function mark(element, hit) {
+  const name = nameOf(hit);
+  const [picture, about] = element.children;
+  picture.setAttribute("aria-label", `${hit.rank}. ${name}, similarity ${hit.score.toFixed(2)}: show more like this`);
+  const told = [`${hit.rank} · `, make("b", {}, hit.score.toFixed(3))];
+  if (hit.expected !== undefined) {
+    const title = "How many unrelated pictures of this index would score as high";
+    told.push(make("span", { title }, ` · by chance ${byChance(hit.expected)}`));
+  }
+  if (hit.label) told.push(` · ${hit.label}`);
+  about.replaceChildren(...told);
+  element.classList.toggle("chance", hit.expected >= CUT);
+  return element;
+}
+
+/** The hits as list items, with a grey line where chance begins to explain them; `known` cards stay. */
+function cards(hits, lineDrawn = false, known = new Map()) {
   const elements = [];
   for (const hit of hits) {
     if (!lineDrawn && hit.expected >= CUT) {
       lineDrawn = true;
       elements.push(make("li", { className: "cut" }, "From here on, unrelated pictures of this index score as high."));
     }
-    elements.push(card(hit));
+    elements.push(mark(known.get(String(hit.id)) ?? card(hit), hit));
   }
   return elements;
 }

@@ -2,6 +2,7 @@
 // The view of results: they fill in as stages arrive, and go on as one scrolls.
 
 const FIRST = 60; // hits of a first answer
+const QUICK = 30; // and of one while the slider moves
 const MOST = 5000; // hits that scrolling reaches
 
 const searchView = {
@@ -9,7 +10,7 @@ const searchView = {
   async show(main, state, signal, quick = false) {
     if (!state.plus.length && !state.minus.length) return this.begin(main, state, signal);
     const grid = this.gridIn(main);
-    const options = { k: mostOf(state, FIRST), expected: app.info.has_expected && !quick };
+    const options = { k: mostOf(state, quick ? QUICK : FIRST), expected: app.info.has_expected && !quick };
     const start = performance.now();
     let answer;
     if (quick) {
@@ -23,7 +24,8 @@ const searchView = {
     }
     if (signal.aborted) return;
     this.fill(grid, answer.hits);
-    this.scrolling(main, grid, state, answer, signal);
+    if (quick) this.stopScrolling();
+    else this.scrolling(main, grid, state, answer, signal);
     const embedded = answer.embed_ms ? `, embedding ${time(answer.embed_ms)}` : "";
     const plan = answer.plan === "exact" ? "exact, all dims" : `plan ${answer.plan}`;
     tell(answer.hits.length
@@ -57,17 +59,12 @@ const searchView = {
     return grid;
   },
 
-  /** Put hits into the grid; pictures that are there already stay, so that nothing flickers. */
+  /** Put hits into the grid; cards that are there already only move, so that nothing flickers. */
   fill(grid, hits) {
-    const images = new Map();
-    for (const one of grid.querySelectorAll("li[data-id]")) images.set(one.dataset.id, one.querySelector("img"));
-    const elements = cards(hits);
-    for (const one of elements) {
-      const image = images.get(one.dataset.id);
-      if (image) one.querySelector("img").replaceWith(image);
-    }
+    const known = new Map();
+    for (const one of grid.querySelectorAll("li[data-id]")) known.set(one.dataset.id, one);
     const focused = document.activeElement?.closest?.("li[data-id]")?.dataset.id;
-    grid.replaceChildren(...elements);
+    grid.replaceChildren(...cards(hits, false, known));
     if (focused) grid.querySelector(`li[data-id="${focused}"] .picture`)?.focus({ preventScroll: true });
   },
 
