@@ -242,7 +242,7 @@ class Scann(Contestant):
 
         rows = work.rows()
         leaves = lists_for(len(rows)) // 2
-        builder = scann.scann_ops_pybind.builder(np.array(rows), K, "dot_product")
+        builder = scann.scann_ops_pybind.builder(np.asarray(rows), K, "dot_product")
         builder.set_n_training_threads(cores)
         if self.view.turned:
             builder.pca(self.view.dims, None)
