@@ -1,7 +1,4 @@
-"""`Index`, the facade: open a collection and ask it, or build one.
-
-Everything else stands below it: the command line, the page and measurements are built on `Index`.
-"""
+"""`Index`, the facade, on which all commands and the page are built: open a collection and ask."""
 
 import shutil
 import tempfile
@@ -18,11 +15,11 @@ from PIL import Image
 
 from mrl_search.changing import Changing
 from mrl_search.encoders.base import Access, Encoder
-from mrl_search.encoders.registry import encoder_of, recorded_encoder
+from mrl_search.encoders.registry import encoder_of, recorded_encoder, training_of
 from mrl_search.encoders.texts import check_reads_words
 from mrl_search.encoders.words import Words
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import IndexFolderError, ModelError
+from mrl_search.errors import FileError, IndexFolderError, ModelError
 from mrl_search.files import TemporaryFolder, expanded
 from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
@@ -52,9 +49,9 @@ Query: TypeAlias = str | Path | bytes | Image.Image | Words | NDArray[Any]
 
 
 class Index(Changing):
-    """A collection of pictures or vectors that can be searched.
+    """A collection of pictures or vectors that can be searched, also in several threads.
 
-    Safe in several threads; not in a forked child, as FAISS is not: open the index again there.
+    Not in a forked child, as FAISS is not: open the index again there.
 
     Args:
         corpus: the opened index folder.
@@ -384,14 +381,17 @@ class Index(Changing):
 
     def held_out(self) -> Ids | None:
         """Rows of items that the model was not trained on, where that is known."""
-        from mrl_search.training.parts import held_out_rows
+        from mrl_search.training.parts import digest, held_out_rows
 
+        own, model = self.corpus.collection, self._model or self.manifest.model
         try:
-            encoder = self.encoder
-        except (IndexFolderError, ModelError):  # vectors can be used without a model, too
+            pictures = digest(own.labels.tolist(), own.hashes.tolist())
+            if isinstance(model, str) and training_of(model).get("pictures") != pictures:
+                return None  # it need not be loaded for that
+            paths, encoder = own.paths.tolist(), self.encoder
+        except (IndexFolderError, FileError, ModelError):  # vectors are used without a model, too
             return None
-        own = self.corpus.collection
-        return held_out_rows(own.labels.tolist(), own.hashes.tolist(), own.paths.tolist(), encoder)
+        return held_out_rows(own.labels.tolist(), own.hashes.tolist(), paths, encoder)
 
     def _store(self, use: str, plan: Mapping[str, object]) -> None:
         manifest = store_plan(self.folder, use, {**plan, "count": len(self)}, self.manifest)

@@ -1,17 +1,27 @@
 """Open an encoder by its name: bundled, trained by `mrl-search train`, or of a library."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.onnx import cached_encoder
 from mrl_search.errors import ModelError
 from mrl_search.files import expanded
+from mrl_search.mapping import read_json
 
-__all__ = ["LIBRARIES", "default_model", "encoder_of", "load_encoder", "recorded_encoder"]
+__all__ = [
+    "LIBRARIES",
+    "default_model",
+    "encoder_of",
+    "load_encoder",
+    "recorded_encoder",
+    "training_of",
+]
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
 LIBRARIES = ("torchvision", "timm", "open_clip", "onnx")
@@ -61,6 +71,18 @@ def load_encoder(model: str = "bundled", access: Access | None = None) -> Encode
     from mrl_search.encoders.own import open_folder
 
     return open_folder(model, folder, access)
+
+
+def training_of(model: str) -> Mapping[str, Any]:
+    """What is recorded of the training of a model, which is not loaded; empty where nothing is."""
+    library, colon, _ = model.partition(":")
+    if model == "general" or (colon and library in LIBRARIES):
+        return {}
+    bundled = Path(str(resources.files("mrl_search.encoders"))) / "bundled"
+    file = (bundled if model == "bundled" else expanded(model)) / "model.json"
+    values: Any = read_json(file, ModelError) if file.is_file() else {}
+    training = values.get("training") if isinstance(values, dict) else None
+    return training if isinstance(training, dict) else {}
 
 
 def encoder_of(model: str | Encoder | None, access: Access | None = None) -> Encoder:

@@ -14,7 +14,6 @@ from mrl_search.images.sources import Source, subset
 from mrl_search.mapping import from_mapping
 from mrl_search.progress import Progress, silent
 from mrl_search.training.config import DataConfig
-from mrl_search.training.individuals import individuals_of
 
 __all__ = ["digest", "held_out_rows", "part_of", "split_rows", "stratified_split"]
 
@@ -94,6 +93,8 @@ def split_rows(
     Pictures of one individual, as `paths` name it, stay on one side. So do twins, from a content
     hash to that of the picture it shows: all of them train where one of them does.
     """
+    from mrl_search.training.individuals import individuals_of  # imports torch
+
     groups = individuals_of(paths, hashes, data.individual)
     train, validation = stratified_split(labels, groups, data.validation, data.split_seed)
     train, validation = (validation, train) if data.swap else (train, validation)

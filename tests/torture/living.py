@@ -172,8 +172,8 @@ class watched:  # noqa: N801 - a context manager
     def __enter__(self) -> None:
         plain, seen = self.plain, self.seen
 
-        def commit(change: generations.Change, *args: Any) -> Any:
-            made = plain(change, *args)
+        def commit(change: generations.Change, *args: Any, **how: Any) -> Any:
+            made = plain(change, *args, **how)
             with seen.open("a") as file:
                 file.write(state(change.folder) + "\n")
             return made
