@@ -158,6 +158,9 @@ def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Ch
         manifest = read_manifest(folder)
         with writing(folder):
             _remove_left(folder, manifest.generation)
+        if manifest.format > 1:
+            with suppress(OSError, IndexFolderError):  # a writer may have been killed while it did
+                _remove_unused(folder)
         about = Command(command, now(), manifest.generation + 1) if command else manifest.command
         yield Change(folder, manifest, about)
 
