@@ -329,13 +329,12 @@ def _trials(
     longer = LONGER
     for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
-        top = best(scores, shortlist, k + 1)
-        two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
+        top, first = best(scores, shortlist, k + 1), Stage(dims, keep, effort)
+        two = judge.trial(Plan((first, last)), BatchHits(top[1], top[0]), ram)
         yield two
-        first, deep = longer == LONGER, keep >= MIDDLE * k
-        if two.reached and first and deep and index.lists is None:  # lists need no middle stage
-            reads = two.plan.stages[0], shortlist, scores, lengths, ram
-            yield from _middles(corpus, judge, queries, *reads)
+        pays = longer == LONGER and keep >= MIDDLE * k and index.lists is None  # lists need none
+        if two.reached and pays:
+            yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
         longer -= two.reached
         if longer < 0:
             return
