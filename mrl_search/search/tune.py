@@ -41,7 +41,7 @@ SHORTLISTS = (
 """Lengths of shortlists to try, times k."""
 NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
 USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
-LONGER = 3  # shortlists after the first that reaches the target: the check may ask for them
+LONGER = 2  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 TIMED, ROUNDS = 40, 3
 
@@ -329,12 +329,12 @@ def _trials(
     longer = LONGER
     for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
-        top = best(scores, shortlist, k + 1)
-        two = judge.trial(Plan((Stage(dims, keep, effort), last)), BatchHits(top[1], top[0]), ram)
+        top, first = best(scores, shortlist, k + 1), Stage(dims, keep, effort)
+        two = judge.trial(Plan((first, last)), BatchHits(top[1], top[0]), ram)
         yield two
-        if two.reached and keep >= MIDDLE * k and index.lists is None:  # lists need no middle stage
-            reads = two.plan.stages[0], shortlist, scores, lengths, ram
-            yield from _middles(corpus, judge, queries, *reads)
+        pays = longer == LONGER and keep >= MIDDLE * k and index.lists is None  # lists need none
+        if two.reached and pays:
+            yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
         longer -= two.reached
         if longer < 0:
             return
