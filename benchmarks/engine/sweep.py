@@ -31,10 +31,15 @@ class Rungs:
             self.known[rung] = float(hits(found, self.truth).mean())
         return self.known[rung]
 
-    def lowest(self, target: float) -> int | None:
-        """The lowest rung that reaches `target`; None where the highest does not."""
+    def lowest(self, target: float, guess: int | None) -> int | None:
+        """The lowest rung that reaches `target`; None where the highest does not.
+
+        `guess` is a rung that probably reaches it, so that the highest need not be measured.
+        """
         low, high = 0, len(self.ladder.values) - 1
-        if self.recall(high) < target:
+        if guess is not None and self.recall(guess) >= target:
+            high = guess
+        elif self.recall(high) < target:
             return None
         while low < high:
             middle = (low + high) // 2
@@ -55,10 +60,12 @@ def choose(contestant: Contestant, work: Work, targets: list[float], cores: int)
     if own is not None:
         return own
     found: dict[float, list[tuple[Setting, float]]] = {t: [] for t in targets}
-    best, before, same = 0.0, None, 0
+    best, same = 0.0, 0
+    before: list[int | None] = []
     for ladder in contestant.ladders(int(work.about["n"])):
         rungs = Rungs(contestant, work, ladder)
-        lowest = [rungs.lowest(t) for t in targets]
+        guesses = before if contestant.harder and before else [None] * len(targets)
+        lowest = [rungs.lowest(t, guess) for t, guess in zip(targets, guesses, strict=True)]
         best = max(best, *rungs.known.values())
         for target, rung in zip(targets, lowest, strict=True):
             if rung is not None:
