@@ -17,6 +17,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
 EVERYWHERE = tuple(NEAREST)  # only with a token
 SHORTEST = 12  # characters of a token
+BACKLOG = 2048  # connections that may wait
 IDLE = 10  # seconds until a connection without requests is closed
 
 TOKEN_HELP = "What every request must show. Default: none; made and printed for another --host."
@@ -112,8 +113,14 @@ def _listen(host: str, port: int) -> "socket.socket":
     import socket
 
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio turns off Nagle's algorithm only where the protocol is named: 40 ms a request
+        opened = socket.socket(family, kind, socket.IPPROTO_TCP)
+        if os.name == "posix":  # elsewhere it would share the port with another program
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        return opened
     except OSError as error:
         message = f"Nothing can listen at {host}, port {port}: {error.strerror}."
         raise ConfigError(message, "Choose another with --port or --host.") from error

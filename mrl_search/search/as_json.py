@@ -10,19 +10,29 @@ __all__ = ["hit_records", "levels"]
 
 
 def hit_records(
-    hits: Hits, explanation: Explanation | None, query: int, own_vectors: bool
+    hits: Hits, explanation: Explanation | None, query: int, own_vectors: bool, look: bool = True
 ) -> list[dict[str, Any]]:
-    """The hits of one query, with rank and score of each at every prefix, if explained."""
+    """The hits of one query, with rank and score of each at every prefix, if explained.
+
+    Args:
+        hits: of the query.
+        explanation: of all queries.
+        query: its number.
+        own_vectors: whether paths are a user's own, and may name no files.
+        look: whether to tell which files are gone.
+    """
     records: list[dict[str, Any]] = []
+    items = hits.items
+    own = items.own_columns if items is not None else []
     for i, h in enumerate(hits):
         record: dict[str, Any] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
         if h.expected is not None:
             record["expected"] = float(f"{h.expected:.3g}")
         record |= {"label": h.label, "path": h.path}
-        if h.path is not None and not own_vectors:
+        if look and h.path is not None and not own_vectors:
             record["gone"] = is_gone(h.path)
-        if hits.items is not None and (own := hits.items.own_columns):
-            values = {name: h[name] for name in own}
+        if items is not None and own:
+            values = {name: items.value(name, int(hits.rows[i])) for name in own}
             record["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
         if explanation is not None:
             record["explain"] = [

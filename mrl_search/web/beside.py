@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["Server", "announced", "server_of"]
 
 LONGEST = 10_000  # bytes
 PRIVATE = 0o600
+TRIES, PAUSE = 20, 0.01  # seconds between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _beside(folder: Path) -> Path:
 def _locked(path: Path) -> int:
     """A descriptor of an empty file at `path` that nobody else may read, locked."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    while True:
+    for _ in range(TRIES):
         handle = os.open(path, flags, PRIVATE)
         try:
             if sys.platform != "win32":
@@ -95,12 +97,13 @@ def _locked(path: Path) -> int:
             os.ftruncate(handle, 0)
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
-        except FileNotFoundError:  # the server before it has just ended
-            pass
+        except (FileNotFoundError, BlockingIOError):
+            time.sleep(PAUSE)  # the server before it has just ended, or somebody only looks
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
+    raise BlockingIOError(path)
 
 
 def _ours(about: os.stat_result) -> bool:

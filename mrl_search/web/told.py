@@ -125,12 +125,13 @@ def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str
         whole: tell all, paths of the machine, too.
     """
     own = index.manifest.own_vectors
-    records = hit_records(hits[0], hits.explanation, 0, own)
+    records = hit_records(hits[0], hits.explanation, 0, own, look=whole)
+    if whole:
+        return records
+    roots = _roots(index)
     for record in records:
         path = record["path"]
-        if whole:
-            continue
-        record |= {"path": shown_path(index, path), "name": Path(path).name if path else None}
+        record |= {"path": _below(path, roots), "name": os.path.basename(path) if path else None}
         if "columns" in record:
             record["columns"] = {
                 n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
@@ -159,13 +160,20 @@ def report_of(path: Path) -> dict[str, Any]:
 
 def shown_path(index: Index, path: str | None) -> str | None:
     """A path below the source of the index; of any other, its last part."""
+    return _below(path, _roots(index))
+
+
+def _roots(index: Index) -> list[str]:
+    """The folders of an index, each with a slash at its end."""
+    places = (str(expanded(place)) for place in index.manifest.places if place)
+    return [f"{place.rstrip('/')}/" for place in places]
+
+
+def _below(path: str | None, roots: Sequence[str]) -> str | None:
     if path is None:
         return None
-    for place in index.manifest.places:
-        root = str(expanded(place)) if place else ""
-        if root and path.startswith(root.rstrip("/") + "/"):
-            return os.path.relpath(path, root)
-    return Path(path).name
+    root = next((root for root in roots if path.startswith(root)), None)
+    return os.path.basename(path) if root is None else path[len(root) :]
 
 
 def without_folders(indexes: Sequence[Index]) -> Callable[[str], str]:
