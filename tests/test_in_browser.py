@@ -77,7 +77,7 @@ def opened(browser: Browser, address: str, allowed: str) -> Iterator[Page]:
 
 
 def names(page: Page) -> list[str]:
-    return page.locator(".results .name").all_inner_texts()
+    return page.locator(".results .name").all_text_contents()
 
 
 def choose(page: Page, name: str = "cat-0003.jpg") -> None:

@@ -1,6 +1,7 @@
 """How fast a server answers, and whether it keeps its answers and its memory in order.
 
-    python benchmarks/serve/serve.py INDEX OUT [--clients 1,8,64] [--requests 2000] [--many 100000] [--plan PLAN]
+    python benchmarks/serve/serve.py INDEX OUT [--clients 1,8,64] [--requests 2000]
+        [--many 100000] [--plan PLAN]
 
 Starts `mrl-search serve INDEX` and a bare FAISS behind FastAPI (`bare.py`), all on loopback and on
 one thread a search, and appends records to OUT (JSON lines): milliseconds of the library itself,

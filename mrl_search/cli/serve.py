@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,12 +116,15 @@ def _listen(host: str, port: int) -> "socket.socket":
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # asyncio turns off Nagle's algorithm only where the protocol is named: 40 ms a request
-        opened = socket.socket(family, kind, socket.IPPROTO_TCP)
-        if os.name == "posix":  # elsewhere it would share the port with another program
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
-        opened.listen(BACKLOG)
-        return opened
+        with ExitStack() as stack:
+            opened = socket.socket(family, kind, socket.IPPROTO_TCP)
+            stack.callback(opened.close)
+            if os.name == "posix":  # elsewhere it would share the port with another program
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            opened.listen(BACKLOG)
+            stack.pop_all()
+            return opened
     except OSError as error:
         message = f"Nothing can listen at {host}, port {port}: {error.strerror}."
         raise ConfigError(message, "Choose another with --port or --host.") from error

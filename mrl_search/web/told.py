@@ -131,7 +131,8 @@ def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str
     roots = _roots(index)
     for record in records:
         path = record["path"]
-        record |= {"path": _below(path, roots), "name": os.path.basename(path) if path else None}
+        name = None if path is None else os.path.basename(path)  # noqa: PTH119 - Path is slow
+        record |= {"path": _below(path, roots), "name": name}
         if "columns" in record:
             record["columns"] = {
                 n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
@@ -173,7 +174,8 @@ def _below(path: str | None, roots: Sequence[str]) -> str | None:
     if path is None:
         return None
     root = next((root for root in roots if path.startswith(root)), None)
-    return os.path.basename(path) if root is None else path[len(root) :]
+    name = os.path.basename(path)  # noqa: PTH119 - Path is slow
+    return name if root is None else path[len(root) :]
 
 
 def without_folders(indexes: Sequence[Index]) -> Callable[[str], str]:
