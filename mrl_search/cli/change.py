@@ -246,3 +246,8 @@ def _show(
         note(f"  {len(done.skipped) - len(new):,} skipped as before")
     if done.left_out:
         note(f"  {done.left_out:,} were removed by hand and stay out; add takes them again")
+    if done.outside:
+        note(
+            f"  {done.outside:,} links lead out of the folders and are not followed; add what they "
+            "lead to"
+        )

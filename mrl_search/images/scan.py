@@ -21,7 +21,7 @@ class Scan:
     Attributes:
         root: a folder or a file.
         pictures: their paths are as `recordable` writes them.
-        walk: what could not be looked at: `closed`, `vanished`, `odd`, `left_out`.
+        walk: what could not be looked at: `closed`, `vanished`, `odd`, `left_out`, `outside`.
         tables: files with columns of the pictures, see `METADATA`.
     """
 
@@ -31,7 +31,10 @@ class Scan:
     tables: Sequence[Path] = ()
 
 
-def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozenset()) -> Scan:
+def scan(
+    root: Path | str, hidden: bool = False, known: Container[str] = frozenset(),
+    roots: Sequence[Path | str] = (),
+) -> Scan:  # fmt: skip
     """The pictures below a root; what cannot be looked at is collected, nothing raises.
 
     Args:
@@ -39,9 +42,10 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
             a root once, when it is first recorded.
         hidden: also take hidden files, and thumbnail, trash and system folders.
         known: recorded paths; they are taken without a look at their content.
+        roots: other roots, which links may lead to.
     """
     place, now = expanded(root).absolute(), time.time_ns()
-    walk = Walk(place, hidden)
+    walk = Walk(place, hidden, [expanded(each) for each in roots])
     pictures: list[File] = []
     tables: list[Path] = []
     try:

@@ -6,6 +6,7 @@ import stat
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -55,14 +56,17 @@ class File(NamedTuple):
 
 @dataclass(eq=False)
 class Walk:
-    """All files under a folder, by path. Links are followed, and nothing is reached twice.
+    """All files under a folder, by path, each reached once.
 
-    Several names of a file (hard links) are files of their own.
+    Symbolic links are followed within the folder and `roots`, nowhere else. Several names
+    of a file (hard links) are files of their own.
 
     Attributes:
         root: the folder.
         hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
+        roots: other folders and files that links may lead to.
         left_out: hidden files and folders that were not looked at.
+        outside: links that lead out of the folder and `roots`; they are not followed.
         closed: folders and files that the system does not show, with the reason.
         odd: links that lead nowhere, pipes and devices.
         vanished: files and folders that were gone when the walk came to them.
@@ -70,7 +74,9 @@ class Walk:
 
     root: Path
     hidden: bool = False
+    roots: Sequence[Path | str] = ()
     left_out: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
@@ -88,6 +94,7 @@ class Walk:
         found: list[File] = []
         links: list[File] = []
         folders_seen: set[object] = set()
+        allowed = [os.path.realpath(root) for root in (self.root, *self.roots)]
         waiting = deque([os.fspath(self.root)])  # the root, then links to folders
         while waiting:
             stack = [waiting.popleft()]
@@ -107,8 +114,11 @@ class Walk:
                     except OSError as error:
                         self._cannot_stat(folder, entry, error)
                         continue
-                    if stat.S_ISREG(info.st_mode):
-                        to = links if entry.is_symlink() else found
+                    linking = entry.is_symlink()
+                    if linking and not _within(os.path.realpath(path), allowed):
+                        self.outside.append(path)
+                    elif stat.S_ISREG(info.st_mode):
+                        to = links if linking else found
                         to.append(File.of(path, info, now))
                     elif stat.S_ISDIR(info.st_mode):
                         linked.append(path)
@@ -147,6 +157,11 @@ class Walk:
             self.closed[folder] = error.strerror or ""  # it can be listed, not entered
         else:
             self.closed[entry.path] = error.strerror or str(error)
+
+
+def _within(path: str, folders: Sequence[str]) -> bool:
+    """Whether a resolved path is one of some resolved folders, or below one."""
+    return any(path == each or path.startswith(each.rstrip(os.sep) + os.sep) for each in folders)
 
 
 def identity(path: str, inode: int, device: int) -> object:
