@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
     from mrl_search.images.sources import Source
     from mrl_search.store.vector_files import VectorSource
-    from mrl_search.sync import Synced
+    from mrl_search.synced import Synced
 
 __all__ = ["Changing"]
 
@@ -120,11 +120,10 @@ class Changing:
             DataError: nothing that can be added.
         """
         from mrl_search.by_hand import add_vectors
-        from mrl_search.sync import Synced, check_unwalked, sync
+        from mrl_search.sync import check_unwalked, sync
 
         if self.corpus.manifest.own_vectors:
-            count = add_vectors(self.folder, source, items, progress)
-            done = Synced(added=("",) * count)
+            done = add_vectors(self.folder, source, items, progress)
         else:
             if items is not None or not isinstance(source, str | Path):
                 raise ConfigError(f"{self.folder} holds pictures.", "Add pictures, not vectors.")

@@ -3,9 +3,9 @@
 Every function changes the index folder by generations of its own (see `mrl_search.living`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -32,60 +32,13 @@ from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
+from mrl_search.synced import Synced
+from mrl_search.unchanged import note_walks, unchanged
 
-__all__ = ["Synced", "applied", "check_unwalked", "roots_of", "sync"]
+__all__ = ["applied", "check_unwalked", "roots_of", "sync"]
 
 CHUNK = 2048  # pictures that are embedded between two generations
 TINY = 32  # pixels a side, to see whether a picture can be decoded
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Synced:
-    """What a sync found, and did unless it was dry.
-
-    Attributes:
-        added: paths that are new.
-        removed: paths that are gone.
-        moved: old path and new path of pictures that were renamed; they keep id and vector.
-        edited: paths whose content is another; they keep their id.
-        described: paths whose columns are others, by a table beside them.
-        copied: paths of further copies; they took over a vector.
-        same: number of pictures that are as they were.
-        skipped: pictures that cannot be read.
-        unread: path and reason of files that changed meanwhile, or cannot be reached now.
-        lost: root to reason: all of its pictures are gone, which has to be meant.
-        left_out: number of pictures that were removed by hand.
-        outside: number of links that lead out of all roots; they are not followed.
-        generation: of the index afterwards.
-    """
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    moved: tuple[tuple[str, str], ...] = ()
-    edited: tuple[str, ...] = ()
-    described: tuple[str, ...] = ()
-    copied: tuple[str, ...] = ()
-    same: int = 0
-    skipped: tuple[Skipped, ...] = ()
-    unread: tuple[tuple[str, str], ...] = ()
-    lost: Mapping[str, str] = field(default_factory=dict)
-    left_out: int = 0
-    outside: int = 0
-    generation: int = 0
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything is other than it was."""
-        edited = self.edited or self.described
-        return bool(self.added or self.removed or self.moved or edited or self.copied)
-
-    def __str__(self) -> str:
-        added, moved = len(self.added) + len(self.copied), len(self.moved)
-        edited = len(self.edited) + len(self.described)
-        return f"+{added:,} −{len(self.removed):,} →{moved:,} ~{edited:,}"
-
-    def __repr__(self) -> str:
-        return f"<Synced {self}, generation {self.generation}>"
 
 
 def sync(
@@ -107,6 +60,8 @@ def sync(
         ConfigError: an index that was not built from folders of pictures.
         IndexFolderError: another process changes it.
     """
+    if only is None and (same := unchanged(folder)):
+        return same
     with changing(folder, "sync" if only is None else "add") as change:
         rows = Rows.open(folder)
         roots, walked = _walked(folder, rows.manifest, only)
@@ -115,6 +70,7 @@ def sync(
         walks = Walks.of(walked, roots, known)
         gone_too = list(roots) if meant else ()
         found = compare(_recorded(rows, live), walks.scans, meant=gone_too, progress=progress)
+        known_bad = {entry.path for entry in rows.skipped}
         before = left_out_of(folder, rows.manifest)
         found, skipped = _without_skipped(found, rows.skipped)
         if only is None:
@@ -135,14 +91,15 @@ def sync(
             tuple(f.path for _, f in found.edited),
             tuple(paths[row] for row in described),
             tuple(f.path for _, f in copied),
-            len(found.same) + len(found.touched), (),
-            (*found.unread, *((paths[row], why) for row, why in kept)),
-            found.lost_roots, hidden, walks.outside, rows.manifest.generation,
+            len(found.same) + len(found.touched),
+            unread=(*found.unread, *((paths[row], why) for row, why in kept)),
+            lost=found.lost_roots, left_out=hidden, outside=walks.outside,
+            generation=rows.manifest.generation, items=rows.manifest.alive,
         )  # fmt: skip
         own = {file: int(rows.items.all_ids[row]) for row, file in found.edited}
         todo = [*found.new, *own]
         if dry_run:
-            return _without(result, [*skipped, *_broken(walks.source(todo), progress)])
+            return _without(result, [*skipped, *_broken(walks.source(todo), progress)], known_bad)
         edit = _without_embedding(rows, found, described, walks)
         edit = edit if left_out == before else replace(edit, left_out=left_out)
 
@@ -165,7 +122,11 @@ def sync(
                     made = apply(change, rows, writer, replace(edit, roots=roots))
                     change, rows, edit = change.after(made), Rows.open(folder), Edit()
     manifest = maintain(folder, progress)
-    return replace(_without(result, skipped), generation=manifest.generation)
+    result = _without(result, skipped, known_bad)
+    result = replace(result, generation=manifest.generation, items=manifest.alive)
+    if only is None and not result.unread and not result.lost:
+        note_walks(folder, {each.root: each.digest for each in walks.scans}, result)
+    return result
 
 
 def _path(entry: Skipped) -> str:
@@ -176,11 +137,13 @@ def _further(progress: Progress, start: int, total: int, done: int) -> None:
     progress("embedding", start + done, total)
 
 
-def _without(result: Synced, skipped: Sequence[Skipped]) -> Synced:
+def _without(result: Synced, skipped: Sequence[Skipped], before: Container[str]) -> Synced:
     """What a sync did, where some of the pictures that it was to embed cannot be read."""
     unusable = {entry.path for entry in skipped}
+    skipped = sorted(skipped, key=_path)
     return replace(
-        result, skipped=tuple(sorted(skipped, key=_path)),
+        result, skipped=tuple(skipped),
+        new_skipped=tuple(entry for entry in skipped if entry.path not in before),
         added=tuple(p for p in result.added if p not in unusable),
         edited=tuple(p for p in result.edited if p not in unusable),
         removed=(*result.removed, *(p for p in result.edited if p in unusable)),

@@ -23,7 +23,6 @@ from mrl_search.changes import Changes, Recorded, compare
 from mrl_search.errors import ConfigError, FileError
 from mrl_search.files import recordable
 from mrl_search.images import scan as scanning
-from mrl_search.images import walk as walking
 from mrl_search.images import watch as watching
 from mrl_search.images.decode import content_hash
 from mrl_search.images.scan import Scan, hash_file, scan
@@ -524,7 +523,7 @@ def test_a_known_file_of_any_ending_is_not_opened_again(
         looked.append(head)
         return head.startswith(PNG)
 
-    monkeypatch.setattr(walking, "is_picture", is_picture)
+    monkeypatch.setattr("mrl_search.images.decode.is_picture", is_picture)
     now = scan(root, known=set(known.paths))
     assert looked == [b"text"]
     assert compare(known, [now]).same == [0, 1, 2, 3, 4]

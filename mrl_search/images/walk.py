@@ -5,16 +5,20 @@ import os
 import stat
 import sys
 import time
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mrl_search.images.base import SETTLED, FileStamp
-from mrl_search.images.decode import HEAD, is_picture, suffixes
+import xxhash
 
-__all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
+from mrl_search.images.base import SETTLED, FileStamp
+
+__all__ = [
+    "NOWHERE", "File", "Walk", "digest", "files_of", "identity", "is_hidden", "is_picture_file",
+]  # fmt: skip
 
 SYSTEM = frozenset({
     "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
@@ -50,8 +54,8 @@ class File(NamedTuple):
     def of(cls, path: str, info: os.stat_result, now: int) -> "File":
         """The file at `path` with this `stat`, seen at the time `now` in ns since 1970."""
         size, modified, inode = FileStamp.values(info)
-        settled = modified < now - SETTLED
-        return cls(path, size, modified if settled else None, inode, info.st_dev)
+        settled = modified if modified < now - SETTLED else None
+        return tuple.__new__(cls, (path, size, settled, inode, info.st_dev))  # that of File is slow
 
 
 @dataclass(eq=False)
@@ -132,7 +136,8 @@ class Walk:
                 if (which := identity(file.path, file.inode, file.device)) not in files:
                     files.add(which)
                     found.append(file)
-        return sorted(found, key=_order)
+        found.sort(key=_order)
+        return found
 
     def _entries(self, folder: str, seen: set[object]) -> list["os.DirEntry[str]"]:
         """The entries of a folder; none if it was `seen` before, or cannot be listed."""
@@ -157,6 +162,37 @@ class Walk:
             self.closed[folder] = error.strerror or ""  # it can be listed, not entered
         else:
             self.closed[entry.path] = error.strerror or str(error)
+
+
+def files_of(walk: Walk) -> list[File]:
+    """The files below the root of a walk, as `Walk.stats`; or the root, if it is a file."""
+    place, now = os.fspath(walk.root), time.time_ns()
+    try:
+        info = Path(place).stat()
+    except OSError as error:
+        if error.errno in NOWHERE:
+            walk.vanished.append(place)
+        else:
+            walk.closed[place] = error.strerror or str(error)
+        return []
+    return [File.of(place, info, now)] if stat.S_ISREG(info.st_mode) else walk.stats()
+
+
+def digest(walk: Walk, files: Sequence[File]) -> str:
+    """A checksum of what a walk met; equal ones mean that no file is new, gone or changed.
+
+    Empty where that cannot be told: something was not looked at, or a time proves nothing.
+    """
+    if walk.closed or walk.vanished or not files:
+        return ""
+    paths, sizes, times, inodes, _ = zip(*files, strict=True)
+    if None in times:
+        return ""
+    names = "\0".join([*walk.odd, "", *walk.outside, "", *paths])
+    state = xxhash.xxh3_128(names.encode(errors="surrogateescape"))
+    for column in (sizes, times, inodes):
+        state.update(array("q", column).tobytes())
+    return state.hexdigest()
 
 
 def _within(path: str, folders: Sequence[str]) -> bool:
@@ -188,6 +224,8 @@ def is_picture_file(path: Path | str, chosen: bool = False) -> bool:
         path: the file.
         chosen: somebody named this very file; then even raw files of cameras may be pictures.
     """
+    from mrl_search.images.decode import HEAD, is_picture, suffixes  # Pillow, for new files alone
+
     end = ending(os.fspath(path))
     known = suffixes()
     if end in known or (end in RAW and not chosen):
