@@ -344,3 +344,24 @@ def test_what_a_command_does_is_one_generation_on_the_disk(place: Path) -> None:
     ok("sync", "index")
     index = Index.open("index")
     assert index.generation == 1 and index.generations == [0, 1]
+
+
+def test_vectors_that_are_added_again_are_told(vectors: Path) -> None:
+    pq.write_table(pa.table({"path": list("abcde")}), "paths.parquet")
+    assert "already" not in ok("add", "own", "more.npy").stderr
+    again = ok("add", "own", "more.npy")
+    assert again.stdout.startswith("+5") and "30 items, generation 2" in again.stdout
+    assert "5 were there already" in again.stderr and "mrl-search restore own 1" in again.stderr
+    assert "already" not in ok("add", "own", "more.npy", "--items", "paths.parquet").stderr
+    np.save("others.npy", np.eye(5, 16, dtype=np.float32))
+    told = ok("add", "own", "others.npy", "--items", "paths.parquet").stderr
+    assert "5 were there already" in told  # by their paths
+    ok("restore", "own", "1")
+    assert len(Index.open("own")) == 25
+
+
+def test_adding_vectors_says_the_generation_and_is_short() -> None:
+    index = Index.from_vectors(np.eye(20, 16, dtype=np.float32) + 1)
+    done = index.add(np.eye(3, 16, dtype=np.float32))
+    assert (done.generation, done.items, len(done.added)) == (1, 23, 3)
+    assert repr(done) == "<Synced +3 −0 →0 ~0, generation 1>"

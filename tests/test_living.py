@@ -154,7 +154,7 @@ class Living(RuleBasedStateMachine):
     def add(self, count: int, seed: int, described: bool, priced: bool) -> None:
         rows, items = self.made(count, seed, described, priced)
         done = self.index.add(rows, items=self.items)
-        assert len(done.added) == count
+        assert len(done.added) + len(done.copied) == count
         known = self.index.items.all_ids[self.index.corpus.live_rows].tolist()
         new = sorted(set(known) - self.model.keys())
         assert len(new) == count and min(new) > max(self.ever)  # never one again

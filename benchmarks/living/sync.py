@@ -58,11 +58,12 @@ def main() -> None:
             path.write_bytes(source.read(row))
             os.utime(path, (old, old))
         Index.build(pictures, index, model=Thumbnails(), spec=IndexSpec((8, 64)))
-    mrl = str(Path(sys.executable).with_name("mrl-search"))
+    mrl = (sys.executable, "-m", "mrl_search")  # as the command, without a script's own file
     commands = {
         "find": ("find", str(pictures), "-type", "f", "-printf", "%p %s %T@ %i\n"),
-        "sync": (mrl, "sync", str(index)),
-        "start": (mrl, "--version"),
+        "sync": (*mrl, "sync", str(index)),
+        "start": (*mrl, "--version"),
+        "python": (sys.executable, "-c", "pass"),
     }
     opened, alone = Index.open(index), []
     times: dict[str, list[float]] = {name: [] for name in commands}
