@@ -12,7 +12,7 @@ from mrl_search.images.folders import folder_source
 from mrl_search.images.scan import Scan, scan
 from mrl_search.images.walk import File
 from mrl_search.store.collection import Collection as Rows
-from mrl_search.store.items import FILE_COLUMNS
+from mrl_search.store.items import FILE_COLUMNS, free_names
 
 __all__ = ["Roots", "Walks", "stamp"]
 
@@ -61,17 +61,19 @@ class Walks:
             columns=columns,
         )
 
-    def columns_of(self, files: Iterable[File], known: Sequence[str]) -> dict[str, Columns]:
-        """The columns that depend on where a picture is, of those that are `known`, by its path."""
+    def columns_of(self, files: Iterable[File]) -> dict[str, Columns]:
+        """The columns that depend on where a picture is, by its path."""
         files = list(files)
         stamps = {file.path: stamp(file) for file in files}
         found: dict[str, Columns] = {}
         for source in self._sources(files):
             columns = source.columns
-            rows = [{}] * len(source.paths) if columns is None else columns.to_pylist()
+            rows: list[dict[str, object]] = [{}] * len(source.paths)
+            if columns is not None:
+                names = free_names(columns.column_names).values()
+                rows = columns.rename_columns(list(names)).to_pylist()
             for path, label, row in zip(source.paths, source.labels, rows, strict=True):
-                own = {name: value for name, value in row.items() if name in known}
-                found[path] = {**own, "path": path, "label": label, **stamps[path]}
+                found[path] = {**row, "path": path, "label": label, **stamps[path]}
         return found
 
     def columns_anew(self, rows: Rows, found: Changes) -> dict[int, Columns]:
@@ -83,11 +85,12 @@ class Walks:
         some = Walks({r: how for r, (how, _) in tables.items()}, [s for _, s in tables.values()])
         stay = {rows.paths[row]: row for row in (*found.same, *(row for row, _ in found.touched))}
         files = [file for each in some.scans for file in each.pictures if file.path in stay]
-        differ = dict[int, Columns]()
-        for path, values in some.columns_of(files, rows.items.column_names).items():
+        differ, known = dict[int, Columns](), set(rows.items.column_names)
+        for path, values in some.columns_of(files).items():
             row = stay[path]
             own = {n: v for n, v in values.items() if n not in ("path", *FILE_COLUMNS.names)}
-            other = {n: v for n, v in own.items() if v != rows.items.value(n, row)}
+            then = {n: rows.items.value(n, row) if n in known else None for n in own}
+            other = {n: v for n, v in own.items() if v != then[n]}
             if other:
                 differ[row] = other
         return differ

@@ -302,7 +302,11 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
         rows = sorted(row for row, values in items.items() if name in values)
         values = [items[row][name] for row in rows]
         if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(len(table), FILE_COLUMNS.field(name).type))
+            at = FILE_COLUMNS.get_field_index(name)
+            kind = pa.array(values).type if at < 0 else FILE_COLUMNS.field(at).type
+            if pa.types.is_null(kind):
+                continue
+            table = table.append_column(name, pa.nulls(len(table), kind))
         place = table.schema.get_field_index(name)
         mask = np.zeros(len(table), bool)
         mask[rows] = True
@@ -310,8 +314,10 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
         try:
             new = pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            message = f"Column {name!r} is {kind}; a picture that moved has another now: {error}."
-            raise ConfigError(message, "Give a column one type.") from error
+            message = f"Column {name!r} is {kind}; a table or folder gives another now: {error}."
+            raise ConfigError(
+                message, "Give a column one type, or build the index again."
+            ) from error
         column = pc.replace_with_mask(table[name].combine_chunks(), pa.array(mask), new)
         table = table.set_column(place, name, column)
     return table

@@ -269,11 +269,10 @@ def _without_embedding(
     rows: Rows, found: Changes, anew: Mapping[int, Mapping[str, object]], walks: Walks
 ) -> Edit:
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
-    names = rows.items.column_names
     items = {row: stamp(file) for row, file in found.touched}
     for row, differ in anew.items():
         items[row] = {**items.get(row, {}), **differ}
-    places = walks.columns_of((file for _, file in (*found.moved, *found.copied)), names)
+    places = walks.columns_of(file for _, file in (*found.moved, *found.copied))
     items |= {row: places[file.path] for row, file in found.moved}
     added = None
     if found.copied:

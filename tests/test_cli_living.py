@@ -294,6 +294,19 @@ def test_an_edited_table_changes_columns(place: Path) -> None:
     table.write_text(table.read_text().replace("wolf", "fox"))
     assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~1")
     assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0")
+    table.write_text("file_name,label,price,id\ncat/cat-0000.png,tiger,7,99\n")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~2")  # one has a price, one no label
+    Path("pictures/cat/cat-0000.png").rename("pictures/cat/renamed.png")
+    table.write_text("file_name,label,price,id\ncat/renamed.png,lion,8,98\n")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →1 ~0")
+    items = Index.open("index").items
+    told = {name: items[name].to_pylist() for name in ("id", "label", "price", "item_id")}
+    row = items["path"].to_pylist().index(f"{place}/pictures/cat/renamed.png")
+    assert sorted(told["id"]) == list(range(6))  # a column of that name replaces no id
+    assert (told["label"][row], told["price"][row], told["item_id"][row]) == ("lion", 8, 98)
+    assert told["price"].count(None) == 5
+    table.write_text("file_name,label,price\ncat/renamed.png,lion,much\n")
+    assert_error(run("sync", "index"), "gives another now")
 
 
 def test_what_is_skipped_as_before_is_only_counted(place: Path) -> None:
