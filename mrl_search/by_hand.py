@@ -59,6 +59,8 @@ def add_vectors(
         ConfigError: an index of pictures.
         DataError: vectors of other dims, or items that cannot be used.
     """
+    if items is not None and not isinstance(items, str | Path):
+        raise ConfigError(f"items is {items!r}; it must be the path of a Parquet file.")
     source = open_vectors(vectors)
     columns = item_columns(source, items)
     found = inspect(source, False, progress)

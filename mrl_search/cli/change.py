@@ -168,6 +168,10 @@ def compact(folder: IndexArgument = None) -> None:
         f"{after.nbytes / 1e6:,.1f} MB after {before.nbytes / 1e6:,.1f}; "
         f"generation {after.generation}"
     )
+    changed = [d for d, kind in after.factory.items() if before.factory.get(d) != kind]
+    if changed:
+        kinds = ", ".join(f"{d} {before.factory.get(d)} → {after.factory[d]}" for d in changed)
+        note(f"prefixes of another kind, by the number of items: {kinds}")
     note("files of older generations go when newer ones have taken their place")
 
 
