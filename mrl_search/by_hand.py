@@ -17,6 +17,7 @@ from mrl_search.store.own_vectors import inspect, item_columns, item_table, stor
 from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.sync import applied
+from mrl_search.synced import Synced
 
 __all__ = ["add_vectors", "remove_rows"]
 
@@ -49,13 +50,17 @@ def remove_rows(
 def add_vectors(
     folder: Path, vectors: VectorSource | NDArray[np.floating] | str | Path,
     items: str | Path | None = None, progress: Progress = silent,
-) -> int:  # fmt: skip
-    """Add vectors of a user's own, as `Index.from_vectors` takes them: how many.
+) -> Synced:  # fmt: skip
+    """Add vectors of a user's own, as `Index.from_vectors` takes them.
+
+    Those whose path an item has, or without a path its vector, are `copied`: the items stay.
 
     Raises:
         ConfigError: an index of pictures.
         DataError: vectors of other dims, or items that cannot be used.
     """
+    if items is not None and not isinstance(items, str | Path):
+        raise ConfigError(f"items is {items!r}; it must be the path of a Parquet file.")
     source = open_vectors(vectors)
     columns = item_columns(source, items)
     found = inspect(source, False, progress)
@@ -69,7 +74,22 @@ def add_vectors(
             raise DataError(message, "Add vectors of the model that made the others.")
         table = item_table(columns, found)
         table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
+        names = [path or "" for path in table["path"].to_pylist()]
+        again = _known(rows, table)
         new = Added(table, stored_rows(source, rows.transform, progress))
         applied(change, rows, Edit(added=new))
-    maintain(folder, progress)
-    return source.count
+    m = maintain(folder, progress)
+    twice = tuple(name for name, known in zip(names, again, strict=True) if known)
+    once = tuple(name for name, known in zip(names, again, strict=True) if not known)
+    return Synced(added=once, copied=twice, generation=m.generation, items=m.alive)
+
+
+def _known(rows: Rows, new: pa.Table) -> list[bool]:
+    """Which new items have the path of an item, or without a path its vector."""
+    live = rows.live_rows
+    paths = set(rows.paths[live].tolist()) - {None}
+    vectors = {h for h, path in zip(rows.hashes[live], rows.paths[live], strict=True) if not path}
+    return [
+        path in paths if path else content in vectors
+        for path, content in zip(new["path"].to_pylist(), new["hash"].to_pylist(), strict=True)
+    ]

@@ -273,11 +273,9 @@ def _kept(
         unseen |= {place: f"{place} cannot be read: {why}" for place, why in walk.closed.items()}
         unseen |= {place: f"{place} vanished" for place in walk.vanished if place != root}
         unseen |= {place: f"{place} leads nowhere" for place in walk.odd}
-        picture = root in recorded and Path(root).parent.is_dir()  # it was deleted, by itself
-        if picture and root in walk.vanished:
-            continue
         if root in walk.vanished and root not in meant:
-            lost[root] = empty[root] = MISSING
+            if root not in recorded or not Path(root).parent.is_dir():
+                empty[root] = MISSING  # else it is a picture that was deleted, not a lost disk
         elif not each.pictures and root not in meant:
             empty[root] = EMPTY
     roots = {each.root for each in scans}

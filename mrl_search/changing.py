@@ -1,6 +1,6 @@
 """The methods of `Index` that change it, follow what others change, and say what could go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +14,7 @@ from mrl_search.images.sources import open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.filters import mask_of
+from mrl_search.search.request import conditions_of
 from mrl_search.store.collection import Collection
 from mrl_search.store.manifest import read_manifest, restorable
 from mrl_search.store.rows import Ids
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
     from mrl_search.images.sources import Source
     from mrl_search.store.vector_files import VectorSource
-    from mrl_search.sync import Synced
+    from mrl_search.synced import Synced
 
 __all__ = ["Changing"]
 
@@ -120,11 +121,10 @@ class Changing:
             DataError: nothing that can be added.
         """
         from mrl_search.by_hand import add_vectors
-        from mrl_search.sync import Synced, check_unwalked, sync
+        from mrl_search.sync import check_unwalked, sync
 
         if self.corpus.manifest.own_vectors:
-            count = add_vectors(self.folder, source, items, progress)
-            done = Synced(added=("",) * count)
+            done = add_vectors(self.folder, source, items, progress)
         else:
             if items is not None or not isinstance(source, str | Path):
                 raise ConfigError(f"{self.folder} holds pictures.", "Add pictures, not vectors.")
@@ -216,6 +216,7 @@ class Changing:
         """Make the index as it was in an older generation, as a new one.
 
         Raises:
+            ConfigError: no number.
             IndexFolderError: it is not kept any more.
         """
         from mrl_search import living
@@ -229,10 +230,15 @@ def _chosen(
     ids: Ids | Sequence[int] | None,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The rows that are meant, ascending; see `Changing.remove`."""
-    conditions = (where,) if isinstance(where, str) else tuple(where)
+    conditions = conditions_of(where)
     if not paths and not conditions and ids is None:
         raise ConfigError("Say what to remove.", "Name paths, conditions or ids.")
-    named = [p for one in paths for p in ((one,) if isinstance(one, str | Path) else one)]
+    groups = [
+        one if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in paths
+    ]
+    named: list[str | Path] = [place for group in groups for place in group]
+    if not all(isinstance(place, str | Path) for place in named):
+        raise ConfigError(f"Paths are text, Path or lists of them, not {named!r}.")
     mask = mask_of(corpus.items, conditions, ids, corpus.alive)
     rows = corpus.live_rows if mask is None else mask.ids
     return rows[_below(corpus.collection.paths[rows], named)] if paths else rows

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
-from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped
+from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped, require
 from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
@@ -39,6 +39,7 @@ from mrl_search.store.manifest import (
     is_index_file,
     prefix_file,
     read_manifest,
+    restorable,
 )
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.writer import CollectionWriter, write_rows
@@ -205,7 +206,8 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
     Args:
         folder: the index folder.
         progress: called while vectors are written.
-        command: as for `changing`.
+        command: as for `changing`; with one, kinds of index that so few rows cannot train are
+            replaced by those of a new index.
 
     Raises:
         ConfigError: nothing is left.
@@ -225,7 +227,13 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
         with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
             store = writer.write_vectors(len(rows), _rows(collection.vectors, rows, progress))
             writer.write_items(collection.items.table().take(rows))
-            factory = write_indexes(writer, store, spec, progress)
+            try:
+                factory = write_indexes(writer, store, spec, progress)
+            except ConfigError:  # so few rows train other kinds alone
+                if not command:
+                    raise
+                spec = replace(spec, factory="auto", factories={})
+                factory = write_indexes(writer, store, spec, progress)
             new = {p.name: p.name for p in writer.folder.iterdir() if is_index_file(p.name)}
             files = {name: record for name, record in m.files.items() if name in OF_THE_MODEL}
             next_id = m.next_id or int(collection.items.all_ids.max()) + 1
@@ -239,9 +247,16 @@ def restore(folder: Path, generation: int) -> Manifest:
     """Make a new generation of an old one.
 
     Raises:
+        ConfigError: no number.
         IndexFolderError: it is not kept.
     """
+    whole = isinstance(generation, int | np.integer) and not isinstance(generation, bool)
+    require(whole, f"generation is {generation!r}; it must be a whole number.")
     with changing(folder, "restore") as change:
+        kept = [manifest.generation for manifest in restorable(folder)]
+        if generation not in kept:
+            hint = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
+            raise IndexFolderError(f"{folder} has no generation {generation} to restore.", hint)
         old = read_manifest(folder, generation)
         if old.fingerprint != change.before.fingerprint:
             raise IndexFolderError(f"Generation {generation} of {folder} is of another model.")
@@ -302,7 +317,11 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
         rows = sorted(row for row, values in items.items() if name in values)
         values = [items[row][name] for row in rows]
         if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(len(table), FILE_COLUMNS.field(name).type))
+            at = FILE_COLUMNS.get_field_index(name)
+            kind = pa.array(values).type if at < 0 else FILE_COLUMNS.field(at).type
+            if pa.types.is_null(kind):
+                continue
+            table = table.append_column(name, pa.nulls(len(table), kind))
         place = table.schema.get_field_index(name)
         mask = np.zeros(len(table), bool)
         mask[rows] = True
@@ -310,8 +329,10 @@ def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Tab
         try:
             new = pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            message = f"Column {name!r} is {kind}; a picture that moved has another now: {error}."
-            raise ConfigError(message, "Give a column one type.") from error
+            message = f"Column {name!r} is {kind}; a table or folder gives another now: {error}."
+            raise ConfigError(
+                message, "Give a column one type, or build the index again."
+            ) from error
         column = pc.replace_with_mask(table[name].combine_chunks(), pa.array(mask), new)
         table = table.set_column(place, name, column)
     return table

@@ -3,21 +3,25 @@
 Every function changes the index folder by generations of its own (see `mrl_search.living`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mrl_search.building import entry_of
 from mrl_search.changes import Changes, Recorded, compare
-from mrl_search.described import Roots, columns_anew, columns_of, joined_source, stamp
+from mrl_search.described import Roots, Walks, stamp
 from mrl_search.encoders.base import Encoder
 from mrl_search.errors import ConfigError, MrlSearchError, Skipped
 from mrl_search.files import expanded
-from mrl_search.images.scan import Scan, hash_file, scan
+from mrl_search.images.base import Source
+from mrl_search.images.scan import hash_file
 from mrl_search.images.walk import File, is_hidden
 from mrl_search.living import Added, Edit, apply, edited, maintain
 from mrl_search.progress import Progress, silent
@@ -28,57 +32,13 @@ from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
+from mrl_search.synced import Synced
+from mrl_search.unchanged import note_walks, unchanged
 
-__all__ = ["Synced", "applied", "check_unwalked", "roots_of", "sync"]
+__all__ = ["applied", "check_unwalked", "roots_of", "sync"]
 
 CHUNK = 2048  # pictures that are embedded between two generations
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Synced:
-    """What a sync found, and did unless it was dry.
-
-    Attributes:
-        added: paths that are new.
-        removed: paths that are gone.
-        moved: old path and new path of pictures that were renamed; they keep id and vector.
-        edited: paths whose content is another; they keep their id.
-        described: paths whose columns are others, by a table beside them.
-        copied: paths of further copies; they took over a vector.
-        same: number of pictures that are as they were.
-        skipped: pictures that cannot be read.
-        unread: path and reason of files that changed meanwhile, or cannot be reached now.
-        lost: root to reason: all of its pictures are gone, which has to be meant.
-        left_out: number of pictures that were removed by hand.
-        generation: of the index afterwards.
-    """
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    moved: tuple[tuple[str, str], ...] = ()
-    edited: tuple[str, ...] = ()
-    described: tuple[str, ...] = ()
-    copied: tuple[str, ...] = ()
-    same: int = 0
-    skipped: tuple[Skipped, ...] = ()
-    unread: tuple[tuple[str, str], ...] = ()
-    lost: Mapping[str, str] = field(default_factory=dict)
-    left_out: int = 0
-    generation: int = 0
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything is other than it was."""
-        edited = self.edited or self.described
-        return bool(self.added or self.removed or self.moved or edited or self.copied)
-
-    def __str__(self) -> str:
-        added, moved = len(self.added) + len(self.copied), len(self.moved)
-        edited = len(self.edited) + len(self.described)
-        return f"+{added:,} −{len(self.removed):,} →{moved:,} ~{edited:,}"
-
-    def __repr__(self) -> str:
-        return f"<Synced {self}, generation {self.generation}>"
+TINY = 32  # pixels a side, to see whether a picture can be decoded
 
 
 def sync(
@@ -100,70 +60,106 @@ def sync(
         ConfigError: an index that was not built from folders of pictures.
         IndexFolderError: another process changes it.
     """
+    if only is None and (same := unchanged(folder)):
+        return same
     with changing(folder, "sync" if only is None else "add") as change:
         rows = Rows.open(folder)
         roots, walked = _walked(folder, rows.manifest, only)
         live = rows.live_rows
         paths, known = rows.paths, set(rows.paths[live].tolist())
-        scans = [scan(root, bool(how.get("hidden")), known) for root, how in walked.items()]
-        found = compare(
-            _recorded(rows, live), scans, meant=list(roots) if meant else (), progress=progress
-        )
-        left_out = left_out_of(folder, rows.manifest)
-        found, broken = _without_skipped(found, rows.skipped)
+        walks = Walks.of(walked, roots, known)
+        gone_too = list(roots) if meant else ()
+        found = compare(_recorded(rows, live), walks.scans, meant=gone_too, progress=progress)
+        known_bad = {entry.path for entry in rows.skipped}
+        before = left_out_of(folder, rows.manifest)
+        found, skipped = _without_skipped(found, rows.skipped)
         if only is None:
-            left_out |= _renamed(found.new, left_out)
+            left_out = before | _renamed(found.new, before)
         else:
-            left_out = {p: one for p, one in left_out.items() if not _within(p, only)}
+            left_out = {p: one for p, one in before.items() if not _within(p, only)}
         new = [file for file in found.new if file.path not in left_out]
         copied = [(row, file) for row, file in found.copied if file.path not in left_out]
         hidden = len(found.new) + len(found.copied) - len(new) - len(copied)
+        found = replace(found, new=new, copied=copied)
         gone = tuple(f"{root}: " for root in found.lost_roots)
         kept = [(row, why) for row, why in found.kept if only is None and not why.startswith(gone)]
-        described = columns_anew(rows, found, scans, walked)
-        known_bad = {entry.path for entry in rows.skipped}
+        described = walks.columns_anew(rows, found)
         result = Synced(
-            tuple(f.path for f in new if not dry_run or f.path not in known_bad),
+            tuple(file.path for file in new),
             tuple(paths[row] for row in found.gone),
             tuple((paths[row], f.path) for row, f in found.moved),
             tuple(f.path for _, f in found.edited),
             tuple(paths[row] for row in described),
             tuple(f.path for _, f in copied),
             len(found.same) + len(found.touched),
-            rows.skipped,
-            (*found.unread, *((paths[row], why) for row, why in kept)),
-            found.lost_roots, hidden, rows.manifest.generation,
+            unread=(*found.unread, *((paths[row], why) for row, why in kept)),
+            lost=found.lost_roots, left_out=hidden, outside=walks.outside,
+            generation=rows.manifest.generation, items=rows.manifest.alive,
         )  # fmt: skip
-        if dry_run:
-            return result
-        found = replace(found, new=new, copied=copied)
-        ids = rows.items.all_ids
-        own = {file: int(ids[row]) for row, file in found.edited}
-        change, rows = _without_embedding(
-            change, rows, found, described, scans, walked, roots, left_out
-        )
-        skipped = broken
+        own = {file: int(rows.items.all_ids[row]) for row, file in found.edited}
         todo = [*found.new, *own]
+        if dry_run:
+            return _without(result, [*skipped, *_broken(walks.source(todo), progress)], known_bad)
+        edit = _without_embedding(rows, found, described, walks)
+        edit = edit if left_out == before else replace(edit, left_out=left_out)
+
+        def ended(edit: Edit) -> Edit:
+            now, then = (sorted(entries, key=_path) for entries in (skipped, rows.skipped))
+            edit = edit if now == then else replace(edit, skipped=now)
+            more = only is not None and roots != rows.manifest.roots
+            return replace(edit, roots=roots) if more or not edit.empty else edit
+
+        if not todo:
+            applied(change, rows, ended(edit))
         for start in range(0, len(todo), CHUNK):
-            some = todo[start : start + CHUNK]
-            done = (start, len(todo))
-            change, rows, bad = _embedded(
-                change, rows, some, own, scans, walked, roots, encoder(), progress, done
-            )
-            skipped += bad
-        skipped.sort(key=lambda entry: entry.path)
-        same = skipped == sorted(rows.skipped, key=lambda entry: entry.path)
-        same_roots = only is None or dict(roots) == dict(rows.manifest.roots)
-        edit = Edit(skipped=None if same else skipped, roots=None if same_roots else roots)
-        applied(change, rows, edit)
+            some, m = todo[start : start + CHUNK], rows.manifest
+            with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
+                done = partial(_further, progress, start, len(todo))
+                edit, bad = _embedded(edit, rows, writer, some, own, walks, encoder(), done)
+                skipped += bad
+                edit = ended(edit) if start + CHUNK >= len(todo) else edit
+                if not edit.empty:
+                    made = apply(change, rows, writer, replace(edit, roots=roots))
+                    change, rows, edit = change.after(made), Rows.open(folder), Edit()
     manifest = maintain(folder, progress)
+    result = _without(result, skipped, known_bad)
+    result = replace(result, generation=manifest.generation, items=manifest.alive)
+    if only is None and not result.unread and not result.lost:
+        note_walks(folder, {each.root: each.digest for each in walks.scans}, result)
+    return result
+
+
+def _path(entry: Skipped) -> str:
+    return entry.path
+
+
+def _further(progress: Progress, start: int, total: int, done: int) -> None:
+    progress("embedding", start + done, total)
+
+
+def _without(result: Synced, skipped: Sequence[Skipped], before: Container[str]) -> Synced:
+    """What a sync did, where some of the pictures that it was to embed cannot be read."""
     unusable = {entry.path for entry in skipped}
+    skipped = sorted(skipped, key=_path)
     return replace(
-        result, skipped=tuple(skipped), generation=manifest.generation,
+        result, skipped=tuple(skipped),
+        new_skipped=tuple(entry for entry in skipped if entry.path not in before),
         added=tuple(p for p in result.added if p not in unusable),
         edited=tuple(p for p in result.edited if p not in unusable),
         removed=(*result.removed, *(p for p in result.edited if p in unusable)),
     )  # fmt: skip
+
+
+def _broken(source: Source, progress: Progress) -> Iterator[Skipped]:
+    """The pictures of a source that cannot be decoded."""
+    from mrl_search.encoders.base import Preprocessing
+    from mrl_search.images.reading import read_pictures
+
+    pictures = read_pictures(source, Preprocessing(TINY).decode)
+    for done, picture in enumerate(pictures, 1):
+        progress("reading", done, len(source.paths))
+        if isinstance(picture, Skipped):
+            yield picture
 
 
 def _renamed(files: Iterable[File], left_out: Mapping[str, LeftOut]) -> dict[str, LeftOut]:
@@ -270,69 +266,57 @@ def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Change
 
 
 def _without_embedding(
-    change: Change, rows: Rows, found: Changes, anew: Mapping[int, Mapping[str, object]],
-    scans: Sequence[Scan], walked: Roots, roots: Roots, left_out: Mapping[str, LeftOut],
-) -> tuple[Change, Rows]:  # fmt: skip
+    rows: Rows, found: Changes, anew: Mapping[int, Mapping[str, object]], walks: Walks
+) -> Edit:
     """Remove what is gone, note what moved or was touched, and let copies take over vectors."""
-    names = rows.items.column_names
     items = {row: stamp(file) for row, file in found.touched}
     for row, differ in anew.items():
         items[row] = {**items.get(row, {}), **differ}
-    described = columns_of([file for _, file in found.moved], scans, walked, names)
-    items |= {row: described[file.path] for row, file in found.moved}
+    places = walks.columns_of(file for _, file in (*found.moved, *found.copied))
+    items |= {row: places[file.path] for row, file in found.moved}
     added = None
     if found.copied:
         of = np.array([row for row, _ in found.copied])
         table = rows.items.table().take(pa.array(of))
         table = table.set_column(0, "id", pa.nulls(len(of), pa.int64()))
-        described = columns_of([file for _, file in found.copied], scans, walked, names)
-        values = {i: described[file.path] for i, (_, file) in enumerate(found.copied)}
+        values = {i: places[file.path] for i, (_, file) in enumerate(found.copied)}
         added = Added(edited(table, values), [rows.vectors.rows(of)])
-    before = left_out_of(change.folder, rows.manifest)
-    edit = Edit(
-        np.array(found.gone, np.int64), items, added,
-        left_out=None if before == left_out else left_out,
-    )  # fmt: skip
-    if not edit.empty:
-        edit = replace(edit, roots=roots)
-    return applied(change, rows, edit)
+    return Edit(np.array(found.gone, np.int64), items, added)
 
 
 def _embedded(
-    change: Change, rows: Rows, files: Sequence[File], ids: Mapping[File, int],
-    scans: Sequence[Scan], walked: Roots, known: Roots, encoder: Encoder, progress: Progress,
-    done: tuple[int, int],
-) -> tuple[Change, Rows, list[Skipped]]:  # fmt: skip
-    """Embed new and edited pictures, and make a generation of them."""
+    edit: Edit, rows: Rows, writer: CollectionWriter, files: Sequence[File],
+    ids: Mapping[File, int], walks: Walks, encoder: Encoder, progress: Callable[[int], None],
+) -> tuple[Edit, list[Skipped]]:  # fmt: skip
+    """An edit with new and edited pictures, embedded; and those that cannot be."""
     from mrl_search.encoders.embed import embed
 
-    m = rows.manifest
     own = {file.path: ids[file] for file in files if file in ids}
     old = np.flatnonzero(np.isin(rows.items.all_ids, list(own.values())))
     old = old if rows.alive is None else old[rows.alive[old]]
-    with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
-        writer.keep(0)
-        source = joined_source(files, scans, walked)
-        bad, stamps = list[Skipped](), {file.path: file[1:4] for file in files}
-        for batch in embed(source, encoder):
-            bad += [
-                replace(entry, stamp=stamps[entry.path])
-                for entry in batch.entries if isinstance(entry, Skipped)
-            ]  # fmt: skip
-            writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)
-            progress("embedding", done[0] + writer.read, done[1])
-        added = None
-        if writer.kept:
-            store = writer.finish_rows(source.name, source.columns)
-            table = writer.items
-            assert table is not None
-            kept = [own.get(path) for path in table["path"].to_pylist()]
-            table = table.set_column(0, "id", pa.array(kept, pa.int64()))
-            added = Added(table, (stored for _, stored in store.chunks()))
-        edit = Edit(old, added=added)
-        if not edit.empty:
-            m = apply(change, rows, writer, replace(edit, roots=known))
-    return change.after(m), Rows.open(change.folder), bad
+    edit = replace(edit, deleted=np.concatenate([edit.deleted, old]))
+    writer.keep(0)
+    source = walks.source(files)
+    bad, stamps = list[Skipped](), {file.path: file[1:4] for file in files}
+    for batch in embed(source, encoder):
+        bad += [
+            replace(entry, stamp=stamps[entry.path])
+            for entry in batch.entries if isinstance(entry, Skipped)
+        ]  # fmt: skip
+        writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)
+        progress(writer.read)
+    if not writer.kept:
+        return edit, bad
+    store = writer.finish_rows(source.name, source.columns)
+    table = writer.items
+    assert table is not None
+    kept = [own.get(path) for path in table["path"].to_pylist()]
+    table = table.set_column(0, "id", pa.array(kept, pa.int64()))
+    stored: Iterable[NDArray[np.floating]] = (rows for _, rows in store.chunks())
+    if edit.added is not None:
+        table = pa.concat_tables([edit.added.items, table], promote_options="permissive")
+        stored = chain(edit.added.rows, stored)
+    return replace(edit, added=Added(table, stored)), bad
 
 
 def applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:

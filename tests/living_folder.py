@@ -10,12 +10,13 @@ from mrl_search.store.manifest import (
     kept_generations,
     read_manifest,
 )
+from mrl_search.unchanged import WALKED
 
 
 def check_folder(folder: Path) -> Manifest:
     """Check every file of every generation, and that there are no other files; the newest."""
     newest = verify(folder)
-    named = {folder / MANIFEST}
+    named = {folder / MANIFEST, *folder.glob(WALKED)}
     manifests = [read_manifest(folder, number) for number in kept_generations(folder)]
     if newest.format == 1:
         manifests.append(newest)

@@ -23,7 +23,6 @@ from mrl_search.changes import Changes, Recorded, compare
 from mrl_search.errors import ConfigError, FileError
 from mrl_search.files import recordable
 from mrl_search.images import scan as scanning
-from mrl_search.images import walk as walking
 from mrl_search.images import watch as watching
 from mrl_search.images.decode import content_hash
 from mrl_search.images.scan import Scan, hash_file, scan
@@ -310,12 +309,15 @@ def test_a_root_that_is_one_file(root: Path) -> None:
     assert (names(found.edited), found.same) == ([(0, "a.jpg")], [1])
     raw.unlink()
     found = compare(known, [scan(root / "a.jpg"), scan(raw)])
-    assert (found.gone, found.lost_roots) == ([1], {})  # its folder is there: it was deleted
-    root.rename(root.with_name("away"))
-    found = compare(known, [scan(root / "a.jpg"), scan(raw)])
-    assert found.lost_roots[str(raw)] == "it does not exist"
-    assert compare(known, [scan(root / "a.jpg"), scan(raw)], meant=[str(raw)]).gone == [1]
-    root.with_name("away").rename(root)
+    assert (found.gone, found.kept, found.lost_roots) == ([1], [], {})  # deleted by itself
+    left = recorded(scan(root / "a.jpg"))
+    assert compare(left, [scan(root / "a.jpg"), scan(raw)]).lost_roots == {}  # nothing is lost
+    root.rename(root.parent / "unmounted")
+    found = compare(left, [scan(root / "a.jpg")])
+    assert found.lost_roots == {f"{root}/a.jpg": "it does not exist"}
+    assert found.kept == [(0, f"{root}/a.jpg: it does not exist")]
+    assert compare(left, [scan(root / "a.jpg")], meant=[f"{root}/a.jpg"]).gone == [0]
+    (root.parent / "unmounted").rename(root)
     assert scan(write(root / "x.txt", b"no picture")).pictures == []
 
 
@@ -331,9 +333,9 @@ def test_a_root_that_became_a_link_keeps_its_paths(root: Path) -> None:
 def test_what_lies_below_a_link_that_leads_nowhere_is_kept(root: Path) -> None:
     write(root.parent / "disk" / "d.jpg", b"dddd")
     (root / "disk").symlink_to(root.parent / "disk")
-    known = recorded(scan(root))
+    known = recorded(scan(root, roots=[root.parent / "disk"]))
     (root.parent / "disk").rename(root.parent / "unmounted")
-    found = compare(known, [scan(root)])
+    found = compare(known, [scan(root, roots=[root.parent / "disk"])])
     assert found == replace(NOTHING, same=[0, 1, 2], kept=[(3, f"{root / 'disk'} leads nowhere")])
     (root / "disk").unlink()
     assert compare(known, [scan(root)]).gone == [3]
@@ -466,7 +468,11 @@ def test_hard_links_are_files_and_symbolic_ones_stand_back(root: Path) -> None:
     (root / "b.jpg").rename(root.parent / "b.jpg")
     for name in ("02.jpg", "01.jpg"):
         (root / name).symlink_to(root.parent / "b.jpg")
-    found = [path.relative_to(root).as_posix() for path in Walk(root).files()]
+    walk = Walk(root)
+    found = [path.relative_to(root).as_posix() for path in walk.files()]
+    assert found == ["a.jpg", "c.jpg"]
+    assert sorted(walk.outside) == [str(root / "01.jpg"), str(root / "02.jpg")]
+    found = [path.relative_to(root).as_posix() for path in Walk(root, roots=[root.parent]).files()]
     assert found == ["01.jpg", "a.jpg", "c.jpg"]
 
 
@@ -478,11 +484,12 @@ def test_a_new_hard_link_is_a_copy_and_nothing_moves(root: Path) -> None:
     found = compare(known, [scan(root)])
     assert found.same == [0, 1, 2] and not found.moved and not found.gone
     assert names(found.copied) == [(1, "0.jpg"), (1, "b.jpg")]
-    (root.parent / "other").mkdir()
-    (root / "sub" / "b.jpg").rename(root.parent / "other" / "z.jpg")
-    (root.parent / "other" / "y.jpg").symlink_to(root / "b.jpg")
-    (root.parent / "other" / "x").symlink_to(root)
-    both = compare(known, [scan(root), scan(root.parent / "other")])
+    other = root.parent / "other"
+    other.mkdir()
+    (root / "sub" / "b.jpg").rename(other / "z.jpg")
+    (other / "y.jpg").symlink_to(root / "b.jpg")
+    (other / "x").symlink_to(root)
+    both = compare(known, [scan(root, roots=[other]), scan(other, roots=[root])])
     assert both.same == [0, 1, 2] and names(both.copied) == [(1, "0.jpg"), (1, "z.jpg")]
 
 
@@ -491,7 +498,8 @@ def test_of_several_links_to_a_folder_the_first_is_entered(tmp_path: Path) -> No
     for name in "cafbed":
         (tmp_path / "root" / name).mkdir(parents=True)
         (tmp_path / "root" / name / "link").symlink_to(tmp_path / "outside")
-    assert Walk(tmp_path / "root").files() == [tmp_path / "root" / "a" / "link" / "x.jpg"]
+    walk = Walk(tmp_path / "root", roots=[tmp_path / "outside"])
+    assert walk.files() == [tmp_path / "root" / "a" / "link" / "x.jpg"]
 
 
 def test_files_are_sorted_by_the_parts_of_their_paths(tmp_path: Path) -> None:
@@ -515,7 +523,7 @@ def test_a_known_file_of_any_ending_is_not_opened_again(
         looked.append(head)
         return head.startswith(PNG)
 
-    monkeypatch.setattr(walking, "is_picture", is_picture)
+    monkeypatch.setattr("mrl_search.images.decode.is_picture", is_picture)
     now = scan(root, known=set(known.paths))
     assert looked == [b"text"]
     assert compare(known, [now]).same == [0, 1, 2, 3, 4]
@@ -758,9 +766,14 @@ class Disk(RuleBasedStateMachine):
                     continue
                 entered.add(real)
                 folders.sort()
-                links += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
+                ways = [Path(here, name) for name in folders]
+                links += [way for way in ways if way.is_symlink() and self.inside(way)]
                 for path in (Path(here, name) for name in names):
-                    if path.is_file() and not self.beyond(path.resolve().parent):
+                    if (
+                        path.is_file()
+                        and self.inside(path)
+                        and not self.beyond(path.resolve().parent)
+                    ):
                         which = (path.stat().st_ino, path.stat().st_dev)
                         files.setdefault(which, []).append(path)
         known = {path for path, *_ in self.index.values()}
@@ -777,6 +790,10 @@ class Disk(RuleBasedStateMachine):
                 and not self.denied(path)
             )
         }
+
+    def inside(self, path: Path) -> bool:
+        """Whether what a path leads to lies in the root."""
+        return path.resolve().is_relative_to(self.root.resolve())
 
     def beyond(self, real: Path) -> bool:
         """Whether a folder lies in one that cannot be read."""

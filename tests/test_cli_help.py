@@ -5,12 +5,9 @@ from collections.abc import Iterator
 import pytest
 from command_line import ok
 from rich.progress import Progress
-from typer.main import get_command
 
 from mrl_search.cli import render
-from mrl_search.cli.app import app
-
-COMMANDS = sorted(get_command(app).commands)
+from mrl_search.cli.app import COMMANDS
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -29,7 +26,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Progress]]:
         opened.append(Progress(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(render, "Progress", remember)
+    monkeypatch.setattr("rich.progress.Progress", remember)
     return opened
 
 

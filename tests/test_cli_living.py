@@ -91,6 +91,7 @@ def test_a_lost_root_stays_until_it_is_meant(place: Path) -> None:
     meant = ok("sync", "index", "--yes")
     assert meant.stdout.startswith("+0 −6 →0 ~0  0 items")
     assert len(Index.open("index")) == 0
+    assert "are gone" not in ok("sync", "index").stderr  # there is nothing left to lose
     assert_error(run("compact", "index"), "is deleted")
     (place / "away").rename(place / "pictures")
     assert ok("sync", "index").stdout.startswith("+6 −0")
@@ -280,6 +281,7 @@ def test_a_single_picture_that_is_deleted_goes(place: Path) -> None:
     ok("add", "index", "more/cat/cat-0000.png")
     (place / "more/cat/cat-0000.png").unlink()
     assert ok("sync", "index").stdout.startswith("+0 −1 →0 ~0  6 items")
+    assert "are gone" not in ok("sync", "index").stderr
 
 
 def test_an_edited_table_changes_columns(place: Path) -> None:
@@ -292,6 +294,19 @@ def test_an_edited_table_changes_columns(place: Path) -> None:
     table.write_text(table.read_text().replace("wolf", "fox"))
     assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~1")
     assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0")
+    table.write_text("file_name,label,price,id\ncat/cat-0000.png,tiger,7,99\n")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~2")  # one has a price, one no label
+    Path("pictures/cat/cat-0000.png").rename("pictures/cat/renamed.png")
+    table.write_text("file_name,label,price,id\ncat/renamed.png,lion,8,98\n")
+    assert ok("sync", "index").stdout.startswith("+0 −0 →1 ~0")
+    items = Index.open("index").items
+    told = {name: items[name].to_pylist() for name in ("id", "label", "price", "item_id")}
+    row = items["path"].to_pylist().index(f"{place}/pictures/cat/renamed.png")
+    assert sorted(told["id"]) == list(range(6))  # a column of that name replaces no id
+    assert (told["label"][row], told["price"][row], told["item_id"][row]) == ("lion", 8, 98)
+    assert told["price"].count(None) == 5
+    table.write_text("file_name,label,price\ncat/renamed.png,lion,much\n")
+    assert_error(run("sync", "index"), "gives another now")
 
 
 def test_what_is_skipped_as_before_is_only_counted(place: Path) -> None:
@@ -307,3 +322,59 @@ def test_a_renamed_folder_is_one_line(place: Path) -> None:
     told = ok("sync", "index").stderr
     assert f"{place}/pictures/dog/ → {place}/pictures/wolf/  (3 pictures)" in told
     assert "dog-0000" not in told
+
+
+def test_links_out_of_all_roots_are_counted_and_not_followed(place: Path) -> None:
+    write_pictures(place / "private", 2, seed=7)
+    (place / "pictures/secret.png").symlink_to(place / "private/cat/cat-0000.png")
+    (place / "pictures/folder").symlink_to(place / "private")
+    (place / "pictures/inside.png").symlink_to("cat/cat-0000.png")
+    told = ok("sync", "index")
+    assert told.stdout.startswith("+0 −0 →0 ~0  6 items")
+    assert "2 links lead out of the folders" in told.stderr
+    built = ok("build-index", "pictures", "--out", "fresh")
+    assert "left out 2 links that lead out of the folder" in built.stderr
+    assert len(Index.open("fresh")) == 6
+    ok("add", "index", "private/cat")  # a root by now, where the first link leads
+    paths = Index.open("index").items["path"].to_pylist()
+    assert len(paths) == 8 and len(set(paths)) == 8
+    assert "1 links lead out" in ok("sync", "index").stderr
+
+
+def test_a_dry_run_tells_the_numbers_of_the_real_one(place: Path) -> None:
+    change(place)
+    cats = place / "pictures" / "cat"
+    for told in ("+1 −1 →1 ~1", "+0 −1 →0 ~0", "+0 −0 →0 ~0"):
+        planned, done = ok("sync", "index", "--dry-run"), ok("sync", "index")
+        assert planned.stdout.startswith(told) and done.stdout.startswith(told)
+        if (cats / "bad.png").exists():
+            (cats / "bad.png").rename(place / "pictures" / "dog" / "bad.png")  # a broken one moves
+            (cats / "cat-0002.png").write_bytes(b"no picture any more")
+
+
+def test_what_a_command_does_is_one_generation_on_the_disk(place: Path) -> None:
+    change(place)
+    ok("sync", "index")
+    index = Index.open("index")
+    assert index.generation == 1 and index.generations == [0, 1]
+
+
+def test_vectors_that_are_added_again_are_told(vectors: Path) -> None:
+    pq.write_table(pa.table({"path": list("abcde")}), "paths.parquet")
+    assert "already" not in ok("add", "own", "more.npy").stderr
+    again = ok("add", "own", "more.npy")
+    assert again.stdout.startswith("+5") and "30 items, generation 2" in again.stdout
+    assert "5 were there already" in again.stderr and "mrl-search restore own 1" in again.stderr
+    assert "already" not in ok("add", "own", "more.npy", "--items", "paths.parquet").stderr
+    np.save("others.npy", np.eye(5, 16, dtype=np.float32))
+    told = ok("add", "own", "others.npy", "--items", "paths.parquet").stderr
+    assert "5 were there already" in told  # by their paths
+    ok("restore", "own", "1")
+    assert len(Index.open("own")) == 25
+
+
+def test_adding_vectors_says_the_generation_and_is_short() -> None:
+    index = Index.from_vectors(np.eye(20, 16, dtype=np.float32) + 1)
+    done = index.add(np.eye(3, 16, dtype=np.float32))
+    assert (done.generation, done.items, len(done.added)) == (1, 23, 3)
+    assert repr(done) == "<Synced +3 −0 →0 ~0, generation 1>"

@@ -3,7 +3,7 @@
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from living_folder import check_folder
 
 from mrl_search import living
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, DataError, IndexFolderError
+from mrl_search.errors import ConfigError, DataError, IndexFolderError, MrlSearchError
 from mrl_search.index import Index
 from mrl_search.store import generations
 from mrl_search.store.generations import store_plan
@@ -154,7 +154,7 @@ class Living(RuleBasedStateMachine):
     def add(self, count: int, seed: int, described: bool, priced: bool) -> None:
         rows, items = self.made(count, seed, described, priced)
         done = self.index.add(rows, items=self.items)
-        assert len(done.added) == count
+        assert len(done.added) + len(done.copied) == count
         known = self.index.items.all_ids[self.index.corpus.live_rows].tolist()
         new = sorted(set(known) - self.model.keys())
         assert len(new) == count and min(new) > max(self.ever)  # never one again
@@ -358,3 +358,44 @@ def test_a_tuned_effort_is_left_out_where_the_kind_takes_none(
     assert index.manifest.factory["8"] == "Flat"
     assert str(index.search(rows, 5).plan) == "8:20,16"
     assert index.search(rows[20], 1)[0].id == 20
+
+
+def test_what_is_no_path_number_or_condition_is_told_in_a_sentence(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
+    index = Index.from_vectors(rows, tmp_path / "index", spec=IndexSpec(DIMS))
+    wrong: list[Callable[[], object]] = [
+        lambda: index.remove(5), lambda: index.remove(None), lambda: index.remove(["a", 5]),
+        lambda: index.remove(ids=1), lambda: index.remove(ids=["a"]), lambda: index.remove(where=3),
+        lambda: index.restore("1"), lambda: index.restore(1.5), lambda: index.restore(None),
+        lambda: index.add(rows, items=5), lambda: index.search(rows, where=5),
+        lambda: index.search(rows, ids=2.5), lambda: index.search(5), lambda: index.search(None),
+        lambda: index.embed(5),
+    ]  # fmt: skip
+    for call in wrong:
+        with pytest.raises(MrlSearchError):
+            call()
+    assert index.generation == 0
+    assert index.remove(ids=range(2)) == index.remove(ids=[2, 3]) == 2
+    assert index.remove(ids=np.array([4, 5], np.int32)) == 2
+    assert index.search(rows[9], 1, ids=(9, 10))[0].id == 9
+
+
+def test_compact_takes_other_kinds_where_too_few_rows_are_left(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, DIM)).astype(np.float32)
+    spec = IndexSpec(DIMS, "auto", {"8": "IVF64,Flat"})
+    index = Index.from_vectors(rows, tmp_path / "index", spec=spec)
+    index.remove(ids=range(250))
+    index.compact()
+    assert (index.manifest.count, index.manifest.factory["8"]) == (50, "Flat")
+    assert index.search(rows[260], 1, plan="8:5,16")[0].id == 260
+
+
+def test_only_the_last_generation_of_a_command_is_restored(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
+    index = Index.from_vectors(rows, tmp_path / "index", spec=IndexSpec(DIMS))
+    with small_thresholds():
+        index.add(rows[:30])  # and folds
+    assert index.generation > 1 and index.generations == [0, index.generation]
+    index.remove(ids=[1])
+    with pytest.raises(IndexFolderError, match=f"generation {index.generation + 1} to restore"):
+        index.restore(index.generation + 1)

@@ -28,6 +28,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.index import Index
 from mrl_search.store.left_out import LeftOut, left_out_of
+from mrl_search.synced import Synced
 
 EXAMPLES = int(os.environ.get("LIVING_EXAMPLES", "6"))
 PHASES = (Phase.explicit, Phase.generate)
@@ -212,7 +213,7 @@ class Pictures(RuleBasedStateMachine):
         assert not again.changed and not again.lost  # it may note times of files that were new
         self.before = after
 
-    def check_synced(self, done: sync.Synced) -> None:
+    def check_synced(self, done: Synced) -> None:
         assert done.generation == self.index.generation
         assert not done.lost
         self.check_content()

@@ -45,9 +45,10 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_every_option_of_the_readme_exists() -> None:
     """Those in the comments behind the commands, too."""
     blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    group = get_command(app)
     lines = re.findall(r"^mrl-search ([a-z-]+)(.*)$", blocks, re.MULTILINE)
     assert len(lines) > 20
     for command, rest in lines:
-        known = {name for option in commands[command].params for name in option.opts}
+        found = group.get_command(None, command)  # type: ignore[attr-defined, arg-type]
+        known = {name for option in found.params for name in option.opts}
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= known, command

@@ -239,19 +239,22 @@ def test_a_table_without_images_among_pictures_is_ignored(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")
-def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
-    for name in ("pictures/cat/a.png", "elsewhere/deep/b.png"):
+def test_links_are_followed_within_the_folder_alone(tmp_path: Path) -> None:
+    for name in ("pictures/cat/a.png", "elsewhere/deep/b.png", "pictures/.hidden/deep/c.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(_png(7))
-    (tmp_path / "pictures" / "bird").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "out.png").symlink_to(tmp_path / "elsewhere" / "deep" / "b.png")
+    (tmp_path / "pictures" / "bird").symlink_to(".hidden")
     (tmp_path / "pictures" / "again").symlink_to(tmp_path / "pictures")
     (tmp_path / "pictures" / "another cat").symlink_to(tmp_path / "pictures" / "cat")
     (tmp_path / "pictures" / "nowhere").symlink_to(tmp_path / "gone")
     source = open_source(str(tmp_path / "pictures"))
     assert list(zip(source.paths, source.labels, strict=True)) == [
-        (str(tmp_path / "pictures" / "bird" / "deep" / "b.png"), "deep"),
+        (str(tmp_path / "pictures" / "bird" / "deep" / "c.png"), "deep"),
         (str(tmp_path / "pictures" / "cat" / "a.png"), "cat"),
     ]  # fmt: skip
+    assert any("2 links that lead out of the folder" in note for note in source.notes)
 
 
 def test_a_column_of_numbers_holds_no_images(tmp_path: Path) -> None:
@@ -482,9 +485,15 @@ def test_a_recorded_path_leads_nowhere_else(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(_png(1))
     source = str(tmp_path / "in")
     assert read_recorded(f"{source}/a.png", source) == _png(1)
-    for path in (f"{tmp_path}/out/b.png", f"{source}/../out/b.png", "/dev/zero", "hub:x/y#train/0"):
-        with pytest.raises(BrokenImage):
-            read_recorded(path, source)
+    (tmp_path / "in/link.png").symlink_to(tmp_path / "out/b.png")
+    for path in (
+        f"{tmp_path}/out/b.png", f"{source}/../out/b.png", f"{source}/link.png", "/dev/zero",
+        "hub:x/y#train/0",
+    ):  # fmt: skip
+        for where in (source, f"{source}/a.png"):  # a folder, or one picture
+            with pytest.raises(BrokenImage):
+                read_recorded(path, where)
+    assert read_recorded(f"{source}/a.png", f"{source}/a.png") == _png(1)
     assert read_recorded(f"{tmp_path}/out/b.png", "") == _png(1)  # items of own vectors name it
     for path in ("/dev/zero", "hub:x/y#train/0", f"{tmp_path}/x.parquet#train/0"):
         with pytest.raises(BrokenImage):

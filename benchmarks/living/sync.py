@@ -4,7 +4,8 @@
 
 writes the pictures of a data set as files below PLACE, indexes them (by their thumbnails, as the
 model does not matter here), and runs both commands in turn, warm, nine times each. Appends a record
-to `sync.jsonl`: seconds of the whole processes and of `Index.sync` alone, medians.
+to `sync.jsonl`: seconds of the whole processes and of `Index.sync` alone, medians. `compared` is
+a sync that has no note of an earlier walk and compares file by file.
 """
 
 import json
@@ -23,6 +24,7 @@ from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.images.sources import open_source
 from mrl_search.measure.environment import environment
 from mrl_search.store.manifest import now
+from mrl_search.unchanged import WALKED
 
 RECORDS, ROUNDS = Path(__file__).with_name("sync.jsonl"), 9
 
@@ -58,16 +60,21 @@ def main() -> None:
             path.write_bytes(source.read(row))
             os.utime(path, (old, old))
         Index.build(pictures, index, model=Thumbnails(), spec=IndexSpec((8, 64)))
-    mrl = str(Path(sys.executable).with_name("mrl-search"))
+    mrl = (sys.executable, "-m", "mrl_search")  # as the command, without a script's own file
     commands = {
         "find": ("find", str(pictures), "-type", "f", "-printf", "%p %s %T@ %i\n"),
-        "sync": (mrl, "sync", str(index)),
-        "start": (mrl, "--version"),
+        "compared": (*mrl, "sync", str(index)),
+        "sync": (*mrl, "sync", str(index)),
+        "start": (*mrl, "--version"),
+        "python": (sys.executable, "-c", "pass"),
     }
     opened, alone = Index.open(index), []
+    opened.sync()  # notes what its walk met
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, command in commands.items():
+            if name == "compared":  # file by file, as after a change
+                (index / WALKED).unlink()
             times[name].append(seconds(*command))
         start = time.perf_counter()
         done = opened.sync()

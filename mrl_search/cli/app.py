@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import gc
+import importlib
 import io
 import signal
 import sys
@@ -12,23 +13,6 @@ import typer
 from typer.core import TyperGroup
 
 import mrl_search
-from mrl_search.cli.bench import bench
-from mrl_search.cli.build_index import build_index
-from mrl_search.cli.change import add, compact, remove, restore, sync
-from mrl_search.cli.classify import classify
-from mrl_search.cli.demo import demo
-from mrl_search.cli.duplicates import duplicates
-from mrl_search.cli.evaluate import evaluate
-from mrl_search.cli.export_model import export_model
-from mrl_search.cli.info import info
-from mrl_search.cli.mcp import mcp
-from mrl_search.cli.models import models
-from mrl_search.cli.query import query
-from mrl_search.cli.report import report
-from mrl_search.cli.serve import serve
-from mrl_search.cli.shrink import shrink
-from mrl_search.cli.train import train
-from mrl_search.cli.tune import tune
 from mrl_search.errors import FileError, MrlSearchError, errno_of
 
 __all__ = ["app"]
@@ -37,8 +21,28 @@ WIDEST = 200  # columns of --help, where the terminal has them
 ABOUT = "Image search over Matryoshka embeddings: train, embed once, search coarse to fine."
 
 
+COMMANDS = {  # in the order of --help, to the file of each
+    "demo": "demo", "build-index": "build_index", "sync": "change", "add": "change",
+    "remove": "change", "compact": "change", "restore": "change", "query": "query",
+    "classify": "classify", "duplicates": "duplicates", "serve": "serve", "mcp": "mcp",
+    "evaluate": "evaluate", "tune": "tune", "info": "info", "shrink": "shrink", "bench": "bench",
+    "report": "report", "train": "train", "models": "models", "export-model": "export_model",
+}  # fmt: skip
+
+
 class Group(TyperGroup):
-    """Shows `MrlSearchError`s and errors of the system as `error:` and `hint:`; exit code 1."""
+    """Imports a command when it is used; shows errors as `error:` and `hint:`, exit code 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - as `invoke`
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as `invoke`
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"mrl_search.cli.{COMMANDS[cmd_name]}")
+        own = typer.Typer(add_completion=False, rich_markup_mode=None)
+        own.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
+        return typer.main.get_command(own)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
@@ -73,6 +77,7 @@ def _subject(error: Exception) -> tuple[str, str]:
 
 
 def _show(message: str, hint: str) -> None:
+
     from mrl_search.cli.render import note
 
     note(f"error: {message}")
@@ -84,12 +89,6 @@ app = typer.Typer(
     name="mrl-search", cls=Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, help=ABOUT, context_settings={"max_content_width": WIDEST},
 )  # fmt: skip
-for command in (
-    demo, build_index, sync, add, remove, compact, restore, query, classify, duplicates, serve,
-    mcp, evaluate, tune, info, shrink, bench, report, train, models,
-    export_model,
-):  # fmt: skip
-    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

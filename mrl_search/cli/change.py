@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections import Counter
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,18 +24,16 @@ from mrl_search.cli.options import (
     open_index,
     option,
 )
+from mrl_search.cli.told import listed, told
 from mrl_search.errors import ConfigError
+from mrl_search.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from mrl_search.index import Index
-    from mrl_search.sync import Synced
+    from mrl_search.synced import Synced
 
 __all__ = ["add", "compact", "remove", "restore", "sync"]
 
-SHOWN = 20  # paths of a kind
-TOGETHER = 3  # pictures of a renamed folder that are one line
 Folder = Annotated[Path, argument("INDEX", "The index folder.")]
 MEANT = "Also remove the pictures of a folder that is gone as a whole, and download a model."
 
@@ -57,6 +54,14 @@ def sync(
     """
     if watch and dry_run:
         raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
+    from mrl_search.files import expanded
+    from mrl_search.store.manifest import newest_index
+    from mrl_search.unchanged import unchanged
+
+    folder = folder or newest_index()
+    if not watch and (same := unchanged(expanded(folder))):
+        _show(same, as_json, dry_run)
+        return
     index = open_index(folder, model, access_of(device, offline, yes))
     if not watch:
         _sync(index, dry_run, yes, as_json)
@@ -92,15 +97,21 @@ def add(
     A later sync walks an added folder, too.
     """
     index = open_index(folder, model, access_of(device, offline, yes))
-    from mrl_search.cli.render import progress_bars
+    from mrl_search.cli.render import note, progress_bars
 
     if items is not None and len(sources) > 1:
         raise ConfigError("--items belongs to one file of vectors.", "Add them one by one.")
     for source in sources:
-        before = {entry.path for entry in index.corpus.collection.skipped}
+        before = index.generation
         with progress_bars(not as_json) as progress:
             done = index.add(source, items=items, labels=labels, hidden=hidden, progress=progress)
-        _show(index, done, as_json, known=before)
+        _show(done, as_json)
+        if done.copied and index.manifest.own_vectors:
+            where = shlex.quote(str(folder))
+            note(
+                f"  {len(done.copied):,} were there already, by their path or else their vector: "
+                f"now they are there twice. To undo: mrl-search restore {where} {before}"
+            )
 
 
 def remove(
@@ -118,7 +129,7 @@ def remove(
     index = open_index(folder)
     import numpy as np
 
-    from mrl_search.cli.render import json_line, progress_bars
+    from mrl_search.cli.render import json_line, note, progress_bars
     from mrl_search.search.filters import read_ids
 
     numbers = read_ids(ids) if ids else None
@@ -136,7 +147,8 @@ def remove(
         return
     did = "would remove" if dry_run else "removed"
     typer.echo(f"{did} {count:,}; {left:,} items, generation {index.generation}")
-    _list("−", names)
+    for text in listed("−", names):
+        note(text)
 
 
 def compact(folder: IndexArgument = None) -> None:
@@ -156,6 +168,10 @@ def compact(folder: IndexArgument = None) -> None:
         f"{after.nbytes / 1e6:,.1f} MB after {before.nbytes / 1e6:,.1f}; "
         f"generation {after.generation}"
     )
+    changed = [d for d, kind in after.factory.items() if before.factory.get(d) != kind]
+    if changed:
+        kinds = ", ".join(f"{d} {before.factory.get(d)} → {after.factory[d]}" for d in changed)
+        note(f"prefixes of another kind, by the number of items: {kinds}")
     note("files of older generations go when newer ones have taken their place")
 
 
@@ -177,11 +193,10 @@ def restore(
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:
     from mrl_search.cli.render import note, progress_bars
 
-    before = {entry.path for entry in index.corpus.collection.skipped}
     with progress_bars(not as_json) as progress:
         done = index.sync(dry_run=dry_run, meant=meant, progress=progress)
     if done.changed or done.lost or not quiet:
-        _show(index, done, as_json, dry_run, before)
+        _show(done, as_json, dry_run)
     if not done.lost or meant:
         return
     for root, why in done.lost.items():
@@ -193,56 +208,23 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
         and typer.confirm("Remove them?", err=True)
     ):
         with progress_bars() as progress:
-            _show(index, index.sync(meant=True, progress=progress), as_json)
+            _show(index.sync(meant=True, progress=progress), as_json)
     else:
         note(f"If that is meant: mrl-search sync {shlex.quote(str(index.folder))} --yes")
 
 
-def _list(sign: str, paths: "Sequence[str | None]") -> None:
-    """Print the first of some paths, a line each."""
-    from mrl_search.cli.render import note
-
-    for path in filter(None, paths[:SHOWN]):
-        note(f"  {sign} {path}")
-    if len(paths) > SHOWN and any(paths):
-        note(f"  {sign} and {len(paths) - SHOWN:,} more")
-
-
-def _renamed(moved: "Sequence[tuple[str, str]]") -> list[str]:
-    """Old and new paths; pictures that keep their names in a renamed folder are one line."""
-    pairs = [(PurePath(old), PurePath(new)) for old, new in moved]
-    folders = Counter((old.parent, new.parent) for old, new in pairs if old.name == new.name)
-    whole = {pair: count for pair, count in folders.items() if count >= TOGETHER}
-    lines = [f"{old}/ → {new}/  ({count:,} pictures)" for (old, new), count in whole.items()]
-    for old, new in pairs:
-        if old.name != new.name or (old.parent, new.parent) not in whole:
-            lines.append(f"{old} → {new}")
-    return lines
-
-
-def _show(
-    index: "Index", done: "Synced", as_json: bool, dry_run: bool = False,
-    known: "Collection[str]" = (),
-) -> None:  # fmt: skip
-    """Print what a sync did, or would do; the skipped pictures that are `known` only counted."""
+def _show(done: "Synced", as_json: bool, dry_run: bool = False) -> None:
+    """Print what a sync did, or would do; what was skipped before is only counted."""
     from mrl_search.cli.render import json_line, note
 
     if as_json:
-        skipped = [{"path": entry.path, "reason": entry.reason} for entry in done.skipped]
-        json_line({**asdict(done), "skipped": skipped, "items": len(index), "dry_run": dry_run})
+        skipped = {
+            name: [{"path": entry.path, "reason": entry.reason} for entry in entries]
+            for name, entries in (("skipped", done.skipped), ("new_skipped", done.new_skipped))
+        }
+        json_line({**asdict(done), **skipped, "dry_run": dry_run})
         return
-    would = " (nothing was done)" if dry_run else ""
-    typer.echo(f"{done}  {len(index):,} items, generation {index.generation}{would}")
-    new = [entry for entry in done.skipped if entry.path not in known]
-    kinds = {
-        "+": [*done.added, *done.copied], "−": done.removed, "→": _renamed(done.moved),
-        "~": done.edited, "~ columns of": done.described,
-        "skipped": [f"{s.path}: {s.reason}" for s in new],
-        "not looked at": [f"{path}: {why}" for path, why in done.unread],
-    }  # fmt: skip
-    for sign, paths in kinds.items():
-        _list(sign, paths)
-    if len(done.skipped) > len(new):
-        note(f"  {len(done.skipped) - len(new):,} skipped as before")
-    if done.left_out:
-        note(f"  {done.left_out:,} were removed by hand and stay out; add takes them again")
+    line, notes = told(done, dry_run)
+    typer.echo(plain(line))
+    for text in notes:
+        note(text)

@@ -25,7 +25,7 @@ def info(
 ) -> None:
     """Show what an index holds and what made it."""
     index = open_index(folder)
-    from mrl_search.cli.render import json_line, note, show_table
+    from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.mapping import to_mapping
     from mrl_search.store.intact import verify as verify_files
 
@@ -41,7 +41,8 @@ def info(
             {"generation": one.generation, "items": one.alive, **asdict(one.command)}
             for one in restorable(index.folder)
         ]
-        told = {"items": m.alive, "skipped": skipped, "generations": kept}
+        told = {"items": m.alive, "skipped": skipped, "generations": kept, "sources": m.places}
+        told["unreadable"] = {entry.path: entry.reason for entry in collection.skipped}
         json_line({"index": str(index.folder), **to_mapping(m), **told})
         return
     labels = Counter(collection.labels[collection.labelled].tolist())
@@ -69,6 +70,7 @@ def info(
         ("versions", ", ".join(f"{name} {version}" for name, version in m.versions.items())),
     ]  # fmt: skip
     show_table(("", ""), rows)
+    show_skipped(collection.skipped, "mrl-search info --json")
     if verify:
         note("every file is as it was written")
 

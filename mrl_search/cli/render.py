@@ -6,11 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
-from rich.table import Table
 
 from mrl_search.errors import Skipped
+from mrl_search.progress import silent
 from mrl_search.text import json_text, plain
 
 __all__ = [
@@ -19,6 +17,8 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
+
     from mrl_search.images.sources import Source
     from mrl_search.report.page import Table as ReportTable
 
@@ -39,6 +39,9 @@ def json_line(value: Mapping[str, object]) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout; columns of numbers are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for i, column in enumerate(columns):
         numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
@@ -75,24 +78,39 @@ def percent(share: float | None, interval: tuple[float, float] | None = None) ->
 @contextmanager
 def progress_bars(shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on stderr; yields a function of the step, what is done of it, and its total."""
+    bars: Progress | None = None
     tasks: dict[str, TaskID] = {}
+
+    def update(step: str, done: int, total: int) -> None:
+        nonlocal bars
+        if bars is None:
+            bars = _bars()
+            bars.start()
+        if step not in tasks:
+            tasks[step] = bars.add_task(step, total=total, pace="")
+        bars.update(tasks[step], completed=done, total=total)
+        task = next(task for task in bars.tasks if task.id == tasks[step])
+        bars.update(tasks[step], pace=_pace(task))
+
+    try:
+        yield update if shown else silent
+    finally:
+        if bars is not None:
+            bars.stop()
+
+
+def _bars() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     columns = (
         TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
-
-        def update(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total, pace="")
-            bars.update(tasks[step], completed=done, total=total)
-            task = next(task for task in bars.tasks if task.id == tasks[step])
-            bars.update(tasks[step], pace=_pace(task))
-
-        yield update
+    return Progress(*columns, console=Console(stderr=True))
 
 
-def _pace(task: Task) -> str:
+def _pace(task: "Task") -> str:
     """Rate and time left of a step that has run for a second; nothing for a quick one."""
     elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
     speed = task.finished_speed or task.speed

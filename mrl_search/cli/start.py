@@ -1,9 +1,11 @@
-"""The command `mrl-search`: a query that a running server answers, or else the command line.
+"""The command `mrl-search`: what can be answered at once, or else the command line.
 
-Loading the command line takes three times as long as such an answer. So the plain forms of `query`
-are read here first; all that is not one of them, or fails, goes to the command line as it is.
+Loading the command line takes longer than a query that a running server answers, or a sync that
+finds nothing to do. So the plain forms of `query` and `sync` are read here first; all that is not
+one of them, or fails, goes to the command line as it is.
 """
 
+import gc
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -40,18 +42,40 @@ def main() -> None:
 
 
 def _at_once(arguments: Sequence[str]) -> int | None:
-    """The exit code, if this was a query and a server has answered it."""
-    if arguments[:1] != ["query"]:
+    """The exit code, if this was a query that a server has answered, or a sync of nothing."""
+    if arguments[:1] not in (["query"], ["sync"]):
         return None
-    from mrl_search.cli.asking import answered
-
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
     try:
-        question = question_of(arguments[1:])
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
-        return answered(question)
+        if arguments[0] == "sync":
+            return _synced(arguments[1:])
+        from mrl_search.cli.asking import answered
+
+        return answered(question_of(arguments[1:]))
     except MrlSearchError:
         return None
+
+
+def _synced(arguments: Sequence[str]) -> int | None:
+    """0 if the folders of the named index are as they were, which it tells."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        return None
+    from mrl_search.cli.told import told
+    from mrl_search.files import expanded
+    from mrl_search.text import plain
+    from mrl_search.unchanged import unchanged
+
+    gc.disable()  # a walk makes many small objects, and keeps them
+    found = unchanged(expanded(arguments[0]))
+    gc.enable()
+    if found is None:
+        return None
+    line, notes = told(found)
+    sys.stdout.write(plain(line) + "\n")
+    sys.stdout.flush()
+    sys.stderr.writelines(plain(note) + "\n" for note in notes)
+    return 0
 
 
 def question_of(arguments: Sequence[str]) -> Any:  # noqa: ANN401 - imported when it is made

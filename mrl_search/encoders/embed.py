@@ -3,7 +3,7 @@
 Writes nothing. An index folder is written, committed and resumed by `store/`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -111,7 +111,7 @@ def vectors_of(queries: Sequence[Any] | NDArray[Any]) -> NDArray[Any] | None:
     if isinstance(queries, np.ndarray) and queries.ndim == 2:
         return queries
     known = str | Path | bytes | Image.Image | Words | np.ndarray
-    if not all(isinstance(q, known) for q in queries):
+    if not isinstance(queries, Iterable) or not all(isinstance(q, known) for q in queries):
         raise DataError("A query is a path, bytes, a PIL image, pixels, Words or a vector.")
     vectors = [q for q in queries if isinstance(q, np.ndarray) and q.ndim == 1]
     if 0 < len(vectors) < len(queries):

@@ -5,12 +5,13 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeAlias
 
 from mrl_search.errors import BrokenImage, FileError
 from mrl_search.files import expanded, reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Columns", "FileSource", "FileStamp", "Source", "read_file", "read_stamped", "subset"]
 
@@ -38,7 +39,7 @@ class Source:
     paths: Sequence[str]
     labels: Sequence[str | None]
     notes: Sequence[str] = ()
-    columns: pa.Table | None = None
+    columns: "pa.Table | None" = None
 
     def read(self, i: int) -> bytes:
         """The bytes of image `i`. Raises BrokenImage when they cannot be read."""

@@ -110,6 +110,7 @@ def _notes(walk: Walk, left: Mapping[str, int]) -> Iterator[str]:
             yield "HEIC is read with the extra heic: pip install pillow-heif"
     for paths, what in (
         (walk.left_out, "hidden or system files and folders, which --hidden takes"),
+        (walk.outside, "links that lead out of the folder; add the folders that they lead to"),
         (walk.odd, "links that lead nowhere, pipes or devices"),
     ):
         if paths:

@@ -1,7 +1,6 @@
 """The pictures below a root, with what tells whether they have changed; and the hash of a file."""
 
 import stat
-import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from mrl_search.errors import BrokenImage
 from mrl_search.files import checksum, expanded, reading, recordable
 from mrl_search.images.folders import METADATA
-from mrl_search.images.walk import NOWHERE, File, Walk, is_picture_file
+from mrl_search.images.walk import File, Walk, digest, files_of, is_picture_file
 
 __all__ = ["Scan", "hash_file", "scan"]
 
@@ -21,17 +20,22 @@ class Scan:
     Attributes:
         root: a folder or a file.
         pictures: their paths are as `recordable` writes them.
-        walk: what could not be looked at: `closed`, `vanished`, `odd`, `left_out`.
+        walk: what could not be looked at: `closed`, `vanished`, `odd`, `left_out`, `outside`.
         tables: files with columns of the pictures, see `METADATA`.
+        digest: of all files, see `mrl_search.images.walk.digest`.
     """
 
     root: str
     pictures: Sequence[File]
     walk: Walk
     tables: Sequence[Path] = ()
+    digest: str = ""
 
 
-def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozenset()) -> Scan:
+def scan(
+    root: Path | str, hidden: bool = False, known: Container[str] = frozenset(),
+    roots: Sequence[Path | str] = (),
+) -> Scan:  # fmt: skip
     """The pictures below a root; what cannot be looked at is collected, nothing raises.
 
     Args:
@@ -39,28 +43,22 @@ def scan(root: Path | str, hidden: bool = False, known: Container[str] = frozens
             a root once, when it is first recorded.
         hidden: also take hidden files, and thumbnail, trash and system folders.
         known: recorded paths; they are taken without a look at their content.
+        roots: other roots, which links may lead to.
     """
-    place, now = expanded(root).absolute(), time.time_ns()
-    walk = Walk(place, hidden)
+    place = expanded(root).absolute()
+    walk = Walk(place, hidden, [expanded(each) for each in roots])
     pictures: list[File] = []
     tables: list[Path] = []
-    try:
-        info = place.stat()
-    except OSError as error:
-        if error.errno in NOWHERE:
-            walk.vanished.append(str(place))
-        else:
-            walk.closed[str(place)] = error.strerror or str(error)
-        return Scan(str(place), pictures, walk)
-    chosen = stat.S_ISREG(info.st_mode)
-    for file in [File.of(str(place), info, now)] if chosen else walk.stats():
+    files = files_of(walk)
+    chosen = len(files) == 1 and files[0].path == str(place)
+    for file in files:
         if file.path in known:
             pictures.append(file)
         elif not chosen and file.path.endswith(METADATA):
             tables.append(Path(file.path))
         elif (path := recordable(file.path)) in known or is_picture_file(file.path, chosen):
             pictures.append(file if path == file.path else file._replace(path=path))
-    return Scan(str(place), pictures, walk, tables)
+    return Scan(str(place), pictures, walk, tables, digest(walk, files))
 
 
 def hash_file(file: File) -> str:

@@ -132,8 +132,8 @@ def read_recorded(path: str, *sources: str) -> bytes:
 
 
 def _holds(source: str, file: Path) -> bool:
-    """Whether a source may have a file; only of a folder is that known."""
+    """Whether a source may have a file; only of a folder and of a file is that known."""
     place = expanded(source)
-    if not source or not place.is_dir():
+    if not source or not place.exists():
         return True
-    return Path(os.path.normpath(file)).is_relative_to(place)
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(place))

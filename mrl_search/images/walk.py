@@ -5,15 +5,20 @@ import os
 import stat
 import sys
 import time
+from array import array
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mrl_search.images.base import SETTLED, FileStamp
-from mrl_search.images.decode import HEAD, is_picture, suffixes
+import xxhash
 
-__all__ = ["NOWHERE", "File", "Walk", "identity", "is_hidden", "is_picture_file"]
+from mrl_search.images.base import SETTLED, FileStamp
+
+__all__ = [
+    "NOWHERE", "File", "Walk", "digest", "files_of", "identity", "is_hidden", "is_picture_file",
+]  # fmt: skip
 
 SYSTEM = frozenset({
     "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
@@ -49,20 +54,23 @@ class File(NamedTuple):
     def of(cls, path: str, info: os.stat_result, now: int) -> "File":
         """The file at `path` with this `stat`, seen at the time `now` in ns since 1970."""
         size, modified, inode = FileStamp.values(info)
-        settled = modified < now - SETTLED
-        return cls(path, size, modified if settled else None, inode, info.st_dev)
+        settled = modified if modified < now - SETTLED else None
+        return tuple.__new__(cls, (path, size, settled, inode, info.st_dev))  # that of File is slow
 
 
 @dataclass(eq=False)
 class Walk:
-    """All files under a folder, by path. Links are followed, and nothing is reached twice.
+    """All files under a folder, by path, each reached once.
 
-    Several names of a file (hard links) are files of their own.
+    Symbolic links are followed within the folder and `roots`, nowhere else. Several names
+    of a file (hard links) are files of their own.
 
     Attributes:
         root: the folder.
         hidden: also enter hidden, thumbnail, trash and system folders, and take hidden files.
+        roots: other folders and files that links may lead to.
         left_out: hidden files and folders that were not looked at.
+        outside: links that lead out of the folder and `roots`; they are not followed.
         closed: folders and files that the system does not show, with the reason.
         odd: links that lead nowhere, pipes and devices.
         vanished: files and folders that were gone when the walk came to them.
@@ -70,7 +78,9 @@ class Walk:
 
     root: Path
     hidden: bool = False
+    roots: Sequence[Path | str] = ()
     left_out: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
@@ -88,6 +98,7 @@ class Walk:
         found: list[File] = []
         links: list[File] = []
         folders_seen: set[object] = set()
+        allowed = [os.path.realpath(root) for root in (self.root, *self.roots)]
         waiting = deque([os.fspath(self.root)])  # the root, then links to folders
         while waiting:
             stack = [waiting.popleft()]
@@ -107,8 +118,11 @@ class Walk:
                     except OSError as error:
                         self._cannot_stat(folder, entry, error)
                         continue
-                    if stat.S_ISREG(info.st_mode):
-                        to = links if entry.is_symlink() else found
+                    linking = entry.is_symlink()
+                    if linking and not _within(os.path.realpath(path), allowed):
+                        self.outside.append(path)
+                    elif stat.S_ISREG(info.st_mode):
+                        to = links if linking else found
                         to.append(File.of(path, info, now))
                     elif stat.S_ISDIR(info.st_mode):
                         linked.append(path)
@@ -122,7 +136,8 @@ class Walk:
                 if (which := identity(file.path, file.inode, file.device)) not in files:
                     files.add(which)
                     found.append(file)
-        return sorted(found, key=_order)
+        found.sort(key=_order)
+        return found
 
     def _entries(self, folder: str, seen: set[object]) -> list["os.DirEntry[str]"]:
         """The entries of a folder; none if it was `seen` before, or cannot be listed."""
@@ -149,6 +164,42 @@ class Walk:
             self.closed[entry.path] = error.strerror or str(error)
 
 
+def files_of(walk: Walk) -> list[File]:
+    """The files below the root of a walk, as `Walk.stats`; or the root, if it is a file."""
+    place, now = os.fspath(walk.root), time.time_ns()
+    try:
+        info = Path(place).stat()
+    except OSError as error:
+        if error.errno in NOWHERE:
+            walk.vanished.append(place)
+        else:
+            walk.closed[place] = error.strerror or str(error)
+        return []
+    return [File.of(place, info, now)] if stat.S_ISREG(info.st_mode) else walk.stats()
+
+
+def digest(walk: Walk, files: Sequence[File]) -> str:
+    """A checksum of what a walk met; equal ones mean that no file is new, gone or changed.
+
+    Empty where that cannot be told: something was not looked at, or a time proves nothing.
+    """
+    if walk.closed or walk.vanished or not files:
+        return ""
+    paths, sizes, times, inodes, _ = zip(*files, strict=True)
+    if None in times:
+        return ""
+    names = "\0".join([*walk.odd, "", *walk.outside, "", *paths])
+    state = xxhash.xxh3_128(names.encode(errors="surrogateescape"))
+    for column in (sizes, times, inodes):
+        state.update(array("q", column).tobytes())
+    return state.hexdigest()
+
+
+def _within(path: str, folders: Sequence[str]) -> bool:
+    """Whether a resolved path is one of some resolved folders, or below one."""
+    return any(path == each or path.startswith(each.rstrip(os.sep) + os.sep) for each in folders)
+
+
 def identity(path: str, inode: int, device: int) -> object:
     """What tells files and folders apart; a few file systems give them no inodes."""
     return (inode, device) if inode else os.path.realpath(path)
@@ -173,6 +224,8 @@ def is_picture_file(path: Path | str, chosen: bool = False) -> bool:
         path: the file.
         chosen: somebody named this very file; then even raw files of cameras may be pictures.
     """
+    from mrl_search.images.decode import HEAD, is_picture, suffixes  # Pillow, for new files alone
+
     end = ending(os.fspath(path))
     known = suffixes()
     if end in known or (end in RAW and not chosen):

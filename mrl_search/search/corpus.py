@@ -1,5 +1,6 @@
 """What a search runs over: a collection, an index for each of its prefixes, and the sieve."""
 
+import shlex
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -117,7 +118,8 @@ class Corpus:
         """Raise ConfigError if rows are deleted: what measures all rows would count them."""
         if self.alive is not None:
             message = f"{self.folder} has {self.manifest.deleted:,} deleted rows."
-            raise ConfigError(message, f"Run first: mrl-search compact {self.folder}")
+            hint = f"Run first: mrl-search compact {shlex.quote(str(self.folder))}"
+            raise ConfigError(f"{message} Measurements and copies take all rows.", hint)
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix."""

@@ -1,16 +1,16 @@
 """One way to ask: what the command line, the page, Python, `bench` and `tune` all build."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
-from mrl_search.errors import require
+from mrl_search.errors import ConfigError, require
 from mrl_search.search.plan import Plan
 from mrl_search.store.rows import Ids
 
-__all__ = ["Cutoff", "SearchRequest"]
+__all__ = ["Cutoff", "SearchRequest", "conditions_of"]
 
 Cutoff: TypeAlias = float | Literal["auto"] | None
 """The smallest cosine of an answer, or what unrelated items hardly reach; None: no cut-off."""
@@ -56,9 +56,8 @@ class SearchRequest:
         explain: bool = False, not_itself: bool = False, expected: bool = False,
     ) -> Self:  # fmt: skip
         """A request from a plan in any form (see `Plan.of`), and one condition or several."""
-        conditions = (where,) if isinstance(where, str) else tuple(where)
         of_all = (ids, cutoff, explain, not_itself, expected)
-        return cls(Plan.of(plan), k, conditions, *of_all)
+        return cls(Plan.of(plan), k, conditions_of(where), *of_all)
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, int | np.integer) and not isinstance(self.k, bool)
@@ -68,3 +67,15 @@ class SearchRequest:
         fits = self.cutoff in (None, "auto") or bool(-1 <= cosine <= 1)
         allowed = "a cosine from -1 to 1, or auto"
         require(fits, f"The cutoff is {self.cutoff}; it must be {allowed}.")
+
+
+def conditions_of(where: str | Sequence[str]) -> tuple[str, ...]:
+    """One condition or several.
+
+    Raises:
+        ConfigError: something else than text.
+    """
+    several = (where,) if isinstance(where, str) else where
+    if not isinstance(several, Iterable) or not all(isinstance(each, str) for each in several):
+        raise ConfigError(f"where is {where!r}; it must be conditions such as 'label=cat'.")
+    return tuple(several)

@@ -1,7 +1,7 @@
 """The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -16,8 +16,8 @@ from mrl_search.files import reading, write_atomically
 from mrl_search.store.manifest import ITEMS
 
 __all__ = [
-    "EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "fitting", "logged_items",
-    "write_items",
+    "EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "fitting", "free_names",
+    "logged_items", "write_items",
 ]  # fmt: skip
 
 ITEMS_SCHEMA = pa.schema([
@@ -153,16 +153,24 @@ def logged_items(
     further = (
         {} if columns is None else dict(zip(columns.column_names, columns.columns, strict=True))
     )
-    for name, values in further.items():
-        free = name
-        while free in {*table.column_names, *FILE_COLUMNS.names}:
-            free = f"item_{free}"
-        table = table.append_column(free, values.take(at))
+    for name, free in free_names(further).items():
+        table = table.append_column(free, further[name].take(at))
     for column in (*EXIF_COLUMNS, *FILE_COLUMNS):
         values = pa.array([row.get(column.name) for row in rows], column.type)
         if values.null_count < len(values) and column.name not in table.column_names:
             table = table.append_column(column, values)
     return table
+
+
+def free_names(columns: Iterable[str]) -> dict[str, str]:
+    """What further columns are called among items: with `item_` before a name that is taken."""
+    found: dict[str, str] = {}
+    for name in columns:
+        free = name
+        while free in {*ITEMS_SCHEMA.names, *FILE_COLUMNS.names, *found.values()}:
+            free = f"item_{free}"
+        found[name] = free
+    return found
 
 
 def fitting(items: pa.Table, known: pa.Schema) -> pa.Table:

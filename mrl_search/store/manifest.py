@@ -66,7 +66,7 @@ def is_index_file(name: str) -> bool:
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that decide what an index holds; none is imported."""
-    from importlib import metadata
+    from importlib import metadata  # slow
 
     versions = {}
     for name in PACKAGES:

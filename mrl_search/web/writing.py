@@ -14,7 +14,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded
 from mrl_search.images.decode import decode, is_picture
 from mrl_search.index import Index
-from mrl_search.sync import Synced
+from mrl_search.synced import Synced
 from mrl_search.web.asked import AskedGroup, Condition, ItemId
 from mrl_search.web.served import Served, check_pixels, rows_of
 
