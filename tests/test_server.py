@@ -1,14 +1,21 @@
 """Requests that come slowly, or with endless heads, are not waited for."""
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+from fakes import FakeJointEncoder
 from served import build, running
 
 from mrl_search.web import server
+from mrl_search.web.served import WAITING, Served
 
 SEARCH = b"POST /api/indexes/mine/search HTTP/1.1\r\nhost: localhost\r\n"
 JSON = b"content-type: application/json\r\n"
@@ -78,6 +85,38 @@ def test_drops_of_a_request_are_not_waited_for(port: int) -> None:
                 while time.monotonic() - start < LONG:
                     connection.sendall(b"a")
                     time.sleep(SOON / 10)
+
+
+def test_pictures_that_wait_hold_up_no_other_search(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, arrived = threading.Event(), threading.Semaphore(0)
+    turn = Served.turn
+
+    def counted(one: Served) -> contextlib.AbstractContextManager[None]:
+        arrived.release()
+        return turn(one)
+
+    def slow(self: FakeJointEncoder, texts: list[str]) -> np.ndarray:
+        assert go.wait(LONG)
+        return np.ones((len(texts), 64), np.float32)
+
+    monkeypatch.setattr(Served, "turn", counted)
+    monkeypatch.setattr(FakeJointEncoder, "encode_text", slow)
+    with running(folder) as url, ThreadPoolExecutor(WAITING) as pool:
+
+        def status(**asked: object) -> int:
+            search = f"{url}api/indexes/mine/search"
+            return httpx.post(search, json=asked, timeout=2 * LONG).status_code
+
+        waiting = [pool.submit(status, text="red") for _ in range(WAITING)]
+        try:
+            assert all(arrived.acquire(timeout=LONG) for _ in waiting)
+            assert status(id=1) == 200
+            assert status(text="red") == 429
+        finally:
+            go.set()
+        assert [one.result() for one in waiting] == [200] * WAITING
 
 
 def test_heads_are_bounded(port: int) -> None:

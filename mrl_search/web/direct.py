@@ -1,6 +1,5 @@
 """Searches by JSON, answered before FastAPI sees them: its part of a request takes longer."""
 
-import asyncio
 import json
 import re
 import struct
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from mrl_search.engines import kernels
@@ -66,7 +66,7 @@ class Direct:
             if quick(one, asked, vector):
                 told = answered()
             else:
-                told = await asyncio.get_running_loop().run_in_executor(None, answered)
+                told = await run_in_threadpool(answered)  # of more threads than may wait
             text = as_json(told)
         except Exception as error:
             response = self.refused(scope, error)
