@@ -3,7 +3,7 @@
 import os
 import re
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,8 +66,6 @@ def serve(
         hint = 'pip install "mrl-search[serve]"'
         raise ConfigError(f"The page needs the package {error.name}.", hint) from error
     import secrets
-    from contextlib import ExitStack
-
     from mrl_search.web.beside import Server, announced
     from mrl_search.web.guard import Rules
     from mrl_search.web.served import serve_folders
@@ -99,7 +97,8 @@ def serve(
             stack.enter_context(announced(one.index.folder, about))
         note(f"{', '.join(served)}: {url}/{f'?token={token}' if token else ''}")
         note("Stop with Ctrl-C.")
-        make_server(app).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the usual end
+            make_server(app).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> "socket.socket":
