@@ -556,6 +556,24 @@ def test_a_query_needs_no_torch(index: Path, exported: tuple[NetworkEncoder, Pat
         assert json.loads(done.stdout)["hits"][0]["path"] == str(picture)
 
 
+def test_a_query_with_a_graph_imports_nothing_that_it_does_not_need(index: Path) -> None:
+    code = (
+        "import sys; from mrl_search.cli.start import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'pandas', 'datasets', 'matplotlib', 'typer',\n"
+        "    'pydantic', 'http.client', 'pyarrow.compute', 'multiprocessing'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    picture = str(next(index.parent.glob("pictures/*/*.png")))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "query", picture, "--index", str(index), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer, loaded = done.stdout.splitlines()
+    assert json.loads(answer)["hits"][0]["path"] == picture and loaded == "[]"
+
+
 def test_an_index_can_be_built_with_a_graph(
     exported: tuple[NetworkEncoder, Path], tmp_path: Path
 ) -> None:

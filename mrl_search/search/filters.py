@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from mrl_search.arrays import open_array
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.files import reading
-from mrl_search.store.items import Items
+from mrl_search.store.items import Items, numbers
 from mrl_search.store.rows import Ids
 
 __all__ = ["mask_of", "read_ids"]
@@ -104,8 +105,7 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     except (ValueError, pa.ArrowNotImplementedError) as error:  # that of Arrow is one, too
         message = f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not."
         raise ConfigError(message, KINDS) from error
-    known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
-    return known
+    return numbers(pc.and_kleene(met, met.is_valid()).cast(pa.uint8())).astype(bool)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -132,7 +132,8 @@ def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray
 
     def reached(end: np.datetime64) -> pa.ChunkedArray:
         tick = int(end.astype("datetime64[s]").astype(int)) * second  # of any year
-        return pc.greater_equal(ticks, max(min(tick, INT64.max), INT64.min))
+        least = np.array([max(min(tick, INT64.max), INT64.min)])
+        return pc.greater_equal(ticks, _scalar(pa.int64(), least))
 
     period = np.datetime64(text)
     begun, over = reached(period), reached(period + 1)
@@ -160,9 +161,9 @@ def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tupl
 
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
     """A column and the value of `text`, in a type that Arrow compares."""
-    kind, value = column.type, pa.scalar(text)
-    if not _is_text(kind):
-        value = pa.scalar(text.strip())
+    kind = column.type
+    data = (text if _is_text(kind) else text.strip()).encode()
+    value = _scalar(pa.string(), np.array([0, len(data)], np.int32), data)
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):
@@ -172,6 +173,11 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
         return column, pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
     return column, value.cast(kind)
+
+
+def _scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
+    """A value from its buffers: `pa.scalar` imports pandas, which takes longer than a search."""
+    return pa.Array.from_buffers(kind, 1, [None, *map(pa.py_buffer, buffers)])[0]
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:

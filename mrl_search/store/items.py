@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from mrl_search.store.manifest import ITEMS
 
 __all__ = [
     "EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "fitting", "free_names",
-    "logged_items", "write_items",
+    "logged_items", "numbers", "write_items",
 ]  # fmt: skip
 
 ITEMS_SCHEMA = pa.schema([
@@ -96,10 +97,7 @@ class Items:
             raise DataError(
                 f"Items of {self.paths[0].parent} have no id.", "Build the index again."
             )
-        parts = [  # Arrow's own way imports pandas
-            np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return numbers(column).astype(np.int64, copy=False)
 
     def _read(
         self, file: pq.ParquetFile, path: Path, name: str, kind: pa.DataType
@@ -131,6 +129,12 @@ class Items:
     def table(self) -> pa.Table:
         """All columns, in memory."""
         return pa.table({name: self[name] for name in self.column_names}, schema=self.schema)
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column of numbers without nulls: (n,). The way of Arrow, `to_numpy`, imports pandas."""
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks if len(chunk)]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def logged_items(
