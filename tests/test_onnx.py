@@ -1,6 +1,7 @@
 """Encoders that onnxruntime runs: graphs of users and of `export-model`, and queries by them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -485,6 +486,8 @@ def index(exported: tuple[NetworkEncoder, Path], cache: Path, tmp_path: Path) ->
     """An index of the tiny model of torch, whose graph is in the cache."""
     encoder, file = exported
     write_pictures(tmp_path / "pictures", 6)
+    for path in tmp_path.glob("pictures/*/*.png"):
+        os.utime(path, (1.7e9, 1.7e9))
     Index.build(tmp_path / "pictures", tmp_path / "index", model=encoder)
     place = cached_graph(encoder.fingerprint)
     assert place == cache / "mrl-search" / f"{encoder.fingerprint}.onnx"
@@ -566,6 +569,7 @@ def test_a_query_with_a_graph_imports_nothing_that_it_does_not_need(index: Path)
         "print(sorted(heavy & set(sys.modules)))"
     )
     picture = str(next(index.parent.glob("pictures/*/*.png")))
+    assert "modified" in Index.open(index).items.own_columns  # a time, with a zone
     done = subprocess.run(
         [sys.executable, "-c", code, "query", picture, "--index", str(index), "--json"],
         capture_output=True, text=True, check=True,

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from mrl_search.arrays import open_array
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.files import reading
-from mrl_search.store.items import Items, numbers
+from mrl_search.store.items import Items, numbers, scalar
 from mrl_search.store.rows import Ids
 
 __all__ = ["mask_of", "read_ids"]
@@ -133,7 +132,7 @@ def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray
     def reached(end: np.datetime64) -> pa.ChunkedArray:
         tick = int(end.astype("datetime64[s]").astype(int)) * second  # of any year
         least = np.array([max(min(tick, INT64.max), INT64.min)])
-        return pc.greater_equal(ticks, _scalar(pa.int64(), least))
+        return pc.greater_equal(ticks, scalar(pa.int64(), least))
 
     period = np.datetime64(text)
     begun, over = reached(period), reached(period + 1)
@@ -163,7 +162,7 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
     """A column and the value of `text`, in a type that Arrow compares."""
     kind = column.type
     data = (text if _is_text(kind) else text.strip()).encode()
-    value = _scalar(pa.string(), np.array([0, len(data)], np.int32), data)
+    value = scalar(pa.string(), np.array([0, len(data)], np.int32), data)
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):
@@ -173,11 +172,6 @@ def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa
 
         return column, pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
     return column, value.cast(kind)
-
-
-def _scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
-    """A value from its buffers: `pa.scalar` imports pandas, which takes longer than a search."""
-    return pa.Array.from_buffers(kind, 1, [None, *map(pa.py_buffer, buffers)])[0]
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
