@@ -1,7 +1,7 @@
-"""Build an index of generated vectors with two versions: seconds by step, and recall by equal plans.
+"""Build an index of generated vectors with two versions: seconds by step, recall by equal plans.
 
-    git worktree add /tmp/old VERSION && cp mrl_search/engines/compiled*.so /tmp/old/mrl_search/engines/
-    python benchmarks/engine/build.py easy 1000000 /big/disk --old /tmp/old >> benchmarks/engine/build.jsonl
+    git worktree add /tmp/old VERSION    # and copy mrl_search/engines/compiled*.so into it
+    python benchmarks/engine/build.py easy 1000000 /big/disk --old /tmp/old >> build.jsonl
 
 Each version builds from one float32 .npy file, as `mrl-search build-index` does, in a process of
 its own, in turn. Seconds are on the clock and of the processors; steps: the first pass over the
@@ -84,7 +84,7 @@ def recalls(folders: list[Path], kind: Kind, dims: list[int], queries: int) -> d
     rows = np.concatenate(list(blocks_of_rows(Tree.of(kind), queries, QUERY_SEED)))
     opened = [Index.open(folder) for folder in folders]
     truth = opened[-1].search(rows, k=10, plan="exact").ids
-    found = {}
+    found: dict[str, object] = {}
     for plan in PLANS:
         if dims and int(plan.partition(":")[0]) not in dims:
             continue
