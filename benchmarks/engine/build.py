@@ -32,6 +32,7 @@ PLANS = (
 )  # fmt: skip
 BUILD = """
 import json, sys, time
+from pathlib import Path
 from mrl_search.building import build_from_vectors
 from mrl_search.engines.spec import IndexSpec
 marks = [("", time.perf_counter(), time.process_time())]
@@ -41,7 +42,7 @@ def tell(step, done, total):
         name = {"checking rows": "checking", "writing vectors": "writing"}.get(step, "filling")
         marks.append(("training" if last else name, time.perf_counter(), time.process_time()))
 dims = tuple(json.loads(sys.argv[3]))
-build_from_vectors(sys.argv[1], sys.argv[2], None, None, IndexSpec(dims) if dims else None, tell)
+build_from_vectors(sys.argv[1], Path(sys.argv[2]), None, None, IndexSpec(dims) if dims else None, tell)
 marks.append(("finishing", time.perf_counter(), time.process_time()))
 steps = {name: (w - marks[i][1], c - marks[i][2]) for i, (name, w, c) in enumerate(marks[1:])}
 print(json.dumps(steps))
@@ -64,7 +65,7 @@ def build(checkout: Path, file: Path, out: Path, dims: list[int]) -> dict[str, o
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-c", BUILD, str(file), str(out), json.dumps(dims)]
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
     steps = json.loads(done.stdout)
     indexing = [
         sum(steps[name][i] for name in ("training", "filling", "finishing")) for i in (0, 1)
