@@ -41,8 +41,8 @@ def tell(step, done, total):
     if done == total or last:
         name = {"checking rows": "checking", "writing vectors": "writing"}.get(step, "filling")
         marks.append(("training" if last else name, time.perf_counter(), time.process_time()))
-dims = tuple(json.loads(sys.argv[3]))
-build_from_vectors(sys.argv[1], Path(sys.argv[2]), None, None, IndexSpec(dims) if dims else None, tell)
+file, out, dims = sys.argv[1], Path(sys.argv[2]), tuple(json.loads(sys.argv[3]))
+build_from_vectors(file, out, None, None, IndexSpec(dims) if dims else None, tell)
 marks.append(("finishing", time.perf_counter(), time.process_time()))
 steps = {name: (w - marks[i][1], c - marks[i][2]) for i, (name, w, c) in enumerate(marks[1:])}
 print(json.dumps(steps))
