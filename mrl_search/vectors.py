@@ -65,7 +65,8 @@ def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
         rows = np.where(odd, np.ldexp(rows, -exponent), rows)  # a power of two rounds nothing
         norm = np.sqrt(np.vecdot(rows, rows))[:, None]
         norm[norm == 0] = 1
-    unit: NDArray[np.float32] = rows / norm
+    own = x.dtype != np.float32  # a copy, which is divided in place
+    unit: NDArray[np.float32] = np.divide(rows, norm, out=rows if own else None)
     return unit
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "load_index", "search_random",
 ]  # fmt: skip
 
-FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
+FEWEST, PER_CLUSTER = 1 << 16, 40  # rows to train with: at least, and for each cluster
 CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
