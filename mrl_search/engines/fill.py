@@ -115,7 +115,9 @@ def find_levels(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The 16 levels of each column of `x` (n, d) that k-means finds: (16, d), ascending."""
     x = np.sort(x, axis=0)
     sums = np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(x, axis=0, dtype=np.float64)])
-    levels: NDArray[np.float32] = x[(np.arange(LEVELS) * 2 + 1) * len(x) // (2 * LEVELS)]
+    middle = (np.arange(LEVELS) + 0.5) / LEVELS  # levels lie between even shares and even steps
+    steps = x[:1] + middle[:, None] * (x[-1:] - x[:1])
+    levels = ((x[(middle * len(x)).astype(np.int64)] + steps) / 2).astype(np.float32)
     end = np.full((1, x.shape[1]), len(x))
     for _ in range(ROUNDS):
         inside = [(x <= bound).sum(axis=0) for bound in (levels[1:] + levels[:-1]) / 2]
