@@ -32,7 +32,7 @@ MOST = 4  # times the mean number of clusters that a query may visit
 SAMPLE = 256  # rows of the corpus that calibrate how far to go
 ROUNDS, REFINE = 10, 2  # rounds of k-means at both levels, and in the end
 PER_GROUP = 256  # rows that find the groups
-TILE = 128  # rows compared at once: their products stay in the cache
+TILE = 512  # rows compared at once: long enough for two threads to take turns
 RESERVOIR = 11  # FAISS's fast-scan variant that answers single queries fastest
 
 
