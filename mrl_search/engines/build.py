@@ -66,7 +66,7 @@ def build_indexes(
     kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
     with threadpool_limits(1, "blas"):  # rows are spread over threads here
         indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
-        _fill(indexes, store, passes, progress)
+        _fill(indexes, kinds, store, passes, progress)
     for d, index in indexes.items():
         with write_atomically(folder / prefix_file(d)) as file:
             faiss.write_index(index, FAISS.PyCallbackIOWriter(file.write))
@@ -74,8 +74,8 @@ def build_indexes(
 
 
 def _fill(
-    indexes: Mapping[int, faiss.Index], store: VectorStore, passes: Sequence[Pass],
-    progress: Progress,
+    indexes: Mapping[int, faiss.Index], kinds: Mapping[int, str], store: VectorStore,
+    passes: Sequence[Pass], progress: Progress,
 ) -> None:  # fmt: skip
     """Add all rows to the indexes, some thousand at a time."""
     count = len(store)
@@ -84,7 +84,7 @@ def _fill(
         unit = np.empty(stored.shape, np.float32)
         spread(len(unit), partial(_take, fillers, rows.start, stored, unit))
         for d in indexes.keys() - fillers.keys():
-            with explained(f"FAISS cannot fill an index of {d} dims", "Leave IDMap out."):
+            with explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
                 indexes[d].add(prefix(unit, d))
         for add in passes:
             add(rows, unit)
