@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Index", "Query"]
 
 SHORTLIST = 200  # of adaptive classification, or 20 times k where that is more
-
 Model: TypeAlias = "str | Encoder | None"
 Query: TypeAlias = "str | Path | bytes | Image.Image | Words | NDArray[Any]"
 """A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; `Words`; or a vector."""
@@ -68,8 +67,7 @@ class Index(Changing):
 
     def __init__(self, corpus: Corpus, model: Model = None, access: "Access | None" = None) -> None:
         self.corpus = corpus
-        self._model, self._access = model, access
-        self._lock = Lock()
+        self._model, self._access, self._lock = model, access, Lock()
         self._opened: Encoder | None = None
 
     @classmethod
