@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mrl_search.images.sources import is_gone
 from mrl_search.search.explain import Explanation
 from mrl_search.search.results import Hits
 
@@ -30,6 +29,8 @@ def hit_records(
             record["expected"] = float(f"{hits.expected[i]:.3g}")
         record["label"], record["path"] = label, path
         if look and path is not None and not own_vectors:
+            from mrl_search.images.sources import is_gone  # slow, and vectors do not need it
+
             record["gone"] = is_gone(path)
         if items is not None and own:
             values = {name: items.value(name, rows[i]) for name in own}
