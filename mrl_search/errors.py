@@ -11,9 +11,11 @@ MrlSearchError
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from mrl_search.skipped import Skipped
 
 __all__ = [
     "BrokenImage", "ConfigError", "DataError", "FileError", "IndexFolderError", "ModelError",
@@ -128,19 +130,12 @@ class IndexFolderError(MrlSearchError):
     """An index folder that is missing, damaged, newer than this software, or of another model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A picture that was left out, and why.
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - as Python has it
+    if name != "Skipped":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mrl_search.skipped import Skipped  # dataclasses are slow to import
 
-    Attributes:
-        path: where it is.
-        reason: why.
-        stamp: size, time and inode of the file, by which a sync knows that it has not changed.
-    """
-
-    path: str
-    reason: str
-    stamp: tuple[int | None, ...] = ()
+    return Skipped
 
 
 def require(condition: bool, message: str, hint: str = "") -> None:

@@ -153,8 +153,7 @@ def test_the_command_serves_announces_itself_and_cleans_up(folder: Path) -> None
                 told = process.stderr.readline()
                 server = server_of(folder)
                 assert server is not None and server.url in told and server.pid == process.pid
-                with Connection(server) as connection:
-                    (index,) = connection.ask("GET", "/api/indexes")
+                (index,) = Connection(server).ask("GET", "/api/indexes")
                 assert index["name"] == server.name
             finally:
                 process.send_signal(end)
@@ -213,7 +212,8 @@ def test_asking_imports_nothing_heavy(folder: Path, url: str, picture: Path) -> 
         "import sys; from mrl_search.cli.start import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numpy', 'pyarrow', 'torch', 'faiss', 'PIL', 'typer', 'rich', 'pydantic'}\n"
+        "heavy = {'numpy', 'pyarrow', 'torch', 'faiss', 'PIL', 'typer', 'rich', 'pydantic',"
+        " 'asyncio', 'dataclasses', 'email', 'http', 'inspect', 'logging', 'ssl', 'subprocess'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     args = ["query", str(picture), "--index", str(folder), "--json"]

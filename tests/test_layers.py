@@ -12,6 +12,7 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
+    "skipped",
     "errors", "progress", "text", "files", "leases", "arrays", "parquet", "vectors", "metrics",
     "mapping", "images", "encoders", "training", "store", "engines", "search", "axes", "building",
     "living", "changes", "described", "synced", "unchanged", "sync", "by_hand", "duplicates",

@@ -78,18 +78,20 @@ def ask(port: int, method: str, path: str, value: object = None) -> Any:  # noqa
     return json.loads(one_client([Question.of(port, method, path, value)], [0])[0].body)
 
 
-def crowd(asked: Sequence[Question], count: int, clients: int) -> tuple[list[Answer], float]:
+def crowd(
+    asked: Sequence[Question], count: int, clients: int, first: int = 0
+) -> tuple[list[Answer], float]:
     """Ask `count` questions by so many clients at once; the answers, and seconds of them all.
 
     A client that is refused (429) waits as long as the server says, and asks again.
     """
-    return uvloop.run(_crowd(asked, count, clients))
+    return uvloop.run(_crowd(asked, range(first, first + count), clients))
 
 
 async def _crowd(
-    asked: Sequence[Question], count: int, clients: int
+    asked: Sequence[Question], some: Sequence[int], clients: int
 ) -> tuple[list[Answer], float]:
-    numbers, found = iter(range(count)), list[Answer]()
+    numbers, found = iter(some), list[Answer]()
     loop = asyncio.get_running_loop()
 
     async def client() -> None:

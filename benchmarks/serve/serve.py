@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,17 @@ def times(
     def library(numbers: Sequence[int]) -> list[Answer]:
         return [Answer(i, *searched(index, rows[i % len(rows)], plan)) for i in numbers]
 
+    def alone(some: Sequence[Question], count: int, first: int) -> tuple[list[Answer], float]:
+        return timed(partial(one_client, some), range(first, first + count))
+
+    def many(some: Sequence[Question], count: int, first: int) -> tuple[list[Answer], float]:
+        return crowd(some, count, clients, first)
+
     contestants: dict[str, Callable[[int, int], tuple[list[Answer], float]]] = {}
     if clients == 1:
-        contestants["library"] = lambda n, start: timed(library, range(start, start + n))
-        for name, some in asked.items():
-            contestants[name] = lambda n, start, some=some: timed(
-                lambda numbers: one_client(some, numbers), range(start, start + n)
-            )
-    else:
-        for name, some in asked.items():
-            contestants[name] = lambda n, start, some=some: crowd(some, n, clients)
+        contestants["library"] = lambda n, first: timed(library, range(first, first + n))
+    for name, some in asked.items():
+        contestants[name] = partial(alone if clients == 1 else many, some)
     blocks: dict[str, list[list[Answer]]] = {name: [] for name in contestants}
     spent = dict.fromkeys(contestants, 0.0)
     sizes = dict.fromkeys(contestants, clients if clients > 1 else 4)
@@ -205,7 +207,7 @@ def bare_served(vectors: Path) -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with process([sys.executable, str(HERE / "bare.py"), str(vectors), str(port)]):
-        wait(lambda: socket.create_connection(("127.0.0.1", port)).close() or True)
+        wait(lambda: bool(ask(port, "GET", "/openapi.json")))
         yield port
 
 

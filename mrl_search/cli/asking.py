@@ -1,23 +1,23 @@
 """A query, and its answer by a server that runs: the index is open and the model loaded there.
 
-What the first answer does not need is not imported: it takes longer than the answer.
+What the first answer does not need is not imported, not even dataclasses: it takes longer than
+the answer.
 """
 
 import base64
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mrl_search.encoders.words import Words
 from mrl_search.errors import DataError, MrlSearchError
 from mrl_search.text import json_text
 from mrl_search.web.beside import Server, server_of
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Access
+    from mrl_search.encoders.words import Words
 
 __all__ = ["NONE", "Question", "answered", "with_words"]
 
@@ -25,8 +25,7 @@ NONE = "none"  # in place of the address of a server
 LARGEST = 23_000_000  # bytes of a picture: a request may have 32 MB, and base64 adds a third
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What `mrl-search query` asks, where a server can answer it.
 
     Attributes:
@@ -43,9 +42,9 @@ class Question:
         not_itself: leave out items with the content of the picture.
     """
 
-    asked: Sequence[str | Words]
-    how: Mapping[str, Any] = field(default_factory=dict)
-    index: Path | None = None
+    asked: "Sequence[str | Words]"
+    how: Mapping[str, Any] = {}
+    index: Path | None = None  # type: ignore[assignment]  # tuples have a method of this name
     server: str | None = None
     as_json: bool = False
     vector: str | None = None
@@ -58,10 +57,12 @@ class Question:
 
 def with_words(
     images: Sequence[str] | None, text: Sequence[str] | None, minus: Sequence[str] | None
-) -> list[str | Words]:
+) -> "list[str | Words]":
     """The queries that the options describe: pictures, each with the words, or the words alone."""
     if not text and not minus:
         return list(images or [])
+    from mrl_search.encoders.words import Words
+
     return [Words(text or (), minus or (), image) for image in images or (None,)]
 
 
@@ -104,11 +105,11 @@ def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]
     from mrl_search.web.client import Connection
 
     how = {name: value for name, value in question.how.items() if value is not None}
-    with Connection(server) as connection:
-        return server.url, [connection.search({**_query(one), **how}) for one in question.asked]
+    search = Connection(server).search
+    return server.url, [search({**_query(one), **how}) for one in question.asked]
 
 
-def _query(one: str | Words) -> dict[str, Any]:
+def _query(one: "str | Words") -> dict[str, Any]:
     """A query as the API takes it."""
     if isinstance(one, str):
         return {"image": _picture(one), "not_itself": False}

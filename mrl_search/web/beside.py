@@ -10,8 +10,8 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 if sys.platform != "win32":
     import fcntl
@@ -23,8 +23,7 @@ PRIVATE = 0o600
 TRIES, PAUSE = 20, 0.01  # seconds between them
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """A server of an index.
 
     Attributes:
@@ -53,7 +52,7 @@ def announced(folder: Path, server: Server) -> Iterator[bool]:
         yield False
         return
     try:
-        os.write(handle, json.dumps(asdict(server)).encode())
+        os.write(handle, json.dumps(server._asdict()).encode())
         yield True
     finally:
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
 """Questions to a server that runs: no more is imported than a first answer needs."""
 
-import http.client
 import json
-from typing import Any, Self
-from urllib.parse import parse_qs, quote, urlsplit
+import socket
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.web.beside import Server
@@ -19,7 +19,7 @@ class NoAnswer(MrlSearchError):
 
 
 class Connection:
-    """A connection to a server, kept for several questions.
+    """Asks a server.
 
     Args:
         server: which one.
@@ -27,16 +27,6 @@ class Connection:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        where = urlsplit(server.url)
-        secure = where.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._open = kind(where.hostname or "", where.port, timeout=PATIENCE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
 
     def ask(self, method: str, path: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
         """The answer to a request, from JSON.
@@ -48,19 +38,21 @@ class Connection:
         headers = {"accept": "application/json"}
         if self.server.token:
             headers["authorization"] = f"Bearer {self.server.token}"
-        body = None
+        body = b""
         if value is not None:
             body, headers["content-type"] = json.dumps(value).encode(), "application/json"
         try:
-            self._open.request(method, path, body, headers)
-            response = self._open.getresponse()
-            told = json.loads(response.read())
-            if response.status >= 400:
-                raise ConfigError(str(told["error"]), str(told.get("hint", "")))
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            where = urlsplit(self.server.url)
+            exchange = _secure if where.scheme == "https" else _plain
+            status, text = exchange(where, f"{method} {path}", headers, body)
+            told = json.loads(text)
+            refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"No mrl-search server answers at {self.server.url}."
             hint = "Start it with mrl-search serve, or leave --server out."
             raise NoAnswer(message, hint) from error
+        if refused is not None:
+            raise ConfigError(*refused)
         return told
 
     def search(self, asked: object) -> Any:  # noqa: ANN401 - JSON
@@ -69,6 +61,45 @@ class Connection:
         if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
             raise NoAnswer(f"{self.server.url} does not answer as mrl-search does.", UPGRADE)
         return told
+
+
+def _plain(
+    where: SplitResult, request: str, headers: dict[str, str], body: bytes
+) -> tuple[int, bytes]:
+    """Status and body of the answer to `METHOD PATH`; `http.client` is slower than the answer.
+
+    Raises:
+        OSError: no connection, or it ended early.
+        ValueError: the answer is no HTTP.
+    """
+    named = {"host": where.netloc.rpartition("@")[2], **headers, "content-length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    with socket.create_connection((where.hostname or "", where.port or 80), PATIENCE) as connection:
+        # after an answer to HTTP/1.0 the server closes, and it is in one piece
+        connection.sendall(f"{request} HTTP/1.0\r\n{head}\r\n".encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    top, _, text = answer.partition(b"\r\n\r\n")
+    if not top.startswith(b"HTTP/1."):
+        raise ValueError("no HTTP")
+    return int(top[9:12]), text
+
+
+def _secure(
+    where: SplitResult, request: str, headers: dict[str, str], body: bytes
+) -> tuple[int, bytes]:
+    """As `_plain`, through TLS."""
+    from http.client import HTTPException, HTTPSConnection
+
+    method, _, path = request.partition(" ")
+    connection = HTTPSConnection(where.hostname or "", where.port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except HTTPException as error:
+        raise ValueError("no HTTP") from error
+    finally:
+        connection.close()
 
 
 def server_at(url: str, name: str | None) -> Server:
@@ -91,8 +122,7 @@ def server_at(url: str, name: str | None) -> Server:
         raise ConfigError(f"--server is {url!r}.", "For example http://127.0.0.1:8765.")
     token = parse_qs(where.query).get("token", [""])[0]
     server = Server(f"{where.scheme}://{where.netloc}", name or "", token)
-    with Connection(server) as connection:
-        names = [str(index["name"]) for index in connection.ask("GET", "/api/indexes")]
+    names = [str(index["name"]) for index in Connection(server).ask("GET", "/api/indexes")]
     if name is None and len(names) == 1:
         return Server(server.url, names[0], token)
     if name not in names:
