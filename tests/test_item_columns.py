@@ -14,7 +14,7 @@ from mrl_search.images import base
 from mrl_search.images.base import FileStamp, read_file, read_stamped, subset
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
-from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA
+from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA, Items, write_items
 
 NANOSECONDS = 1_717_171_717_123_456_789  # 2024-05-31 16:08:37 UTC
 
@@ -136,3 +136,18 @@ def test_any_stamp_of_a_file_system_fits_into_int64() -> None:
     stamp = FileStamp.of(Odd())  # type: ignore[arg-type]
     assert stamp == FileStamp(5, (1 << 63) - 1, (1 << 63) - 1)
     assert pa.array([stamp.modified, -stamp.modified], FILE_COLUMNS.field("modified").type)
+
+
+@pytest.mark.parametrize("labels", [["a", "ü", ""], ["a", None, "b"]])
+def test_texts_are_those_of_the_column(tmp_path: Path, labels: list[str | None]) -> None:
+    paths = []
+    for part in range(2):
+        rows = [{"id": i + 3 * part, "path": f"é/{i}", "label": labels[i]} for i in range(3)]
+        folder = tmp_path / str(part)
+        folder.mkdir()
+        write_items(folder, pa.Table.from_pylist(rows, ITEMS_SCHEMA))
+        paths.append(folder / "items.parquet")
+    for items, rows in ((Items(paths[0]), [2, 0, 1, 2]), (Items(*paths), [5, 0, 3])):
+        for name in ("path", "label", "hash"):
+            assert items.texts(name, rows) == [items.value(name, row) for row in rows]
+    assert Items(paths[0]).texts("path", []) == []

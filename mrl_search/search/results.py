@@ -117,9 +117,8 @@ class Hits:
         rows, scores = self.rows[some].tolist(), self.scores[some].tolist()
         if self.items is None:
             return zip(rows, scores, repeat(None), repeat(None))
-        path, label = self.items["path"], self.items["label"]
         ids = self.items.all_ids[self.rows[some]].tolist()
-        paths, labels = [path[r].as_py() for r in rows], [label[r].as_py() for r in rows]
+        paths, labels = self.items.texts("path", rows), self.items.texts("label", rows)
         return zip(ids, scores, paths, labels, strict=True)
 
     def _hits(self, some: slice) -> list[Hit]:

@@ -1,7 +1,7 @@
 """The items that vectors stand for: a Parquet table, one row a vector, read by column."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Items:
             for path in paths  # of any name
         ]
         self._columns: dict[str, pa.ChunkedArray] = {}
+        self._texts: dict[str, Callable[[int], str | None]] = {}
         self._lock = Lock()
 
     @property
@@ -128,6 +129,13 @@ class Items:
             return moment
         return moment.replace(tzinfo=UTC).astimezone(pa.lib.string_to_tzinfo(zone))
 
+    def texts(self, name: str, rows: Sequence[int]) -> list[str | None]:
+        """Values of a column of text; past Arrow where it can, as that takes half as long."""
+        read = self._texts.get(name)
+        if read is None:
+            read = self._texts[name] = _reader_of(self[name])
+        return [read(row) for row in rows]
+
     def column(self, name: str) -> NDArray[np.object_]:
         """A column as Python values: (n,) object."""
         values = np.empty(self.num_rows, dtype=object)
@@ -148,6 +156,16 @@ def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
 def scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
     """A value from its buffers: `pa.scalar` imports pandas, which takes longer than a search."""
     return pa.Array.from_buffers(kind, 1, [None, *map(pa.py_buffer, buffers)])[0]
+
+
+def _reader_of(column: pa.ChunkedArray) -> Callable[[int], str | None]:
+    """What gives the text of a row."""
+    if column.num_chunks != 1 or column.null_count or column.type != pa.string():
+        return lambda row: column[row].as_py()  # type: ignore[no-any-return]
+    (chunk,) = column.chunks
+    _, offsets, data = chunk.buffers()
+    start, text = memoryview(offsets).cast("i")[chunk.offset :], memoryview(data or b"")
+    return lambda row: str(text[start[row] : start[row + 1]], "utf-8")
 
 
 def logged_items(

@@ -38,6 +38,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _head: int | None = 0  # bytes of a head that is not complete; None: it is
+    _missing: str | None = "head"  # of the request that the client is to send
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,23 +49,27 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait(HEAD_PATIENCE)  # the next request of a connection that is kept
         if self._head is not None:
             self._head += len(data)
         super().data_received(data)
-        if self._head is not None and self._head > LARGEST_HEAD:
+        missing = None
+        if self._head is None:
+            missing = "body"
+        elif self._head and (self.cycle is None or self.cycle.response_complete):
+            missing = "head"  # of the next request, if the connection is kept
+        if (self._head or 0) > LARGEST_HEAD:
             self._refuse(431, LARGE)
+        elif missing != self._missing:
+            self._missing = missing
+            self._wait({"head": HEAD_PATIENCE, "body": PATIENCE}.get(missing or ""))
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._head = None
-        self._wait(PATIENCE)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._head = 0
-        self._wait(None)
 
     def _wait(self, seconds: float | None) -> None:
         """Give the client some more seconds, or as long as it likes."""
