@@ -161,7 +161,7 @@ def scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
 def _reader_of(column: pa.ChunkedArray) -> Callable[[int], str | None]:
     """What gives the text of a row."""
     if column.num_chunks != 1 or column.null_count or column.type != pa.string():
-        return lambda row: column[row].as_py()  # type: ignore[no-any-return]
+        return lambda row: column[row].as_py()
     (chunk,) = column.chunks
     _, offsets, data = chunk.buffers()
     start, text = memoryview(offsets).cast("i")[chunk.offset :], memoryview(data or b"")
