@@ -14,7 +14,7 @@ from mrl_search.images import base
 from mrl_search.images.base import FileStamp, read_file, read_stamped, subset
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
-from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA, Items, write_items
+from mrl_search.store.items import FILE_COLUMNS, ITEMS_SCHEMA, Items, _reader_of, write_items
 
 NANOSECONDS = 1_717_171_717_123_456_789  # 2024-05-31 16:08:37 UTC
 
@@ -151,3 +151,6 @@ def test_texts_are_those_of_the_column(tmp_path: Path, labels: list[str | None])
         for name in ("path", "label", "hash"):
             assert items.texts(name, rows) == [items.value(name, row) for row in rows]
     assert Items(paths[0]).texts("path", []) == []
+    column = Items(*paths)["label"].combine_chunks().slice(1, 4)
+    read = _reader_of(pa.chunked_array([column]))
+    assert [read(row) for row in range(4)] == column.to_pylist()

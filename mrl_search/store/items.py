@@ -160,12 +160,21 @@ def scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
 
 def _reader_of(column: pa.ChunkedArray) -> Callable[[int], str | None]:
     """What gives the text of a row."""
-    if column.num_chunks != 1 or column.null_count or column.type != pa.string():
+    if column.num_chunks != 1 or column.type != pa.string():
         return lambda row: column[row].as_py()
     (chunk,) = column.chunks
-    _, offsets, data = chunk.buffers()
-    start, text = memoryview(offsets).cast("i")[chunk.offset :], memoryview(data or b"")
-    return lambda row: str(text[start[row] : start[row + 1]], "utf-8")
+    valid, offsets, data = chunk.buffers()
+    first, text = chunk.offset, memoryview(data or b"")
+    starts = memoryview(offsets).cast("i")
+    bits = None if valid is None else memoryview(valid)
+
+    def read(row: int) -> str | None:
+        at = first + row
+        if bits is not None and not bits[at >> 3] >> (at & 7) & 1:
+            return None
+        return str(text[starts[at] : starts[at + 1]], "utf-8")
+
+    return read
 
 
 def logged_items(

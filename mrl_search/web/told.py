@@ -129,10 +129,11 @@ def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str
     records = hit_records(hits[0], hits.explanation, 0, own, look=whole)
     roots, hidden = ([], ()) if whole else (_roots(index), HIDDEN)
     for record in records:
-        if not whole:
-            path = record["path"]
-            record["path"] = _below(path, roots)
-            record["name"] = None if path is None else path.rpartition(os.sep)[2]
+        path = record["path"]
+        if not whole and path is None:
+            record["name"] = None
+        elif not whole:
+            record["path"], record["name"] = _below(path, roots), path.rpartition(os.sep)[2]
         if "columns" in record:
             columns = record["columns"].items()
             record["columns"] = {n: _plain(v) for n, v in columns if n not in hidden}
