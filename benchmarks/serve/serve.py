@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -118,8 +119,10 @@ def times(
         sizes[name] = int(np.clip(SLOW * len(found) / took, clients, most))
     end = time.monotonic() + seconds
     for number in range(ROUNDS):
-        for name, run in contestants.items():
-            found, took = run(sizes[name], number * sizes[name])
+        order = deque(contestants)
+        order.rotate(number)  # each comes after each other
+        for name in order:
+            found, took = contestants[name](sizes[name], number * sizes[name])
             blocks[name].append(found)
             spent[name] += took
         if time.monotonic() > end:
