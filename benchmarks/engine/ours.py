@@ -1,10 +1,11 @@
 """mrl-search as a contestant: exact, as `tune` chooses, and swept over its settings like others."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 from contestants import KEEP, Choice, Contestant, Ids, Ladder, Setting
-from work import K, Rows, Work
+from work import K, Rows, Work, hits
 
 from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError
@@ -71,16 +72,17 @@ class Ours(Contestant):
         own = np.full(len(queries), -1)
 
         def score(at: Ids, found: BatchHits) -> np.ndarray:
-            same = found.rows[:, :, None] == truth.rows[at][:, None, :]
-            return same.any(axis=2).sum(axis=1) / K
+            return hits(found.rows, (rows[at], scores[at]), work.about.get("wanted", K))
 
         goal = Goal("recall", K, queries, own, truth, score)
         chosen: list[Choice] = []
         for target in targets:
+            start = time.perf_counter()
             try:
                 found = tune(self.corpus, goal, target)
                 how = {"setting": {"plan": str(found.chosen.plan)}, "tuning_recall": found.held_out}
-                chosen.append({"target": target, **how})
+                seconds = time.perf_counter() - start
+                chosen.append({"target": target, **how, "tune_s": seconds})
             except ConfigError as error:
                 chosen.append({"target": target, "setting": None, "reason": str(error)})
         return chosen

@@ -15,7 +15,7 @@ from ours import OURS
 from peers_faiss import FAISS
 from peers_other import OTHERS
 from sweep import choose
-from work import K, Work, hits
+from work import K, Work
 
 __all__ = ["CONTESTANTS", "build", "cold", "sweep", "warm"]
 
@@ -54,8 +54,7 @@ def warm(work: Work, name: str, chosen: list[Record], part: slice, cores: int) -
     They are asked once before, for at most WARM_S seconds; then the clock runs. Batches follow.
     """
     contestant, every = opened(work, name), work.queries("fresh")
-    rows, scores = work.truth("fresh")
-    queries, truth, results = every[part], (rows[part], scores[part]), []
+    queries, results = every[part], []
     batch = np.take(every, range(part.start, part.start + BATCH), axis=0, mode="wrap")
     for choice in chosen:
         contestant.use(choice["setting"])
@@ -66,7 +65,7 @@ def warm(work: Work, name: str, chosen: list[Record], part: slice, cores: int) -
             if time.perf_counter() - asked > WARM_S:
                 break
         ms, found = single(contestant, queries)
-        record: Record = {**choice, "ms": ms, "hits": hits(found, truth).tolist()}
+        record: Record = {**choice, "ms": ms, "hits": work.hits("fresh", part, found).tolist()}
         for name_of, threads in (("batch_ms_1", 1), ("batch_ms_all", cores)):
             contestant.use_threads(threads)
             start = time.perf_counter()

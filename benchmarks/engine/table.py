@@ -11,6 +11,7 @@ from typing import Any
 
 from contest_tables import contest_page
 
+from mrl_search.measure.environment import check_clean
 from mrl_search.report.page import Table, markdown_table
 
 HERE = Path(__file__).parent
@@ -123,6 +124,8 @@ def growth_table(found: list[list[Record]]) -> str:
 def tables() -> str:
     records, kinds = read("records.jsonl"), read("kinds.jsonl")
     found = contests(records)
+    for contest in found:
+        check_clean(contest[0]["environment"]["commit"], "records.jsonl")
     corpora = [r for r in records if r["kind"] == "corpus"]
     pages = (contest_page(c) if "run" in c[0] else earlier_table(c, corpora) for c in found)
     return "\n\n".join([kinds_table(kinds), *pages, growth_table(found)])
