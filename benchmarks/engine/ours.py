@@ -74,6 +74,9 @@ class Ours(Contestant):
         def score(at: Ids, found: BatchHits) -> np.ndarray:
             return hits(found.rows, (rows[at], scores[at]), work.about.get("wanted", K))
 
+        start = time.perf_counter()
+        search(self.corpus, queries, Plan.EXACT, K)  # `tune` would find the truth so
+        exact_s = time.perf_counter() - start
         goal = Goal("recall", K, queries, own, truth, score)
         chosen: list[Choice] = []
         for target in targets:
@@ -81,7 +84,7 @@ class Ours(Contestant):
             try:
                 found = tune(self.corpus, goal, target)
                 how = {"setting": {"plan": str(found.chosen.plan)}, "tuning_recall": found.held_out}
-                seconds = time.perf_counter() - start
+                seconds = exact_s + time.perf_counter() - start
                 chosen.append({"target": target, **how, "tune_s": seconds})
             except ConfigError as error:
                 chosen.append({"target": target, "setting": None, "reason": str(error)})

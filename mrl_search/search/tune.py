@@ -4,7 +4,7 @@ Every first stage that may pay is searched once, deep; shorter shortlists and mi
 slices of that. A `Goal` says what answers are worth; time is measured, single queries, one thread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,10 +16,11 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import share_interval
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import surely_within
-from mrl_search.search.classify import Ballot, vote
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, propose
-from mrl_search.search.others import exact_others, leave_out
+from mrl_search.search.goal import NEIGHBOURS, USES, Goal
+from mrl_search.search.known import Known
+from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
@@ -39,75 +40,10 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
-NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
-USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
 LONGER = 2  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 TIMED, ROUNDS = 40, 3
-
-
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """What answers are worth: a mark from 0 to 1 for each query.
-
-    Attributes:
-        name: `recall`, `class` or `instance`.
-        k: answers a query gets.
-        queries: (n, dim) float32, in the space of the corpus.
-        own: (n,) row of each query in the corpus, left out of its answer; -1 where it has none.
-        exact: what exact search gives, (n, k).
-        score: (rows of the queries, their answers) to marks (rows,).
-    """
-
-    name: str
-    k: int
-    queries: NDArray[np.float32]
-    own: Ids
-    exact: BatchHits
-    score: Callable[[Ids, BatchHits], NDArray[np.float64]]
-
-    @property
-    def steps(self) -> int:
-        """A mark is a multiple of 1 / `steps`."""
-        return self.k if self.name == "recall" else 1
-
-    @classmethod
-    def named(cls, name: str, corpus: Corpus, rows: Ids, k: int | None = None) -> "Goal":
-        """The goal `recall` or `class` for the items at `rows`."""
-        if name not in ("recall", "class"):
-            raise ConfigError(f"goal is {name!r}; it must be recall or class.")
-        make = cls.recall if name == "recall" else cls.votes
-        return make(corpus, rows, k or NEIGHBOURS[name])
-
-    @classmethod
-    def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
-        """Share of the true `k` neighbours of the items at `rows` that are found."""
-        k = min(k, len(corpus.live_rows) - 1)
-        queries = corpus.vectors.rows(rows).astype(np.float32)
-        truth = exact_others(corpus, queries, rows, k)
-
-        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
-            same = hits.rows[:, :, None] == truth.rows[at][:, None, :]
-            found: NDArray[np.float64] = same.any(axis=2).sum(axis=1) / k
-            return found
-
-        return cls("recall", k, queries, rows, truth, score)
-
-    @classmethod
-    def votes(cls, corpus: Corpus, rows: Ids, k: int = 20) -> "Goal":
-        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label."""
-        labels = corpus.collection.labels
-        rows = rows[corpus.collection.labelled[rows]]
-        if not len(rows):
-            raise DataError(f"The items of {corpus.folder} have no labels.", "Tune for recall.")
-        queries = corpus.vectors.rows(rows).astype(np.float32)
-        k = min(k, len(corpus.live_rows) - 1)
-
-        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
-            votes = zip(vote(hits, labels, Ballot(k)), labels[rows[at]], strict=True)
-            return np.array([v.label == label for v, label in votes], dtype=np.float64)
-
-        return cls("class", k, queries, rows, exact_others(corpus, queries, rows, k), score)
+NEAR = 1.3  # times the time of the front: plans that are timed in all rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +125,8 @@ def tune(
     half = len(goal.queries) // 2
     choose, check = np.arange(half), np.arange(half, len(goal.queries))
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
-    judge = _Judge(goal, choose, target * best_marks[choose])
+    known = Known(corpus.vectors, goal.queries[choose])
+    judge = _Judge(goal, choose, target * best_marks[choose], known)
     trials = _search_all(corpus, judge, _starts(corpus, max_ram), progress)
     timed, exact_ms = _timed(corpus, goal, _promising(trials), progress)
     reached = sorted((t for t in timed if t.reached), key=lambda t: (-t.value, -(t.ms or 0.0)))
@@ -262,11 +199,15 @@ def _efforts(corpus: Corpus, dims: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Judge:
-    """Marks plans by their answers to the queries at `rows`; `needed` is a mark for each."""
+    """Marks plans by their answers to the queries at `rows`; `needed` is a mark for each.
+
+    `known` keeps scores of whole vectors from one plan to the next.
+    """
 
     goal: Goal
     rows: Ids
     needed: NDArray[np.float64]
+    known: Known
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
         own = hits.rows == self.goal.own[self.rows, None]
@@ -297,9 +238,9 @@ def _looks(corpus: Corpus, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
     *lower, highest = _efforts(corpus, dims)
     found = list(_trials(corpus, judge, dims, highest))
     yield found
-    shortest = _shortest(found)
+    shortest, alone = _shortest(found), found[0].reached
     for effort in lower if shortest else ():
-        found = list(_trials(corpus, judge, dims, effort, DEEPER * shortest))
+        found = list(_trials(corpus, judge, dims, effort, DEEPER * shortest, alone))
         yield found
         if 0 < _shortest(found) <= shortest:
             return
@@ -311,13 +252,16 @@ def _shortest(trials: list[Trial]) -> int:
 
 
 def _trials(
-    corpus: Corpus, judge: _Judge, dims: int, effort: int, deepest: int = DEEPEST
-) -> Iterator[Trial]:
-    """Plans that begin at `dims` with `effort`, of one to three stages."""
+    corpus: Corpus, judge: _Judge, dims: int, effort: int, deepest: int = DEEPEST,
+    alone: bool = True,
+) -> Iterator[Trial]:  # fmt: skip
+    """Plans that begin at `dims` with `effort`, of two and three stages; `alone`: of one, too."""
     index, k = corpus.prefix_index(dims), judge.goal.k
     queries, ram = judge.goal.queries[judge.rows], index.ram_bytes
-    single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, corpus.alive)
-    yield judge.trial(Plan((Stage(dims, None, effort),)), BatchHits(single[1], single[0]), ram)
+    if alone:
+        stage = Stage(dims, None, effort)
+        single = propose(corpus, index, queries, stage, k + 1, corpus.alive)
+        yield judge.trial(Plan((stage,)), BatchHits(single[1], single[0]), ram)
     depth = min(DEEPEST, max(deepest, MIDDLE * k), len(corpus.live_rows))
     if index.widens:
         depth = min(depth, effort - MARGIN)  # a larger k would look harder than the plan does
@@ -325,7 +269,7 @@ def _trials(
         return
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     _, ids = index.search(prefix(queries, dims), depth, effort, corpus.alive)
-    whole, last = pair_scores(corpus.vectors, queries, ids, corpus.dim), Stage(corpus.dim)
+    whole, last = judge.known.scores(ids), Stage(corpus.dim)
     longer = LONGER
     for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
@@ -387,14 +331,27 @@ def _timed(
 
     answers = {str(plan): searcher(plan) for plan in (*(t.plan for t in trials), Plan.EXACT)}
     paces = dict.fromkeys(answers, Pace(len(queries), warm_up=2))
-    rounds = []
+    rounds: dict[str, list[list[float]]] = {name: [] for name in answers}
+    ms: dict[str, float] = {}
+    total = ROUNDS * len(answers)
     with threads(1):
         for number in range(ROUNDS):
-            before = number * len(answers)
 
-            def report(done: int, _: int, before: int = before) -> None:
-                progress("timing", before + done, ROUNDS * len(answers))
+            def report(done: int, of: int, before: int = number * len(answers)) -> None:
+                progress("timing", before + done * (total // ROUNDS) // of, total)
 
-            rounds.append(time_round(answers, queries, paces, report))
-    ms = {name: float(np.median(median_ms([r[name] for r in rounds]))) for name in answers}
+            again = {name: answers[name] for name in (_near_front(trials, ms) if ms else answers)}
+            for name, times in time_round(again, queries, paces, report).items():
+                rounds[name].append(times)
+            ms = {name: float(np.median(median_ms(times))) for name, times in rounds.items()}
     return [replace(trial, ms=ms[str(trial.plan)]) for trial in trials], ms[str(Plan.EXACT)]
+
+
+def _near_front(trials: list[Trial], ms: dict[str, float]) -> list[str]:
+    """Plans that no plan of at least their mark beats by far, and exact search."""
+    kept, least = [str(Plan.EXACT)], np.inf
+    for trial in sorted(trials, key=lambda t: (-t.value, ms[str(t.plan)])):
+        least = min(least, ms[str(trial.plan)])
+        if ms[str(trial.plan)] <= NEAR * least:
+            kept.append(str(trial.plan))
+    return kept
