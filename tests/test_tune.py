@@ -20,6 +20,7 @@ from mrl_search.metrics import share_interval
 from mrl_search.search import run
 from mrl_search.search import tune as tuning
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.known import Known
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
@@ -131,7 +132,8 @@ def test_a_plan_is_worth_what_its_own_search_finds(
 ) -> None:
     corpus = clusters(factory)
     goal = Goal.recall(corpus, queries_to_tune(corpus, 200), 10)
-    judge = tuning._Judge(goal, np.arange(200), np.full(200, 0.9))
+    known = Known(corpus.vectors, goal.queries)
+    judge = tuning._Judge(goal, np.arange(200), np.full(200, 0.9), known)
     for effort in (16, 64, 128):
         trials = [t for t in tuning._trials(corpus, judge, 16, effort) if len(t.plan.stages) < 3]
         assert len(trials) > 1 or effort == 16
@@ -144,7 +146,7 @@ def test_a_plan_is_worth_what_its_own_search_finds(
 
 @pytest.mark.parametrize(("needed", "reached"), [(0.5, True), (0.6, False), (0.75, False)])
 def test_a_plan_must_beat_the_target_by_more_than_chance_gives(
-    needed: float, reached: bool
+    corpus: Corpus, needed: float, reached: bool
 ) -> None:
     """Of four marks three are 1, so their mean is .75, with a standard error of .217."""
     marks, none = np.array([1.0, 1, 1, 0]), answers(np.zeros((4, 1), dtype=np.int64))
@@ -156,7 +158,9 @@ def test_a_plan_must_beat_the_target_by_more_than_chance_gives(
         none,
         lambda asked, hits: marks[asked],
     )
-    trial = tuning._Judge(goal, np.arange(4), np.full(4, needed)).trial(Plan.single(8), none, 99)
+    known = Known(corpus.vectors, goal.queries)
+    judge = tuning._Judge(goal, np.arange(4), np.full(4, needed), known)
+    trial = judge.trial(Plan.single(8), none, 99)
     assert trial == Trial(Plan.single(8), 0.75, reached, 99)
 
 
