@@ -123,7 +123,7 @@ def contest_page(contest: list[Record]) -> str:
     libraries = {k: v for r in contest for k, v in r.get("versions", {}).items()}
     parts.append(
         f"{e['cpu']} ({', '.join(first['simd'])}), {e['cores']} cores; single queries on one "
-        f"thread, {timed['timings']:,} timings in {first['rounds']} rounds; builds on {timed['build_cores']} cores; "
+        f"thread, {timed['timings']:,} timings in {first['rounds']} rounds; "
         f"{', '.join(f'{k} {v}' for k, v in libraries.items())}; commit {e['commit']}."
     )
     return "\n\n".join(parts)
