@@ -26,7 +26,7 @@ class Ours(Contestant):
         how: `exact`, `tuned` (the plans that `tune` chooses) or `swept` (two stages, every start).
     """
 
-    packages = ("faiss-cpu",)
+    packages, harder = ("faiss-cpu",), True
 
     def __init__(self, how: str) -> None:
         self.name, self.how, self.exact = f"mrl-search {how}", how, how == "exact"
@@ -42,7 +42,7 @@ class Ours(Contestant):
 
     def ladders(self, n: int) -> list[Ladder]:
         return [
-            Ladder({"dims": d, "effort": effort}, "keep", KEEP)
+            Ladder({"dims": d, "effort": effort}, "keep", KEEP, group=d)
             for d in self.corpus.dims[:-1]
             if self.corpus.prefix_index(d).kind != SCAN
             for effort in (self.corpus.prefix_index(d).efforts or (0,))

@@ -106,9 +106,13 @@ def sketched(
     The best recall that was seen comes with them.
     """
     found: dict[float, list[Found]] = {t: [] for t in targets}
-    best, same = 0.0, 0
+    best, same, group = 0.0, 0, 0
     before: list[int | None] = [None] * len(targets)
     for ladder in contestant.ladders(int(work.about["n"])):
+        if ladder.group != group:
+            group, same, before = ladder.group, 0, [None] * len(targets)
+        elif same == ENOUGH:
+            continue
         rungs = Rungs(contestant, work, ladder, SKETCH)
         guesses = before if contestant.harder else [None] * len(targets)
         lowest = [rungs.lowest(t, guess) for t, guess in zip(targets, guesses, strict=True)]
@@ -119,8 +123,6 @@ def sketched(
         again = contestant.harder and lowest == before and None not in lowest
         same = same + 1 if again else 0
         before = lowest
-        if same == ENOUGH:
-            break
     return found, best
 
 
