@@ -72,10 +72,12 @@ def setting(record: Record) -> str:
 def times_table(contest: list[Record], target: float) -> Table:
     columns = ("contestant", "setting", "recall@10 (95%)", "p50 ms", "p99 ms", "batch/s, 1 thread")
     many = contest[0]["cores"] > 1
+    most = max(r["timings"] for r in contest if "timings" in r)
     exact = sorted(exact_ones(contest), key=lambda r: r["p50_ms"])
     rows = tuple(
         (
-            r["contestant"], setting(r) or "exact", recall(r) + " misses" * (not reaches(r)),
+            r["contestant"] + f" ({r['timings']} queries)" * (r["timings"] < most),
+            setting(r) or "exact", recall(r) + " misses" * (not reaches(r)),
             f"{r['p50_ms']:.3f}", f"{r['p99_ms']:.3f}", f"{r['batch_per_s_1_thread']:,.0f}",
             *[f"{r['batch_per_s_all_threads']:,.0f}"] * many,
         )

@@ -70,7 +70,8 @@ def tables() -> str:
     for contest in found:
         check_clean(contest[0]["environment"]["commit"], "records.jsonl")
     pages = map(contest_page, found)
-    return "\n\n".join([goals_table(found), kinds_table(kinds), growth_table(found), *pages])
+    first = [goals_table(found), *[kinds_table(kinds)] * bool(kinds), growth_table(found)]
+    return "\n\n".join([*first, *pages])
 
 
 def read(name: str) -> list[Record]:

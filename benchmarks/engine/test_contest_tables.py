@@ -41,6 +41,13 @@ def test_the_fastest_peer_that_reaches_the_target_counts() -> None:
     assert "misses" not in said
 
 
+def test_fewer_queries_are_told() -> None:
+    slow = {**record("IndexFlatIP", None, 50, 1.0), "timings": 240}
+    page = contest_page([*CONTEST[:2], slow])
+    assert "| IndexFlatIP (240 queries) | exact |" in page
+    assert "mrl-search exact (" not in page
+
+
 def test_a_plan_below_the_target_says_so() -> None:
     assert "misses" in headline([record("mrl-search tuned", 0.99, 0.5, 0.98)], 0.99)
 
