@@ -374,7 +374,9 @@ class Index(Changing):
     def _queries(self, query: Query | Sequence[Query]) -> tuple[Queries, bool]:
         """The queries, embedded, and whether there is a single one rather than a list."""
         if isinstance(query, np.ndarray):
-            single = query.ndim == 1 or (query.ndim == 3 and query.dtype == np.uint8)
+            if query.ndim == 1:
+                return self.embed(query[None]), True
+            single = query.ndim == 3 and query.dtype == np.uint8
         else:
             single = isinstance(query, str | Path | bytes | Image.Image | Words)
         return self.embed([query] if single else query), single  # type: ignore[list-item,arg-type]

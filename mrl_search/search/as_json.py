@@ -28,7 +28,7 @@ def hit_records(
         record: dict[str, Any] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
         if h.expected is not None:
             record["expected"] = float(f"{h.expected:.3g}")
-        record |= {"label": h.label, "path": h.path}
+        record["label"], record["path"] = h.label, h.path
         if look and h.path is not None and not own_vectors:
             record["gone"] = is_gone(h.path)
         if items is not None and own:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Self
 
@@ -113,7 +114,7 @@ class Plan:
         """A plan as it is, as text, or as the dims of its only stage."""
         if isinstance(plan, Plan):
             return plan
-        return cls.parse(plan) if isinstance(plan, str) else cls.single(plan)
+        return _parsed(plan) if isinstance(plan, str) else cls.single(plan)
 
     @classmethod
     def single(cls, dims: int) -> Self:
@@ -158,6 +159,11 @@ class Plan:
 
     def __str__(self) -> str:
         return self.word or ",".join(map(str, self.stages))
+
+
+@lru_cache(maxsize=1000)
+def _parsed(text: str) -> Plan:
+    return Plan.parse(text)
 
 
 Plan.EXACT = Plan(word="exact")

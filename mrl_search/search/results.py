@@ -103,17 +103,24 @@ class Hits:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Hit]:
-        return (self[i] for i in range(len(self)))
+        return iter(self._hits(slice(None)))
 
     def __getitem__(self, i: int) -> Hit:
-        rank = range(1, len(self) + 1)[index(i)]
-        row = number = int(self.rows[i])
-        known = (None, None)
-        if self.items is not None:
-            known = (self.items["path"][row].as_py(), self.items["label"][row].as_py())
-            number = int(self.items.all_ids[row])
-        expected = None if self.expected is None else float(self.expected[i])
-        return Hit(rank, number, float(self.scores[i]), *known, expected, self.items, row)
+        place = range(len(self))[index(i)]
+        return self._hits(slice(place, place + 1))[0]
+
+    def _hits(self, some: slice) -> list[Hit]:
+        items, rows, scores = self.items, self.rows[some].tolist(), self.scores[some].tolist()
+        ranks, nothing = range(1, len(self) + 1)[some], [None] * len(rows)
+        ids, paths, labels, expected = rows, nothing, nothing, nothing
+        if items is not None:
+            ids = items.all_ids[rows].tolist()
+            path, label = items["path"], items["label"]
+            paths, labels = [path[r].as_py() for r in rows], [label[r].as_py() for r in rows]
+        if self.expected is not None:
+            expected = self.expected[some].tolist()
+        of_all = [items] * len(rows)
+        return list(map(Hit, ranks, ids, scores, paths, labels, expected, of_all, rows))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

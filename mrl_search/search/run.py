@@ -117,12 +117,12 @@ def answer(
     corpus: Corpus, queries: NDArray[np.floating], request: SearchRequest, find: Find = search
 ) -> BatchHits:
     """Answer a request for `queries` (n, dim): filter, search, cut off, explain."""
-    queries = query_rows(queries, corpus.dim)
     mask = mask_of(corpus.items, request.where, request.ids, corpus.alive)
     hits = find(corpus, queries, request.plan, request.k, mask)
     enough = (len(corpus) if mask is None else mask.count) >= FEWEST_ITEMS
     if request.cutoff == "auto" or (request.expected and enough):
-        hits = replace(hits, expected=expected_by_chance(corpus, queries, hits, mask))
+        checked = query_rows(queries, corpus.dim)
+        hits = replace(hits, expected=expected_by_chance(corpus, checked, hits, mask))
     if request.cutoff is not None:
         low = hits.rows < 0
         if request.cutoff != "auto":

@@ -20,7 +20,7 @@ from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
 from mrl_search.web.served import Busy, Served
 from mrl_search.web.told import hits_of
 
-__all__ = ["BUSY", "events", "search_one", "vote"]
+__all__ = ["BUSY", "events", "quick", "search_one", "vote"]
 
 STAGE_HITS = 60  # hits that an event of a stage has
 BUSY = "Too many pictures wait for the model.", "Try again in a moment."
@@ -61,6 +61,17 @@ def search_one(
     hits = find(index, row, own if asked.not_itself else [], request)
     ms = (time.perf_counter() - start) * 1e3
     return {**told, **_told(index, hits, asked.k, ms, whole)}
+
+
+def quick(one: Served, asked: Asked) -> bool:
+    """Whether the answer takes less time than handing the request to another thread does."""
+    plain = asked.vector is not None or asked.query_id is not None
+    more = asked.plus or asked.minus or asked.where or asked.ids is not None
+    more = more or asked.cutoff is not None or asked.explain or asked.expected
+    if more or not plain:
+        return False
+    ready = one.index.corpus.ready.get((asked.as_plan(), asked.k))
+    return ready is not None and ready[2] is not None
 
 
 def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from starlette.exceptions import HTTPException
 import mrl_search
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
 from mrl_search.index import Index
-from mrl_search.text import json_value
 from mrl_search.web.answers import BUSY, events, search_one, vote
 from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
-from mrl_search.web.guard import Guard, Rules
+from mrl_search.web.direct import SEARCH, Direct, as_json, is_json
+from mrl_search.web.guard import Guard, Rules, Scope
 from mrl_search.web.measured import Measured
 from mrl_search.web.served import Busy, Served, rows_of
 from mrl_search.web.thumbs import read_item, thumbnail
@@ -54,6 +54,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         409: "The index cannot do this.", 429: "Too many pictures wait for the model.",
     }.items()
 }  # fmt: skip
+STATUSES = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}
 
 
 def make_app(
@@ -82,40 +83,19 @@ def make_app(
     )
     scrub = without_folders([one.index for one in served.values()])
 
-    def scrub_for(request: Request) -> Callable[[str], str]:
-        return str if show_paths or request.scope.get("own") else scrub
+    def scrub_for(scope: Scope) -> Callable[[str], str]:
+        return str if show_paths or scope.get("own") else scrub
 
-    def refuse(
-        request: Request, status: int, error: str, hint: str = "", **headers: str
-    ) -> JSONResponse:
-        clean = scrub_for(request)
-        told = {"error": clean(error), "hint": clean(hint)}
-        return JSONResponse(told, status, {n.replace("_", "-"): v for n, v in headers.items()})
+    def refused(scope: Scope, error: Exception) -> JSONResponse:
+        status, message, hint, headers = refusal(error)
+        clean = scrub_for(scope)
+        return JSONResponse({"error": clean(message), "hint": clean(hint)}, status, headers)
 
-    @app.exception_handler(MrlSearchError)
-    def _(request: Request, error: MrlSearchError) -> JSONResponse:
-        status = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}.get(
-            type(error), 400
-        )
-        return refuse(request, status, error.message, error.hint)
+    async def handled(request: Request, error: Exception) -> JSONResponse:
+        return refused(request.scope, error)
 
-    @app.exception_handler(Busy)
-    def _(request: Request, error: Busy) -> JSONResponse:
-        return refuse(request, 429, *BUSY, retry_after="2")
-
-    @app.exception_handler(Exception)
-    def _(request: Request, error: Exception) -> JSONResponse:
-        return refuse(request, 500, "The server failed.", "Its own output says why.")
-
-    @app.exception_handler(HTTPException)
-    def _(request: Request, error: HTTPException) -> JSONResponse:
-        hint = "GET /docs lists what there is."
-        return refuse(request, error.status_code, str(error.detail), hint)
-
-    @app.exception_handler(RequestValidationError)
-    def _(request: Request, error: RequestValidationError) -> JSONResponse:
-        hint = "GET /docs shows what a request may say."
-        return refuse(request, 422, first_of(error.errors()), hint)
+    for kind in (MrlSearchError, Busy, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, handled)
 
     def named(name: str) -> Served:
         if name not in served:
@@ -141,7 +121,7 @@ def make_app(
         return {**about(one.now()), **can, "name": name}
 
     @app.post(
-        "/api/indexes/{name}/search",
+        SEARCH,
         tags=["search"],
         responses=REFUSALS,
         response_model=dict[str, Any],
@@ -154,9 +134,9 @@ def make_app(
         """
         one = named(name)
         asked, picture = await _read(request)
-        return await run_in_threadpool(
-            lambda: _json(search_one(one, asked, picture, bool(request.scope.get("own"))))
-        )
+        own = bool(request.scope.get("own"))
+        told = await run_in_threadpool(search_one, one, asked, picture, own)
+        return Response(as_json(told), media_type="application/json")
 
     @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
     def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
@@ -168,7 +148,7 @@ def make_app(
     @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
     async def stream(request: Request, name: str, asked: Asked) -> StreamingResponse:
         """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
-        told = events(named(name), asked, scrub_for(request))
+        told = events(named(name), asked, scrub_for(request.scope))
         return StreamingResponse(told, media_type="text/event-stream")
 
     @app.post(
@@ -257,7 +237,8 @@ def make_app(
         return tables
 
     app.include_router(writing_routes(named, write, REFUSALS))
-    measured = Measured(app, served)
+    route = next(route for route in app.routes if getattr(route, "path", "") == SEARCH)
+    measured = Measured(Direct(app, served, route, refused), served)
 
     @app.get("/metrics", tags=["server"], response_class=Response)
     def metrics() -> Response:
@@ -286,6 +267,21 @@ def make_app(
         return page_("index.html")
 
     return Guard(measured, rules or Rules())
+
+
+def refusal(error: Exception) -> tuple[int, str, str, dict[str, str]]:
+    """Status, error, hint and headers of the answer to a request that raised an error."""
+    match error:
+        case MrlSearchError():
+            return STATUSES.get(type(error), 400), error.message, error.hint, {}
+        case Busy():
+            return 429, *BUSY, {"retry-after": "2"}
+        case HTTPException():
+            return error.status_code, str(error.detail), "GET /docs lists what there is.", {}
+        case RequestValidationError():
+            return 422, first_of(error.errors()), "GET /docs shows what a request may say.", {}
+        case _:
+            return 500, "The server failed.", "Its own output says why.", {}
 
 
 def _either(model: type[BaseModel]) -> dict[str, Any]:
@@ -320,7 +316,7 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
                     if n != "image"
                 }
             return model.model_validate(fields), data
-        if kind != "application/json":
+        if not is_json(kind):
             raise HTTPException(415, "Send application/json, or a form with the file `image`.")
         return model.model_validate_json(await request.body()), None
     except ValidationError as error:
@@ -361,11 +357,6 @@ def _typed(data: bytes) -> tuple[bytes, str]:
     return data, kind if kind.startswith(
         "image/"
     ) and "svg" not in kind else "application/octet-stream"
-
-
-def _json(value: object) -> Response:
-    text = json.dumps(value, separators=(",", ":"), default=json_value)
-    return Response(text, media_type="application/json")
 
 
 def _map(points: bytes, labels: list[str]) -> Response:

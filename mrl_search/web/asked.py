@@ -40,7 +40,10 @@ MOST = 5_000  # hits of an answer
 KEPT = 50_000  # candidates of a stage, and its effort
 KINDS = ("id", "query_id", "text", "image", "vector")
 ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
-Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
+Numbers = Annotated[list[float], Field(min_length=1, max_length=65_536)]
+Packed = Annotated[str, Field(min_length=1, max_length=360_000)]
+Vector = Numbers | Packed
+VECTOR = "As the model, or the user, gives it: numbers, or float32, little endian, in base64."
 Condition = Annotated[str, Field(min_length=1, max_length=500)]
 Image = Annotated[
     str, Field(min_length=1, max_length=48_000_000, description="A picture file, base64.")
@@ -58,7 +61,7 @@ class Term(_Strict):
     query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
     text: str | None = Field(None, min_length=1, max_length=2_000, examples=["a dog on a beach"])
     image: Image | None = None
-    vector: Vector | None = Field(None, description="As the model, or the user, gives it.")
+    vector: Vector | None = Field(None, description=VECTOR)
     weight: float = Field(1.0, gt=0, le=1_000)
 
     @model_validator(mode="after")
@@ -83,7 +86,7 @@ class Query(_Strict):
     query_id: str | None = Field(None, max_length=40)
     text: str | None = Field(None, min_length=1, max_length=2_000)
     image: Image | None = None
-    vector: Vector | None = None
+    vector: Vector | None = Field(None, description=VECTOR)
     plus: list[Term] = Field([], max_length=20)
     minus: list[Term] = Field([], max_length=20)
 
@@ -93,7 +96,7 @@ class Query(_Strict):
         Words may end in `^WEIGHT`, as on the command line.
         """
         own = {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind) is not None}
-        short = [Term(**{kind: value}) for kind, value in own.items()]
+        short = [Term.model_construct(**{kind: value}) for kind, value in own.items()]  # checked
         plus = [(term, term.whole_weight) for term in (*short, *self.plus)]
         return plus + [(term, -term.whole_weight) for term in self.minus]
 
@@ -110,10 +113,14 @@ class How(_Strict):
     ids: list[ItemId] | None = Field(None, max_length=100_000, description="Only these items.")
     cutoff: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = None
 
+    def as_plan(self) -> Plan:
+        """The plan that is named."""
+        return Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+
     def request(self, **more: Any) -> SearchRequest:  # noqa: ANN401
         """As a `SearchRequest`."""
         ids = None if self.ids is None else np.asarray(self.ids, np.int64)
-        plan = Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+        plan = self.as_plan()
         for stage in plan.stages:
             if max(stage.keep or 0, stage.effort) > KEPT:
                 message = f"Stage {stage} has a number above {KEPT:,}."
@@ -185,14 +192,26 @@ def _row(served: Served, index: Index, term: Term) -> tuple[NDArray[np.float32],
     if term.query_id is not None:
         return served.recall(term.query_id), []
     if term.vector is not None:
-        return corpus.to_space(np.asarray(term.vector, np.float32))[0], []
+        return corpus.to_space(_numbers(term.vector))[0], []
     if term.text is not None:
         return served.embed(Words(term.text)), []
+    return served.embed(_decoded(term.image or "", "picture")), []
+
+
+def _numbers(vector: list[float] | str) -> NDArray[np.float32]:
+    if not isinstance(vector, str):
+        return np.fromiter(vector, np.float32, len(vector))
+    data = _decoded(vector, "vector")
+    if len(data) % 4:
+        raise DataError("The vector is not of float32.", "Encode four bytes for each number.")
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _decoded(text: str, what: str) -> bytes:
     try:
-        data = base64.b64decode(term.image or "", validate=True)
+        return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise DataError("The picture is not base64.", "Encode the bytes of the file.") from error
-    return served.embed(data), []
+        raise DataError(f"The {what} is not base64.", "Encode its bytes.") from error
 
 
 def find(

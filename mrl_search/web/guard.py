@@ -34,6 +34,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+SENT = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,8 @@ class Guard:
         async def send_marked(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 present = {name for name, _ in message["headers"]}
-                more = [(n.encode(), v.encode()) for n, v in HEADERS.items()]
-                message["headers"] = [
-                    *message["headers"],
-                    *(h for h in more if h[0] not in present),
-                ]
+                more = (header for header in SENT if header[0] not in present)
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         headers = {
@@ -129,7 +127,8 @@ class _Body:
         if self.whole:  # only waits for the client to leave
             return await self.receive()
         try:
-            message = await asyncio.wait_for(self.receive(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                message = await self.receive()
         except TimeoutError as error:
             raise HTTPException(408, "The request did not arrive in time.") from error
         if message["type"] == "http.request":

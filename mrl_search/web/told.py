@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str
     roots = _roots(index)
     for record in records:
         path = record["path"]
-        name = None if path is None else os.path.basename(path)  # noqa: PTH119 - Path is slow
-        record |= {"path": _below(path, roots), "name": name}
+        record["path"] = _below(path, roots)
+        record["name"] = None if path is None else path.rpartition(os.sep)[2]
         if "columns" in record:
             record["columns"] = {
                 n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
@@ -166,16 +167,21 @@ def shown_path(index: Index, path: str | None) -> str | None:
 
 def _roots(index: Index) -> list[str]:
     """The folders of an index, each with a slash at its end."""
-    places = (str(expanded(place)) for place in index.manifest.places if place)
-    return [f"{place.rstrip('/')}/" for place in places]
+    return _with_slash(tuple(index.manifest.places))
+
+
+@lru_cache(maxsize=100)
+def _with_slash(places: tuple[str, ...]) -> list[str]:
+    return [f"{str(expanded(place)).rstrip('/')}/" for place in places if place]
 
 
 def _below(path: str | None, roots: Sequence[str]) -> str | None:
     if path is None:
         return None
-    root = next((root for root in roots if path.startswith(root)), None)
-    name = os.path.basename(path)  # noqa: PTH119 - Path is slow
-    return name if root is None else path[len(root) :]
+    for root in roots:
+        if path.startswith(root):
+            return path[len(root) :]
+    return path.rpartition(os.sep)[2]
 
 
 def without_folders(indexes: Sequence[Index]) -> Callable[[str], str]:

@@ -1,0 +1,107 @@
+"""Searches by JSON, answered before FastAPI sees them: its part of a request takes longer."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from mrl_search.text import json_value
+from mrl_search.web.answers import quick, search_one
+from mrl_search.web.asked import Asked
+from mrl_search.web.guard import App, Receive, Scope, Send
+from mrl_search.web.served import Served
+
+__all__ = ["SEARCH", "Direct", "as_json", "is_json"]
+
+SEARCH = "/api/indexes/{name}/search"
+ENCODER = json.JSONEncoder(separators=(",", ":"), default=json_value)
+PATH = re.compile("/api/indexes/([^/]+)/search")
+
+
+class Direct:
+    """ASGI: answers searches whose body is right JSON of an index that is here; else asks `app`.
+
+    Args:
+        app: the application, which has the same route for all other requests.
+        served: the indexes by name.
+        route: that route.
+        refused: the answer to a request that raised an error.
+    """
+
+    def __init__(
+        self, app: App, served: dict[str, Served], route: Any,  # noqa: ANN401
+        refused: Callable[[Scope, Exception], Response],
+    ) -> None:  # fmt: skip
+        self.app, self.served, self.route, self.refused = app, served, route, refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one = self._asked(scope)
+        if one is None:
+            return await self.app(scope, receive, send)
+        scope["route"] = self.route
+        try:
+            body = await _body(receive)
+            if body is None:
+                return  # the client left
+            try:
+                asked = Asked.model_validate_json(body)
+            except ValidationError:
+                return await self.app(scope, _again(body, receive), send)  # it says what is wrong
+            answered = partial(search_one, one, asked, None, bool(scope.get("own")))
+            if quick(one, asked):
+                told = answered()
+            else:
+                told = await asyncio.get_running_loop().run_in_executor(None, answered)
+            response = Response(as_json(told), media_type="application/json")
+        except Exception as error:
+            response = self.refused(scope, error)
+            await response(scope, receive, send)
+            if response.status_code == 500:
+                raise  # the server's own output says why
+            return
+        await response(scope, receive, send)
+
+    def _asked(self, scope: Scope) -> Served | None:
+        """The index that a search by JSON asks."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        found = PATH.fullmatch(scope["path"])
+        kind = next((v for n, v in scope["headers"] if n == b"content-type"), b"")
+        return self.served.get(found[1]) if found and is_json(kind.decode("latin-1")) else None
+
+
+def is_json(kind: str) -> bool:
+    """Whether a Content-Type is that of JSON."""
+    return kind.partition(";")[0].strip() == "application/json"
+
+
+def as_json(value: object) -> str:
+    """An answer as JSON."""
+    return ENCODER.encode(value)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body of a request; None if it does not come whole."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Receives a body that was read before."""
+    first = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Any:  # noqa: ANN401
+        return first.pop() if first else await receive()
+
+    return received
