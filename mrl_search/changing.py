@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded, recordable
-from mrl_search.images.base import FileSource
-from mrl_search.images.sources import open_source
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.filters import mask_of
@@ -128,6 +126,9 @@ class Changing:
         else:
             if items is not None or not isinstance(source, str | Path):
                 raise ConfigError(f"{self.folder} holds pictures.", "Add pictures, not vectors.")
+            from mrl_search.images.base import FileSource
+            from mrl_search.images.sources import open_source
+
             found = open_source(str(source), labels=labels, hidden=hidden)
             if not isinstance(found, FileSource) or found.walked is None:
                 hint = "A data set is indexed by itself: mrl-search build-index SRC"

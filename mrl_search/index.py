@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mrl_search.changing import Changing
-from mrl_search.encoders.base import Access, Encoder
-from mrl_search.encoders.registry import encoder_of, recorded_encoder, training_of
-from mrl_search.encoders.texts import check_reads_words
 from mrl_search.encoders.words import Words
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import FileError, IndexFolderError, ModelError
 from mrl_search.files import TemporaryFolder, expanded
-from mrl_search.images.sources import Source, open_source
 from mrl_search.progress import Progress, silent
-from mrl_search.search.cascade import GIVE
-from mrl_search.search.classify import Ballot, Learned, classify, learn_thresholds
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.others import others_than
 from mrl_search.search.plan import Plan
@@ -37,14 +30,19 @@ from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from mrl_search.encoders.base import Access, Encoder
+    from mrl_search.images.sources import Source
+    from mrl_search.search.classify import Ballot, Learned
     from mrl_search.search.tune import Goal, Tuned
     from mrl_search.store.vector_files import VectorSource
 
 __all__ = ["Index", "Query"]
 
 SHORTLIST = 200  # of adaptive classification, or 20 times k where that is more
-
-Query: TypeAlias = str | Path | bytes | Image.Image | Words | NDArray[Any]
+Model: TypeAlias = "str | Encoder | None"
+Query: TypeAlias = "str | Path | bytes | Image.Image | Words | NDArray[Any]"
 """A picture as path, file content, PIL image or (h, w, 3) uint8 pixels; `Words`; or a vector."""
 
 
@@ -67,18 +65,13 @@ class Index(Changing):
         (7, 1.0)
     """
 
-    def __init__(
-        self, corpus: Corpus, model: str | Encoder | None = None, access: Access | None = None
-    ) -> None:
+    def __init__(self, corpus: Corpus, model: Model = None, access: "Access | None" = None) -> None:
         self.corpus = corpus
-        self._model, self._access = model, access or Access()
-        self._lock = Lock()
+        self._model, self._access, self._lock = model, access, Lock()
         self._opened: Encoder | None = None
 
     @classmethod
-    def open(
-        cls, folder: str | Path, model: str | Encoder | None = None, access: Access | None = None
-    ) -> Self:
+    def open(cls, folder: str | Path, model: Model = None, access: "Access | None" = None) -> Self:
         """Open an index folder.
 
         Args:
@@ -93,8 +86,8 @@ class Index(Changing):
 
     @classmethod
     def build(
-        cls, source: Source | str | Path, out: str | Path, *, model: str | Encoder | None = None,
-        spec: IndexSpec | None = None, axes: str | None = None, access: Access | None = None,
+        cls, source: "Source | str | Path", out: str | Path, *, model: Model = None,
+        spec: IndexSpec | None = None, axes: str | None = None, access: "Access | None" = None,
         progress: Progress = silent,
     ) -> Self:  # fmt: skip
         """Embed the pictures of `source` and index every prefix, in the new folder `out`.
@@ -118,6 +111,8 @@ class Index(Changing):
             ModelError: there is no such model.
         """
         from mrl_search.building import build_from_pictures
+        from mrl_search.encoders.registry import encoder_of
+        from mrl_search.images.sources import open_source
 
         out, encoder = expanded(out), encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
@@ -126,15 +121,10 @@ class Index(Changing):
 
     @classmethod
     def from_vectors(
-        cls,
-        vectors: "VectorSource | NDArray[np.floating] | str | Path",
-        out: str | Path | None = None,
-        *,
-        items: str | Path | None = None,
-        rotate: str | None = None,
-        spec: IndexSpec | None = None,
-        progress: Progress = silent,
-    ) -> Self:
+        cls, vectors: "VectorSource | NDArray[np.floating] | str | Path",
+        out: str | Path | None = None, *, items: str | Path | None = None,
+        rotate: str | None = None, spec: IndexSpec | None = None, progress: Progress = silent,
+    ) -> Self:  # fmt: skip
         """Index vectors of your own.
 
         Args:
@@ -187,7 +177,7 @@ class Index(Changing):
         return self.corpus.manifest
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> "Encoder":
         """The model that embeds queries, or its exported graph; loaded when first used.
 
         Raises:
@@ -195,13 +185,16 @@ class Index(Changing):
             ModelError: the model cannot be opened.
         """
         self.corpus.check_takes_images()
+        from mrl_search.encoders.base import Access
+        from mrl_search.encoders.registry import encoder_of, recorded_encoder
+
         with self._lock:
             if self._opened is None:
+                access, own = self._access or Access(), self.manifest
                 if self._model:
-                    encoder = encoder_of(self._model, self._access)
+                    encoder = encoder_of(self._model, access)
                 else:
-                    m = self.manifest
-                    encoder = recorded_encoder(m.model, m.fingerprint, self._access)
+                    encoder = recorded_encoder(own.model, own.fingerprint, access)
                 self.corpus.check_encoder(encoder.fingerprint)
                 self._opened = encoder
             return self._opened
@@ -212,7 +205,7 @@ class Index(Changing):
             self.corpus.prefix_index(dims)
 
     def embed(
-        self, queries: Sequence[Query] | NDArray[Any], *, skip_broken: bool = False
+        self, queries: "Sequence[Query] | NDArray[Any]", *, skip_broken: bool = False
     ) -> Queries:
         """Pictures, words and vectors as queries in the space of the index.
 
@@ -228,6 +221,7 @@ class Index(Changing):
             ModelError: words for a model that embeds pictures alone.
         """
         from mrl_search.encoders.embed import embed_queries, vectors_of
+        from mrl_search.encoders.texts import check_reads_words
 
         if (vectors := vectors_of(queries)) is not None:
             rows = self.corpus.to_space(vectors)
@@ -242,7 +236,7 @@ class Index(Changing):
 
     @overload
     def search(
-        self, query: str | Path | bytes | Image.Image | Words, k: int = ..., *,
+        self, query: "str | Path | bytes | Image.Image | Words", k: int = ..., *,
         plan: Plan | str | int = ..., where: str | Sequence[str] = ..., ids: Ids | None = ...,
         cutoff: Cutoff = ..., explain: bool = ..., not_itself: bool = ..., expected: bool = ...,
     ) -> Hits: ...  # fmt: skip
@@ -262,7 +256,7 @@ class Index(Changing):
     ) -> Any: ...  # noqa: ANN401 # fmt: skip
 
     def search(
-        self, query: Query | Sequence[Query], k: int = 10, *, plan: Plan | str | int = Plan.AUTO,
+        self, query: "Query | Sequence[Query]", k: int = 10, *, plan: Plan | str | int = Plan.AUTO,
         where: str | Sequence[str] = (), ids: Ids | None = None, cutoff: Cutoff = None,
         explain: bool = False, not_itself: bool = False, expected: bool = False,
     ) -> Hits | BatchHits:  # fmt: skip
@@ -296,8 +290,8 @@ class Index(Changing):
         return answer(self.corpus, queries.rows, request, find)
 
     def classify(
-        self, query: Query | Sequence[Query], k: int = 20, *, plan: Plan | str | int = Plan.AUTO,
-        where: str | Sequence[str] = (), ids: Ids | None = None, ballot: Ballot | None = None,
+        self, query: "Query | Sequence[Query]", k: int = 20, *, plan: Plan | str | int = Plan.AUTO,
+        where: str | Sequence[str] = (), ids: Ids | None = None, ballot: "Ballot | None" = None,
         adaptive: bool = False, cutoff: Cutoff = None,
     ) -> Any:  # noqa: ANN401 # fmt: skip
         """The label that the `k` nearest items vote for: a `Vote`, or a list for several queries.
@@ -316,6 +310,8 @@ class Index(Changing):
             ConfigError: as `search`; or `adaptive` without thresholds.
             DataError: as `search`; or no item has a label.
         """
+        from mrl_search.search.classify import classify
+
         request = SearchRequest.of(plan, k, where, ids, cutoff)
         queries, single = self._queries(query)
         votes = classify(self.corpus, queries.rows, request, ballot, adaptive)
@@ -350,14 +346,14 @@ class Index(Changing):
         return found
 
     def learn_thresholds(
-        self, k: int = 20, give: float = GIVE, *, plan: Plan | str | None = None,
-        ballot: Ballot | None = None,
-    ) -> Learned:  # fmt: skip
+        self, k: int = 20, give: float | None = None, *, plan: Plan | str | None = None,
+        ballot: "Ballot | None" = None,
+    ) -> "Learned":  # fmt: skip
         """Learn when adaptive classification may stop, and store it for `classify`.
 
         Args:
             k: neighbours that vote.
-            give: share of all answers that stopping early may lose.
+            give: share of all answers that stopping early may lose; default: .01.
             plan: stages to stop after; default: every prefix, with a shortlist of 200 or 20 k.
             ballot: how they vote.
 
@@ -365,24 +361,28 @@ class Index(Changing):
             ConfigError: a plan with one stage.
             DataError: too few labelled items.
         """
+        from mrl_search.search.cascade import GIVE
+        from mrl_search.search.classify import Ballot, learn_thresholds
+
         chosen = Plan.of(plan or Plan.ladder(self.dims, max(SHORTLIST, 20 * k)))
-        ballot = replace(ballot or Ballot(), k=k)
+        ballot, give = replace(ballot or Ballot(), k=k), GIVE if give is None else give
         learned = learn_thresholds(self.corpus, chosen, ballot, give, self.held_out())
         self._store("adaptive", learned.record(chosen, give, ballot))
         return learned
 
-    def _queries(self, query: Query | Sequence[Query]) -> tuple[Queries, bool]:
+    def _queries(self, query: "Query | Sequence[Query]") -> tuple[Queries, bool]:
         """The queries, embedded, and whether there is a single one rather than a list."""
         if isinstance(query, np.ndarray):
             if query.ndim == 1:
                 return self.embed(query[None]), True
             single = query.ndim == 3 and query.dtype == np.uint8
         else:
-            single = isinstance(query, str | Path | bytes | Image.Image | Words)
+            single = isinstance(query, str | bytes) or not isinstance(query, Sequence)
         return self.embed([query] if single else query), single  # type: ignore[list-item,arg-type]
 
     def held_out(self) -> Ids | None:
         """Rows of items that the model was not trained on, where that is known."""
+        from mrl_search.encoders.registry import training_of
         from mrl_search.training.parts import digest, held_out_rows
 
         own, model = self.corpus.collection, self._model or self.manifest.model

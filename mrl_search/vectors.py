@@ -1,6 +1,7 @@
 """Prefixes of Matryoshka vectors: the one place that slices and normalises."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,14 @@ from mrl_search.errors import ConfigError, DataError
 
 __all__ = [
     "DIMS", "blocks", "check_dims", "combined", "default_dims", "l2_normalize", "nearest",
-    "prefix", "query_rows", "rows_of", "sample", "suffix_norms", "unit_rows",
+    "prefix", "query_rows", "row_norms", "rows_of", "sample", "suffix_norms", "unit_rows",
 ]  # fmt: skip
 
 DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks trained here
 CANCELLED = 1e-6  # share of all weights below which a sum has no direction
 SAFE = (1e-15, 1e18)  # norms whose squares neither underflow nor overflow in float32
 BLOCK = 1 << 22  # float32 values in memory at once: 16 MB
+CACHED = 1 << 17  # values that stay in a processor's cache while they are worked on
 
 
 def rows_of(x: NDArray[np.generic], dim: int | None = None) -> NDArray[np.float32]:
@@ -63,7 +65,8 @@ def l2_normalize(x: NDArray[np.floating]) -> NDArray[np.float32]:
         rows = np.where(odd, np.ldexp(rows, -exponent), rows)  # a power of two rounds nothing
         norm = np.sqrt(np.vecdot(rows, rows))[:, None]
         norm[norm == 0] = 1
-    unit: NDArray[np.float32] = rows / norm
+    own = x.dtype != np.float32  # a copy, which is divided in place
+    unit: NDArray[np.float32] = np.divide(rows, norm, out=rows if own else None)
     return unit
 
 
@@ -72,13 +75,32 @@ def unit_rows(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.
 
     A row whose norm is 1 within the precision of its dtype is returned bit for bit.
     """
-    rows = x.astype(np.float64)
-    _, exponent = np.frexp(np.abs(rows).max(axis=1, keepdims=True))
-    scaled = np.ldexp(rows, -exponent)  # a power of two: no square underflows or overflows
-    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-    full = np.ldexp(norm, exponent)
-    is_unit = np.abs(full - 1) <= 4 * float(np.finfo(x.dtype).eps)
-    return np.where(is_unit, rows, scaled / norm), full[:, 0]
+    unit, norms = np.empty(x.shape), np.empty(len(x))
+    for rows, wide, exponent, norm in _measured(x):
+        norms[rows] = np.ldexp(norm, exponent)
+        np.divide(wide, norm[:, None], out=unit[rows])
+        is_unit = np.abs(norms[rows] - 1) <= 4 * float(np.finfo(x.dtype).eps)
+        unit[rows][is_unit] = x[rows][is_unit]
+    return unit, norms
+
+
+def row_norms(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The norms of rows as `unit_rows` gives them: (n,) float64."""
+    parts = [np.ldexp(norm, exponent) for _, _, exponent, norm in _measured(x)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _measured(
+    x: NDArray[np.floating],
+) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int32], NDArray[np.float64]]]:
+    """Some rows at a time: their place, rows times a power of two, its exponent, their norms."""
+    for rows in blocks(len(x), x.shape[1], CACHED):
+        wide = x[rows].astype(np.float64)
+        exponent = np.zeros(len(wide), np.int32)
+        if x.dtype == np.float64:  # squares of others neither underflow nor overflow in it
+            _, exponent = np.frexp(np.abs(wide).max(axis=1))
+            wide = np.ldexp(wide, -exponent[:, None])  # a power of two rounds nothing
+        yield rows, wide, exponent, np.sqrt(np.vecdot(wide, wide))
 
 
 def combined(rows: Sequence[NDArray[np.floating]], weights: Sequence[float]) -> NDArray[np.float32]:
@@ -121,10 +143,15 @@ def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:
 
 def suffix_norms(x: NDArray[np.floating], dims: Sequence[int]) -> NDArray[np.float32]:
     """Norm of what follows the first d dims of each unit row of `x`: (len(dims), n) float32."""
-    squares = l2_normalize(x).astype(np.float64) ** 2
-    tail = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # [:, d]: the sum from d on
-    norms = [np.sqrt(tail[:, d]) if d < x.shape[1] else np.zeros(len(x)) for d in dims]
-    return np.array(norms, dtype=np.float32).reshape(len(dims), len(x))
+    ends = sorted({0, x.shape[1], *(min(d, x.shape[1]) for d in dims)})
+    squares = np.zeros((len(ends), len(x)))  # of what follows each end
+    for rows in blocks(len(x), x.shape[1], CACHED):
+        for i, (start, stop) in reversed(list(enumerate(pairwise(ends)))):
+            wide = x[rows, start:stop].astype(np.float64)
+            squares[i, rows] = squares[i + 1, rows] + np.vecdot(wide, wide)
+    whole = np.where(squares[0] > 0, squares[0], 1)
+    norms = np.sqrt(squares[[ends.index(min(d, x.shape[1])) for d in dims]] / whole)
+    return norms.astype(np.float32).reshape(len(dims), len(x))
 
 
 def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:

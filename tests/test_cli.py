@@ -14,7 +14,9 @@ from fakes import write_corpus
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from mrl_search.cli import render
 from mrl_search.cli.app import app
+from mrl_search.cli.render import show_table
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import open_source
@@ -354,3 +356,28 @@ def test_a_stopped_command_says_that_it_can_go_on(number: signal.Signals) -> Non
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     assert errors == "stopped; the same command continues where it can.\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        (["rank", "score", "label"], [["1", "0.25", "cat"], ["10", "-.5", ""]]),
+        (["a", "1"], []), (["", ""], [["x", "longer than its header"], ["y", ""]]),
+        (["b"], [["+3"], ["x"]]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_table_in_a_pipe_is_that_of_rich(
+    columns: list[str], rows: list[list[str]], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    show_table(columns, rows, "title")
+    simple = capsys.readouterr().out
+    monkeypatch.setattr(render, "_simple", render._styled)
+    show_table(columns, rows, "title")
+    assert simple == capsys.readouterr().out and simple.startswith("title\n")
+
+
+def test_wide_characters_in_a_table_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(["a", "b"], [["\u5bbd", "1"], ["c", "2"]])
+    assert capsys.readouterr().out == "a   b\n\u5bbd  1\nc   2\n"

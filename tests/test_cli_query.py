@@ -1,6 +1,5 @@
 """`mrl-search query`: its options matter, its JSON can be given back, its errors are sentences."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -317,18 +316,32 @@ def test_a_query_whose_name_is_not_text(index: Path, fresh: Path, tmp_path: Path
         assert "caf\\udce9.png" in done.stdout
 
 
-def test_a_query_needs_no_torch_for_vectors(index: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.ones(64, dtype=np.float32))
-    program = (
-        "import sys; from mrl_search.cli.app import app\n"
-        "app(sys.argv[1:], standalone_mode=False); print(json.dumps('torch' in sys.modules))"
-    )
+HEAVY = {
+    "torch", "torchvision", "timm", "onnxruntime", "pandas", "datasets", "matplotlib", "PIL",
+    "typer", "pydantic", "rich", "http.client", "pyarrow.compute",
+}  # fmt: skip
+LOADED = (
+    "import sys; from mrl_search.cli.start import main\n"
+    "try: main()\n"
+    "except SystemExit as end: assert not end.code\n"
+    f"print(sorted({HEAVY} & set(sys.modules)))"
+)
+
+
+@pytest.mark.parametrize("extra", [["--json"], [], ["--where", "label=x"]], ids=str)
+def test_a_query_by_a_vector_imports_nothing_heavy(tmp_path: Path, extra: list[str]) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 64), dtype=np.float32)
+    pq.write_table(pa.table({"label": ["x", "y", "z"] * 100}), tmp_path / "items.parquet")
+    Index.from_vectors(rows, tmp_path / "index", items=tmp_path / "items.parquet")
+    np.save(tmp_path / "x.npy", rows[6])
     done = subprocess.run(
-        [sys.executable, "-c", f"import json; {program}", "query", "--vector",
-         str(tmp_path / "x.npy"), "--index", str(index), "--json"],
+        [sys.executable, "-c", LOADED, "query", "--vector", str(tmp_path / "x.npy"),
+         "--index", str(tmp_path / "index"), "-k", "3", *extra],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout.splitlines()[-1]) is False
+    *answers, loaded = done.stdout.splitlines()
+    needed = ["pyarrow.compute"] if "--where" in extra else []
+    assert loaded == str(needed) and "6" in answers[-1 if "--json" in extra else 2]
 
 
 @pytest.fixture(scope="module")

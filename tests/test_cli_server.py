@@ -76,7 +76,7 @@ def test_the_answer_of_a_server_is_that_of_this_process(
     args = [picture if option == "IMAGE" else option for option in options]
     here = query(folder, *args, "--server", "none")
     shown = ok("query", "--index", folder, *args, "--server", "none")
-    monkeypatch.setattr("mrl_search.cli.query.open_index", None)  # it is not opened any more
+    monkeypatch.setattr("mrl_search.cli.here.open_index", None)  # it is not opened any more
     assert query(folder, *args) == here
     asked = ok("query", "--index", folder, *args)
     assert asked.stdout == shown.stdout and f"{url.rstrip('/')}: embedding" in asked.stderr
@@ -172,6 +172,7 @@ def test_the_command_serves_announces_itself_and_cleans_up(folder: Path) -> None
         ["a.jpg", "--dims", "64", "--explain"], ["a.jpg", "--plan", "8:20,64", "--expected"],
         ["a.jpg", "--exact", "--cutoff", "auto"], ["a.jpg", "--cutoff", "-.5"],
         ["a.jpg", "--server", "http://127.0.0.1:1"], ["a.jpg", "--server", "none"],
+        ["--vector", "a.npy", "--plan", "8:20,64", "-k", "3"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -179,18 +180,20 @@ def test_a_plain_query_is_read_the_same_before_the_command_line_is_loaded(
     args: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[asking.Question] = []
-    monkeypatch.setattr("mrl_search.cli.query.answered", lambda one: bool(read.append(one)))
+    monkeypatch.setattr("mrl_search.cli.query.answered", lambda one: None)
+    monkeypatch.setattr("mrl_search.cli.here.answer_here", lambda one: bool(read.append(one)))
     assert run("query", *args).exit_code == 0
     (question,), quick = read, start.question_of(args)
     assert list(map(str, quick.asked)) == list(map(str, question.asked))
-    for name in ("how", "index", "server", "as_json"):
+    for name in ("how", "index", "server", "as_json", "vector"):
         assert getattr(quick, name) == getattr(question, name), name
 
 
 @pytest.mark.parametrize(
     "args",
     [["--help"], ["a", "--sheet", "x"], ["a", "-k5"], ["a", "-k", "x"], ["a", "--ids=x"],
-     ["a", "--"], ["a", "--plan", "64", "--dims", "8"], ["a", "--dims"], ["--minus", "a"]],
+     ["a", "--"], ["a", "--plan", "64", "--dims", "8"], ["a", "--dims"], ["--minus", "a"],
+     ["a", "-k", "0"], ["a", "--cutoff", "2"], ["a", "--text"], ["a", "--vector", "x.npy"], []],
     ids=" ".join,
 )  # fmt: skip
 def test_other_queries_are_left_to_the_command_line(args: list[str]) -> None:

@@ -1,5 +1,7 @@
 """The encoder `general`, with its real weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,20 @@ def test_a_batch_gives_what_single_pictures_give(encoder: general.NetworkEncoder
     assert np.allclose(rows[9], encoder.encode(pictures[9:10])[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["general", "bundled"])
+def test_a_picture_is_embedded_without_torchvision(model: str) -> None:
+    code = (
+        "import sys; import numpy as np\n"
+        "from mrl_search.encoders.registry import load_encoder\n"
+        f"encoder = load_encoder({model!r})\n"
+        "size = encoder.preprocessing.size\n"
+        "encoder.encode(np.zeros((1, size, size, 3), np.uint8))\n"
+        "print(sorted({'torchvision', 'timm', 'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_default_model_is_general_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -73,10 +89,18 @@ def test_without_its_package_it_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 def test_weights_of_another_network_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    own = torch.load(general.weights_file(), weights_only=True)
+    first, *_, last = own
     monkeypatch.setattr(general, "weights_file", lambda: tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other\.pth does not have the weights"):
-        load_encoder("general")
+    for other in (
+        {"weight": torch.zeros(3)},
+        {name: own[name] for name in own if name != first},
+        {**own, "more": own[last]},
+        {**own, first: torch.zeros(8, 3, 3, 3)},
+    ):
+        torch.save(other, tmp_path / "other.pth")
+        with pytest.raises(ModelError, match=r"other\.pth does not have the weights"):
+            load_encoder("general")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Encoders that onnxruntime runs: graphs of users and of `export-model`, and queries by them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -485,6 +486,8 @@ def index(exported: tuple[NetworkEncoder, Path], cache: Path, tmp_path: Path) ->
     """An index of the tiny model of torch, whose graph is in the cache."""
     encoder, file = exported
     write_pictures(tmp_path / "pictures", 6)
+    for path in tmp_path.glob("pictures/*/*.png"):
+        os.utime(path, (1.7e9, 1.7e9))
     Index.build(tmp_path / "pictures", tmp_path / "index", model=encoder)
     place = cached_graph(encoder.fingerprint)
     assert place == cache / "mrl-search" / f"{encoder.fingerprint}.onnx"
@@ -554,6 +557,25 @@ def test_a_query_needs_no_torch(index: Path, exported: tuple[NetworkEncoder, Pat
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["hits"][0]["path"] == str(picture)
+
+
+def test_a_query_with_a_graph_imports_nothing_that_it_does_not_need(index: Path) -> None:
+    code = (
+        "import sys; from mrl_search.cli.start import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'pandas', 'datasets', 'matplotlib', 'typer',\n"
+        "    'pydantic', 'http.client', 'pyarrow.compute', 'multiprocessing'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    picture = str(next(index.parent.glob("pictures/*/*.png")))
+    assert "modified" in Index.open(index).items.own_columns  # a time, with a zone
+    done = subprocess.run(
+        [sys.executable, "-c", code, "query", picture, "--index", str(index), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer, loaded = done.stdout.splitlines()
+    assert json.loads(answer)["hits"][0]["path"] == picture and loaded == "[]"
 
 
 def test_an_index_can_be_built_with_a_graph(

@@ -1,12 +1,14 @@
-"""A cold `query` of one picture against `python -c "import torch"`, as one JSON record on stdout.
+"""Cold queries of a vector and of a picture against bare imports, as one JSON record on stdout.
 
-Three commands run in turn, `RUNS` times after one round that does not count: the import, the query
-with the graph that `mrl-search export-model` wrote, and the query with torch. Medians of the time
-on the clock, and of the processor's, which other programs on the machine disturb less.
+Commands run in turn, `RUNS` times after one round that does not count: imports, a query of one
+vector, and a query of one picture with the graph that `mrl-search export-model` wrote and with
+torch. Medians and smallest of the time on the clock, and of the processor's, which other programs
+on the machine disturb less. All modules are compiled to bytecode before, as pip does it.
 
-    python benchmarks/main_job/cold.py PICTURES INDEX
+    python benchmarks/main_job/cold.py PICTURES INDEX [RUNS]
 """
 
+import compileall
 import json
 import os
 import resource
@@ -18,12 +20,16 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from mrl_search import open_source
+import numpy as np
+
+import mrl_search
+from mrl_search import Index, open_source
 from mrl_search.encoders.onnx import cached_graph
 from mrl_search.measure.environment import environment
 from mrl_search.store.manifest import read_manifest
 
 RUNS = 7
+IMPORTS = ("pass", "import numpy", "import torch")
 
 
 def processor() -> float:
@@ -33,33 +39,47 @@ def processor() -> float:
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
-    medians = {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
-    whole = medians["import_torch_s"]
-    graph, torch = medians["query_graph_s"] / whole, medians["query_torch_s"] / whole
-    pairs = zip(seconds["query_graph"], seconds["import_torch"], strict=True)
-    in_pairs = statistics.median(query / torch for query, torch in pairs)
-    return {**medians, "ratio": graph, "ratio_in_pairs": in_pairs, "ratio_with_torch": torch}
+    """Medians and smallest seconds of each command, and its ratio to the import of torch."""
+    whole = statistics.median(seconds["import_torch"])
+    found = {f"{name}_s": round(statistics.median(s), 3) for name, s in seconds.items()}
+    found |= {f"{name}_least_s": round(min(s), 3) for name, s in seconds.items()}
+    for name in ("query_vector", "query_graph", "query_torch"):
+        pairs = zip(seconds[name], seconds["import_torch"], strict=True)
+        found[f"{name}_ratio"] = round(statistics.median(seconds[name]) / whole, 3)
+        found[f"{name}_ratio_in_pairs"] = round(statistics.median(q / t for q, t in pairs), 3)
+    return found
 
 
 def main() -> None:
-    mrl_search = [str(Path(sys.executable).with_name("mrl-search"))]
+    command = [sys.executable, "-m", "mrl_search"]
     manifest = read_manifest(Path(sys.argv[2]))
+    runs = int(sys.argv[3]) if len(sys.argv) > 3 else RUNS
+    compileall.compile_dir(str(Path(mrl_search.__file__).parent), quiet=2)
     with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "query.jpg"
+        image, vector = Path(folder) / "query.jpg", Path(folder) / "query.npy"
         image.write_bytes(open_source(sys.argv[1]).read(0))
+        np.save(vector, np.random.default_rng(0).standard_normal(1024, dtype=np.float32))
+        rows = np.random.default_rng(1).standard_normal((3000, 1024), dtype=np.float32)
+        Index.from_vectors(rows, Path(folder) / "vectors")
         with_graph = {**os.environ, "XDG_CACHE_HOME": folder}
         without = {**os.environ, "XDG_CACHE_HOME": f"{folder}/none"}
-        subprocess.run([*mrl_search, "export-model", manifest.model], env=with_graph, check=True)
+        subprocess.run(
+            [*command, "export-model", manifest.model], env=with_graph, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
         os.environ["XDG_CACHE_HOME"] = folder
         graph = cached_graph(manifest.fingerprint)
-        query = [*mrl_search, "query", str(image), "--index", sys.argv[2]]
+        query = [*command, "query", str(image), "--index", sys.argv[2]]
+        by_vector = [*command, "query", "--vector", str(vector), "--index", f"{folder}/vectors"]
+        bare = {code.replace(" ", "_"): [sys.executable, "-c", code] for code in IMPORTS}
         commands = {
-            "import_torch": ([sys.executable, "-c", "import torch"], without),
+            **{name: (command, without) for name, command in bare.items()},
+            "query_vector": (by_vector, without),
             "query_graph": (query, with_graph),
             "query_torch": (query, without),
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for run in range(RUNS + 1):
+        for run in range(runs + 1):
             for name, (command, variables) in commands.items():
                 start = time.perf_counter(), processor()
                 subprocess.run(command, env=variables, check=True, capture_output=True)
@@ -71,10 +91,12 @@ def main() -> None:
             kind: ratios({name: [pair[which] for pair in pairs] for name, pairs in times.items()})
             for which, kind in enumerate(("clock", "processor"))
         },
-        "runs": RUNS,
+        "runs": runs,
         "model": manifest.model,
         "graph_bytes": size,
         "items": manifest.count,
+        "vectors": len(rows),
+        "load": os.getloadavg()[0],
         "onnxruntime": version("onnxruntime"),
         "environment": environment(),
     }

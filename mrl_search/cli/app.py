@@ -1,19 +1,13 @@
 """The command `mrl-search`, and the one place that turns errors of the library into two lines."""
 
-import atexit
-import contextlib
-import gc
 import importlib
-import io
-import signal
-import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import mrl_search
-from mrl_search.errors import FileError, MrlSearchError, errno_of
+from mrl_search.cli.ending import code_of, prepare
 
 __all__ = ["app"]
 
@@ -47,42 +41,11 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own click has no public name
         try:
             return super().invoke(ctx)
-        except MrlSearchError as error:
-            _show(error.message, error.hint)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            typer.echo("stopped; the same command continues where it can.", err=True)
-            raise typer.Exit(130) from error
-        except BrokenPipeError as error:
-            sys.stderr.close()  # the reader is gone, and nothing is wrong
-            raise typer.Exit(0) from error
-        except Exception as error:
-            number = errno_of(error)
-            if number is None:
+        except (Exception, KeyboardInterrupt) as error:
+            code = code_of(error)
+            if code is None:
                 raise
-            sentence = FileError.of(number, *_subject(error))
-            _show(sentence.message, sentence.hint)
-            raise typer.Exit(1) from error
-
-
-def _subject(error: Exception) -> tuple[str, str]:
-    """What an error of the system is about, if no room told it as a sentence, and what failed."""
-    if not isinstance(error, OSError):
-        return "This command", "completed"
-    if error.filename is not None:
-        return str(error.filename), "used"
-    with contextlib.suppress(OSError):
-        sys.stdout.close()  # what it still holds would fail once more
-    return "The output", "written"
-
-
-def _show(message: str, hint: str) -> None:
-
-    from mrl_search.cli.render import note
-
-    note(f"error: {message}")
-    if hint:
-        note(f"hint: {hint}")
+            raise typer.Exit(code) from error
 
 
 app = typer.Typer(
@@ -104,7 +67,4 @@ def main(
     ] = False,
 ) -> None:
     """Image search over Matryoshka embeddings: train, embed once, search coarse to fine."""
-    atexit.register(gc.freeze)  # collecting what ends anyway takes a sixth of a query's time
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # says what Ctrl-C says
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
+    prepare()

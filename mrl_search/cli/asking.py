@@ -1,4 +1,4 @@
-"""A query answered by a server that runs: the index is open and the model loaded there.
+"""A query, and its answer by a server that runs: the index is open and the model loaded there.
 
 What the first answer does not need is not imported: it takes longer than the answer.
 """
@@ -9,13 +9,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrl_search.encoders.words import Words
 from mrl_search.errors import DataError, MrlSearchError
 from mrl_search.text import json_text
 from mrl_search.web.beside import Server, server_of
-from mrl_search.web.client import Connection, server_at
+
+if TYPE_CHECKING:
+    from mrl_search.encoders.base import Access
 
 __all__ = ["NONE", "Question", "answered", "with_words"]
 
@@ -33,6 +35,12 @@ class Question:
         index: the index; None: the newest.
         server: an address; None: the server that runs on the index; `none`: no server.
         as_json: print JSON.
+        vector: a file of vectors to search with; it and what follows no server is asked.
+        model: the model that built the index, if it has moved.
+        access: what opening the model may do; None: the default.
+        ids: a file of the rows that may be answers.
+        sheet: where the pictures of the hits are saved.
+        not_itself: leave out items with the content of the picture.
     """
 
     asked: Sequence[str | Words]
@@ -40,6 +48,12 @@ class Question:
     index: Path | None = None
     server: str | None = None
     as_json: bool = False
+    vector: str | None = None
+    model: str | None = None
+    access: "Access | None" = None
+    ids: Path | None = None
+    sheet: Path | None = None
+    not_itself: bool = False
 
 
 def with_words(
@@ -64,6 +78,8 @@ def answered(question: Question) -> int | None:
     if question.server == NONE or not question.asked:
         return None
     if question.server is not None:
+        from mrl_search.web.client import server_at  # slow, as all of http is
+
         name = question.index.name if question.index else None
         return _show(question, *_ask(server_at(question.server, name), question))
     found = None
@@ -85,6 +101,8 @@ def _server_on(index: Path | None) -> Server | None:
 
 
 def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]:
+    from mrl_search.web.client import Connection
+
     how = {name: value for name, value in question.how.items() if value is not None}
     with Connection(server) as connection:
         return server.url, [connection.search({**_query(one), **how}) for one in question.asked]

@@ -8,6 +8,7 @@ import typer
 from mrl_search.cli import options
 from mrl_search.cli.options import (
     check_readable,
+    cutoff_of,
     flags_given,
     open_index,
     option,
@@ -78,7 +79,7 @@ def classify(
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model, options.access_of(device, offline, yes))
-    request = request_of(opened, dims, plan, k, where, ids, cutoff)
+    request = request_of(opened, dims, plan, k, where, ids, cutoff_of(cutoff))
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
     from mrl_search.search.classify import classify as vote_of_neighbours

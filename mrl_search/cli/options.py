@@ -3,21 +3,17 @@
 import math
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrl_search.errors import ConfigError, DataError, Skipped
-from mrl_search.search.plan import Plan
+from mrl_search.cli.opening import check_readable, open_index, queries_of, request_of
+from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Access, Offer
-    from mrl_search.encoders.words import Words
-    from mrl_search.index import Index
-    from mrl_search.search.request import Cutoff, SearchRequest
-    from mrl_search.search.results import Queries
+    from mrl_search.search.request import Cutoff
 
 __all__ = [
     "Column", "CutoffText", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument",
@@ -105,35 +101,6 @@ def access_of(device: str = "auto", offline: bool = False, yes: bool = False) ->
     return Access(not offline, device, ask)
 
 
-def open_index(
-    folder: Path | None, model: str | None = None, access: "Access | None" = None
-) -> "Index":
-    """The index that `--index` names, or the newest."""
-    from mrl_search.index import Index
-    from mrl_search.store.manifest import newest_index
-
-    return Index.open(folder or newest_index(), model, access)
-
-
-def request_of(
-    index: "Index", dims: int | None, plan: str | None, k: int, where: list[str] | None,
-    ids: Path | None, cutoff: str | None = None, explain: bool = False,
-    not_itself: bool = False, expected: bool = False,
-) -> "SearchRequest":  # fmt: skip
-    """The request that the options describe; every stage is a prefix of the index."""
-    from mrl_search.search.filters import read_ids
-    from mrl_search.search.request import SearchRequest
-
-    if dims is not None and plan is not None:
-        raise ConfigError("--dims and --plan are both given.", "--dims 64 is short for --plan 64.")
-    chosen = Plan.single(dims) if dims is not None else Plan.parse(plan or "auto")
-    for d in chosen.dims:
-        index.corpus.check_dims(d)
-    rows = read_ids(ids) if ids else None
-    conditions, score = tuple(where or ()), cutoff_of(cutoff)
-    return SearchRequest(chosen, k, conditions, rows, score, explain, not_itself, expected)
-
-
 def cutoff_of(text: str | None) -> "Cutoff":
     """Read `0.8` or `auto`; anything else is a wrong use of the command."""
     if text is None or text == "auto":
@@ -146,44 +113,6 @@ def cutoff_of(text: str | None) -> "Cutoff":
         message = f"--cutoff is {text}; it must be a cosine from -1 to 1, or auto."
         raise typer.BadParameter(message)
     return cosine
-
-
-def queries_of(
-    index: "Index", asked: "Sequence[str | Words]", vector: str | None, model: str | None
-) -> "Queries":
-    """The pictures and words, embedded by the index's model, or the rows of `--vector`."""
-    if not asked and vector is None:
-        hint = "Name pictures, or --vector FILE."
-        raise ConfigError("There is nothing to search with.", hint)
-    if asked and vector is not None:
-        raise ConfigError("--vector is given with pictures or words.", "Leave one of them out.")
-    if vector is not None:
-        if model is not None:
-            raise ConfigError("--model is for pictures, and --vector is given.", "Drop one.")
-        from mrl_search.cli.render import note
-        from mrl_search.search.results import Queries
-        from mrl_search.store.vector_files import open_queries, read_queries
-
-        source = open_queries(vector)
-        for text in source.notes:
-            note(text)
-        rows = index.corpus.to_space(read_queries(source))
-        names = [vector] if len(rows) == 1 else [f"{vector}[{i}]" for i in range(len(rows))]
-        return Queries(names, rows)
-    queries = index.embed(asked, skip_broken=True)
-    check_readable(queries.names, queries.skipped)
-    return queries
-
-
-def check_readable(names: Sequence[str], skipped: Sequence[Skipped]) -> None:
-    """Raise DataError if all pictures are skipped."""
-    if not names:
-        from mrl_search.cli.render import show_skipped
-
-        show_skipped(skipped)
-        first = skipped[0]
-        message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."
-        raise DataError(message, "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF.")
 
 
 def flags_given(context: typer.Context) -> list[str]:

@@ -1,11 +1,10 @@
 """How results look in a terminal: results on stdout, progress and notes on stderr."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from mrl_search.errors import Skipped
 from mrl_search.progress import silent
@@ -25,47 +24,79 @@ if TYPE_CHECKING:
 SHOWN = 5  # skipped images that are listed
 QUICK = 1.0  # seconds; a step that took less shows no rate
 UNLIMITED = 1 << 20  # characters of a line in a file or a pipe
+ALWAYS = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # variables by which rich takes a pipe for a terminal
 
 
 def note(text: str) -> None:
     """Write one or more lines to stderr."""
-    typer.echo("\n".join(map(plain, text.split("\n"))), err=True)
+    _write(sys.stderr, "\n".join(map(plain, text.split("\n"))) + "\n")
 
 
 def json_line(value: Mapping[str, object]) -> None:
     """Write a JSON object as a line on stdout."""
-    typer.echo(json_text(value, sys.stdout.encoding))
+    _write(sys.stdout, json_text(value, sys.stdout.encoding) + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout; columns of numbers are aligned right."""
+    cells = [list(map(plain, row)) for row in rows]
+    right = [
+        all(row[i][:1] in "0123456789-+." for row in rows if row[i]) for i in range(len(columns))
+    ]
+    simple = all(cell.isascii() for row in (columns, *cells) for cell in row)
+    piped = not (sys.stdout.isatty() or ALWAYS & os.environ.keys())
+    text = (_simple if simple and piped else _styled)(columns, cells, right)
+    _write(sys.stdout, (f"{plain(title)}\n" if title else "") + text)
+
+
+def _simple(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A table as `_styled` makes it in a file or a pipe; importing rich takes longer than a search.
+
+    For ASCII alone, of which every character is as wide as another.
+    """
+    table = [columns, *rows] if any(columns) else rows
+    widths = [max((len(row[i]) for row in table), default=0) for i in range(len(columns))]
+    sides = [str.rjust if numbers else str.ljust for numbers in right]
+    lines = [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True))
+        for row in table
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _styled(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A table for a terminal, with long cells folded; characters may be of any width."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
-    for i, column in enumerate(columns):
-        numbers = all(row[i][:1] in "0123456789-+." for row in rows if row[i])
+    for i, (column, numbers) in enumerate(zip(columns, right, strict=True)):
         side: Literal["right", "left"] = "right" if numbers else "left"
         table.add_column(column, justify=side, no_wrap=i < len(columns) - 1, overflow="fold")
     for row in rows:
-        table.add_row(*map(plain, row))
+        table.add_row(*row)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED
     with console.capture() as text:  # rich would end the process if the pipe is closed
         console.print(table)
-    typer.echo((f"{plain(title)}\n" if title else "") + text.get(), nl=False)
+    return text.get()
 
 
 def show_tables(tables: "Sequence[ReportTable]", text: Sequence[str] = ()) -> None:
     """Write some paragraphs, then tables of a report with their notes, to stdout."""
     for paragraph in text:
-        typer.echo(plain(paragraph))
+        _write(sys.stdout, f"{plain(paragraph)}\n")
     for table in tables:
-        typer.echo()
+        _write(sys.stdout, "\n")
         show_table(table.columns, table.rows, table.title)
         if table.note:
-            typer.echo(plain(table.note))
+            _write(sys.stdout, f"{plain(table.note)}\n")
 
 
 def percent(share: float | None, interval: tuple[float, float] | None = None) -> str:

@@ -1,24 +1,38 @@
 """The command `mrl-search`: what can be answered at once, or else the command line.
 
-Loading the command line takes longer than a query that a running server answers, or a sync that
-finds nothing to do. So the plain forms of `query` and `sync` are read here first; all that is not
-one of them, or fails, goes to the command line as it is.
+Loading the command line takes as long as a search. So the plain forms of `query`, and a `sync`
+that finds nothing to do, are read here first; all else goes to the command line as it is.
 """
 
 import gc
-import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrl_search.cli.ending import code_of, prepare
 from mrl_search.errors import ConfigError, MrlSearchError
 
 __all__ = ["main", "question_of"]
 
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _cutoff(text: str) -> float | str:
+    if text == "auto":
+        return text
+    if not -1 <= float(text) <= 1:
+        raise ValueError(text)
+    return float(text)
+
+
 SINGLE: dict[str, Callable[[str], object]] = {
-    "--index": Path, "--plan": str, "--dims": int, "-k": int, "--server": str,
-    "--cutoff": lambda text: text if text == "auto" else float(text),
+    "--index": Path, "--plan": str, "--dims": _positive, "-k": _positive, "--server": str,
+    "--cutoff": _cutoff, "--vector": str,
 }  # fmt: skip
 REPEATED = ("--text", "--minus", "--where")
 FLAGS = ("--json", "--exact", "--explain", "--expected")
@@ -29,11 +43,10 @@ def main() -> None:
     try:
         code = _at_once(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader is gone, and nothing is wrong
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (Exception, KeyboardInterrupt) as error:
+        code = code_of(error)
+        if code is None:
+            raise
     if code is not None:
         sys.exit(code)
     from mrl_search.cli.app import app
@@ -42,19 +55,24 @@ def main() -> None:
 
 
 def _at_once(arguments: Sequence[str]) -> int | None:
-    """The exit code, if this was a query that a server has answered, or a sync of nothing."""
+    """The exit code, if this was a plain query, or a sync of nothing."""
     if arguments[:1] not in (["query"], ["sync"]):
         return None
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may not be printable
+    prepare()
     try:
         if arguments[0] == "sync":
             return _synced(arguments[1:])
         from mrl_search.cli.asking import answered
 
-        return answered(question_of(arguments[1:]))
+        question = question_of(arguments[1:])
+        code = answered(question)
     except MrlSearchError:
         return None
+    if code is not None or (question.server and question.vector):
+        return code
+    from mrl_search.cli.here import answer_here
+
+    return answer_here(question)
 
 
 def _synced(arguments: Sequence[str]) -> int | None:
@@ -94,12 +112,15 @@ def question_of(arguments: Sequence[str]) -> Any:  # noqa: ANN401 - imported whe
         elif name in FLAGS:
             given[name] = True
         elif name in REPEATED:
-            given[name].append(next(rest, ""))
+            given[name].append(_value(rest, name))
         else:
-            given[name] = _single(name, next(rest, ""))
+            given[name] = _single(name, _value(rest, name))
     plan, dims, exact = (given.get(name) for name in ("--plan", "--dims", "--exact"))
     if sum(one is not None for one in (plan, dims, exact)) > 1:
         raise ConfigError("There is more than one plan.")
+    vector = given.get("--vector")
+    if bool(vector) == any(given[name] for name in ("", *REPEATED[:2])):
+        raise ConfigError("There is nothing to search with, or too much.")
     cutoff = given.get("--cutoff")
     how = {
         "plan": "exact" if exact else plan, "dims": dims, "k": given.get("-k", 10),
@@ -108,7 +129,16 @@ def question_of(arguments: Sequence[str]) -> Any:  # noqa: ANN401 - imported whe
         "cutoff": cutoff,
     }  # fmt: skip
     asked = with_words(given[""], given["--text"], given["--minus"])
-    return Question(asked, how, given.get("--index"), given.get("--server"), "--json" in given)
+    where = given.get("--index"), given.get("--server")
+    return Question(asked, how, *where, "--json" in given, vector)
+
+
+def _value(rest: Iterator[str], name: str) -> str:
+    """The next argument."""
+    value = next(rest, None)
+    if value is None:
+        raise ConfigError(f"{name} has no value.")
+    return value
 
 
 def _single(name: str, value: str) -> object:

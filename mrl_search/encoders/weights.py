@@ -18,7 +18,8 @@ from mrl_search.errors import ModelError
 from mrl_search.files import expanded
 
 __all__ = [
-    "cached_file", "check_reachable", "hub_host", "import_library", "name_and_file",
+    "cached_file", "check_reachable", "hub_host", "import_library", "installed",
+    "name_and_file",
     "unknown_model", "weights_hash", "wrong_weights",
 ]  # fmt: skip
 
@@ -27,12 +28,17 @@ LAYER = re.compile(r'"([\w.]+)"|size mismatch for ([\w.]+)')
 
 
 def import_library(name: str, extra: str) -> ModuleType:
-    """Import a library that needs torchvision.
+    """Import a library that needs torchvision; see `installed`."""
+    import_torchvision()
+    return installed(name, extra)
+
+
+def installed(name: str, extra: str) -> ModuleType:
+    """Import a library.
 
     Raises:
         ModelError: it is not installed; names the extra that installs it.
     """
-    import_torchvision()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,17 +1,26 @@
 """Building, saving and loading prefix indexes; the one place that tells their kinds apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import KNOWN, Mask, PrefixIndex, explained
-from mrl_search.engines.clustered import SAMPLE, ClusteredIndex, find_centroids, inverted_file
+from mrl_search.engines.clustered import (
+    SAMPLE,
+    ClusteredIndex,
+    find_centroids,
+    inverted_file,
+    steps_of,
+)  # fmt: skip
+from mrl_search.engines.fill import ListFiller, train_codes
 from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
+from mrl_search.engines.kernels import spread
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.engines.tail import TailedIndex
@@ -29,10 +38,11 @@ __all__ = [
     "load_index", "search_random",
 ]  # fmt: skip
 
-FEWEST, PER_CLUSTER = 1 << 17, 40  # rows to train with: at least, and for each cluster
+FEWEST, PER_CLUSTER = 1 << 16, 40  # rows to train with: at least, and for each cluster
 CAREFUL = 64  # efSearch of a graph over centroids while building
 MANY = 1024  # clusters from which centroids are found in two levels
 LEVELS = 32  # of a Panorama index
+CACHED = 2048  # rows that a thread normalises before it adds them
 FEW = 1000  # random vectors on which a kind is tried
 FEWEST_NSG = 200  # FAISS may end the process when it links fewer vectors
 CLUSTERED = "IVF"  # in a kind that rows can be added to cheaply
@@ -51,20 +61,49 @@ def build_indexes(
 
     The store is read once; `passes` are what else takes all rows on the way.
     """
+    from threadpoolctl import threadpool_limits  # a search does not need it
+
     kinds = {d: spec.factory_of(d, len(store)) for d in spec.dims}
-    indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
-    for rows, stored in store.chunks():
-        unit = l2_normalize(stored)
-        for d, index in indexes.items():
-            with explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
-                index.add(prefix(unit, d))
-        for take in passes:
-            take(rows, unit)
-        progress("indexing", rows.stop, len(store))
+    with threadpool_limits(1, "blas"):  # rows are spread over threads here
+        indexes = {d: _trained(store, d, kind) for d, kind in kinds.items() if kind != SCAN}
+        _fill(indexes, kinds, store, passes, progress)
     for d, index in indexes.items():
         with write_atomically(folder / prefix_file(d)) as file:
             faiss.write_index(index, FAISS.PyCallbackIOWriter(file.write))
     return {str(d): kind for d, kind in kinds.items()}
+
+
+def _fill(
+    indexes: Mapping[int, faiss.Index], kinds: Mapping[int, str], store: VectorStore,
+    passes: Sequence[Pass], progress: Progress,
+) -> None:  # fmt: skip
+    """Add all rows to the indexes, some thousand at a time."""
+    count = len(store)
+    fillers = {d: ListFiller(one, count) for d, one in indexes.items() if ListFiller.fits(one)}
+    for rows, stored in store.chunks():
+        unit = np.empty(stored.shape, np.float32)
+        spread(len(unit), partial(_take, fillers, rows.start, stored, unit))
+        for d in indexes.keys() - fillers.keys():
+            with explained(f"FAISS cannot fill an index of kind {kinds[d]!r}", "Leave IDMap out."):
+                indexes[d].add(prefix(unit, d))
+        for add in passes:
+            add(rows, unit)
+        progress("indexing", rows.stop, count)
+    for filler in fillers.values():
+        filler.finish()
+
+
+def _take(
+    fillers: Mapping[int, ListFiller], first: int, stored: NDArray[np.floating],
+    unit: NDArray[np.float32], part: slice,
+) -> None:  # fmt: skip
+    """Normalise a part of the `stored` rows, of which `first` is the first, and fill lists."""
+    for start in range(part.start, part.stop, CACHED):
+        rows = slice(start, min(start + CACHED, part.stop))
+        unit[rows] = l2_normalize(stored[rows])
+        place = slice(first + rows.start, first + rows.stop)
+        for dims, filler in fillers.items():
+            filler.take(place, prefix(unit[rows], dims))
 
 
 def check_kinds(spec: IndexSpec, count: int) -> None:
@@ -227,7 +266,8 @@ def _train(index: faiss.Index, kind: str, x: NDArray[np.float32], *, quick: bool
     message = f"{len(x):,} vectors cannot train an index {kind!r}"
     with explained(message, "Use fewer clusters, or Flat."):
         _place_centroids(index, x, quick)
-        index.train(x)
+        if quick or not train_codes(index, x):
+            index.train(x)
 
 
 def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
@@ -245,13 +285,10 @@ def _place_centroids(index: faiss.Index, x: NDArray[np.float32], quick: bool) ->
     quantizer = faiss.downcast_index(clustered.quantizer)
     if not isinstance(quantizer, faiss.IndexFlat | faiss.IndexHNSWFlat):
         return
-    if isinstance(index, faiss.IndexPreTransform):
-        chain: Any = index.chain
-        for i in range(chain.size()):
-            step = faiss.downcast_VectorTransform(chain.at(i))
-            if not step.is_trained:
-                step.train(x)
-            x = step.apply(x)
+    for step in steps_of(index):
+        if not step.is_trained:
+            step.train(x)
+        x = step.apply(x)
     if isinstance(quantizer, faiss.IndexHNSW):
         quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = CAREFUL, CAREFUL
     quantizer.add(x[: clustered.nlist] if quick else find_centroids(x, clustered.nlist))

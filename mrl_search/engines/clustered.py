@@ -7,6 +7,7 @@ what 512 for every query did, .9995 of the neighbours, in half the time.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faiss
@@ -17,8 +18,11 @@ from mrl_search.engines.base import Found, Mask, PrefixIndex, Visits
 from mrl_search.engines.flat import FAISS, selector, wrapped
 from mrl_search.engines.kernels import spread
 from mrl_search.engines.lists import CodeLists
+from mrl_search.vectors import sample
 
-__all__ = ["SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file"]
+__all__ = [
+    "SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file", "nearest_centroids", "steps_of",
+]  # fmt: skip
 
 SHARE, MORE, ENOUGH = 64, 8, 32  # by default one in 64 clusters is visited; of few, one in 8
 ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
@@ -27,6 +31,8 @@ NEAREST = 4  # the cluster that others are compared with: the very nearest is ne
 MOST = 4  # times the mean number of clusters that a query may visit
 SAMPLE = 256  # rows of the corpus that calibrate how far to go
 ROUNDS, REFINE = 10, 2  # rounds of k-means at both levels, and in the end
+PER_GROUP = 256  # rows that find the groups
+TILE = 512  # rows compared at once: long enough for two threads to take turns
 RESERVOIR = 11  # FAISS's fast-scan variant that answers single queries fastest
 
 
@@ -52,9 +58,7 @@ class ClusteredIndex(PrefixIndex):
         self._file = inverted_file(index)
         if isinstance(self._file, faiss.IndexIVFFastScan):
             self._file.implem = RESERVOIR
-        chain: Any = index.chain if isinstance(index, faiss.IndexPreTransform) else None
-        places = range(chain.size()) if chain else ()
-        self._steps = [faiss.downcast_VectorTransform(chain.at(i)) for i in places]
+        self._steps = steps_of(index)
         self._lists = int(self._file.nlist)
         quantizer = faiss.downcast_index(self._file.quantizer)
         self._compares_all = isinstance(quantizer, faiss.IndexFlat)
@@ -176,20 +180,40 @@ def _distances(x: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray
     return distances
 
 
+def steps_of(index: faiss.Index) -> list[Any]:
+    """The transforms before an index."""
+    chain: Any = index.chain if isinstance(index, faiss.IndexPreTransform) else None
+    places = range(chain.size()) if chain else ()
+    return [faiss.downcast_VectorTransform(chain.at(i)) for i in places]
+
+
 def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Centroids of `count` clusters of unit rows `x` (n, dims): (count, dims) float32, unit norm.
 
-    Spherical k-means finds √count groups, then clusters within each group in proportion to its
-    rows (hierarchical k-means; Nistér and Stewénius, CVPR 2006, section 3), then refines all of
-    them together. That takes fewer comparisons than ten rounds from random centroids.
+    Spherical k-means finds √count groups of some of the rows, then clusters within each group in
+    proportion to its rows (hierarchical k-means; Nistér and Stewénius, CVPR 2006, section 3), then
+    refines all of them together: fewer comparisons than ten rounds from random centroids.
     """
     groups = round(count**0.5)
-    top = _kmeans(x, groups)
-    group = top.index.search(x, 1)[1][:, 0]
+    top = _kmeans(x[sample(len(x), PER_GROUP * groups)], groups)
+    group = nearest_centroids(x, top)
     sizes = np.bincount(group, minlength=groups)
     clusters = enumerate(allot(count, sizes))
-    start = np.concatenate([_kmeans(x[group == i], int(k)).centroids for i, k in clusters if k])
-    return np.asarray(_kmeans(x, count, REFINE, start).centroids)
+    start = np.concatenate([_kmeans(x[group == i], int(k)) for i, k in clusters if k])
+    return _kmeans(x, count, REFINE, start)
+
+
+def nearest_centroids(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The centroid (k, dims) of unit norm that is nearest to each row (n, dims): (n,) int64."""
+    across = np.ascontiguousarray(centroids.T)
+    products = np.empty((TILE, len(centroids)), np.float32)
+    near = np.empty(len(x), np.int64)
+    for start in range(0, len(x), TILE):
+        rows = slice(start, start + TILE)
+        found = products[: len(near[rows])]
+        np.matmul(x[rows], across, out=found)
+        found.argmax(axis=1, out=near[rows])
+    return near
 
 
 def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -200,12 +224,29 @@ def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(parts)
 
 
+def _nearest_of(
+    x: NDArray[np.float32], centroids: NDArray[np.float32], rows: slice
+) -> NDArray[np.int64]:
+    return nearest_centroids(x[rows], centroids)
+
+
 def _kmeans(
     x: NDArray[np.float32], k: int, rounds: int = ROUNDS, start: NDArray[np.float32] | None = None
-) -> faiss.Kmeans:
-    made = faiss.Kmeans(
-        x.shape[1], k, niter=rounds, spherical=True, seed=1, min_points_per_centroid=1,
-        max_points_per_centroid=2048,
-    )  # fmt: skip
-    made.train(x, init_centroids=start)
-    return made
+) -> NDArray[np.float32]:
+    """Spherical k-means of unit rows `x` (n, dims) from `k` of them, or `start`: (k, dims)."""
+    rng = np.random.default_rng(1)
+    centroids = x[rng.choice(len(x), k, replace=False)] if start is None else start
+    for _ in range(rounds):
+        near = np.concatenate(spread(len(x), partial(_nearest_of, x, centroids)))
+        order, sizes = np.argsort(near, kind="stable"), np.bincount(near, minlength=k)
+        filled = np.flatnonzero(sizes)
+        begins = (np.cumsum(sizes) - sizes)[filled]
+        sums = np.add.reduceat(x[order], begins, axis=0)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        found = np.empty_like(centroids)
+        found[filled] = np.divide(sums, norms, out=centroids[filled], where=norms > 0)
+        if len(filled) < k:  # the others begin anew, in the largest clusters
+            empty = np.flatnonzero(sizes == 0)
+            found[empty] = x[order[rng.integers(0, len(order), len(empty))]]
+        centroids = found
+    return centroids

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mrl_search.images.sources import is_gone
 from mrl_search.search.explain import Explanation
 from mrl_search.search.results import Hits
 
@@ -30,6 +29,8 @@ def hit_records(
             record["expected"] = float(f"{h.expected:.3g}")
         record["label"], record["path"] = h.label, h.path
         if look and h.path is not None and not own_vectors:
+            from mrl_search.images.sources import is_gone  # slow, and vectors do not need it
+
             record["gone"] = is_gone(h.path)
         if items is not None and own:
             values = {name: items.value(name, int(hits.rows[i])) for name in own}

@@ -13,7 +13,7 @@ from mrl_search.arrays import open_array
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
 from mrl_search.files import reading
-from mrl_search.store.items import Items
+from mrl_search.store.items import Items, numbers, scalar
 from mrl_search.store.rows import Ids
 
 __all__ = ["mask_of", "read_ids"]
@@ -104,8 +104,7 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
     except (ValueError, pa.ArrowNotImplementedError) as error:  # that of Arrow is one, too
         message = f"{condition!r}: column {name!r} is {items[name].type}; {text!r} is not."
         raise ConfigError(message, KINDS) from error
-    known: NDArray[np.bool_] = met.fill_null(False).to_numpy()
-    return known
+    return numbers(pc.and_kleene(met, met.is_valid()).cast(pa.uint8())).astype(bool)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -132,7 +131,8 @@ def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray
 
     def reached(end: np.datetime64) -> pa.ChunkedArray:
         tick = int(end.astype("datetime64[s]").astype(int)) * second  # of any year
-        return pc.greater_equal(ticks, max(min(tick, INT64.max), INT64.min))
+        least = np.array([max(min(tick, INT64.max), INT64.min)])
+        return pc.greater_equal(ticks, scalar(pa.int64(), least))
 
     period = np.datetime64(text)
     begun, over = reached(period), reached(period + 1)
@@ -160,9 +160,9 @@ def _split(condition: str, match: re.Match[str], columns: Sequence[str]) -> tupl
 
 def _comparable(column: pa.ChunkedArray, text: str) -> tuple[pa.ChunkedArray, pa.Scalar]:
     """A column and the value of `text`, in a type that Arrow compares."""
-    kind, value = column.type, pa.scalar(text)
-    if not _is_text(kind):
-        value = pa.scalar(text.strip())
+    kind = column.type
+    data = (text if _is_text(kind) else text.strip()).encode()
+    value = scalar(pa.string(), np.array([0, len(data)], np.int32), data)
     if pa.types.is_integer(kind):  # the number may be beyond the column's type
         return column.cast(pa.decimal128(20)), value.cast(pa.decimal128(38))
     if pa.types.is_float16(kind):

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from mrl_search.store.manifest import ITEMS
 
 __all__ = [
     "EXIF_COLUMNS", "FILE_COLUMNS", "ITEMS_SCHEMA", "Items", "fitting", "free_names",
-    "logged_items", "write_items",
+    "logged_items", "numbers", "scalar", "write_items",
 ]  # fmt: skip
 
 ITEMS_SCHEMA = pa.schema([
@@ -96,10 +98,7 @@ class Items:
             raise DataError(
                 f"Items of {self.paths[0].parent} have no id.", "Build the index again."
             )
-        parts = [  # Arrow's own way imports pandas
-            np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return numbers(column).astype(np.int64, copy=False)
 
     def _read(
         self, file: pq.ParquetFile, path: Path, name: str, kind: pa.DataType
@@ -116,11 +115,18 @@ class Items:
             raise DataError(message, "Build the index again.") from error
 
     def value(self, name: str, row: int) -> object:
-        """One value; of times, the microseconds: for nanoseconds Arrow asks for pandas."""
+        """One value; times to the microsecond. Arrow imports pandas for more, and for zones."""
         found = self[name][row]
-        if found.is_valid and pa.types.is_timestamp(found.type) and found.type.unit == "ns":
-            found = pa.scalar(found.value // 1000, pa.timestamp("us", found.type.tz))
-        return found.as_py()
+        if not found.is_valid or not pa.types.is_timestamp(found.type):
+            return found.as_py()
+        nanoseconds, zone = found.type.unit == "ns", found.type.tz
+        ticks = np.array([found.value // 1000 if nanoseconds else found.value])
+        moment: datetime = scalar(
+            pa.timestamp("us" if nanoseconds else found.type.unit), ticks
+        ).as_py()
+        if not zone:
+            return moment
+        return moment.replace(tzinfo=UTC).astimezone(pa.lib.string_to_tzinfo(zone))
 
     def column(self, name: str) -> NDArray[np.object_]:
         """A column as Python values: (n,) object."""
@@ -131,6 +137,17 @@ class Items:
     def table(self) -> pa.Table:
         """All columns, in memory."""
         return pa.table({name: self[name] for name in self.column_names}, schema=self.schema)
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column of numbers without nulls: (n,). The way of Arrow, `to_numpy`, imports pandas."""
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks if len(chunk)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def scalar(kind: pa.DataType, *buffers: NDArray[Any] | bytes) -> pa.Scalar:
+    """A value from its buffers: `pa.scalar` imports pandas, which takes longer than a search."""
+    return pa.Array.from_buffers(kind, 1, [None, *map(pa.py_buffer, buffers)])[0]
 
 
 def logged_items(

@@ -21,7 +21,7 @@ from mrl_search.store.shards import order_of
 from mrl_search.store.transform import Transform, principal_axes, rows_to_fit
 from mrl_search.store.vector_files import VectorSource
 from mrl_search.store.vector_parts import Column
-from mrl_search.vectors import unit_rows
+from mrl_search.vectors import row_norms, unit_rows
 
 __all__ = ["Inspection", "inspect", "item_columns", "item_notes", "item_table", "stored_rows"]
 
@@ -57,8 +57,10 @@ def inspect(source: VectorSource, rotated: bool, progress: Progress) -> Inspecti
         stop = start + len(rows)
         hashes += [xxhash.xxh3_128_hexdigest(row) for row in rows]
         content.update(rows.data)
-        unit, norms[start:stop] = unit_rows(rows)
-        if moment is not None:
+        if moment is None:
+            norms[start:stop] = row_norms(rows)
+        else:
+            unit, norms[start:stop] = unit_rows(rows)
             chosen = unit[fitted[(fitted >= start) & (fitted < stop)] - start]
             moment += chosen.T @ chosen
         start = stop

@@ -170,7 +170,7 @@ def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:
             row = int(np.flatnonzero(bad)[0])
             raise DataError(f"Row {start + row} of {path} {what.format(largest[row])}.", hint)
 
-    largest = np.abs(rows).max(axis=1).astype(np.float64)
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
     limits = np.finfo(np.float32)
     refuse(~np.isfinite(largest), "has NaN or infinity")
     refuse(largest == 0, "is all zeros")

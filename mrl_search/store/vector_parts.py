@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -214,6 +213,8 @@ def _values(column: pa.Array, where: str, start: int = 0, dim: int | None = None
     while _is_list(column.type):
         nested = _is_list(_plain(column.type.value_type))
         wanted = 1 if nested else dim
+        import pyarrow.compute as pc  # slow, and a .npy file does not need it
+
         lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
         if wanted is not None and (lengths != wanted).any():
             row = int(np.flatnonzero(lengths != wanted)[0])

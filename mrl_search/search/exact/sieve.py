@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.engines.build import Pass
+from mrl_search.engines.kernels import spread
 from mrl_search.files import write_atomically
 from mrl_search.store.blocks import Blocks
 from mrl_search.store.collection import checks_of, load_checked
@@ -97,8 +98,12 @@ def building_sieve(folder: Path, count: int, dims: tuple[int, ...], full: int) -
     largest = np.full(coded, 1e-12, dtype=np.float32)
     with tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".writing") as file:
 
+        def measure(first: int, unit: NDArray[np.float32], part: slice) -> None:
+            rows = slice(first + part.start, first + part.stop)
+            norms[:, rows] = suffix_norms(unit[part], dims)
+
         def add(rows: slice, unit: NDArray[np.float32]) -> None:
-            norms[:, rows] = suffix_norms(unit, dims)
+            spread(len(unit), partial(measure, rows.start, unit))
             head = np.ascontiguousarray(unit[:, :coded])
             np.maximum(largest, np.abs(head).max(axis=0, initial=0), out=largest)
             file.write(head.tobytes())
