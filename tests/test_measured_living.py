@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import run
+from fakes import FakeJointEncoder, write_corpus
 
 from mrl_search import living
 from mrl_search.engines.spec import IndexSpec
@@ -15,6 +16,8 @@ from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.measure.bench import measure
 from mrl_search.measure.contestants import BRUTE
+from mrl_search.measure.copies import STANDARD
+from mrl_search.measure.evaluate import evaluate
 from mrl_search.measure.prefixes import check_prefixes
 from mrl_search.measure.queries import QuerySet
 from mrl_search.measure.records import Journal
@@ -180,3 +183,18 @@ def test_the_commands_take_an_index_with_deleted_rows(changed: Index, tmp_path: 
     assert len(Index.open(out)) == len(changed)
     records = tmp_path / "b.jsonl"
     assert run("bench", changed.folder, "--out", records, "--rounds", 1).exit_code == 0
+
+
+def test_pictures_are_evaluated_in_what_is_left(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "pictures", 10, size=96)
+    encoder, place = FakeJointEncoder(), str(tmp_path / "pictures")
+    index = Index.build(place, tmp_path / "index", model=encoder, axes="none")
+    gone = index.items["path"].to_pylist()[::4]
+    index.remove(gone)
+    for path in gone:
+        Path(path).unlink()
+    rest = Index.build(place, tmp_path / "rest", model=encoder, axes="none")
+    found = evaluate(index, place, encoder, k=5, instance=STANDARD)
+    wanted = evaluate(rest, place, encoder, k=5, instance=STANDARD)
+    assert found.prefixes == wanted.prefixes and found.prefixes[0].n == len(rest)
+    assert found.thumbnail_recall_at_1 == wanted.thumbnail_recall_at_1 is not None
