@@ -1,6 +1,6 @@
 """What a search runs over: a collection, an index for each of its prefixes, and the sieve."""
 
-import shlex
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -114,12 +114,16 @@ class Corpus:
             return None
         return Sieve.open(self.folder, self.manifest)
 
-    def check_whole(self) -> None:
-        """Raise ConfigError if rows are deleted: what measures all rows would count them."""
-        if self.alive is not None:
-            message = f"{self.folder} has {self.manifest.deleted:,} deleted rows."
-            hint = f"Run first: mrl-search compact {shlex.quote(str(self.folder))}"
-            raise ConfigError(f"{message} Measurements and copies take all rows.", hint)
+    def live_chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+        """The rows that are not deleted, some at a time (see `VectorStore.chunks`)."""
+        return self.vectors.chunks(dims, None if self.alive is None else self.alive.ids)
+
+    def check_neighbours(self) -> None:
+        """Raise DataError unless there are two items: one alone has no neighbour."""
+        count = len(self.live_rows)
+        if count < 2:
+            what = "one vector, which has no neighbour" if count else "no vector"
+            raise DataError(f"{self.folder} holds {what}.", "Build an index of at least two.")
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix."""

@@ -78,11 +78,13 @@ class VectorStore:
         """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)
 
-    def chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-        """All rows in order, some at a time: their place, and (rows, dims) as stored."""
-        for rows in blocks(len(self), dims or self.dim):
-            self.will_read(rows.stop - rows.start)
-            yield rows, self.rows(rows, dims)
+    def chunks(
+        self, dims: int | None = None, among: Ids | None = None
+    ) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+        """Rows `among` (default: all), some at a time: their place, (rows, dims) as stored."""
+        for place in blocks(len(self) if among is None else len(among), dims or self.dim):
+            self.will_read(place.stop - place.start)
+            yield place, self.rows(place if among is None else among[place], dims)
 
     def part(self, ids: Ids) -> NDArray[np.floating]:
         """The only part, of which the rows `ids` will be read."""
