@@ -84,7 +84,7 @@ class Column(Part):
             named = {"batch_size": size, "row_groups": wanted.tolist(), "columns": [self.column]}
             for batch in file.iter_batches(**named):
                 begin, end = max(0, self.first - start), min(len(batch), stop - start)
-                some = batch.column(0).slice(begin, end - begin)
+                some = batch.column(0).slice(begin, max(0, end - begin))
                 if len(some):
                     where = f"{self.path}#{self.column}"
                     values = _values(some, where, start + begin, self.dim)
