@@ -1,4 +1,4 @@
-"""The processes that `accelerate launch` starts: each embeds one batch of a source in turn.
+"""The processes that `accelerate launch` or `torchrun` start: each embeds a batch in turn.
 
 The first one gets all batches, in the order of the source, and writes them. So a stopped build can
 be continued by any number of processes. Nothing here is used by a process that runs alone.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xxhash
@@ -20,6 +20,9 @@ from mrl_search.errors import DataError, Skipped
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 __all__ = ["Ranks", "launched", "one_by_one"]
 
 PATIENCE = timedelta(days=7)  # the others wait while the first one checks, or builds indexes
@@ -27,16 +30,18 @@ NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 def launched() -> tuple[int, int]:
-    """The number of this process, from 0, and how many `accelerate launch` started; (0, 1): alone.
-
-    Before a model is opened on a GPU, this makes the GPU of this process the current one.
-    """
+    """The number of this process, from 0, and how many were started together; (0, 1): alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return 0, 1
+    state = _state()
+    return state.process_index, state.num_processes
+
+
+def _state() -> "PartialState":
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
-    return state.process_index, state.num_processes
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 @contextmanager
@@ -45,9 +50,7 @@ def one_by_one() -> Iterator[None]:
     if launched()[1] < 2:
         yield
         return
-    from accelerate import PartialState
-
-    with PartialState().local_main_process_first():
+    with _state().local_main_process_first():
         yield
 
 
