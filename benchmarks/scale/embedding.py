@@ -2,11 +2,11 @@
 
     python benchmarks/scale/embedding.py PICTURES WORK >> benchmarks/scale/embedding.jsonl
 
-One of the four parts is killed (SIGKILL) after its first commit, and run again: `--count` gives each
-more than 1,024 pictures, after which a build commits. All run with one
-thread; the four parts at the same time. Rates are pictures for each second of processor time, in a
-process and its children, so that other work on the machine counts little: start-up apart, which
-is that of a part with one picture. The vectors are compared by path.
+One of the four parts is killed (SIGKILL) after its first commit, and run again: `--count` gives
+each more than 1,024 pictures, after which a build commits. All run with one thread; the four parts
+at the same time. Rates are pictures for each second of processor time, in a process and its
+children, so that other work on the machine counts little: start-up apart, which is that of a part
+with one picture. The vectors are compared by path.
 """
 
 import argparse

@@ -27,6 +27,7 @@ COMMANDS = {  # in the order of --help, to the file of each
     "classify": "classify", "duplicates": "duplicates", "serve": "serve", "mcp": "mcp",
     "evaluate": "evaluate", "tune": "tune", "info": "info", "shrink": "shrink", "bench": "bench",
     "report": "report", "train": "train", "models": "models", "export-model": "export_model",
+    "plan-capacity": "plan_capacity",
 }  # fmt: skip
 
 
