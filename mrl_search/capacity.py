@@ -24,6 +24,7 @@ OPENED = 14e6  # more once it has answered
 COPIED = 1.05  # bytes in memory for each byte of the file of clusters, which FAISS copies
 ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
+JOINED = 490  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
 MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
 PAGES = 450e6  # of a larger file that stay (store/rows.py: 2,048 rows of 220 KiB)
 CHECKED = 256 << 10  # read for a row whose block was not checked before
@@ -185,6 +186,7 @@ class Need:
         extrapolated: whether these two are beyond the sizes or the full length that were measured.
         disk: bytes, by what they are for.
         ram: bytes that a process keeps, by what they are for.
+        building: bytes in memory while parts are joined: items, and the clusters of all prefixes.
         cache: bytes of vectors that are read from memory where there is room for them.
         memory_us: of a query with all vectors in the cache, on one thread.
         disk_us: of a query with none of them in the cache, one read after another: arithmetic.
@@ -204,6 +206,7 @@ class Need:
     extrapolated: bool
     disk: Mapping[str, float]
     ram: Mapping[str, float]
+    building: float
     cache: float
     memory_us: float
     disk_us: float
@@ -263,6 +266,7 @@ def _need(demand: Demand, count: int) -> Need:
     return Need(
         count=count, codes=codes, shortlist=shortlist,
         extrapolated=count > REACHED or dims[-1] != FULL, disk=disk, ram=ram,
+        building=LIBRARIES + count * JOINED + disk["clusters"],
         cache=disk["vectors"], memory_us=busy, disk_us=busy + shortlist * machine.read_us,
         first_bytes=min(shortlist * CHECKED, disk["vectors"]), reads=reads,
         iops=demand.rate * reads * missed, cores=demand.rate * busy / 1e6,

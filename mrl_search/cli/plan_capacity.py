@@ -69,6 +69,7 @@ def _show(demand: "Demand", need: "Need") -> None:
     rows = [
         ("disk", _size(stored), _parts(need.disk), _size(other.disk)),
         ("memory", _size(held), _parts(need.ram), _size(other.ram)),
+        ("memory while it is built", _size(need.building), "items and clusters", "–"),
         ("cache, to read no vector from disk", _size(need.cache), "", "–"),
         ("query in memory, one thread", _time(need.memory_us), "", "–"),
         ("query, every candidate from disk", _time(need.disk_us),
