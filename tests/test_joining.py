@@ -211,6 +211,29 @@ def test_columns_of_some_parts_alone(place: Path, tmp_path: Path) -> None:
     assert joined.items.column("note").tolist().count("nice") == 1
 
 
+def test_pictures_in_a_table(tmp_path: Path) -> None:
+    """Shared out by row; a machine may have the table in another place."""
+    table = pa.table({
+        "image": pa.array([png(grey) if grey != 5 else b"broken" for grey in range(30)]),
+        "label": [f"label {row % 3}" for row in range(30)],
+    })  # fmt: skip
+    places = [tmp_path / name / "pictures.parquet" for name in ("here", "there")]
+    for file in places:
+        file.parent.mkdir()
+        pq.write_table(table, file)
+    made = [tmp_path / str(number) for number in (1, 2, 3)]
+    for number, out in enumerate(made, 1):
+        source = open_source(str(places[number % 2]))
+        mrl.build_part(source, out, FakeEncoder(), f"{number}/3")
+        assert read_manifest(out).shard.by == "position"
+    with pytest.raises(ConfigError, match="is of "):
+        mrl.join_parts(made, tmp_path / "joined", model=FakeEncoder())
+    how = {"axes": "views", "model": FakeEncoder()}
+    joined = mrl.join_parts(made, tmp_path / "joined", source=places[0], **how)
+    assert_same(joined, Index.build(str(places[0]), tmp_path / "whole", **how))
+    assert joined.items.column("path")[-1] == f"{places[0]}#train/29"
+
+
 @pytest.mark.parametrize("rotate", [None, "pca"])
 def test_own_vectors(tmp_path: Path, rotate: str | None) -> None:
     rows = np.random.default_rng(0).standard_normal((60, 16), np.float32)

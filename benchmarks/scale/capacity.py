@@ -9,6 +9,10 @@
 recall@10 of .95, .99 and .999, the plan that reads least, by 1,000 queries. A new process then
 answers 1,000 other queries by it: recall, times, memory, and what a query reads from a cold disk.
 `--quietly COMMAND` runs that process by a command, such as one that stops other work meanwhile.
+
+    python benchmarks/scale/capacity.py again /big/easy-100k RECORDS
+
+answers by the plans in RECORDS once more; of several records of a plan, the least time counts.
 """
 
 import argparse
@@ -100,11 +104,26 @@ def measure(folder: Path, quietly: str) -> Iterator[dict[str, object]]:
         for part in index.corpus.vectors.parts:  # what one process maps stays in the cache of all
             part._mmap.madvise(mmap.MADV_DONTNEED)
         for plan in plans:
-            told = [__file__, "answer", str(folder), str(plan["plan"]), f"{place}/truth.npy"]
-            command = [*quietly.split(), sys.executable, *told]
-            run = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(run.stdout.splitlines()[-1])
-            yield {**known, **plan, **found, "created": now(), "environment": environment()}
+            told = answered(quietly, folder, str(plan["plan"]), f"{place}/truth.npy")
+            yield {**known, **plan, **told}
+
+
+def again(folder: Path, records: Path, quietly: str) -> Iterator[dict[str, object]]:
+    """The records of an index once more, with new times: a machine may have been disturbed."""
+    m = Index.open(folder).manifest
+    for line in records.read_text().splitlines():
+        before = json.loads(line)
+        if (before["n"], before["dim"]) == (m.count, m.dim):
+            yield {**before, **answered(quietly, folder, before["plan"])}
+
+
+def answered(quietly: str, folder: Path, plan: str, *truth: str) -> dict[str, object]:
+    """What `answer` finds in a process of its own."""
+    told = [__file__, "answer", str(folder), plan, *truth]
+    command = [*quietly.split(), sys.executable, *told]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout.splitlines()[-1])
+    return {**found, "created": now(), "environment": environment()}
 
 
 def cheapest(
@@ -129,8 +148,8 @@ def cheapest(
     return {target: plan for target, (_, plan) in sorted(found.items())}
 
 
-def answer(folder: Path, plan: str, truth: NDArray[np.int64]) -> dict[str, object]:
-    """Answer other queries in this process; times in ms, memory in bytes."""
+def answer(folder: Path, plan: str, truth: NDArray[np.int64] | None) -> dict[str, object]:
+    """Answer other queries in this process; times in ms, memory in bytes, recall by the truth."""
     before = memory()
     start = time.perf_counter()
     index = Index.open(folder)
@@ -143,11 +162,14 @@ def answer(folder: Path, plan: str, truth: NDArray[np.int64]) -> dict[str, objec
         timed = np.array([times(index, queries, plan) for _ in range(ROUNDS)])
         after = memory()
         cold, read = from_disk(index, queries[:COLD], plan)
-    found = (rows[:, :, None] == truth[:, None, :]).any(axis=2).mean(axis=1)
+    recall = dict[str, float]()
+    if truth is not None:
+        found = (rows[:, :, None] == truth[:, None, :]).any(axis=2).mean(axis=1)
+        error = 1.96 * float(found.std() / len(found) ** 0.5)
+        recall = {"recall": round(float(found.mean()), 5), "recall_ci95": round(error, 5)}
     rounds = np.median(timed, axis=1).tolist()
-    error = 1.96 * float(found.std() / len(found) ** 0.5)
     return {
-        "recall": round(float(found.mean()), 5), "recall_ci95": round(error, 5),
+        **recall,
         "p50_ms": float(np.median(timed, axis=1).min()), "p50_rounds_ms": rounds,
         "p99_ms": float(np.percentile(timed, 99, axis=1).min()), "open_s": opened - made,
         "start_s": made - start, "before": before, "rss": after,
@@ -206,12 +228,20 @@ if __name__ == "__main__":
     answering = commands.add_parser("answer")
     answering.add_argument("index", type=Path)
     answering.add_argument("plan")
-    answering.add_argument("truth", type=Path)
+    answering.add_argument("truth", type=Path, nargs="?")
+    repeating = commands.add_parser("again")
+    repeating.add_argument("index", type=Path)
+    repeating.add_argument("records", type=Path)
+    repeating.add_argument("--quietly", default="")
     args = parser.parse_args()
     if args.command == "build":
         print(json.dumps(build(args.n, args.out, args.dim)))
     elif args.command == "answer":
-        print(json.dumps(answer(args.index, args.plan, np.load(args.truth))))
+        truth = None if args.truth is None else np.load(args.truth)
+        print(json.dumps(answer(args.index, args.plan, truth)))
     else:
-        for record in measure(args.index, args.quietly):
+        told = measure(args.index, args.quietly)
+        if args.command == "again":
+            told = again(args.index, args.records, args.quietly)
+        for record in told:
             print(json.dumps(record), flush=True)

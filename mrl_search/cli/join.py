@@ -27,9 +27,10 @@ def join(
     model: IndexModel = None,
     device: Device = "auto",
 ) -> None:
-    """Join parts to the index that one machine would have built.
+    """Join parts of an index to one.
 
-    Parts are checked: one model, one source, each of them once. They stay as they are.
+    The result is the index that one machine would have built. Parts are checked: one model, one
+    source, each of them once. They stay as they are.
     """
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.joining import join_parts

@@ -34,7 +34,7 @@ def plan_capacity(
     price_disk: Annotated[float, option("--price-disk", "Dollars a month for 1 GB of disk.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what a corpus of some size needs: disk, memory, time, machines and money.
+    """Show what so many vectors need: disk, memory, time and money.
 
     Bytes and microseconds are measured; machine and prices are your inputs.
     """
