@@ -24,7 +24,7 @@ OPENED = 14e6  # more once it has answered
 COPIED = 1.05  # bytes in memory for each byte of the file of clusters, which FAISS copies
 ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
-JOINED = 490  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
+JOINED = 296  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
 MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
 PAGES = 450e6  # of a larger file that stay (store/rows.py: 2,048 rows of 220 KiB)
 CHECKED = 256 << 10  # read for a row whose block was not checked before
@@ -195,7 +195,7 @@ class Need:
         iops: at the rate that is wanted, with the share of vectors that does not fit in the cache.
         cores: at this rate.
         machines: how many such machines hold it; an index is searched by one.
-        largest: vectors that one such machine holds.
+        largest: vectors that one such machine joins and holds.
         dollars: a month, for the memory and disk that are used.
         milvus: the same corpus there.
     """
@@ -282,7 +282,8 @@ def _largest(demand: Demand) -> int:
     def fits(count: int) -> bool:
         disk = disk_bytes(demand.dims, count, demand.dtype)
         held = sum(rss_bytes(demand.dims[0], count, disk["vectors"]).values())
-        return held <= machine.ram and sum(disk.values()) <= machine.disk
+        joining = LIBRARIES + count * JOINED + disk["clusters"]
+        return max(held, joining) <= machine.ram and sum(disk.values()) <= machine.disk
 
     low, high = FLAT_UP_TO, 10**13
     while high - low > low // 1000 + 1:

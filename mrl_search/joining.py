@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
@@ -28,7 +29,7 @@ from mrl_search.encoders.base import Access, Encoder
 from mrl_search.encoders.registry import encoder_of
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, DataError, MrlSearchError, Skipped
-from mrl_search.files import expanded, recordable
+from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
@@ -89,13 +90,10 @@ def join_parts(
     if made.own_vectors:
         _finish_vectors(whole, out, spec, rotate, progress)
         return Index.open(out)
-    labels = whole.items["label"].to_pylist()
+    labels = _shared(whole.items["label"])
     default = opened[0].manifest.shard.axes or "none"
     wanted = Wanted.of(made.dims, (axes, default), spec, labels)
-    pictures = RecordedSource(
-        made.source, whole.items["path"].to_pylist(), labels, places=made.places
-    )
-    changed = _views(pictures, made, wanted, model, access, progress)
+    changed = _views(whole, wanted, labels, model, access, progress)
     with CollectionWriter.open(out, made.dim, made.dtype) as writer:
         writer.write_items(whole.items)
         writer.write_skipped(whole.skipped)
@@ -200,13 +198,14 @@ def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
         ) from error
     order = np.arange(len(items))
     if first.shard.by == PATH:
-        order = _in_order(items["path"].to_pylist(), items["hash"].to_pylist())
+        order = _in_order(items["path"], items["hash"])
     if not len(order):
         raise DataError("The parts hold nothing.", "See skipped.json in their folders.")
     late = [*EXIF_COLUMNS.names, *FILE_COLUMNS.names]
     columns = [name for name in items.column_names if name not in late]
     columns += [name for name in late if name in items.column_names]
-    items = items.select(columns).take(pa.array(order))
+    items = items.select(columns)
+    items = pa.concat_tables([items.take(order[some]) for some in blocks(len(order), 1)])
     items = items.set_column(0, "id", pa.array(np.arange(len(items))))
     skipped = {
         path: replace(entry, path=path)
@@ -235,24 +234,35 @@ def _path(entry: Skipped) -> str:
     return entry.path
 
 
-def _in_order(paths: Sequence[str], hashes: Sequence[str]) -> NDArray[np.int64]:
+def _in_order(paths: pa.ChunkedArray, hashes: pa.ChunkedArray) -> NDArray[np.int64]:
     """Rows by path, as a walk finds them; of a path that is there twice, the first.
 
     Raises:
         DataError: a path with two contents.
     """
-    keys = [str(expanded(p)) if p.startswith("file://") else p for p in paths]
-    keys = [key.replace(os.sep, "\0") for key in keys]
-    order, last = list[int](), -1
-    for row in sorted(range(len(keys)), key=keys.__getitem__):
-        if last >= 0 and keys[row] == keys[last]:
-            if hashes[row] != hashes[last]:
-                message = f"{paths[row]} has other bytes in one part than in another."
-                raise DataError(message, "It changed meanwhile. Build one of these parts again.")
-            continue
-        order.append(row)
-        last = row
-    return np.array(order, np.int64)
+    keys = _one(paths)
+    if pc.any(pc.starts_with(keys, URI)).as_py():  # of names that are not UTF-8
+        names = [str(expanded(path)) for path in keys.to_pylist()]
+        keys = pa.array([os.fsencode(name) for name in names], pa.large_binary())
+    keys = pc.replace_substring(keys, os.sep, "\0")
+    order = pc.sort_indices(keys)  # the same keys stay in their order
+    keys, contents = keys.take(order), _one(hashes).take(order)
+    again = pc.equal(keys[1:], keys[:-1])
+    other = pc.and_(again, pc.not_equal(contents[1:], contents[:-1]))
+    found = np.flatnonzero(other.to_numpy(zero_copy_only=False))
+    rows: NDArray[np.int64] = order.to_numpy().astype(np.int64)
+    if len(found):
+        path = paths[int(rows[found[0]])].as_py()
+        message = f"{path} has other bytes in one part than in another."
+        raise DataError(message, "It changed meanwhile. Build one of these parts again.")
+    kept = np.ones(len(rows), bool)
+    kept[1:] = ~again.to_numpy(zero_copy_only=False)
+    return rows[kept]
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    """A column of text as one array, of more than 2 GB, too."""
+    return column.cast(pa.large_string()).combine_chunks()
 
 
 def _moved(items: pa.Table, root: str, source: str | Path | None) -> pa.Table:
@@ -286,11 +296,24 @@ def _place(source: str | Path) -> str:
     return recordable(place.resolve())
 
 
+def _shared(column: pa.ChunkedArray) -> list[str | None]:
+    """Values of a column, of which few are different: each is one object."""
+    encoded = _one(column).dictionary_encode()
+    values = [*encoded.dictionary.to_pylist(), None]
+    return [values[i] for i in encoded.indices.fill_null(-1).to_numpy()]
+
+
 def _views(
-    pictures: RecordedSource, made: Manifest, wanted: Wanted, model: str | Encoder | None,
+    whole: _Whole, wanted: Wanted, labels: Sequence[str | None], model: str | Encoder | None,
     access: Access | None, progress: Progress,
 ) -> Callable[[Ids], tuple[Ids, NDArray[np.float32]]]:  # fmt: skip
     """Embeds changed views of some pictures, as axes are fitted to; for `pca`, if that can be."""
+    made = whole.made
+
+    @cache
+    def pictures() -> RecordedSource:
+        paths = whole.items["path"].to_pylist()
+        return RecordedSource(made.source, paths, labels, places=made.places)
 
     @cache
     def encoder() -> Encoder:
@@ -304,7 +327,7 @@ def _views(
         from mrl_search.training.corpus_axes import KINDS, changed_views
 
         try:
-            return changed_views(encoder(), pictures, rows.tolist(), progress)
+            return changed_views(encoder(), pictures(), rows.tolist(), progress)
         except MrlSearchError:
             if wanted.axes in CLOSED_FORM:
                 raise

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,6 +210,18 @@ def test_columns_of_some_parts_alone(place: Path, tmp_path: Path) -> None:
     joined = mrl.join_parts(made, tmp_path / "joined", model=FakeEncoder())
     assert_same(joined, Index.build(pictures, tmp_path / "whole", model=FakeEncoder()))
     assert joined.items.column("note").tolist().count("nice") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes")
+def test_names_that_are_not_text(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    for name in (b"caf\xe9.png", b"zo\xeb.png"):
+        file = os.fsencode(tmp_path / "pictures" / "cat") + b"/" + name
+        Path(os.fsdecode(file)).write_bytes(png(len(name)))
+    age(tmp_path)
+    made = [part(tmp_path, number) for number in (1, 2, 3)]
+    joined = mrl.join_parts(made, tmp_path / "joined", model=FakeEncoder())
+    assert_same(joined, Index.build(tmp_path / "pictures", tmp_path / "w", model=FakeEncoder()))
 
 
 def test_pictures_in_a_table(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Fit the microseconds of `mrl_search.capacity` to measurements, and compare it with them.
 
     python benchmarks/scale/check.py --fit    print the constants, fitted to 10^5 and 10^6 vectors
-    python benchmarks/scale/check.py          write the table into README.md
+    python benchmarks/scale/check.py          write the tables into README.md
 
 Constants are fitted to the smaller corpora alone; the times of 10^7 vectors test them.
 """
@@ -18,7 +18,6 @@ from mrl_search.capacity import FOUND, FULL, Demand, disk_bytes, query_us, rss_b
 from mrl_search.engines.size import Clusters
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- from check.py -->\n", "<!-- until here -->"
 FITTED = (100_000, 1_000_000)
 Record = dict[str, Any]
 
@@ -89,12 +88,47 @@ def table(every: list[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def needs() -> str:
+    """What 10^7, 10^8 and 10^9 vectors need, by `mrl_search.capacity`."""
+    heads = (
+        "vectors", "first stage", "codes, shortlist", "disk", "memory", "to join", "in memory",
+        "from disk", "IOPS at 100 queries/s", "machines", "$/month", "Milvus: memory", "machines",
+        "$/month",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+    for count in (10**7, 10**8, 10**9):
+        for first in sorted({f.first for f in FOUND}):
+            need = Demand(count, (first, FULL), 0.99, rate=100).need()
+            other = need.milvus
+            values = (
+                f"{count:.0e}".replace("e+0", "e"), f"{first}",
+                f"{need.codes:,.0f}, {need.shortlist:,.0f}", gb(sum(need.disk.values())),
+                gb(sum(need.ram.values())), gb(need.building), f"{need.memory_us / 1000:.2g} ms",
+                f"{need.disk_us / 1000:.3g} ms", f"{need.iops:,.0f}", f"{need.machines}",
+                f"{need.dollars:,.0f}", gb(other.ram), f"{other.machines}",
+                f"{other.dollars:,.0f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def gb(size: float) -> str:
+    """Bytes in GB, to three digits."""
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
+
+
+def written(text: str, name: str, new: str) -> str:
+    """A text with what is between two marks replaced."""
+    begin, end = f"<!-- {name}, from check.py -->\n", f"<!-- until here: {name} -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + "\n" + new + "\n" + end + rest.partition(end)[2]
+
+
 if __name__ == "__main__":
     every = records()
     if "--fit" in sys.argv:
         print(json.dumps(fit(every)))
     else:
         readme = HERE / "README.md"
-        before, _, rest = readme.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        readme.write_text(before + BEGIN + "\n" + table(every) + "\n" + END + after)
+        text = written(readme.read_text(), "measured", table(every))
+        readme.write_text(written(text, "needs", needs()))

@@ -69,7 +69,7 @@ def _show(demand: "Demand", need: "Need") -> None:
     rows = [
         ("disk", _size(stored), _parts(need.disk), _size(other.disk)),
         ("memory", _size(held), _parts(need.ram), _size(other.ram)),
-        ("memory while it is built", _size(need.building), "items and clusters", "–"),
+        ("memory to join its parts", _size(need.building), "items and clusters", "–"),
         ("cache, to read no vector from disk", _size(need.cache), "", "–"),
         ("query in memory, one thread", _time(need.memory_us), "", "–"),
         ("query, every candidate from disk", _time(need.disk_us),
@@ -81,7 +81,7 @@ def _show(demand: "Demand", need: "Need") -> None:
         (f"cores at {demand.rate:g} queries a second", f"{need.cores:,.2f}", "", "–"),
         (f"machines of {_size(demand.machine.ram)} and {_size(demand.machine.disk)}",
          f"{need.machines:,}", "an index is searched by one", f"{other.machines:,}"),
-        ("one such machine holds", f"{need.largest:,}", "vectors", ""),
+        ("one such machine joins and holds", f"{need.largest:,}", "vectors", ""),
         ("dollars a month", f"{need.dollars:,.0f}",
          f"{demand.machine.gb_ram:g} for 1 GB of memory, {demand.machine.gb_disk:g} of disk",
          f"{other.dollars:,.0f}"),
@@ -93,6 +93,8 @@ def _show(demand: "Demand", need: "Need") -> None:
     )
     if need.extrapolated:
         note("That is extrapolated; recall depends on the vectors: tune an index of a sample.")
+    if need.building > demand.machine.ram:
+        note("Joining takes more memory than such a machine has.")
     if need.machines > 1:
         note("One machine does not hold this; an index here is searched by one machine.")
 
