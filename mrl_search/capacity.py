@@ -31,10 +31,10 @@ CHECKED = 256 << 10  # read for a row whose block was not checked before
 PAGE = 4096
 
 # Microseconds on one thread, everything in memory: fitted by benchmarks/scale/check.py
-QUERY_US = 20.0
-LIST_US = 0.08e-3  # of a centroid and dim
-CODE_US = 0.05e-3  # of a code and dim
-ROW_US, VALUE_US = 0.1, 0.2e-3  # of a candidate, and of each of its dims
+QUERY_US = 41.3
+LIST_US = 0.103e-3  # of a centroid and dim
+CODE_US = 0.0708e-3  # of a code and dim
+VALUE_US = 0.178e-3  # of a candidate and dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,8 @@ def query_us(dims: tuple[int, ...], count: int, codes: float, shortlist: float) 
     """Microseconds of a query on one thread, everything in memory."""
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
-    rows = shortlist * (ROW_US + VALUE_US * full)
-    return QUERY_US + first * (LIST_US * lists + CODE_US * codes) + rows
+    coarse = first * (LIST_US * lists + CODE_US * codes)
+    return QUERY_US + coarse + VALUE_US * full * shortlist
 
 
 def disk_bytes(

@@ -15,14 +15,19 @@ RECORDS = Path(__file__).parents[1] / "benchmarks" / "scale" / "capacity.jsonl"
 
 
 def records() -> list[dict]:
-    return [json.loads(line) for line in RECORDS.read_text().splitlines()]
+    """The measurements; of several of one plan, that which was disturbed least."""
+    found: dict[tuple, dict] = {}
+    for r in map(json.loads, RECORDS.read_text().splitlines()):
+        key = (r["n"], r["dim"], r["first"], r["target"])
+        found[key] = min(found.get(key, r), r, key=lambda r: r["p50_ms"])
+    return list(found.values())
 
 
 def test_what_was_found_is_in_the_records() -> None:
     measured = {
         Found(r["first"], r["target"], r["n"], r["codes"], r["shortlist"])
         for r in records()
-        if r["dim"] == FULL
+        if r["dim"] == FULL and r["n"] in (10**5, 10**6)
     }
     assert set(FOUND) == measured
 
@@ -90,9 +95,12 @@ def test_needs_by_hand() -> None:
     assert need.iops == pytest.approx(20 * need.reads * part)
     roomy = dataclasses.replace(machine, ram=3e12)
     assert Demand(10**9, rate=20, machine=roomy).need().iops == 0
-    held = need.largest
-    least = Demand(held, machine=machine).need()
-    assert sum(least.disk.values()) <= 1e13 < sum(least.disk.values()) * 1.01
+    most = Demand(need.largest, machine=machine).need()
+    assert most.building <= 1e12 < most.building * 1.01  # joining needs most of it here
+    assert most.building == pytest.approx(need.largest * 296 + most.disk["clusters"], rel=0.01)
+    narrow = Demand(10**9, machine=dataclasses.replace(machine, disk=1e12)).need()
+    stored = Demand(narrow.largest, machine=machine).need().disk.values()
+    assert sum(stored) <= 1e12 < sum(stored) * 1.01
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,11 @@ def fit(every: list[Record]) -> dict[str, float]:
     some = [r for r in every if r["n"] in FITTED]
     us = np.array([1000 * r["p50_ms"] for r in some])
     terms = [
-        (1, r["first"] * r["lists"], r["first"] * r["codes"], r["shortlist"],
-         r["shortlist"] * r["dim"])
+        (1, r["first"] * r["lists"], r["first"] * r["codes"], r["shortlist"] * r["dim"])
         for r in some
     ]  # fmt: skip
     found, _ = nnls(np.array(terms) / us[:, None], np.ones(len(us)))
-    names = ("QUERY_US", "LIST_US", "CODE_US", "ROW_US", "VALUE_US")
+    names = ("QUERY_US", "LIST_US", "CODE_US", "VALUE_US")
     return dict(zip(names, found.tolist(), strict=True))
 
 
