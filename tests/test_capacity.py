@@ -97,7 +97,7 @@ def test_needs_by_hand() -> None:
     assert Demand(10**9, rate=20, machine=roomy).need().iops == 0
     most = Demand(need.largest, machine=machine).need()
     assert most.building <= 1e12 < most.building * 1.01  # joining needs most of it here
-    assert most.building == pytest.approx(need.largest * 296 + most.disk["clusters"], rel=0.01)
+    assert most.building == pytest.approx(need.largest * 355 + most.disk["clusters"], rel=0.01)
     narrow = Demand(10**9, machine=dataclasses.replace(machine, disk=1e12)).need()
     stored = Demand(narrow.largest, machine=machine).need().disk.values()
     assert sum(stored) <= 1e12 < sum(stored) * 1.01

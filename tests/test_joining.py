@@ -389,6 +389,7 @@ def test_commands(place: Path, tmp_path: Path, fake_model: Callable[..., object]
     assert "41 images of 3 parts" in shown and "axes pca" in shown
     m = read_manifest(tmp_path / "joined")
     assert (m.dims, m.factory, m.dtype) == ((8, 64), {"8": "SQ8", "64": "Flat"}, "float32")
+    assert "2/3 of 42 items, shared out by path" in ok("info", made[1]).stdout
     result = run("join", *made[:2], "--out", tmp_path / "x")
     assert_error(result, "Of 3 parts, 3/3 is missing.")
     ok("join", *made[:2], "--out", tmp_path / "x", "--partial")
