@@ -44,7 +44,8 @@ MODULES = (
     "accelerate", "datasets", "matplotlib.backends.backend_agg", "matplotlib.pyplot",
     "numpy.ctypeslib", "pydantic", "rich._emoji_codes", "rich.progress", "torch._dynamo",
     "mrl_search.cli.demo", "mrl_search.cli.render", "mrl_search.measure.evaluate",
-    "mrl_search.joining", "mrl_search.report.write", "mrl_search.shrink", "mrl_search.training.steps",
+    "mrl_search.joining", "mrl_search.report.write", "mrl_search.shrink",
+    "mrl_search.training.steps",
 )  # fmt: skip
 PICTURE, OTHER = "pictures/cat/cat-0000.png", "pictures/cat/cat-0001.png"
 SETUP = (
