@@ -70,6 +70,8 @@ def test_a_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ALONE:
         monkeypatch.delenv(name, raising=False)
     assert launched() == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as a job of a scheduler may
+    assert launched() == (0, 1)
     with Ranks.here() as ranks:
         assert ranks.first and ranks.count == 1
         source = ListSource([b""] * 3)

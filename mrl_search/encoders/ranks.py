@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["Ranks", "launched", "one_by_one"]
 
 PATIENCE = timedelta(days=7)  # the others wait while the first one checks, or builds indexes
+LAUNCHED = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR"}  # schedulers set some of them, too
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 def launched() -> tuple[int, int]:
     """The number of this process, from 0, and how many were started together; (0, 1): alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not os.environ.keys() >= LAUNCHED or int(os.environ["WORLD_SIZE"]) < 2:
         return 0, 1
     state = _state()
     return state.process_index, state.num_processes
