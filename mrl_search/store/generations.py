@@ -156,6 +156,9 @@ def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Ch
     manifest = read_manifest(folder)
     with claim(folder, wait=wait):
         manifest = read_manifest(folder)
+        if manifest.shard:
+            message = f"{folder} is part {manifest.shard} of an index; parts are not changed."
+            raise IndexFolderError(message, "Join all parts: mrl-search join PART… --out DIR")
         with writing(folder):
             _remove_left(folder, manifest.generation)
         if manifest.format > 1:

@@ -18,6 +18,7 @@ from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.command import Command
+from mrl_search.store.shard import Shard
 
 __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
@@ -43,14 +44,7 @@ PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 PART_NAME = re.compile(r"\d{6,}")  # the generation that wrote the part
 PLACE = re.compile(rf"{PARTS}/\d{{6,}}/[^/\\]+")  # of a file that a generation wrote
 TRIES = 5  # a generation may end between two reads
-SECOND = (
-    "generation",
-    "parts",
-    "deleted",
-    "next_id",
-    "trained",
-    "command",
-)  # keys of format 2 alone
+SECOND = ("generation", "parts", "deleted", "next_id", "trained", "command")  # of format 2 alone
 PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
@@ -149,6 +143,7 @@ class Manifest:
         trained: rows with which the prefix indexes were trained; 0: `count`.
         roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
         command: what made this generation.
+        shard: which share of the source a part of an index holds (see `mrl_search.parts`).
     """
 
     encoder: str
@@ -176,6 +171,7 @@ class Manifest:
     trained: int = 0
     roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     command: Command = field(default_factory=Command)
+    shard: Shard = field(default_factory=Shard)
 
     @property
     def alive(self) -> int:
@@ -241,9 +237,11 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
         for name in ("blocks", "path"):
             if not record[name]:
                 del record[name]
-    if manifest.format == 1:
-        for name in SECOND:
-            del values[name]
+    for name in (
+        *(SECOND if manifest.format == 1 else ()),
+        *(() if manifest.shard else ("shard",)),
+    ):
+        del values[name]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
     write_text(path, text, errors="backslashreplace")  # as JSON escapes them
 
@@ -319,7 +317,9 @@ def newest_index(root: Path = Path("indexes")) -> Path:
     for path in root.glob(f"*/{MANIFEST}"):
         if not path.parent.name.startswith("."):
             try:
-                created[path.parent] = read_manifest(path.parent).created
+                manifest = read_manifest(path.parent)
+                if not manifest.shard:  # a part of an index
+                    created[path.parent] = manifest.created
             except IndexFolderError:
                 continue
     if not created:

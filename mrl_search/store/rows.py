@@ -10,7 +10,7 @@ from mrl_search import vectors
 from mrl_search.store.blocks import Blocks, Ids
 from mrl_search.vectors import blocks
 
-__all__ = ["Ids", "VectorStore"]
+__all__ = ["Ids", "Rearranged", "VectorStore"]
 
 LARGE = 4 << 30  # bytes; pages of larger mapped files are given back
 KEPT = 2048  # rows read before pages are given back; each brings about 220 KiB into memory
@@ -62,7 +62,9 @@ class VectorStore:
             if check is not None:
                 check.check(slice(*ids.indices(len(part))) if isinstance(ids, slice) else ids)
             return part[ids, :dims]
-        wanted = np.arange(len(self))[ids]
+        return self._of_parts(np.arange(len(self))[ids], dims)
+
+    def _of_parts(self, wanted: Ids, dims: int | None) -> NDArray[np.floating]:
         found = np.empty((len(wanted), dims or self.dim), dtype=self.dtype)
         for part, local, inside in self.by_part(wanted):
             found[inside] = part[local[inside], :dims]
@@ -73,6 +75,12 @@ class VectorStore:
         places = zip(self.starts, self.parts, self._blocks, strict=False)
         kept = [(part, check) for at, part, check in places if start <= at < stop]
         return VectorStore(*(part for part, _ in kept), blocks=[check for _, check in kept])
+
+    @classmethod
+    def joined(cls, stores: "Sequence[VectorStore]") -> "VectorStore":
+        """The rows of one store after another."""
+        parts = [part for store in stores for part in store.parts]
+        return cls(*parts, blocks=[check for store in stores for check in store._blocks])
 
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
         """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
@@ -144,3 +152,23 @@ class VectorStore:
             part = slice(start, min(start + step, count))
             self.will_read((part.stop - start) * width)
             yield part
+
+
+class Rearranged(VectorStore):
+    """Some rows of another store, in another order.
+
+    Args:
+        store: the other one.
+        order: its rows, (n,) int64.
+    """
+
+    def __init__(self, store: VectorStore, order: Ids) -> None:
+        super().__init__(*store.parts, blocks=store._blocks)
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def rows(self, ids: Ids | slice = slice(None), dims: int | None = None) -> NDArray[np.floating]:
+        """As `VectorStore.rows`, by the new numbers."""
+        return self._of_parts(self.order[ids], dims)
