@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fakes import FakeJointEncoder, write_corpus
 from starlette.testclient import TestClient
 
@@ -20,6 +19,7 @@ from mrl_search.index import Index
 from mrl_search.web.app import make_app
 from mrl_search.web.guard import Rules
 from mrl_search.web.served import Served
+from mrl_search.web.server import make_server
 
 HERE = "http://127.0.0.1"
 
@@ -46,7 +46,7 @@ def running(folder: Path, **options: Any) -> Iterator[str]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    server = make_server(app, port=port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -1,8 +1,9 @@
 """`mrl-search serve`: the page and the HTTP API of one or more indexes."""
 
 import os
+import re
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
 EVERYWHERE = tuple(NEAREST)  # only with a token
 SHORTEST = 12  # characters of a token
+TOKEN = rf"[A-Za-z0-9_-]{{{SHORTEST},}}"  # what an address, a cookie and a header can all hold
 BACKLOG = 2048  # connections that may wait
-IDLE = 10  # seconds until a connection without requests is closed
 
 TOKEN_HELP = "What every request must show. Default: none; made and printed for another --host."
 BENCH_HELP = "Records of mrl-search bench, for its report. Default: bench-NAME.jsonl if there."
@@ -59,15 +60,12 @@ def serve(
             items = export_page(index, export, bench or _bench_of(index.folder.name), progress)
         return note(f"{items:,} items: open {export / 'index.html'}")
     try:
-        import uvicorn
-
         from mrl_search.web.app import make_app
+        from mrl_search.web.server import make_server
     except ImportError as error:
         hint = 'pip install "mrl-search[serve]"'
         raise ConfigError(f"The page needs the package {error.name}.", hint) from error
     import secrets
-    from contextlib import ExitStack
-
     from mrl_search.web.beside import Server, announced
     from mrl_search.web.guard import Rules
     from mrl_search.web.served import serve_folders
@@ -75,9 +73,9 @@ def serve(
 
     if token is None and host not in LOCAL:
         token = secrets.token_urlsafe(18)
-    if token is not None and len(token) < SHORTEST:
+    if token is not None and not re.fullmatch(TOKEN, token):
         hint = "Leave --token out, and one is made where it is needed."
-        raise ConfigError(f"The token has fewer than {SHORTEST} characters.", hint)
+        raise ConfigError(f"--token must be at least {SHORTEST} letters, digits, - or _.", hint)
     served = serve_folders(folders)
 
     def report(name: str) -> dict[str, Any] | None:
@@ -89,9 +87,6 @@ def serve(
     app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
     for one in served.values():
         threading.Thread(target=one.warm, daemon=True).start()
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE
-    )
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
         address, opened = listening.getsockname()[:2]
@@ -102,7 +97,8 @@ def serve(
             stack.enter_context(announced(one.index.folder, about))
         note(f"{', '.join(served)}: {url}/{f'?token={token}' if token else ''}")
         note("Stop with Ctrl-C.")
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the usual end
+            make_server(app).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> "socket.socket":

@@ -21,19 +21,19 @@ def hit_records(
         look: whether to tell which files are gone.
     """
     records: list[dict[str, Any]] = []
-    items = hits.items
+    items, rows = hits.items, hits.rows.tolist()
     own = items.own_columns if items is not None else []
-    for i, h in enumerate(hits):
-        record: dict[str, Any] = {"rank": h.rank, "id": h.id, "score": round(h.score, 6)}
-        if h.expected is not None:
-            record["expected"] = float(f"{h.expected:.3g}")
-        record["label"], record["path"] = h.label, h.path
-        if look and h.path is not None and not own_vectors:
+    for i, (id_, score, path, label) in enumerate(hits.values()):
+        record: dict[str, Any] = {"rank": i + 1, "id": id_, "score": round(score, 6)}
+        if hits.expected is not None:
+            record["expected"] = float(f"{hits.expected[i]:.3g}")
+        record["label"], record["path"] = label, path
+        if look and path is not None and not own_vectors:
             from mrl_search.images.sources import is_gone  # slow, and vectors do not need it
 
-            record["gone"] = is_gone(h.path)
+            record["gone"] = is_gone(path)
         if items is not None and own:
-            values = {name: items.value(name, int(hits.rows[i])) for name in own}
+            values = {name: items.value(name, rows[i]) for name in own}
             record["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
         if explanation is not None:
             record["explain"] = [

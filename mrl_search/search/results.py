@@ -1,7 +1,8 @@
 """Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from operator import index
 
 import numpy as np
@@ -109,18 +110,27 @@ class Hits:
         place = range(len(self))[index(i)]
         return self._hits(slice(place, place + 1))[0]
 
+    def values(
+        self, some: slice = slice(None)
+    ) -> Iterable[tuple[int, float, str | None, str | None]]:
+        """Id, score, path and label of each hit, or of some; faster than `Hit`s."""
+        rows, scores = self.rows[some].tolist(), self.scores[some].tolist()
+        if self.items is None:
+            return zip(rows, scores, repeat(None), repeat(None))
+        path, label = self.items["path"], self.items["label"]
+        ids = self.items.all_ids[self.rows[some]].tolist()
+        paths, labels = [path[r].as_py() for r in rows], [label[r].as_py() for r in rows]
+        return zip(ids, scores, paths, labels, strict=True)
+
     def _hits(self, some: slice) -> list[Hit]:
-        items, rows, scores = self.items, self.rows[some].tolist(), self.scores[some].tolist()
-        ranks, nothing = range(1, len(self) + 1)[some], [None] * len(rows)
-        ids, paths, labels, expected = rows, nothing, nothing, nothing
-        if items is not None:
-            ids = items.all_ids[rows].tolist()
-            path, label = items["path"], items["label"]
-            paths, labels = [path[r].as_py() for r in rows], [label[r].as_py() for r in rows]
-        if self.expected is not None:
-            expected = self.expected[some].tolist()
-        of_all = [items] * len(rows)
-        return list(map(Hit, ranks, ids, scores, paths, labels, expected, of_all, rows))
+        rows, ranks = self.rows[some].tolist(), range(1, len(self) + 1)[some]
+        expected = [None] * len(rows) if self.expected is None else self.expected[some].tolist()
+        return [
+            Hit(rank, *values, chance, self.items, row)
+            for rank, values, chance, row in zip(
+                ranks, self.values(some), expected, rows, strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

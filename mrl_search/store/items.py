@@ -73,7 +73,7 @@ class Items:
         """Names of the columns."""
         return list(self.schema.names)
 
-    @property
+    @cached_property
     def own_columns(self) -> list[str]:
         """Names of the columns that `ITEMS_SCHEMA` does not have."""
         return self.column_names[len(ITEMS_SCHEMA) :]

@@ -1,9 +1,12 @@
 """What a request of the API may say, and what it means: a query and a `SearchRequest`."""
 
 import base64
+import contextlib
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from mrl_search.vectors import combined
 from mrl_search.web.served import Served, rows_of
 
 __all__ = [
+    "MOST_DIMS",
     "Asked",
     "AskedBatch",
     "AskedGroup",
@@ -29,10 +33,12 @@ __all__ = [
     "AskedVote",
     "How",
     "ItemId",
+    "Part",
     "Query",
     "Term",
     "find",
     "first_of",
+    "numbers",
     "query_of",
 ]
 
@@ -40,7 +46,8 @@ MOST = 5_000  # hits of an answer
 KEPT = 50_000  # candidates of a stage, and its effort
 KINDS = ("id", "query_id", "text", "image", "vector")
 ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
-Numbers = Annotated[list[float], Field(min_length=1, max_length=65_536)]
+MOST_DIMS = 65_536
+Numbers = Annotated[list[float], Field(min_length=1, max_length=MOST_DIMS)]
 Packed = Annotated[str, Field(min_length=1, max_length=360_000)]
 Vector = Numbers | Packed
 VECTOR = "As the model, or the user, gives it: numbers, or float32, little endian, in base64."
@@ -52,6 +59,22 @@ Image = Annotated[
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class Part(NamedTuple):
+    """One thing that is searched with: kind, value and weight, which is negative to subtract."""
+
+    kind: str
+    value: Any
+    weight: float
+
+    @classmethod
+    def of(cls, kind: str, value: Any, weight: float = 1.0) -> Self:  # noqa: ANN401 - as its kind
+        """A part; words may end in `^WEIGHT`, as on the command line."""
+        if kind == "text":
+            (own,) = Words(value).phrases.values()
+            weight *= own
+        return cls(kind, value, weight)
 
 
 class Term(_Strict):
@@ -70,13 +93,10 @@ class Term(_Strict):
             raise ValueError(f"name exactly one of {', '.join(KINDS)}")
         return self
 
-    @property
-    def whole_weight(self) -> float:
-        """The weight, times that in the words."""
-        if self.text is None:
-            return self.weight
-        (own,) = Words(self.text).phrases.values()
-        return self.weight * own
+    def part(self, sign: int) -> "Part":
+        """As a part of a query, subtracted if `sign` is -1."""
+        (kind,) = (kind for kind in KINDS if getattr(self, kind) is not None)
+        return Part.of(kind, getattr(self, kind), sign * self.weight)
 
 
 class Query(_Strict):
@@ -90,15 +110,14 @@ class Query(_Strict):
     plus: list[Term] = Field([], max_length=20)
     minus: list[Term] = Field([], max_length=20)
 
-    def terms(self) -> list[tuple[Term, float]]:
-        """All terms with their weights, negative for those that are subtracted.
-
-        Words may end in `^WEIGHT`, as on the command line.
-        """
-        own = {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind) is not None}
-        short = [Term.model_construct(**{kind: value}) for kind, value in own.items()]  # checked
-        plus = [(term, term.whole_weight) for term in (*short, *self.plus)]
-        return plus + [(term, -term.whole_weight) for term in self.minus]
+    def parts(self) -> list[Part]:
+        """All that is searched with."""
+        own = [(kind, getattr(self, kind)) for kind in KINDS]
+        return [
+            *(Part.of(kind, value) for kind, value in own if value is not None),
+            *(term.part(1) for term in self.plus),
+            *(term.part(-1) for term in self.minus),
+        ]
 
 
 class How(_Strict):
@@ -135,6 +154,11 @@ class Asked(Query, How):
     explain: bool = Field(False, description="Also tell rank and score at every prefix.")
     not_itself: bool = Field(True, description="Leave out the items that are searched with.")
 
+    @cached_property
+    def whole_request(self) -> SearchRequest:
+        """As a `SearchRequest`, with what is to be told."""
+        return self.request(explain=self.explain, expected=self.expected)
+
 
 class AskedBatch(How):
     """Several searches alike."""
@@ -166,40 +190,45 @@ class AskedGroup(_Strict):
 
 
 def query_of(
-    served: Served, index: Index, terms: list[tuple[Term, float]]
+    served: Served, index: Index, parts: Sequence[Part]
 ) -> tuple[NDArray[np.float32], list[int], bool]:
-    """The query (dim,) float32 of some terms, rows of its items, and whether it was embedded."""
-    if not terms:
+    """The query (dim,) float32 of some parts, rows of its items, and whether it was embedded."""
+    if not parts:
         raise DataError(
             "There is nothing to search with.", "Name an id, a picture, words or a vector."
         )
     rows, own, embedded = [], [], False
-    for term, _ in terms:
-        row, item = _row(served, index, term)
+    for part in parts:
+        row, item = _row(served, index, part)
         rows.append(row)
         own += item
-        embedded |= term.text is not None or term.image is not None
-    if len(rows) == 1 and terms[0][1] > 0:
+        embedded |= part.kind in ("text", "image")
+    if len(rows) == 1 and parts[0].weight > 0:
         return rows[0], own, embedded
-    return combined(rows, [weight for _, weight in terms]), own, embedded
+    return combined(rows, [part.weight for part in parts]), own, embedded
 
 
-def _row(served: Served, index: Index, term: Term) -> tuple[NDArray[np.float32], list[int]]:
-    corpus = index.corpus
-    if term.id is not None:
-        place = rows_of(index, [term.id])
-        return corpus.vectors.rows(place).astype(np.float32)[0], place.tolist()
-    if term.query_id is not None:
-        return served.recall(term.query_id), []
-    if term.vector is not None:
-        return corpus.to_space(_numbers(term.vector))[0], []
-    if term.text is not None:
-        return served.embed(Words(term.text)), []
-    return served.embed(_decoded(term.image or "", "picture")), []
+def _row(served: Served, index: Index, part: Part) -> tuple[NDArray[np.float32], list[int]]:
+    corpus, value = index.corpus, part.value
+    match part.kind:
+        case "id":
+            place = rows_of(index, [value])
+            return corpus.vectors.rows(place).astype(np.float32)[0], place.tolist()
+        case "query_id":
+            return served.recall(value), []
+        case "vector":
+            return corpus.to_space(numbers(value))[0], []
+        case "text":
+            return served.embed(Words(value)), []
+        case _:
+            return served.embed(_decoded(value, "picture")), []
 
 
-def _numbers(vector: list[float] | str) -> NDArray[np.float32]:
+def numbers(vector: list[float] | str) -> NDArray[np.float32]:
+    """A vector as a request has it: (n,) float32."""
     if not isinstance(vector, str):
+        with contextlib.suppress(OverflowError):  # beyond float32: not finite, which is told later
+            return np.frombuffer(struct.pack(f"{len(vector)}f", *vector), np.float32)
         return np.fromiter(vector, np.float32, len(vector))
     data = _decoded(vector, "vector")
     if len(data) % 4:

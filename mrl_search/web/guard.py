@@ -1,6 +1,5 @@
 """Who may ask: hosts, origins, the token, and how much; and what every answer says about itself."""
 
-import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,7 +19,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "mrl-search-token"
 LARGEST = 32 << 20  # bytes of a body
-PATIENCE = 30.0  # seconds for a body to arrive
 TOO_LARGE = "The request is larger than 32 MB."
 LOCAL = ("127.0.0.1", "localhost", "::1")
 OPEN = ("/healthz",)  # asked without a token
@@ -118,7 +116,7 @@ class Guard:
 
 
 class _Body:
-    """Receives a body, but not more of it, nor more slowly, than is bearable."""
+    """Receives a body, but not more of it than is bearable (`patience` limits the time)."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive, self.size, self.whole = receive, 0, False
@@ -126,11 +124,7 @@ class _Body:
     async def __call__(self) -> MutableMapping[str, Any]:
         if self.whole:  # only waits for the client to leave
             return await self.receive()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                message = await self.receive()
-        except TimeoutError as error:
-            raise HTTPException(408, "The request did not arrive in time.") from error
+        message = await self.receive()
         if message["type"] == "http.request":
             self.size += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)

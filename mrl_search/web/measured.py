@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import MutableMapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -21,6 +21,7 @@ class Measured:
     def __init__(self, app: App, served: dict[str, Served]) -> None:
         self.app, self.served = app, served
         self.registry = CollectorRegistry()
+        self._series = lru_cache(maxsize=1000)(self._labelled)
         labels = ("method", "route", "status")
         self._requests = Counter(
             "mrl_search_requests", "Requests answered.", labels, registry=self.registry
@@ -48,8 +49,12 @@ class Measured:
             await self.app(scope, receive, noted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._requests.labels(scope["method"], route, str(status[0])).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - start)
+            requests, seconds = self._series(scope["method"], route, status[0])
+            requests.inc()
+            seconds.observe(time.perf_counter() - start)
+
+    def _labelled(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(method, route, str(status)), self._seconds.labels(route)
 
     def text(self) -> bytes:
         """All counts, in the text format of Prometheus."""

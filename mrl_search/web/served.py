@@ -45,6 +45,7 @@ class Served:
 
     def __init__(self, folder: Path, name: str, model: str | Encoder | None = None) -> None:
         self.name, self.index = name, Index.open(folder, model)
+        self._manifest = self.index.folder / MANIFEST
         self._seen = self._signature()
         self._lock = threading.Lock()
         self._model = threading.Lock()
@@ -54,7 +55,7 @@ class Served:
         self._maps: dict[tuple[int, int], bytes] = {}
 
     def _signature(self) -> tuple[int, int, int]:
-        stat = (self.index.folder / MANIFEST).stat()
+        stat = self._manifest.stat()
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def now(self) -> Index:

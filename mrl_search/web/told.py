@@ -127,17 +127,15 @@ def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str
     """
     own = index.manifest.own_vectors
     records = hit_records(hits[0], hits.explanation, 0, own, look=whole)
-    if whole:
-        return records
-    roots = _roots(index)
+    roots, hidden = ([], ()) if whole else (_roots(index), HIDDEN)
     for record in records:
-        path = record["path"]
-        record["path"] = _below(path, roots)
-        record["name"] = None if path is None else path.rpartition(os.sep)[2]
+        if not whole:
+            path = record["path"]
+            record["path"] = _below(path, roots)
+            record["name"] = None if path is None else path.rpartition(os.sep)[2]
         if "columns" in record:
-            record["columns"] = {
-                n: _plain(v) for n, v in record["columns"].items() if n not in HIDDEN
-            }
+            columns = record["columns"].items()
+            record["columns"] = {n: _plain(v) for n, v in columns if n not in hidden}
     return records
 
 
