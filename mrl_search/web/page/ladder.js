@@ -4,7 +4,8 @@
 const ladderView = {
   async show(main, state, signal) {
     if (!state.plus.length && !state.minus.length) {
-      main.replaceChildren(make("p", { className: "empty" }, "Choose a picture first: the ladder shows what 8, 16, … dimensions find for it."));
+      main.replaceChildren(emptyView("Choose a picture first, in ", make("a", { href: writeState({ ...state, view: "search" }) }, "Results"),
+        ". The ladder shows what 8, 16, … dimensions find for it."));
       tell("");
       return;
     }
@@ -14,7 +15,10 @@ const ladderView = {
     const ladder = make("div", { className: "ladder" },
       ...rows.map(({ dims, list, note }) => make("section", { className: "row", "aria-label": `${dims} dimensions` },
         make("div", {}, make("h2", {}, `${dims} dims`), note), list)));
+    ladder.style.setProperty("--tiles", k);
+    ladder.addEventListener("keydown", (event) => this.step(event, rows));
     main.replaceChildren(ladder);
+    tell("Searching by every number of dimensions …");
     for (const row of rows) {
       const request = requestOf({ ...state, dims: row.dims }, { k });
       const answer = await app.api.search(state.index, request, signal);
@@ -35,6 +39,17 @@ const ladderView = {
     this.observer?.disconnect();
     this.observer = new ResizeObserver(() => this.join(ladder, rows));
     this.observer.observe(ladder);
+  },
+
+  /** Arrow keys go along a row, and to the next one. */
+  step(event, rows) {
+    const [x, y] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1], j: [1, 0], k: [-1, 0] }[event.key] ?? [];
+    const at = rows.findIndex((row) => row.list.contains(document.activeElement));
+    if (x === undefined || at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const place = [...rows[at].list.children].findIndex((one) => one.contains(document.activeElement));
+    const tiles = rows[at + y]?.list.querySelectorAll("button") ?? [];
+    tiles[Math.min(Math.max(place + x, 0), tiles.length - 1)]?.focus();
+    event.preventDefault();
   },
 
   tile(hit, ladder) {
