@@ -86,9 +86,7 @@ def crowd(asked: Sequence[Question], count: int, clients: int) -> tuple[list[Ans
     return uvloop.run(_crowd(asked, count, clients))
 
 
-async def _crowd(
-    asked: Sequence[Question], count: int, clients: int
-) -> tuple[list[Answer], float]:
+async def _crowd(asked: Sequence[Question], count: int, clients: int) -> tuple[list[Answer], float]:
     numbers, found = iter(range(count)), list[Answer]()
     loop = asyncio.get_running_loop()
 

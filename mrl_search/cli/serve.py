@@ -66,6 +66,7 @@ def serve(
         hint = 'pip install "mrl-search[serve]"'
         raise ConfigError(f"The page needs the package {error.name}.", hint) from error
     import secrets
+
     from mrl_search.web.beside import Server, announced
     from mrl_search.web.guard import Rules
     from mrl_search.web.served import serve_folders
