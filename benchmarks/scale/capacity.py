@@ -80,17 +80,18 @@ def build(n: int, out: Path, dim: int) -> dict[str, object]:
     return write(name, n, blocks(), f"generated: {name}, {n} rows, seed {SEED}", out, spec, dim)
 
 
-def measure(folder: Path, quietly: str) -> Iterator[dict[str, object]]:
+def measure(folder: Path, quietly: str, count: int = QUERIES) -> Iterator[dict[str, object]]:
     """The records of an index: one for each first stage and target."""
     index = Index.open(folder)
     dim, m = index.corpus.dim, index.manifest
     known = {
         "kind": "capacity", "vectors": m.source, "n": len(index), "dim": dim,
         "disk": {name: file.bytes for name, file in m.files.items()}, "quiet": bool(quietly),
+        "queries": count,
     }  # fmt: skip
     tree, plans = Tree.of(Kind.EASY), list[dict[str, object]]()
     with threads(1), tempfile.TemporaryDirectory() as place:
-        chosen, others = (rows_of(tree, QUERIES, seed, dim) for seed in (1, 2))
+        chosen, others = (rows_of(tree, QUERIES, seed, dim)[:count] for seed in (1, 2))
         truth = index.search(chosen, K, plan="exact").rows
         np.save(Path(place, "truth.npy"), index.search(others, K, plan="exact").rows)
         for d in (d for d in FIRST if d < dim):
@@ -164,7 +165,7 @@ def answer(folder: Path, plan: str, truth: NDArray[np.int64] | None) -> dict[str
         cold, read = from_disk(index, queries[:COLD], plan)
     recall = dict[str, float]()
     if truth is not None:
-        found = (rows[:, :, None] == truth[:, None, :]).any(axis=2).mean(axis=1)
+        found = (rows[: len(truth), :, None] == truth[:, None, :]).any(axis=2).mean(axis=1)
         error = 1.96 * float(found.std() / len(found) ** 0.5)
         recall = {"recall": round(float(found.mean()), 5), "recall_ci95": round(error, 5)}
     rounds = np.median(timed, axis=1).tolist()
@@ -225,6 +226,7 @@ if __name__ == "__main__":
     measuring = commands.add_parser("measure")
     measuring.add_argument("index", type=Path)
     measuring.add_argument("--quietly", default="")
+    measuring.add_argument("--queries", type=int, default=QUERIES, help="that recall is of")
     answering = commands.add_parser("answer")
     answering.add_argument("index", type=Path)
     answering.add_argument("plan")
@@ -240,8 +242,9 @@ if __name__ == "__main__":
         truth = None if args.truth is None else np.load(args.truth)
         print(json.dumps(answer(args.index, args.plan, truth)))
     else:
-        told = measure(args.index, args.quietly)
         if args.command == "again":
             told = again(args.index, args.records, args.quietly)
+        else:
+            told = measure(args.index, args.quietly, args.queries)
         for record in told:
             print(json.dumps(record), flush=True)

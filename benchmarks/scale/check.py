@@ -3,7 +3,7 @@
     python benchmarks/scale/check.py --fit    print the constants, fitted to 10^5 and 10^6 vectors
     python benchmarks/scale/check.py          write the tables into README.md
 
-Constants are fitted to the smaller corpora alone; the times of 10^7 vectors test them.
+Constants are fitted to 10^5 and 10^6 vectors alone; the times of other sizes test them.
 """
 
 import json
