@@ -13,6 +13,7 @@ from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
+from mrl_search.mirror import check_engine
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
@@ -75,6 +76,7 @@ def build_from_pictures(
             encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=spec.dims,
             count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
             classes=heads.classes, unit_heads=heads.unit, factory=factory, axes=record,
+            engine=spec.engine,
             rows_dim=dim if dim != store.dim else 0, roots=_roots(source),
         ))  # fmt: skip
 
@@ -126,6 +128,7 @@ def build_from_vectors(
         writer.publish(Manifest(
             encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
             count=source.count, dtype=spec.dtype, source=source.name, model="", factory=factory,
+            engine=spec.engine,
         ))  # fmt: skip
 
 
@@ -143,6 +146,8 @@ def write_indexes(
     writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
 ) -> dict[str, str]:
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
+    if spec.engine:  # it is filled when the folder is finished (see `mirror`)
+        return {str(d): spec.factory_of(d, len(store)) for d in spec.dims}
     if len(store) <= FLAT_UP_TO:
         return build_indexes(writer.folder, store, spec, (), progress)
     with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
@@ -159,7 +164,10 @@ def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: i
     """Check the place, and give the spec with the full length among its prefixes."""
     refuse_index(out)
     spec = (spec or IndexSpec()).over(dims)
-    check_kinds(spec, count)
+    if spec.engine:
+        check_engine(spec, count)
+    else:
+        check_kinds(spec, count)
     return spec
 
 

@@ -122,7 +122,7 @@ class Index(Changing):
         out, encoder = expanded(out), encoder_of(model, access)
         source = open_source(str(source)) if isinstance(source, str | Path) else source
         build_from_pictures(source, out, encoder, spec, axes, progress)
-        return cls.open(out, model, access)
+        return cls._followed(out, model, access, progress)
 
     @classmethod
     def from_vectors(
@@ -157,12 +157,22 @@ class Index(Changing):
         out = Path(temporary or "") / "index" if out is None else expanded(out)
         try:
             build_from_vectors(vectors, out, items, rotate, spec, progress)
-            index = cls.open(out)
+            index = cls._followed(out, progress=progress)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True) if temporary else None
             raise
         if temporary:
             index.corpus.place = TemporaryFolder(temporary)
+        return index
+
+    @classmethod
+    def _followed(
+        cls, out: Path, model: str | Encoder | None = None, access: Access | None = None,
+        progress: Progress = silent,
+    ) -> Self:  # fmt: skip
+        """Open a new index, once its engine has the rows."""
+        index = cls.open(out, model, access)
+        index._follow(progress)
         return index
 
     def __len__(self) -> int:

@@ -44,6 +44,12 @@ FACTORY_HELP = (
 )
 
 
+ENGINE_HELP = (
+    "Search in a collection of Milvus: an address, or a file NAME.db of Milvus Lite. "
+    "Default: here, by FAISS."
+)
+
+
 def build_index(
     src: Annotated[str, argument("SRC", SRC_HELP)],
     out: Annotated[
@@ -72,6 +78,7 @@ def build_index(
     rotate: Annotated[
         str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
+    engine: Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)] = "",
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
 
@@ -98,7 +105,7 @@ def build_index(
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
     out = out or Path("indexes") / (name + (f"-{split}" if split else ""))
     if vectors:
-        _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
+        _from_vectors(src, out, _spec(dims, factory, dtype, engine), items, rotate)
     else:
         from mrl_search.building import refuse_index
         from mrl_search.cli.render import show_source
@@ -110,11 +117,13 @@ def build_index(
         encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
         source = open_source(src, labels=labels, column=column, hidden=hidden)
         show_source(source)
-        _from_images(source, out, _spec(dims, factory, dtype), encoder, split, axes)
+        _from_images(source, out, _spec(dims, factory, dtype, engine), encoder, split, axes)
 
 
-def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> "IndexSpec":
-    """The spec that `--dims`, `--factory` and `--dtype` describe."""
+def _spec(
+    dims: str | None, factory: list[str] | None, dtype: str, engine: str
+) -> "IndexSpec":
+    """The spec that `--dims`, `--factory`, `--dtype` and `--engine` describe."""
     from mrl_search.engines.spec import IndexSpec
 
     kinds: dict[str, str] = {}
@@ -127,7 +136,7 @@ def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> "IndexSpec
             raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
+    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype, engine)
 
 
 def _from_images(

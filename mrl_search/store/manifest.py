@@ -22,7 +22,7 @@ from mrl_search.store.command import Command
 __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
+    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file", "manifest_of",
     "newest_index", "now", "package_versions", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
 ]  # fmt: skip
@@ -149,6 +149,7 @@ class Manifest:
         trained: rows with which the prefix indexes were trained; 0: `count`.
         roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
         command: what made this generation.
+        engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
     """
 
     encoder: str
@@ -176,6 +177,7 @@ class Manifest:
     trained: int = 0
     roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     command: Command = field(default_factory=Command)
+    engine: str = ""
 
     @property
     def alive(self) -> int:
@@ -241,6 +243,8 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
         for name in ("blocks", "path"):
             if not record[name]:
                 del record[name]
+    if not manifest.engine:
+        del values["engine"]
     if manifest.format == 1:
         for name in SECOND:
             del values[name]
@@ -294,19 +298,19 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
             known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
             raise IndexFolderError(f"{folder} has no generation {generation}.", known)
         hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
-        return _manifest_of(_values(path, hint), path, hint)
+        return manifest_of(_values(path, hint), path, hint)
     for attempt in range(TRIES):
         path = folder / MANIFEST
         build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
         values = _newest(folder, path, build)
         if values["format"] == 1:
-            return _manifest_of(values, path, build)
+            return manifest_of(values, path, build)
         number = values.get("generation")
         if type(number) is not int or number < 0:
             raise IndexFolderError(f"{path} names no generation.", build)
         path = generation_file(folder, number)
         try:
-            return _manifest_of(_values(path, build), path, build)
+            return manifest_of(_values(path, build), path, build)
         except FileError as error:  # the generation may have ended since
             if not error.missing or attempt + 1 == TRIES:
                 raise
@@ -356,7 +360,8 @@ def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
     return values
 
 
-def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+def manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+    """A manifest from JSON that was read from `path`. Raises IndexFolderError with `hint`."""
     fields = {f.name: f for f in dataclasses.fields(Manifest)}
     for name, f in fields.items():
         if f.default is f.default_factory is dataclasses.MISSING and name not in values:
