@@ -3,6 +3,9 @@
 A collection has a row an item: `id`, the item's columns as JSON in `item`, and a field of unit
 norm for each prefix, `prefix_64`. A server that allows one vector field (Milvus 2.3) gets a
 collection a prefix instead. A second collection, NAME_files, keeps small files: what the index is.
+
+Searches see what their own process has written (consistency "Session"), and what others have
+written within some tenths of a second; counts and checks see everything ("Strong").
 """
 
 import base64
@@ -113,6 +116,7 @@ class Remote:
         if not self.exists(place):
             hint = "Copy an index there: mrl-search copy INDEX --to PLACE"
             raise EngineError(f"There is no collection {place}.", hint)
+        self._ask(self._client.load_collection, _files(place))
         self.about: dict[str, Any] = json.loads(self.file("about") or b"{}")
         if not self.about:
             message = f"The collection {place} was not made by mrl-search, or not finished."
@@ -233,7 +237,7 @@ class Remote:
             some = list(x[start : start + TOGETHER])
             found = self._ask(
                 self._client.search, name, data=some, anns_field=field, limit=k, filter=where,
-                search_params={"metric_type": "IP", "params": params},
+                search_params={"metric_type": "IP", "params": params}, consistency_level="Session",
             )  # fmt: skip
             for row, hits in enumerate(found, start):
                 ids[row, : len(hits)] = [hit["id"] for hit in hits]
