@@ -13,11 +13,11 @@ from mrl_search.encoders.base import Encoder, LinearHeads
 from mrl_search.engines.build import build_indexes, check_kinds
 from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
-from mrl_search.mirror import check_engine
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
+from mrl_search.mirror import check_engine
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest

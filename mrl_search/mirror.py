@@ -7,8 +7,7 @@ writing a row again, or removing one that is gone, changes nothing.
 """
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -20,33 +19,34 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.milvus import MOST_FIELDS, Place, Remote
 from mrl_search.engines.spec import IndexSpec
-from mrl_search.errors import ConfigError, DataError, EngineError
-from mrl_search.files import claim, make_folder, write_atomically, write_text
+from mrl_search.errors import ConfigError, EngineError
+from mrl_search.files import claim, write_atomically, write_text
+from mrl_search.mapping import to_mapping
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import changing
 from mrl_search.store.manifest import (
     CENTRE,
+    CODES,
     HEADS,
     ITEMS,
     ROTATION,
+    STEPS,
+    SUFFIX,
     VECTORS,
     Manifest,
-    is_index_file,
     prefix_file,
     read_manifest,
 )
-from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import l2_normalize
 
 __all__ = ["check_engine", "copy_back", "copy_to", "follow"]
 
 NOTED, MAY_HAVE = "milvus.json", "milvus-ids.npy"
-MODEL = (HEADS, ROTATION, CENTRE)  # files that are kept beside the rows
+MODEL = {HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}  # files kept beside the rows
 WAIT = 30.0  # seconds for another process that changes the index
 SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers must be
 BLOCK = 2_000  # ids that are read at once
-KINDS = {**{HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}}
 
 
 def check_engine(spec: IndexSpec, count: int) -> None:
@@ -100,37 +100,59 @@ def _remote(folder: Path, m: Manifest) -> Remote:
 
 def _follow(folder: Path, collection: Collection, remote: Remote, progress: Progress) -> None:
     m, items = collection.manifest, collection.items
-    noted: dict[str, Any] = {"parts": [], "begun": "", "rows": 0}
+    noted: dict[str, Any] = {"parts": [], "again": [], "begun": "", "sent": 0}
     if (folder / NOTED).exists():
         noted |= json.loads((folder / NOTED).read_text())
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
-    living = items.all_ids[collection.live_rows]
+    live = collection.live_rows
+    living = items.all_ids[live]
     before = np.load(folder / MAY_HAVE) if (folder / MAY_HAVE).exists() else living[:0]
     gone = np.setdiff1d(before, living)
-    new = [i for i, part in enumerate(parts) if part not in noted["parts"]]
-    if not len(gone) and not new and len(before) == len(living):
+    starts = np.cumsum([0, *(part.rows for part in m.all_parts)])
+    fresh = np.isin(np.searchsorted(starts, live, "right") - 1, _unknown(parts, noted["parts"]))
+    again = ~fresh & (~np.isin(living, before) | np.isin(living, noted["again"]))  # restored ones
+    if not (len(gone) or fresh.any() or again.any() or set(parts) - set(noted["parts"])):
         return
+    noted["again"] = living[again].tolist()
+    _note(folder, noted)
     _save(folder, np.union1d(before, living))
     remote.delete(gone)
-    starts = np.cumsum([0, *(part.rows for part in m.all_parts)]).tolist()
-    for i in new:
-        rows = collection.live_rows
-        rows = rows[(rows >= starts[i]) & (rows < starts[i + 1])]
-        done = noted["rows"] if noted["begun"] == parts[i] else 0
-        for at in range(done, len(rows), step := remote.batch()):
-            some = rows[at : at + step]
-            table = pa.table({n: items[n].take(pa.array(some)) for n in items.column_names})
-            unit = l2_normalize(collection.vectors.rows(some))
-            remote.upsert(items.all_ids[some], unit, _plain(table))
-            noted |= {"begun": parts[i], "rows": at + len(some)}
-            write_text(folder / NOTED, json.dumps(noted))
-            progress("sending", int(starts[i] + at + len(some)), m.count)
-        noted["parts"] = [*noted["parts"], parts[i]]
-        write_text(folder / NOTED, json.dumps(noted))
+    for number, part in enumerate(parts):
+        if part in noted["parts"]:
+            continue
+        first = starts[number] + (noted["sent"] if noted["begun"] == part else 0)
+        rows = live[(live >= first) & (live < starts[number + 1])]
+        for last in _send(collection, remote, rows):
+            noted |= {"begun": part, "sent": int(last + 1 - starts[number])}
+            _note(folder, noted)
+            progress("sending", last + 1, m.count)
+        noted["parts"] = [*noted["parts"], part]
+        _note(folder, noted)
+    for _ in _send(collection, remote, live[again]):
+        continue
     _keep_model(folder, m, items.schema, remote)
     _check(collection, remote, living)
     _save(folder, living)
-    noted |= {"parts": parts, "begun": "", "rows": 0}
+    _note(folder, {"parts": parts, "again": [], "begun": "", "sent": 0})
+
+
+def _unknown(parts: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Numbers of the parts that the collection does not have whole."""
+    return [number for number, part in enumerate(parts) if part not in known]
+
+
+def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> Iterator[int]:
+    """Write rows, some at a time; yields the last of them that is written."""
+    items, step = collection.items, remote.batch()
+    for at in range(0, len(rows), step):
+        some = rows[at : at + step]
+        table = pa.table({n: items[n].take(pa.array(some)) for n in items.column_names})
+        unit = l2_normalize(collection.vectors.rows(some))
+        remote.upsert(items.all_ids[some], unit, _plain(table))
+        yield int(some[-1])
+
+
+def _note(folder: Path, noted: Mapping[str, object]) -> None:
     write_text(folder / NOTED, json.dumps(noted))
 
 
@@ -141,12 +163,10 @@ def _save(folder: Path, ids: NDArray[np.int64]) -> None:
 
 def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote) -> None:
     """Keep beside the rows what an index of them needs: the manifest and what the model has."""
-    for name in MODEL:
-        if name in m.files and not remote.about.get("model"):
-            remote.write_file(KINDS[name], (folder / m.place(name)).read_bytes())
+    for name, short in MODEL.items():
+        if name in m.files:
+            remote.write_file(short, (folder / m.place(name)).read_bytes())
     remote.write_file("schema", schema.serialize().to_pybytes())
-    from mrl_search.mapping import to_mapping
-
     told = to_mapping(replace(m, files={}, parts=(), engine=""))
     remote.write_file("manifest", json.dumps(told).encode())
 
@@ -203,8 +223,8 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
         factory = {str(d): spec.factory_of(d, m.count) for d in dims}
         with changing(folder, "copy") as change:
             m = change.before
-            gone = {prefix_file(d) for d in dims}
-            files = {n: r for n, r in m.files.items() if n not in gone and not _of_sieve(n)}
+            gone = {*map(prefix_file, dims), CODES, STEPS, SUFFIX}
+            files = {n: r for n, r in m.files.items() if n not in gone}
             change.commit(replace(
                 m, files=files, factory=factory, engine=place, plans={}, parts=m.all_parts
             ))  # fmt: skip
@@ -212,98 +232,3 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
         (folder / MAY_HAVE).unlink(missing_ok=True)
     follow(folder, progress)
     return read_manifest(folder)
-
-
-def _of_sieve(name: str) -> bool:
-    from mrl_search.store.manifest import CODES, STEPS, SUFFIX
-
-    return name in (CODES, STEPS, SUFFIX)
-
-
-def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
-    """Make an index folder, searched by FAISS, of the rows of a collection.
-
-    Rows that were read stay in a folder beside `out` until it is whole, so that a copy that was
-    stopped goes on.
-
-    Raises:
-        EngineError: it does not answer, or is not finished.
-        IndexFolderError: `out` exists.
-    """
-    from mrl_search.building import refuse_index, write_indexes
-    from mrl_search.store.manifest import manifest_of
-
-    refuse_index(out)
-    remote = Remote(Place.parse(place))
-    told, schema = remote.file("manifest"), remote.file("schema")
-    if told is None or schema is None:
-        hint = "Finish the copy that fills it: mrl-search copy INDEX --to PLACE"
-        raise EngineError(f"The collection {place} is not whole.", hint)
-    m = manifest_of(json.loads(told), Path(str(place)), "")
-    cache = out.with_name(f".{out.name}.copying")
-    make_folder(cache)
-    with claim(cache):
-        (cache / "place").write_text(f"{place} {m.generation}") if not (
-            cache / "place"
-        ).exists() else None
-        if (cache / "place").read_text() != f"{place} {m.generation}":
-            for path in cache.glob("*.np?"):
-                path.unlink()
-            (cache / "place").write_text(f"{place} {m.generation}")
-        blocks = list(_read(remote, m, cache, progress))
-        ids = np.concatenate([np.load(ids) for ids, _, _ in blocks])
-        if len(ids) != m.alive or remote.count() != m.alive:
-            message = f"The collection {place} has {len(ids):,} rows, not {m.alive:,}."
-            raise EngineError(message, "It changes; run the command again.")
-        with CollectionWriter.open(out, m.dim, m.dtype) as writer:
-            store = writer.write_vectors(len(ids), (np.load(rows) for _, rows, _ in blocks))
-            writer.write_items(_table(ids, [items for _, _, items in blocks], schema))
-            for name in MODEL:
-                content = remote.file(KINDS[name])
-                if content is not None:
-                    (writer.folder / name).write_bytes(content)
-            spec = IndexSpec(tuple(map(int, m.factory)), dtype=m.dtype)
-            factory = write_indexes(writer, store, spec, progress)
-            writer.publish(replace(
-                m, count=len(ids), deleted=0, factory=factory, plans={}, engine="", format=1,
-                generation=0, parts=(), trained=0,
-            ))  # fmt: skip
-        shutil.rmtree(cache)
-    return read_manifest(out)
-
-
-def _read(
-    remote: Remote, m: Manifest, cache: Path, progress: Progress
-) -> Iterator[tuple[Path, Path, Path]]:
-    """Files of ids, rows and items, block by block; those that are there are not read again."""
-    beyond = max(m.next_id or m.count, 1)
-    for start in range(0, beyond, BLOCK):
-        paths = tuple(cache / f"{start:012d}-{what}" for what in ("ids.npy", "rows.npy", "items.npj"))
-        if not all(path.exists() for path in paths):
-            found = sorted(remote.rows(start, min(start + BLOCK, beyond)), key=lambda row: row[0])
-            rows = np.array([row for _, row, _ in found], np.float32).reshape(len(found), m.dim)
-            for path, array in zip(paths, (np.array([i for i, _, _ in found], np.int64), rows), strict=False):
-                with write_atomically(path) as file:
-                    np.save(file, array)
-            write_text(paths[2], json.dumps([item for _, _, item in found]))
-        progress("reading", min(start + BLOCK, beyond), beyond)
-        yield paths  # type: ignore[misc]
-
-
-def _table(ids: NDArray[np.int64], items: list[Path], schema: bytes) -> pa.Table:
-    """The items of all blocks, with the columns that they had."""
-    fields = pa.ipc.read_schema(pa.BufferReader(schema))
-    rows = [row for path in items for row in json.loads(path.read_text())]
-    columns = []
-    for column in fields:
-        if column.name == "id":
-            columns.append(pa.array(ids))
-            continue
-        values = [row.get(column.name) for row in rows]
-        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-            values = [None if v is None else datetime.fromisoformat(v) for v in values]
-        try:
-            columns.append(pa.array(values, column.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise DataError(f"Column {column.name!r} has values of another type: {error}") from error
-    return pa.table(columns, schema=fields)

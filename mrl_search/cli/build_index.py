@@ -120,9 +120,7 @@ def build_index(
         _from_images(source, out, _spec(dims, factory, dtype, engine), encoder, split, axes)
 
 
-def _spec(
-    dims: str | None, factory: list[str] | None, dtype: str, engine: str
-) -> "IndexSpec":
+def _spec(dims: str | None, factory: list[str] | None, dtype: str, engine: str) -> "IndexSpec":
     """The spec that `--dims`, `--factory`, `--dtype` and `--engine` describe."""
     from mrl_search.engines.spec import IndexSpec
 

@@ -21,9 +21,10 @@ def copy(
     reach the collection.
     """
     from mrl_search.cli.render import note, progress_bars
+    from mrl_search.copied import copy_back
     from mrl_search.engines.milvus import Place
     from mrl_search.files import expanded
-    from mrl_search.mirror import copy_back, copy_to
+    from mrl_search.mirror import copy_to
 
     if Place.is_one(index) == Place.is_one(to):
         hint = "Copy INDEX --to milvus:URI#NAME, or milvus:URI#NAME --to FOLDER."

@@ -31,12 +31,12 @@ SCHEME = "milvus:"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
 TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
-SECONDS = 20.0  # for one call
+SECONDS = 60.0  # for one call
 WAITS = (0.3, 1.0, 3.0)  # seconds before a call is made again
 MOST_FIELDS = 10  # vector fields of a collection
 MOST_FOUND = 16_384  # answers to one query
 MESSAGE = 8 << 20  # bytes of vectors in one call
-TOGETHER = 256  # queries in one call
+TOGETHER = 32  # queries in one call
 PIECE = 60_000  # characters of a file in one row
 FLAT_UP_TO = 50_000  # rows
 KINDS: dict[str, tuple[dict[str, object], str, tuple[int, ...]]] = {
@@ -251,9 +251,7 @@ class Remote:
         where = f"id >= {first} and id < {beyond}"
         yield from self._rows(where)
 
-    def some(
-        self, ids: Sequence[int]
-    ) -> Iterator[tuple[int, NDArray[np.float32], dict[str, Any]]]:
+    def some(self, ids: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32], dict[str, Any]]]:
         """The same of some ids, in any order; those that are not there are left out."""
         yield from self._rows(f"id in {list(map(int, ids))}")
 

@@ -33,9 +33,7 @@ def first_stage(
     return rescored(corpus, queries, ids, stage.dims, keep)
 
 
-def rescored(
-    corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, keep: int
-) -> Found:
+def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, keep: int) -> Found:
     """The best `keep` of the candidates `ids` (n, m) of each query, where their rows are."""
     if corpus.manifest.engine:
         return corpus.prefix_index(dims).rescore(prefix(queries, dims), ids, keep)
