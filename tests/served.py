@@ -39,13 +39,20 @@ def client(folder: Path, rules: Rules | None = None, **options: Any) -> TestClie
     return TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
 
-@contextlib.contextmanager
-def running(folder: Path, **options: Any) -> Iterator[str]:
-    """Serve the index in `folder` on a free port; gives the address."""
-    app = make_app({"mine": Served(folder, "mine", FakeJointEncoder())}, **options)
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(folder: Path, **options: Any) -> Iterator[str]:
+    """Serve the index in `folder` on a free port, or on `port`; gives the address."""
+    model = options.pop("model", None) or FakeJointEncoder()
+    port = options.pop("port", None) or free_port()
+    app = make_app({"mine": Served(folder, "mine", model)}, **options)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
