@@ -228,7 +228,7 @@ def test_duplicates_are_shown_and_decided(page: Page) -> None:
 
 def test_the_report_says_how_to_get_one(page: Page) -> None:
     page.keyboard.press("5")
-    expect(page.locator("#status.error")).to_contain_text("mrl-search bench")
+    expect(page.locator("#main")).to_contain_text("mrl-search bench INDEX")
 
 
 def test_keys_alone_do_all(page: Page) -> None:
