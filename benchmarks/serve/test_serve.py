@@ -3,34 +3,46 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mrl_search.index import Index
 
-PATH = Path(__file__).with_name("serve.py")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(HERE))
+    spec = importlib.util.spec_from_file_location("serve_benchmark", HERE / "serve.py")
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    monkeypatch.setattr(found, "WARM", 10)
+    return found
 
 
 @pytest.mark.slow
-def test_every_contestant_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("serve_benchmark", PATH)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(script, "CHECKED", 200)
-    monkeypatch.setattr(script, "WARM", 10)
+def test_every_contestant_is_measured(tmp_path: Path, script: ModuleType) -> None:
     rows = np.random.default_rng(0).standard_normal((300, 32)).astype(np.float32)
     Index.from_vectors(rows, tmp_path / "index")
-    out = tmp_path / "out.jsonl"
-    script.main(tmp_path / "index", out, [1, 4], 12, 20, "8:50,32")
-    records = [json.loads(line) for line in out.read_text().splitlines()]
-    measured = [(r["what"], r["clients"]) for r in records if "p50_ms" in r]
-    assert measured == [
-        ("library", 1), ("vector", 1), ("bare FAISS", 1), ("vector", 4), ("bare FAISS", 4),
-    ]  # fmt: skip
-    (checked,) = (r for r in records if r["what"] == "answers")
-    assert (checked["came"], checked["wrong"]) == (200, 0)
-    (memory,) = (r for r in records if r["what"] == "memory")
+
+    def run(*options: str) -> list[dict[str, Any]]:
+        out = tmp_path / f"{len(options)}-{options[1]}.jsonl"
+        places = [str(tmp_path / "index"), str(out), "--plan", "8:50,32", "--try-out"]
+        script.main(script.arguments([*places, *options]))
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    times = run("--part", "times", "--clients", "1,4", "--seconds", "0.2")
+    single = [record["what"] for record in times if record["clients"] == 1]
+    assert single == ["library", "vector", "vector, base64", "bare FAISS"]
+    assert [record["what"] for record in times if record["clients"] == 4] == single[1:]
+    assert all(record["p50_ms"] > 0 and record["n"] and not record["refused"] for record in times)
+    (checked,) = run("--part", "answers", "--checked", "200")
+    assert (checked["came"], checked["wrong"], checked["refused"]) == (200, 0, 0)
+    (memory,) = run("--part", "memory", "--many", "20")
     assert len(memory["resident_mb"]) == 11 and min(memory["resident_mb"]) > 10
     assert not (tmp_path / ".index.serving").exists()
