@@ -1,7 +1,7 @@
 """Build an index of generated vectors with two versions: seconds by step, recall by equal plans.
 
-    git worktree add /tmp/old VERSION    # and copy mrl_search/engines/compiled*.so into it
-    python benchmarks/engine/build.py easy 1000000 /big/disk --old /tmp/old >> build.jsonl
+    git worktree add OLD VERSION    # and copy mrl_search/engines/compiled*.so into it
+    python benchmarks/engine/build.py easy 1000000 WORK --old OLD >> build.jsonl
 
 Each version builds from one float32 .npy file, as `mrl-search build-index` does, in a process of
 its own, in turn. Seconds are on the clock and of the processors; steps: the first pass over the
