@@ -25,7 +25,7 @@ from mrl_search.store.collection import Heads
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids, VectorStore
-from mrl_search.store.transform import Transform, check_rotatable
+from mrl_search.store.transform import Transform, check_rotation
 from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
@@ -197,10 +197,7 @@ def build_from_vectors(
     dim = source.dim
     refuse_index(out)
     spec = checked_spec(spec, default_dims(dim), source.count)
-    if rotate not in (None, "pca"):
-        raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
-    if rotate:
-        check_rotatable(dim)
+    check_rotation(rotate, dim)
     columns = item_columns(source, items)  # refused before the vectors are read
     found = inspect(source, bool(rotate), progress)
     transform = Transform(dim, dim, found.rotation)

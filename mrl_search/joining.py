@@ -39,7 +39,7 @@ from mrl_search.store.manifest import Manifest, now, package_versions
 from mrl_search.store.rows import Ids, Rearranged, VectorStore
 from mrl_search.store.shard import PATH, POSITION, Shard
 from mrl_search.store.shares import paths_below
-from mrl_search.store.transform import Transform, check_rotatable, principal_axes, rows_to_fit
+from mrl_search.store.transform import Transform, check_rotation, principal_axes, rows_to_fit
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import blocks, default_dims, l2_normalize
 
@@ -342,11 +342,9 @@ def _finish_vectors(
     """Write an index of vectors of a user's own."""
     dim, count = whole.made.dim, whole.made.count
     spec = checked_spec(spec, default_dims(dim), count)
-    if rotate not in (None, "pca"):
-        raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
+    check_rotation(rotate, dim)
     transform = Transform(dim, dim)
     if rotate:
-        check_rotatable(dim)
         moment, fitted = np.zeros((dim, dim)), rows_to_fit(count)
         for some in blocks(len(fitted), dim):
             unit = l2_normalize(whole.rows.rows(fitted[some])).astype(np.float64)

@@ -105,8 +105,8 @@ def measure(folder: Path, quietly: str, count: int = QUERIES) -> Iterator[dict[s
         for part in index.corpus.vectors.parts:  # what one process maps stays in the cache of all
             part._mmap.madvise(mmap.MADV_DONTNEED)
         for plan in plans:
-            told = answered(quietly, folder, str(plan["plan"]), f"{place}/truth.npy")
-            yield {**known, **plan, **told}
+            measured = answered(quietly, folder, str(plan["plan"]), f"{place}/truth.npy")
+            yield {**known, **plan, **measured}
 
 
 def again(folder: Path, records: Path, quietly: str) -> Iterator[dict[str, object]]:
@@ -120,8 +120,8 @@ def again(folder: Path, records: Path, quietly: str) -> Iterator[dict[str, objec
 
 def answered(quietly: str, folder: Path, plan: str, *truth: str) -> dict[str, object]:
     """What `answer` finds in a process of its own."""
-    told = [__file__, "answer", str(folder), plan, *truth]
-    command = [*quietly.split(), sys.executable, *told]
+    answering = [sys.executable, __file__, "answer", str(folder), plan, *truth]
+    command = [*quietly.split(), *answering]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(run.stdout.splitlines()[-1])
     return {**found, "created": now(), "environment": environment()}
@@ -243,8 +243,8 @@ if __name__ == "__main__":
         print(json.dumps(answer(args.index, args.plan, truth)))
     else:
         if args.command == "again":
-            told = again(args.index, args.records, args.quietly)
+            records = again(args.index, args.records, args.quietly)
         else:
-            told = measure(args.index, args.quietly, args.queries)
-        for record in told:
+            records = measure(args.index, args.quietly, args.queries)
+        for record in records:
             print(json.dumps(record), flush=True)
