@@ -6,8 +6,9 @@
 Starts `mrl-search serve INDEX`, on loopback and on one thread a search, and appends records to OUT
 (JSON lines). `times` measures in turns, in short blocks: the library in this process, the server by
 vector as numbers and as base64, by query_id and by picture; then the library beside a bare FAISS
-behind FastAPI (`bare.py`), whose flat search leaves nothing else in the processor's caches. `answers` compares answers to 64 clients with those of
-the library; `memory` reads the memory of the server over many requests.
+behind FastAPI (`bare.py`), whose flat search leaves nothing else in the processor's caches.
+`answers` compares answers to 64 clients with those of the library; `memory` reads the memory of the
+server over many requests.
 """
 
 import argparse
