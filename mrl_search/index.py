@@ -384,7 +384,7 @@ class Index(Changing):
     def held_out(self) -> Ids | None:
         """Rows of items that the model was not trained on, where that is known."""
         from mrl_search.encoders.registry import training_of
-        from mrl_search.training.parts import digest, held_out_rows
+        from mrl_search.training.split import digest, held_out_rows
 
         own, model = self.corpus.collection, self._model or self.manifest.model
         try:

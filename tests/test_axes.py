@@ -22,9 +22,9 @@ from mrl_search.mapping import to_mapping, to_toml
 from mrl_search.training.closed_form import arrange, class_axes, fit_heads, image_axes, set_axes
 from mrl_search.training.config import AugmentConfig, AxesConfig, TrainConfig
 from mrl_search.training.objective import MatryoshkaLoss
-from mrl_search.training.parts import split_rows
 from mrl_search.training.recipes import load_recipe
 from mrl_search.training.records import AxesRecord, EpochRecord, StepRecord
+from mrl_search.training.split import split_rows
 from mrl_search.training.views import views
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")

@@ -22,7 +22,7 @@ from mrl_search.images.decode import content_hash
 from mrl_search.images.sources import open_source
 from mrl_search.measure.records import read_runs
 from mrl_search.store.manifest import read_manifest
-from mrl_search.training.parts import part_of, stratified_split
+from mrl_search.training.split import part_of, stratified_split
 
 TINY = [
     "model.widths=[8,8,16,16]",

@@ -35,9 +35,9 @@ from mrl_search.training import objective, run_folder
 from mrl_search.training.config import AugmentConfig, ScheduleConfig, TrainConfig
 from mrl_search.training.loop import train_pixels
 from mrl_search.training.objective import InfoNCE, Objective
-from mrl_search.training.parts import digest, split_rows, stratified_split
 from mrl_search.training.pixels import Pixels
 from mrl_search.training.records import EpochRecord, StepRecord
+from mrl_search.training.split import digest, split_rows, stratified_split
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

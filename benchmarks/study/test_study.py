@@ -28,10 +28,10 @@ from mrl_search.images.sources import open_source
 from mrl_search.measure.copies import changed_copy
 from mrl_search.metrics import mcnemar_exact
 from mrl_search.search.cascade import learn_cascade, run_cascade
-from mrl_search.training.parts import split_rows
 from mrl_search.training.pixels import load_pixels
 from mrl_search.training.recipes import recipe_names
 from mrl_search.training.records import StepRecord
+from mrl_search.training.split import split_rows
 from mrl_search.vectors import prefix
 
 STUDY = Path(__file__).parent

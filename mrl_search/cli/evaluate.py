@@ -70,7 +70,7 @@ def evaluate(
     from mrl_search.measure import evaluate as module
     from mrl_search.measure.copies import HARD, STANDARD
     from mrl_search.measure.environment import provenance
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     access = access_of(device, offline, yes)
     opened = Index.open(index, model, access) if index else None

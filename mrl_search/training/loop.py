@@ -27,9 +27,9 @@ from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
 from mrl_search.training.individuals import individual_numbers, individuals_of, partners
 from mrl_search.training.objective import Objective
-from mrl_search.training.parts import digest, split_rows
 from mrl_search.training.pixels import Pixels, view_side
 from mrl_search.training.records import AxesRecord, EpochRecord, OnRecord, StepRecord, ignore
+from mrl_search.training.split import digest, split_rows
 from mrl_search.training.start import keep_share, load_init, new_network, warn_of_leaks
 from mrl_search.training.twins import twins_of
 from mrl_search.training.views import shrink
