@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_a_plan_must_beat_the_target_by_more_than_chance_gives(
 def test_a_plan_that_its_check_turns_down_gives_way_to_the_next_cheapest(
     clusters: Callable[[str], Corpus],
 ) -> None:
-    corpus, check = clusters("Flat"), np.arange(50, 200)
+    corpus, check = clusters("Flat"), np.arange(66, 200)
     goal = Goal.recall(corpus, queries_to_tune(corpus, 200), 10)
     first = tune(corpus, goal, 0.95)
     cheapest = tuning._answers(corpus, goal, check, first.chosen.plan)
@@ -198,7 +199,7 @@ def test_plans_that_their_check_turns_down_are_not_chosen(
         return (
             np.ones(len(asked))
             if hits is whole.exact
-            else np.where(asked < 50, whole.score(asked, hits), 0.0)
+            else np.where(asked < 66, whole.score(asked, hits), 0.0)
         )
 
     assert tune(corpus, replace(whole, score=score), 0.95).chosen.plan == Plan.EXACT
@@ -236,7 +237,7 @@ def test_the_cheapest_plan_that_reaches_the_goal_is_chosen(
     found = tune(corpus, goal, 0.95)
     cheaper = [t for t in found.trials if t.reached and t.ms < found.chosen.ms]
     for trial in [t for t in cheaper if t.value == max(u.value for u in cheaper)]:
-        check = np.arange(150, 600)
+        check = np.arange(200, 600)
         marks = goal.score(check, tuning._answers(corpus, goal, check, trial.plan))
         assert share_interval(marks, 10)[0] < 0.95 <= found.interval[0]
     assert found.exact_ms == 64 * 4000
@@ -284,13 +285,40 @@ def test_every_stage_of_a_plan_is_a_prefix_of_the_index(
     assert {d for trial in found.trials for d in trial.plan.dims} == {8, 64}
 
 
+@pytest.mark.parametrize("target", [0.95, 0.99])
+def test_a_plan_below_the_target_passes_the_check_in_one_of_twenty_runs(target: float) -> None:
+    """Plans whose order is luck: some reach the target, some miss it by a little."""
+    goal = Goal("recall", 10, *[np.empty(0)] * 2, BatchHits(*[np.empty((0, 10))] * 2), None)  # type: ignore[arg-type]
+    better = (1 - target) / 2
+    true = np.concatenate([np.full(3, target + better), np.full(9, target - 1e-9)])
+    wrong = chosen = 0
+    for seed in range(800):
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(true))
+        luck = rng.beta(3, 3 * (1 - target) / target, 600)  # some queries are harder for all plans
+        trials = [Trial(Plan.single(8), float(true[i]), True, 0, float(i)) for i in order]
+
+        def marks_of(trial: Trial, rng: Any = rng, luck: np.ndarray = luck) -> np.ndarray:
+            chance = np.where(trial.value < target, luck, np.sqrt(luck))
+            chance *= trial.value / chance.mean() if trial.value < target else 1
+            return rng.binomial(10, np.minimum(chance, 1)) / 10
+
+        found, _ = tuning._checked(
+            trials, marks_of, lambda marks: tuning._keeps(marks, np.ones(600), target, goal)
+        )
+        chosen += found is not None
+        wrong += found is not None and found.value < target
+    assert chosen > 100  # it can choose
+    assert wrong <= 800 * 0.05 + 2 * (800 * 0.05 * 0.95) ** 0.5
+
+
 def test_a_target_near_one_takes_as_many_queries_as_can_prove_it(
     clusters: Callable[[str], Corpus],
 ) -> None:
     corpus = clusters("Flat")
     counts = [len(queries_to_tune(corpus, target=t)) for t in (0.5, 0.99, 0.998, 0.999, 1.0)]
     assert counts == [1000, 1000, 1000, 2000, 4000]
-    check = len(queries_to_tune(corpus, target=0.999)) * 3 // 4
+    check = len(queries_to_tune(corpus, target=0.999)) * 2 // 3
     marks = np.ones(check)
     marks[: int(check * 10 * 0.0005)] = 0.9  # half of the misses that the target allows
     goal = Goal.recall(corpus, np.arange(20), 10)

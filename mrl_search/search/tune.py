@@ -4,7 +4,7 @@ Every first stage that may pay is searched once, deep; shorter shortlists and mi
 slices of that. A `Goal` says what answers are worth; time is measured, single queries, one thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import share_interval
 from mrl_search.progress import Progress, silent
-from mrl_search.search.cascade import surely_within
+from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, propose
 from mrl_search.search.goal import NEIGHBOURS, USES, Goal
@@ -43,6 +43,7 @@ SHORTLISTS = (
 LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 FEW, MANY = 1000, 4000  # queries to tune by
+FAILURES = 2  # plans that fail their check before it ends
 TIMED, ROUNDS = 40, 3
 NEAR = 1.3  # times the time of the front: plans that are timed in all rounds
 
@@ -103,9 +104,10 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    A quarter of the queries choose plans that reach the target by more than chance. The others
-    check these, from the one that found most on: each must keep the target with 95% confidence, and
-    the first that fails ends the check. Exact search is chosen where no faster plan passes.
+    A third of the queries choose plans that reach the target by more than chance. The others check
+    these, from the one that found most on: each must surely keep the target, and the second that
+    fails ends the check. Each is tested at half of 5%, so that no plan below the target is chosen
+    with 95% confidence. Exact search is chosen where no faster plan passes.
 
     Args:
         corpus: what is searched.
@@ -123,7 +125,7 @@ def tune(
     if len(goal.queries) < 20:
         few = f"Tuning needs at least 20 queries; there are {len(goal.queries)}."
         raise DataError(few, "Use a larger index, or more queries.")
-    choose, check = np.split(np.arange(len(goal.queries)), [len(goal.queries) // 4])
+    choose, check = np.split(np.arange(len(goal.queries)), [len(goal.queries) // 3])
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
     known = Known(corpus.vectors, goal.queries[choose])
     judge = _Judge(goal, choose, target * best_marks[choose], known)
@@ -139,23 +141,55 @@ def tune(
         none = f"No plan for {corpus.folder} reaches {target:.1%} of exact search"
         hint = "Lower the target, allow more memory, or build with other kinds (--factory)."
         raise ConfigError(f"{none}; {closest.plan} has {closest.value:.1%}.", hint)
-    passed: list[tuple[Trial, NDArray[np.float64]]] = []
-    for trial in reached:
-        if passed and (trial.ms or 0.0) >= (passed[-1][0].ms or 0.0):
-            continue
-        marks = exact = best_marks[check]
-        if trial.plan != Plan.EXACT:
-            marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
-            if not _keeps(marks, exact, target, goal):
-                break
-        passed.append((trial, marks))
-    if not passed:
+    best_of_check = best_marks[check]
+
+    def marks_of(trial: Trial) -> NDArray[np.float64]:
+        if trial.plan == Plan.EXACT:
+            return best_of_check
+        return goal.score(check, _answers(corpus, goal, check, trial.plan))
+
+    def keeps(marks: NDArray[np.float64]) -> bool:
+        return marks is best_of_check or _keeps(marks, best_of_check, target, goal)
+
+    chosen, marks = _checked(_faster(reached), marks_of, keeps)
+    if chosen is None:
         none = f"No plan surely reaches {target:.1%} of exact search on the queries that check it"
         hint = "Lower the target, or tune with more --queries."
-        raise ConfigError(f"{none}; {trial.plan} has {marks.mean():.1%}.", hint)
-    chosen, marks = passed[-1]
+        raise ConfigError(f"{none}; {reached[0].plan} has {marks.mean():.1%}.", hint)
     found = float(marks.mean()), share_interval(marks, goal.steps), len(check)
     return Tuned(chosen, *found, float(best_marks.mean()), exact_ms, tuple(timed))
+
+
+def _checked(
+    trials: Sequence[Trial], marks_of: Callable[[Trial], NDArray[np.float64]],
+    keeps: Callable[[NDArray[np.float64]], bool],
+) -> tuple[Trial | None, NDArray[np.float64]]:  # fmt: skip
+    """The last plan that passes the check, with its marks; None with those of the first.
+
+    The order does not depend on the check. At most two plans below the target are tested before it
+    ends: where each passes in 2.5%, one is chosen in at most 5%.
+    """
+    passed, failures, first = None, 0, np.empty(0)
+    for trial in trials:
+        marks = marks_of(trial)
+        if trial is trials[0]:
+            first = marks
+        if keeps(marks):
+            passed = trial, marks
+            continue
+        failures += 1
+        if failures == FAILURES:
+            break
+    return passed or (None, first)
+
+
+def _faster(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that are faster than all before them."""
+    found: list[Trial] = []
+    for trial in trials:
+        if not found or (trial.ms or 0.0) < (found[-1].ms or 0.0):
+            found.append(trial)
+    return found
 
 
 def _keeps(
@@ -164,8 +198,9 @@ def _keeps(
     """Whether a plan surely keeps the share `target` of the marks of exact search."""
     if goal.name == "recall":
         return share_interval(marks, goal.steps)[0] >= target
+    give = (1 - target) * float(exact.mean())
     lost, won = int((exact > marks).sum()), int((marks > exact).sum())
-    return bool(surely_within(lost, won, len(marks), (1 - target) * float(exact.mean())))
+    return bool(surely_within(lost, won, len(marks), give, LEVEL / FAILURES))
 
 
 def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
