@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.building import refuse_index, write_indexes
-from mrl_search.engines.milvus import Place, Remote
+from mrl_search.engines.milvus import Remote
+from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError, EngineError
 from mrl_search.files import claim, make_folder, write_atomically, write_text

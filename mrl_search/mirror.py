@@ -7,9 +7,9 @@ writing a row again, or removing one that is gone, changes nothing.
 """
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mrl_search.engines.milvus import MOST_FIELDS, Place, Remote
+from mrl_search.engines.milvus import MOST_FIELDS, Remote
+from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, EngineError
 from mrl_search.files import claim, write_atomically, write_text
-from mrl_search.mapping import to_mapping
+from mrl_search.mapping import read_json, to_mapping
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import changing
@@ -38,11 +39,13 @@ from mrl_search.store.manifest import (
     prefix_file,
     read_manifest,
 )
+from mrl_search.text import json_value
 from mrl_search.vectors import l2_normalize
 
 __all__ = ["check_engine", "copy_to", "follow"]
 
 NOTED, MAY_HAVE = "milvus.json", "milvus-ids.npy"
+NOTHING = {"parts": [], "again": [], "begun": "", "sent": 0, "whole": False}
 MODEL = {HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}  # files kept beside the rows
 WAIT = 30.0  # seconds for another process that changes the index
 SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers must be
@@ -80,28 +83,24 @@ def follow(folder: Path, progress: Progress = silent) -> None:
 
 
 def _remote(folder: Path, m: Manifest) -> Remote:
-    """The collection of an index, made if it is not there."""
+    """The collection of an index, made if it is not there. A token tells whose it is."""
     place = Place.parse(m.engine)
-    about = {"fingerprint": m.fingerprint, "dim": m.dim}
-    kinds = {int(d): kind for d, kind in m.factory.items()}
-    if not Remote.exists(place) or not (folder / NOTED).exists():
-        (folder / NOTED).unlink(missing_ok=True)
+    if _noted(folder).get("place") != str(place) or not Remote.exists(place):
         (folder / MAY_HAVE).unlink(missing_ok=True)
-        remote = Remote.create(place, kinds, about)
-    else:
-        remote = Remote(place)
-    known = {name: remote.about.get(name) for name in about}
-    if known != about or remote.kinds != kinds:
-        message = f"The collection {place} is of another index: its model or prefixes differ."
-        raise EngineError(message, "Choose another name for this one.")
-    return remote
+        _note(folder, {"place": str(place), "token": secrets.token_hex(8), **NOTHING})
+    token = _noted(folder)["token"]
+    about = {"fingerprint": m.fingerprint, "dim": m.dim, "token": token}
+    return Remote.create(place, {int(d): kind for d, kind in m.factory.items()}, about)
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What is noted about the collection of an index; empty if nothing is."""
+    path = folder / NOTED
+    return read_json(path) if path.exists() else {}
 
 
 def _follow(folder: Path, collection: Collection, remote: Remote, progress: Progress) -> None:
-    m, items = collection.manifest, collection.items
-    noted: dict[str, Any] = {"parts": [], "again": [], "begun": "", "sent": 0}
-    if (folder / NOTED).exists():
-        noted |= json.loads((folder / NOTED).read_text())
+    m, items, noted = collection.manifest, collection.items, _noted(folder)
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
     live = collection.live_rows
     living = items.all_ids[live]
@@ -110,9 +109,10 @@ def _follow(folder: Path, collection: Collection, remote: Remote, progress: Prog
     starts = np.cumsum([0, *(part.rows for part in m.all_parts)])
     fresh = np.isin(np.searchsorted(starts, live, "right") - 1, _unknown(parts, noted["parts"]))
     again = ~fresh & (~np.isin(living, before) | np.isin(living, noted["again"]))  # restored ones
-    if not (len(gone) or fresh.any() or again.any() or set(parts) - set(noted["parts"])):
+    changed = len(gone) or fresh.any() or again.any() or set(parts) - set(noted["parts"])
+    if noted["whole"] and not changed:
         return
-    noted["again"] = living[again].tolist()
+    noted |= {"again": living[again].tolist(), "whole": False}
     _note(folder, noted)
     _save(folder, np.union1d(before, living))
     remote.delete(gone)
@@ -132,7 +132,7 @@ def _follow(folder: Path, collection: Collection, remote: Remote, progress: Prog
     _keep_model(folder, m, items.schema, remote)
     _check(collection, remote, living)
     _save(folder, living)
-    _note(folder, {"parts": parts, "again": [], "begun": "", "sent": 0})
+    _note(folder, {**noted, **NOTHING, "parts": parts, "whole": True})
 
 
 def _unknown(parts: Sequence[str], known: Sequence[str]) -> list[int]:
@@ -145,7 +145,8 @@ def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> It
     items, step = collection.items, remote.batch()
     for at in range(0, len(rows), step):
         some = rows[at : at + step]
-        table = pa.table({n: items[n].take(pa.array(some)) for n in items.column_names})
+        names = [name for name in items.column_names if name != "id"]
+        table = pa.table({name: items[name].take(pa.array(some)) for name in names})
         unit = l2_normalize(collection.vectors.rows(some))
         remote.upsert(items.all_ids[some], unit, _plain(table))
         yield int(some[-1])
@@ -192,17 +193,11 @@ def _check(collection: Collection, remote: Remote, living: NDArray[np.int64]) ->
 
 
 def _plain(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as JSON has them; times as ISO 8601, nulls left out."""
+    """Rows as JSON has them, without nulls."""
     return [
-        {n: _value(v) for n, v in row.items() if v is not None and n != "id"}
+        json.loads(json.dumps({n: v for n, v in row.items() if v is not None}, default=json_value))
         for row in table.to_pylist()
     ]
-
-
-def _value(value: object) -> object:
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
 
 
 def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
@@ -227,7 +222,5 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
             change.commit(replace(
                 m, files=files, factory=factory, engine=place, plans={}, parts=m.all_parts
             ))  # fmt: skip
-        (folder / NOTED).unlink(missing_ok=True)
-        (folder / MAY_HAVE).unlink(missing_ok=True)
     follow(folder, progress)
     return read_manifest(folder)

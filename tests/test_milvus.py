@@ -11,19 +11,28 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pymilvus
 import pytest
 from conftest import energy_first
+from typer.testing import CliRunner
 
+from mrl_search import copied, mirror
+from mrl_search.cli.app import app
 from mrl_search.copied import copy_back
-from mrl_search.engines import milvus
+from mrl_search.engines import milvus_client
 from mrl_search.engines.base import Mask
-from mrl_search.engines.milvus import Place, Remote, milvus_kind
+from mrl_search.engines.milvus import Remote, milvus_kind
+from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.remote import expression_of
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, EngineError, IndexFolderError
 from mrl_search.index import Index
+from mrl_search.joining import join_parts
 from mrl_search.mirror import NOTED, copy_to, follow
+from mrl_search.parts import build_vector_part
 from mrl_search.store.collection import Collection
+from mrl_search.store.shard import Shard
+from mrl_search.store.vector_files import open_vectors
 
 pytest.importorskip("milvus_lite")
 
@@ -203,6 +212,75 @@ def test_a_killed_copy_goes_on(tmp_path: Path, flat: Index) -> None:
     assert sorted(id for id, _, _ in remote.rows(0, ROWS)) == list(range(ROWS))
 
 
+@pytest.mark.parametrize("stopped", ["_keep_model", "_check", "_save"])
+def test_what_was_stopped_at_the_end_goes_on(
+    tmp_path: Path, flat: Index, place: str, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(flat.folder, tmp_path / "index")
+    to, calls = f"{place}#stopped{stopped}", []
+
+    def stop(*args: object) -> None:
+        calls.append(args)
+        if stopped != "_save" or len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mirror, stopped, stop)
+        copy_to(tmp_path / "index", to)
+    copy_to(tmp_path / "index", to)
+    assert copy_back(to, tmp_path / "back").count == ROWS
+
+
+def test_a_stopped_copy_back_goes_on(
+    tmp_path: Path, index: Index, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copied, "BLOCK", 500)
+    read, whole = list[int](), Remote.rows
+
+    def rows(self: Remote, first: int, beyond: int) -> object:
+        read.append(first)
+        if read == [0, 500]:
+            raise KeyboardInterrupt
+        return whole(self, first, beyond)
+
+    monkeypatch.setattr(Remote, "rows", rows)
+    with pytest.raises(KeyboardInterrupt):
+        copy_back(f"{place}#flat", tmp_path / "back")
+    copy_back(f"{place}#flat", tmp_path / "back")
+    assert read == [0, 500, 500, 1000]
+    assert Index.open(tmp_path / "back").items["id"].to_pylist() == list(range(ROWS))
+
+
+def test_a_rotation_is_copied(
+    tmp_path: Path, rows: np.ndarray, queries: np.ndarray, place: str
+) -> None:
+    turned = Index.from_vectors(rows[:, ::-1], tmp_path / "index", rotate="pca")
+    known = turned.search(queries[:, ::-1], 5, plan="8:50,32")
+    copy_to(tmp_path / "index", f"{place}#turned")
+    copy_back(f"{place}#turned", tmp_path / "back")
+    for folder in ("index", "back"):
+        found = Index.open(tmp_path / folder).search(queries[:, ::-1], 5, plan="8:50,32")
+        np.testing.assert_array_equal(found.ids, known.ids)
+
+
+def test_parts_are_joined_in_milvus(tmp_path: Path, rows: np.ndarray, place: str) -> None:
+    np.save(tmp_path / "rows.npy", rows)
+    parts = [tmp_path / f"{number}" for number in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        build_vector_part(open_vectors(tmp_path / "rows.npy"), part, Shard.parse(f"{number}/2"))
+    spec = IndexSpec((8, 32), engine=f"{place}#joined")
+    index = join_parts(parts, tmp_path / "all", spec=spec)
+    assert index.search(rows[700], 1, plan="8:9,32").ids.tolist() == [700]
+    assert Remote(Place.parse(f"{place}#joined")).count() == ROWS
+
+
+def test_other_commands_ask_milvus(tmp_path: Path, flat: Index, index: Index) -> None:
+    assert CliRunner().invoke(app, ["info", str(index.folder)]).stdout.count("searches ask milvus:")
+    assert index.tune("recall", 0.9, queries=40).chosen.plan
+    level = "exact"
+    assert len(index.duplicates(level)) == len(flat.duplicates(level))
+
+
 def test_another_index_is_refused(
     tmp_path: Path, index: Index, rows: np.ndarray, place: str
 ) -> None:
@@ -212,8 +290,14 @@ def test_another_index_is_refused(
     shutil.copytree(tmp_path / "b", tmp_path / "c")
     manifest = tmp_path / "c" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("#b", "#flat"))
+    for ask in (follow, lambda folder: Index.open(folder).search(rows[0])):
+        with pytest.raises(EngineError, match="is of another index"):
+            ask(tmp_path / "c")
+    shutil.copytree(index.folder, tmp_path / "e")  # another of the same model
+    (tmp_path / "e" / NOTED).unlink()
     with pytest.raises(EngineError, match="is of another index"):
-        follow(tmp_path / "c")
+        follow(tmp_path / "e")
+    assert Remote(Place.parse(f"{place}#flat")).count() == ROWS
     with pytest.raises(EngineError, match="There is no collection"):
         copy_back(f"{place}#nothing", tmp_path / "d")
 
@@ -250,11 +334,41 @@ def test_places_and_kinds() -> None:
 
 
 def test_no_server_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milvus, "SECONDS", 0.5)
-    monkeypatch.setattr(milvus, "WAITS", (0.01,))
+    monkeypatch.setattr(milvus_client, "SECONDS", 0.5)
+    monkeypatch.setattr(milvus_client, "WAITS", (0.01,))
     with pytest.raises(EngineError, match=r"Milvus at http://127.0.0.1:9 says") as error:
         Remote(Place.parse("milvus:http://127.0.0.1:9#mine"))
     assert error.value.hint.startswith("Is it running")
+
+
+def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        def __init__(self, *args: object, **options: object) -> None:
+            pass
+
+        def get_server_version(self, timeout: float) -> str:
+            return "v2.2.16"
+
+    monkeypatch.setattr(pymilvus, "MilvusClient", Client)
+    with pytest.raises(EngineError, match=r"is version v2\.2\.16") as error:
+        milvus_client.connected(Place.parse("milvus:http://old:1#a"))
+    assert error.value.hint == "Use 2.3 or later."
+
+
+def test_a_slow_server_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    def slow(timeout: float) -> None:
+        given.append(timeout)
+        now[0] += 40
+        raise RuntimeError("Deadline Exceeded")
+
+    with pytest.raises(EngineError, match="Deadline Exceeded") as error:
+        milvus_client.ask(Place("u", "n"), slow)
+    assert error.value.hint.startswith("It is slow, or gone")
+    assert given == pytest.approx([60, 19.7])  # no third call
 
 
 def test_calls_are_made_again_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,14 +380,14 @@ def test_calls_are_made_again_within_a_bound(monkeypatch: pytest.MonkeyPatch) ->
             raise RuntimeError(failure)
         return 7
 
-    assert milvus._ask(place, call) == 7
-    assert waited == list(milvus.WAITS[:2])
+    assert milvus_client.ask(place, call) == 7
+    assert waited == list(milvus_client.WAITS[:2])
 
     def always(text: str) -> None:
         def fails(timeout: float) -> None:
             raise RuntimeError(text)
 
-        milvus._ask(place, fails)
+        milvus_client.ask(place, fails)
 
     waited.clear()
     for text, hint in (
@@ -284,7 +398,7 @@ def test_calls_are_made_again_within_a_bound(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(EngineError, match=text) as error:
             always(text)
         assert error.value.hint.startswith(hint)
-    assert waited == list(milvus.WAITS)  # of the first alone
+    assert waited == list(milvus_client.WAITS)  # of the first alone
 
 
 def test_filters_are_those_of_milvus_or_lists(flat: Index) -> None:

@@ -22,7 +22,7 @@ def copy(
     """
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.copied import copy_back
-    from mrl_search.engines.milvus import Place
+    from mrl_search.engines.milvus_client import Place
     from mrl_search.files import expanded
     from mrl_search.mirror import copy_to
 

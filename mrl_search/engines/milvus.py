@@ -10,29 +10,19 @@ written within some tenths of a second; counts and checks see everything ("Stron
 
 import base64
 import json
-import logging
-import os
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found
+from mrl_search.engines.milvus_client import Place, ask, connected
 from mrl_search.errors import ConfigError, EngineError
 
-__all__ = ["KINDS", "MOST_FIELDS", "Place", "Remote", "milvus_kind"]
+__all__ = ["KINDS", "MOST_FIELDS", "Remote", "milvus_kind"]
 
-SCHEME = "milvus:"
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
-TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
-SECONDS = 60.0  # for one call
-WAITS = (0.3, 1.0, 3.0)  # seconds before a call is made again
 MOST_FIELDS = 10  # vector fields of a collection
 MOST_FOUND = 16_384  # answers to one query
 MESSAGE = 8 << 20  # bytes of vectors in one call
@@ -45,8 +35,6 @@ KINDS: dict[str, tuple[dict[str, object], str, tuple[int, ...]]] = {
     "IVF_FLAT": ({"nlist": 1024}, "nprobe", (4, 8, 16, 32, 64, 128, 256)),
 }
 """Kinds of index: how it is built, what its effort is called, and which are worth trying."""
-BUSY = ("rate limit", "unavailable", "timeout", "deadline", "not ready", "connect")
-FULL = ("quota", "no space", "memory", "disk")
 
 
 def milvus_kind(kind: str, count: int, last: bool) -> str:
@@ -60,39 +48,6 @@ def milvus_kind(kind: str, count: int, last: bool) -> str:
     if kind.upper() not in KINDS:
         raise ConfigError(f"{kind!r} is no kind of index in Milvus.", f"Use {', '.join(KINDS)}.")
     return kind.upper()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a collection is: `milvus:URI#NAME`; a URI that is a path is a file of Milvus Lite."""
-
-    uri: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a place.
-
-        Raises:
-            ConfigError: not of that form.
-        """
-        uri, mark, name = text.removeprefix(SCHEME).rpartition("#")
-        if not text.startswith(SCHEME) or not mark or not uri:
-            raise ConfigError(f"{text!r} is not milvus:URI#COLLECTION.", HINT)
-        if not NAME.fullmatch(name):
-            message = f"{name!r} cannot name a collection: letters, digits and _ can."
-            raise ConfigError(message, HINT)
-        if "://" not in uri and not uri.endswith(".db"):
-            raise ConfigError(f"{uri!r} is neither an address nor a file NAME.db.", HINT)
-        return cls(uri, name)
-
-    def __str__(self) -> str:
-        return f"{SCHEME}{self.uri}#{self.name}"
-
-    @staticmethod
-    def is_one(text: str) -> bool:
-        """Whether a text means a place rather than a folder."""
-        return text.startswith(SCHEME)
 
 
 class Remote:
@@ -112,39 +67,48 @@ class Remote:
     """
 
     def __init__(self, place: Place) -> None:
-        self.place, self._client = place, _connected(place)
+        self.place, self._client = place, connected(place)
         if not self.exists(place):
-            hint = "Copy an index there: mrl-search copy INDEX --to PLACE"
+            hint = f"Copy an index there: mrl-search copy INDEX --to '{place}'"
             raise EngineError(f"There is no collection {place}.", hint)
-        self._ask(self._client.load_collection, _files(place))
         self.about: dict[str, Any] = json.loads(self.file("about") or b"{}")
         if not self.about:
             message = f"The collection {place} was not made by mrl-search, or not finished."
             raise EngineError(message, "Choose another name, or drop it.")
         self.kinds: dict[int, str] = {int(d): kind for d, kind in self.about["kinds"].items()}
         self.dims = tuple(sorted(self.kinds))
-        for name in {self._field(d)[0] for d in self.dims}:
+        for name in self._names():
             self._ask(self._client.load_collection, name)
 
     @staticmethod
     def exists(place: Place) -> bool:
         """Whether there is a collection."""
-        client = _connected(place)
-        return bool(_ask(place, client.has_collection, place.name)) or bool(
-            _ask(place, client.has_collection, _files(place))
+        client = connected(place)
+        return bool(ask(place, client.has_collection, place.name)) or bool(
+            ask(place, client.has_collection, _files(place))
         )
 
     @classmethod
     def create(cls, place: Place, kinds: Mapping[int, str], about: Mapping[str, object]) -> Self:
-        """Make the collections.
+        """Open the collections of an index, made where a run that was stopped did not make them.
 
         Args:
             place: where.
             kinds: the kind of index of each prefix.
-            about: what the index is.
+            about: what the index is, and no other is.
+
+        Raises:
+            EngineError: they are of another index.
         """
-        client, dims = _connected(place), sorted(kinds)
+        client, dims = connected(place), sorted(kinds)
         _made(place, client, _files(place), _file_schema)
+        wanted = {**about, "kinds": {str(d): kinds[d] for d in dims}}
+        known = json.loads(_file(place, client, "about") or b"{}")
+        if known and known != {**wanted, "apart": known.get("apart")}:
+            message = f"The collection {place} is of another index."
+            raise EngineError(message, "Choose another name for this one.")
+        if known:
+            return cls(place)
         apart = False
         try:
             _made(place, client, place.name, partial(_schema, kinds={d: kinds[d] for d in dims}))
@@ -155,14 +119,30 @@ class Remote:
             for d in dims:
                 name = place.name if d == dims[-1] else f"{place.name}_{d}"
                 _made(place, client, name, partial(_schema, kinds={d: kinds[d]}))
-        told = {**about, "kinds": {str(d): kinds[d] for d in dims}, "apart": apart}
-        _write_file(place, client, "about", json.dumps(told).encode())
+        _write_file(place, client, "about", json.dumps({**wanted, "apart": apart}).encode())
         return cls(place)
+
+    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
+        """Check that the collections have the vectors of a model, and its prefixes.
+
+        Raises:
+            EngineError: they are of another index.
+        """
+        if (self.about.get("fingerprint"), self.about["kinds"]) != (fingerprint, dict(kinds)):
+            message = (
+                f"The collection {self.place} is of another index: its model or prefixes differ."
+            )
+            hint = "Copy this one under another name: mrl-search copy INDEX --to PLACE"
+            raise EngineError(message, hint)
 
     def drop(self) -> None:
         """Remove the collections."""
-        for name in {self._field(d)[0] for d in self.dims} | {_files(self.place)}:
+        for name in {*self._names(), _files(self.place)}:
             self._ask(self._client.drop_collection, name)
+
+    def _names(self) -> set[str]:
+        """The collections that have vectors."""
+        return {self._field(d)[0] for d in self.dims}
 
     def _field(self, dims: int) -> tuple[str, str]:
         """The collection and the field of a prefix."""
@@ -171,12 +151,23 @@ class Remote:
         return (name if whole else f"{name}_{dims}"), field
 
     def _ask(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        return _ask(self.place, call, *args, **options)
+        return ask(self.place, call, *args, **options)
 
     def count(self) -> int:
-        """Number of rows."""
-        options = {"filter": "", "output_fields": ["count(*)"]}
-        return int(self._ask(self._client.query, self.place.name, **options)[0]["count(*)"])
+        """Number of rows that every collection has.
+
+        Raises:
+            EngineError: one has more than another.
+        """
+        options = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Strong"}
+        found = {
+            int(self._ask(self._client.query, name, **options)[0]["count(*)"])
+            for name in self._names()
+        }
+        if len(found) > 1:
+            message = f"The collections of {self.place} have {min(found):,} to {max(found):,} rows."
+            raise EngineError(message, "Run the command that fills them again.")
+        return found.pop()
 
     def upsert(
         self, ids: NDArray[np.int64], rows: NDArray[np.float32], items: Sequence[Mapping[str, Any]]
@@ -206,7 +197,7 @@ class Remote:
         """Remove rows; those that are gone already count as removed."""
         for start in range(0, len(ids), 10_000):
             some = ids[start : start + 10_000].tolist()
-            for name in {self._field(d)[0] for d in self.dims}:
+            for name in self._names():
                 self._ask(self._client.delete, name, ids=some)
 
     def search(
@@ -267,10 +258,7 @@ class Remote:
 
     def file(self, name: str) -> bytes | None:
         """A small file; None if there is none."""
-        options = {"filter": f'id like "{name}/%"', "output_fields": ["id", "text"]}
-        pieces = self._ask(self._client.query, _files(self.place), limit=MOST_FOUND, **options)
-        ordered = sorted(pieces, key=lambda piece: piece["id"])
-        return base64.b64decode("".join(piece["text"] for piece in ordered)) if ordered else None
+        return _file(self.place, self._client, name)
 
 
 def _files(place: Place) -> str:
@@ -279,20 +267,30 @@ def _files(place: Place) -> str:
 
 def _write_file(place: Place, client: Any, name: str, content: bytes) -> None:  # noqa: ANN401
     text = base64.b64encode(content).decode()
-    _ask(place, client.delete, _files(place), filter=f'id like "{name}/%"')
+    ask(place, client.delete, _files(place), filter=f'id like "{name}/%"')
     pieces = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
     for number, piece in enumerate(pieces):
         row = {"id": f"{name}/{number:06d}", "text": piece, "vector": [1.0, 0.0]}
-        _ask(place, client.upsert, _files(place), [row])
+        ask(place, client.upsert, _files(place), [row])
+
+
+def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401
+    options: dict[str, Any] = {"filter": f'id like "{name}/%"', "output_fields": ["id", "text"]}
+    ask(place, client.load_collection, _files(place))
+    pieces = ask(
+        place, client.query, _files(place), limit=MOST_FOUND, consistency_level="Strong", **options
+    )
+    ordered = sorted(pieces, key=lambda piece: piece["id"])
+    return base64.b64decode("".join(piece["text"] for piece in ordered)) if ordered else None
 
 
 def _made(place: Place, client: Any, name: str, make: Callable[[Any], tuple[Any, Any]]) -> None:  # noqa: ANN401
     """Create a collection, unless a run that was stopped has."""
-    if _ask(place, client.has_collection, name):
+    if ask(place, client.has_collection, name):
         return
     schema, params = make(client)
     options = {"schema": schema, "index_params": params, "consistency_level": "Strong"}
-    _ask(place, client.create_collection, name, **options)
+    ask(place, client.create_collection, name, **options)
 
 
 def _schema(client: Any, kinds: Mapping[int, str]) -> tuple[Any, Any]:  # noqa: ANN401
@@ -319,56 +317,3 @@ def _file_schema(client: Any) -> tuple[Any, Any]:  # noqa: ANN401
     params = client.prepare_index_params()
     params.add_index("vector", index_type="FLAT", metric_type="IP")
     return schema, params
-
-
-def _connected(place: Place) -> Any:  # noqa: ANN401
-    return _client_of(place, os.environ.get(TOKEN, ""))
-
-
-@lru_cache(maxsize=16)
-def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        hint = 'Install it with: pip install "mrl-search[milvus]"'
-        raise ConfigError("Milvus needs pymilvus, which is not installed.", hint) from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it also raises what it logs
-    return _ask(place, MilvusClient, place.uri, token=token)
-
-
-def _ask(place: Place, call: Callable[..., Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
-    """Make a call; again, after some time, where the server may answer then.
-
-    Raises:
-        EngineError: it does not, or it refuses.
-    """
-    for wait in (*WAITS, None):
-        try:
-            return call(*args, timeout=SECONDS, **options)
-        except Exception as error:  # of pymilvus, gRPC, or Milvus Lite
-            told = _words(error)
-            if wait is None or not any(word in told.lower() for word in BUSY):
-                raise _refusal(place, told) from error
-        time.sleep(wait)
-    raise AssertionError
-
-
-def _words(error: Exception) -> str:
-    """What an error says, without what surrounds it."""
-    text = str(getattr(error, "message", "") or error)
-    return " ".join(text.split())[:300].rstrip(".")
-
-
-def _refusal(place: Place, told: str) -> EngineError:
-    low = told.lower()
-    if "auth" in low or "permission" in low or "denied" in low or "token" in low:
-        hint = f"Set the environment variable {TOKEN} to USER:PASSWORD or an API key."
-    elif any(word in low for word in BUSY):
-        hint = "Is it running, and is the address right? What was written so far stays."
-    elif any(word in low for word in FULL):
-        hint = f"Make room on the server of {place.uri}, then run the command again."
-    elif "opened" in low or "lock" in low:
-        hint = "One process at a time opens a file of Milvus Lite; a server answers many."
-    else:
-        hint = "Milvus 2.3 and later are known to work; its log says more."
-    return EngineError(f"Milvus at {place.uri} says: {told}.", hint)

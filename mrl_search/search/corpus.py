@@ -112,11 +112,13 @@ class Corpus:
     def _load(self, dims: int) -> PrefixIndex:
         if not self.manifest.engine:
             return load_index(self.folder, self.manifest, self.vectors, dims)
-        from mrl_search.engines.milvus import Place, Remote
+        from mrl_search.engines.milvus import Remote
+        from mrl_search.engines.milvus_client import Place
         from mrl_search.engines.remote import RemoteIndex
 
         if self._remote is None:
             self._remote = Remote(Place.parse(self.manifest.engine))
+            self._remote.check(self.manifest.fingerprint, self.manifest.factory)
         return RemoteIndex(self._remote, dims, self.items)
 
     @cached_property

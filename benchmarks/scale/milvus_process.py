@@ -1,0 +1,83 @@
+"""A server of Milvus on this machine, started, killed and stopped by its process group."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Server"]
+
+READY = 300.0  # seconds: after a kill, a server waits a minute or more for its own leases
+
+
+class Server:
+    """`milvus-server` of the wheel `milvus`, on a port of the loopback address.
+
+    Args:
+        command: where `milvus-server` is.
+        data: its folder.
+        options: others of its options.
+
+    Attributes:
+        uri: its address.
+
+    Raises:
+        TimeoutError: it does not listen in time; its log is `DATA/server.log`.
+    """
+
+    def __init__(self, command: str, data: Path, *options: str) -> None:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            self.port = one.getsockname()[1]
+        self._command = [command, "--data", str(data), "--proxy-port", str(self.port), *options]
+        self._log, self.uri = data / "server.log", f"http://127.0.0.1:{self.port}"
+        data.mkdir(parents=True, exist_ok=True)
+        self.start()
+
+    def start(self) -> float:
+        """Start it; returns seconds until it listens."""
+        begin = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, start_new_session=True
+            )
+        while time.monotonic() < begin + READY:
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return time.monotonic() - begin
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.2)
+        self.kill()
+        message = f"Milvus does not listen; see {self._log}. Does another one use port 2380?"
+        raise TimeoutError(message)
+
+    def kill(self) -> None:
+        """Kill all its processes at once (SIGKILL)."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def memory(self) -> int:
+        """Bytes in memory of all its processes."""
+        found = 0
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getpgid(int(path.name)) == self._process.pid:
+                    found += int(path.joinpath("statm").read_text().split()[1])
+            except (OSError, IndexError):
+                continue
+        return found * os.sysconf("SC_PAGE_SIZE")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self._process.poll() is None:
+            self.kill()
