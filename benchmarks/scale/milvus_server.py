@@ -3,11 +3,11 @@
     python benchmarks/scale/milvus_server.py WORK --server PATH/milvus-server \
         >> benchmarks/scale/milvus.jsonl
 
-`milvus-server` is of the wheel `milvus` 2.3.5, asked over loopback (its
-ports are open to others, too: it has no option against that). `easy` vectors (benchmarks/engine) are indexed by
-FAISS in WORK, and copied to the server by `copy_to`. It is killed (SIGKILL) when half of the rows
-are there, and again when all are; every id is then read. Both then answer the same queries by the
-same plans, in turns, one thread asking. The server is stopped at the end.
+`milvus-server` is of the wheel `milvus` 2.3.5, asked over loopback; its ports are open to others,
+too, as it has no option against that. `easy` vectors (benchmarks/engine) are indexed by FAISS in
+WORK, and copied to the server by `copy_to`. It is killed (SIGKILL) when half of the rows are there,
+and again when all are; every id is then read. Both then answer the same queries by the same plans,
+in turns, one thread asking. The server is stopped at the end.
 """
 
 import argparse
