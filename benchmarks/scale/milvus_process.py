@@ -33,18 +33,31 @@ class Server:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
-        self._command = [command, "--data", str(data), "--proxy-port", str(self.port), *options]
-        self._log, self.uri = data / "server.log", f"http://127.0.0.1:{self.port}"
+        data = data.absolute()
+        self._data, self._log = data, data / "server.log"
+        self.uri = f"http://127.0.0.1:{self.port}"
         data.mkdir(parents=True, exist_ok=True)
-        self.start()
+        self._run([command, "--data", str(data), "--proxy-port", str(self.port), *options])
 
     def start(self) -> float:
-        """Start it; returns seconds until it listens."""
+        """Start it again with its data; returns seconds until it listens.
+
+        `milvus-server` would choose another port while old connections linger, so this runs what
+        it unpacked, by the configuration that it wrote.
+        """
+        program = self._data / "bin" / "milvus"
+        return self._run(
+            [str(program), "run", "standalone"], LD_LIBRARY_PATH=str(program.parent),
+            DEPLOY_MODE="STANDALONE", METRICS_PORT="9091", MILVUS_RUN_DIR=str(self._data / "run"),
+        )  # fmt: skip
+
+    def _run(self, command: list[str], **variables: str) -> float:
         begin = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, start_new_session=True
-            )
+                command, stdout=log, stderr=log, start_new_session=True, cwd=self._data,
+                env={**os.environ, **variables},
+            )  # fmt: skip
         while time.monotonic() < begin + READY:
             with socket.socket() as one:
                 if one.connect_ex(("127.0.0.1", self.port)) == 0:
