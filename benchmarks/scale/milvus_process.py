@@ -69,6 +69,16 @@ class Server:
         message = f"Milvus does not listen; see {self._log}. Does another one use port 2380?"
         raise TimeoutError(message)
 
+    def revive(self) -> bool:
+        """Start it again if it stopped by itself, as a supervisor would; returns whether it had.
+
+        After a kill, 2.3 may lose its own leases while the old ones end, and stop.
+        """
+        stopped = self._process.poll() is not None
+        if stopped:
+            self.start()
+        return stopped
+
     def kill(self) -> None:
         """Kill all its processes at once (SIGKILL)."""
         os.killpg(self._process.pid, signal.SIGKILL)

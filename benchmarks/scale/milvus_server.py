@@ -5,16 +5,16 @@
 
 `milvus-server` is of the wheel `milvus` 2.3.5, asked over loopback; its ports are open to others,
 too, as it has no option against that. `easy` vectors (benchmarks/engine) are indexed by FAISS in
-WORK, and copied to the server by `copy_to`. It is killed (SIGKILL) when half of the rows are there,
-and again when all are; every id is then read. Both then answer the same queries by the same plans,
-in turns, one thread asking. The server is stopped at the end.
+WORK, and copied to the server by `copy_to`. Both answer the same queries by the same plans, in
+turns, one thread asking. Then the index is copied once more, and the server is killed (SIGKILL) on
+the way and started again: every row of the first copy and every acknowledged one of the second is
+looked for. The server is stopped at the end.
 """
 
 import argparse
 import json
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,70 +55,68 @@ def run(work: Path, command: str, n: int, count: int) -> Iterator[dict[str, obje
     shutil.rmtree(work / "server", ignore_errors=True)
     with Server(command, work / "server") as server:
         place = Place(server.uri, "easy")
-        filled = filling(server, theirs, place, n)
-        yield {"kind": "milvus-kill", **known, **filled, **described(server, place, work)}
+        begin = time.monotonic()
+        copy_to(theirs, f"milvus:{place.uri}#{place.name}")
+        filled = time.monotonic()
         for name in names(place):
             connected(place).flush(name, timeout=600)
-        waited = indexed(place)
+        indexed(place)
+        spent = {"fill_s": round(filled - begin, 1), "index_s": round(time.monotonic() - filled, 1)}
         indexes = {"faiss": Index.open(ours), "milvus": Index.open(theirs)}
-        tree = Tree.of(Kind.EASY)
-        queries = tree.rows(count, 2)
+        queries = Tree.of(Kind.EASY).rows(count, 2)
         with threads(1):
             truth = indexes["faiss"].search(queries, K, plan="exact").ids
             for record in timed(indexes, queries, truth):
                 kinds = dict(indexes[str(record["engine"])].manifest.factory)
-                yield {
-                    "kind": "milvus-query", **known, **record, "kinds": kinds,
-                    "index_wait_s": waited, **described(server, place, work),
-                }  # fmt: skip
+                sizes = {**spent, **described(server, place, work)}
+                yield {"kind": "milvus-query", **known, **record, "kinds": kinds, **sizes}
+        lost = killed(server, work, ours, place, n)
+        yield {"kind": "milvus-kill", **known, **lost, **described(server, place, work)}
 
 
-def filling(server: Server, folder: Path, place: Place, n: int) -> dict[str, object]:
-    """Copy an index to the server, which is killed at half of the rows and when it has all."""
-    sent, send, killed = [0], Remote.upsert, threading.Event()
+def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict[str, object]:
+    """Copy the index a second time, kill the server on the way, and look for all rows."""
+    second, sent, send = Place(place.uri, "again"), [0], Remote.upsert
+    folder = work / "again"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ours, folder)
 
     def upsert(self: Remote, ids: NDArray[np.int64], *rest: object) -> None:
-        if sent[0] >= n // 2 and not killed.is_set():
-            killed.set()
+        if sent[0] >= n // 20:
             server.kill()
         send(self, ids, *rest)
         sent[0] += len(ids)
 
     Remote.upsert = upsert
-    begin, told, recoveries = time.monotonic(), list[str](), list[float]()
     try:
-        copy_to(folder, f"milvus:{place.uri}#{place.name}")
+        copy_to(folder, f"milvus:{second.uri}#{second.name}")
+        raise AssertionError("the server was not killed")
     except EngineError as error:
-        told.append(str(error))
-    half = time.monotonic() - begin
-    assert killed.is_set()
-    recoveries.append(server.start() + answers(place))
-    resumed, already = time.monotonic(), sent[0]
-    copy_to(folder, f"milvus:{place.uri}#{place.name}")
-    rest = time.monotonic() - resumed
-    server.kill()  # right after the last row was acknowledged
-    recoveries.append(server.start() + answers(place))
-    remote = Remote(place)
-    ids = [row[0] for start in range(0, n, BLOCK) for row in remote.rows(start, start + BLOCK)]
-    once = len(set(ids))
-    return {
-        "rows_s": round((n - already) / rest, 1), "sent": sent[0], "half_s": round(half, 1),
-        "rest_s": round(rest, 1), "message": told, "recovery_s": recoveries,
-        "rows": len(ids), "lost": n - once, "doubled": len(ids) - once,
-    }  # fmt: skip
-
-
-def answers(place: Place) -> float:
-    """Seconds until a server that was started answers."""
-    begin = time.monotonic()
+        told = f"{error} {error.hint}"
+    begin, stopped = time.monotonic(), 0
+    server.start()
     while True:
         try:
-            Remote(place).count()
-            return round(time.monotonic() - begin, 1)
+            found = {one.name: held(one, n if one is place else sent[0]) for one in (place, second)}
+            break
         except EngineError:
             if time.monotonic() > begin + RECOVERY:
                 raise
+            stopped += server.revive()
             time.sleep(1)
+    return {
+        "message": told, "recovery_s": round(time.monotonic() - begin, 1), "stopped": stopped,
+        "acknowledged": {place.name: n, second.name: sent[0]}, "found": found,
+    }  # fmt: skip
+
+
+def held(place: Place, count: int) -> dict[str, int]:
+    """How many of the ids below `count` a collection has, and how many rows with these ids."""
+    remote = Remote(place)
+    ids = [
+        row[0] for at in range(0, count, BLOCK) for row in remote.rows(at, min(at + BLOCK, count))
+    ]
+    return {"ids": len(set(ids)), "rows": len(ids)}
 
 
 def names(place: Place) -> Sequence[str]:
