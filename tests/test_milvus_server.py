@@ -3,9 +3,8 @@
 import os
 import shutil
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +75,16 @@ def test_no_acknowledged_row_is_lost(
         sent.append(len(ids))
         if len(sent) == 4:
             server.kill()
-            threading.Thread(target=lambda: (time.sleep(1), server.start())).start()
         send(self, ids, *rest)
 
     monkeypatch.setattr(Remote, "batch", lambda self: 500)
     monkeypatch.setattr(Remote, "upsert", upsert)
-    end = time.monotonic() + RECOVERY
-    while time.monotonic() < end:
-        try:
-            copy_to(tmp_path / "index", place)
-            break
-        except EngineError as error:
-            print(error, "|", error.hint)
-            time.sleep(2)
+    with monkeypatch.context() as patch, pytest.raises(EngineError) as error:
+        patch.setattr(milvus_client, "SECONDS", 5.0)
+        copy_to(tmp_path / "index", place)
+    assert "stays" in error.value.hint
+    server.start()
+    answer(server, lambda: copy_to(tmp_path / "index", place))
     assert sum(sent) >= ROWS
     for _ in range(2):
         remote = Remote(Place.parse(place))
@@ -100,20 +96,22 @@ def test_no_acknowledged_row_is_lost(
         same(Index.open(tmp_path / "index"), flat, queries)
         server.kill()
         server.start()
-        wait(place)
+        answer(server, lambda: Remote(Place.parse(place)).count())
     copy_back(place, tmp_path / "back")
     same(Index.open(tmp_path / "back"), flat, queries)
 
 
-def wait(place: str) -> int:
-    """Until the server answers again: it listens before it does."""
+def answer(server: Server, call: Callable[[], object]) -> None:
+    """Make a call until it succeeds: a server listens before it answers."""
     end = time.monotonic() + RECOVERY
     while True:
         try:
-            return Remote(Place.parse(place)).count()
+            call()
+            return
         except EngineError:
             if time.monotonic() > end:
                 raise
+            server.revive()
             time.sleep(2)
 
 
