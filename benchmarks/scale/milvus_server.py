@@ -35,8 +35,8 @@ from mrl_search.errors import EngineError
 from mrl_search.index import Index
 from mrl_search.measure.environment import environment
 from mrl_search.mirror import copy_to
+from mrl_search.provenance import now
 from mrl_search.search.timing import threads
-from mrl_search.store.manifest import now
 
 DIMS, PLANS = (8, 64, DIM), ("8:200,1024", "64:200,1024")
 K, ROUNDS = 10, 3

@@ -24,13 +24,8 @@ __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
     "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
-<<<<<<< HEAD
-    "manifest_of", "newest_index", "now", "package_versions", "prefix_file", "read_manifest",
-    "restorable", "write_text_of",
-=======
-    "newest_index", "prefix_file", "read_manifest", "restorable",
+    "manifest_of", "newest_index", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
->>>>>>> main
 ]  # fmt: skip
 
 FORMAT = 2
