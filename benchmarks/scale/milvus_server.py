@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from corpus import SEED, build
 from vectors import DIM, Kind, Tree
 
+from mrl_search.engines import milvus_client
 from mrl_search.engines.milvus import Remote
 from mrl_search.engines.milvus_client import Place, connected
 from mrl_search.engines.spec import IndexSpec
@@ -40,6 +41,7 @@ from mrl_search.search.timing import threads
 
 DIMS, PLANS = (8, 64, DIM), ("8:200,1024", "64:200,1024")
 K, ROUNDS = 10, 3
+MOST = 10  # times that a copy is resumed
 RECOVERY = 600.0  # seconds that a killed server may take
 BLOCK = 2000  # ids that are read at once
 
@@ -56,12 +58,15 @@ def run(work: Path, command: str, n: int, count: int) -> Iterator[dict[str, obje
     with Server(command, work / "server") as server:
         place = Place(server.uri, "easy")
         begin = time.monotonic()
-        copy_to(theirs, f"milvus:{place.uri}#{place.name}")
+        resumed = copied(theirs, place)
         filled = time.monotonic()
         for name in names(place):
             connected(place).flush(name, timeout=600)
         indexed(place)
-        spent = {"fill_s": round(filled - begin, 1), "index_s": round(time.monotonic() - filled, 1)}
+        spent = {
+            "fill_s": round(filled - begin, 1), "index_s": round(time.monotonic() - filled, 1),
+            "resumed": resumed,
+        }  # fmt: skip
         indexes = {"faiss": Index.open(ours), "milvus": Index.open(theirs)}
         queries = Tree.of(Kind.EASY).rows(count, 2)
         with threads(1):
@@ -72,6 +77,18 @@ def run(work: Path, command: str, n: int, count: int) -> Iterator[dict[str, obje
                 yield {"kind": "milvus-query", **known, **record, "kinds": kinds, **sizes}
         lost = killed(server, work, ours, place, n)
         yield {"kind": "milvus-kill", **known, **lost, **described(server, place, work)}
+
+
+def copied(folder: Path, place: Place) -> list[str]:
+    """Copy an index, again where it was stopped; returns what stopped it."""
+    told = list[str]()
+    while len(told) < MOST:
+        try:
+            copy_to(folder, f"milvus:{place.uri}#{place.name}")
+            return told
+        except EngineError as error:
+            told.append(str(error))
+    raise RuntimeError(told)
 
 
 def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict[str, object]:
@@ -87,12 +104,13 @@ def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict
         send(self, ids, *rest)
         sent[0] += len(ids)
 
-    Remote.upsert = upsert
+    Remote.upsert, milvus_client.SECONDS = upsert, 10.0
     try:
         copy_to(folder, f"milvus:{second.uri}#{second.name}")
         raise AssertionError("the server was not killed")
     except EngineError as error:
         told = f"{error} {error.hint}"
+    milvus_client.SECONDS = 60.0
     begin, stopped = time.monotonic(), 0
     server.start()
     while True:
