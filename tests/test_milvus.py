@@ -368,7 +368,7 @@ def test_a_slow_server_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="Deadline Exceeded") as error:
         milvus_client.ask(Place("u", "n"), slow)
     assert error.value.hint.startswith("It is slow, or gone")
-    assert given == pytest.approx([60, 19.7])  # no third call
+    assert given == [60, 60]  # no third call
 
 
 def test_calls_are_made_again_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

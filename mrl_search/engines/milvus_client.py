@@ -17,7 +17,7 @@ SCHEME = "milvus:"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
 TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
-SECONDS = 60.0  # for one call, however often it is made again
+SECONDS = 60.0  # for one call; after them it is made once again at most
 CONNECTING = 10.0  # seconds
 WAITS = (0.3, 1.0, 3.0, 9.0, 27.0)  # seconds before a call is made again
 OLDEST = (2, 3)  # version of a server
@@ -111,16 +111,18 @@ def ask(
     """Make a call; again, after some time, where the server may answer then.
 
     Raises:
-        EngineError: it does not within `seconds`, or it refuses.
+        EngineError: it does not, in some calls of `seconds` each, or it refuses.
     """
-    end = time.monotonic() + (seconds or SECONDS)
-    for wait in (*WAITS, None):
+    limit = seconds or SECONDS
+    end = time.monotonic() + limit
+    for number, wait in enumerate((*WAITS, None)):
         try:
-            return call(*args, timeout=max(0.1, end - time.monotonic()), **options)
+            return call(*args, timeout=limit, **options)
         except Exception as error:  # of pymilvus, gRPC, or Milvus Lite
             told = _words(error)
             passing = any(word in told.lower() for word in (*BUSY, *SLOW))
-            if wait is None or not passing or time.monotonic() + wait > end:
+            late = number > 0 and time.monotonic() > end  # the first may have been a disturbance
+            if wait is None or late or not passing:
                 raise _refusal(place, told) from error
         time.sleep(wait)
     raise AssertionError
