@@ -137,4 +137,4 @@ def test_a_wrong_token_is_a_sentence(server: Server, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(milvus_client.TOKEN, token)
         with pytest.raises(EngineError) as error:
             Remote(Place.parse(f"milvus:{server.uri}#any"))
-        assert error.value.hint.startswith("Set the environment variable MILVUS_TOKEN")
+        assert "MILVUS_TOKEN" in error.value.hint

@@ -28,6 +28,10 @@ REFUSALS = (
         ("auth", "permission", "denied", "token"),
         f"Set the environment variable {TOKEN} to USER:PASSWORD or an API key.",
     ),
+    (
+        ("illegal connection",),  # also what pymilvus says of a wrong token
+        f"Is it running, and are the address and {TOKEN} right? What was written stays.",
+    ),
     (SLOW, "It is slow, or gone. Run the command again later: what was written stays."),
     (BUSY, "Is it running, and is the address right? What was written stays."),
     (
