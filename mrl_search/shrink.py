@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, SCAN, IndexSpec
 from mrl_search.errors import ConfigError
 from mrl_search.files import expanded
 from mrl_search.index import Index
@@ -170,6 +170,6 @@ def _bytes(corpus: Corpus, dims: int, dtype: str) -> int:
             like = nearest(corpus.dims, d)
             known = files.get(prefix_file(like))
             size += known.bytes * d // like if known else 4 * count * d
-    if count > FLAT_UP_TO:
+    if count >= CLUSTERED_FROM:
         size += count * (4 * len(kinds) + (coded_dims(tuple(kinds), dims) or 0))
     return size

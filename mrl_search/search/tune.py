@@ -40,7 +40,7 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
-LONGER = 2  # shortlists after the first that reaches the target: the check may ask for them
+LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 FEW, MANY = 1000, 4000  # queries to tune by
 TIMED, ROUNDS = 40, 3
