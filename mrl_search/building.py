@@ -19,6 +19,7 @@ from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
+from mrl_search.mirror import check_engine, follow
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Heads
@@ -113,6 +114,7 @@ def build_from_pictures(
 
             made, heads = made_by(encoder, source, store), encoder.heads.weights
             finish(writer, store, made, heads, wanted, changed, progress)
+    follow(out, progress)
 
 
 def embedded(
@@ -184,7 +186,7 @@ def finish(
     factory = write_indexes(writer, store, wanted.spec, progress)
     writer.publish(replace(
         made, dim=store.dim, dims=wanted.spec.dims, count=len(store), factory=factory, axes=record,
-        rows_dim=made.dim if made.dim != store.dim else 0,
+        engine=wanted.spec.engine, rows_dim=made.dim if made.dim != store.dim else 0,
     ))  # fmt: skip
 
 
@@ -211,6 +213,7 @@ def build_from_vectors(
         finish_vectors(
             writer, stored_rows(source, transform, progress), made, transform, spec, progress
         )
+    follow(out, progress)
 
 
 def finish_vectors(
@@ -221,7 +224,7 @@ def finish_vectors(
     store = writer.write_vectors(made.count, rows)
     writer.write_transform(transform)
     factory = write_indexes(writer, store, spec, progress)
-    writer.publish(replace(made, dims=spec.dims, factory=factory))
+    writer.publish(replace(made, dims=spec.dims, factory=factory, engine=spec.engine))
 
 
 def refuse_index(out: Path) -> None:
@@ -238,6 +241,8 @@ def write_indexes(
     writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
 ) -> dict[str, str]:
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
+    if spec.engine:  # it is filled when the folder is finished (see `mirror`)
+        return {str(d): spec.factory_of(d, len(store)) for d in spec.dims}
     if len(store) < CLUSTERED_FROM:
         return build_indexes(writer.folder, store, spec, (), progress)
     with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
@@ -251,9 +256,12 @@ def _roots(source: Source) -> dict[str, Mapping[str, str]]:
 
 
 def checked_spec(spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
-    """The spec with the full length among its prefixes, which FAISS can build."""
+    """The spec with the full length among its prefixes, which its engine can build."""
     spec = (spec or IndexSpec()).over(dims)
-    check_kinds(spec, count)
+    if spec.engine:
+        check_engine(spec, count)
+    else:
+        check_kinds(spec, count)
     return spec
 
 

@@ -32,6 +32,7 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError, Skipped
 from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
+from mrl_search.mirror import follow
 from mrl_search.progress import Progress, silent
 from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection
@@ -90,6 +91,7 @@ def join_parts(
             raise ConfigError(f"--{name} is given, and the parts hold {kind}.", "Leave it out.")
     if made.own_vectors:
         _finish_vectors(whole, out, spec, rotate, progress)
+        follow(out, progress)
         return Index.open(out)
     labels = _shared(whole.items["label"])
     default = opened[0].manifest.shard.axes or "none"
@@ -102,6 +104,7 @@ def join_parts(
         if wanted.axes == "none":
             store = writer.write_vectors(made.count, whole.stored(progress))
         finish(writer, store, made, opened[0].heads, wanted, changed, progress)
+    follow(out, progress)
     return Index.open(out, model, access)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mrl_search.images.sources import Source
     from mrl_search.store.shard import Shard
 
-__all__ = ["AXES_HELP", "FACTORY_HELP", "build_index", "spec_of"]
+__all__ = ["AXES_HELP", "ENGINE_HELP", "FACTORY_HELP", "build_index", "spec_of"]
 
 
 SRC_HELP = (
@@ -48,6 +48,10 @@ SHARD_HELP = (
 FACTORY_HELP = (
     "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
     "or Scan for none. Default: by the size of the corpus. Can be repeated."
+)
+ENGINE_HELP = (
+    "Search in a collection of Milvus: an address, or a file NAME.db of Milvus Lite. "
+    "Default: here, by FAISS."
 )
 
 
@@ -80,6 +84,7 @@ def build_index(
         str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
     shard: Annotated[str | None, option("--shard NUMBER/COUNT", SHARD_HELP)] = None,
+    engine: Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)] = "",
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
 
@@ -106,9 +111,11 @@ def build_index(
     file = split_pattern(split_column(src)[0])[0] if vectors else Path(src.removeprefix("hub:"))
     place = file.resolve()
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
-    share = _shard(
-        shard, {"--dims": dims, "--factory": factory, "--axes": axes, "--rotate": rotate}
-    )
+    later = {
+        "--dims": dims, "--factory": factory, "--axes": axes, "--rotate": rotate,
+        "--engine": engine or None,
+    }  # fmt: skip
+    share = _shard(shard, later)
     name += (f"-{split}" if split else "") + (f"-{share.number}-of-{share.count}" if share else "")
     out = out or Path("indexes") / name
     first = launched()[0] == 0
@@ -117,7 +124,7 @@ def build_index(
     if vectors and share:
         _vector_part(src, out, share, items, dtype)
     elif vectors:
-        _from_vectors(src, out, spec_of(dims, factory, dtype), items, rotate)
+        _from_vectors(src, out, spec_of(dims, factory, dtype, engine), items, rotate)
     else:
         from mrl_search.building import refuse_index
         from mrl_search.cli.render import show_source
@@ -137,7 +144,8 @@ def build_index(
             if share:
                 _picture_part(source, out, share, encoder, split, dtype)
             else:
-                _from_images(source, out, spec_of(dims, factory, dtype), encoder, split, axes)
+                spec = spec_of(dims, factory, dtype, engine)
+                _from_images(source, out, spec, encoder, split, axes)
 
 
 def _shard(text: str | None, later: Mapping[str, object]) -> "Shard | None":
@@ -153,8 +161,10 @@ def _shard(text: str | None, later: Mapping[str, object]) -> "Shard | None":
     return Shard.parse(text)
 
 
-def spec_of(dims: str | None, factory: list[str] | None, dtype: str = "float16") -> "IndexSpec":
-    """The spec that `--dims`, `--factory` and `--dtype` describe."""
+def spec_of(
+    dims: str | None, factory: list[str] | None, dtype: str = "float16", engine: str = ""
+) -> "IndexSpec":
+    """The spec that `--dims`, `--factory`, `--dtype` and `--engine` describe."""
     from mrl_search.engines.spec import IndexSpec
 
     kinds: dict[str, str] = {}
@@ -167,7 +177,7 @@ def spec_of(dims: str | None, factory: list[str] | None, dtype: str = "float16")
             raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
+    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype, engine)
 
 
 def _from_images(

@@ -80,6 +80,8 @@ def _code(index: "Index") -> str:
     from mrl_search.engines.kernels import instructions
     from mrl_search.engines.lists import has_lists
 
+    if index.manifest.engine:
+        return f"searches ask {index.manifest.engine}"
     if not (name := instructions()):
         return "FAISS and numpy alone: the package was installed without a C++ compiler"
     coded = [str(d) for d in index.dims if has_lists(index.manifest.factory[str(d)])]

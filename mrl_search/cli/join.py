@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from mrl_search.cli.build_index import AXES_HELP, FACTORY_HELP, spec_of
+from mrl_search.cli.build_index import AXES_HELP, ENGINE_HELP, FACTORY_HELP, spec_of
 from mrl_search.cli.options import Device, IndexModel, access_of, argument, option
 
 __all__ = ["join"]
@@ -22,6 +22,7 @@ def join(
     rotate: Annotated[
         str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
+    engine: Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)] = "",
     source: Annotated[Path | None, option("--source SRC", SOURCE_HELP)] = None,
     partial: Annotated[bool, option("--partial", PARTIAL_HELP)] = False,
     model: IndexModel = None,
@@ -35,7 +36,7 @@ def join(
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.joining import join_parts
 
-    spec = spec_of(dims, factory)
+    spec = spec_of(dims, factory, engine=engine)
     access = access_of(device)
     with progress_bars() as progress:
         index = join_parts(

@@ -23,12 +23,12 @@ from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
-from mrl_search.search.first import first_stage, propose, shortlist
+from mrl_search.search.first import first_stage, propose, rescored, shortlist
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
-from mrl_search.search.scoring import joined, rescore
+from mrl_search.search.scoring import joined
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, query_rows
 
@@ -91,7 +91,7 @@ def search(
         for number, stage in enumerate(plan.stages):
             keep, last = min(stage.keep or k, allowed), stage is plan.stages[-1]
             if candidates is not None:
-                hits = rescore(corpus.vectors, part, candidates, stage.dims, keep)
+                hits = rescored(corpus, part, candidates, stage.dims, keep)
             elif last or stop:
                 hits = first_stage(corpus, part, stage, keep, mask, final=last)
             else:  # the next stage scores them: their order does not matter
@@ -165,7 +165,8 @@ def exact_search(
     corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None = None
 ) -> Found:
     """The true `k` nearest at full length, in the fastest way that this corpus has."""
-    if mask is not None and mask.count * 2 < len(corpus):
+    remote = bool(corpus.manifest.engine)
+    if mask is not None and mask.count * 2 < len(corpus) and not remote:
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, mask.ids)
     base = corpus.base
     if corpus.dim in corpus.dims and (kernels.native is None or not prunes(base)):
@@ -200,7 +201,8 @@ def _prepared(corpus: Corpus, plan: Plan, k: int) -> tuple[Plan, Prepared | None
 
 def _check(corpus: Corpus, plan: Plan, k: int) -> None:
     """Raise ConfigError for a plan that this corpus cannot run."""
-    corpus.check_dims(plan.dims[0])
+    for dims in plan.dims if corpus.manifest.engine else plan.dims[:1]:
+        corpus.check_dims(dims)
     if plan.dims[-1] > corpus.dim:
         message = f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}."
         raise ConfigError(message, f"End it with at most {corpus.dim} dims.")

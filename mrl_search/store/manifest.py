@@ -24,7 +24,7 @@ __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
     "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
-    "newest_index", "prefix_file", "read_manifest", "restorable",
+    "manifest_of", "newest_index", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
 ]  # fmt: skip
 
@@ -125,6 +125,7 @@ class Manifest:
         roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
         command: what made this generation.
         shard: which share of the source a part of an index holds (see `mrl_search.parts`).
+        engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
     """
 
     encoder: str
@@ -153,6 +154,7 @@ class Manifest:
     roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     command: Command = field(default_factory=Command)
     shard: Shard = field(default_factory=Shard)
+    engine: str = ""
 
     @property
     def alive(self) -> int:
@@ -220,7 +222,7 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
                 del record[name]
     for name in (
         *(SECOND if manifest.format == 1 else ()),
-        *(() if manifest.shard else ("shard",)),
+        *(name for name in ("shard", "engine") if not getattr(manifest, name)),
     ):
         del values[name]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
@@ -273,19 +275,19 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
             known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
             raise IndexFolderError(f"{folder} has no generation {generation}.", known)
         hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
-        return _manifest_of(_values(path, hint), path, hint)
+        return manifest_of(_values(path, hint), path, hint)
     for attempt in range(TRIES):
         path = folder / MANIFEST
         build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
         values = _newest(folder, path, build)
         if values["format"] == 1:
-            return _manifest_of(values, path, build)
+            return manifest_of(values, path, build)
         number = values.get("generation")
         if type(number) is not int or number < 0:
             raise IndexFolderError(f"{path} names no generation.", build)
         path = generation_file(folder, number)
         try:
-            return _manifest_of(_values(path, build), path, build)
+            return manifest_of(_values(path, build), path, build)
         except FileError as error:  # the generation may have ended since
             if not error.missing or attempt + 1 == TRIES:
                 raise
@@ -337,7 +339,8 @@ def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
     return values
 
 
-def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+def manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+    """A manifest from JSON that was read from `path`. Raises IndexFolderError with `hint`."""
     fields = {f.name: f for f in dataclasses.fields(Manifest)}
     for name, f in fields.items():
         if f.default is f.default_factory is dataclasses.MISSING and name not in values:
