@@ -42,7 +42,8 @@ def client(folder: Path, rules: Rules | None = None, **options: Any) -> TestClie
 @contextlib.contextmanager
 def running(folder: Path, **options: Any) -> Iterator[str]:
     """Serve the index in `folder` on a free port; gives the address."""
-    app = make_app({"mine": Served(folder, "mine", FakeJointEncoder())}, **options)
+    model = options.pop("model", None) or FakeJointEncoder()
+    app = make_app({"mine": Served(folder, "mine", model)}, **options)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -2,39 +2,26 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsing import PATIENCE, PHONE, WIDE, choose, launched, names, needs_browser, opened
 from fakes import FakeJointEncoder
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from served import build, running
 
 from mrl_search.index import Index
 from mrl_search.web.export import export_page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-QUIET = re.compile(r"Failed to load resource: .* status of 4|.*GPU stall|.*no longer repeat")
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium; name one by CHROMIUM=PATH"),
-]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +45,9 @@ def address(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page that must not log an error, nor ask another machine."""
-    yield from opened(browser, address, address)
-
-
-def opened(browser: Browser, address: str, allowed: str) -> Iterator[Page]:
-    context = browser.new_context(viewport=WIDE)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page, said, asked = context.new_page(), list[str](), list[str]()
-    page.on("console", lambda message: QUIET.match(message.text) or said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    expect(page.locator(".card").first).to_be_visible()
-    yield page
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith((allowed, "blob:", "data:"))] == []
-
-
-def names(page: Page) -> list[str]:
-    return page.locator(".results .name").all_text_contents()
-
-
-def choose(page: Page, name: str = "cat-0003.jpg") -> None:
-    """Search for more like a picture."""
-    page.get_by_role("button", name=f"Show more like {name}").click()
-    expect(page.locator(".card b").first).to_be_visible()
+    with opened(browser, address) as page:
+        expect(page.locator(".card").first).to_be_visible()
+        yield page
 
 
 def test_click_more_less_and_back(page: Page) -> None:
@@ -252,6 +216,7 @@ def test_everybody_can_use_it(
     browser: Browser, address: str, scheme: str, size: dict[str, int]
 ) -> None:
     context = browser.new_context(viewport=size, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(address)
     choose(page)
@@ -273,7 +238,7 @@ def test_everybody_can_use_it(
 def test_an_exported_page_opens_from_a_file(browser: Browser, folder: Path, tmp_path: Path) -> None:
     export_page(Index.open(folder, FakeJointEncoder()), tmp_path / "site")
     here = (tmp_path / "site").as_uri()
-    for page in opened(browser, f"{here}/index.html", here):
+    with opened(browser, f"{here}/index.html", here) as page:
         choose(page)
         expected = Index.open(folder, FakeJointEncoder()).search(
             str(folder.parent / "pictures/cat/cat-0003.jpg"), k=4
