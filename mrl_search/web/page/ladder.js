@@ -16,6 +16,7 @@ const ladderView = {
       ...rows.map(({ dims, list, note }) => make("section", { className: "row", "aria-label": `${dims} dimensions` },
         make("div", {}, make("h2", {}, `${dims} dims`), note), list)));
     ladder.style.setProperty("--tiles", k);
+    ladder.style.setProperty("--rows", rows.length);
     ladder.addEventListener("keydown", (event) => this.step(event, rows));
     main.replaceChildren(ladder);
     tell("Searching by every number of dimensions …");
@@ -74,7 +75,8 @@ const ladderView = {
     const svg = makeSvg("svg", { "aria-hidden": "true" });
     const frame = ladder.getBoundingClientRect();
     const order = [...new Set(rows.toReversed().flatMap((row) => row.hits.map((hit) => hit.id)))];
-    const colour = new Map(order.map((id, i) => [String(id), COLOURS[i % COLOURS.length]]));
+    const joined = order.filter((id) => rows.some((row, i) => [row, rows[i + 1]].every((one) => one?.hits.some((hit) => hit.id === id))));
+    const place = new Map(joined.map((id, i) => [String(id), i])); // after ten colours come ten dashed ones
     for (const button of ladder.querySelectorAll("button")) button.style.borderColor = "transparent";
     for (let i = 0; i + 1 < rows.length; i++) {
       for (const from of rows[i].list.querySelectorAll("button")) {
@@ -86,7 +88,12 @@ const ladderView = {
         const bend = Math.max(10, (v - y) / 2);
         const line = makeSvg("path", { d: `M${x},${y} C${x},${y + bend} ${u},${v - bend} ${u},${v}` });
         line.dataset.id = from.dataset.id;
-        line.style.stroke = from.style.borderColor = to.style.borderColor = colour.get(from.dataset.id);
+        const at = place.get(from.dataset.id);
+        line.style.stroke = from.style.borderColor = to.style.borderColor = COLOURS[at % COLOURS.length];
+        if (at >= COLOURS.length) {
+          line.style.strokeDasharray = "7 5";
+          from.style.borderStyle = to.style.borderStyle = "dashed";
+        }
         svg.append(line);
       }
     }
