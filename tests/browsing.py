@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -17,7 +17,9 @@ FLAGS = [
 NO_WEBGL = ["--disable-webgl", "--disable-3d-apis"]
 QUIET = re.compile(r"Failed to load resource: .* status of 4|.*GPU stall|.*no longer repeat")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PATIENCE = 120_000  # ms: a test may wait for a machine that does other work
+PATIENCE = (
+    int(os.environ.get("PATIENCE", 120)) * 1000
+)  # ms: a test may wait for a machine that does other work
 expect.set_options(timeout=PATIENCE)
 
 needs_browser = [
@@ -30,14 +32,18 @@ needs_browser = [
 
 
 @contextlib.contextmanager
-def launched(*flags: str) -> Iterator[Browser]:
+def launched() -> Iterator[Browser]:
     """Chromium without a window."""
-    assert CHROMIUM, "NEED_BROWSER is set, but there is no chromium"
     with sync_playwright() as playwright:
-        options = {"executable_path": CHROMIUM, "args": [*FLAGS, *flags], "timeout": PATIENCE}
-        browser = playwright.chromium.launch(**options)
+        browser = started(playwright.chromium)
         yield browser
         browser.close()
+
+
+def started(chromium: BrowserType, *flags: str) -> Browser:
+    """One more browser."""
+    assert CHROMIUM, "NEED_BROWSER is set, but there is no chromium"
+    return chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags], timeout=PATIENCE)
 
 
 @contextlib.contextmanager

@@ -22,10 +22,12 @@ function actionsOf(item) {
   const name = nameOf(item);
   const copy = async (event) => {
     const text = item.path ?? name;
-    await navigator.clipboard.writeText(text).then(
-      () => tell(`Copied: ${text}`),
-      () => tell(`This browser does not allow copying. The path: ${text}`, true),
-    );
+    try {
+      await navigator.clipboard.writeText(text); // there is none on a page over http from elsewhere
+      tell(`Copied: ${text}`);
+    } catch {
+      tell(`This browser does not allow copying. The path: ${text}`, true);
+    }
     event.target.focus();
   };
   return [
