@@ -17,9 +17,7 @@ FLAGS = [
 NO_WEBGL = ["--disable-webgl", "--disable-3d-apis"]
 QUIET = re.compile(r"Failed to load resource: .* status of 4|.*GPU stall|.*no longer repeat")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PATIENCE = (
-    int(os.environ.get("PATIENCE", 120)) * 1000
-)  # ms: a test may wait for a machine that does other work
+PATIENCE = 120_000  # ms: a test may wait for a machine that does other work
 expect.set_options(timeout=PATIENCE)
 
 needs_browser = [

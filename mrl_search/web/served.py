@@ -5,7 +5,7 @@ import copy
 import io
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Served:
         self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._reads: tuple[bool, bool] | None = None
         self._maps: dict[tuple[int, int], bytes] = {}
-        self._looking = threading.Lock()
+        self._looking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._copies: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def _signature(self) -> tuple[int, int, int]:
@@ -175,8 +175,8 @@ class Served:
         return self._maps[key], labels
 
     def duplicates(self, level: str) -> dict[str, Any]:
-        """Groups of copies; looked for once a generation and after decisions, one at a time."""
-        with self._looking:
+        """Groups of copies; looked for once a generation and after decisions."""
+        with self._looking[level]:
             index = self.now()
             key = (index.generation, read_decisions(index.folder))
             known = self._copies.get(level)
