@@ -284,6 +284,12 @@ def test_keys_alone_do_all(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("from picture to picture")
     keys.press("Escape")
     keys.press("2")
+    expect(page.locator(".ladder .row p")).to_have_text(["–"] * 3)
+    expect(page.locator("#status.error")).to_contain_text("cancel each other")  # these vectors do
+    keys.press("1")
+    expect(page.locator("#status.error")).to_contain_text("cancel each other")
+    page.goto(page.url.replace("minus", "other"))
+    keys.press("2")
     expect(page.locator(".ladder .row p").last).to_contain_text("of 10")
     keys.press("j")
     keys.press("ArrowDown")

@@ -20,9 +20,18 @@ const ladderView = {
     ladder.addEventListener("keydown", (event) => this.step(event, rows));
     main.replaceChildren(ladder);
     tell("Searching by every number of dimensions …");
+    let refusal;
     for (const row of rows) {
       const request = requestOf({ ...state, dims: row.dims }, { k });
-      const answer = await app.api.search(state.index, request, signal);
+      let answer;
+      try {
+        answer = await app.api.search(state.index, request, signal);
+      } catch (error) {
+        if (error.status !== 400) throw error;
+        refusal = error; // such as terms that cancel each other in so few dimensions
+        row.note.textContent = "–";
+        continue;
+      }
       if (signal.aborted) return;
       row.hits = answer.hits;
       row.list.replaceChildren(...answer.hits.map((hit) => this.tile(hit, ladder)));
@@ -30,15 +39,17 @@ const ladderView = {
       row.ms = answer.ms;
       row.note.textContent = time(answer.ms);
     }
-    const last = rows.at(-1).hits.map((hit) => hit.id);
-    for (const row of rows) {
+    const answered = rows.filter((row) => row.hits);
+    if (!answered.length) throw refusal;
+    const last = answered.at(-1).hits.map((hit) => hit.id);
+    for (const row of answered) {
       const found = row.hits.filter((hit) => last.includes(hit.id)).length;
       row.note.replaceChildren(`${time(row.ms)} `, make("br"), `${found} of ${last.length}`);
       row.note.title = `${found} of the ${last.length} that all dimensions find`;
     }
     tell("Each row: what the first dimensions find, its time, and how many of them all dimensions find too.");
     this.observer?.disconnect();
-    this.observer = new ResizeObserver(() => this.join(ladder, rows));
+    this.observer = new ResizeObserver(() => this.join(ladder, answered));
     this.observer.observe(ladder);
   },
 
