@@ -181,6 +181,21 @@ def test_the_map_shows_more_dims_the_nearer_one_looks(page: Page) -> None:
     assert "at=" in page.url
 
 
+def test_a_slow_machine_draws_fewer_points_while_the_map_moves(page: Page) -> None:
+    page.keyboard.press("3")
+    expect(page.locator(".map .level")).to_have_text("8 dims")
+    count = f"() => ({DARK})(mapView.points.canvas)[0]"
+    page.evaluate("() => { for (let i = 0; i < 20; i++) mapView.points.pace(100); }")
+    page.evaluate("mapView.points.draw(mapView.camera, true)")
+    some = page.evaluate(count)
+    page.evaluate("mapView.points.draw(mapView.camera)")
+    every = page.evaluate(count)
+    assert 0.5 * every < some < 0.9 * every
+    page.evaluate("() => { for (let i = 0; i < 99; i++) mapView.points.pace(16); }")
+    page.evaluate("mapView.points.draw(mapView.camera, true)")
+    assert page.evaluate(count) == every
+
+
 def test_the_map_is_drawn_without_webgl(browser: Browser, address: str, index: Index) -> None:
     other = started(browser.browser_type, *NO_WEBGL)
     with contextlib.closing(other), opened(other, address) as page:

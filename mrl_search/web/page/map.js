@@ -114,10 +114,11 @@ const mapView = {
   redraw(moving = false) {
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
+    requestAnimationFrame((at) => {
       this.waiting = false;
       this.points.draw(this.camera, moving);
       this.placeThumbs();
+      if (moving) requestAnimationFrame((next) => this.points.pace(next - at));
     });
   },
 
