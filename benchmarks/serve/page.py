@@ -6,7 +6,7 @@ Starts `mrl-search serve INDEX` and Chromium without a window (software WebGL; t
 all), and appends records to OUT (JSON lines):
 
 - `slider`: it moves by one tick every 6th frame, to and fro. The frames while it moves, and the
-  time from a tick to the frame that shows its hits.
+  time from a tick to the frame that shows its hits; `work_ms`: script, style and layout of a tick.
 - `map`: all points, moved by a hand that drags, as far out and as near as the names say. The
   frames, and `whole_ms`: to draw all points once, as when the map comes to rest.
 
@@ -37,6 +37,7 @@ NO_WEBGL = ["--disable-webgl", "--disable-3d-apis"]
 SIZE = {"width": 1280, "height": 900}
 PATIENCE = 120_000  # ms
 TICKS, FRAMES = 60, 150
+WORK = ("Script", "RecalcStyle", "Layout")
 LATE = 17.7  # ms: a frame that took longer missed its turn
 GROUPS, DIM, SEED = 40, 64, 1
 SLIDE = """async (ticks) => {
@@ -110,9 +111,10 @@ def measured(page: Page, address: str, flat: bool) -> list[dict[str, Any]]:
     if not flat:
         page.evaluate(SLIDE, TICKS // 4)  # not counted: what comes first, and the pictures
         page.wait_for_timeout(2000)
+        before = work(page)
         frames, searches = page.evaluate(SLIDE, TICKS)
         found.append({
-            "what": "slider", "ticks": TICKS, "searches": len(searches),
+            "what": "slider", "ticks": TICKS, "work_ms": round((work(page) - before) / TICKS, 2),
             **figures("frame", frames), **figures("search", searches),
         })  # fmt: skip
     page.locator("body").press("3")
@@ -125,6 +127,14 @@ def measured(page: Page, address: str, flat: bool) -> list[dict[str, Any]]:
         found.append({"what": what, "whole_ms": whole_ms, **figures("frame", frames)})
         page.wait_for_timeout(1500)
     return found
+
+
+def work(page: Page) -> float:
+    """Milliseconds of script, style and layout so far."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    return 1e3 * float(sum(found[f"{kind}Duration"] for kind in WORK))
 
 
 def figures(name: str, ms: Sequence[float]) -> dict[str, Any]:
@@ -143,7 +153,9 @@ def make_index(folder: Path, count: int) -> None:
     centres = rng.standard_normal((GROUPS, DIM)).astype(np.float32)
     rows = centres[rng.integers(0, GROUPS, count)]
     rows += rng.standard_normal(rows.shape, dtype=np.float32)
-    Index.from_vectors(rows, folder, rotate="pca", spec=IndexSpec((8, DIM), "Flat", "float16"))
+    Index.from_vectors(
+        rows, folder, rotate="pca", spec=IndexSpec((8, DIM), "Flat", dtype="float16")
+    )
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
