@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import CDPSession, Page, sync_playwright
 from serve import served
 
 from mrl_search.engines.spec import IndexSpec
@@ -34,7 +34,7 @@ from mrl_search.store.manifest import now
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader"]
 NO_WEBGL = ["--disable-webgl", "--disable-3d-apis"]
-SIZE = {"width": 1280, "height": 900}
+WIDTH, HEIGHT = 1280, 900
 PATIENCE = 120_000  # ms
 TICKS, FRAMES = 60, 150
 WORK = ("Script", "RecalcStyle", "Layout")
@@ -92,7 +92,7 @@ def main(given: argparse.Namespace) -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=[*FLAGS, *(NO_WEBGL if given.no_webgl else [])]
         )
-        page = browser.new_page(viewport=SIZE)
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(PATIENCE)
         about["browser"] = browser.version
         for record in measured(page, f"http://127.0.0.1:{port}/", given.no_webgl):
@@ -111,10 +111,12 @@ def measured(page: Page, address: str, flat: bool) -> list[dict[str, Any]]:
     if not flat:
         page.evaluate(SLIDE, TICKS // 4)  # not counted: what comes first, and the pictures
         page.wait_for_timeout(2000)
-        before = work(page)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable")
+        before = work(session)
         frames, searches = page.evaluate(SLIDE, TICKS)
         found.append({
-            "what": "slider", "ticks": TICKS, "work_ms": round((work(page) - before) / TICKS, 2),
+            "what": "slider", "ticks": TICKS, "work_ms": round((work(session) - before) / TICKS, 2),
             **figures("frame", frames), **figures("search", searches),
         })  # fmt: skip
     page.locator("body").press("3")
@@ -129,10 +131,8 @@ def measured(page: Page, address: str, flat: bool) -> list[dict[str, Any]]:
     return found
 
 
-def work(page: Page) -> float:
+def work(session: CDPSession) -> float:
     """Milliseconds of script, style and layout so far."""
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
     found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
     return 1e3 * float(sum(found[f"{kind}Duration"] for kind in WORK))
 
