@@ -44,7 +44,7 @@ const ladderView = {
     const last = answered.at(-1).hits.map((hit) => hit.id);
     for (const row of answered) {
       const found = row.hits.filter((hit) => last.includes(hit.id)).length;
-      row.note.replaceChildren(`${time(row.ms)} `, make("br"), `${found} of ${last.length}`);
+      row.note.replaceChildren(time(row.ms), make("span", { className: "dot" }, " · "), make("br"), `${found} of ${last.length}`);
       row.note.title = `${found} of the ${last.length} that all dimensions find`;
     }
     tell("Each row: what the first dimensions find, its time, and how many of them all dimensions find too.");
