@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrl_search.axes import LONGEST, Changed, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines.build import build_indexes, check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
@@ -238,7 +238,7 @@ def write_indexes(
     writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
 ) -> dict[str, str]:
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
-    if len(store) <= FLAT_UP_TO:
+    if len(store) < CLUSTERED_FROM:
         return build_indexes(writer.folder, store, spec, (), progress)
     with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
         return build_indexes(writer.folder, store, spec, (sieve,), progress)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
-from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
 from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped, require
 from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
@@ -278,7 +278,7 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
             names = []
         files = dict(m.files)
         if names or not any(prefix_file(int(d)) in files for d in m.factory):
-            if m.count > FLAT_UP_TO:
+            if m.count >= CLUSTERED_FROM:
                 dims = tuple(sorted(map(int, m.factory)))
                 with building_sieve(change.building, m.count, dims, m.dim) as take:
                     for rows, stored in store.chunks():

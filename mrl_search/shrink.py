@@ -14,26 +14,18 @@ from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, SCAN, IndexSpec
 from mrl_search.errors import ConfigError
 from mrl_search.files import expanded
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
+from mrl_search.provenance import now, package_versions
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.search.nearest import row_neighbours
 from mrl_search.store.left_out import left_out_of, write_left_out
-from mrl_search.store.manifest import (
-    CODES,
-    DELETED,
-    STEPS,
-    SUFFIX,
-    VECTORS,
-    now,
-    package_versions,
-    prefix_file,
-)
+from mrl_search.store.manifest import CODES, DELETED, STEPS, SUFFIX, VECTORS, prefix_file
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import check_dims, nearest, prefix, sample
 
@@ -178,6 +170,6 @@ def _bytes(corpus: Corpus, dims: int, dtype: str) -> int:
             like = nearest(corpus.dims, d)
             known = files.get(prefix_file(like))
             size += known.bytes * d // like if known else 4 * count * d
-    if count > FLAT_UP_TO:
+    if count >= CLUSTERED_FROM:
         size += count * (4 * len(kinds) + (coded_dims(tuple(kinds), dims) or 0))
     return size

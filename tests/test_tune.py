@@ -168,7 +168,7 @@ def test_a_plan_must_beat_the_target_by_more_than_chance_gives(
 def test_a_plan_that_its_check_turns_down_gives_way_to_the_next_cheapest(
     clusters: Callable[[str], Corpus],
 ) -> None:
-    corpus, check = clusters("Flat"), np.arange(100, 200)
+    corpus, check = clusters("Flat"), np.arange(50, 200)
     goal = Goal.recall(corpus, queries_to_tune(corpus, 200), 10)
     first = tune(corpus, goal, 0.95)
     cheapest = tuning._answers(corpus, goal, check, first.chosen.plan)
@@ -194,11 +194,11 @@ def test_plans_that_their_check_turns_down_are_not_chosen(
 
     def score(
         asked: np.ndarray, hits: BatchHits
-    ) -> np.ndarray:  # no plan is right on the half that checks, exact search is
+    ) -> np.ndarray:  # no plan is right on the queries that check, exact search is
         return (
             np.ones(len(asked))
             if hits is whole.exact
-            else np.where(asked < 100, whole.score(asked, hits), 0.0)
+            else np.where(asked < 50, whole.score(asked, hits), 0.0)
         )
 
     assert tune(corpus, replace(whole, score=score), 0.95).chosen.plan == Plan.EXACT
@@ -236,7 +236,7 @@ def test_the_cheapest_plan_that_reaches_the_goal_is_chosen(
     found = tune(corpus, goal, 0.95)
     cheaper = [t for t in found.trials if t.reached and t.ms < found.chosen.ms]
     for trial in [t for t in cheaper if t.value == max(u.value for u in cheaper)]:
-        check = np.arange(300, 600)
+        check = np.arange(150, 600)
         marks = goal.score(check, tuning._answers(corpus, goal, check, trial.plan))
         assert share_interval(marks, 10)[0] < 0.95 <= found.interval[0]
     assert found.exact_ms == 64 * 4000
@@ -282,6 +282,20 @@ def test_every_stage_of_a_plan_is_a_prefix_of_the_index(
     corpus = make_corpus(small_set, dims=(8, 64), name="two")
     found = tune(corpus, Goal.recall(corpus, queries_to_tune(corpus, 300), 10), 0.999)
     assert {d for trial in found.trials for d in trial.plan.dims} == {8, 64}
+
+
+def test_a_target_near_one_takes_as_many_queries_as_can_prove_it(
+    clusters: Callable[[str], Corpus],
+) -> None:
+    corpus = clusters("Flat")
+    counts = [len(queries_to_tune(corpus, target=t)) for t in (0.5, 0.99, 0.998, 0.999, 1.0)]
+    assert counts == [1000, 1000, 1000, 2000, 4000]
+    check = len(queries_to_tune(corpus, target=0.999)) * 3 // 4
+    marks = np.ones(check)
+    marks[: int(check * 10 * 0.0005)] = 0.9  # half of the misses that the target allows
+    goal = Goal.recall(corpus, np.arange(20), 10)
+    assert tuning._keeps(marks, np.ones(check), 0.999, goal)
+    assert not tuning._keeps(marks[: check // 3], np.ones(check // 3), 0.999, goal)
 
 
 @pytest.mark.usefixtures("fair_clock")

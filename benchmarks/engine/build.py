@@ -64,8 +64,8 @@ def build(checkout: Path, file: Path, out: Path, dims: list[int]) -> dict[str, o
     """Build with the package of a checkout; seconds on the clock and of the processors by step."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-c", BUILD, str(file), str(out), json.dumps(dims)]
-    variables = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
+    # with -c, the working directory comes first among the places of packages
+    done = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True)
     steps = json.loads(done.stdout)
     indexing = [
         sum(steps[name][i] for name in ("training", "filling", "finishing")) for i in (0, 1)
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--keep", action="store_true", help="do not build what is there")
     args = parser.parse_args()
+    args.work = args.work.resolve()
     args.work.mkdir(exist_ok=True)
     file = args.work / f"{args.vectors}-{args.count}.npy"
     write_corpus(args.vectors, args.count, file)

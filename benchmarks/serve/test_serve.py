@@ -38,8 +38,9 @@ def test_every_contestant_is_measured(tmp_path: Path, script: ModuleType) -> Non
 
     times = run("--part", "times", "--clients", "1,4", "--seconds", "0.2")
     single = [record["what"] for record in times if record["clients"] == 1]
-    assert single == ["library", "vector", "vector, base64", "bare FAISS"]
-    assert [record["what"] for record in times if record["clients"] == 4] == single[1:]
+    assert single == ["library", "vector", "vector, base64", "library", "bare FAISS"]
+    crowd = [record["what"] for record in times if record["clients"] == 4]
+    assert crowd == ["vector", "vector, base64", "bare FAISS"]
     assert all(record["p50_ms"] > 0 and record["n"] and not record["refused"] for record in times)
     (checked,) = run("--part", "answers", "--checked", "200")
     assert (checked["came"], checked["wrong"], checked["refused"]) == (200, 0, 0)

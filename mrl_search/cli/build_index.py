@@ -87,7 +87,7 @@ def build_index(
     launch, all GPUs of the machine embed.
     """
     from mrl_search.encoders.ranks import launched, one_by_one
-    from mrl_search.store.shards import split_column, split_pattern
+    from mrl_search.store.numbered_files import split_column, split_pattern
     from mrl_search.store.source_kind import holds_vectors
 
     given: dict[str, dict[str, object]] = {
@@ -176,7 +176,7 @@ def _from_images(
 ) -> None:  # fmt: skip
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.index import Index
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}) on {encoder.device}")
     with progress_bars() as progress:
@@ -197,7 +197,7 @@ def _picture_part(
     from mrl_search.encoders.ranks import launched
     from mrl_search.parts import build_part
     from mrl_search.store.collection import Collection
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}) on {encoder.device}")
     with progress_bars() as progress:

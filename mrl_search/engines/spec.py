@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from mrl_search.errors import require
 from mrl_search.vectors import check_dims
 
-__all__ = ["EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
+__all__ = ["CLUSTERED_FROM", "EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
 
 SCAN, PANORAMA = "Scan", "Panorama"  # kinds that no FAISS factory string names
 EXACT = ("Flat", PANORAMA, SCAN)  # kinds that find the true nearest of their prefix
 FLAT_UP_TO = 50_000  # vectors
-CLUSTERED_FROM = 10_000  # vectors from which clusters pay
+CLUSTERED_FROM = 10_000  # vectors from which clusters pay, and the sieve of exact search
 CODED_FROM, CODED_UP_TO = (
     32,
     128,

@@ -11,14 +11,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
+from mrl_search.engines.spec import SCAN
 from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
 from mrl_search.search.first import first_stage, propose, shortlist
@@ -37,10 +39,6 @@ CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
 StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
 """Which queries are done: (number of the stage, stage, its hits, positions of the queries)."""
-
-
-Find = Callable[[Corpus, NDArray[np.floating], Plan, int, Mask | None], BatchHits]
-"""What searches: (corpus, queries, plan, k, mask), as `search` does."""
 
 
 def search(
@@ -170,13 +168,13 @@ def exact_search(
     if mask is not None and mask.count * 2 < len(corpus):
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, mask.ids)
     base = corpus.base
-    if base.sieve is None and corpus.dim in corpus.dims:
+    if corpus.dim in corpus.dims and (kernels.native is None or not prunes(base)):
         index = corpus.prefix_index(corpus.dim)
-        if index.exact:
+        if index.exact and index.kind != SCAN:
             stage, some = Stage(corpus.dim), blocks(len(queries), CANDIDATE * k)
             return joined([propose(corpus, index, queries[s], stage, k, mask) for s in some], k)
     if base is corpus:
-        return exact_pruned(corpus, queries, k, mask)
+        return exact_pruned(corpus, queries, k, mask, search)
     first, second = split_mask(mask, len(base))
     added = np.arange(len(base), len(corpus)) if second is None else len(base) + second.ids
     found = [scan(corpus.vectors, prefix(queries, corpus.dim), k, added)]

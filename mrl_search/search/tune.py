@@ -40,8 +40,9 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
-LONGER = 2  # shortlists after the first that reaches the target: the check may ask for them
+LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
+FEW, MANY = 1000, 4000  # queries to tune by
 TIMED, ROUNDS = 40, 3
 NEAR = 1.3  # times the time of the front: plans that are timed in all rounds
 
@@ -102,9 +103,9 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    Half of the queries choose plans that reach the target by more than chance. The others check
-    these, from the one that found most on: each must keep the target with 95% confidence, and the
-    first that fails ends the check. Exact search is chosen where no faster plan passes.
+    A quarter of the queries choose plans that reach the target by more than chance. The others
+    check these, from the one that found most on: each must keep the target with 95% confidence, and
+    the first that fails ends the check. Exact search is chosen where no faster plan passes.
 
     Args:
         corpus: what is searched.
@@ -122,8 +123,7 @@ def tune(
     if len(goal.queries) < 20:
         few = f"Tuning needs at least 20 queries; there are {len(goal.queries)}."
         raise DataError(few, "Use a larger index, or more queries.")
-    half = len(goal.queries) // 2
-    choose, check = np.arange(half), np.arange(half, len(goal.queries))
+    choose, check = np.split(np.arange(len(goal.queries)), [len(goal.queries) // 4])
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
     known = Known(corpus.vectors, goal.queries[choose])
     judge = _Judge(goal, choose, target * best_marks[choose], known)
@@ -168,8 +168,13 @@ def _keeps(
     return bool(surely_within(lost, won, len(marks), (1 - target) * float(exact.mean())))
 
 
-def queries_to_tune(corpus: Corpus, count: int) -> Ids:
-    """At most `count` rows of the corpus, drawn with a fixed seed, in random order."""
+def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
+    """At most `count` rows of the corpus, drawn with a fixed seed, in random order.
+
+    By default so many that a plan can pass the check that misses half of what `target` allows.
+    """
+    if count is None:
+        count = round(min(max(2 / max(1 - target, 1e-9), FEW), MANY))
     return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
 
 

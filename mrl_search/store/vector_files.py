@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from mrl_search.arrays import open_array
 from mrl_search.errors import DataError
 from mrl_search.files import expanded, reading, recordable
-from mrl_search.store.shards import is_table, order_of, shards_in, split_column, split_pattern
+from mrl_search.store.numbered_files import (
+    is_table,
+    order_of,
+    shards_in,
+    split_column,
+    split_pattern,
+)
 from mrl_search.store.vector_parts import (
     Array,
     Column,
