@@ -11,7 +11,7 @@ const duplicatesView = {
       ...levels.map((value) => make("option", { value, selected: value === level }, LEVELS[value])));
     const groups = make("div");
     main.replaceChildren(make("p", {}, make("label", {}, "Show ", chosen)), groups);
-    tell(`Looking for duplicates among ${count(app.info.items, "item")} …`);
+    tell(`Looking for duplicates among ${count(app.info.items, "item")}. The first time, this may take minutes …`);
     let found;
     try {
       found = await app.api.duplicates(state.index, level, signal);

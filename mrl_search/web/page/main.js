@@ -118,9 +118,10 @@ const app = {
   render() {
     const { state, info } = this;
     document.title = `${TITLES[state.view]} · ${state.index} · mrl-search`;
-    byId("views").replaceChildren(...VIEWS.map((view) => make("button", {
-      type: "button", onclick: () => this.change({ view }), "aria-current": view === state.view ? "page" : null,
-    }, TITLES[view])));
+    [...byId("views").children].forEach((button, i) => {
+      if (VIEWS[i] === state.view) button.setAttribute("aria-current", "page");
+      else button.removeAttribute("aria-current");
+    });
     const at = state.dims ? info.dims.indexOf(state.dims) : info.dims.length - 1;
     byId("dims").value = at < 0 ? info.dims.length - 1 : at;
     const text = state.dims ? `${state.dims} dims` : state.plan ? "by plan" : "automatic";
@@ -130,6 +131,9 @@ const app = {
     if (document.activeElement !== byId("plan")) byId("plan").value = state.plan;
     byId("cutoff").checked = state.cutoff;
     byId("ask").hidden = ["duplicates", "report"].includes(state.view);
+    const terms = JSON.stringify([state.index, state.plus, state.minus, state.where]);
+    if (terms === this.rendered) return; // a slider that moves leaves pictures and focus where they are
+    this.rendered = terms;
     byId("chips").replaceChildren(
       ...state.plus.map((term) => this.chip(term, "plus")), ...state.minus.map((term) => this.chip(term, "minus")));
     byId("conditions").replaceChildren(...state.where.map((condition) => make("li", { className: "chip" }, condition,
@@ -189,6 +193,7 @@ const app = {
   },
 
   listen() {
+    byId("views").append(...VIEWS.map((view) => make("button", { type: "button", onclick: () => this.change({ view }) }, TITLES[view])));
     byId("ask").addEventListener("submit", (event) => event.preventDefault());
     byId("index").addEventListener("change", async (event) => {
       this.state = { ...EMPTY, index: event.target.value, view: this.state.view };

@@ -62,7 +62,7 @@ const mapView = {
     });
     this.thumbs = make("div", { className: "thumbs" });
     this.level = make("output", { className: "level" });
-    const zoom = (by, label, text) => action(text, label, () => this.zoomAt(by));
+    const zoom = (by, label, text) => action(text, label, () => this.zoomAt(by, ...this.middle()));
     this.frame = make("div", { className: "map" }, canvas, this.thumbs,
       make("div", { className: "corner" }, zoom(1.6, "Nearer", "+"), zoom(1 / 1.6, "Farther", "−"),
         action("All", "Show the whole map", () => this.moveCamera(WHOLE)), this.level));
@@ -82,7 +82,7 @@ const mapView = {
     this.layouts = { far: data.xy };
     this.points.set(data.xy, this.colours(data));
     this.camera = { ...(state.at ?? WHOLE) };
-    this.lit = [];
+    this.lit = this.chosen = [];
     this.shown = "far";
     this.listen(canvas);
     new ResizeObserver(() => this.redraw()).observe(canvas);
@@ -114,10 +114,11 @@ const mapView = {
   redraw(moving = false) {
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
+    requestAnimationFrame((at) => {
       this.waiting = false;
       this.points.draw(this.camera, moving);
       this.placeThumbs();
+      if (moving) requestAnimationFrame((next) => this.points.pace(next - at));
     });
   },
 
@@ -146,6 +147,13 @@ const mapView = {
     const zoom = Math.min(Math.max(this.camera.zoom * by, 0.3), 400);
     const keep = this.camera.zoom / zoom;
     this.moveCamera({ zoom, x: x + (this.camera.x - x) * keep, y: y + (this.camera.y - y) * keep });
+  },
+
+  /** What buttons zoom at: the chosen item, if it is in sight, else the middle. */
+  middle() {
+    const { clientWidth: w, clientHeight: h } = this.points.canvas;
+    const [x, y] = this.chosen.length ? this.toScreen(...this.points.at(this.chosen[0])) : [-1, -1];
+    return x > 0 && x < w && y > 0 && y < h ? [x, y] : [w / 2, h / 2];
   },
 
   /** Rows of the points in sight. */
@@ -276,7 +284,11 @@ const mapView = {
     if (renew) {
       const known = new Map([...this.thumbs.children].map((image) => [image.dataset.row, image]));
       this.thumbs.replaceChildren(...(this.thumbRows ?? []).map((row) => {
-        const image = known.get(String(row)) ?? thumb({ id: this.ids[row] }, "", 64);
+        let image = known.get(String(row));
+        if (!image) {
+          image = thumb({ id: this.ids[row] }, "", 64);
+          image.addEventListener("load", () => image.classList.add("loaded"));
+        }
         image.dataset.row = row;
         image.classList.toggle("lit", this.points.weight[row] > 1.5);
         image.classList.toggle("chosen", this.points.weight[row] > 2.5);

@@ -2,8 +2,8 @@
 // Many points on a canvas, by WebGL 2 or, where there is none, by plain 2D drawing.
 
 const NOTHING = 65535; // number of no label
-const MANY = 50000; // points that are drawn while the map moves; all when it rests
-const FLAT = 5000; // the same, without WebGL
+const [FEWEST, MANY] = [2000, 50000]; // points drawn while the map moves, as the machine manages; all when it rests
+const FRAME = 18; // ms that a frame may take
 
 /** The points of `GET …/map`: n and generation, ids, positions, numbers of labels. */
 function pointsOf(buffer, labels) {
@@ -54,7 +54,7 @@ class Points {
   restore() {
     this.compile();
     for (const name of Object.keys(this.buffers)) if (this[name]) this.upload(name, this[name]);
-    if (this.n > MANY) this.shuffle();
+    this.shuffle();
     this.draw(this.camera);
   }
 
@@ -100,7 +100,8 @@ class Points {
     this.upload("colour", colours);
     this.upload("weight", new Float32Array(this.n).fill(1));
     this.t = 1;
-    if (this.gl && this.n > MANY) this.shuffle();
+    this.most = Math.min(this.n, MANY);
+    if (this.gl) this.shuffle();
     if (this.flat) this.css = this.names(colours);
   }
 
@@ -145,7 +146,12 @@ class Points {
     return [2 * row, 2 * row + 1].map((i) => this.start[i] + (this.end[i] - this.start[i]) * this.t);
   }
 
-  /** @param moving whether it is drawn again soon: of very many points, some are enough then */
+  /** Draw fewer points while the map moves if a frame took too long, else a few more. */
+  pace(ms) {
+    this.most = Math.min(Math.max(this.most * (ms > FRAME ? 0.75 : 1.05), FEWEST), this.n, MANY);
+  }
+
+  /** @param moving whether it is drawn again soon: some of the points are enough then */
   draw(camera, moving = false) {
     this.camera = camera;
     if (!this.canvas.isConnected) return; // another view is shown
@@ -170,7 +176,7 @@ class Points {
     gl.uniform1f(this.uniforms.size, size);
     const text = getComputedStyle(this.canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
     gl.uniform3f(this.uniforms.around, ...text);
-    if (this.n > MANY) gl.drawElements(gl.POINTS, moving ? MANY : this.n, gl.UNSIGNED_INT, 0);
+    if (moving) gl.drawElements(gl.POINTS, this.most, gl.UNSIGNED_INT, 0);
     else gl.drawArrays(gl.POINTS, 0, this.n);
     for (const row of this.ringed) gl.drawArrays(gl.POINTS, row, 1); // above all others
   }
@@ -183,7 +189,7 @@ class Points {
     const x = (i) => width / 2 + (xy[2 * i] - camera.x) * half;
     const y = (i) => height / 2 - (xy[2 * i + 1] - camera.y) * half;
     flat.clearRect(0, 0, width, height);
-    const every = moving ? Math.ceil(n / FLAT) : 1;
+    const every = moving ? Math.ceil(n / this.most) : 1;
     let [style, alpha] = ["", 0];
     for (let i = 0; i < n; i += every) {
       const [left, top] = [x(i) - size / 2, y(i) - size / 2];

@@ -22,10 +22,12 @@ function actionsOf(item) {
   const name = nameOf(item);
   const copy = async (event) => {
     const text = item.path ?? name;
-    await navigator.clipboard.writeText(text).then(
-      () => tell(`Copied: ${text}`),
-      () => tell(`This browser does not allow copying. The path: ${text}`, true),
-    );
+    try {
+      await navigator.clipboard.writeText(text); // there is none on a page over http from elsewhere
+      tell(`Copied: ${text}`);
+    } catch {
+      tell(`This browser does not allow copying. The path: ${text}`, true);
+    }
     event.target.focus();
   };
   return [
@@ -55,7 +57,7 @@ function mark(element, hit) {
   const name = nameOf(hit);
   const [picture, about] = element.children;
   picture.setAttribute("aria-label", `${hit.rank}. ${name}, similarity ${hit.score.toFixed(2)}: show more like this`);
-  const told = [make("span", {}, `${hit.rank} · `, make("b", {}, hit.score.toFixed(3)))];
+  const told = [make("span", {}, make("span", { className: "rank" }, `${hit.rank} · `), make("b", {}, hit.score.toFixed(3)))];
   if (hit.expected !== undefined) {
     const title = `Expected by chance: ${byChance(hit.expected)} unrelated ${hit.expected === 1 ? "item" : "items"} of this index score as high`;
     told.push(make("span", { className: "by-chance", title }, `chance ${byChance(hit.expected)}`));

@@ -2,7 +2,7 @@
 // The view of results: they fill in as stages arrive, and go on as one scrolls.
 
 const FIRST = 60; // hits of a first answer
-const QUICK = 30; // and of one while the slider moves
+const QUICK = 24; // and of one while the slider moves
 const MOST = 5000; // hits that scrolling reaches
 
 const searchView = {
