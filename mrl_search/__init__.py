@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
+    from mrl_search.joining import join_parts
     from mrl_search.measure.evaluate import evaluate
+    from mrl_search.parts import build_part, build_vector_part
     from mrl_search.report.sheet import contact_sheet, save_sheet
     from mrl_search.search.classify import Ballot, Vote, Weighting
     from mrl_search.search.plan import Plan, Stage
@@ -53,7 +55,9 @@ _HOMES = {
     ),
     "images.sources": ("open_source",),
     "index": ("Index",),
+    "joining": ("join_parts",),
     "measure.evaluate": ("evaluate",),
+    "parts": ("build_part", "build_vector_part"),
     "report.sheet": ("contact_sheet", "save_sheet"),
     "search.classify": ("Ballot", "Vote", "Weighting"),
     "search.plan": ("Plan", "Stage"),
@@ -70,9 +74,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Ballot", "BatchHits", "BrokenImage", "ConfigError", "DataError", "FileError", "Hit", "Hits",
     "Index", "IndexFolderError", "IndexSpec", "ModelError", "MrlSearchError", "Plan", "Recipe",
-    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "Words", "contact_sheet",
-    "evaluate", "load_encoder", "load_recipe", "open_source", "read_queries", "save_sheet",
-    "shrink_index", "train",
+    "SearchRequest", "Stage", "TrainConfig", "Vote", "Weighting", "Words", "build_part",
+    "build_vector_part", "contact_sheet", "evaluate", "join_parts", "load_encoder", "load_recipe",
+    "open_source", "read_queries", "save_sheet", "shrink_index", "train",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress
 from mrl_search.store.rows import VectorStore
@@ -106,6 +106,7 @@ def choose_axes(
 
     Raises:
         ConfigError: the pictures differ too little for image axes.
+        DataError: none of them can be read again, for image axes.
     """
     from mrl_search.training.corpus_axes import Sample
 
@@ -123,6 +124,9 @@ def choose_axes(
     if alike and choice in ("views", "labels"):
         message = "The pictures are too much alike for axes that tell them apart."
         raise ConfigError(message, "Build the index with --axes pca.")
+    if choice in ("views", "labels") and not len(fitted.viewed):
+        message = f"None of the pictures can be read again, as the axes {choice} need."
+        raise DataError(message, "Name where they are, or use --axes pca.")
     names = [name for name in CHOICES if name == choice or _possible(name, fitted, alike)]
     kept: dict[str, list[Kept]] = {}
     for done, name in enumerate(names, 1):
@@ -155,7 +159,9 @@ def _both(fitted: "Sample", tested: "Sample") -> "Sample":
 
 def _possible(choice: str, fitted: "Sample", alike: bool) -> bool:
     classes = {label for label in fitted.labels if label is not None}
-    return choice in ("none", "pca") or not (alike or (choice == "labels" and len(classes) < 2))
+    if choice in ("none", "pca"):
+        return True
+    return bool(len(fitted.viewed)) and not (alike or (choice == "labels" and len(classes) < 2))
 
 
 def recommended(kept: Mapping[str, list[Kept]]) -> str:

@@ -1,105 +1,193 @@
 """Building an index folder: pictures embedded by a model, or vectors of a user's own."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.axes import LONGEST, check_choice, choose_axes, default_choice
-from mrl_search.encoders.base import Encoder, LinearHeads
+from mrl_search.axes import LONGEST, Changed, check_choice, choose_axes, default_choice
+from mrl_search.encoders.base import Encoder
 from mrl_search.engines.build import build_indexes, check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
+from mrl_search.mirror import check_engine, follow
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
+from mrl_search.store.collection import Heads
 from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
-from mrl_search.store.rows import VectorStore
-from mrl_search.store.transform import Transform, check_rotatable
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.transform import Transform, check_rotation
 from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.vectors import default_dims
 
-__all__ = ["build_from_pictures", "build_from_vectors", "entry_of", "refuse_index", "write_indexes"]
+if TYPE_CHECKING:
+    from mrl_search.encoders.ranks import Ranks
+
+__all__ = [
+    "Wanted", "build_from_pictures", "build_from_vectors", "checked_spec", "embedded", "entry_of",
+    "finish", "finish_vectors", "made_by", "refuse_index", "write_indexes",
+]  # fmt: skip
+
+CLOSED_FORM = ("views", "labels")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How rows are stored and indexed.
+
+    Attributes:
+        axes: along which (see `mrl_search.axes`).
+        named: whether a user named them; others are replaced where they cannot be fitted.
+        dims: prefix lengths of the encoder.
+        given: the spec that was given.
+        spec: the spec with the full length among its prefixes.
+    """
+
+    axes: str
+    named: bool
+    dims: tuple[int, ...]
+    given: IndexSpec | None
+    spec: IndexSpec
+
+    @classmethod
+    def of(
+        cls, dims: tuple[int, ...], axes: tuple[str | None, str], spec: IndexSpec | None,
+        labels: Sequence[str | None],
+    ) -> Self:  # fmt: skip
+        """What a user wants of pictures with these labels.
+
+        Args:
+            dims: prefix lengths of the encoder.
+            axes: the ones that are named, and the default of the encoder.
+            spec: as it is given.
+            labels: of the pictures.
+
+        Raises:
+            ConfigError: axes that these pictures cannot have, or a spec that FAISS cannot build.
+        """
+        choice = axes[0] or default_choice(axes[1], len(labels))
+        check_choice(choice, dims[-1], labels)
+        longest = default_dims(min(dims[-1], LONGEST)) if choice in CLOSED_FORM else dims
+        full = checked_spec(spec, longest, len(labels))
+        return cls(choice, axes[0] is not None, dims, spec, full)
+
+    def along_pca(self, count: int) -> Self:
+        """The same with principal axes, for `count` pictures that can be read."""
+        return replace(self, axes="pca", spec=checked_spec(self.given, self.dims, count))
 
 
 def build_from_pictures(
     source: Source, out: Path, encoder: Encoder, spec: IndexSpec | None, axes: str | None,
     progress: Progress,
 ) -> None:  # fmt: skip
-    """Embed the pictures of `source` and index every prefix, in the new folder `out`."""
-    from mrl_search.encoders.embed import embed, first_change
+    """Embed the pictures of `source` and index every prefix, in the new folder `out`.
 
-    dim, total = encoder.dims[-1], len(source.paths)
-    given, named = spec, axes is not None
-    axes = axes or default_choice(encoder.axes, total)
-    check_choice(axes, dim, source.labels)
-    closed_form = axes in ("views", "labels")
-    dims = default_dims(min(dim, LONGEST)) if closed_form else encoder.dims
-    spec = _prepared(out, spec, dims, total)
-    job = [encoder.fingerprint, source.name, *source.paths]
-    file = VECTORS if axes == "none" else RAW
-    with CollectionWriter.open(out, dim, spec.dtype, job, file) as writer:
-        checked = partial(progress, "checking")
-        writer.keep(first_change(source, encoder, writer.entries, checked))
-        what = "embedding again" if writer.restarted else "embedding"
-        for batch in embed(source, encoder, start=writer.read):
-            writer.append(batch.rows, [entry_of(e) for e in batch.entries])
-            progress(what, writer.read, total)
-        store = writer.finish_rows(source.name, source.columns)
-        if not any(e.get("norm") for e in writer.entries):
-            message = f"The model {encoder.name} gives every picture a vector of zeros."
-            raise ModelError(message, "Choose another model.")
-        heads, record = encoder.heads, dict[str, object]()
-        if axes != "none":
-            try:
-                check_choice(axes, dim, _labels(writer).tolist())  # of pictures that can be read
-                found = _along_axes(writer, store, source, encoder, axes, progress)
-            except ConfigError:
-                if named or not closed_form:
-                    raise
-                spec = _prepared(out, given, encoder.dims, total)
-                found = _along_axes(writer, store, source, encoder, "pca", progress)
-            store, record = found
-            heads = LinearHeads()  # they take rows as the encoder gives them
-        writer.write_heads(heads.weights)
-        factory = write_indexes(writer, store, spec, progress)
-        writer.publish(Manifest(
-            encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=spec.dims,
-            count=len(store), dtype=spec.dtype, source=source.name, model=encoder.model,
-            classes=heads.classes, unit_heads=heads.unit, factory=factory, axes=record,
-            rows_dim=dim if dim != store.dim else 0, roots=_roots(source),
-        ))  # fmt: skip
-
-
-def _along_axes(
-    writer: CollectionWriter, store: VectorStore, source: Source, encoder: Encoder, axes: str,
-    progress: Progress,
-) -> tuple[VectorStore, dict[str, object]]:  # fmt: skip
-    """The rows of a build, transformed; and the record of how."""
+    In a process that `accelerate launch` started, all of them embed; the first one writes.
+    """
+    from mrl_search.encoders.ranks import Ranks
     from mrl_search.training.corpus_axes import changed_views
 
-    items = [(row, e) for row, e in enumerate(writer.entries) if "reason" not in e]
-    norms = np.array([e["norm"] for _, e in items], dtype=np.float32)
-    labels = _labels(writer)
+    refuse_index(out)
+    wanted = Wanted.of(encoder.dims, (axes, encoder.axes), spec, source.labels)
+    file = VECTORS if wanted.axes == "none" else RAW
+    with Ranks.here() as ranks:
+        if not ranks.first:
+            return ranks.help(source, encoder)
+        job = [encoder.fingerprint, source.name, *source.paths]
+        with CollectionWriter.open(out, encoder.dims[-1], wanted.spec.dtype, job, file) as writer:
+            store = embedded(writer, source, encoder, ranks, progress)
+            at = [row for row, e in enumerate(writer.entries) if "reason" not in e]
 
-    def changed(at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return changed_views(encoder, source, [items[i][0] for i in at], progress)
+            def changed(rows: Ids) -> tuple[Ids, NDArray[np.float32]]:
+                return changed_views(encoder, source, [at[i] for i in rows], progress)
 
-    transform, record = choose_axes(axes, store, norms, labels, changed, progress)
-    return writer.transform_rows(transform, norms), record
+            made, heads = made_by(encoder, source, store), encoder.heads.weights
+            finish(writer, store, made, heads, wanted, changed, progress)
+    follow(out, progress)
 
 
-def _labels(writer: CollectionWriter) -> NDArray[np.object_]:
-    """The labels of the pictures that can be read."""
-    return np.array([e["label"] for e in writer.entries if "reason" not in e], dtype=object)
+def embedded(
+    writer: CollectionWriter, source: Source, encoder: Encoder, ranks: "Ranks", progress: Progress,
+    *, empty: bool = False,
+) -> VectorStore:  # fmt: skip
+    """Embed the pictures of `source`, from where a stopped build ended: the rows and their items.
+
+    Raises:
+        DataError: no picture can be read, unless the rows may be `empty`.
+        ModelError: every vector is zero.
+    """
+    from mrl_search.encoders.embed import first_change
+
+    total, checked = len(source.paths), partial(progress, "checking")
+    writer.keep(first_change(source, encoder, writer.entries, checked))
+    what = "embedding again" if writer.restarted else "embedding"
+    for batch in ranks.embed(source, encoder, writer.read):
+        writer.append(batch.rows, [entry_of(e) for e in batch.entries])
+        progress(what, writer.read, total)
+    store = writer.finish_rows(source.name, source.columns, empty=empty)
+    if len(store) and not any(e.get("norm") for e in writer.entries):
+        message = f"The model {encoder.name} gives every picture a vector of zeros."
+        raise ModelError(message, "Choose another model.")
+    return store
+
+
+def made_by(encoder: Encoder, source: Source, store: VectorStore) -> Manifest:
+    """The manifest of rows as the encoder gave them, at unit norm."""
+    return Manifest(
+        encoder=encoder.name, fingerprint=encoder.fingerprint, dim=store.dim, dims=encoder.dims,
+        count=len(store), dtype=str(store.dtype), source=source.name, model=encoder.model,
+        classes=encoder.heads.classes, unit_heads=encoder.heads.unit, roots=_roots(source),
+    )  # fmt: skip
+
+
+def finish(
+    writer: CollectionWriter, store: VectorStore, made: Manifest, heads: Heads, wanted: Wanted,
+    changed: Changed, progress: Progress,
+) -> None:  # fmt: skip
+    """Store rows along the wanted axes, index every prefix, and publish the index.
+
+    Args:
+        writer: has the items, and the rows if they are stored as they are.
+        store: the rows as the encoder gave them, at unit norm.
+        made: what describes them.
+        heads: linear heads, which read such rows.
+        wanted: how they are stored and indexed.
+        changed: as for `choose_axes`.
+        progress: called with what is being done, how far, and of how much.
+    """
+    record = dict[str, object]()
+    if wanted.axes != "none":
+        assert writer.items is not None
+        labels = np.array(writer.items["label"].to_pylist(), dtype=object)
+        norms = np.asarray(writer.items["norm"].to_pylist(), dtype=np.float32)
+        facts = store, norms, labels, changed, progress
+        try:
+            check_choice(wanted.axes, store.dim, labels.tolist())  # of pictures that can be read
+            transform, record = choose_axes(wanted.axes, *facts)
+        except ConfigError:
+            if wanted.named or wanted.axes not in CLOSED_FORM:
+                raise
+            wanted = wanted.along_pca(len(labels))
+            transform, record = choose_axes(wanted.axes, *facts)
+        store = writer.transform_rows(transform, norms, store)
+        heads, made = {}, replace(made, classes=(), unit_heads=False)  # they take rows as they were
+    writer.write_heads(heads)
+    factory = write_indexes(writer, store, wanted.spec, progress)
+    writer.publish(replace(
+        made, dim=store.dim, dims=wanted.spec.dims, count=len(store), factory=factory, axes=record,
+        engine=wanted.spec.engine, rows_dim=made.dim if made.dim != store.dim else 0,
+    ))  # fmt: skip
 
 
 def build_from_vectors(
@@ -109,24 +197,34 @@ def build_from_vectors(
     """Store vectors, see `open_vectors`, rotated if wanted, and index every prefix."""
     source = open_vectors(vectors)
     dim = source.dim
-    spec = _prepared(out, spec, default_dims(dim), source.count)
-    if rotate not in (None, "pca"):
-        raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
-    if rotate:
-        check_rotatable(dim)
+    refuse_index(out)
+    spec = checked_spec(spec, default_dims(dim), source.count)
+    check_rotation(rotate, dim)
     columns = item_columns(source, items)  # refused before the vectors are read
     found = inspect(source, bool(rotate), progress)
     transform = Transform(dim, dim, found.rotation)
     table = item_table(columns, found)
+    made = Manifest(
+        encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
+        count=source.count, dtype=spec.dtype, source=source.name, model="",
+    )  # fmt: skip
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
-        store = writer.write_vectors(source.count, stored_rows(source, transform, progress))
         writer.write_items(table)
-        writer.write_transform(transform)
-        factory = write_indexes(writer, store, spec, progress)
-        writer.publish(Manifest(
-            encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=dim, dims=spec.dims,
-            count=source.count, dtype=spec.dtype, source=source.name, model="", factory=factory,
-        ))  # fmt: skip
+        finish_vectors(
+            writer, stored_rows(source, transform, progress), made, transform, spec, progress
+        )
+    follow(out, progress)
+
+
+def finish_vectors(
+    writer: CollectionWriter, rows: Iterable[NDArray[np.floating]], made: Manifest,
+    transform: Transform, spec: IndexSpec, progress: Progress,
+) -> None:  # fmt: skip
+    """Write transformed rows of a user's own, index every prefix, and publish the index."""
+    store = writer.write_vectors(made.count, rows)
+    writer.write_transform(transform)
+    factory = write_indexes(writer, store, spec, progress)
+    writer.publish(replace(made, dims=spec.dims, factory=factory, engine=spec.engine))
 
 
 def refuse_index(out: Path) -> None:
@@ -143,7 +241,9 @@ def write_indexes(
     writer: CollectionWriter, store: VectorStore, spec: IndexSpec, progress: Progress
 ) -> dict[str, str]:
     """Build all prefix indexes, and the sieve of a large corpus, in one pass over the vectors."""
-    if len(store) <= FLAT_UP_TO:
+    if spec.engine:  # it is filled when the folder is finished (see `mirror`)
+        return {str(d): spec.factory_of(d, len(store)) for d in spec.dims}
+    if len(store) < CLUSTERED_FROM:
         return build_indexes(writer.folder, store, spec, (), progress)
     with building_sieve(writer.folder, len(store), spec.dims, store.dim) as sieve:
         return build_indexes(writer.folder, store, spec, (sieve,), progress)
@@ -155,11 +255,13 @@ def _roots(source: Source) -> dict[str, Mapping[str, str]]:
     return {} if walked is None else {source.name: walked}
 
 
-def _prepared(out: Path, spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
-    """Check the place, and give the spec with the full length among its prefixes."""
-    refuse_index(out)
+def checked_spec(spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:
+    """The spec with the full length among its prefixes, which its engine can build."""
     spec = (spec or IndexSpec()).over(dims)
-    check_kinds(spec, count)
+    if spec.engine:
+        check_engine(spec, count)
+    else:
+        check_kinds(spec, count)
     return spec
 
 

@@ -95,7 +95,7 @@ class Changing:
         done = sync(
             self.folder, lambda: self.encoder, dry_run=dry_run, meant=meant, progress=progress
         )
-        self.refresh()
+        self._follow(progress)
         return done
 
     def add(
@@ -137,7 +137,7 @@ class Changing:
             if labels or hidden:
                 check_unwalked(self.folder, self.corpus.manifest, found.name)
             done = sync(self.folder, lambda: self.encoder, only=only, progress=progress)
-        self.refresh()
+        self._follow(progress)
         return done
 
     def remove(
@@ -164,7 +164,7 @@ class Changing:
             return _chosen(Corpus(self.folder, rows), paths, where, ids)
 
         count = remove_rows(self.folder, choose, progress)
-        self.refresh()
+        self._follow(progress)
         return count
 
     def chosen(
@@ -211,7 +211,7 @@ class Changing:
         from mrl_search import living
 
         living.compact(self.folder, progress, "compact")
-        self.refresh()
+        self._follow(progress)
 
     def restore(self, generation: int) -> None:
         """Make the index as it was in an older generation, as a new one.
@@ -223,6 +223,13 @@ class Changing:
         from mrl_search import living
 
         living.restore(self.folder, generation)
+        self._follow()
+
+    def _follow(self, progress: Progress = silent) -> None:
+        """Answer from what was changed; where another engine answers, let it follow first."""
+        from mrl_search.mirror import follow
+
+        follow(self.folder, progress)
         self.refresh()
 
 

@@ -5,6 +5,7 @@ MrlSearchError
 ├─ DataError         pictures, vectors or records that cannot be used
 │   └─ BrokenImage   one picture that cannot be decoded
 ├─ FileError         a file that the system does not open, read or write; it may be in order
+├─ EngineError       a search engine on another machine that does not answer, or refuses
 ├─ ModelError        a model that is missing, damaged or of another kind
 └─ IndexFolderError  an index that is missing, damaged, newer, or of another model
 """
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from mrl_search.skipped import Skipped
 
 __all__ = [
-    "BrokenImage", "ConfigError", "DataError", "FileError", "IndexFolderError", "ModelError",
-    "MrlSearchError", "Skipped", "errno_of", "require",
+    "BrokenImage", "ConfigError", "DataError", "EngineError", "FileError", "IndexFolderError",
+    "ModelError", "MrlSearchError", "Skipped", "errno_of", "require",
 ]  # fmt: skip
 
 AGAIN = "then run the command again."
@@ -120,6 +121,10 @@ class FileError(MrlSearchError):
     def passing(self) -> bool:
         """Whether all files fail alike until a shortage ends: of open files, of a network."""
         return self.errno in PASSING
+
+
+class EngineError(MrlSearchError):
+    """A search engine on another machine that does not answer, or refuses."""
 
 
 class ModelError(MrlSearchError):

@@ -28,8 +28,8 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "BLOCK", "LEFT", "NO_LINK", "NO_WAIT", "PROGRESS", "OpenFile", "TemporaryFolder", "append",
-    "building_folder", "checksum", "claim", "expanded", "flush_folder", "make_folder",
+    "BLOCK", "LEFT", "NO_LINK", "NO_WAIT", "PROGRESS", "URI", "OpenFile", "TemporaryFolder",
+    "append", "building_folder", "checksum", "claim", "expanded", "flush_folder", "make_folder",
     "open_in_place", "open_regular", "publish", "read_bytes", "reading", "recordable",
     "refuse_existing", "write_atomically", "write_text", "writing",
 ]  # fmt: skip

@@ -319,7 +319,7 @@ class Index(Changing):
 
     def tune(
         self, goal: "str | Goal" = "recall", target: float = 0.99, *, k: int | None = None,
-        queries: int = 1000, max_ram: int | None = None, progress: Progress = silent,
+        queries: int | None = None, max_ram: int | None = None, progress: Progress = silent,
     ) -> "Tuned":  # fmt: skip
         """Find the cheapest plan that keeps `target` of what exact search gives, and store it.
 
@@ -329,7 +329,7 @@ class Index(Changing):
             goal: `recall` (the nearest neighbours), `class` (the right label), or a `Goal`.
             target: share of what exact search gives.
             k: answers wanted; default: 10, for `class` 20.
-            queries: items of the index to search with, drawn with a fixed seed.
+            queries: items to search with; default: 1,000, up to 4,000 for a target above .998.
             max_ram: bytes that the first stage may keep in memory.
             progress: called with what is being done, how far, and of how much.
 
@@ -340,7 +340,7 @@ class Index(Changing):
         from mrl_search.search.tune import USES, Goal, queries_to_tune, tune
 
         if isinstance(goal, str):
-            goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries), k)
+            goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries, target), k)
         found = tune(self.corpus, goal, target, max_ram, progress)
         self._store(USES[goal.name], found.record(goal, target))
         return found
@@ -383,7 +383,7 @@ class Index(Changing):
     def held_out(self) -> Ids | None:
         """Rows of items that the model was not trained on, where that is known."""
         from mrl_search.encoders.registry import training_of
-        from mrl_search.training.parts import digest, held_out_rows
+        from mrl_search.training.split import digest, held_out_rows
 
         own, model = self.corpus.collection, self._model or self.manifest.model
         try:

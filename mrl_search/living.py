@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import extend_indexes
-from mrl_search.engines.spec import FLAT_UP_TO, IndexSpec
+from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
 from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped, require
 from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
@@ -184,11 +184,11 @@ def maintain(folder: Path, progress: Progress = silent) -> Manifest:
         FileError: the system does not read or write a file; what changed before stays.
     """
     m = read_manifest(folder)
-    grown = m.alive > max(FEW, GROWN * (m.trained or m.count))
+    grown = m.alive > max(FEW, GROWN * (m.trained or m.count)) and not m.engine
     try:
         if m.alive and (grown or m.deleted > max(FEW, DEAD * m.count)):
             return compact(folder, progress)
-        if m.count - m.indexed > max(FEW, TAIL * m.indexed):
+        if m.count - m.indexed > max(FEW, TAIL * m.indexed) and not m.engine:
             return _fold(folder, progress)
     except ConfigError:
         return m
@@ -221,9 +221,10 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
         default = IndexSpec()
         kinds = {
             d: kind for d, kind in m.factory.items()
-            if kind != default.factory_of(int(d), m.trained or m.count)
+            if m.engine or kind != default.factory_of(int(d), m.trained or m.count)
         }  # fmt: skip
-        spec = IndexSpec(tuple(map(int, m.factory)), factories=kinds, dtype=m.dtype)
+        dims = tuple(map(int, m.factory))
+        spec = IndexSpec(dims, factories=kinds, dtype=m.dtype, engine=m.engine)
         with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
             store = writer.write_vectors(len(rows), _rows(collection.vectors, rows, progress))
             writer.write_items(collection.items.table().take(rows))
@@ -278,7 +279,7 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
             names = []
         files = dict(m.files)
         if names or not any(prefix_file(int(d)) in files for d in m.factory):
-            if m.count > FLAT_UP_TO:
+            if m.count >= CLUSTERED_FROM:
                 dims = tuple(sorted(map(int, m.factory)))
                 with building_sieve(change.building, m.count, dims, m.dim) as take:
                     for rows, stored in store.chunks():

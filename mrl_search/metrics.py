@@ -52,7 +52,8 @@ def wilson_interval(successes: float, n: float) -> tuple[float, float]:
     share = successes / n
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z * (share * (1 - share) / n + Z * Z / (4 * n * n)) ** 0.5 / (1 + Z * Z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = centre - half, centre + half
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding puts 1 above high
 
 
 def share_interval(shares: NDArray[np.floating], steps: int) -> tuple[float, float]:

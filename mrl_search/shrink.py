@@ -14,24 +14,18 @@ from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
 from mrl_search.engines.build import check_kinds
-from mrl_search.engines.spec import FLAT_UP_TO, SCAN, IndexSpec
-from mrl_search.errors import ConfigError, DataError
+from mrl_search.engines.spec import CLUSTERED_FROM, SCAN, IndexSpec
+from mrl_search.errors import ConfigError
 from mrl_search.files import expanded
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
+from mrl_search.provenance import now, package_versions
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.search.nearest import row_neighbours
-from mrl_search.store.manifest import (
-    CODES,
-    STEPS,
-    SUFFIX,
-    VECTORS,
-    now,
-    package_versions,
-    prefix_file,
-)
+from mrl_search.store.left_out import left_out_of, write_left_out
+from mrl_search.store.manifest import CODES, DELETED, STEPS, SUFFIX, VECTORS, prefix_file
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import check_dims, nearest, prefix, sample
 
@@ -64,11 +58,10 @@ def candidates(
 ) -> list[Candidate]:
     """Measure what `index` could be shrunk to: each of `dims` in each dtype, by rising dims."""
     corpus = index.corpus
-    corpus.check_whole()
-    if len(corpus) < 2:
-        raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.")
-    rows, k = sample(len(corpus), QUERIES), min(K, len(corpus) - 1)
-    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
+    corpus.check_neighbours()
+    live = corpus.live_rows
+    rows, k = live[sample(len(live), QUERIES)], min(K, len(live) - 1)
+    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x, live)
     specs = [IndexSpec((d,), dtype=t) for d, t in product(check_dims(dims, corpus.dim), dtypes)]
     found = []
     for done, spec in enumerate(specs, 1):
@@ -77,7 +70,7 @@ def candidates(
         def change(x: NDArray[np.floating], d: int = d, dtype: str = dtype) -> NDArray[np.floating]:
             return prefix(x, d).astype(dtype)
 
-        recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change), truth)
+        recall = recall_at_k(row_neighbours(corpus.vectors, rows, k, change, live), truth)
         found.append(Candidate(d, dtype, _bytes(corpus, d, dtype), recall, len(rows)))
         progress("measuring", done, len(specs))
     return found
@@ -106,7 +99,6 @@ def shrink_index(
         IndexFolderError: `out` exists, or another process builds it.
     """
     corpus = index.corpus
-    corpus.check_whole()
     check_dims([dims], corpus.dim)
     old, manifest, out = corpus.collection, corpus.manifest, expanded(out)
     kinds = _kinds(corpus, dims)
@@ -115,15 +107,19 @@ def shrink_index(
     heads = {d: head for d, head in old.heads.items() if d <= dims}
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:
-        store = writer.write_vectors(len(corpus), _prefixes(corpus, dims, progress))
+        count = len(corpus.live_rows)
+        store = writer.write_vectors(count, _prefixes(corpus, dims, progress))
         writer.write_items(_items(corpus, dims))
         writer.write_heads(heads)
         writer.write_skipped(old.skipped)
+        if left_out := left_out_of(index.folder, manifest):
+            write_left_out(writer.folder, left_out)
         writer.write_transform(transform)
         factory = write_indexes(writer, store, spec, progress)
         rows_dim = transform.rows_dim if transform.rows_dim > dims else 0
         writer.publish(replace(
-            manifest, dim=dims, dims=spec.dims, dtype=spec.dtype, factory=factory, plans={},
+            manifest, dim=dims, count=count, deleted=0, dims=spec.dims,
+            dtype=spec.dtype, factory=factory, plans={},
             rows_dim=rows_dim, files={}, created=now(), versions=package_versions(),
             format=1, generation=0, parts=(), trained=0,
         ))  # fmt: skip
@@ -131,17 +127,19 @@ def shrink_index(
 
 
 def _prefixes(corpus: Corpus, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
-    for rows, stored in corpus.vectors.chunks(dims):
+    for rows, stored in corpus.live_chunks(dims):
         yield prefix(stored, dims)
-        progress("writing vectors", rows.stop, len(corpus))
+        progress("writing vectors", rows.stop, len(corpus.live_rows))
 
 
 def _items(corpus: Corpus, dims: int) -> pa.Table:
     """The items, with the norm of the raw prefix in place of that of the raw vector."""
-    norms = corpus.collection.norms.copy()
-    for rows, stored in corpus.vectors.chunks(dims):
+    norms = corpus.collection.norms[corpus.live_rows]
+    for rows, stored in corpus.live_chunks(dims):
         norms[rows] *= np.linalg.norm(stored.astype(np.float32), axis=1)
     table = corpus.items.table()
+    if corpus.alive is not None:
+        table = table.take(pa.array(corpus.live_rows))
     column = table.schema.get_field_index("norm")
     return table.set_column(column, "norm", pa.array(norms, pa.float32()))
 
@@ -149,27 +147,29 @@ def _items(corpus: Corpus, dims: int) -> pa.Table:
 def _kinds(corpus: Corpus, dims: int) -> dict[int, str]:
     """The kind of every remaining prefix; `dims` gets that of the nearest, if FAISS takes it."""
     old = {d: corpus.manifest.factory[str(d)] for d in corpus.dims}
-    kept = {d: kind for d, kind in old.items() if d < dims}
-    own = old[nearest(corpus.dims, dims)] if old else "Flat"
-    try:
-        check_kinds(IndexSpec((dims,), own), len(corpus))
-    except ConfigError:  # PQ16 takes only multiples of 16 dims
-        own = "Flat"
-    return {**kept, dims: own}
+    kinds = {d: kind for d, kind in old.items() if d < dims}
+    kinds[dims] = old[nearest(corpus.dims, dims)] if old else "Flat"
+    fewer = corpus.alive is not None  # too few may be left to train a kind
+    for d in kinds if fewer else (dims,):
+        try:
+            check_kinds(IndexSpec((d,), kinds[d]), len(corpus.live_rows))
+        except ConfigError:  # PQ16 takes only multiples of 16 dims
+            kinds[d] = "Flat"
+    return kinds
 
 
 def _bytes(corpus: Corpus, dims: int, dtype: str) -> int:
     """Estimated size of the index that `shrink_index` would write."""
-    count, files = len(corpus), corpus.manifest.files
+    count, files = len(corpus.live_rows), corpus.manifest.files
     kinds = _kinds(corpus, dims)
-    derived = {VECTORS, SUFFIX, CODES, STEPS, *(prefix_file(d) for d in corpus.dims)}
-    size = sum(record.bytes for name, record in files.items() if name not in derived)
+    derived = {VECTORS, DELETED, SUFFIX, CODES, STEPS, *(prefix_file(d) for d in corpus.dims)}
+    size = sum(record.bytes for name, record in files.items() if Path(name).name not in derived)
     size += count * dims * np.dtype(dtype).itemsize
     for d, kind in kinds.items():
         if kind != SCAN:
             like = nearest(corpus.dims, d)
             known = files.get(prefix_file(like))
             size += known.bytes * d // like if known else 4 * count * d
-    if count > FLAT_UP_TO:
+    if count >= CLUSTERED_FROM:
         size += count * (4 * len(kinds) + (coded_dims(tuple(kinds), dims) or 0))
     return size

@@ -37,6 +37,8 @@ def unchanged(folder: Path) -> Synced | None:
         told: Any = read_json(folder / WALKED)
         if (told["generation"], told["readers"]) != (m.generation, _readers()) or not m.roots:
             return None
+        if m.engine:  # it may lack what an earlier command could not send
+            return None
         for root, how in m.roots.items():
             others = [expanded(each) for each in m.roots]
             walk = Walk(expanded(root).absolute(), bool(how.get("hidden")), others)

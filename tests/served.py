@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from mrl_search.encoders.base import Access
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
+from mrl_search.store.manifest import read_manifest
 from mrl_search.web.app import make_app
 from mrl_search.web.guard import Rules
 from mrl_search.web.served import Served
@@ -42,7 +43,8 @@ def client(folder: Path, rules: Rules | None = None, **options: Any) -> TestClie
 @contextlib.contextmanager
 def running(folder: Path, **options: Any) -> Iterator[str]:
     """Serve the index in `folder` on a free port; gives the address."""
-    app = make_app({"mine": Served(folder, "mine", FakeJointEncoder())}, **options)
+    model = None if read_manifest(folder).own_vectors else FakeJointEncoder()
+    app = make_app({"mine": Served(folder, "mine", model)}, **options)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

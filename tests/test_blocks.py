@@ -28,7 +28,7 @@ def vectors() -> np.ndarray:
 @pytest.fixture
 def folder(tmp_path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(intact, "CHECKED_AT_OPEN", 1 << 20)
-    monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 0)  # with a sieve
+    monkeypatch.setattr("mrl_search.building.CLUSTERED_FROM", 0)  # with a sieve
     spec = IndexSpec((16, 64, DIM), factories={"512": "Scan"})
     Index.from_vectors(vectors, tmp_path / "index", spec=spec)
     return tmp_path / "index"

@@ -50,7 +50,7 @@ def test_tune_stores_a_plan_that_query_and_classify_use(
 ) -> None:
     plot = tmp_path / "tune.png"
     (line,) = lines(ok("tune", index, "--recall", "0.9", "-k", "3", "--json", "--plot", plot))
-    assert (line["objective"], line["target"], line["k"], line["n"]) == ("recall", 0.9, 3, 20)
+    assert (line["objective"], line["target"], line["k"], line["n"]) == ("recall", 0.9, 3, 27)
     assert line["value"] >= 0.85 and line["front"]
     with Image.open(plot) as drawn:
         assert drawn.width > 800

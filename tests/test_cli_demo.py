@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 from command_line import ok, run
 
+from mrl_search.cli import demo
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 @pytest.mark.slow
-def test_the_demo_leaves_a_model_an_index_a_sheet_and_a_page(tmp_path: Path) -> None:
+def test_the_demo_leaves_a_model_an_index_a_sheet_and_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "demo"
     args = ("demo", "--out", out, "--individuals", "2", "--epochs", "1")
     result = ok(*args)
@@ -29,7 +32,11 @@ def test_the_demo_leaves_a_model_an_index_a_sheet_and_a_page(tmp_path: Path) -> 
     page = (out / "summary.html").read_text()
     assert "<html" in page and "Matryoshka search, coarse to fine" in page
     trained = (out / "run-2-1" / "model.json").stat().st_mtime_ns
-    again = ok(*args)  # nothing is trained or embedded a second time
+    assert result.stderr.splitlines()[-1] == f"  mrl-search serve {folder}"
+    served = list[Path]()
+    monkeypatch.setattr(demo, "serve", served.extend)
+    again = ok(*args, "--serve")  # nothing is trained or embedded a second time
+    assert served == [folder]
     assert "in the last of" not in again.stderr
     assert (out / "run-2-1" / "model.json").stat().st_mtime_ns == trained
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ import pytest
 from conftest import Rows, energy_first, made_of
 from fakes import fail_writes
 
-from mrl_search.engines import build
+from mrl_search.engines import build, trial
 from mrl_search.engines.base import Mask, PrefixIndex
 from mrl_search.engines.build import build_indexes, check_kinds, load_index
 from mrl_search.engines.clustered import ClusteredIndex, allot, find_centroids
@@ -328,6 +329,28 @@ def test_a_kind_that_faiss_cannot_use_is_refused_beforehand(kind: str, message: 
     with pytest.raises(ConfigError, match=message) as caught:
         check_kinds(IndexSpec((16,), kind), 3000)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["HNSW0", "HNSW1,SQ8", "IVF64_HNSW01,Flat"])
+def test_graphs_that_crash_faiss_are_not_even_tried(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a child process was started: it leaves a segfault in the log")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(ConfigError, match="FAISS crashes when it builds or searches an index"):
+        check_kinds(IndexSpec((16,), kind), 500)
+
+
+def test_a_kind_that_ends_the_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "CHILD", "import os; os.abort()")
+    with pytest.raises(ConfigError, match="FAISS crashes when it builds or searches an index 'HN"):
+        check_kinds(IndexSpec((16,), "HNSW2,SQ8"), 777)
+
+
+def test_graphs_of_more_links_are_tried() -> None:
+    check_kinds(IndexSpec((16,), "HNSW10"), 500)
 
 
 def test_a_kind_may_need_more_vectors_than_the_first_trial_has() -> None:

@@ -10,13 +10,13 @@ from conftest import Rows, energy_first, made_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrl_search.engines.base import Mask
+from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.scan import scan
 from mrl_search.errors import IndexFolderError
 from mrl_search.index import Index
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact import pruned
-from mrl_search.search.exact.pruned import Bounds, exact_pruned
+from mrl_search.search.exact.pruned import Bounds
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.search.explain import explain
 from mrl_search.search.plan import Plan
@@ -32,7 +32,7 @@ KINDS = ("Flat", "SQ8", "IVF8,Flat", "HNSW16", "PQ4x4")
 def sieved() -> None:
     """Every corpus here is large enough for a sieve."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mrl_search.building.FLAT_UP_TO", 0)
+        patch.setattr("mrl_search.building.CLUSTERED_FROM", 0)
         yield
 
 
@@ -127,6 +127,10 @@ def test_a_full_score_lies_within_its_bound(
 # Exact search that prunes
 
 
+def exact_pruned(corpus: Corpus, queries: Rows, k: int, mask: Mask | None = None) -> Found:
+    return pruned.exact_pruned(corpus, queries, k, mask, search)
+
+
 @pytest.mark.parametrize("kernels", ["numpy", "compiled"])
 @pytest.mark.parametrize("k", [1, 10, 400])
 def test_pruned_search_is_exact_search(
@@ -185,6 +189,7 @@ def test_pruning_reads_little_where_the_first_dims_say_much(
         read.append((dims, ids.size))
         return real(store, queries, ids, dims)
 
+    monkeypatch.setattr("mrl_search.engines.kernels.native", None)
     monkeypatch.setattr(pruned, "pair_scores", counted)
     exact_pruned(corpus, near(corpus, 20, 3), 5)
     whole = sum(size for dims, size in read if dims == 64)
@@ -237,5 +242,5 @@ def test_padding_comes_last(small_index: Index, queries: np.ndarray) -> None:
 def test_small_corpora_have_no_sieve(
     small_set: Rows, make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 500)
+    monkeypatch.setattr("mrl_search.building.CLUSTERED_FROM", 501)
     assert make_index(small_set, name="plain").corpus.sieve is None

@@ -2,39 +2,30 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsing import PATIENCE, PHONE, WIDE, choose, launched, names, needs_browser, opened
 from fakes import FakeJointEncoder
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 from served import build, running
 
 from mrl_search.index import Index
 from mrl_search.web.export import export_page
+from mrl_search.web.told import report_of
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-QUIET = re.compile(r"Failed to load resource: .* status of 4|.*GPU stall|.*no longer repeat")
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium; name one by CHROMIUM=PATH"),
-]
+pytestmark = needs_browser
+BENCH = Path(__file__).parents[1] / "benchmarks/reports/animals.jsonl"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +49,9 @@ def address(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page that must not log an error, nor ask another machine."""
-    yield from opened(browser, address, address)
-
-
-def opened(browser: Browser, address: str, allowed: str) -> Iterator[Page]:
-    context = browser.new_context(viewport=WIDE)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page, said, asked = context.new_page(), list[str](), list[str]()
-    page.on("console", lambda message: QUIET.match(message.text) or said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    expect(page.locator(".card").first).to_be_visible()
-    yield page
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith((allowed, "blob:", "data:"))] == []
-
-
-def names(page: Page) -> list[str]:
-    return page.locator(".results .name").all_text_contents()
-
-
-def choose(page: Page, name: str = "cat-0003.jpg") -> None:
-    """Search for more like a picture."""
-    page.get_by_role("button", name=f"Show more like {name}").click()
-    expect(page.locator(".card b").first).to_be_visible()
+    with opened(browser, address) as page:
+        expect(page.locator(".card").first).to_be_visible()
+        yield page
 
 
 def test_click_more_less_and_back(page: Page) -> None:
@@ -177,6 +145,9 @@ def test_open_and_copy_a_picture(page: Page) -> None:
     page.get_by_role("button", name=f"Copy the path of {first}").click()
     expect(page.locator("#status")).to_contain_text(f"Copied: {first[:3]}/{first}")
     assert page.evaluate("navigator.clipboard.readText()").endswith(first)
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.get_by_role("button", name=f"Copy the path of {first}").click()  # as from another machine
+    expect(page.locator("#status")).to_contain_text(f"The path: {first[:3]}/{first}")
 
 
 def test_the_ladder_joins_the_same_picture(page: Page) -> None:
@@ -220,30 +191,136 @@ def test_duplicates_are_shown_and_decided(page: Page) -> None:
     page.keyboard.press("4")
     page.get_by_label("Show").select_option("exact")
     expect(page.locator(".group")).to_have_count(2)
+    expect(page.locator(".group").first.locator("li")).to_have_count(2)  # side by side
     expect(page.locator(".kept .tag").first).to_contain_text("kept:")
     expect(page.locator("#status")).to_contain_text("2 groups")
     page.get_by_role("button", name="is not a duplicate of").first.click()
     expect(page.locator("#status.error")).to_contain_text("same bytes")  # it cannot be otherwise
 
 
-def test_the_report_says_how_to_get_one(page: Page) -> None:
+def test_what_is_not_a_duplicate_is_remembered(browser: Browser, tmp_path: Path) -> None:
+    folder = build(tmp_path, 2)
+    with Image.open(tmp_path / "pictures/cat/cat-0000.jpg") as picture:
+        picture.save(tmp_path / "pictures/cat/again.jpg", quality=60)
+    Index.open(folder, FakeJointEncoder()).sync()
+    with (
+        running(folder, write=True) as address,
+        opened(browser, f"{address}#view=duplicates") as page,
+    ):
+        expect(page.locator(".kept .name")).to_have_text(["cat/cat-0000.jpg"])
+        expect(page.locator(".tag").last).to_contain_text("same picture, cosine")
+        page.get_by_role("button", name="again.jpg is not a duplicate of cat-0000.jpg").click()
+        expect(page.locator("#status")).to_contain_text("Remembered: again.jpg")
+        expect(page.locator(".group")).to_have_count(0)
+        page.reload()
+        expect(page.locator("#status")).to_have_text("No duplicates.")
+    with running(folder) as address, opened(browser, f"{address}#view=duplicates") as page:
+        expect(page.locator("#status")).to_have_text("No duplicates.")
+
+
+def test_the_report_is_the_bench_of_this_index(browser: Browser, folder: Path, page: Page) -> None:
     page.keyboard.press("5")
-    expect(page.locator("#status.error")).to_contain_text("mrl-search bench")
+    expect(page.locator("#main")).to_contain_text("mrl-search bench INDEX")
+    tables = report_of(BENCH)["tables"]
+    with (
+        running(folder, report=lambda name: {"tables": tables}) as address,
+        opened(browser, f"{address}#view=report") as other,
+    ):
+        expect(other.get_by_role("heading", level=2)).to_have_text([one["title"] for one in tables])
+        for table, one in zip(tables, other.get_by_role("table").all(), strict=True):
+            shown = [
+                row.locator("th, td").all_text_contents() for row in one.get_by_role("row").all()
+            ]
+            assert shown == [list(row) for row in (table["columns"], *table["rows"])]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"plus": [{"id": 3}, {"text": "a: b&c"}], "minus": [{"id": 5}], "cutoff": True},
+        {"view": "ladder", "dims": 16, "where": ["label=cat", "path!=a*"], "plus": [{"id": 1}]},
+        {"plan": "8:20,64", "plus": [{"query_id": "a-b_c"}], "where": ["width>=100"]},
+        {"view": "map", "at": {"x": 0.25, "y": -0.5, "zoom": 3}},
+        {"view": "duplicates", "level": "pixels"},
+    ],
+)
+def test_the_address_holds_the_whole_state(page: Page, state: dict[str, Any]) -> None:
+    whole = page.evaluate("(state) => ({...EMPTY, index: 'mine', ...state})", state)
+    assert page.evaluate("(state) => readState(writeState(state))", whole) == whole
+    assert set(state) - {"plus"} <= set(page.evaluate("EMPTY"))
+
+
+def test_a_link_shows_the_same_again(page: Page, browser: Browser) -> None:
+    page.goto(page.url.partition("#")[0] + "#plus=id:3&minus=id:14&where=label=cat&dims=16")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("plan 16")
+    link, found = page.url, names(page)
+    assert len(found) == 13 and "cat-0003.jpg" not in found
+    with opened(browser, link, link.partition("#")[0]) as other:
+        expect(other.locator("#status")).to_contain_text("plan 16")
+        assert names(other) == found
+        expect(other.locator(".chip")).to_have_count(3)
+        expect(other.locator("#dims-value")).to_have_text("16 dims")
 
 
 def test_keys_alone_do_all(page: Page) -> None:
-    page.keyboard.press("j")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
+    keys = page.keyboard
+    keys.press("j")
+    keys.press("ArrowRight")
+    keys.press("Enter")
     expect(page.locator(".card b").first).to_be_visible()
-    page.keyboard.press("j")
-    page.keyboard.press("m")
+    keys.press("j")
+    keys.press("m")
     expect(page.locator(".chip.minus")).to_have_count(1)
-    page.keyboard.press("?")
+    keys.press("j")
+    keys.press("o")
+    expect(page.locator("#item")).to_be_visible()
+    keys.press("Escape")
+    expect(page.locator("#item")).to_be_hidden()
+    keys.press("j")
+    keys.press("c")
+    expect(page.locator("#status")).to_contain_text("Copied:")
+    keys.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("from picture to picture")
-    page.keyboard.press("Escape")
-    page.keyboard.press("/")
+    keys.press("Escape")
+    keys.press("2")
+    expect(page.locator(".ladder .row p")).to_have_text(["–"] * 3)
+    expect(page.locator("#status.error")).to_contain_text("cancel each other")  # these vectors do
+    keys.press("1")
+    expect(page.locator("#status.error")).to_contain_text("cancel each other")
+    page.goto(page.url.replace("minus", "other"))
+    keys.press("2")
+    expect(page.locator(".ladder .row p").last).to_contain_text("of 10")
+    keys.press("j")
+    keys.press("ArrowDown")
+    focused = page.locator(":focus")
+    assert focused.evaluate("(one) => one.closest('.row').ariaLabel") == "16 dimensions"
+    name = focused.get_attribute("data-id")
+    keys.press("Enter")
+    expect(page.locator(".chip")).to_have_count(1)
+    assert f"plus=id%3A{name}" in page.url
+    keys.press("/")
     expect(page.locator("#words")).to_be_focused()
+
+
+def test_everything_is_reached_by_tab(page: Page) -> None:
+    choose(page)
+    page.evaluate("document.activeElement.blur()")
+    page.get_by_text("Filter", exact=True).click()
+    page.locator("h1").click()
+    reached = list[str]()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        if focused.count():
+            line = focused.evaluate("(one) => getComputedStyle(one).outlineStyle")
+            reached.append(focused.evaluate("(one) => one.id || one.ariaLabel || one.textContent"))
+            assert line != "none", reached[-1]  # one sees where one is
+    order = ["index", "Results", "Ladder", "Map", "Duplicates", "Report", "help"]
+    order += ["Take it out of the search", "pick", "words", "dims", "plan", "Filter"]
+    order += ["column", "operator", "value", "add"]
+    assert [one.strip() for one in reached if one.strip() in order] == order
+    assert any(one.startswith("1. ") for one in reached)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -252,11 +329,15 @@ def test_everybody_can_use_it(
     browser: Browser, address: str, scheme: str, size: dict[str, int]
 ) -> None:
     context = browser.new_context(viewport=size, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(address)
     choose(page)
-    for key in "12345":
-        page.locator("body").press(key)
+    for key in "?o12345":
+        if key == "o":
+            page.get_by_role("button", name="Open ").first.click()
+        else:
+            page.locator("body").press(key)
         page.wait_for_timeout(400)
         serious = [
             (one["id"], one["nodes"][0]["html"])
@@ -265,6 +346,7 @@ def test_everybody_can_use_it(
         ]
         assert serious == [], key
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], key
+        page.keyboard.press("Escape")
         if shots := os.environ.get("SCREENSHOTS"):
             page.screenshot(path=Path(shots) / f"{key}-{size['width']}-{scheme}.png")
     context.close()
@@ -273,7 +355,7 @@ def test_everybody_can_use_it(
 def test_an_exported_page_opens_from_a_file(browser: Browser, folder: Path, tmp_path: Path) -> None:
     export_page(Index.open(folder, FakeJointEncoder()), tmp_path / "site")
     here = (tmp_path / "site").as_uri()
-    for page in opened(browser, f"{here}/index.html", here):
+    with opened(browser, f"{here}/index.html", here) as page:
         choose(page)
         expected = Index.open(folder, FakeJointEncoder()).search(
             str(folder.parent / "pictures/cat/cat-0003.jpg"), k=4

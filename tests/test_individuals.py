@@ -14,7 +14,7 @@ from mrl_search.errors import ConfigError
 from mrl_search.training.config import DataConfig
 from mrl_search.training.individuals import individual_numbers, individuals_of, partners
 from mrl_search.training.objective import InfoNCE, Objective
-from mrl_search.training.parts import split_rows
+from mrl_search.training.split import split_rows
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 BY_NAME = DataConfig(validation=0.25, individual=r"([^/]+)-\d+\.jpg$")

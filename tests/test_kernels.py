@@ -123,15 +123,21 @@ def test_longer_prefixes_rule_out_what_cannot_be_near(dtype: type) -> None:
     some = np.arange(0, 500, 2)
     cosines = kernels.pair_cosines(rows, unit, some[None])[0]
     least = float(np.sort(cosines)[-10])
-    kept = kernels.narrow(rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6)
-    assert set(some[cosines >= least]) <= set(kept.tolist())
-    assert len(kept) < 40
-    heads = np.stack(
-        [(l2_normalize(rows[some])[:, :d] @ unit[0, :d]) for d in dims]
-    )  # the bound as it is written in books
-    possible = (heads + tails[:, None] * norms[:, some] >= least - 1e-6).all(axis=0)
-    assert kept.tolist() == some[possible].tolist()
-    assert kernels.narrow(rows, unit[0], some[:0], dims, tails, norms, 4e-7, least).tolist() == []
+    order = np.argsort(-cosines, kind="stable")[:10]
+    for k in (10, 250):
+        scores, ids = kernels.nearest(
+            rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6, k
+        )
+        assert set(some[order]) <= set(ids.tolist())
+        assert len(ids) < 40  # the others were ruled out
+        places = np.searchsorted(some, ids)
+        np.testing.assert_array_equal(scores, cosines[places])
+    for few in (dims, ()):
+        given = tails[: len(few)], norms[: len(few)]
+        scores, ids = kernels.nearest(rows, unit[0], some, few, *given, 4e-7, -2.0, 10)
+        assert sorted(ids.tolist()) == sorted(some[order].tolist())
+        nothing = kernels.nearest(rows, unit[0], some[:0], few, *given, 4e-7, -2.0, 10)
+        assert nothing[1].tolist() == []
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,8 +330,8 @@ class Living(RuleBasedStateMachine):
 @pytest.mark.parametrize("sieved", [False, True])
 def test_it_answers_as_its_model(kind: str, sieved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if sieved:
-        monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 10)
-        monkeypatch.setattr(living, "FLAT_UP_TO", 10)
+        monkeypatch.setattr("mrl_search.building.CLUSTERED_FROM", 10)
+        monkeypatch.setattr(living, "CLUSTERED_FROM", 10)
     machine = type(f"Living{kind}", (Living,), {"kind": kind})
     with small_thresholds():
         run_state_machine_as_test(

@@ -107,7 +107,7 @@ def test_an_index_of_pictures(tmp_path: Path, disk: Disk) -> None:
 def test_an_index_of_vectors_its_plan_and_a_smaller_one(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 0)  # with a sieve
+    monkeypatch.setattr("mrl_search.building.CLUSTERED_FROM", 0)  # with a sieve
     rows = np.random.default_rng(0).standard_normal((300, 32)).astype(np.float32)
     spec = IndexSpec((8, 16, 32), "Flat")
     index = Index.from_vectors(rows, disk.root / "it", spec=spec, rotate="pca")

@@ -71,7 +71,7 @@ def test_a_large_index_answers_as_a_small_one(
 ) -> None:
     if engine == "numpy":
         monkeypatch.setattr(kernels, "native", None)
-    monkeypatch.setattr("mrl_search.building.FLAT_UP_TO", 1000)  # with a sieve
+    monkeypatch.setattr("mrl_search.building.CLUSTERED_FROM", 1000)  # with a sieve
     rows = energy_first(np.random.default_rng(0), 3000, 32)
     queries = energy_first(np.random.default_rng(1), 40, 32)
     folder = make_index(made_of(rows, [None] * len(rows)), dims=(8, 16, 32)).folder

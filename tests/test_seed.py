@@ -22,9 +22,9 @@ from mrl_search.mapping import to_toml
 from mrl_search.training import loop as training
 from mrl_search.training.config import AugmentConfig, DataConfig, ScheduleConfig, TrainConfig
 from mrl_search.training.objective import MatryoshkaLoss
-from mrl_search.training.parts import split_rows, stratified_split
 from mrl_search.training.pixels import pixel_side
 from mrl_search.training.recipes import load_recipe as load
+from mrl_search.training.split import split_rows, stratified_split
 from mrl_search.training.views import blurred, views
 
 SEED = ("seed-matryoshka", "seed-baseline", "seed-fixed-8")

@@ -127,7 +127,7 @@ def test_a_large_index_keeps_its_sieve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for place in ("building", "shrink"):
-        monkeypatch.setattr(f"mrl_search.{place}.FLAT_UP_TO", 100)
+        monkeypatch.setattr(f"mrl_search.{place}.CLUSTERED_FROM", 100)
     index = make_index(small_set, name="large")
     (c,) = candidates(index, [20], ["float16"])
     small = shrink_index(index, tmp_path / "cut", 20)

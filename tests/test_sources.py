@@ -32,7 +32,7 @@ def _private_cache(
 ) -> None:
     """Keep `datasets` from writing into the cache of the user who runs the tests."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    tables.dataset_source.cache_clear()
+    tables._source.cache_clear()
     datasets.disable_progress_bars()
 
 
@@ -552,7 +552,7 @@ def test_labels_of_any_type_are_names_or_none(tmp_path: Path) -> None:
         (pa.array([b"x", b"y", b"z"]), [None] * 3), (pa.array([[1], [2], []]), [None] * 3),
     ):  # fmt: skip
         pq.write_table(pa.table({"image": pictures, "label": column}), tmp_path / "x.parquet")
-        tables.dataset_source.cache_clear()
+        tables._source.cache_clear()
         assert list(open_source(str(tmp_path / "x.parquet")).labels) == labels
 
 

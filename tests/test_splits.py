@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import DataError
-from mrl_search.training.parts import digest, stratified_split
+from mrl_search.training.split import digest, stratified_split
 
 
 def _corpus(**counts: int) -> tuple[list[str | None], list[str]]:

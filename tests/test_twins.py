@@ -9,8 +9,8 @@ from PIL import Image
 from tiny_runs import noise_pixels
 
 from mrl_search.training.config import DataConfig
-from mrl_search.training.parts import split_rows
 from mrl_search.training.pixels import Pixels
+from mrl_search.training.split import split_rows
 from mrl_search.training.twins import twins_of
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrl_search.errors import DataError, FileError
-from mrl_search.store.shards import natural, split_column
+from mrl_search.store.numbered_files import natural, split_column
 from mrl_search.store.vector_files import VectorSource, open_vectors, read_queries
 
 DTYPES = ["float16", "float32", "float64"]

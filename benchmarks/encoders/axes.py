@@ -28,7 +28,7 @@ from mrl_search.progress import silent
 from mrl_search.store.transform import Transform
 from mrl_search.training.config import DataConfig
 from mrl_search.training.corpus_axes import Sample, changed_views
-from mrl_search.training.parts import split_rows
+from mrl_search.training.split import split_rows
 from mrl_search.vectors import default_dims, l2_normalize
 
 K = 20

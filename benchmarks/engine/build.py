@@ -1,7 +1,7 @@
 """Build an index of generated vectors with two versions: seconds by step, recall by equal plans.
 
-    git worktree add /tmp/old VERSION    # and copy mrl_search/engines/compiled*.so into it
-    python benchmarks/engine/build.py easy 1000000 /big/disk --old /tmp/old >> build.jsonl
+    git worktree add OLD VERSION    # and copy mrl_search/engines/compiled*.so into it
+    python benchmarks/engine/build.py easy 1000000 WORK --old OLD >> build.jsonl
 
 Each version builds from one float32 .npy file, as `mrl-search build-index` does, in a process of
 its own, in turn. Seconds are on the clock and of the processors; steps: the first pass over the
@@ -64,8 +64,8 @@ def build(checkout: Path, file: Path, out: Path, dims: list[int]) -> dict[str, o
     """Build with the package of a checkout; seconds on the clock and of the processors by step."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-c", BUILD, str(file), str(out), json.dumps(dims)]
-    variables = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
+    # with -c, the working directory comes first among the places of packages
+    done = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True)
     steps = json.loads(done.stdout)
     indexing = [
         sum(steps[name][i] for name in ("training", "filling", "finishing")) for i in (0, 1)
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--keep", action="store_true", help="do not build what is there")
     args = parser.parse_args()
+    args.work = args.work.resolve()
     args.work.mkdir(exist_ok=True)
     file = args.work / f"{args.vectors}-{args.count}.npy"
     write_corpus(args.vectors, args.count, file)

@@ -20,15 +20,17 @@ ones first); without it they are items with noise.
 """
 
 import argparse
+import fcntl
 import json
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,14 @@ def say(*words: object) -> None:
     print(*words, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Hold the lock of a file, so that whoever else takes it waits."""
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def stored(file: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401
     """What a JSON file holds; it is made first where it is missing."""
     if not file.exists():
@@ -72,11 +82,15 @@ class Contest:
         self.environment["commit"] = commit(self.environment["commit"], args.dirty)
         self.run = work.folder / f"run-{self.environment['commit']}"
         self.again: list[str] = args.again
+        self.absent: dict[str, str] = dict(args.leave_out)
+        self.lock: Path | None = args.lock
         self.run.mkdir(exist_ok=True)
 
     def ready(self, name: str) -> list[Record] | str:
         """The settings of a contestant, built if it must be; or why it takes no part."""
         contestant, folder = CONTESTANTS[name], self.work.of(name)
+        if name in self.absent:
+            return f"left out: {self.absent[name]}"
         if contestant.missing:
             return f"not installed: {contestant.missing}"
         settings = (self.run if name.startswith("mrl-search") else folder) / f"{folder.name}.json"
@@ -89,11 +103,18 @@ class Contest:
                 say("building", name)
                 alone(build, self.work, name, self.cores)
             say("sweeping", name)
-            return stored(settings, lambda: alone(sweep, self.work, name, self.targets, self.cores))
+            with self.quiet():
+                return stored(
+                    settings, lambda: alone(sweep, self.work, name, self.targets, self.cores)
+                )
         except BrokenProcessPool:
             return "its process ended; what the library wrote to stderr tells why"
         except Exception as error:  # a library's own
             return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """The lock that is held while a contestant is timed."""
+        return held(self.lock) if self.lock else nullcontext()
 
     def answer(self, ready: dict[str, list[Record]]) -> None:
         """All rounds, then every contestant from cold; what is there is kept."""
@@ -104,14 +125,18 @@ class Contest:
             for name in order:
                 part = slice(number * size, (number + 1) * size)
                 say("round", number, name)
-                stored(
-                    self.result(name, number),
-                    lambda n=name, p=part: alone(warm, self.work, n, ready[n], p, self.cores),
-                )
+                with self.quiet():
+                    stored(
+                        self.result(name, number),
+                        lambda n=name, p=part: alone(warm, self.work, n, ready[n], p, self.cores),
+                    )
         for name, chosen in ready.items():
             say("cold", name)
             choice = next((c for c in chosen if c["target"] in (None, MIDDLE)), chosen[-1])
-            stored(self.result(name, "cold"), lambda n=name, c=choice: alone(cold, self.work, n, c))
+            with self.quiet():
+                stored(
+                    self.result(name, "cold"), lambda n=name, c=choice: alone(cold, self.work, n, c)
+                )
 
     def result(self, name: str, what: int | str) -> Path:
         """The file of a round, or of `cold`."""
@@ -158,6 +183,20 @@ def commit(described: str | None, dirty: bool) -> str | None:
     return described
 
 
+def simd() -> list[str]:
+    """Vector instructions of this processor that libraries here may use."""
+    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    return [f for f in ("avx2", "avx512f", "avx512_vnni", "avx512_fp16", "amx_int8") if f in flags]
+
+
+def reason(text: str) -> tuple[str, str]:
+    """NAME=REASON in two."""
+    name, found, why = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} has no reason: NAME=REASON")
+    return name, why
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,19 +206,23 @@ def main() -> None:
     parser.add_argument("--queries", type=Path, help="(2000, dim) .npy: fresh, then tuning ones")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.99, 0.999])
     parser.add_argument("--only", nargs="+", default=list(CONTESTANTS), metavar="NAME")
-    parser.add_argument("--leave-out", nargs="+", default=[], metavar="NAME")
+    parser.add_argument(
+        "--leave-out", nargs="+", default=[], type=reason, metavar="NAME=REASON",
+        help="the record tells the reason",
+    )  # fmt: skip
     parser.add_argument("--again", nargs="+", default=[], metavar="NAME", help="redo")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="for builds and batches")
+    parser.add_argument("--lock", type=Path, help="a file whose lock is held while one is timed")
     parser.add_argument("--dirty", action="store_true", help="allow uncommitted changes")
     args = parser.parse_args()
-    unknown = {*args.only, *args.leave_out, *args.again} - set(CONTESTANTS)
+    unknown = {*args.only, *dict(args.leave_out), *args.again} - set(CONTESTANTS)
     if unknown:
         parser.error(f"no such contestants: {', '.join(sorted(unknown))}; {', '.join(CONTESTANTS)}")
     work = Work(args.work.resolve(), args.index.resolve())
     alone(prepare, work, args.queries)
     contest = Contest(work, args)
-    names = [n for n in CONTESTANTS if n in args.only and n not in args.leave_out]
+    names = [n for n in CONTESTANTS if n in args.only]
     if not work.about["peers"]:
         names = [n for n in names if n in {c.name for c in OURS}]
     states = {name: contest.ready(name) for name in names}
@@ -189,7 +232,8 @@ def main() -> None:
     contest.answer(ready)
     common = {
         "kind": "contest", "run": f"{contest.environment['commit']}", **work.about,
-        "rounds": args.rounds, "environment": contest.environment,
+        "rounds": args.rounds, "cores": args.cores, "simd": simd(),
+        "environment": contest.environment,
     }  # fmt: skip
     for name, chosen in states.items():
         if isinstance(chosen, str):

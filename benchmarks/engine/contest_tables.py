@@ -4,7 +4,7 @@ from typing import Any
 
 from mrl_search.report.page import Table, markdown_table
 
-__all__ = ["contest_page", "headline"]
+__all__ = ["TUNED", "at", "contest_page", "exact_ones", "headline", "peers_at"]
 
 OURS = "mrl-search"
 TUNED = f"{OURS} tuned"
@@ -27,14 +27,19 @@ def reaches(record: Record) -> bool:
     return record["target"] is None or record["recall_high"] >= record["target"]
 
 
+def peers_at(contest: list[Record], target: float) -> list[Record]:
+    """Others that reach a target, exact ones too."""
+    able = [r for r in [*at(contest, target), *exact_ones(contest)] if reaches(r)]
+    return [r for r in able if not r["contestant"].startswith(OURS)]
+
+
 def headline(contest: list[Record], target: float) -> str:
     """mrl-search against the fastest exact search of the run and the fastest peer that reaches."""
     own = next((r for r in at(contest, target) if r["contestant"] == TUNED), None)
     if own is None:
         return f"At {target}: mrl-search has no plan."
     exact = sorted(exact_ones(contest), key=lambda r: r["p50_ms"])
-    able = [r for r in [*at(contest, target), *exact] if reaches(r)]
-    peers = [r for r in able if not r["contestant"].startswith(OURS)]
+    peers = peers_at(contest, target)
     said = [f"At {target}: {own['p50_ms']:.3f} ms (p99 {own['p99_ms']:.3f}), recall {recall(own)}"]
     if not reaches(own):
         said.append("**which misses the target**")
@@ -65,20 +70,20 @@ def setting(record: Record) -> str:
 
 
 def times_table(contest: list[Record], target: float) -> Table:
-    columns = (
-        "contestant", "setting", "recall@10 (95%)", "p50 ms", "p99 ms", "batch/s, 1 thread",
-        "all threads",
-    )  # fmt: skip
+    columns = ("contestant", "setting", "recall@10 (95%)", "p50 ms", "p99 ms", "batch/s, 1 thread")
+    many = contest[0]["cores"] > 1
+    most = max(r["timings"] for r in contest if "timings" in r)
     exact = sorted(exact_ones(contest), key=lambda r: r["p50_ms"])
     rows = tuple(
         (
-            r["contestant"], setting(r) or "exact", recall(r) + " misses" * (not reaches(r)),
+            r["contestant"] + f" ({r['timings']} queries)" * (r["timings"] < most),
+            setting(r) or "exact", recall(r) + " misses" * (not reaches(r)),
             f"{r['p50_ms']:.3f}", f"{r['p99_ms']:.3f}", f"{r['batch_per_s_1_thread']:,.0f}",
-            f"{r['batch_per_s_all_threads']:,.0f}",
+            *[f"{r['batch_per_s_all_threads']:,.0f}"] * many,
         )
         for r in [*at(contest, target), *exact]
     )  # fmt: skip
-    return Table("", columns, rows)
+    return Table("", (*columns, *["all threads"] * many), rows)
 
 
 def cost_table(contest: list[Record]) -> Table:
@@ -119,8 +124,8 @@ def contest_page(contest: list[Record]) -> str:
     timed, e = next(r for r in contest if "p50_ms" in r), first["environment"]
     libraries = {k: v for r in contest for k, v in r.get("versions", {}).items()}
     parts.append(
-        f"{e['cpu']}, {e['cores']} cores; single queries on one thread, {timed['timings']:,} "
-        f"timings in {first['rounds']} rounds; builds on {timed['build_cores']} cores; "
+        f"{e['cpu']} ({', '.join(first['simd'])}), {e['cores']} cores; single queries on one "
+        f"thread, {timed['timings']:,} timings in {first['rounds']} rounds; "
         f"{', '.join(f'{k} {v}' for k, v in libraries.items())}; commit {e['commit']}."
     )
     return "\n\n".join(parts)

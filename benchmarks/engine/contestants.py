@@ -35,11 +35,15 @@ KEEP = rising(K, 2000)  # lengths of shortlists
 
 @dataclass(frozen=True)
 class Ladder:
-    """Settings that differ in one effort: recall rises along its `values`."""
+    """Settings that differ in one effort: recall rises along its `values`.
+
+    Ladders that are harder than one another (`Contestant.harder`) are of one `group`.
+    """
 
     fixed: Setting
     name: str
     values: tuple[int, ...]
+    group: int = 0
 
     def at(self, rung: int) -> Setting:
         return {**self.fixed, self.name: self.values[rung]}

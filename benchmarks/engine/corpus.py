@@ -37,11 +37,12 @@ def build(kind: Kind, n: int, out: Path, spec: IndexSpec) -> dict[str, object]:
 
 
 def write(
-    name: str, n: int, blocks: Iterator[Rows], source: str, out: Path, spec: IndexSpec
-) -> dict[str, object]:
-    """Build the index `out` of `n` rows (n, DIM) that come in blocks; returns the record."""
+    name: str, n: int, blocks: Iterator[Rows], source: str, out: Path, spec: IndexSpec,
+    dim: int = DIM,
+) -> dict[str, object]:  # fmt: skip
+    """Build the index `out` of `n` rows (n, dim) that come in blocks; returns the record."""
     start = time.perf_counter()
-    with CollectionWriter.open(out, DIM, spec.dtype) as writer:
+    with CollectionWriter.open(out, dim, spec.dtype) as writer:
         store = writer.write_vectors(n, blocks)
         unknown = [pa.nulls(n, field.type) for field in list(ITEMS_SCHEMA)[1:-1]]
         columns = [pa.array(np.arange(n)), *unknown, pa.array(np.ones(n, np.float32))]
@@ -50,7 +51,7 @@ def write(
         factory = write_indexes(writer, store, spec, silent)
         built = time.perf_counter()
         writer.publish(Manifest(
-            encoder=OWN_VECTORS, fingerprint=f"{name}-{n}", dim=DIM, dims=spec.dims, count=n,
+            encoder=OWN_VECTORS, fingerprint=f"{name}-{n}", dim=dim, dims=spec.dims, count=n,
             dtype=spec.dtype, source=source, model="",
             factory=factory,
         ))  # fmt: skip

@@ -1,8 +1,8 @@
 """SVS, hnswlib, usearch and ScaNN as contestants.
 
 The graphs return a shortlist; where that has fewer dims or bits, numpy scores it with whole rows of
-a mapped file. ScaNN re-ranks by itself. SVS's LVQ and LeanVec refuse processors that are not
-Intel's, so they are tried and told as absent.
+a mapped file. ScaNN re-ranks by itself. SVS's LVQ and LeanVec end the process on processors that
+are not Intel's: they are tried, and absent there.
 """
 
 from abc import abstractmethod
@@ -136,30 +136,49 @@ class Svs(Graph):
         return self.graph.search(x, count)[0].astype(np.int64)
 
 
-class SvsLeanVec(Svs):
-    """Vamana over LeanVec: 128 turned dims in 8 bits first, then all dims in 8 bits."""
+class SvsCoded(Svs):
+    """Vamana over rows of SVS's codes, which only processors of Intel run.
+
+    Args:
+        name: of the contestant.
+        lean: dims of LeanVec, 8 bits each, for the first pass; float16 rows re-rank. None: LVQ,
+            8 bits a dim and no second pass.
+    """
+
+    def __init__(self, name: str, lean: int | None = None) -> None:
+        super().__init__(name)
+        self.lean = lean
 
     def make(self, x: Rows, folder: Path, cores: int) -> None:
         import svs
 
-        svs.write_vecs(np.ascontiguousarray(x), str(folder / "all.fvecs"))
-        loader = svs.VectorDataLoader(str(folder / "all.fvecs"), svs.DataType.float32)
-        lean = svs.LeanVecLoader(
-            loader, leanvec_dims=128, primary_kind=svs.LeanVecKind.lvq8,
-            secondary_kind=svs.LeanVecKind.lvq8,
-        )  # fmt: skip
+        file = folder / "all.fvecs"
+        svs.write_vecs(np.ascontiguousarray(x), str(file))
+        plain, kinds = svs.VectorDataLoader(str(file), svs.DataType.float32), svs.LeanVecKind
+        coded = (
+            svs.LeanVecLoader(plain, self.lean, kinds.lvq8, kinds.float16)
+            if self.lean
+            else svs.LVQLoader(plain, primary=8)
+        )
         how = svs.VamanaBuildParameters(
             alpha=1.2, graph_max_degree=2 * LINKS, window_size=EF_BUILD
         )  # fmt: skip
-        graph = svs.Vamana.build(how, lean, svs.DistanceType.L2, num_threads=cores)
+        graph = svs.Vamana.build(how, coded, svs.DistanceType.L2, num_threads=cores)
         graph.save(*(str(folder / part) for part in ("config", "graph", "data")))
+        file.unlink()
 
     def load(self, folder: Path, dims: int) -> None:
         import svs
 
         config, graph, data = (str(folder / part) for part in ("config", "graph", "data"))
-        loader = svs.LeanVecLoader(data)
+        loader = svs.LeanVecLoader(data) if self.lean else svs.LVQLoader(data)
         self.graph = svs.Vamana(config, svs.GraphLoader(graph), loader, svs.DistanceType.L2)
+
+    def open(self, work: Work, folder: Path) -> None:
+        super().open(work, folder)
+        if self.lean:
+            self.rows_bytes = 2 * int(work.about["n"]) * int(work.about["dim"])
+            self.coarse_bytes -= self.rows_bytes
 
 
 class Hnswlib(Graph):
@@ -286,7 +305,9 @@ OTHERS = [
     Svs("SVS f16"),
     Svs("SVS f16 128 dims + rerank", FIRST),
     Svs("SVS f16 128 PCA dims + rerank", TURNED),
-    SvsLeanVec("SVS LeanVec"),
+    SvsCoded("SVS LVQ8"),
+    SvsCoded("SVS LeanVec 128 dims", 128),
+    SvsCoded("SVS LeanVec 256 dims", 256),
     Scann("ScaNN"),
     Scann("ScaNN 128 dims", FIRST),
     Scann("ScaNN 128 PCA dims", TURNED),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mrl_search.search.corpus import Corpus
 
-__all__ = ["DIM", "Kind", "Tree", "blocks_of_rows", "noisy_items"]
+__all__ = ["DIM", "Kind", "Tree", "blocks_of_rows", "noisy_items", "some_items"]
 
 DIM = 1024
 LEVELS = (10, 100, 1_000, 20_000)
@@ -142,10 +142,19 @@ def blocks_of_rows(tree: Tree, n: int, seed: int) -> Iterator[NDArray[np.float32
         yield tree.rows(min(BLOCK, n - start), seed + number)
 
 
+def some_items(corpus: Corpus, count: int) -> NDArray[np.int64]:
+    """Rows of `count` items at most, drawn with a fixed seed."""
+    return _drawn(corpus, count)[1]
+
+
 def noisy_items(corpus: Corpus, count: int) -> NDArray[np.float32]:
-    """Queries from `count` items at most, with noise as strong as the vectors are in each dim."""
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(len(corpus), min(count, len(corpus)), replace=False)
+    """Queries from `some_items`, with noise as strong as the vectors are in each dim."""
+    rng, chosen = _drawn(corpus, count)
     rows = corpus.vectors.prefix(corpus.dim, chosen)
     noise = rng.standard_normal(rows.shape).astype(np.float32) * np.abs(rows).mean(axis=0)
     return rows + np.float32(0.2) * noise
+
+
+def _drawn(corpus: Corpus, count: int) -> tuple[np.random.Generator, NDArray[np.int64]]:
+    rng = np.random.default_rng(0)
+    return rng, rng.choice(len(corpus), min(count, len(corpus)), replace=False)

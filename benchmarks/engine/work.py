@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from vectors import Kind, Tree, noisy_items
+from vectors import Kind, Tree, noisy_items, some_items
 
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
@@ -42,7 +42,11 @@ class Work:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """Name of the `vectors`, `n`, `dim`, and whether `peers` take part."""
+        """Name of the `vectors`, `n`, `dim`, `wanted`, and whether `peers` take part.
+
+        `wanted` is the number of true neighbours that recall is about: K, or one less where
+        queries are noised items, which find themselves.
+        """
         return json.loads((self.folder / "about.json").read_text())
 
     def rows(self) -> Rows:
@@ -52,8 +56,13 @@ class Work:
     def queries(self, which: str) -> Rows:
         return np.load(self.folder / f"{which}.npy")
 
+    def hits(self, which: str, part: slice, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Recall of each answer (n, K) to the queries `which` in `part`."""
+        rows, scores = self.truth(which)
+        return hits(found, (rows[part], scores[part]), self.about.get("wanted", K))
+
     def truth(self, which: str) -> tuple[NDArray[np.int64], Rows]:
-        """Rows and scores of the true neighbours, both (QUERIES, TIES)."""
+        """Rows and scores of the true neighbours, both (QUERIES, TIES), noised items left out."""
         stored = np.load(self.folder / f"{which}-truth.npz")
         return stored["rows"], stored["scores"]
 
@@ -65,12 +74,14 @@ class Work:
         return self.folder / "contestants" / contestant.replace(" ", "-").replace("/", "-")
 
 
-def hits(found: NDArray[np.int64], truth: tuple[NDArray[np.int64], Rows]) -> NDArray[np.float64]:
-    """Share of the K nearest that each answer (n, K) has; a tie with the last of them counts."""
+def hits(
+    found: NDArray[np.int64], truth: tuple[NDArray[np.int64], Rows], wanted: int = K
+) -> NDArray[np.float64]:
+    """Share of the `wanted` nearest that each answer (n, K) has; ties with the last count."""
     rows, scores = truth
-    accepted = np.where(scores >= scores[:, K - 1 : K] - SAME_SCORE, rows, -2)
+    accepted = np.where(scores >= scores[:, wanted - 1 : wanted] - SAME_SCORE, rows, -2)
     same = (found[:, :, None] == accepted[:, None, :]).any(axis=2)
-    return np.minimum(same.sum(axis=1), K) / K
+    return np.minimum(same.sum(axis=1), wanted) / wanted
 
 
 def prepare(work: Work, given: Path | None) -> None:
@@ -79,7 +90,7 @@ def prepare(work: Work, given: Path | None) -> None:
         return
     work.folder.mkdir(parents=True, exist_ok=True)
     corpus = Corpus.open(work.index)
-    name = corpus.manifest.fingerprint.split("-")[0]
+    name, own = corpus.manifest.fingerprint.split("-")[0], None
     if given:
         both = np.load(given).astype(np.float32)
         queries = {"fresh": both[:QUERIES], "tuning": both[QUERIES : 2 * QUERIES]}
@@ -87,6 +98,7 @@ def prepare(work: Work, given: Path | None) -> None:
     elif name in set(Kind):
         queries = {w: Tree.of(Kind(name)).rows(QUERIES, seed) for w, seed in SEEDS.items()}
     else:
+        own = some_items(corpus, 2 * QUERIES)
         both = noisy_items(corpus, 2 * QUERIES)
         queries = {"fresh": both[::2], "tuning": both[1::2]}
         name = Path(corpus.manifest.source).name
@@ -95,11 +107,26 @@ def prepare(work: Work, given: Path | None) -> None:
         np.save(work.folder / f"{which}.npy", x)
     peers = len(corpus) <= PEERS_UP_TO
     rows = _write_rows(work, corpus) if peers else None
-    for which, x in queries.items():
+    for start, (which, x) in enumerate(queries.items()):
         scores, found = _nearest(x, corpus, rows)
+        if own is not None:
+            scores, found = _without(own[start::2], scores, found)
         np.savez(work.folder / f"{which}-truth.npz", rows=found, scores=scores)
-    about = {"vectors": name, "n": len(corpus), "dim": corpus.dim, "peers": peers}
+    wanted = K if own is None else K - 1
+    about = {
+        "vectors": name, "n": len(corpus), "dim": corpus.dim, "peers": peers, "wanted": wanted
+    }  # fmt: skip
     (work.folder / "about.json").write_text(json.dumps(about))
+
+
+def _without(
+    own: NDArray[np.int64], scores: Rows, found: NDArray[np.int64]
+) -> tuple[Rows, NDArray[np.int64]]:
+    """The lists (n, TIES) without the row `own` (n,) of each, or without their last place."""
+    kept = found != own[:, None]
+    kept[kept.all(axis=1), -1] = False
+    shape = (len(found), found.shape[1] - 1)
+    return scores[kept].reshape(shape), found[kept].reshape(shape)
 
 
 def _write_rows(work: Work, corpus: Corpus) -> Rows:

@@ -212,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     rng, start = random.Random(options.seed), time.monotonic()
     import_everything()
-    living.FLAT_UP_TO, sync.CHUNK = 60, 2
+    living.CLUSTERED_FROM, sync.CHUNK = 60, 2
     for name, value in SMALL.items():
         setattr(living, name, value)
     counts: Counter[str] = Counter()

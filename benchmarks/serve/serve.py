@@ -4,10 +4,11 @@
         [--clients 1,8,64] [--seconds 40] [--checked 10000] [--many 100000] [--note TEXT]
 
 Starts `mrl-search serve INDEX`, on loopback and on one thread a search, and appends records to OUT
-(JSON lines). `times` also starts a bare FAISS behind FastAPI (`bare.py`) and measures in turns, in
-short blocks: the library in this process, the server by vector as numbers and as base64, by
-query_id and by picture, and the bare one. `answers` compares answers to 64 clients with those of
-the library; `memory` reads the memory of the server over many requests.
+(JSON lines). `times` measures in turns, in short blocks: the library in this process, the server by
+vector as numbers and as base64, by query_id and by picture; then the library beside a bare FAISS
+behind FastAPI (`bare.py`), whose flat search leaves nothing else in the processor's caches.
+`answers` compares answers to 64 clients with those of the library; `memory` reads the memory of the
+server over many requests.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from PIL import Image
 
 from mrl_search.index import Index
 from mrl_search.measure.environment import check_clean, environment
-from mrl_search.store.manifest import now
+from mrl_search.provenance import now
 from mrl_search.web.beside import server_of
 
 K, QUERIES, SEED = 10, 512, 1
@@ -79,13 +80,14 @@ def main(given: argparse.Namespace) -> None:
         else:
             files = [corpus.folder / "vectors.npy"]
             bare = stack.enter_context(bare_served(files[0]))
-            asked["bare FAISS"] = [
+            flat = [
                 Question.of(bare, "POST", "/search", {"vector": row.tolist(), "k": K})
                 for row in rows
             ]
             for clients in given.clients:
-                for record in times(index, rows, asked, given.plan, clients, given.seconds):
-                    write(**record)
+                for some in (asked, {"bare FAISS": flat}):  # which reads all vectors
+                    for record in times(index, rows, some, given.plan, clients, given.seconds):
+                        write(**record, beside=list(some))
 
 
 def times(

@@ -19,8 +19,8 @@ from mrl_search.measure.copies import PROTOCOLS, changed_copies
 from mrl_search.search.cascade import trade_off
 from mrl_search.store.collection import Heads
 from mrl_search.training.config import TrainConfig
-from mrl_search.training.parts import split_rows
 from mrl_search.training.pixels import Pixels
+from mrl_search.training.split import split_rows
 from mrl_search.vectors import sample
 
 __all__ = ["Images", "images_of", "measure"]

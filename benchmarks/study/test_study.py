@@ -28,10 +28,10 @@ from mrl_search.images.sources import open_source
 from mrl_search.measure.copies import changed_copy
 from mrl_search.metrics import mcnemar_exact
 from mrl_search.search.cascade import learn_cascade, run_cascade
-from mrl_search.training.parts import split_rows
 from mrl_search.training.pixels import load_pixels
 from mrl_search.training.recipes import recipe_names
 from mrl_search.training.records import StepRecord
+from mrl_search.training.split import split_rows
 from mrl_search.vectors import prefix
 
 STUDY = Path(__file__).parent
@@ -129,7 +129,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     GradientState._reset_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-        patch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
+        patch.setattr("mrl_search.provenance.commit", lambda: "0123456789")
         patch.setattr("mrl_search.search.cascade.GIVES", (0.01, 1.0))  # the second stops all
         for part in study.parts:
             for _ in run_part(study, part, places):
@@ -604,7 +604,7 @@ def test_the_script_does_it_all(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(STUDY))
-    monkeypatch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
+    monkeypatch.setattr("mrl_search.provenance.commit", lambda: "0123456789")
     sys.modules.pop("study", None)
     import study as script
 

@@ -16,11 +16,12 @@ ABOUT = "Image search over Matryoshka embeddings: train, embed once, search coar
 
 
 COMMANDS = {  # in the order of --help, to the file of each
-    "demo": "demo", "build-index": "build_index", "sync": "change", "add": "change",
-    "remove": "change", "compact": "change", "restore": "change", "query": "query",
+    "demo": "demo", "build-index": "build_index", "join": "join", "sync": "change", "add": "change",
+    "remove": "change", "compact": "change", "restore": "change", "copy": "copy", "query": "query",
     "classify": "classify", "duplicates": "duplicates", "serve": "serve", "mcp": "mcp",
     "evaluate": "evaluate", "tune": "tune", "info": "info", "shrink": "shrink", "bench": "bench",
     "report": "report", "train": "train", "models": "models", "export-model": "export_model",
+    "plan-capacity": "plan_capacity",
 }  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def bench(
 
 def _part(src: str, split: str | None, index: "Index", progress: "Progress") -> "Source":
     from mrl_search.images.sources import open_source
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     return part_of(open_source(src), split, index.encoder, progress)
 

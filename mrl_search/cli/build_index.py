@@ -1,5 +1,8 @@
 """`mrl-search build-index`: embed pictures once, or take vectors, and index every prefix."""
 
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
     from mrl_search.engines.spec import IndexSpec
     from mrl_search.images.sources import Source
+    from mrl_search.store.shard import Shard
 
-__all__ = ["build_index"]
+__all__ = ["AXES_HELP", "ENGINE_HELP", "FACTORY_HELP", "build_index", "spec_of"]
 
 
 SRC_HELP = (
@@ -38,9 +42,16 @@ AXES_HELP = (
     "For pictures, how prefixes come to be: none (as the model has them), pca, views (told apart, "
     "whatever changes), or labels (classes, too). Default: what fits the model."
 )
+SHARD_HELP = (
+    "Build one part on one of several machines, such as 3/16; mrl-search join makes them one index."
+)
 FACTORY_HELP = (
     "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
     "or Scan for none. Default: by the size of the corpus. Can be repeated."
+)
+ENGINE_HELP = (
+    "Search in a collection of Milvus: an address, or a file NAME.db of Milvus Lite. "
+    "Default: here, by FAISS."
 )
 
 
@@ -72,12 +83,16 @@ def build_index(
     rotate: Annotated[
         str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
     ] = None,
+    shard: Annotated[str | None, option("--shard NUMBER/COUNT", SHARD_HELP)] = None,
+    engine: Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)] = "",
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
 
-    Pictures are embedded by a model. A stopped build continues where it was.
+    Pictures are embedded by a model. A stopped build continues where it was. Started by accelerate
+    launch, all GPUs of the machine embed.
     """
-    from mrl_search.store.shards import split_column, split_pattern
+    from mrl_search.encoders.ranks import launched, one_by_one
+    from mrl_search.store.numbered_files import split_column, split_pattern
     from mrl_search.store.source_kind import holds_vectors
 
     given: dict[str, dict[str, object]] = {
@@ -96,9 +111,20 @@ def build_index(
     file = split_pattern(split_column(src)[0])[0] if vectors else Path(src.removeprefix("hub:"))
     place = file.resolve()
     name = place.name.split(".")[0] if place.is_file() else place.name.lstrip(".")
-    out = out or Path("indexes") / (name + (f"-{split}" if split else ""))
-    if vectors:
-        _from_vectors(src, out, _spec(dims, factory, dtype), items, rotate)
+    later = {
+        "--dims": dims, "--factory": factory, "--axes": axes, "--rotate": rotate,
+        "--engine": engine or None,
+    }  # fmt: skip
+    share = _shard(shard, later)
+    name += (f"-{split}" if split else "") + (f"-{share.number}-of-{share.count}" if share else "")
+    out = out or Path("indexes") / name
+    first = launched()[0] == 0
+    if vectors and not first:
+        return
+    if vectors and share:
+        _vector_part(src, out, share, items, dtype)
+    elif vectors:
+        _from_vectors(src, out, spec_of(dims, factory, dtype, engine), items, rotate)
     else:
         from mrl_search.building import refuse_index
         from mrl_search.cli.render import show_source
@@ -107,14 +133,38 @@ def build_index(
         from mrl_search.images.sources import open_source
 
         refuse_index(expanded(out))
-        encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
-        source = open_source(src, labels=labels, column=column, hidden=hidden)
-        show_source(source)
-        _from_images(source, out, _spec(dims, factory, dtype), encoder, split, axes)
+        with ExitStack() as stack:
+            if not first:  # one process tells what happens
+                silent = stack.enter_context(Path(os.devnull).open("w"))
+                stack.enter_context(redirect_stderr(silent))
+            with one_by_one():
+                encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
+                source = open_source(src, labels=labels, column=column, hidden=hidden)
+            show_source(source)
+            if share:
+                _picture_part(source, out, share, encoder, split, dtype)
+            else:
+                spec = spec_of(dims, factory, dtype, engine)
+                _from_images(source, out, spec, encoder, split, axes)
 
 
-def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> "IndexSpec":
-    """The spec that `--dims`, `--factory` and `--dtype` describe."""
+def _shard(text: str | None, later: Mapping[str, object]) -> "Shard | None":
+    """The share that `--shard` names; the options `later` are of the joined index."""
+    from mrl_search.store.shard import Shard
+
+    if text is None:
+        return None
+    for name, value in later.items():
+        if value is not None:
+            hint = f"Give it to: mrl-search join PART… {name} …"
+            raise ConfigError(f"{name} depends on all parts, and --shard builds one.", hint)
+    return Shard.parse(text)
+
+
+def spec_of(
+    dims: str | None, factory: list[str] | None, dtype: str = "float16", engine: str = ""
+) -> "IndexSpec":
+    """The spec that `--dims`, `--factory`, `--dtype` and `--engine` describe."""
     from mrl_search.engines.spec import IndexSpec
 
     kinds: dict[str, str] = {}
@@ -127,7 +177,7 @@ def _spec(dims: str | None, factory: list[str] | None, dtype: str) -> "IndexSpec
             raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype)
+    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype, engine)
 
 
 def _from_images(
@@ -136,7 +186,7 @@ def _from_images(
 ) -> None:  # fmt: skip
     from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.index import Index
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     note(f"model {encoder.name} ({encoder.fingerprint[:12]}) on {encoder.device}")
     with progress_bars() as progress:
@@ -148,6 +198,43 @@ def _from_images(
     if chosen.get("recommended", "") not in ("", chosen.get("choice")):
         note(f"The axes {chosen['recommended']} keep more here: mrl-search info {out} --check")
     note(f"{len(index):,} images in {out}\nnext: mrl-search query IMAGE --index {out}")
+
+
+def _picture_part(
+    source: "Source", out: Path, shard: "Shard", encoder: "Encoder", split: str | None, dtype: str
+) -> None:
+    from mrl_search.cli.render import note, progress_bars, show_skipped
+    from mrl_search.encoders.ranks import launched
+    from mrl_search.parts import build_part
+    from mrl_search.store.collection import Collection
+    from mrl_search.training.split import part_of
+
+    note(f"model {encoder.name} ({encoder.fingerprint[:12]}) on {encoder.device}")
+    with progress_bars() as progress:
+        whole = part_of(source, split, encoder, progress)
+        build_part(whole, out, encoder, shard, dtype=dtype, progress=progress)
+    if launched()[0] == 0:
+        part = Collection.open(out)
+        show_skipped(part.skipped, str(out / "skipped.json"))
+        note(f"part {shard}: {len(part):,} images in {out}")
+        note("next, with all parts: mrl-search join PART… --out DIR")
+
+
+def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype: str) -> None:
+    from mrl_search.cli.render import note, progress_bars
+    from mrl_search.parts import build_vector_part
+    from mrl_search.store.own_vectors import item_notes
+    from mrl_search.store.vector_files import open_vectors
+
+    source = open_vectors(src)
+    note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
+    for text in (*source.notes, *item_notes(source, items)):
+        note(f"  {text}")
+    with progress_bars() as progress:
+        build_vector_part(source, out, shard, items=items, dtype=dtype, progress=progress)
+    rows = shard.range_of(source.count)
+    note(f"part {shard}: {len(rows):,} vectors, from row {rows.start:,} on, in {out}")
+    note("next, with all parts: mrl-search join PART… --out DIR")
 
 
 def _from_vectors(

@@ -1,6 +1,7 @@
 """`mrl-search demo`: train, index, search and measure on drawn animals, offline."""
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -97,11 +98,11 @@ def demo(
     about = _sheet(measured, index, out / "hits.png")
     _show(measured, index, encoder, about, out)
     note(f"\nhits: {out / 'hits.png'}\npage: {out / 'summary.html'}")
-    note(f"done in {time.perf_counter() - started:.0f} s; see it in the browser, by `--serve` or:")
-    note(f"  mrl-search serve {folder}")
-    note("now with your own pictures:")
+    note(f"done in {time.perf_counter() - started:.0f} s; now with your own pictures:")
     for command, what in COMMANDS:
         note(f"  {command:<52}{what}")
+    note("See the index of the demo in the browser, by `mrl-search demo --serve` or:")
+    note(f"  mrl-search serve {shlex.quote(str(folder))}")
     if serve_it:
         serve([folder])
 

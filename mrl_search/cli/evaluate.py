@@ -25,6 +25,7 @@ __all__ = ["evaluate"]
 
 COLUMNS = {
     "linear head": "linear_top1",
+    "1-NN": "nearest_top1",
     "vote": "knn_top1",
     "mAP@10": "map_at_10",
     "instance recall@1": "instance_recall_at_1",
@@ -69,7 +70,7 @@ def evaluate(
     from mrl_search.measure import evaluate as module
     from mrl_search.measure.copies import HARD, STANDARD
     from mrl_search.measure.environment import provenance
-    from mrl_search.training.parts import part_of
+    from mrl_search.training.split import part_of
 
     access = access_of(device, offline, yes)
     opened = Index.open(index, model, access) if index else None

@@ -61,7 +61,7 @@ def info(
         ("index", str(index.folder)),
         ("items", f"{m.alive:,}") if m.own_vectors else ("pictures", pictures),
         ("labels", names + more or "none"), *own, 
-        ("source", m.source if len(m.places) < 2 else ", ".join(m.places)),
+        ("source", m.source if len(m.places) < 2 else ", ".join(m.places)), *_part(m),
         ("model", f"{m.encoder} ({model}{m.fingerprint[:12]})"), ("vectors", ", ".join(vectors)),
         ("prefixes", ", ".join(f"{d} {m.factory[str(d)]}" for d in index.dims)),
         ("plans", plans or "none tuned; the default is exact"), ("code", _code(index)),
@@ -80,11 +80,19 @@ def _code(index: "Index") -> str:
     from mrl_search.engines.kernels import instructions
     from mrl_search.engines.lists import has_lists
 
+    if index.manifest.engine:
+        return f"searches ask {index.manifest.engine}"
     if not (name := instructions()):
         return "FAISS and numpy alone: the package was installed without a C++ compiler"
     coded = [str(d) for d in index.dims if has_lists(index.manifest.factory[str(d)])]
     whole = f"; plans DIMS:KEEP,{index.corpus.dim} from {', '.join(coded)} dims in one call"
     return f"compiled ({name})" + (whole if coded else "")
+
+
+def _part(m: "Manifest") -> list[tuple[str, str]]:
+    """Which part of an index it is, if it is one."""
+    by, total = m.shard.by, f"{m.shard.total:,}"
+    return [("part", f"{m.shard} of {total} items, shared out by {by}")] if m.shard else []
 
 
 def _generation(index: "Index") -> list[tuple[str, str]]:

@@ -55,8 +55,14 @@ def tune(
         ),
     ] = None,
     queries: Annotated[
-        int, option("--queries", "Items of the index to search with, at most.", min=20)
-    ] = 1000,
+        int | None,
+        option(
+            "--queries",
+            "Items of the index to search with, at most. Default: 1,000; up to 4,000 for a recall "
+            "above .998.",
+            min=20,
+        ),
+    ] = None,
     max_ram: Annotated[
         str | None, option("--max-ram SIZE", "Memory of the first stage, such as 200MB.")
     ] = None,
@@ -89,7 +95,8 @@ def tune(
         if objective is Objective.INSTANCE:
             from mrl_search.measure.copies import instance_goal
 
-            goal = instance_goal(index, queries_to_tune(index.corpus, queries), k, progress)
+            rows = queries_to_tune(index.corpus, queries, recall)
+            goal = instance_goal(index, rows, k, progress)
         found = index.tune(goal, recall, k=k, queries=queries, max_ram=most, progress=progress)  # type: ignore[arg-type]
     best = front(found.trials)
     if plot:

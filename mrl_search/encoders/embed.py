@@ -23,6 +23,7 @@ from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, read_path
 
 __all__ = [
+    "BATCH",
     "Batch",
     "embed",
     "embed_pictures",
@@ -51,24 +52,22 @@ class Batch:
     entries: Sequence[Picture | Skipped]
 
 
-def embed(source: Source, encoder: Encoder, start: int = 0) -> Iterator[Batch]:
-    """Yield the images of `source` from row `start` on, embedded in batches."""
-    pictures = read_pictures(
-        source, encoder.preprocessing.decode, rows=range(start, len(source.paths))
-    )
+def embed(source: Source, encoder: Encoder, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+    """Yield the images of `source` at some rows (default: all), embedded in batches."""
+    pictures = read_pictures(source, encoder.preprocessing.decode, rows)
     while entries := list(islice(pictures, BATCH)):
         pixels = [entry.pixels for entry in entries if isinstance(entry, Picture)]
-        rows = np.empty((0, encoder.dims[-1]), dtype=np.float32)
+        vectors = np.empty((0, encoder.dims[-1]), dtype=np.float32)
         if pixels:
-            rows = _encoded(encoder, np.stack(pixels))
-            good = usable(rows)
+            vectors = _encoded(encoder, np.stack(pixels))
+            good = usable(vectors)
             marks = iter(good.tolist())
             entries = [
                 Skipped(e.path, UNUSABLE) if isinstance(e, Picture) and not next(marks) else e
                 for e in entries
             ]
-            rows = rows[good]
-        yield Batch(rows, entries)
+            vectors = vectors[good]
+        yield Batch(vectors, entries)
 
 
 def embed_pictures(encoder: Encoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

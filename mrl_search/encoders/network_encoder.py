@@ -1,5 +1,6 @@
 """An encoder around a torch network. It owns evaluation mode, the device and normalisation."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,12 +80,16 @@ def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 def device_of(name: str = "auto") -> torch.device:
     """The device of this name; `auto` is a GPU where there is one.
 
+    Each process that `accelerate launch` starts has a GPU of its own.
+
     Raises:
         ConfigError: there is no such device here.
     """
     if name == "auto":
-        on_mac = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if on_mac else "cpu")
+        if torch.cuda.is_available():
+            own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+            return torch.device("cuda", own) if own else torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
         float(torch.zeros(1, device=device))

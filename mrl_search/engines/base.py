@@ -52,10 +52,13 @@ class Mask:
 
     Args:
         allowed: (n,) bool, one for each row of the corpus.
+        conditions: those that the allowed rows, and no other living ones, meet; None: not known.
     """
 
-    def __init__(self, allowed: NDArray[np.bool_]) -> None:
-        self.allowed = allowed
+    def __init__(
+        self, allowed: NDArray[np.bool_], conditions: tuple[str, ...] | None = None
+    ) -> None:
+        self.allowed, self.conditions = allowed, conditions
         self.cache: dict[Any, Any] = {}  # of search parameters that an index made from this mask
 
     def __len__(self) -> int:
@@ -87,6 +90,7 @@ class PrefixIndex(ABC):
         exact: whether a search finds the true nearest, up to float32 rounding of scores.
         filters: whether `search` takes a mask.
         efforts: efforts worth trying, ascending; empty where the index takes none.
+        remote: whether another machine has the rows, and scores candidates (`rescore`).
         widens: whether a larger k makes an approximate search look at more.
         ram_bytes: bytes that searching keeps in memory.
         lists: what compiled code searches, where it can search this index.
@@ -95,6 +99,7 @@ class PrefixIndex(ABC):
 
     exact = False
     filters = True
+    remote = False
     widens = False
     efforts: tuple[int, ...] = ()
     lists: "CodeLists | None" = None
@@ -130,6 +135,10 @@ class PrefixIndex(ABC):
     @abstractmethod
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         """As `search`; FAISS may raise RuntimeError."""
+
+    def rescore(self, x: NDArray[np.float32], rows: Ids, keep: int) -> Found:
+        """The best `keep` of the candidates (n, m) of each query (n, dims), where it is remote."""
+        raise NotImplementedError
 
     def visits(self, effort: int, mask: Mask | None) -> Visits:
         """The clusters that a query visits, for `lists`."""

@@ -25,8 +25,7 @@ with suppress(ImportError):
     native = import_module("mrl_search.engines.compiled")
 
 __all__ = [
-    "best", "instructions", "narrow", "native", "numbers", "pair_cosines", "settled", "sift",
-    "spread",
+    "best", "instructions", "native", "nearest", "pair_cosines", "settled", "sift", "spread",
 ]  # fmt: skip
 
 FEW = 32  # answers up to which insertion beats sorting
@@ -37,15 +36,6 @@ CACHED = 1 << 18  # values that numpy scores at once: they stay in a processor's
 def instructions() -> str:
     """The processor's instructions that compiled code uses; empty where there is none."""
     return "" if native is None else str(native.instructions())
-
-
-def numbers(text: bytes) -> NDArray[np.float32] | None:
-    """A list of numbers in JSON as (n,) float32; None where it is something else, or too large.
-
-    Without compiled code it is always None.
-    """
-    found = None if native is None else native.numbers(text)
-    return None if found is None else np.frombuffer(found, np.float32)
 
 
 def pair_cosines(
@@ -142,49 +132,52 @@ def sift(
             found = native.sift(codes[rows], whole, few[0], tails[rows], *few[1:], out)
             return out[:found] + rows.start  # type: ignore[no-any-return]
 
-        return _joined(spread(len(codes), sifted))
+        return _joined(spread(len(codes), sifted), np.int64)
     upper = np.empty(len(codes), dtype=np.float32)
     for rows in blocks(len(codes), codes.shape[1]):
         upper[rows] = codes[rows].astype(np.float32) @ weights
     return np.flatnonzero(upper + np.float32(tail) * tails >= np.float32(least))
 
 
-def narrow(
+def nearest(
     vectors: NDArray[np.floating], unit: NDArray[np.float32], rows: Ids, dims: Sequence[int],
-    tails: NDArray[np.float32], norms: NDArray[np.float32], doubt: float, least: float,
-) -> Ids:  # fmt: skip
-    """Those of `rows` whose cosine with a query may reach `least`, by longer and longer prefixes.
+    tails: NDArray[np.float32], norms: NDArray[np.float32], doubt: float, least: float, k: int,
+) -> tuple[NDArray[np.float32], Ids]:  # fmt: skip
+    """The best of some rows, of those that may reach `least`: longer prefixes rule out the others.
 
     Compiled only.
 
     Args:
-        vectors: (corpus, dim) float16 or float32, rows of any norm but zero.
+        vectors: (n, dim) float16 or float32, rows of about unit norm.
         unit: (dim,) float32, the query at unit norm.
-        rows: (m,) rows of `vectors`.
+        rows: (m,) rows of `vectors`, ascending.
         dims: l prefix lengths, ascending, shorter than `dim`.
         tails: (l,) norm of the query's tail after each prefix.
-        norms: (l, corpus) norm of each vector's tail, once the vector has unit norm.
+        norms: (l, n) norm of each vector's tail, once the vector has unit norm.
         doubt: possible error of the square of a norm.
-        least: the score to reach.
+        least: the cosine to reach.
+        k: answers wanted.
 
     Returns:
-        (at most m,) int64.
+        Cosines and rows, at most `k` of each thread, in no order.
     """
-    lengths = np.array(dims)
+    lengths = np.array(dims, dtype=np.int64)
     tails, norms = np.ascontiguousarray(tails), np.ascontiguousarray(norms)
 
-    def narrowed(part: slice) -> Ids:
-        out = np.empty(part.stop - part.start + 1, dtype=np.int64)
-        found = native.narrow(
-            vectors, unit, rows[part], lengths, tails, norms, doubt, least, out, vectors.itemsize
-        )
-        return out[:found]
+    def compared(part: slice) -> tuple[NDArray[np.float32], Ids]:
+        scores, ids = np.empty(k, np.float32), np.empty(k, np.int64)
+        found = native.nearest(
+            vectors, unit, rows[part], lengths, tails, norms, doubt, least, scores, ids,
+            vectors.itemsize,
+        )  # fmt: skip
+        return scores[:found], ids[:found]
 
-    return _joined(spread(len(rows), narrowed))
+    scores, ids = zip(*spread(len(rows), compared), strict=True) if len(rows) else ((), ())
+    return _joined(scores, np.float32), _joined(ids, np.int64)
 
 
-def _joined(parts: list[Ids]) -> Ids:
-    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *parts])
 
 
 def thread_count() -> int:

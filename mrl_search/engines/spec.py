@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from mrl_search.errors import require
 from mrl_search.vectors import check_dims
 
-__all__ = ["EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
+__all__ = ["CLUSTERED_FROM", "EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
 
 SCAN, PANORAMA = "Scan", "Panorama"  # kinds that no FAISS factory string names
 EXACT = ("Flat", PANORAMA, SCAN)  # kinds that find the true nearest of their prefix
 FLAT_UP_TO = 50_000  # vectors
-CLUSTERED_FROM = 10_000  # vectors from which clusters pay
+CLUSTERED_FROM = 10_000  # vectors from which clusters pay, and the sieve of exact search
 CODED_FROM, CODED_UP_TO = (
     32,
     128,
@@ -42,6 +42,7 @@ class IndexSpec:
         factory: kind for every prefix.
         factories: kinds for single prefixes, by their length.
         dtype: of the stored vectors, `float16` or `float32`.
+        engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
 
     Example:
         >>> spec = IndexSpec(dims=(8, 64, 1024), factories={"64": "HNSW16,SQ8"})
@@ -53,6 +54,7 @@ class IndexSpec:
     factory: str = "auto"
     factories: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float16"
+    engine: str = ""
 
     def __post_init__(self) -> None:
         known = self.dtype in ("float16", "float32")
@@ -70,6 +72,10 @@ class IndexSpec:
     def factory_of(self, dims: int, count: int) -> str:
         """The kind of index for one prefix of a corpus of `count` vectors."""
         chosen = self.factories.get(str(dims), self.factory)
+        if self.engine:
+            from mrl_search.engines.milvus import milvus_kind
+
+            return milvus_kind(chosen, count, dims == max(self.dims))
         if chosen != "auto":
             return chosen
         coded = CODED_FROM <= dims <= CODED_UP_TO

@@ -1,11 +1,14 @@
 """Trying kinds of index on random vectors in a child process.
 
-FAISS ends the process for some factory strings (`HNSW0`, `HNSW1`), and builds others that no query
-can search (`IVF0,Flat`). A child process finds that out before any picture is read.
+FAISS ends the process for some factory strings, and builds others that no query can search
+(`IVF0,Flat`). A child process finds that out before any picture is read. Graphs of fewer than two
+links (`HNSW0`, `HNSW1`) write outside of their memory: they are refused without a trial, which
+would leave a segmentation fault in the system's log.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +24,7 @@ __all__ = ["try_kinds"]
 LONGEST = 60  # seconds after which a trial is given up
 ENDLESS = "NSG"  # FAISS never finishes some of these graphs
 MEMORY = 1 << 30  # bytes that a kind may take, and as many as eight times the vectors
+CRASHES = re.compile(r"HNSW0*[01](?!\d)")
 CHILD = "from mrl_search.engines.trial import main; main()"
 
 
@@ -45,6 +49,9 @@ def _try(dims: int, kind: str, count: int) -> None:
     """As `try_kinds`; a kind that passes is not tried again."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     where = f"an index {kind!r} for {dims} dims"
+    crashes = ConfigError(f"FAISS crashes when it builds or searches {where}.", KNOWN)
+    if CRASHES.search(kind):
+        raise crashes
     try:
         child = subprocess.run(
             [sys.executable, "-c", CHILD], env=environment, timeout=LONGEST, check=False,
@@ -57,7 +64,7 @@ def _try(dims: int, kind: str, count: int) -> None:
     try:
         message, hint = json.loads(child.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        raise ConfigError(f"FAISS crashes when it builds or searches {where}.", KNOWN) from None
+        raise crashes from None
     if message:
         raise ConfigError(message, hint)
 

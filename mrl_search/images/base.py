@@ -113,7 +113,9 @@ class FileStamp:
 
 def subset(source: Source, rows: Sequence[int], what: str) -> Source:
     """The images of `source` at `rows`; `what` is added to its name."""
-    columns = None if source.columns is None else source.columns.take(list(rows))
+    columns = source.columns
+    if columns is not None:
+        columns = columns.slice(0, 0) if not len(rows) else columns.take(list(rows))
     return Subset(
         f"{source.name} ({what})",
         [source.paths[i] for i in rows],

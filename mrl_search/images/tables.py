@@ -1,5 +1,6 @@
 """Pictures in the rows of a data set: which column has them, their labels and their bytes."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,7 @@ TABLES = (".parquet", ".arrow")
 SAMPLE = 16  # rows that tell whether a column holds pictures
 
 Split: TypeAlias = Any  # of `datasets`, which has no types
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,6 @@ def has_images(table: Path) -> bool:
         return True
 
 
-@lru_cache(maxsize=4)
 def dataset_source(
     where: str, label: str | None = None, column: str | None = None, fetch: bool = True
 ) -> DatasetSource:
@@ -108,6 +109,12 @@ def dataset_source(
     Raises:
         DataError: it cannot be loaded, has no such column, or several and none called `image`.
     """
+    with _opening:  # `datasets` fails where two threads import it, or load the same, at once
+        return _source(where, label, column, fetch)
+
+
+@lru_cache(maxsize=4)
+def _source(where: str, label: str | None, column: str | None, fetch: bool) -> DatasetSource:
     import datasets  # slow, and no other source needs it
 
     splits = _loaded(where, fetch)

@@ -54,7 +54,8 @@ class Contestant:
 def _find(corpus: Corpus, rows: NDArray[np.floating], plan: Plan | None, k: int) -> BatchHits:
     if plan:
         return search(corpus, rows, plan, k)
-    scores, ids = scan(corpus.vectors, prefix(rows, corpus.dim), k)
+    live = None if corpus.alive is None else corpus.alive.ids
+    scores, ids = scan(corpus.vectors, prefix(rows, corpus.dim), k, live)
     return BatchHits(ids, scores, corpus.items)
 
 
@@ -77,8 +78,8 @@ def answers(
             lambda some, wider, more: _find(corpus, some, plan and wider, more),
         ))  # fmt: skip
         progress(min(start + CHUNK, len(queries)), len(queries))
-    ids, scores = (np.concatenate([getattr(p, part) for p in parts]) for part in ("ids", "scores"))
-    return BatchHits(ids, scores, corpus.items)
+    found = np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts])
+    return BatchHits(*found, corpus.items)
 
 
 def contestants(corpus: Corpus, k: int) -> list[Contestant]:
@@ -113,15 +114,15 @@ def multiply_adds(corpus: Corpus, contestant: Contestant) -> float | None:
     candidates d·K. None where that depends on the query, or on FAISS.
     """
     if contestant.plan is None:
-        return float(corpus.dim * len(corpus))
+        return float(corpus.dim * len(corpus.live_rows))
     if not contestant.plan.stages:
         return None
     first, *later = stages = contestant.plan.stages
-    compared = corpus.prefix_index(first.dims).cost(first.effort)
+    compared = corpus.prefix_index(first.dims).cost(first.effort, corpus.alive)
     if compared is None:
         return None
     kept = (
-        min(before.keep or 0, len(corpus)) * stage.dims
+        min(before.keep or 0, len(corpus.live_rows)) * stage.dims
         for before, stage in zip(stages, later, strict=False)
     )
     return float(compared * first.dims + sum(kept))

@@ -28,7 +28,7 @@ Projection = tuple[NDArray[np.float32], NDArray[np.float32]]  # centre (dim,), a
 
 def projections(corpus: Corpus, seed: int) -> dict[str, Projection]:
     """The controls by name: x becomes (x - centre) @ axes, of which the first d dims are kept."""
-    rows = sample(len(corpus), FITTED, seed)
+    rows = corpus.live_rows[sample(len(corpus.live_rows), FITTED, seed)]
     order = np.random.default_rng(seed).permutation(corpus.dim)
     shuffled = np.ascontiguousarray(np.eye(corpus.dim, dtype=np.float32)[:, order])
     return {
@@ -55,13 +55,15 @@ def control_answers(
 ) -> Iterator[tuple[int, BatchHits]]:
     """For each of `dims`: the nearest (n, k) by that many projected dims, without the query."""
     centre, axes = projection
-    wide = min(len(corpus), k + int(corpus.collection.copies(queries.hashes).max(initial=0)))
+    live = corpus.live_rows
+    wide = min(len(live), k + int(corpus.collection.copies(queries.hashes).max(initial=0)))
     projected = (prefix(queries.vectors, corpus.dim) - centre) @ axes[:, : max(dims)]
-    rotated = np.empty((len(corpus), max(dims)), dtype=np.float32)
-    for rows in blocks(len(corpus), corpus.dim):
-        rotated[rows] = (corpus.vectors.prefix(corpus.dim, rows) - centre) @ axes[:, : max(dims)]
+    rotated = np.empty((len(live), max(dims)), dtype=np.float32)
+    for rows, stored in corpus.live_chunks():
+        rotated[rows] = (prefix(stored, corpus.dim) - centre) @ axes[:, : max(dims)]
     for d in dims:
-        chunks = (rotated[rows, :d] for rows in blocks(len(corpus), 1024))
-        hits = nearest_rows(chunks, projected[:, :d], wide)
+        chunks = (rotated[rows, :d] for rows in blocks(len(live), 1024))
+        near = nearest_rows(chunks, projected[:, :d], wide)
+        hits = BatchHits(live[near.rows], near.scores)
         own = corpus.collection.hashes[hits.rows] == queries.hashes[:, None]
         yield d, leave_out(hits, own, k)

@@ -15,7 +15,7 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import RecordedSource, Source, open_source, subset
+from mrl_search.images.sources import RecordedSource, Source, open_source
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.measure.bench import measure_copies
@@ -91,7 +91,7 @@ def instance_goal(index: Index, rows: Ids, k: int = 1, progress: Progress = sile
     The pictures of the items `rows` are read and embedded.
     """
     corpus = index.corpus
-    items = subset(corpus_of(corpus), rows.tolist(), "sample")
+    items = corpus_of(corpus, rows)
     copies, _ = changed_copies(items, index.encoder, set(items.paths), STANDARD, progress)
 
     def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
@@ -141,9 +141,10 @@ def changed_copies(
     return Copies(np.concatenate(rows), np.array(originals, dtype=object)), np.stack(small)
 
 
-def corpus_of(corpus: Corpus) -> Source:
-    """The pictures of an index, by the paths in its items."""
-    paths, labels = list(corpus.collection.paths), list(corpus.collection.labels)
+def corpus_of(corpus: Corpus, rows: Ids | None = None) -> Source:
+    """The pictures of some rows (default: all that are not deleted), by their recorded paths."""
+    rows = corpus.live_rows if rows is None else rows
+    paths, labels = list(corpus.collection.paths[rows]), list(corpus.collection.labels[rows])
     m = corpus.manifest
     return RecordedSource(m.root, paths, labels, places=m.places)
 
@@ -156,7 +157,7 @@ def thumbnails(corpus: Corpus, progress: Progress) -> tuple[NDArray[np.uint8], N
         if isinstance(picture, Picture):
             small.append(picture.pixels[None])
             hashes.append(picture.hash)
-        progress("thumbnails", done, len(corpus))
+        progress("thumbnails", done, len(corpus.live_rows))
     return np.concatenate(small), np.array(hashes, dtype=object)
 
 

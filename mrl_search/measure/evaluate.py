@@ -95,7 +95,7 @@ def evaluate(
             wanted = queries.paths_in(corpus)
             copies, small = changed_copies(source, encoder, set(wanted), instance, progress)
             every, hashes = thumbnails(corpus, progress)
-            if len(every) == len(corpus):
+            if len(every) == len(corpus.live_rows):
                 recall = thumbnail_recall(every, hashes, small, copies.originals)
         found = {d: prefix_outcomes(corpus, queries, d, k) for d in corpus.dims}
         prefixes = [

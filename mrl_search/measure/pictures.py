@@ -45,14 +45,15 @@ def shown_dims(corpus: Corpus, wanted: Sequence[int]) -> list[int]:
 
 def scatter_record(corpus: Corpus, dims: int, seed: int) -> dict[str, Any]:
     """A prefix of a sample of the corpus on its two principal axes, with their variance."""
-    rows = sample(len(corpus), POINTS, seed)
+    live = corpus.live_rows
+    rows = live[sample(len(live), POINTS, seed)]
     x = corpus.vectors.prefix(dims, rows)
     centre, axes = centred_axes(x)
     points = np.zeros((len(x), 2), dtype=np.float32)
     points[:, : min(dims, 2)] = (x - centre) @ axes[:, :2]
     total = float(((x - centre) ** 2).sum()) or 1.0
     labels = corpus.collection.labels
-    counts = Counter(label for label in labels if label is not None)
+    counts = Counter(label for label in labels[live] if label is not None)
     common = [name for name, _ in counts.most_common(COMMON)]
     names = [*common, "other", ""]  # the last: no label
     place = {name: i for i, name in enumerate(common)} | {None: len(common) + 1}
@@ -103,13 +104,13 @@ def mislabel_record(
         vote(_hits(corpus, queries, wrong, d, voters), labels) if len(wrong) else []
         for d in corpus.dims
     ]
-    found = []
+    found, ids = [], queries.collection.items.all_ids
     for at, votes in zip(wrong.tolist(), zip(*ballots, strict=True), strict=True):
         own = queries.labels[at]
         if all(v.label is not None for v in votes):
             against = float(np.mean([1 - v.shares.get(own, 0.0) for v in votes]))
             found.append({
-                "id": int(queries.rows[at]), "path": queries.paths[at], "label": own,
+                "id": int(ids[queries.rows[at]]), "path": queries.paths[at], "label": own,
                 "says": votes[-1].label, "against": round(against, 4),
             })  # fmt: skip
     found.sort(key=lambda item: (-item["against"], item["id"]))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.errors import DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
@@ -51,20 +50,18 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
 
     A query is not its own neighbour. The rotation is fitted to at most 50,000 rows.
     """
-    corpus.check_whole()
-    if len(corpus) < 2:
-        hint = "Build an index of at least two."
-        raise DataError(f"{corpus.folder} holds one vector, which has no neighbour.", hint)
-    rows = sample(len(corpus), QUERIES)
-    k = min(K, len(corpus) - 1)
-    shortlist = max(k, min(SHORTLIST, len(corpus) // 10))  # of few rows, most would be in it
-    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x)
+    corpus.check_neighbours()
+    live = corpus.live_rows
+    rows = live[sample(len(live), QUERIES)]
+    k = min(K, len(live) - 1)
+    shortlist = max(k, min(SHORTLIST, len(live) // 10))  # of few rows, most would be in it
+    truth = row_neighbours(corpus.vectors, rows, k, lambda x: x, live)
     moment = _moment(corpus)
     rotation = principal_axes(moment) if corpus.dim <= LARGEST else None
     dims = sorted({*corpus.dims, corpus.dim})
 
     def recall(change: Change) -> float:
-        return recall_at_k(row_neighbours(corpus.vectors, rows, shortlist, change), truth)
+        return recall_at_k(row_neighbours(corpus.vectors, rows, shortlist, change, live), truth)
 
     def share(d: int) -> PrefixShare:
         energy, plain = _energy(moment, np.eye(corpus.dim)[:d]), recall(lambda x: x[:, :d])
@@ -77,7 +74,7 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     for done, d in enumerate(dims, 1):
         prefixes.append(share(d))
         progress("searching", done, len(dims))
-    return PrefixCheck(tuple(prefixes), len(rows), len(corpus), k, shortlist)
+    return PrefixCheck(tuple(prefixes), len(rows), len(live), k, shortlist)
 
 
 def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
@@ -109,7 +106,7 @@ def _energy(moment: NDArray[np.float64], axes: NDArray[np.floating]) -> float:
 def _moment(corpus: Corpus) -> NDArray[np.float64]:
     """Sum of the outer products of stored rows with themselves, (dim, dim)."""
     moment = np.zeros((corpus.dim, corpus.dim))
-    chosen = rows_to_fit(len(corpus))
+    chosen = corpus.live_rows[rows_to_fit(len(corpus.live_rows))]
     for some in blocks(len(chosen), corpus.dim):
         unit = corpus.vectors.prefix(corpus.dim, chosen[some]).astype(np.float64)
         moment += unit.T @ unit

@@ -42,8 +42,8 @@ class QuerySet:
     @classmethod
     def of_corpus(cls, corpus: Corpus, size: int | None = None, seed: int = 0) -> "QuerySet":
         """At most `size` items of the corpus itself; none is among its own hits."""
-        corpus.check_whole()
-        rows = sample(len(corpus), size or len(corpus), seed)
+        live = corpus.live_rows
+        rows = live[sample(len(live), size or len(live), seed)]
         doubt = label_doubt(corpus)
         return cls(corpus.collection, rows, "items of the index", own=True, doubt=doubt)
 
@@ -53,8 +53,8 @@ class QuerySet:
         seed: int = 0,
     ) -> "QuerySet":  # fmt: skip
         """At most `size` rows of another collection, as queries of `corpus`."""
-        corpus.check_whole()
-        rows = sample(len(collection), size or len(collection), seed)
+        live = collection.live_rows
+        rows = live[sample(len(live), size or len(live), seed)]
         return cls(collection, rows, source, corpus=corpus, doubt=label_doubt(corpus))
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class QuerySet:
         Raises:
             DataError: there is none.
         """
-        known = set(corpus.collection.hashes)
+        known = corpus.collection.hash_counts
         pairs = zip(self.paths, self.hashes, strict=True)
         found = [str(path) for path, content in pairs if path and content in known]
         if not found:

@@ -50,13 +50,14 @@ def about(corpus: Corpus, queries: QuerySet, settings: BenchSettings) -> Record:
     if len(queries) < FEWEST:
         hint = f"Measure with {FEWEST} pictures or more; hundreds give short intervals."
         raise DataError(f"{len(queries)} queries are too few for a benchmark.", hint)
-    if len(corpus) < most + corpus.collection.copies(queries.hashes).max(initial=0):
-        message = f"{corpus.folder} has {len(corpus)} items, too few to find {most} others of each."
+    count = len(corpus.live_rows)
+    if count < most + corpus.collection.copies(queries.hashes).max(initial=0):
+        message = f"{corpus.folder} has {count} items, too few to find {most} others of each."
         raise DataError(message, "Index more pictures.")
-    labels = {label for label in corpus.collection.labels if label is not None}
+    labels = {label for label in corpus.collection.labels[corpus.live_rows] if label is not None}
     what = {
         "corpus": {
-            "n": len(corpus), "dim": corpus.dim, "dims": list(corpus.dims), "dtype": m.dtype,
+            "n": count, "dim": corpus.dim, "dims": list(corpus.dims), "dtype": m.dtype,
             "source": m.source, "encoder": m.encoder, "fingerprint": m.fingerprint,
             "factory": dict(m.factory), "vectors": corpus.vectors.nbytes, "classes": len(labels),
             "files": {name: record.bytes for name, record in m.files.items()},

@@ -1,6 +1,6 @@
 """What a search runs over: a collection, an index for each of its prefixes, and the sieve."""
 
-import shlex
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -46,8 +46,10 @@ class Corpus:
         self.backgrounds: dict[int, Any] = {}
         store = collection.vectors
         self.vectors = store if rows is None else store.between(0, rows)
-        self.indexed = min(collection.manifest.indexed, len(self.vectors))
+        indexed = collection.manifest.count if self.manifest.engine else self.manifest.indexed
+        self.indexed = min(indexed, len(self.vectors))
         self._indexes: dict[int, PrefixIndex] = {}
+        self._remote: Any = None
         self._lock = Lock()
 
     @classmethod
@@ -69,7 +71,7 @@ class Corpus:
     def alive(self) -> Mask | None:
         """The rows that are not deleted; None: all."""
         alive = self.collection.alive
-        return None if alive is None else Mask(alive[: len(self)])
+        return None if alive is None else Mask(alive[: len(self)], ())
 
     @cached_property
     def live_rows(self) -> Ids:
@@ -104,8 +106,20 @@ class Corpus:
         self.check_dims(dims)
         with self._lock:
             if dims not in self._indexes:
-                self._indexes[dims] = load_index(self.folder, self.manifest, self.vectors, dims)
+                self._indexes[dims] = self._load(dims)
             return self._indexes[dims]
+
+    def _load(self, dims: int) -> PrefixIndex:
+        if not self.manifest.engine:
+            return load_index(self.folder, self.manifest, self.vectors, dims)
+        from mrl_search.engines.milvus import Remote
+        from mrl_search.engines.milvus_client import Place
+        from mrl_search.engines.remote import RemoteIndex
+
+        if self._remote is None:
+            self._remote = Remote(Place.parse(self.manifest.engine))
+            self._remote.check(self.manifest.fingerprint, self.manifest.factory)
+        return RemoteIndex(self._remote, dims, self.items)
 
     @cached_property
     def sieve(self) -> Sieve | None:
@@ -114,12 +128,16 @@ class Corpus:
             return None
         return Sieve.open(self.folder, self.manifest)
 
-    def check_whole(self) -> None:
-        """Raise ConfigError if rows are deleted: what measures all rows would count them."""
-        if self.alive is not None:
-            message = f"{self.folder} has {self.manifest.deleted:,} deleted rows."
-            hint = f"Run first: mrl-search compact {shlex.quote(str(self.folder))}"
-            raise ConfigError(f"{message} Measurements and copies take all rows.", hint)
+    def live_chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+        """The rows that are not deleted, some at a time (see `VectorStore.chunks`)."""
+        return self.vectors.chunks(dims, None if self.alive is None else self.alive.ids)
+
+    def check_neighbours(self) -> None:
+        """Raise DataError unless there are two items: one alone has no neighbour."""
+        count = len(self.live_rows)
+        if count < 2:
+            what = "one vector, which has no neighbour" if count else "no vector"
+            raise DataError(f"{self.folder} holds {what}.", "Build an index of at least two.")
 
     def check_dims(self, dims: int) -> None:
         """Raise ConfigError, naming the nearest, unless there is an index of this prefix."""

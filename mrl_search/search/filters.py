@@ -74,7 +74,7 @@ def mask_of(
         conditions = [*where, *(["the listed ids"] if ids is not None else [])]
         hint = "mrl-search info shows labels and columns."
         raise DataError(f"No item of this index meets {' and '.join(conditions)}.", hint)
-    return Mask(allowed)
+    return Mask(allowed, tuple(where) if ids is None else None)
 
 
 def _meets(items: Items, condition: str) -> NDArray[np.bool_]:

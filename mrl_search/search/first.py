@@ -13,7 +13,7 @@ from mrl_search.search.scoring import rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix
 
-__all__ = ["first_stage", "propose", "scans", "shortlist"]
+__all__ = ["first_stage", "propose", "rescored", "scans", "shortlist"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
@@ -30,12 +30,19 @@ def first_stage(
     if final:
         return propose(corpus, corpus.prefix_index(stage.dims), queries, stage, keep, mask)
     ids = shortlist(corpus, queries, stage, keep, mask)
-    return rescore(corpus.vectors, queries, ids, stage.dims, keep)
+    return rescored(corpus, queries, ids, stage.dims, keep)
+
+
+def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, keep: int) -> Found:
+    """The best `keep` of the candidates `ids` (n, m) of each query, where their rows are."""
+    if corpus.manifest.engine:
+        return corpus.prefix_index(dims).rescore(prefix(queries, dims), ids, keep)
+    return rescore(corpus.vectors, queries, ids, dims, keep)
 
 
 def scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
     """Whether to score all allowed rows rather than ask the index."""
-    if mask is None:
+    if mask is None or index.remote:
         return index.kind == SCAN
     cost = index.cost(stage.effort, mask) or index.count
     return index.kind == SCAN or not index.filters or mask.count * READ < cost
@@ -54,6 +61,8 @@ def propose(
         return scan(corpus.vectors, unit, keep, None if mask is None else mask.ids)
     wide = min(keep + margin, count)
     coarse, ids = index.search(unit, wide, stage.effort, mask)
+    if index.remote:
+        return best(coarse, ids, keep)
     found = rescore(corpus.vectors, queries, ids, stage.dims, keep)
     if index.exact and keep < wide < min(count, WIDEST):
         ties = np.flatnonzero(coarse[:, keep - 1] - coarse[:, -1] <= TIE)
@@ -77,7 +86,7 @@ def shortlist(
         return propose(corpus, index, queries, stage, keep, mask)[1]
     wide = min(keep + MARGIN, count)
     coarse, ids = index.search(prefix(queries, stage.dims), wide, stage.effort, mask)
-    if not index.exact:
+    if not index.exact or index.remote:
         return best(coarse, ids, keep, nearly=True)[1]
     ties = np.flatnonzero(coarse[:, keep - 1] <= coarse[:, keep] + TIE)
     if len(ties):

@@ -45,7 +45,9 @@ def nearest_rows(
     return BatchHits(ids, scores)
 
 
-def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids:
+def row_neighbours(
+    store: VectorStore, rows: Ids, k: int, change: Change, among: Ids | None = None
+) -> Ids:
     """The `k` nearest other rows of each of `rows`, once all are changed: (n, k), best first.
 
     `recall_at_k` of the ids of two changes says how many neighbours one of them keeps.
@@ -55,9 +57,11 @@ def row_neighbours(store: VectorStore, rows: Ids, k: int, change: Change) -> Ids
         rows: (n,) rows that are the queries.
         k: neighbours wanted, fewer than there are rows.
         change: what happens to stored rows (m, dim) before they are compared.
+        among: the rows that may be neighbours, ascending; default: all.
     """
-    chunks = (change(stored) for _, stored in store.chunks())
+    chunks = (change(stored) for _, stored in store.chunks(None, among))
     ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).rows
+    ids = ids if among is None else among[ids]
     own = ids == rows[:, None]
     own[~own.any(axis=1), -1] = True  # among equals the query itself may be missing
     others: Ids = ids[~own].reshape(len(rows), k)

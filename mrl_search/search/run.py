@@ -11,22 +11,24 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.kernels import best
 from mrl_search.engines.scan import scan
+from mrl_search.engines.spec import SCAN
 from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.exact.pruned import exact_pruned
+from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
-from mrl_search.search.first import first_stage, propose, shortlist
+from mrl_search.search.first import first_stage, propose, rescored, shortlist
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
-from mrl_search.search.scoring import joined, rescore
+from mrl_search.search.scoring import joined
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, query_rows
 
@@ -37,10 +39,6 @@ CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
 StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
 """Which queries are done: (number of the stage, stage, its hits, positions of the queries)."""
-
-
-Find = Callable[[Corpus, NDArray[np.floating], Plan, int, Mask | None], BatchHits]
-"""What searches: (corpus, queries, plan, k, mask), as `search` does."""
 
 
 def search(
@@ -93,7 +91,7 @@ def search(
         for number, stage in enumerate(plan.stages):
             keep, last = min(stage.keep or k, allowed), stage is plan.stages[-1]
             if candidates is not None:
-                hits = rescore(corpus.vectors, part, candidates, stage.dims, keep)
+                hits = rescored(corpus, part, candidates, stage.dims, keep)
             elif last or stop:
                 hits = first_stage(corpus, part, stage, keep, mask, final=last)
             else:  # the next stage scores them: their order does not matter
@@ -167,16 +165,17 @@ def exact_search(
     corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None = None
 ) -> Found:
     """The true `k` nearest at full length, in the fastest way that this corpus has."""
-    if mask is not None and mask.count * 2 < len(corpus):
+    remote = bool(corpus.manifest.engine)
+    if mask is not None and mask.count * 2 < len(corpus) and not remote:
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, mask.ids)
     base = corpus.base
-    if base.sieve is None and corpus.dim in corpus.dims:
+    if corpus.dim in corpus.dims and (kernels.native is None or not prunes(base)):
         index = corpus.prefix_index(corpus.dim)
-        if index.exact:
+        if index.exact and index.kind != SCAN:
             stage, some = Stage(corpus.dim), blocks(len(queries), CANDIDATE * k)
             return joined([propose(corpus, index, queries[s], stage, k, mask) for s in some], k)
     if base is corpus:
-        return exact_pruned(corpus, queries, k, mask)
+        return exact_pruned(corpus, queries, k, mask, search)
     first, second = split_mask(mask, len(base))
     added = np.arange(len(base), len(corpus)) if second is None else len(base) + second.ids
     found = [scan(corpus.vectors, prefix(queries, corpus.dim), k, added)]
@@ -202,7 +201,8 @@ def _prepared(corpus: Corpus, plan: Plan, k: int) -> tuple[Plan, Prepared | None
 
 def _check(corpus: Corpus, plan: Plan, k: int) -> None:
     """Raise ConfigError for a plan that this corpus cannot run."""
-    corpus.check_dims(plan.dims[0])
+    for dims in plan.dims if corpus.manifest.engine else plan.dims[:1]:
+        corpus.check_dims(dims)
     if plan.dims[-1] > corpus.dim:
         message = f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}."
         raise ConfigError(message, f"End it with at most {corpus.dim} dims.")

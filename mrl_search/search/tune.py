@@ -4,7 +4,7 @@ Every first stage that may pay is searched once, deep; shorter shortlists and mi
 slices of that. A `Goal` says what answers are worth; time is measured, single queries, one thread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +15,12 @@ from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import share_interval
 from mrl_search.progress import Progress, silent
-from mrl_search.search.cascade import surely_within
-from mrl_search.search.classify import Ballot, vote
+from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, propose
-from mrl_search.search.others import exact_others, leave_out
+from mrl_search.search.goal import NEIGHBOURS, USES, Goal
+from mrl_search.search.known import Known
+from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
@@ -39,75 +40,12 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
-NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
-USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
-LONGER = 2  # shortlists after the first that reaches the target: the check may ask for them
+LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
+FEW, MANY = 1000, 4000  # queries to tune by
+FAILURES = 2  # plans that fail their check before it ends
 TIMED, ROUNDS = 40, 3
-
-
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """What answers are worth: a mark from 0 to 1 for each query.
-
-    Attributes:
-        name: `recall`, `class` or `instance`.
-        k: answers a query gets.
-        queries: (n, dim) float32, in the space of the corpus.
-        own: (n,) row of each query in the corpus, left out of its answer; -1 where it has none.
-        exact: what exact search gives, (n, k).
-        score: (rows of the queries, their answers) to marks (rows,).
-    """
-
-    name: str
-    k: int
-    queries: NDArray[np.float32]
-    own: Ids
-    exact: BatchHits
-    score: Callable[[Ids, BatchHits], NDArray[np.float64]]
-
-    @property
-    def steps(self) -> int:
-        """A mark is a multiple of 1 / `steps`."""
-        return self.k if self.name == "recall" else 1
-
-    @classmethod
-    def named(cls, name: str, corpus: Corpus, rows: Ids, k: int | None = None) -> "Goal":
-        """The goal `recall` or `class` for the items at `rows`."""
-        if name not in ("recall", "class"):
-            raise ConfigError(f"goal is {name!r}; it must be recall or class.")
-        make = cls.recall if name == "recall" else cls.votes
-        return make(corpus, rows, k or NEIGHBOURS[name])
-
-    @classmethod
-    def recall(cls, corpus: Corpus, rows: Ids, k: int = 10) -> "Goal":
-        """Share of the true `k` neighbours of the items at `rows` that are found."""
-        k = min(k, len(corpus.live_rows) - 1)
-        queries = corpus.vectors.rows(rows).astype(np.float32)
-        truth = exact_others(corpus, queries, rows, k)
-
-        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
-            same = hits.rows[:, :, None] == truth.rows[at][:, None, :]
-            found: NDArray[np.float64] = same.any(axis=2).sum(axis=1) / k
-            return found
-
-        return cls("recall", k, queries, rows, truth, score)
-
-    @classmethod
-    def votes(cls, corpus: Corpus, rows: Ids, k: int = 20) -> "Goal":
-        """Whether the vote of the `k` neighbours gives labelled items at `rows` their own label."""
-        labels = corpus.collection.labels
-        rows = rows[corpus.collection.labelled[rows]]
-        if not len(rows):
-            raise DataError(f"The items of {corpus.folder} have no labels.", "Tune for recall.")
-        queries = corpus.vectors.rows(rows).astype(np.float32)
-        k = min(k, len(corpus.live_rows) - 1)
-
-        def score(at: Ids, hits: BatchHits) -> NDArray[np.float64]:
-            votes = zip(vote(hits, labels, Ballot(k)), labels[rows[at]], strict=True)
-            return np.array([v.label == label for v, label in votes], dtype=np.float64)
-
-        return cls("class", k, queries, rows, exact_others(corpus, queries, rows, k), score)
+NEAR = 1.3  # times the time of the front: plans that are timed in all rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +104,10 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Find the cheapest plan whose mark is at least `target` times that of exact search.
 
-    Half of the queries choose plans that reach the target by more than chance. The others check
-    these, from the one that found most on: each must keep the target with 95% confidence, and the
-    first that fails ends the check. Exact search is chosen where no faster plan passes.
+    A third of the queries choose plans that reach the target by more than chance. The others check
+    these, from the one that found most on: each must surely keep the target, and the second that
+    fails ends the check. Each is tested at half of 5%, so that no plan below the target is chosen
+    with 95% confidence. Exact search is chosen where no faster plan passes.
 
     Args:
         corpus: what is searched.
@@ -186,10 +125,10 @@ def tune(
     if len(goal.queries) < 20:
         few = f"Tuning needs at least 20 queries; there are {len(goal.queries)}."
         raise DataError(few, "Use a larger index, or more queries.")
-    half = len(goal.queries) // 2
-    choose, check = np.arange(half), np.arange(half, len(goal.queries))
+    choose, check = np.split(np.arange(len(goal.queries)), [len(goal.queries) // 3])
     best_marks = goal.score(np.arange(len(goal.queries)), goal.exact)
-    judge = _Judge(goal, choose, target * best_marks[choose])
+    known = Known(corpus.vectors, goal.queries[choose])
+    judge = _Judge(goal, choose, target * best_marks[choose], known)
     trials = _search_all(corpus, judge, _starts(corpus, max_ram), progress)
     timed, exact_ms = _timed(corpus, goal, _promising(trials), progress)
     reached = sorted((t for t in timed if t.reached), key=lambda t: (-t.value, -(t.ms or 0.0)))
@@ -202,23 +141,55 @@ def tune(
         none = f"No plan for {corpus.folder} reaches {target:.1%} of exact search"
         hint = "Lower the target, allow more memory, or build with other kinds (--factory)."
         raise ConfigError(f"{none}; {closest.plan} has {closest.value:.1%}.", hint)
-    passed: list[tuple[Trial, NDArray[np.float64]]] = []
-    for trial in reached:
-        if passed and (trial.ms or 0.0) >= (passed[-1][0].ms or 0.0):
-            continue
-        marks = exact = best_marks[check]
-        if trial.plan != Plan.EXACT:
-            marks = goal.score(check, _answers(corpus, goal, check, trial.plan))
-            if not _keeps(marks, exact, target, goal):
-                break
-        passed.append((trial, marks))
-    if not passed:
+    best_of_check = best_marks[check]
+
+    def marks_of(trial: Trial) -> NDArray[np.float64]:
+        if trial.plan == Plan.EXACT:
+            return best_of_check
+        return goal.score(check, _answers(corpus, goal, check, trial.plan))
+
+    def keeps(marks: NDArray[np.float64]) -> bool:
+        return marks is best_of_check or _keeps(marks, best_of_check, target, goal)
+
+    chosen, marks = _checked(_faster(reached), marks_of, keeps)
+    if chosen is None:
         none = f"No plan surely reaches {target:.1%} of exact search on the queries that check it"
         hint = "Lower the target, or tune with more --queries."
-        raise ConfigError(f"{none}; {trial.plan} has {marks.mean():.1%}.", hint)
-    chosen, marks = passed[-1]
+        raise ConfigError(f"{none}; {reached[0].plan} has {marks.mean():.1%}.", hint)
     found = float(marks.mean()), share_interval(marks, goal.steps), len(check)
     return Tuned(chosen, *found, float(best_marks.mean()), exact_ms, tuple(timed))
+
+
+def _checked(
+    trials: Sequence[Trial], marks_of: Callable[[Trial], NDArray[np.float64]],
+    keeps: Callable[[NDArray[np.float64]], bool],
+) -> tuple[Trial | None, NDArray[np.float64]]:  # fmt: skip
+    """The last plan that passes the check, with its marks; None with those of the first.
+
+    The order does not depend on the check. At most two plans below the target are tested before it
+    ends: where each passes in 2.5%, one is chosen in at most 5%.
+    """
+    passed, failures, first = None, 0, np.empty(0)
+    for trial in trials:
+        marks = marks_of(trial)
+        if trial is trials[0]:
+            first = marks
+        if keeps(marks):
+            passed = trial, marks
+            continue
+        failures += 1
+        if failures == FAILURES:
+            break
+    return passed or (None, first)
+
+
+def _faster(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that are faster than all before them."""
+    found: list[Trial] = []
+    for trial in trials:
+        if not found or (trial.ms or 0.0) < (found[-1].ms or 0.0):
+            found.append(trial)
+    return found
 
 
 def _keeps(
@@ -227,12 +198,18 @@ def _keeps(
     """Whether a plan surely keeps the share `target` of the marks of exact search."""
     if goal.name == "recall":
         return share_interval(marks, goal.steps)[0] >= target
+    give = (1 - target) * float(exact.mean())
     lost, won = int((exact > marks).sum()), int((marks > exact).sum())
-    return bool(surely_within(lost, won, len(marks), (1 - target) * float(exact.mean())))
+    return bool(surely_within(lost, won, len(marks), give, LEVEL / FAILURES))
 
 
-def queries_to_tune(corpus: Corpus, count: int) -> Ids:
-    """At most `count` rows of the corpus, drawn with a fixed seed, in random order."""
+def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
+    """At most `count` rows of the corpus, drawn with a fixed seed, in random order.
+
+    By default so many that a plan can pass the check that misses half of what `target` allows.
+    """
+    if count is None:
+        count = round(min(max(2 / max(1 - target, 1e-9), FEW), MANY))
     return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
 
 
@@ -262,11 +239,15 @@ def _efforts(corpus: Corpus, dims: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Judge:
-    """Marks plans by their answers to the queries at `rows`; `needed` is a mark for each."""
+    """Marks plans by their answers to the queries at `rows`; `needed` is a mark for each.
+
+    `known` keeps scores of whole vectors from one plan to the next.
+    """
 
     goal: Goal
     rows: Ids
     needed: NDArray[np.float64]
+    known: Known
 
     def trial(self, plan: Plan, hits: BatchHits, ram: int) -> Trial:
         own = hits.rows == self.goal.own[self.rows, None]
@@ -297,9 +278,9 @@ def _looks(corpus: Corpus, judge: _Judge, dims: int) -> Iterator[list[Trial]]:
     *lower, highest = _efforts(corpus, dims)
     found = list(_trials(corpus, judge, dims, highest))
     yield found
-    shortest = _shortest(found)
+    shortest, alone = _shortest(found), found[0].reached
     for effort in lower if shortest else ():
-        found = list(_trials(corpus, judge, dims, effort, DEEPER * shortest))
+        found = list(_trials(corpus, judge, dims, effort, DEEPER * shortest, alone))
         yield found
         if 0 < _shortest(found) <= shortest:
             return
@@ -311,13 +292,16 @@ def _shortest(trials: list[Trial]) -> int:
 
 
 def _trials(
-    corpus: Corpus, judge: _Judge, dims: int, effort: int, deepest: int = DEEPEST
-) -> Iterator[Trial]:
-    """Plans that begin at `dims` with `effort`, of one to three stages."""
+    corpus: Corpus, judge: _Judge, dims: int, effort: int, deepest: int = DEEPEST,
+    alone: bool = True,
+) -> Iterator[Trial]:  # fmt: skip
+    """Plans that begin at `dims` with `effort`, of two and three stages; `alone`: of one, too."""
     index, k = corpus.prefix_index(dims), judge.goal.k
     queries, ram = judge.goal.queries[judge.rows], index.ram_bytes
-    single = propose(corpus, index, queries, Stage(dims, None, effort), k + 1, corpus.alive)
-    yield judge.trial(Plan((Stage(dims, None, effort),)), BatchHits(single[1], single[0]), ram)
+    if alone:
+        stage = Stage(dims, None, effort)
+        single = propose(corpus, index, queries, stage, k + 1, corpus.alive)
+        yield judge.trial(Plan((stage,)), BatchHits(single[1], single[0]), ram)
     depth = min(DEEPEST, max(deepest, MIDDLE * k), len(corpus.live_rows))
     if index.widens:
         depth = min(depth, effort - MARGIN)  # a larger k would look harder than the plan does
@@ -325,7 +309,7 @@ def _trials(
         return
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     _, ids = index.search(prefix(queries, dims), depth, effort, corpus.alive)
-    whole, last = pair_scores(corpus.vectors, queries, ids, corpus.dim), Stage(corpus.dim)
+    whole, last = judge.known.scores(ids), Stage(corpus.dim)
     longer = LONGER
     for keep in lengths:
         shortlist, scores = ids[:, :keep], whole[:, :keep]
@@ -387,14 +371,27 @@ def _timed(
 
     answers = {str(plan): searcher(plan) for plan in (*(t.plan for t in trials), Plan.EXACT)}
     paces = dict.fromkeys(answers, Pace(len(queries), warm_up=2))
-    rounds = []
+    rounds: dict[str, list[list[float]]] = {name: [] for name in answers}
+    ms: dict[str, float] = {}
+    total = ROUNDS * len(answers)
     with threads(1):
         for number in range(ROUNDS):
-            before = number * len(answers)
 
-            def report(done: int, _: int, before: int = before) -> None:
-                progress("timing", before + done, ROUNDS * len(answers))
+            def report(done: int, of: int, before: int = number * len(answers)) -> None:
+                progress("timing", before + done * (total // ROUNDS) // of, total)
 
-            rounds.append(time_round(answers, queries, paces, report))
-    ms = {name: float(np.median(median_ms([r[name] for r in rounds]))) for name in answers}
+            again = {name: answers[name] for name in (_near_front(trials, ms) if ms else answers)}
+            for name, times in time_round(again, queries, paces, report).items():
+                rounds[name].append(times)
+            ms = {name: float(np.median(median_ms(times))) for name, times in rounds.items()}
     return [replace(trial, ms=ms[str(trial.plan)]) for trial in trials], ms[str(Plan.EXACT)]
+
+
+def _near_front(trials: list[Trial], ms: dict[str, float]) -> list[str]:
+    """Plans that no plan of at least their mark beats by far, and exact search."""
+    kept, least = [str(Plan.EXACT)], np.inf
+    for trial in sorted(trials, key=lambda t: (-t.value, ms[str(t.plan)])):
+        least = min(least, ms[str(trial.plan)])
+        if ms[str(trial.plan)] <= NEAR * least:
+            kept.append(str(trial.plan))
+    return kept

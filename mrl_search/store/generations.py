@@ -27,6 +27,7 @@ from mrl_search.files import (
     writing,
 )
 from mrl_search.leases import unused
+from mrl_search.provenance import now
 from mrl_search.store.command import Command
 from mrl_search.store.intact import recorded
 from mrl_search.store.manifest import (
@@ -40,7 +41,6 @@ from mrl_search.store.manifest import (
     is_index_file,
     kept_generations,
     lease_file,
-    now,
     read_manifest,
     restorable,
     write_text_of,
@@ -156,6 +156,9 @@ def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Ch
     manifest = read_manifest(folder)
     with claim(folder, wait=wait):
         manifest = read_manifest(folder)
+        if manifest.shard:
+            message = f"{folder} is part {manifest.shard} of an index; parts are not changed."
+            raise IndexFolderError(message, "Join all parts: mrl-search join PART… --out DIR")
         with writing(folder):
             _remove_left(folder, manifest.generation)
         if manifest.format > 1:

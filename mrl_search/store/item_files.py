@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mrl_search.errors import DataError
 from mrl_search.parquet import first_rows, open_parquet
-from mrl_search.store.shards import split_pattern, tables_in
+from mrl_search.store.numbered_files import split_pattern, tables_in
 
 __all__ = ["item_files", "payload", "read_columns"]
 

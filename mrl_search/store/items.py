@@ -198,7 +198,7 @@ def logged_items(
         {} if columns is None else dict(zip(columns.column_names, columns.columns, strict=True))
     )
     for name, free in free_names(further).items():
-        table = table.append_column(free, further[name].take(at))
+        table = table.append_column(free, further[name].take(pa.array(at, pa.int64())))
     for column in (*EXIF_COLUMNS, *FILE_COLUMNS):
         values = pa.array([row.get(column.name) for row in rows], column.type)
         if values.null_count < len(values) and column.name not in table.column_names:

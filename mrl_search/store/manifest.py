@@ -10,20 +10,21 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.provenance import now, package_versions
 from mrl_search.store.command import Command
+from mrl_search.store.shard import Shard
 
 __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
     "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
-    "newest_index", "now", "package_versions", "prefix_file", "read_manifest", "restorable",
+    "manifest_of", "newest_index", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
 ]  # fmt: skip
 
@@ -43,15 +44,7 @@ PREFIX_FILE = re.compile(r"prefix-\d{4,}\.faiss")
 PART_NAME = re.compile(r"\d{6,}")  # the generation that wrote the part
 PLACE = re.compile(rf"{PARTS}/\d{{6,}}/[^/\\]+")  # of a file that a generation wrote
 TRIES = 5  # a generation may end between two reads
-SECOND = (
-    "generation",
-    "parts",
-    "deleted",
-    "next_id",
-    "trained",
-    "command",
-)  # keys of format 2 alone
-PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
+SECOND = ("generation", "parts", "deleted", "next_id", "trained", "command")  # of format 2 alone
 
 
 def prefix_file(dims: int) -> str:
@@ -62,24 +55,6 @@ def prefix_file(dims: int) -> str:
 def is_index_file(name: str) -> bool:
     """Whether a file of this name, beside the manifest, belongs to an index folder."""
     return name in KNOWN or PREFIX_FILE.fullmatch(name) is not None
-
-
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide what an index holds; none is imported."""
-    from importlib import metadata  # slow
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +124,8 @@ class Manifest:
         trained: rows with which the prefix indexes were trained; 0: `count`.
         roots: folders that `sync` walks, and how: `labels` and `hidden` of `open_source`.
         command: what made this generation.
+        shard: which share of the source a part of an index holds (see `mrl_search.parts`).
+        engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
     """
 
     encoder: str
@@ -176,6 +153,8 @@ class Manifest:
     trained: int = 0
     roots: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     command: Command = field(default_factory=Command)
+    shard: Shard = field(default_factory=Shard)
+    engine: str = ""
 
     @property
     def alive(self) -> int:
@@ -241,9 +220,11 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
         for name in ("blocks", "path"):
             if not record[name]:
                 del record[name]
-    if manifest.format == 1:
-        for name in SECOND:
-            del values[name]
+    for name in (
+        *(SECOND if manifest.format == 1 else ()),
+        *(name for name in ("shard", "engine") if not getattr(manifest, name)),
+    ):
+        del values[name]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
     write_text(path, text, errors="backslashreplace")  # as JSON escapes them
 
@@ -294,19 +275,19 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
             known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
             raise IndexFolderError(f"{folder} has no generation {generation}.", known)
         hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
-        return _manifest_of(_values(path, hint), path, hint)
+        return manifest_of(_values(path, hint), path, hint)
     for attempt in range(TRIES):
         path = folder / MANIFEST
         build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
         values = _newest(folder, path, build)
         if values["format"] == 1:
-            return _manifest_of(values, path, build)
+            return manifest_of(values, path, build)
         number = values.get("generation")
         if type(number) is not int or number < 0:
             raise IndexFolderError(f"{path} names no generation.", build)
         path = generation_file(folder, number)
         try:
-            return _manifest_of(_values(path, build), path, build)
+            return manifest_of(_values(path, build), path, build)
         except FileError as error:  # the generation may have ended since
             if not error.missing or attempt + 1 == TRIES:
                 raise
@@ -319,7 +300,9 @@ def newest_index(root: Path = Path("indexes")) -> Path:
     for path in root.glob(f"*/{MANIFEST}"):
         if not path.parent.name.startswith("."):
             try:
-                created[path.parent] = read_manifest(path.parent).created
+                manifest = read_manifest(path.parent)
+                if not manifest.shard:  # a part of an index
+                    created[path.parent] = manifest.created
             except IndexFolderError:
                 continue
     if not created:
@@ -356,7 +339,8 @@ def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
     return values
 
 
-def _manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+def manifest_of(values: dict[str, Any], path: Path, hint: str) -> Manifest:
+    """A manifest from JSON that was read from `path`. Raises IndexFolderError with `hint`."""
     fields = {f.name: f for f in dataclasses.fields(Manifest)}
     for name, f in fields.items():
         if f.default is f.default_factory is dataclasses.MISSING and name not in values:

@@ -17,7 +17,7 @@ from mrl_search.files import expanded
 from mrl_search.progress import Progress
 from mrl_search.store.item_files import item_files, payload, read_columns
 from mrl_search.store.items import ITEMS_SCHEMA
-from mrl_search.store.shards import order_of
+from mrl_search.store.numbered_files import order_of
 from mrl_search.store.transform import Transform, principal_axes, rows_to_fit
 from mrl_search.store.vector_files import VectorSource
 from mrl_search.store.vector_parts import Column

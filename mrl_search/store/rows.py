@@ -10,7 +10,7 @@ from mrl_search import vectors
 from mrl_search.store.blocks import Blocks, Ids
 from mrl_search.vectors import blocks
 
-__all__ = ["Ids", "VectorStore"]
+__all__ = ["Ids", "Rearranged", "VectorStore"]
 
 LARGE = 4 << 30  # bytes; pages of larger mapped files are given back
 KEPT = 2048  # rows read before pages are given back; each brings about 220 KiB into memory
@@ -62,7 +62,9 @@ class VectorStore:
             if check is not None:
                 check.check(slice(*ids.indices(len(part))) if isinstance(ids, slice) else ids)
             return part[ids, :dims]
-        wanted = np.arange(len(self))[ids]
+        return self._of_parts(np.arange(len(self))[ids], dims)
+
+    def _of_parts(self, wanted: Ids, dims: int | None) -> NDArray[np.floating]:
         found = np.empty((len(wanted), dims or self.dim), dtype=self.dtype)
         for part, local, inside in self.by_part(wanted):
             found[inside] = part[local[inside], :dims]
@@ -74,15 +76,23 @@ class VectorStore:
         kept = [(part, check) for at, part, check in places if start <= at < stop]
         return VectorStore(*(part for part, _ in kept), blocks=[check for _, check in kept])
 
+    @classmethod
+    def joined(cls, stores: "Sequence[VectorStore]") -> "VectorStore":
+        """The rows of one store after another."""
+        parts = [part for store in stores for part in store.parts]
+        return cls(*parts, blocks=[check for store in stores for check in store._blocks])
+
     def prefix(self, dims: int, ids: Ids | slice = slice(None)) -> NDArray[np.float32]:
         """Prefixes of the rows `ids`, normalised: (rows, dims) float32."""
         return vectors.prefix(self.rows(ids, min(dims, self.dim)), dims)
 
-    def chunks(self, dims: int | None = None) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-        """All rows in order, some at a time: their place, and (rows, dims) as stored."""
-        for rows in blocks(len(self), dims or self.dim):
-            self.will_read(rows.stop - rows.start)
-            yield rows, self.rows(rows, dims)
+    def chunks(
+        self, dims: int | None = None, among: Ids | None = None
+    ) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+        """Rows `among` (default: all), some at a time: their place, (rows, dims) as stored."""
+        for place in blocks(len(self) if among is None else len(among), dims or self.dim):
+            self.will_read(place.stop - place.start)
+            yield place, self.rows(place if among is None else among[place], dims)
 
     def part(self, ids: Ids) -> NDArray[np.floating]:
         """The only part, of which the rows `ids` will be read."""
@@ -142,3 +152,23 @@ class VectorStore:
             part = slice(start, min(start + step, count))
             self.will_read((part.stop - start) * width)
             yield part
+
+
+class Rearranged(VectorStore):
+    """Some rows of another store, in another order.
+
+    Args:
+        store: the other one.
+        order: its rows, (n,) int64.
+    """
+
+    def __init__(self, store: VectorStore, order: Ids) -> None:
+        super().__init__(*store.parts, blocks=store._blocks)
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def rows(self, ids: Ids | slice = slice(None), dims: int | None = None) -> NDArray[np.floating]:
+        """As `VectorStore.rows`, by the new numbers."""
+        return self._of_parts(self.order[ids], dims)

@@ -11,7 +11,7 @@ from mrl_search.files import open_regular, reading
 from mrl_search.images.folders import METADATA, pictures_in
 from mrl_search.images.tables import HUB, image_named, picture_columns
 from mrl_search.parquet import open_parquet
-from mrl_search.store.shards import (
+from mrl_search.store.numbered_files import (
     arrays_in,
     is_array,
     is_matrix,

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError
 from mrl_search.vectors import l2_normalize, sample
 
-__all__ = ["LARGEST", "Transform", "check_rotatable", "principal_axes", "rows_to_fit"]
+__all__ = [
+    "LARGEST",
+    "Transform",
+    "check_rotatable",
+    "check_rotation",
+    "principal_axes",
+    "rows_to_fit",
+]
 
 FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
 ORTHONORMAL = 1e-3  # largest error of an inner product of rows
@@ -61,6 +68,14 @@ def check_rotatable(dim: int) -> None:
     if dim > LARGEST:
         message = f"A PCA rotation takes vectors of at most {LARGEST:,} dims; these have {dim:,}."
         raise ConfigError(message, "Leave --rotate out.")
+
+
+def check_rotation(rotate: str | None, dim: int) -> None:
+    """Raise ConfigError for a rotation that is unknown, or of vectors with too many dims."""
+    if rotate not in (None, "pca"):
+        raise ConfigError(f"There is no rotation {rotate!r}.", "Use pca, or leave it out.")
+    if rotate:
+        check_rotatable(dim)
 
 
 def rows_to_fit(count: int) -> NDArray[np.int64]:

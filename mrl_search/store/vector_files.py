@@ -4,7 +4,7 @@ Files stay on disk and are read some rows at a time. Every row is checked as it 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from mrl_search.arrays import open_array
 from mrl_search.errors import DataError
 from mrl_search.files import expanded, reading, recordable
-from mrl_search.store.shards import is_table, order_of, shards_in, split_column, split_pattern
+from mrl_search.store.numbered_files import (
+    is_table,
+    order_of,
+    shards_in,
+    split_column,
+    split_pattern,
+)
 from mrl_search.store.vector_parts import (
     Array,
     Column,
@@ -65,6 +71,16 @@ class VectorSource:
         """The dtypes of the parts, such as `float32`."""
         return ", ".join(sorted({str(part.dtype) for part in self.parts}))
 
+    def between(self, start: int, stop: int) -> "VectorSource":
+        """The rows from `start` to before `stop`; of none, the first part without rows."""
+        found, begin = list[Part](), 0
+        for part in self.parts:
+            first, last = max(start - begin, 0), min(stop - begin, part.count)
+            if first < last:
+                found.append(replace(part, first=part.first + first, count=last - first))
+            begin += part.count
+        return replace(self, parts=tuple(found) or (replace(self.parts[0], count=0),))
+
     def read(self) -> Iterator[NDArray[np.floating]]:
         """All rows in order, some at a time: (rows, dim) as they are in the file.
 
@@ -73,7 +89,7 @@ class VectorSource:
             FileError: the system does not read a file.
         """
         for part in self.parts:
-            start = 0
+            start = part.first
             with reading(part.path):
                 for rows in part.read():
                     _check_rows(rows, start, part.path)

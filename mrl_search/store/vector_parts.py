@@ -5,7 +5,7 @@ A part is read some rows at a time and stays closed in between: there may be tho
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,17 @@ SAMPLE = 64  # rows that tell whether a column holds vectors
 
 @dataclass(frozen=True, eq=False)
 class Part(ABC):
-    """One file of vectors: `count` rows of `dim` dims in float16, float32 or float64."""
+    """Rows of one file of vectors: `count` of `dim` dims in float16, float32 or float64.
+
+    Attributes:
+        first: number of the first one in the file.
+    """
 
     path: Path
     count: int
     dim: int
     dtype: np.dtype[np.floating]
+    first: int = field(default=0, kw_only=True)
 
     @abstractmethod
     def read(self) -> Iterator[NDArray[np.floating]]:
@@ -56,6 +61,7 @@ class Array(Part):
         for rows in blocks(self.count, self.dim):
             if self.array is None and self.path.stat().st_size != size:  # its pages would be gone
                 raise DataError(f"{self.path} changed while it was read.", "Run it again.")
+            rows = slice(self.first + rows.start, self.first + rows.stop)
             yield _widened(np.ascontiguousarray(array[rows]))
 
 
@@ -66,11 +72,22 @@ class Column(Part):
     column: str
 
     def read(self) -> Iterator[NDArray[np.floating]]:
-        start, size = 0, next(blocks(self.count, self.dim)).stop
+        if not self.count:
+            return
+        stop, size = self.first + self.count, next(blocks(self.count, self.dim)).stop
         with open_parquet(self.path) as file:
-            for batch in file.iter_batches(batch_size=size, columns=[self.column]):
-                values = _values(batch.column(0), f"{self.path}#{self.column}", start, self.dim)
-                yield values.to_numpy(zero_copy_only=False).reshape(len(batch), self.dim)
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(groups)
+            wanted = np.flatnonzero((ends > self.first) & (ends - groups < stop))
+            start = int(ends[wanted[0]] - groups[wanted[0]])
+            named = {"batch_size": size, "row_groups": wanted.tolist(), "columns": [self.column]}
+            for batch in file.iter_batches(**named):
+                begin, end = max(0, self.first - start), min(len(batch), stop - start)
+                some = batch.column(0).slice(begin, max(0, end - begin))
+                if len(some):
+                    where = f"{self.path}#{self.column}"
+                    values = _values(some, where, start + begin, self.dim)
+                    yield values.to_numpy(zero_copy_only=False).reshape(len(some), self.dim)
                 start += len(batch)
 
 

@@ -91,7 +91,7 @@ class CollectionWriter:
         dtype: of the stored vectors, `float16` or `float32`.
         restarted: whether an unfinished build was damaged and is begun again.
         file: where appended rows go: `VECTORS`, or `RAW` if they are written again at the end.
-        items: of the appended rows, once they are finished.
+        items: of the rows, once they are written.
     """
 
     folder: Path
@@ -211,10 +211,13 @@ class CollectionWriter:
             if read - self._committed >= COMMIT:
                 self._commit()
 
-    def finish_rows(self, source: str, columns: pa.Table | None = None) -> VectorStore:
+    def finish_rows(
+        self, source: str, columns: pa.Table | None = None, *, empty: bool = False
+    ) -> VectorStore:
         """End appending: write items and skipped pictures from the log; return all rows.
 
-        `columns` has further columns of the items, one row for each row of the source.
+        `columns` has further columns of the items, one row for each row of the source. Without
+        rows, DataError is raised, unless they may be `empty`.
         """
         assert self._vectors is not None, "keep() comes first"
         with writing(self.folder / self.file):
@@ -225,12 +228,11 @@ class CollectionWriter:
         self._close()
         entries = self.entries
         skipped = [Skipped(str(e["path"]), str(e["reason"])) for e in entries if "reason" in e]
-        if not self._state.kept:
+        if not self._state.kept and not empty:
             shutil.rmtree(self.folder)
             first = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "there is none"
             raise DataError(f"No image of {source} can be read; the first: {first}.", "Check them.")
-        self.items = logged_items(entries, columns)
-        self.write_items(self.items)
+        self.write_items(logged_items(entries, columns))
         self.write_skipped(skipped)
         return self.rows()
 
@@ -240,9 +242,10 @@ class CollectionWriter:
         self.file = VECTORS
         return self.rows()
 
-    def transform_rows(self, transform: Transform, norms: NDArray[np.float32]) -> VectorStore:
-        """Write the appended rows, of these norms, along other axes, and return them."""
-        raw = self.rows()
+    def transform_rows(
+        self, transform: Transform, norms: NDArray[np.float32], raw: VectorStore
+    ) -> VectorStore:
+        """Write rows that had these norms along other axes, and return them."""
 
         def parts() -> Iterator[NDArray[np.float32]]:
             for rows, stored in raw.chunks(raw.dim):
@@ -258,6 +261,7 @@ class CollectionWriter:
 
     def write_items(self, items: pa.Table) -> None:
         """Write the items, one row a vector."""
+        self.items = items
         write_items(self.folder, items)
 
     def write_heads(self, heads: Heads) -> None:

@@ -25,7 +25,7 @@ from mrl_search.web.guard import Guard, Rules, Scope
 from mrl_search.web.measured import Measured
 from mrl_search.web.served import Busy, Served, rows_of
 from mrl_search.web.thumbs import read_item, thumbnail
-from mrl_search.web.told import about, duplicates, item, without_folders
+from mrl_search.web.told import about, item, without_folders
 from mrl_search.web.writing import writing_routes
 
 __all__ = ["make_app"]
@@ -222,7 +222,7 @@ def make_app(
         name: str, level: Literal["exact", "pixels", "copy", "similar"] = "copy"
     ) -> dict[str, Any]:
         """Groups of copies of one picture."""
-        return duplicates(named(name).now(), level)
+        return named(name).duplicates(level)
 
     @app.get("/api/indexes/{name}/report", tags=["indexes"], responses=REFUSALS)
     def report_(name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import copy
 import io
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.encoders.base import Encoder, TextEncoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
 from mrl_search.index import Index, Query
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.request import SearchRequest
+from mrl_search.search.run import answer
 from mrl_search.store.manifest import MANIFEST
 from mrl_search.vectors import nearest
 from mrl_search.web.layout import layout
-from mrl_search.web.told import label_numbers
+from mrl_search.web.told import duplicates, label_numbers
 
 __all__ = ["Busy", "Served", "check_pixels", "rows_of", "serve_folders"]
 
@@ -53,6 +56,8 @@ class Served:
         self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._reads: tuple[bool, bool] | None = None
         self._maps: dict[tuple[int, int], bytes] = {}
+        self._looking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._copies: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def _signature(self) -> tuple[int, int, int]:
         stat = self._manifest.stat()
@@ -78,9 +83,15 @@ class Served:
         return self.index
 
     def warm(self) -> None:
-        """Load prefixes, kernels, ids and the model, so that no request waits for them."""
+        """Load prefixes, kernels, ids and the model, and learn what scores arise by chance."""
         self.index.warm()
         rows_of(self.index, [])
+        corpus = self.index.corpus
+        if len(corpus):
+            row = corpus.vectors.rows(corpus.live_rows[:1])
+            for dims in reversed(corpus.dims):
+                with contextlib.suppress(DataError):  # most score alike
+                    answer(corpus, row, SearchRequest.of(dims, 1, expected=True))
         self.reads()
 
     def reads(self) -> tuple[bool, bool]:
@@ -162,6 +173,16 @@ class Served:
             self._maps = {k: v for k, v in self._maps.items() if k[0] == key[0]}
             self._maps[key] = _points(corpus, corpus.live_rows, dims, numbers)
         return self._maps[key], labels
+
+    def duplicates(self, level: str) -> dict[str, Any]:
+        """Groups of copies; looked for once a generation and after decisions."""
+        with self._looking[level]:
+            index = self.now()
+            key = (index.generation, read_decisions(index.folder))
+            known = self._copies.get(level)
+            if known is None or known[0] != key:
+                known = self._copies[level] = (key, duplicates(index, level))
+            return known[1]
 
 
 def rows_of(index: Index, ids: Sequence[int]) -> NDArray[np.int64]:

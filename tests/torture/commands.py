@@ -44,12 +44,15 @@ MODULES = (
     "accelerate", "datasets", "matplotlib.backends.backend_agg", "matplotlib.pyplot",
     "numpy.ctypeslib", "pydantic", "rich._emoji_codes", "rich.progress", "torch._dynamo",
     "mrl_search.cli.demo", "mrl_search.cli.render", "mrl_search.measure.evaluate",
-    "mrl_search.report.write", "mrl_search.shrink", "mrl_search.training.steps",
+    "mrl_search.joining", "mrl_search.report.write", "mrl_search.shrink",
+    "mrl_search.training.steps",
 )  # fmt: skip
 PICTURE, OTHER = "pictures/cat/cat-0000.png", "pictures/cat/cat-0001.png"
 SETUP = (
     "build-index pictures --out index",
     "build-index pictures --out sure --dims 8,64",
+    "build-index pictures --shard 1/2 --out part-1",
+    "build-index pictures --shard 2/2 --out part-2",
     "tune sure --objective adaptive -k 3",
     "bench sure --out done.jsonl --rounds 1 -k 3",
 )
@@ -59,6 +62,8 @@ COMMANDS = {
     "build-index, vectors": (
         "build-index vectors.npy --items items.parquet --rotate pca --out new --factory 8=HNSW8"
     ),
+    "build-index, part": "build-index pictures --shard 2/2 --out new",
+    "join": "join part-2 part-1 --out new --axes pca",
     "tune": "tune index --queries 20 -k 3 --plot plans.png",
     "tune, thresholds": "tune index --objective adaptive -k 3",
     "shrink": "shrink index --dims 16 --out small --yes",

@@ -28,6 +28,7 @@ constexpr int64_t FIRST = 4;         // share of a row that the first pass reads
 constexpr int64_t SORTED = 32;       // candidates that are put in order at once
 constexpr int64_t NEAREST = 4;       // the anchor is at most the fourth cluster
 constexpr float ZERO = 1e-12f;       // a smaller cosine is rounding error
+constexpr double ERROR = 1.2e-7;     // twice the rounding of a float32 sum, for each term
 constexpr float SLACK = 1e-5f;       // more than the rounding of float32 products of unit vectors
 constexpr double DOUBT = 0.004;      // five standard deviations of the error of int8 products
 constexpr int ROW_BITS = 48, PLACE_BITS = 30;  // of a key
@@ -152,9 +153,9 @@ struct Kernels {
     void (*select)(const int64_t*, const float*, int64_t, int64_t, int64_t, int64_t*, float*);
     int64_t (*sift)(const int8_t*, int64_t, int64_t, const int16_t*, float, const float*, float,
                     float, int64_t*);
-    int64_t (*narrow)(bool, const void*, int64_t, const float*, const int64_t*, int64_t,
-                      const int64_t*, int64_t, const float*, const float*, int64_t, double, double,
-                      int64_t*);
+    int64_t (*nearest)(bool, const void*, int64_t, const float*, const int64_t*, int64_t,
+                       const int64_t*, int64_t, const float*, const float*, int64_t, double, double,
+                       int64_t, float*, int64_t*);
     void (*scan)(const Lists&, const float*, const Reach&, const uint8_t*, int64_t*, float*,
                  Scratch&);
     Outcome (*answer)(const Lists&, const Rows&, const float*, const Reach&, const uint8_t*,
@@ -228,7 +229,6 @@ struct Unlocked {  // the interpreter works on while this lives
     ~Unlocked() { PyEval_RestoreThread(state); }
 };
 
-#include "numbers.h"
 
 PyObject* refuse(const char* what) {
     PyErr_SetString(PyExc_ValueError, what);
@@ -451,53 +451,41 @@ PyObject* sift(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return PyLong_FromLongLong(found);
 }
 
-// narrow(rows (corpus, dim), unit (dim,), some (m,), dims (l,), tails (l,), norms (l, corpus),
-// doubt, least, out (m + 1,), bytes of a number) -> found
-PyObject* narrow(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 10) return refuse("narrow takes 10 arguments");
+// nearest(rows (n, dim), unit (dim,), some (m,), dims (l,), tails (l,), norms (l, n), doubt, least,
+// scores (k,), ids (k,), bytes of a number) -> found
+PyObject* nearest(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    if (count != 11) return refuse("nearest takes 11 arguments");
     const double doubt = PyFloat_AsDouble(args[6]), least = PyFloat_AsDouble(args[7]);
-    const int64_t item = PyLong_AsLongLong(args[9]);
+    const int64_t item = PyLong_AsLongLong(args[10]);
     if (PyErr_Occurred()) return nullptr;
     if (item != 2 && item != 4) return refuse("rows are float16 or float32");
     Buffer rows(args[0], item), unit(args[1], sizeof(float)), some(args[2], sizeof(int64_t));
     Buffer dims(args[3], sizeof(int64_t)), tails(args[4], sizeof(float));
-    Buffer norms(args[5], sizeof(float)), out(args[8], sizeof(int64_t), true);
+    Buffer norms(args[5], sizeof(float));
+    Buffer scores(args[8], sizeof(float), true), ids(args[9], sizeof(int64_t), true);
     if (!rows.good() || !unit.good() || !some.good() || !dims.good() || !tails.good() ||
-        !norms.good() || !out.good())
+        !norms.good() || !scores.good() || !ids.good())
         return nullptr;
-    const int64_t dim = unit.items(), m = some.items(), levels = dims.items();
-    const int64_t stored = levels ? norms.items() / levels : 0;
+    const int64_t dim = unit.items(), m = some.items(), levels = dims.items(), k = ids.items();
+    if (dim < 1) return refuse("a query without numbers");
+    const int64_t n = rows.items() / dim;
     const int64_t* lengths = dims.at<const int64_t>();
-    if (dim < 1 || levels < 1 || tails.items() != levels || rows.items() != stored * dim ||
-        out.items() != m + 1 || lengths[0] < 1 || lengths[levels - 1] > dim ||
+    if (rows.items() != n * dim || tails.items() != levels || norms.items() != levels * n ||
+        scores.items() != k || (levels && (lengths[0] < 1 || lengths[levels - 1] > dim)) ||
         !std::is_sorted(lengths, lengths + levels))
-        return refuse("arrays of narrow do not fit together");
+        return refuse("arrays of nearest do not fit together");
     for (int64_t i = 0; i < m; i++)
-        if (some.at<const int64_t>()[i] < 0 || some.at<const int64_t>()[i] >= stored)
+        if (some.at<const int64_t>()[i] < 0 || some.at<const int64_t>()[i] >= n)
             return refuse("a row beyond the last");
     int64_t found;
     {
         const Unlocked unlocked;
-        found = use->narrow(item == 2, rows.at<const void>(), dim, unit.at<const float>(),
-                            some.at<const int64_t>(), m, lengths, levels, tails.at<const float>(),
-                            norms.at<const float>(), stored, doubt, least, out.at<int64_t>());
+        found = use->nearest(item == 2, rows.at<const void>(), dim, unit.at<const float>(),
+                             some.at<const int64_t>(), m, lengths, levels, tails.at<const float>(),
+                             norms.at<const float>(), n, doubt, least, k, scores.at<float>(),
+                             ids.at<int64_t>());
     }
     return PyLong_FromLongLong(found);
-}
-
-// numbers(text) -> float32 of a list of numbers in JSON, as bytes; None: it is something else.
-PyObject* numbers(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    char* text;
-    Py_ssize_t size;
-    if (count != 1) return refuse("numbers takes a text");
-    if (PyBytes_AsStringAndSize(args[0], &text, &size) < 0) return nullptr;
-    const Py_ssize_t most = std::count(text, text + size, ',') + 1;
-    PyObject* const found = PyBytes_FromStringAndSize(nullptr, most * Py_ssize_t(sizeof(float)));
-    if (found == nullptr) return nullptr;
-    float* const rows = reinterpret_cast<float*>(PyBytes_AsString(found));
-    if (read_list(text, text + size, rows) == most) return found;
-    Py_DECREF(found);
-    Py_RETURN_NONE;
 }
 
 // instructions(name | None) -> name: choose a set, for tests; or the one in use.
@@ -519,8 +507,7 @@ PyObject* instructions(PyObject*, PyObject* const* args, Py_ssize_t count) {
 PyMethodDef methods[] = {
     FAST("lists", make_lists), FAST("rows", make_rows), FAST("scan", scan),
     FAST("answer", answer),    FAST("pairs", pairs),    FAST("select", select),
-    FAST("sift", sift),        FAST("narrow", narrow),  FAST("numbers", numbers),
-    FAST("instructions", instructions),
+    FAST("sift", sift),        FAST("nearest", nearest),  FAST("instructions", instructions),
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -71,34 +71,51 @@ inline int64_t sift(const int8_t* codes, int64_t n, int64_t d, const int16_t* we
     return found;
 }
 
+// The k nearest among some rows, of those whose cosine may reach `least`. Longer and longer prefixes
+// rule rows out, by bounds whose rounding error is at most ERROR for each dim that was added up.
 template <typename T>
-inline int64_t narrow_of(const T* rows, int64_t dim, const float* unit, const int64_t* some,
-                         int64_t m, const int64_t* dims, int64_t levels, const float* tails,
-                         const float* norms, int64_t count, double doubt, double least,
-                         int64_t* out) {
-    std::vector<double> wide(unit, unit + dim);
+inline int64_t nearest_of(const T* rows, int64_t dim, const float* unit, const int64_t* some,
+                          int64_t m, const int64_t* dims, int64_t levels, const float* tails,
+                          const float* norms, int64_t count, double doubt, double least, int64_t k,
+                          float* scores, int64_t* ids) {
+    struct Left {
+        int64_t row;
+        float product, square;
+    };
+    std::vector<Left> left(m);
+    for (int64_t j = 0; j < m; j++) left[j] = {some[j], 0, 0};
     const int64_t line = LINE / int64_t(sizeof(T));
-    const int64_t ahead = std::max<int64_t>(1, AHEAD * line / dims[0]);
-    int64_t found = 0;
-    for (int64_t j = -ahead; j < m; j++) {
-        if (j + ahead < m) fetch(rows + some[j + ahead] * dim, 0, dims[0]);
-        if (j < 0) continue;
-        const T* row = rows + some[j] * dim;
-        double product = 0, square = 0;
-        bool possible = true;
-        for (int64_t level = 0, start = 0; level < levels && possible; start = dims[level++]) {
-            double p, s;
-            precisely(row + start, wide.data() + start, dims[level] - start, p, s);
-            product += p;
-            square += s;
-            const double norm = norms[level * count + some[j]];
-            const double cosine = square > 0 ? product / std::sqrt(square) : 0;
+    for (int64_t level = 0, start = 0; level < levels; start = dims[level++]) {
+        const int64_t length = dims[level] - start, total = int64_t(left.size());
+        const int64_t ahead = std::max<int64_t>(1, AHEAD * line / length);
+        const double tail = tails[level], enough = least - ERROR * double(dims[level]);
+        int64_t kept = 0;
+        for (int64_t j = -ahead; j < total; j++) {
+            if (j + ahead < total) fetch(rows + left[j + ahead].row * dim, start, dims[level]);
+            if (j < 0) continue;
+            Left one = left[j];
+            float product, square;
+            roughly(rows + one.row * dim + start, unit + start, length, product, square);
+            one.product += product;
+            one.square += square;
+            const double norm = norms[level * count + one.row];
+            const double cosine = one.square > 0 ? one.product / std::sqrt(one.square) : 0;
             const double sign = cosine > 0 ? doubt : -doubt;
             const double head = std::sqrt(std::max(1 - norm * norm + sign, 0.0));
-            possible = head * cosine + tails[level] * norm >= least;
+            left[kept] = one;
+            kept += head * cosine + tail * norm >= enough;
         }
-        out[found] = some[j];
-        found += possible;
+        left.resize(kept);
+    }
+    const std::vector<double> wide(unit, unit + dim);
+    const int64_t total = int64_t(left.size());
+    int64_t found = 0;
+    for (int64_t j = -ROWS_AHEAD; j < total; j++) {
+        if (j + ROWS_AHEAD < total) fetch(rows + left[j + ROWS_AHEAD].row * dim, 0, dim);
+        if (j < 0) continue;
+        double product, square;
+        precisely(rows + left[j].row * dim, wide.data(), dim, product, square);
+        insert(scores, ids, k, found, settled(product, square), left[j].row);
     }
     return found;
 }
@@ -388,14 +405,14 @@ inline void pairs(bool half, const void* rows, int64_t dim, const float* unit, i
     else pairs_of(static_cast<const float*>(rows), dim, unit, d, ids, n, m, scores);
 }
 
-inline int64_t narrow(bool half, const void* rows, int64_t dim, const float* unit,
-                      const int64_t* some, int64_t m, const int64_t* dims, int64_t levels,
-                      const float* tails, const float* norms, int64_t count, double doubt,
-                      double least, int64_t* out) {
-    return half ? narrow_of(static_cast<const Half*>(rows), dim, unit, some, m, dims, levels, tails,
-                            norms, count, doubt, least, out)
-                : narrow_of(static_cast<const float*>(rows), dim, unit, some, m, dims, levels,
-                            tails, norms, count, doubt, least, out);
+inline int64_t nearest(bool half, const void* rows, int64_t dim, const float* unit,
+                       const int64_t* some, int64_t m, const int64_t* dims, int64_t levels,
+                       const float* tails, const float* norms, int64_t count, double doubt,
+                       double least, int64_t k, float* scores, int64_t* ids) {
+    return half ? nearest_of(static_cast<const Half*>(rows), dim, unit, some, m, dims, levels,
+                             tails, norms, count, doubt, least, k, scores, ids)
+                : nearest_of(static_cast<const float*>(rows), dim, unit, some, m, dims, levels,
+                             tails, norms, count, doubt, least, k, scores, ids);
 }
 
-const Kernels kernels = {pairs, select, sift, narrow, scan, answer};
+const Kernels kernels = {pairs, select, sift, nearest, scan, answer};

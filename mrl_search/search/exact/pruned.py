@@ -5,6 +5,7 @@ their cosine); that of the tails is at most the product of their norms s·r (Cau
 cosine is at most a·b·c + s·r. FAISS prunes with the same bound (Panorama, arXiv 2510.00566).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +13,21 @@ from numpy.typing import NDArray
 
 from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
-from mrl_search.engines.kernels import best, narrow, sift
+from mrl_search.engines.kernels import best, nearest, sift
 from mrl_search.engines.scan import scan
 from mrl_search.engines.spec import EXACT, SCAN
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import Sieve
-from mrl_search.search.first import shortlist
-from mrl_search.search.plan import Stage
-from mrl_search.search.scoring import joined, pair_scores, rescore
+from mrl_search.search.plan import Plan
+from mrl_search.search.results import BatchHits
+from mrl_search.search.scoring import joined, pair_scores
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, suffix_norms
 
-__all__ = ["SLACK", "Bounds", "exact_pruned"]
+__all__ = ["SLACK", "Bounds", "Find", "exact_pruned", "prunes"]
+
+Find = Callable[[Corpus, NDArray[np.floating], Plan, int, Mask | None], BatchHits]
+"""What searches: (corpus, queries, plan, k, mask), as `search` in `mrl_search.search.run` does."""
 
 SHORTLIST = 100  # candidates of the search that sets the score to beat: at least, or 4 k
 SHORTEST, LONGEST = 32, 128  # dims of that search
@@ -70,87 +74,110 @@ class Bounds:
 
 
 def exact_pruned(
-    corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None = None
+    corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None, find: Find
 ) -> Found:
     """The true `k` nearest at full length, mostly without reading whole vectors.
 
-    A short search gives k scores to beat. The sieve rules out every vector whose upper bound lies
-    below them; of the rest, longer and longer prefixes are read. Without a sieve, or where it rules
-    out too little, everything is compared. `k` is at most the number of rows allowed.
+    A plan gives k scores to beat. The sieve rules out every vector whose upper bound lies below
+    them; of the rest, longer and longer prefixes are read. Without a sieve everything is compared.
+
+    Args:
+        corpus: what is searched.
+        queries: (n, dim) float32 of any norm but zero.
+        k: answers wanted, at most the number of rows allowed.
+        mask: rows that may be answers.
+        find: answers queries by a plan (`search` in `mrl_search.search.run`).
     """
-    start, sieve = _start(corpus, k, mask), corpus.sieve
-    if start is None or sieve is None:
+    sieve, first = corpus.sieve, _first(corpus)
+    allowed = len(corpus) if mask is None else mask.count
+    if sieve is None or first is None or allowed * 2 < len(corpus):
         rows = None if mask is None else mask.ids
         return scan(corpus.vectors, prefix(queries, corpus.dim), k, rows)
+    plan = Plan.of(f"{first}:{min(max(SHORTLIST, 4 * k), allowed)},{corpus.dim}")
     sieve.check()
     some = blocks(len(queries), len(corpus))
-    return joined([_sifted(corpus, sieve, queries[s], k, start, mask) for s in some], k)
+    return joined([_sifted(corpus, sieve, queries[s], k, plan, mask, find) for s in some], k)
 
 
-def _start(corpus: Corpus, k: int, mask: Mask | None) -> Stage | None:
-    """The stage that finds scores to beat; None where no quick one exists."""
-    if mask is not None and mask.count * 2 < len(corpus):
-        return None
+def prunes(corpus: Corpus) -> bool:
+    """Whether exact search need not read whole vectors: there are a sieve and a quick prefix."""
+    return corpus.sieve is not None and _first(corpus) is not None
+
+
+def _first(corpus: Corpus) -> int | None:
+    """The prefix that finds scores to beat; None where no quick one exists."""
     kinds = {d: corpus.manifest.factory[str(d)] for d in corpus.dims}
     quick = [d for d in corpus.dims if d <= LONGEST and d < corpus.dim and kinds[d] != SCAN]
     exact = [d for d in quick if d >= SHORTEST and kinds[d] in EXACT]  # the shortest is fastest
-    dims = exact[0] if exact else quick[-1] if quick else None
-    return None if dims is None else Stage(dims, max(SHORTLIST, 4 * k))
+    return exact[0] if exact else quick[-1] if quick else None
 
 
 def _sifted(
-    corpus: Corpus, sieve: Sieve, queries: NDArray[np.float32], k: int, start: Stage,
-    mask: Mask | None,
+    corpus: Corpus, sieve: Sieve, queries: NDArray[np.float32], k: int, plan: Plan,
+    mask: Mask | None, find: Find,
 ) -> Found:  # fmt: skip
-    allowed = len(corpus) if mask is None else mask.count
-    ids = shortlist(corpus, queries, start, min(start.keep or k, allowed), mask)
-    found = rescore(corpus.vectors, queries, ids, corpus.dim, k)
-    beat = found[0][:, k - 1 :] - SLACK  # the true k-th answer has at least this score
-    kept = _sieve(sieve, queries, beat)
-    hopeless = np.array([len(rows) > HOPELESS * len(corpus) for rows in kept])
-    if hopeless.any():
-        rows = None if mask is None else mask.ids
-        unit = prefix(queries[hopeless], corpus.dim)
-        found[0][hopeless], found[1][hopeless] = scan(corpus.vectors, unit, k, rows)
-    for i in np.flatnonzero(~hopeless):
-        rows = kept[i] if mask is None else kept[i][mask.allowed[kept[i]]]
-        query = queries[i : i + 1]
-        rows = _narrowed(corpus, sieve, query, rows, float(beat[i, 0]))
-        one = best(pair_scores(corpus.vectors, query, rows[None], corpus.dim), rows[None], k)
-        found[0][i], found[1][i] = one[0][0], one[1][0]
-    return found
+    seen = find(corpus, queries, plan, k, mask)
+    scores, ids = seen.scores, seen.rows
+    beat = scores[:, -1] - SLACK  # the true k-th answer has at least this score
+    unit, coded = prefix(queries, corpus.dim), len(sieve.steps)
+    finer = [d for d in sieve.dims if coded < d < corpus.dim]  # they tell more than the sieve
+    tails = _tails(unit, [coded, *finer])
+    heads = np.linalg.norm(unit[:, :coded], axis=1)
+    least = (beat - SLACK - heads * np.float32(sieve.error)).tolist()
+    weights, norms = unit[:, :coded] * sieve.steps, sieve.norms_at(coded)
+    for i in range(len(queries)):
+        rows = sift(sieve.codes, weights[i], norms, float(tails[i, 0]), least[i])
+        hopeless = len(rows) > HOPELESS * len(corpus)
+        rows = rows if mask is None else rows[mask.allowed[rows]]
+        if kernels.native is not None:
+            one = _nearest(corpus, sieve, unit[i], rows, finer, tails[i, 1:], float(beat[i]), k)
+        elif hopeless:
+            one = scan(corpus.vectors, unit[i : i + 1], k, None if mask is None else mask.ids)
+        else:
+            rows = _narrowed(corpus, sieve, unit[i : i + 1], rows, finer, beat[i])
+            one = best(
+                pair_scores(corpus.vectors, unit[i : i + 1], rows[None], corpus.dim), rows[None], k
+            )
+        scores[i], ids[i] = one[0][0], one[1][0]
+    return scores, ids
 
 
-def _sieve(sieve: Sieve, queries: NDArray[np.float32], beat: NDArray[np.float32]) -> list[Ids]:
-    """For each query, the rows whose upper bound reaches its score to beat."""
-    dims = len(sieve.steps)
-    bounds, unit = Bounds.of(sieve, queries, dims), prefix(queries, queries.shape[1])[:, :dims]
-    least = (beat - SLACK - bounds.head * np.float32(sieve.error))[:, 0].tolist()
-    tails = bounds.tail[:, 0].tolist()
-    return [
-        sift(sieve.codes, unit[i] * sieve.steps, bounds.norms, tails[i], least[i])
-        for i in range(len(queries))
-    ]
+def _tails(unit: NDArray[np.float32], dims: list[int]) -> NDArray[np.float32]:
+    """(n, l) float32: norm of what follows each of l prefixes of unit queries (n, dim)."""
+    parts = np.add.reduceat(np.square(unit, dtype=np.float64), dims, axis=1)
+    tails: NDArray[np.float32] = np.sqrt(parts[:, ::-1].cumsum(axis=1)[:, ::-1]).astype(np.float32)
+    return tails
+
+
+def _nearest(
+    corpus: Corpus, sieve: Sieve, unit: NDArray[np.float32], rows: Ids, dims: list[int],
+    tails: NDArray[np.float32], beat: float, k: int,
+) -> Found:  # fmt: skip
+    """The best `k` of `rows` for a query (dim,): prefixes `dims` rule rows out. Compiled only."""
+    store = corpus.vectors
+    first = sieve.dims.index(dims[0]) if dims else 0
+    norms = sieve.norms[first : first + len(dims)]
+    found = [(np.empty(0, np.float32), np.empty(0, np.int64))]
+    for some in store.in_turn(len(rows), 1):
+        start = 0
+        for vectors, local, inside in store.by_part(rows[some]):
+            stop = start + len(vectors)
+            scores, ids = nearest(
+                vectors, unit, local[inside], dims, tails, norms[:, start:stop], DOUBT, beat, k
+            )
+            found.append((scores, ids + start))
+            start = stop
+    scores, ids = (np.concatenate(column)[None] for column in zip(*found, strict=True))
+    return best(scores, ids, k)
 
 
 def _narrowed(
-    corpus: Corpus, sieve: Sieve, query: NDArray[np.float32], rows: Ids, beat: float
-) -> Ids:
-    """Those of `rows` that longer prefixes do not rule out for a `query`, (1, dim)."""
-    finer = [d for d in sieve.dims if len(sieve.steps) < d < corpus.dim]
-    if not finer:
-        return rows
-    store = corpus.vectors
-    if len(store.parts) == 1 and kernels.native is not None:
-        unit, first = prefix(query, corpus.dim), sieve.dims.index(finer[0])
-        norms, tails = sieve.norms[first : first + len(finer)], suffix_norms(unit, finer)[:, 0]
-        left = [
-            narrow(store.part(rows[some]), unit[0], rows[some], finer, tails, norms, DOUBT, beat)
-            for some in store.in_turn(len(rows), 1)
-        ]
-        return np.concatenate(left)
-    for d in finer:
-        bounds = Bounds.of(sieve, query, d)
-        cosines = pair_scores(store, query, rows[None], d)
+    corpus: Corpus, sieve: Sieve, unit: NDArray[np.float32], rows: Ids, dims: list[int],
+    beat: np.float32,
+) -> Ids:  # fmt: skip
+    """Those of `rows` that prefixes `dims` do not rule out for a query, (1, dim)."""
+    for d in dims:
+        bounds = Bounds.of(sieve, unit, d)
+        cosines = pair_scores(corpus.vectors, unit, rows[None], d)
         rows = rows[bounds.upper(cosines, bounds.norms[rows])[0] >= beat]
     return rows

@@ -2,9 +2,10 @@
 // The server, as the rest of the page sees it. `Exported` (exported.js) answers the same calls from data.
 
 class Refusal extends Error {
-  constructor(message, hint) {
+  /** @param status that of the answer; 0: there was none */
+  constructor(message, hint, status = 0) {
     super(message);
-    this.hint = hint;
+    Object.assign(this, { hint, status });
   }
 }
 
@@ -30,7 +31,7 @@ class Server {
     }
     if (response.ok) return response;
     const said = await response.json().catch(() => ({}));
-    throw new Refusal(said.error ?? `The server answered ${response.status}.`, said.hint);
+    throw new Refusal(said.error ?? `The server answered ${response.status}.`, said.hint, response.status);
   }
 
   async json(url, options) {
@@ -79,7 +80,7 @@ class Server {
       for (const event of events) {
         const kind = /^event: *(.*)$/m.exec(event)?.[1];
         const data = JSON.parse(/^data: *(.*)$/m.exec(event)?.[1] ?? "null");
-        if (kind === "error") throw new Refusal(data.error, data.hint);
+        if (kind === "error") throw new Refusal(data.error, data.hint, 400);
         if (kind === "stage") onStage(data);
         else if (kind === "answer") answer = data;
       }

@@ -49,7 +49,12 @@ function tell(text, isError = false) {
   line.classList.toggle("error", isError);
 }
 
-/** An error of the server or the network, as `message. hint`. */
-const tellError = (error) => {
-  if (error.name !== "AbortError") tell([error.message, error.hint].filter(Boolean).join(" "), true);
-};
+/** An error of the server or the network, as `message. hint`; `again` is offered where nothing answered. */
+function tellError(error, again) {
+  if (error.name === "AbortError") return;
+  tell([error.message, error.hint].filter(Boolean).join(" "), true);
+  if (again && error.status === 0) byId("status").append(" ", make("button", { type: "button", onclick: again }, "Try again"));
+}
+
+/** A view that has nothing to show says why. */
+const emptyView = (...text) => make("p", { className: "empty" }, ...text);

@@ -1,22 +1,24 @@
 "use strict";
 // Groups of copies side by side: what is kept and why, and "not a duplicate", which is remembered.
 
-const LEVELS = {
-  exact: "the same bytes", pixels: "the same pixels", copy: "changed copies", similar: "similar pictures",
-};
-
 const EVIDENCE = { hash: "same bytes", pixels: "same pixels", look: "same picture", vector: "similar vector" };
 
 const duplicatesView = {
-  level: "copy",
-
   async show(main, state, signal) {
-    const chosen = make("select", { onchange: () => { this.level = chosen.value; app.show(); } },
-      ...Object.entries(LEVELS).map(([value, text]) => make("option", { value, selected: value === this.level }, text)));
+    const levels = Object.keys(LEVELS).filter((level) => app.api.uploads ? app.info.pictures || !["copy", "pixels"].includes(level) : level === "copy");
+    const level = levels.includes(state.level) ? state.level : levels[0];
+    const chosen = make("select", { onchange: () => app.change({ level: chosen.value }) },
+      ...levels.map((value) => make("option", { value, selected: value === level }, LEVELS[value])));
     const groups = make("div");
     main.replaceChildren(make("p", {}, make("label", {}, "Show ", chosen)), groups);
-    tell("Looking for duplicates …");
-    const found = await app.api.duplicates(state.index, this.level, signal);
+    tell(`Looking for duplicates among ${count(app.info.items, "item")}. The first time, this may take minutes …`);
+    let found;
+    try {
+      found = await app.api.duplicates(state.index, level, signal);
+    } catch (error) {
+      if (!signal.aborted) groups.replaceChildren(emptyView("Duplicates cannot be shown."));
+      throw error;
+    }
     if (signal.aborted) return;
     groups.replaceChildren(...found.groups.map((group) => this.group(group, state)));
     const copies = found.groups.reduce((sum, group) => sum + group.members.length, 0);
@@ -25,6 +27,10 @@ const duplicatesView = {
       ? `${count(found.groups.length, "group")}, ${count(copies, "copy", "copies")}`
         + (chance === undefined || chance === null ? "" : ` · by vectors alone, about ${byChance(chance)} false pairs were to be expected; the second look sorts them out`)
       : "No duplicates.");
+    if (!found.groups.length) groups.replaceChildren(emptyView(`Nothing here has ${LEVELS[level]}.`));
+    else if (!app.info.write && app.api.uploads) {
+      groups.prepend(make("p", { className: "about" }, "To say that pictures are no duplicates, start the server with --write."));
+    }
   },
 
   group(group, state) {

@@ -38,14 +38,23 @@ class Exported {
     return this.norms.get(dims);
   }
 
-  allows(item, where) {
-    return where.every((condition) => {
-      const [, name, operator, wanted] = /^(.*?)(>=|<=|!=|=|>|<)(.*)$/s.exec(condition) ?? [];
-      if (!operator) throw new Refusal(`The filter ${condition} is not understood.`, "For example label=cat.");
-      const value = { label: item.label, path: item.path, ...item.columns }[name];
-      if (value === undefined || value === null) return operator === "!=";
-      const order = typeof value === "number" ? value - Number(wanted) : String(value).localeCompare(wanted);
-      return { "=": order === 0, "!=": order !== 0, ">": order > 0, "<": order < 0, ">=": order >= 0, "<=": order <= 0 }[operator];
+  /** Conditions as functions of an item; they mean what `--where` does: no value meets none, `*` is any text. */
+  conditions(where) {
+    return where.map((condition) => {
+      const [, name, operator, wanted] = /^(.*?)(>=|<=|!=|==?|>|<)(.*)$/s.exec(condition) ?? [];
+      const column = this.data.info.columns.find((one) => one.name === name);
+      if (!column) throw new Refusal(`The filter ${condition} is not understood.`, "For example label=cat.", 400);
+      const period = column.kind === "time" && /^\d{4}(-\d\d){0,2}$/.test(wanted);
+      const pattern = column.kind === "text" && wanted.includes("*") && operator.endsWith("=")
+        && new RegExp(`^${wanted.split("*").map((text) => text.replace(/[\\^$.|?+()[\]{}]/g, "\\$&")).join(".*")}$`, "s");
+      return (item) => {
+        let value = { label: item.label, path: item.path, ...item.columns }[name];
+        if (value === undefined || value === null) return false;
+        if (pattern) return pattern.test(value) === (operator !== "!=");
+        if (period) value = value.slice(0, wanted.length);
+        const [a, b] = typeof value === "number" ? [value, Number(wanted)] : [String(value), wanted];
+        return { "=": a === b, "==": a === b, "!=": a !== b, ">": a > b, "<": a < b, ">=": a >= b, "<=": a <= b }[operator];
+      };
     });
   }
 
@@ -57,7 +66,7 @@ class Exported {
     for (const [sign, terms] of [[1, request.plus], [-1, request.minus]]) {
       for (const term of terms) {
         const row = this.rowOf.get(term.id);
-        if (row === undefined) throw new Refusal("An exported page searches for its own pictures alone.", "Click one.");
+        if (row === undefined) throw new Refusal("An exported page searches for its own pictures alone.", "Click one.", 400);
         for (let d = 0; d < dims; d++) query[d] += sign * this.rows[row * this.dim + d] / full[row];
       }
     }
@@ -65,8 +74,9 @@ class Exported {
     const norm = Math.hypot(...query) || 1;
     const asked = new Set(request.plus.map((term) => term.id));
     const hits = [];
+    const conditions = this.conditions(request.where);
     this.data.items.forEach((item, row) => {
-      if (asked.has(item.id) || !this.allows(item, request.where)) return;
+      if (asked.has(item.id) || !conditions.every((meets) => meets(item))) return;
       let product = 0;
       for (let d = 0, at = row * this.dim; d < dims; d++, at++) product += query[d] * this.rows[at];
       hits.push({ ...item, score: product / norm / (norms[row] || 1) });
@@ -130,12 +140,12 @@ class Exported {
 
   async duplicates(index, level) {
     const found = this.data.duplicates[level];
-    if (!found) throw new Refusal("These duplicates were not exported.", "Choose changed copies.");
+    if (!found) throw new Refusal("These duplicates were not exported.", "Choose changed copies.", 404);
     return found;
   }
 
   async report() {
-    if (!this.data.report) throw new Refusal("No benchmark was exported.", "Run mrl-search bench first, then export again.");
+    if (!this.data.report) throw new Refusal("No benchmark was exported.", "Run mrl-search bench first, then export again.", 404);
     return this.data.report;
   }
 }

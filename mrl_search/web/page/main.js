@@ -11,7 +11,7 @@ const OPERATORS = { text: ["=", "!="], number: [">=", "<=", "=", "!="], time: ["
 
 const app = {
   views: { search: searchView, ladder: ladderView, map: mapView, duplicates: duplicatesView, report: reportView },
-  previews: new Map(), // of pictures that were dropped: query_id to a URL of the page's own
+  own: new Map(), // pictures that were dropped: query_id to the file
   state: EMPTY,
 
   async start() {
@@ -25,7 +25,7 @@ const app = {
       if (!this.state.index) return tell("This server has no index.", true);
       await this.open();
     } catch (error) {
-      tellError(error);
+      tellError(error, () => location.reload());
     }
   },
 
@@ -41,7 +41,8 @@ const app = {
     byId("plan").parentElement.hidden = !this.api.uploads;
     byId("cutoff").parentElement.hidden = !info.has_expected;
     byId("hint").textContent = info.embeds && this.api.uploads
-      ? `Drop or paste a picture${info.words ? ", type words" : ""}, or click a picture below.` : "Click a picture below.";
+      ? `Drop or paste a picture${info.words ? ", type words" : ""}, or click one below.`
+      : `Click ${info.pictures ? "a picture" : "an item"} below.`;
     byId("column").replaceChildren(...info.columns.map(({ name }) => make("option", { value: name }, name)));
     this.offerValues();
     await this.show();
@@ -79,8 +80,25 @@ const app = {
     try {
       await view.show(byId("main"), this.state, signal, quick);
     } catch (error) {
-      if (!signal.aborted) tellError(error);
+      if (!signal.aborted && !(await this.sendAgain(error).catch(() => false))) tellError(error, () => this.show());
     }
+  },
+
+  /** A server that was started again does not know pictures any more: send those that are still here. */
+  async sendAgain(error) {
+    const lost = [...this.state.plus, ...this.state.minus].filter((term) => this.own.has(term.query_id));
+    if (error.status !== 400 || !error.message.includes("does not know the picture") || !lost.length) return false;
+    const renewed = new Map();
+    for (const term of lost) renewed.set(term, { ...term, query_id: await this.embed(this.own.get(term.query_id)) });
+    const renew = (terms) => terms.map((term) => renewed.get(term) ?? term);
+    await this.change({ plus: renew(this.state.plus), minus: renew(this.state.minus) }, { replace: true });
+    return true;
+  },
+
+  /** Change what the address remembers, where the view shows it already. */
+  note(patch) {
+    this.state = { ...this.state, ...patch };
+    history.replaceState(null, "", writeState(this.state));
   },
 
   /** For a slider that moves: one search at a time, and always the latest. */
@@ -100,18 +118,22 @@ const app = {
   render() {
     const { state, info } = this;
     document.title = `${TITLES[state.view]} · ${state.index} · mrl-search`;
-    byId("views").replaceChildren(...VIEWS.map((view) => make("button", {
-      type: "button", onclick: () => this.change({ view }), "aria-current": view === state.view ? "page" : null,
-    }, TITLES[view])));
+    [...byId("views").children].forEach((button, i) => {
+      if (VIEWS[i] === state.view) button.setAttribute("aria-current", "page");
+      else button.removeAttribute("aria-current");
+    });
     const at = state.dims ? info.dims.indexOf(state.dims) : info.dims.length - 1;
     byId("dims").value = at < 0 ? info.dims.length - 1 : at;
-    const text = state.dims ? `${state.dims} dims` : "automatic";
+    const text = state.dims ? `${state.dims} dims` : state.plan ? "by plan" : "automatic";
     byId("dims-value").textContent = text;
     byId("dims").setAttribute("aria-valuetext", text);
-    byId("auto").setAttribute("aria-pressed", String(!state.dims && !state.plan));
+    byId("auto").classList.toggle("unused", !state.dims && !state.plan);
     if (document.activeElement !== byId("plan")) byId("plan").value = state.plan;
     byId("cutoff").checked = state.cutoff;
     byId("ask").hidden = ["duplicates", "report"].includes(state.view);
+    const terms = JSON.stringify([state.index, state.plus, state.minus, state.where]);
+    if (terms === this.rendered) return; // a slider that moves leaves pictures and focus where they are
+    this.rendered = terms;
     byId("chips").replaceChildren(
       ...state.plus.map((term) => this.chip(term, "plus")), ...state.minus.map((term) => this.chip(term, "minus")));
     byId("conditions").replaceChildren(...state.where.map((condition) => make("li", { className: "chip" }, condition,
@@ -122,7 +144,7 @@ const app = {
     let face = term.text;
     if ("id" in term) face = thumb({ id: term.id }, `item ${term.id}`);
     if ("query_id" in term) {
-      const preview = this.previews.get(term.query_id);
+      const preview = sessionStorage.getItem(`picture ${term.query_id}`);
       face = preview ? make("img", { src: preview, alt: "your picture" }) : "your picture";
     }
     const without = (terms) => terms.filter((one) => one !== term);
@@ -136,18 +158,30 @@ const app = {
     if (!this.api.uploads || !this.info.embeds) return tell("This page cannot take pictures in; click one.", true);
     tell(`Embedding ${file.name || "the picture"} …`);
     try {
-      const answer = await this.api.upload(this.state.index, file, { k: 1 });
-      this.previews.set(answer.query_id, URL.createObjectURL(file));
-      await this.setTerms([{ query_id: answer.query_id }]);
+      await this.setTerms([{ query_id: await this.embed(file) }]);
     } catch (error) {
-      tellError(error);
+      tellError(error, () => this.upload(file));
     }
+  },
+
+  /** Let the server embed a picture; returns its query_id. A small copy survives a reload of the page. */
+  async embed(file) {
+    const { query_id } = await this.api.upload(this.state.index, file, { k: 1 });
+    this.own.set(query_id, file);
+    try {
+      const whole = await createImageBitmap(file, { resizeWidth: 96, resizeQuality: "medium" });
+      const canvas = make("canvas", { width: whole.width, height: whole.height });
+      canvas.getContext("2d").drawImage(whole, 0, 0);
+      sessionStorage.setItem(`picture ${query_id}`, canvas.toDataURL("image/jpeg"));
+    } catch { /* a format that browsers do not show, or no room: the chip says "your picture" */ }
+    return query_id;
   },
 
   offerValues() {
     const column = this.info.columns.find(({ name }) => name === byId("column").value);
     byId("operator").replaceChildren(...(OPERATORS[column?.kind] ?? OPERATORS.text).map((text) => make("option", {}, text)));
     byId("values").replaceChildren(...(column?.values ?? []).map((value) => make("option", { value })));
+    byId("value").placeholder = { number: "100", time: "2024-05" }[column?.kind] ?? column?.values?.[0] ?? "";
   },
 
   addFilter() {
@@ -159,6 +193,7 @@ const app = {
   },
 
   listen() {
+    byId("views").append(...VIEWS.map((view) => make("button", { type: "button", onclick: () => this.change({ view }) }, TITLES[view])));
     byId("ask").addEventListener("submit", (event) => event.preventDefault());
     byId("index").addEventListener("change", async (event) => {
       this.state = { ...EMPTY, index: event.target.value, view: this.state.view };
@@ -207,6 +242,7 @@ const app = {
   },
 
   key(event) {
+    if (event.defaultPrevented) return; // a grid or the map has acted
     const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     const own = event.target.closest?.("li[data-id]");
@@ -216,7 +252,7 @@ const app = {
       "/": () => words.focus(), p: () => byId("pick").click(), d: () => byId("dims").focus(),
       a: () => byId("auto").click(), "?": () => byId("help").click(),
       o: () => press("open"), m: () => press("−"), c: () => press("copy"),
-      j: () => { if (!own) byId("main").querySelector(".picture")?.focus(); },
+      j: () => byId("main").querySelector(".picture, .ladder button, canvas")?.focus(),
     }[event.key];
     if (act) act();
     else if (/^[1-5]$/.test(event.key)) this.change({ view: VIEWS[event.key - 1] });

@@ -7,6 +7,7 @@ const GROUP = 3000; // points of a group at most
 const CLOSE = 2; // magnification from which on pictures are shown, and
 const FEW = 400; // points in sight that are always shown as pictures
 const CELL = 60; // pixels of a cell of the map, which shows one picture
+const WHOLE = { x: 0, y: 0, zoom: 0.9 }; // the camera that sees all
 const TARGET = 12; // pixels around a point that hit it
 
 /** `xy` turned, scaled and moved so that the points `rows` lie about where they lie in `to`. */
@@ -38,24 +39,33 @@ function fitted(xy, to, rows) {
 
 const mapView = {
   async show(main, state, signal) {
-    const same = this.points && main.contains(this.frame) && this.key === `${state.index} ${app.info.generation}`;
-    if (!same) await this.begin(main, state, signal);
+    const key = `${state.index} ${app.info.generation}`;
+    if (this.key !== key) await this.begin(main, state, signal, key);
+    else if (!main.contains(this.frame)) this.put(main);
     if (signal.aborted) return;
+    const { x, y, zoom } = state.at ?? WHOLE;
+    if (x !== this.camera.x || y !== this.camera.y || zoom !== this.camera.zoom) this.moveCamera({ x, y, zoom });
     await this.light(state, signal);
   },
 
-  async begin(main, state, signal) {
-    tell("Laying out the map …");
+  put(main) {
+    main.replaceChildren(this.frame, this.legend, this.found);
+    this.redraw();
+  },
+
+  async begin(main, state, signal, key) {
+    tell(`Laying out the map of ${count(app.info.items, "item")} …`);
+    this.key = null;
     const canvas = make("canvas", {
       tabIndex: 0, role: "application",
       "aria-label": "Map of all items. Arrow keys move, plus and minus zoom, Enter searches for the picture in the middle.",
     });
     this.thumbs = make("div", { className: "thumbs" });
     this.level = make("output", { className: "level" });
-    const zoom = (by, label, text) => action(text, label, () => this.zoomAt(by));
+    const zoom = (by, label, text) => action(text, label, () => this.zoomAt(by, ...this.middle()));
     this.frame = make("div", { className: "map" }, canvas, this.thumbs,
       make("div", { className: "corner" }, zoom(1.6, "Nearer", "+"), zoom(1 / 1.6, "Farther", "−"),
-        action("All", "Show the whole map", () => this.moveCamera({ x: 0, y: 0, zoom: 0.9 })), this.level));
+        action("All", "Show the whole map", () => this.moveCamera(WHOLE)), this.level));
     this.legend = make("ul", { className: "legend", "aria-label": "Colours" });
     this.found = make("ol", { className: "grid map-found", "aria-label": "Most similar to the chosen picture" });
     main.replaceChildren(this.frame, this.legend, this.found);
@@ -65,18 +75,20 @@ const mapView = {
     this.dims = { far: nearest(8), near: nearest(64), inside: dims.at(-1) };
     const data = await app.api.map(state.index, this.dims.far, null, signal);
     if (signal.aborted) return;
-    this.key = `${state.index} ${app.info.generation}`;
+    this.key = key;
+    this.raw = null;
     this.ids = data.ids;
     this.rowOf = new Map(data.ids.map((id, i) => [id, i]));
     this.layouts = { far: data.xy };
     this.points.set(data.xy, this.colours(data));
-    this.camera = { x: 0, y: 0, zoom: 0.9 };
+    this.camera = { ...(state.at ?? WHOLE) };
+    this.lit = this.chosen = [];
     this.shown = "far";
     this.listen(canvas);
     new ResizeObserver(() => this.redraw()).observe(canvas);
     tell(`${count(data.ids.length, "point")}. Drag to move, turn the wheel to zoom, click a point.`);
     this.redraw();
-    this.rest();
+    this.timer = setTimeout(() => this.rest(), 0);
   },
 
   /** (n, 3) colours by label: the ten most frequent ones have their own. */
@@ -102,10 +114,11 @@ const mapView = {
   redraw(moving = false) {
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
+    requestAnimationFrame((at) => {
       this.waiting = false;
       this.points.draw(this.camera, moving);
       this.placeThumbs();
+      if (moving) requestAnimationFrame((next) => this.points.pace(next - at));
     });
   },
 
@@ -136,19 +149,49 @@ const mapView = {
     this.moveCamera({ zoom, x: x + (this.camera.x - x) * keep, y: y + (this.camera.y - y) * keep });
   },
 
+  /** What buttons zoom at: the chosen item, if it is in sight, else the middle. */
+  middle() {
+    const { clientWidth: w, clientHeight: h } = this.points.canvas;
+    const [x, y] = this.chosen.length ? this.toScreen(...this.points.at(this.chosen[0])) : [-1, -1];
+    return x > 0 && x < w && y > 0 && y < h ? [x, y] : [w / 2, h / 2];
+  },
+
+  /** Rows of the points in sight. */
   visible() {
     const xy = this.points.now();
     const { clientWidth: w, clientHeight: h } = this.points.canvas;
+    const [[left, top], [right, bottom]] = [this.toMap(0, 0), this.toMap(w, h)];
     const rows = [];
     for (let i = 0; i < this.points.n; i++) {
-      const [px, py] = this.toScreen(xy[2 * i], xy[2 * i + 1]);
-      if (px >= 0 && py >= 0 && px <= w && py <= h) rows.push(i);
+      if (xy[2 * i] >= left && xy[2 * i] <= right && xy[2 * i + 1] >= bottom && xy[2 * i + 1] <= top) rows.push(i);
     }
     return rows;
   },
 
+  /** The row of the point nearest to a place of the map, no farther than `reach`; -1: none. */
+  nearest(x, y, reach = Infinity) {
+    const xy = this.points.now();
+    let [best, least] = [-1, reach ** 2];
+    for (let i = 0; i < this.points.n; i++) {
+      const far = (xy[2 * i] - x) ** 2 + (xy[2 * i + 1] - y) ** 2;
+      if (far < least) {
+        best = i;
+        least = far;
+      }
+    }
+    return best;
+  },
+
+  /** Write into the address where the map is looked at. */
+  remember() {
+    const whole = Object.keys(WHOLE).every((name) => this.camera[name] === WHOLE[name]);
+    app.note({ at: whole ? null : { ...this.camera } });
+  },
+
   /** The camera has come to rest: choose the prefix that fits, and show pictures if there is room. */
   async rest() {
+    if (!this.points.canvas.isConnected) return; // another view is shown
+    this.remember();
     const rows = this.visible();
     const { zoom } = this.camera;
     let want = zoom < NEAR ? "far" : "near";
@@ -227,11 +270,12 @@ const mapView = {
     });
   },
 
-  /** Lit: the chosen item and its neighbours. Faint: what is outside of the group. */
+  /** Ringed: the chosen item and its neighbours. Faint: what is outside of the group. */
   weigh() {
     const weight = new Float32Array(this.points.n).fill(this.shown === "inside" ? 0.15 : 1);
     if (this.shown === "inside") for (const row of this.group) weight[row] = 1;
-    for (const row of this.lit ?? []) weight[row] = 2;
+    for (const row of this.lit) weight[row] = 2;
+    for (const row of this.chosen) weight[row] = 3;
     this.points.upload("weight", weight);
     this.redraw();
   },
@@ -240,30 +284,33 @@ const mapView = {
     if (renew) {
       const known = new Map([...this.thumbs.children].map((image) => [image.dataset.row, image]));
       this.thumbs.replaceChildren(...(this.thumbRows ?? []).map((row) => {
-        const image = known.get(String(row)) ?? thumb({ id: this.ids[row] }, "", 64);
+        let image = known.get(String(row));
+        if (!image) {
+          image = thumb({ id: this.ids[row] }, "", 64);
+          image.addEventListener("load", () => image.classList.add("loaded"));
+        }
         image.dataset.row = row;
         image.classList.toggle("lit", this.points.weight[row] > 1.5);
+        image.classList.toggle("chosen", this.points.weight[row] > 2.5);
         return image;
       }));
     }
-    const xy = this.points.now();
     for (const image of this.thumbs.children) {
-      const row = Number(image.dataset.row);
-      const [x, y] = this.toScreen(xy[2 * row], xy[2 * row + 1]);
+      const [x, y] = this.toScreen(...this.points.at(Number(image.dataset.row)));
       image.style.transform = `translate(${x}px, ${y}px)`;
     }
   },
 
   /** Search with the chosen item; its neighbours light up and stand below. */
   async light(state, signal) {
-    this.lit = [];
+    this.lit = this.chosen = [];
     this.found.replaceChildren();
     if (state.plus.length || state.minus.length) {
       const answer = await app.api.search(state.index, requestOf(state, { k: mostOf(state, 20) }), signal);
       if (signal.aborted) return;
-      const chosen = state.plus.map((term) => term.id);
-      const ids = [...chosen, ...answer.hits.map((hit) => hit.id)];
-      this.lit = ids.map((id) => this.rowOf.get(id)).filter((row) => row !== undefined);
+      const rows = (ids) => ids.map((id) => this.rowOf.get(id)).filter((row) => row !== undefined);
+      this.chosen = rows(state.plus.map((term) => term.id));
+      this.lit = rows(answer.hits.map((hit) => hit.id));
       this.found.replaceChildren(...cards(answer.hits));
       tell(`${count(answer.hits.length, "neighbour")} in ${time(answer.ms)}`);
     }
@@ -271,15 +318,15 @@ const mapView = {
     this.placeThumbs(true);
   },
 
+  /** Search with the point at a place of the canvas, if there is one. */
   pick(px, py) {
-    const xy = this.points.now();
-    let [best, least] = [-1, TARGET ** 2];
-    for (let i = 0; i < this.points.n; i++) {
-      const [x, y] = this.toScreen(xy[2 * i], xy[2 * i + 1]);
-      const reach = (x - px) ** 2 + (y - py) ** 2;
-      if (reach < least) [best, least] = [i, reach];
-    }
-    if (best >= 0) app.setTerms([{ id: this.ids[best] }], true);
+    const [x, y] = this.toMap(px, py);
+    this.choose(this.nearest(x, y, this.toMap(px + TARGET, py)[0] - x));
+  },
+
+  choose(row) {
+    this.remember();
+    if (row >= 0) app.setTerms([{ id: this.ids[row] }], true);
   },
 
   listen(canvas) {
@@ -326,21 +373,10 @@ const mapView = {
       if (move) this.moveCamera({ x: this.camera.x + move[0], y: this.camera.y + move[1] });
       else if (event.key === "+" || event.key === "=") this.zoomAt(1.4);
       else if (event.key === "-") this.zoomAt(1 / 1.4);
-      else if (event.key === "Enter") this.pickMiddle();
+      else if (event.key === "Enter") this.choose(this.nearest(this.camera.x, this.camera.y));
       else return;
       event.preventDefault();
       event.stopPropagation();
     });
-  },
-
-  /** The point nearest to the middle, however far. */
-  pickMiddle() {
-    const xy = this.points.now();
-    let [best, least] = [-1, Infinity];
-    for (let i = 0; i < this.points.n; i++) {
-      const reach = (xy[2 * i] - this.camera.x) ** 2 + (xy[2 * i + 1] - this.camera.y) ** 2;
-      if (reach < least) [best, least] = [i, reach];
-    }
-    if (best >= 0) app.setTerms([{ id: this.ids[best] }], true);
   },
 };

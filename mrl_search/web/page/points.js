@@ -2,7 +2,8 @@
 // Many points on a canvas, by WebGL 2 or, where there is none, by plain 2D drawing.
 
 const NOTHING = 65535; // number of no label
-const MANY = 50000; // points that are drawn while the map moves; all when it rests
+const [FEWEST, MANY] = [2000, 50000]; // points drawn while the map moves, as the machine manages; all when it rests
+const FRAME = 18; // ms that a frame may take
 
 /** The points of `GET …/map`: n and generation, ids, positions, numbers of labels. */
 function pointsOf(buffer, labels) {
@@ -17,12 +18,12 @@ function pointsOf(buffer, labels) {
 
 const VERTEX = `#version 300 es
 in vec2 start; in vec2 end; in vec3 colour; in float weight;
-uniform float t; uniform vec2 centre; uniform vec2 scale; uniform float size; uniform bool litOnly;
+uniform float t; uniform vec2 centre; uniform vec2 scale; uniform float size;
 out vec4 ink; out float ring;
 void main() {
   bool lit = weight > 1.5;
-  gl_Position = litOnly && !lit ? vec4(9.0) : vec4((mix(start, end, t) - centre) * scale, 0.0, 1.0);
-  gl_PointSize = lit ? size * 2.0 + 4.0 : size;
+  gl_Position = vec4((mix(start, end, t) - centre) * scale, 0.0, 1.0);
+  gl_PointSize = lit ? size * weight + 4.0 : size;
   ink = vec4(colour, lit ? 1.0 : weight * 0.75);
   ring = lit ? 1.0 : 0.0;
 }`;
@@ -44,6 +45,17 @@ class Points {
     if (this.gl) this.compile();
     else this.flat = canvas.getContext("2d");
     this.n = 0;
+    this.ringed = [];
+    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault()); // it comes back
+    canvas.addEventListener("webglcontextrestored", () => this.restore());
+  }
+
+  /** The graphics card was reset, or slept: tell it everything again. */
+  restore() {
+    this.compile();
+    for (const name of Object.keys(this.buffers)) if (this[name]) this.upload(name, this[name]);
+    this.shuffle();
+    this.draw(this.camera);
   }
 
   compile() {
@@ -68,11 +80,13 @@ class Points {
       gl.enableVertexAttribArray(place);
       gl.vertexAttribPointer(place, width, gl.FLOAT, false, 0, 0);
     }
-    this.uniform = (name) => gl.getUniformLocation(this.program, name);
+    const places = ["t", "centre", "scale", "size", "around"].map((name) => [name, gl.getUniformLocation(this.program, name)]);
+    this.uniforms = Object.fromEntries(places);
   }
 
   upload(name, values) {
     this[name] = values;
+    if (name === "weight") this.ringed = values.reduce((rows, weight, row) => { if (weight > 1.5) rows.push(row); return rows; }, []);
     if (!this.gl) return;
     this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.buffers[name]);
     this.gl.bufferData(this.gl.ARRAY_BUFFER, values, this.gl.DYNAMIC_DRAW);
@@ -86,7 +100,19 @@ class Points {
     this.upload("colour", colours);
     this.upload("weight", new Float32Array(this.n).fill(1));
     this.t = 1;
-    if (this.gl && this.n > MANY) this.shuffle();
+    this.most = Math.min(this.n, MANY);
+    if (this.gl) this.shuffle();
+    if (this.flat) this.css = this.names(colours);
+  }
+
+  /** (n,) colours as CSS; the same colour is the same text. */
+  names(colours) {
+    const known = new Map();
+    return Array.from({ length: this.n }, (_, i) => {
+      const rgb = [...colours.subarray(3 * i, 3 * i + 3)].map((value) => Math.round(255 * value)).join(" ");
+      if (!known.has(rgb)) known.set(rgb, `rgb(${rgb})`);
+      return known.get(rgb);
+    });
   }
 
   /** An order in which the first points are any of them. */
@@ -115,8 +141,19 @@ class Points {
     return xy;
   }
 
-  /** @param moving whether it is drawn again soon: of very many points, some are enough then */
+  /** Where one point is at this moment. */
+  at(row) {
+    return [2 * row, 2 * row + 1].map((i) => this.start[i] + (this.end[i] - this.start[i]) * this.t);
+  }
+
+  /** Draw fewer points while the map moves if a frame took too long, else a few more. */
+  pace(ms) {
+    this.most = Math.min(Math.max(this.most * (ms > FRAME ? 0.75 : 1.05), FEWEST), this.n, MANY);
+  }
+
+  /** @param moving whether it is drawn again soon: some of the points are enough then */
   draw(camera, moving = false) {
+    this.camera = camera;
     if (!this.canvas.isConnected) return; // another view is shown
     const ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.canvas;
@@ -124,7 +161,7 @@ class Points {
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const size = Math.min(14, 2.2 + 1.2 * Math.log2(1 + camera.zoom) + 120 / Math.sqrt(this.n + 100)) * ratio;
     if (this.gl) this.drawFast(camera, size, moving);
-    else this.drawFlat(camera, size);
+    else this.drawFlat(camera, size, ratio, moving);
   }
 
   drawFast(camera, size, moving) {
@@ -133,32 +170,43 @@ class Points {
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.uniform1f(this.uniform("t"), this.t);
-    gl.uniform2f(this.uniform("centre"), camera.x, camera.y);
-    gl.uniform2f(this.uniform("scale"), camera.zoom * short / this.canvas.width, camera.zoom * short / this.canvas.height);
-    gl.uniform1f(this.uniform("size"), size);
+    gl.uniform1f(this.uniforms.t, this.t);
+    gl.uniform2f(this.uniforms.centre, camera.x, camera.y);
+    gl.uniform2f(this.uniforms.scale, camera.zoom * short / this.canvas.width, camera.zoom * short / this.canvas.height);
+    gl.uniform1f(this.uniforms.size, size);
     const text = getComputedStyle(this.canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
-    gl.uniform3f(this.uniform("around"), ...text);
-    for (const litOnly of [0, 1]) {
-      gl.uniform1i(this.uniform("litOnly"), litOnly);
-      if (this.n > MANY) gl.drawElements(gl.POINTS, moving ? MANY : this.n, gl.UNSIGNED_INT, 0);
-      else gl.drawArrays(gl.POINTS, 0, this.n);
-    }
+    gl.uniform3f(this.uniforms.around, ...text);
+    if (moving) gl.drawElements(gl.POINTS, this.most, gl.UNSIGNED_INT, 0);
+    else gl.drawArrays(gl.POINTS, 0, this.n);
+    for (const row of this.ringed) gl.drawArrays(gl.POINTS, row, 1); // above all others
   }
 
-  drawFlat(camera, size) {
+  drawFlat(camera, size, ratio, moving) {
     const { width, height } = this.canvas;
     const half = camera.zoom * Math.min(width, height) / 2;
+    const { flat, weight, css, n } = this;
     const xy = this.now();
-    this.flat.clearRect(0, 0, width, height);
-    for (let i = 0; i < this.n; i++) {
-      const side = this.weight[i] > 1.5 ? 2 * size : size;
-      const x = width / 2 + (xy[2 * i] - camera.x) * half - side / 2;
-      const y = height / 2 - (xy[2 * i + 1] - camera.y) * half - side / 2;
-      if (x < -side || y < -side || x > width || y > height) continue;
-      const [r, g, b] = this.colour.subarray(3 * i, 3 * i + 3);
-      this.flat.fillStyle = `rgb(${255 * r} ${255 * g} ${255 * b} / ${Math.min(1, this.weight[i])})`;
-      this.flat.fillRect(x, y, side, side);
+    const x = (i) => width / 2 + (xy[2 * i] - camera.x) * half;
+    const y = (i) => height / 2 - (xy[2 * i + 1] - camera.y) * half;
+    flat.clearRect(0, 0, width, height);
+    const every = moving ? Math.ceil(n / this.most) : 1;
+    let [style, alpha] = ["", 0];
+    for (let i = 0; i < n; i += every) {
+      const [left, top] = [x(i) - size / 2, y(i) - size / 2];
+      if (left < -size || top < -size || left > width || top > height) continue;
+      if (css[i] !== style) flat.fillStyle = style = css[i];
+      if (weight[i] !== alpha) flat.globalAlpha = 0.75 * Math.min(1, alpha = weight[i]);
+      flat.fillRect(left, top, size, size);
+    }
+    flat.globalAlpha = 1;
+    flat.strokeStyle = getComputedStyle(this.canvas).color;
+    for (const i of this.ringed) {
+      flat.fillStyle = css[i];
+      flat.lineWidth = weight[i] * ratio;
+      flat.beginPath();
+      flat.arc(x(i), y(i), size * weight[i] / 2, 0, 7);
+      flat.fill();
+      flat.stroke();
     }
   }
 }

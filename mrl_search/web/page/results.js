@@ -3,8 +3,9 @@
 
 const CUT = 0.01; // unrelated pictures expected at a score, from which on chance explains a hit
 
-/** A picture of an item; one that cannot be shown leaves its tile empty. */
+/** A picture of an item; one that cannot be shown leaves its tile empty. Vectors have their name instead. */
 function thumb(item, alt, size) {
+  if (!app.info.pictures) return make("span", { className: "name-tile" }, alt || nameOf(item));
   const image = make("img", {
     alt, loading: "lazy", decoding: "async", src: app.api.thumb(app.state.index, item.id, size),
   });
@@ -21,17 +22,19 @@ function actionsOf(item) {
   const name = nameOf(item);
   const copy = async (event) => {
     const text = item.path ?? name;
-    await navigator.clipboard.writeText(text).then(
-      () => tell(`Copied: ${text}`),
-      () => tell(`The browser lets nobody copy here. ${text}`, true),
-    );
+    try {
+      await navigator.clipboard.writeText(text); // there is none on a page over http from elsewhere
+      tell(`Copied: ${text}`);
+    } catch {
+      tell(`This browser does not allow copying. The path: ${text}`, true);
+    }
     event.target.focus();
   };
   return [
     action("+", `Also like ${name}`, () => app.addTerm("plus", { id: item.id })),
     action("−", `Less like ${name}`, () => app.addTerm("minus", { id: item.id })),
     action("open", `Open ${name}`, () => openItem(item)),
-    action("copy", `Copy the path of ${name}`, copy),
+    action("copy", item.path ? `Copy the path of ${name}` : `Copy the name of ${name}`, copy),
   ];
 }
 
@@ -42,7 +45,8 @@ function card(hit) {
     className: "picture", type: "button", onclick: () => app.setTerms([{ id: hit.id }]),
   }, thumb(hit, ""));
   const element = make("li", { className: "card" }, picture, make("p", { className: "about" }),
-    make("p", { className: "about name", title: hit.path ?? name }, name),
+    make("p", { className: "about" }, make("span", { className: "name", title: hit.path ?? name }, name),
+      hit.label ? make("span", { className: "label", title: hit.label }, hit.label) : null),
     make("div", { className: "actions" }, ...actionsOf(hit)));
   element.dataset.id = hit.id;
   return element;
@@ -53,12 +57,11 @@ function mark(element, hit) {
   const name = nameOf(hit);
   const [picture, about] = element.children;
   picture.setAttribute("aria-label", `${hit.rank}. ${name}, similarity ${hit.score.toFixed(2)}: show more like this`);
-  const told = [`${hit.rank} · `, make("b", {}, hit.score.toFixed(3))];
+  const told = [make("span", {}, make("span", { className: "rank" }, `${hit.rank} · `), make("b", {}, hit.score.toFixed(3)))];
   if (hit.expected !== undefined) {
-    const title = "How many unrelated pictures of this index would score as high";
-    told.push(make("span", { title }, ` · by chance ${byChance(hit.expected)}`));
+    const title = `Expected by chance: ${byChance(hit.expected)} unrelated ${hit.expected === 1 ? "item" : "items"} of this index score as high`;
+    told.push(make("span", { className: "by-chance", title }, `chance ${byChance(hit.expected)}`));
   }
-  if (hit.label) told.push(` · ${hit.label}`);
   about.replaceChildren(...told);
   element.classList.toggle("chance", hit.expected >= CUT);
   return element;
@@ -70,7 +73,9 @@ function cards(hits, lineDrawn = false, known = new Map()) {
   for (const hit of hits) {
     if (!lineDrawn && hit.expected >= CUT) {
       lineDrawn = true;
-      elements.push(make("li", { className: "cut" }, "From here on, unrelated pictures of this index score as high."));
+      elements.push(make("li", { className: "cut" }, elements.length
+        ? "From here on, chance explains the similarity: unrelated items of this index score as high."
+        : "Chance explains the similarity of all of these: unrelated items of this index score as high."));
     }
     elements.push(mark(known.get(String(hit.id)) ?? card(hit), hit));
   }
@@ -82,10 +87,14 @@ async function openItem(item) {
   const dialog = byId("item");
   byId("item-title").textContent = nameOf(item);
   const picture = byId("item-picture");
-  picture.src = byId("item-link").href = app.api.picture(app.state.index, item.id);
+  byId("item-link").hidden = !app.info.pictures;
+  picture.removeAttribute("src"); // the one before does not stay in sight
+  picture.hidden = false;
+  picture.onerror = () => { picture.hidden = true; };
+  if (app.info.pictures) picture.src = byId("item-link").href = app.api.picture(app.state.index, item.id);
   picture.alt = `The whole picture ${nameOf(item)}`;
   const [more, less, , copy] = actionsOf(item);
-  for (const [button, text] of [[more, "Also like this"], [less, "Less like this"], [copy, "Copy the path"]]) button.textContent = text;
+  for (const [button, text] of [[more, "Also like this"], [less, "Less like this"], [copy, item.path ? "Copy the path" : "Copy the name"]]) button.textContent = text;
   const only = action("More like this", `Search for more like ${nameOf(item)}`, () => app.setTerms([{ id: item.id }]));
   for (const button of [only, more, less]) button.addEventListener("click", () => dialog.close());
   byId("item-buttons").replaceChildren(only, more, less, copy);

@@ -2,7 +2,7 @@
 // The view of results: they fill in as stages arrive, and go on as one scrolls.
 
 const FIRST = 60; // hits of a first answer
-const QUICK = 30; // and of one while the slider moves
+const QUICK = 24; // and of one while the slider moves
 const MOST = 5000; // hits that scrolling reaches
 
 const searchView = {
@@ -30,8 +30,14 @@ const searchView = {
     const plan = answer.plan === "exact" ? "exact, all dims" : `plan ${answer.plan}`;
     tell(answer.hits.length
       ? `Searched ${count(app.info.items, "item")} in ${time(answer.ms)}${embedded} · ${plan}`
-      : "Nothing here looks like this.");
+      : this.nothing(state));
     requestAnimationFrame(() => performance.measure("search", { start }));
+  },
+
+  /** Why there is no hit. */
+  nothing(state) {
+    if (state.cutoff) return "Nothing is more similar than chance explains. Show hits that chance explains to see the nearest.";
+    return state.where.length ? "No other item passes the filters." : "There is nothing else in this index.";
   },
 
   /** Before anything is asked: some pictures of the index to click. */
@@ -47,7 +53,8 @@ const searchView = {
       }, thumb(item, "")),
       make("p", { className: "about name" }, nameOf(item)))));
     this.stopScrolling();
-    tell(`${count(app.info.items, "item")}. Click a picture to see what is most similar.`);
+    if (!items.length) grid.replaceChildren(make("li", { className: "cut" }, "This index is empty. Add pictures: mrl-search add INDEX PICTURES"));
+    tell(`${count(app.info.items, "item")}.${items.length ? ` Click ${app.info.pictures ? "a picture" : "an item"} to see what is most similar.` : ""}`);
   },
 
   gridIn(main) {
@@ -91,7 +98,8 @@ const searchView = {
         grid.append(...cards(more.hits.filter((hit) => !known.has(hit.id)), shown.some((hit) => hit.expected >= CUT)));
         shown = more.hits;
       } catch (error) {
-        tellError(error);
+        tellError(error, () => app.show());
+        return;
       }
       busy = false;
       this.observer.unobserve(end);

@@ -2,6 +2,9 @@
 // What is shown: one value, all of it in the address, so that a search is a link.
 
 const VIEWS = ["search", "ladder", "map", "duplicates", "report"];
+const LEVELS = {
+  copy: "changed copies", pixels: "the same pixels", exact: "the same bytes", similar: "similar pictures",
+};
 
 /**
  * @property {string} index name of the index
@@ -12,8 +15,12 @@ const VIEWS = ["search", "ladder", "map", "duplicates", "report"];
  * @property {string} plan "" is automatic
  * @property {string[]} where conditions on columns
  * @property {boolean} cutoff whether hits that chance explains are hidden
+ * @property {string} level one of LEVELS: which duplicates are shown
+ * @property {{x: number, y: number, zoom: number}|null} at where the map is looked at; null: all of it
  */
-const EMPTY = { index: "", view: "search", plus: [], minus: [], dims: null, plan: "", where: [], cutoff: false };
+const EMPTY = {
+  index: "", view: "search", plus: [], minus: [], dims: null, plan: "", where: [], cutoff: false, level: "copy", at: null,
+};
 
 const termText = (term) => {
   if ("id" in term) return `id:${term.id}`;
@@ -30,6 +37,12 @@ function termOf(text) {
   return null;
 }
 
+/** A place on the map from `X,Y,ZOOM`. */
+function placeOf(text) {
+  const [x, y, zoom, ...rest] = text.split(",").map(Number);
+  return [x, y, zoom].every(Number.isFinite) && zoom > 0 && !rest.length ? { x, y, zoom } : null;
+}
+
 function readState(hash) {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
   const terms = (name) => values.getAll(name).map(termOf).filter(Boolean);
@@ -43,6 +56,8 @@ function readState(hash) {
     plan: values.get("plan") ?? "",
     where: values.getAll("where"),
     cutoff: values.get("cutoff") === "auto",
+    level: Object.hasOwn(LEVELS, values.get("level") ?? "") ? values.get("level") : EMPTY.level,
+    at: placeOf(values.get("at") ?? ""),
   };
 }
 
@@ -56,6 +71,8 @@ function writeState(state) {
   if (state.plan) values.set("plan", state.plan);
   for (const condition of state.where) values.append("where", condition);
   if (state.cutoff) values.set("cutoff", "auto");
+  if (state.level !== EMPTY.level) values.set("level", state.level);
+  if (state.at) values.set("at", [state.at.x, state.at.y, state.at.zoom].map((value) => Number(value.toPrecision(6))).join());
   return `#${values}`;
 }
 

@@ -1,0 +1,133 @@
+"""Fit the microseconds of `mrl_search.capacity` to measurements, and compare it with them.
+
+    python benchmarks/scale/check.py --fit    print the constants, fitted to 10^5 and 10^6 vectors
+    python benchmarks/scale/check.py          write the tables into README.md
+
+Constants are fitted to 10^5 and 10^6 vectors alone; the times of other sizes test them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from mrl_search.capacity import FOUND, FULL, Demand, disk_bytes, query_us, rss_bytes
+from mrl_search.engines.size import Clusters
+
+HERE = Path(__file__).parent
+FITTED = (100_000, 1_000_000)
+Record = dict[str, Any]
+
+
+def records() -> list[Record]:
+    """All measurements, by size; of several of one plan, that which was disturbed least."""
+    lines = (HERE / "capacity.jsonl").read_text().splitlines()
+    found = dict[Any, Record]()
+    for r in map(json.loads, lines):
+        key = (r["dim"] != FULL, r["n"], r["first"], r["target"])
+        found[key] = min(found.get(key, r), r, key=lambda r: float(r["p50_ms"]))
+    return [found[key] for key in sorted(found)]
+
+
+def fit(every: list[Record]) -> dict[str, float]:
+    """Constants that make the sum of squared relative errors least; none is negative."""
+    some = [r for r in every if r["n"] in FITTED]
+    us = np.array([1000 * r["p50_ms"] for r in some])
+    terms = [
+        (1, r["first"] * r["lists"], r["first"] * r["codes"], r["shortlist"] * r["dim"])
+        for r in some
+    ]  # fmt: skip
+    found, _ = nnls(np.array(terms) / us[:, None], np.ones(len(us)))
+    names = ("QUERY_US", "LIST_US", "CODE_US", "VALUE_US")
+    return dict(zip(names, found.tolist(), strict=True))
+
+
+def compared(r: Record) -> tuple[float, float, float, float | None]:
+    """Predicted over measured: disk, memory, time by the reads of the plan, and by the law."""
+    dims, n = tuple(sorted({int(d) for d in kinds(r)} | {r["dim"]})), r["n"]
+    stored = disk_bytes(dims, n, "float16", r["disk"]["items.parquet"] / n)
+    stored["clusters"] = sum(Clusters.of(int(d), n).nbytes for d in kinds(r))  # none at full length
+    held = rss_bytes(r["first"], n, r["disk"]["vectors.npy"], 0)
+    pair = (r["first"], r["dim"])
+    ms = query_us(pair, n, r["codes"], r["shortlist"]) / 1000
+    law = None
+    if len([f for f in FOUND if (f.first, f.recall) == (r["first"], r["target"])]) > 1:
+        codes, shortlist = Demand(n, (r["first"], FULL), r["target"]).reads(n)
+        law = query_us(pair, n, codes, shortlist) / 1000 / r["p50_ms"]
+    return (
+        sum(stored.values()) / sum(r["disk"].values()), sum(held.values()) / r["rss"]["all"],
+        ms / r["p50_ms"], law,
+    )  # fmt: skip
+
+
+def kinds(r: Record) -> list[str]:
+    """The prefixes that have an index, by its file."""
+    return [name[7:11] for name in r["disk"] if name.startswith("prefix-")]
+
+
+def table(every: list[Record]) -> str:
+    """Measured values, and predicted over measured."""
+    heads = ("vectors", "dims", "plan", "recall@10", "disk MB", "ratio", "RSS MB", "ratio",
+             "p50 µs", "ratio", "by the law")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "| ---: | ---: | --- |" + " ---: |" * (len(heads) - 3)]
+    for r in every:
+        disk, held, time, law = compared(r)
+        values = (
+            f"{r['n']:,}", f"{r['dim']:,}", f"`{r['plan']}`", f"{r['recall']:.3f}",
+            f"{sum(r['disk'].values()) / 1e6:,.0f}", f"{disk:.2f}",
+            f"{r['rss']['all'] / 1e6:,.0f}", f"{held:.2f}", f"{1000 * r['p50_ms']:,.0f}",
+            f"{time:.2f}", "–" if law is None else f"{law:.2f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(values)} |")
+    e = every[0]["environment"]
+    lines += ["", f"{e['cpu']}, {e['cores']} cores, one thread; commit {e['commit']}."]
+    return "\n".join(lines) + "\n"
+
+
+def needs() -> str:
+    """What 10^7, 10^8 and 10^9 vectors need, by `mrl_search.capacity`."""
+    heads = (
+        "vectors", "first stage", "codes, shortlist", "disk", "memory", "to join", "in memory",
+        "from disk", "IOPS at 100 queries/s", "machines", "$/month", "Milvus: memory", "machines",
+        "$/month",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+    for count in (10**7, 10**8, 10**9):
+        for first in sorted({f.first for f in FOUND}):
+            need = Demand(count, (first, FULL), 0.99, rate=100).need()
+            other = need.milvus
+            values = (
+                f"{count:.0e}".replace("e+0", "e"), f"{first}",
+                f"{need.codes:,.0f}, {need.shortlist:,.0f}", gb(sum(need.disk.values())),
+                gb(sum(need.ram.values())), gb(need.building), f"{need.memory_us / 1000:.2g} ms",
+                f"{need.disk_us / 1000:.3g} ms", f"{need.iops:,.0f}", f"{need.machines}",
+                f"{need.dollars:,.0f}", gb(other.ram), f"{other.machines}",
+                f"{other.dollars:,.0f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def gb(size: float) -> str:
+    """Bytes in GB, to three digits."""
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
+
+
+def written(text: str, name: str, new: str) -> str:
+    """A text with what is between two marks replaced."""
+    begin, end = f"<!-- {name}, from check.py -->\n", f"<!-- until here: {name} -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + "\n" + new + "\n" + end + rest.partition(end)[2]
+
+
+if __name__ == "__main__":
+    every = records()
+    if "--fit" in sys.argv:
+        print(json.dumps(fit(every)))
+    else:
+        readme = HERE / "README.md"
+        text = written(readme.read_text(), "measured", table(every))
+        readme.write_text(written(text, "needs", needs()))

@@ -1,0 +1,147 @@
+"""Milvus, a server or a file of Milvus Lite: its address, calls, and what it says when it fails."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
+from mrl_search.errors import ConfigError, EngineError
+
+__all__ = ["Place", "ask", "connected"]
+
+SCHEME = "milvus:"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
+HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
+TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
+SECONDS = 60.0  # for one call; after them it is made once again at most
+CONNECTING = 10.0  # seconds
+WAITS = (0.3, 1.0, 3.0, 9.0, 27.0)  # seconds before a call is made again
+OLDEST = (2, 3)  # version of a server
+BUSY = ("rate limit", "unavailable", "not ready", "connect")
+SLOW = ("timeout", "timed out", "deadline")
+REFUSALS = (
+    (
+        ("auth", "permission", "denied", "token"),
+        f"Set the environment variable {TOKEN} to USER:PASSWORD or an API key.",
+    ),
+    (
+        ("illegal connection",),  # also what pymilvus says of a wrong token
+        f"Is it running, and are the address and {TOKEN} right? What was written stays.",
+    ),
+    (SLOW, "It is slow, or gone. Run the command again later: what was written stays."),
+    (BUSY, "Is it running, and is the address right? What was written stays."),
+    (
+        ("quota", "no space", "memory", "disk"),
+        "Make room on the server, then run the command again: it goes on.",
+    ),
+    (
+        ("opened", "lock"),
+        "One process at a time opens a file of Milvus Lite; a server answers many.",
+    ),
+)
+"""Words of what a server says, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collection is: `milvus:URI#NAME`; a URI that is a path is a file of Milvus Lite."""
+
+    uri: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a place.
+
+        Raises:
+            ConfigError: not of that form.
+        """
+        uri, mark, name = text.removeprefix(SCHEME).rpartition("#")
+        if not text.startswith(SCHEME) or not mark or not uri:
+            raise ConfigError(f"{text!r} is not milvus:URI#COLLECTION.", HINT)
+        if not NAME.fullmatch(name):
+            message = f"{name!r} cannot name a collection: letters, digits and _ can."
+            raise ConfigError(message, HINT)
+        if "://" not in uri and not uri.endswith(".db"):
+            raise ConfigError(f"{uri!r} is neither an address nor a file NAME.db.", HINT)
+        return cls(uri, name)
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.uri}#{self.name}"
+
+    @staticmethod
+    def is_one(text: str) -> bool:
+        """Whether a text means a place rather than a folder."""
+        return text.startswith(SCHEME)
+
+
+def connected(place: Place) -> Any:  # noqa: ANN401
+    """The client of a place, one a process.
+
+    Raises:
+        ConfigError: pymilvus is not installed.
+        EngineError: there is no answer, or the server is too old.
+    """
+    return _client_of(place, os.environ.get(TOKEN, ""))
+
+
+@lru_cache(maxsize=16)
+def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
+    try:
+        from pymilvus import MilvusClient
+    except ImportError as error:
+        hint = 'Install it with: pip install "mrl-search[milvus]"'
+        raise ConfigError("Milvus needs pymilvus, which is not installed.", hint) from error
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it also raises what it logs
+    client = ask(place, MilvusClient, place.uri, token=token, seconds=CONNECTING)
+    version = ask(place, client.get_server_version)
+    number = re.match(r"v?(\d+)\.(\d+)", version)
+    if number and tuple(map(int, number.groups())) < OLDEST:
+        raise EngineError(f"Milvus at {place.uri} is version {version}.", "Use 2.3 or later.")
+    return client
+
+
+def ask(
+    place: Place,
+    call: Callable[..., Any],
+    *args: Any,  # noqa: ANN401
+    seconds: float | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Make a call; again, after some time, where the server may answer then.
+
+    Raises:
+        EngineError: it does not, in some calls of `seconds` each, or it refuses.
+    """
+    limit = seconds or SECONDS
+    end = time.monotonic() + limit
+    for number, wait in enumerate((*WAITS, None)):
+        try:
+            return call(*args, timeout=limit, **options)
+        except Exception as error:  # of pymilvus, gRPC, or Milvus Lite
+            told = _words(error)
+            passing = any(word in told.lower() for word in (*BUSY, *SLOW))
+            late = number > 0 and time.monotonic() > end  # the first may have been a disturbance
+            if wait is None or late or not passing:
+                raise _refusal(place, told) from error
+        time.sleep(wait)
+    raise AssertionError
+
+
+def _words(error: Exception) -> str:
+    """What an error says, without what surrounds it."""
+    details = getattr(error, "details", None)  # of gRPC
+    text = (details() if callable(details) else "") or getattr(error, "message", "") or error
+    return " ".join(str(text).split())[:300].rstrip(".")
+
+
+def _refusal(place: Place, told: str) -> EngineError:
+    hint = "Milvus 2.3 and later are known to work; its log says more."
+    for words, advice in reversed(REFUSALS):
+        if any(word in told.lower() for word in words):
+            hint = advice
+    return EngineError(f"Milvus at {place.uri} says: {told}.", hint)

@@ -1,0 +1,96 @@
+"""Parts of one index, which several machines build (see `mrl_search.joining`).
+
+A part is an index folder of its own: the rows as the encoder or the user gave them, and their
+items. It has no prefix indexes and no axes, which depend on all rows; they come when parts are
+joined. Until then a part can be searched by exact comparison.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_search.building import embedded, made_by, refuse_index
+from mrl_search.encoders.base import Encoder
+from mrl_search.files import expanded
+from mrl_search.images.base import subset
+from mrl_search.images.sources import Source
+from mrl_search.progress import Progress, silent
+from mrl_search.store.manifest import OWN_VECTORS, Manifest
+from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
+from mrl_search.store.shard import Shard
+from mrl_search.store.shares import share_of_pictures, share_of_vectors
+from mrl_search.store.transform import Transform
+from mrl_search.store.vector_files import VectorSource, open_vectors
+from mrl_search.store.writer import CollectionWriter
+
+__all__ = ["build_part", "build_vector_part"]
+
+
+def build_part(
+    source: Source, out: str | Path, encoder: Encoder, shard: Shard | str, *,
+    dtype: str = "float16", progress: Progress = silent,
+) -> None:  # fmt: skip
+    """Embed one share of the pictures of `source`, in the new folder `out`.
+
+    An unfinished part of the same pictures by the same model is continued. In a process that
+    `accelerate launch` started, all of them embed; the first one writes.
+
+    Args:
+        source: all pictures.
+        out: the new folder.
+        encoder: the model, the same for all parts.
+        shard: which share, such as `3/16`.
+        dtype: of the stored vectors, `float16` or `float32`.
+        progress: called with what is being done, how far, and of how much.
+
+    Raises:
+        ConfigError: not a shard.
+        IndexFolderError: `out` exists, or another process builds it.
+    """
+    from mrl_search.encoders.ranks import Ranks
+
+    out = expanded(out)
+    refuse_index(out)
+    shard = Shard.parse(shard) if isinstance(shard, str) else shard
+    shard, rows = share_of_pictures(source, shard)
+    share = subset(source, rows, f"shard {shard}")
+    with Ranks.here() as ranks:
+        if not ranks.first:
+            return ranks.help(share, encoder)
+        job = [encoder.fingerprint, share.name, *share.paths]
+        with CollectionWriter.open(out, encoder.dims[-1], dtype, job) as writer:
+            store = embedded(writer, share, encoder, ranks, progress, empty=True)
+            writer.write_heads(encoder.heads.weights)
+            made = made_by(encoder, source, store)
+            writer.publish(replace(made, shard=replace(shard, axes=encoder.axes)))
+
+
+def build_vector_part(
+    vectors: VectorSource | NDArray[np.floating] | str | Path, out: str | Path,
+    shard: Shard | str, *, items: str | Path | None = None, dtype: str = "float16",
+    progress: Progress = silent,
+) -> None:  # fmt: skip
+    """Store one share of vectors of a user's own, see `open_vectors`, in the new folder `out`.
+
+    Raises:
+        ConfigError: not a shard.
+        DataError: vectors or items that cannot be used.
+        IndexFolderError: `out` exists, or another process builds it.
+    """
+    out, source = expanded(out), open_vectors(vectors)
+    refuse_index(out)
+    shard = Shard.parse(shard) if isinstance(shard, str) else shard
+    shard, share = share_of_vectors(source, shard)
+    first = shard.range_of(source.count).start
+    columns = item_columns(source, items).slice(first, share.count)
+    found = inspect(share, False, progress)
+    transform = Transform(source.dim, source.dim)
+    with CollectionWriter.open(out, source.dim, dtype) as writer:
+        writer.write_items(item_table(columns, found))
+        writer.write_vectors(share.count, stored_rows(share, transform, progress))
+        writer.publish(Manifest(
+            encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=source.dim, dims=(source.dim,),
+            count=share.count, dtype=dtype, source=source.name, model="", shard=shard,
+        ))  # fmt: skip
