@@ -9,12 +9,13 @@ import pytest
 from served import HERE
 from starlette.testclient import TestClient
 
+from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.index import Index
 from mrl_search.web.answers import quick
 from mrl_search.web.app import make_app
-from mrl_search.web.asked import Asked
-from mrl_search.web.direct import as_json
+from mrl_search.web.asked import Asked, numbers
+from mrl_search.web.direct import as_json, read
 from mrl_search.web.served import Served
 
 SEARCH = "/api/indexes/mine/search"
@@ -91,10 +92,48 @@ def test_only_what_compiled_code_answers_is_answered_at_once(
 def test_errors_are_sentences(
     api: TestClient, asked: dict[str, Any], status: int, error: str
 ) -> None:
-    response = api.post(SEARCH, json=asked)
-    assert response.status_code == status
-    assert response.json()["error"].startswith(error)
-    assert set(response.json()) == {"error", "hint"}
+    backwards = dict(reversed(asked.items()))  # pydantic reads a vector that is not named first
+    for some in (asked, backwards):
+        response = api.post(SEARCH, json=some)
+        assert response.status_code == status
+        assert response.json()["error"].startswith(error)
+        assert set(response.json()) == {"error", "hint"}
+
+
+def test_a_vector_that_is_named_first_is_read_past_pydantic(
+    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = vectors[0]
+    bodies = [
+        json.dumps({"vector": vector, "k": 3, "plan": PLAN}, indent=indent).encode()
+        for vector in (query.tolist(), packed(query))
+        for indent in (None, 2)
+    ]
+    bodies.append(b' { "vector" : [1,2.5e0, -3] } ')
+    for native in (kernels.native, None):
+        monkeypatch.setattr(kernels, "native", native)
+        for body in bodies:
+            found, whole = read(body), Asked.model_validate_json(body)
+            assert found is not None
+            assert found[1].dtype == np.float32
+            assert found[1].tobytes() == numbers(whole.vector or "").tobytes()
+            assert found[0].request().plan == whole.request().plan and found[0].k == whole.k
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"vector":[1],}', '{"vector":[],"k":1}', '{"vector":["1"]}', '{"vector":[1]} x',
+        '{"vector":[1]', '{"vector":[1],"vector":[2]}', '{"vector":[1],"id":3}', "[1]", "",
+        '{"vector":[1],"minus":[{"id":3}]}', '{"vector":[[1]]}', '{"vector":"AACAP\\"w=="}',
+        '{"k":3,"vector":[1]}', '{"vector":[1],"odd":1}', '{"vector":[1] "k":1}',
+        '{"vector":null}', '{"vector":"AAA="}', '{"vector":[1' + "0" * 400 + "]}",
+        '{"vector":[' + "1," * 65_536 + "1]}", '{"vector":[1],"where":["' + "a" * 1000 + '"]}',
+    ],
+    ids=range(20),
+)  # fmt: skip
+def test_other_bodies_are_left_to_pydantic(body: str) -> None:
+    assert read(body.encode()) is None
 
 
 def test_names_that_are_no_text_are_sent() -> None:

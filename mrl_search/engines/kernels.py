@@ -25,7 +25,8 @@ with suppress(ImportError):
     native = import_module("mrl_search.engines.compiled")
 
 __all__ = [
-    "best", "instructions", "native", "nearest", "pair_cosines", "settled", "sift", "spread",
+    "best", "instructions", "native", "nearest", "numbers", "pair_cosines", "settled", "sift",
+    "spread",
 ]  # fmt: skip
 
 FEW = 32  # answers up to which insertion beats sorting
@@ -36,6 +37,15 @@ CACHED = 1 << 18  # values that numpy scores at once: they stay in a processor's
 def instructions() -> str:
     """The processor's instructions that compiled code uses; empty where there is none."""
     return "" if native is None else str(native.instructions())
+
+
+def numbers(text: bytes) -> NDArray[np.float32] | None:
+    """A list of numbers in JSON as (n,) float32; None where it is something else, or too large.
+
+    Without compiled code it is always None.
+    """
+    found = None if native is None else native.numbers(text)
+    return None if found is None else np.frombuffer(found, np.float32)
 
 
 def pair_cosines(

@@ -27,12 +27,14 @@ BUSY = "Too many pictures wait for the model.", "Try again in a moment."
 
 
 def _embedded(
-    one: Served, index: Index, asked: Query, picture: bytes | None
+    one: Served, index: Index, asked: Query, given: bytes | NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
     """The query of a request, the rows of its items, and what was found out on the way."""
     start, own = time.perf_counter(), list[int]()
-    if picture is not None:
-        row, embedded = one.embed(picture), True
+    if isinstance(given, bytes):
+        row, embedded = one.embed(given), True
+    elif given is not None:
+        row, embedded = index.corpus.to_space(given)[0], False
     else:
         row, own, embedded = query_of(one, index, asked.parts())
     told: dict[str, Any] = {}
@@ -45,27 +47,27 @@ def _embedded(
 
 
 def search_one(
-    one: Served, asked: Asked, picture: bytes | None = None, whole: bool = False
+    one: Served, asked: Asked, given: bytes | NDArray[np.float32] | None = None, whole: bool = False
 ) -> dict[str, Any]:
     """Answer a search.
 
     Args:
         one: the index.
         asked: the request.
-        picture: content of a picture file that is the query instead.
+        given: content of a picture file, or (dim,) numbers, that is the query instead.
         whole: tell paths of the machine, as the command line does.
     """
     index = one.now()
-    row, own, told = _embedded(one, index, asked, picture)
+    row, own, told = _embedded(one, index, asked, given)
     start = time.perf_counter()
     hits = find(index, row, own if asked.not_itself else [], asked.whole_request)
     ms = (time.perf_counter() - start) * 1e3
     return {**told, **_told(index, hits, asked.k, ms, whole)}
 
 
-def quick(one: Served, asked: Asked) -> bool:
+def quick(one: Served, asked: Asked, given: NDArray[np.float32] | None = None) -> bool:
     """Whether the answer takes less time than handing the request to another thread does."""
-    plain = asked.vector is not None or asked.query_id is not None
+    plain = given is not None or asked.vector is not None or asked.query_id is not None
     more = asked.plus or asked.minus or asked.where or asked.ids is not None
     more = more or asked.cutoff is not None or asked.explain or asked.expected
     if more or not plain:

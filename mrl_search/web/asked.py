@@ -25,6 +25,7 @@ from mrl_search.vectors import combined
 from mrl_search.web.served import Served, rows_of
 
 __all__ = [
+    "MOST_DIMS",
     "Asked",
     "AskedBatch",
     "AskedGroup",
@@ -37,6 +38,7 @@ __all__ = [
     "Term",
     "find",
     "first_of",
+    "numbers",
     "query_of",
 ]
 
@@ -44,7 +46,8 @@ MOST = 5_000  # hits of an answer
 KEPT = 50_000  # candidates of a stage, and its effort
 KINDS = ("id", "query_id", "text", "image", "vector")
 ItemId = Annotated[int, Field(ge=0, lt=2**63, description="Of an item.", examples=[3])]
-Numbers = Annotated[list[float], Field(min_length=1, max_length=65_536)]
+MOST_DIMS = 65_536
+Numbers = Annotated[list[float], Field(min_length=1, max_length=MOST_DIMS)]
 Packed = Annotated[str, Field(min_length=1, max_length=360_000)]
 Vector = Numbers | Packed
 VECTOR = "As the model, or the user, gives it: numbers, or float32, little endian, in base64."
@@ -129,10 +132,14 @@ class How(_Strict):
     ids: list[ItemId] | None = Field(None, max_length=100_000, description="Only these items.")
     cutoff: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = None
 
+    def as_plan(self) -> Plan:
+        """The plan that is named."""
+        return Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+
     def request(self, **more: Any) -> SearchRequest:  # noqa: ANN401
         """As a `SearchRequest`."""
         ids = None if self.ids is None else np.asarray(self.ids, np.int64)
-        plan = Plan.of(self.dims if self.dims is not None else self.plan or "auto")
+        plan = self.as_plan()
         for stage in plan.stages:
             if max(stage.keep or 0, stage.effort) > KEPT:
                 message = f"Stage {stage} has a number above {KEPT:,}."
@@ -210,14 +217,14 @@ def _row(served: Served, index: Index, part: Part) -> tuple[NDArray[np.float32],
         case "query_id":
             return served.recall(value), []
         case "vector":
-            return corpus.to_space(_numbers(value))[0], []
+            return corpus.to_space(numbers(value))[0], []
         case "text":
             return served.embed(Words(value)), []
         case _:
             return served.embed(_decoded(value, "picture")), []
 
 
-def _numbers(vector: list[float] | str) -> NDArray[np.float32]:
+def numbers(vector: list[float] | str) -> NDArray[np.float32]:
     """A vector as a request has it: (n,) float32."""
     if not isinstance(vector, str):
         with contextlib.suppress(OverflowError):  # beyond float32: not finite, which is told later

@@ -229,6 +229,7 @@ struct Unlocked {  // the interpreter works on while this lives
     ~Unlocked() { PyEval_RestoreThread(state); }
 };
 
+#include "numbers.h"
 
 PyObject* refuse(const char* what) {
     PyErr_SetString(PyExc_ValueError, what);
@@ -488,6 +489,21 @@ PyObject* nearest(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return PyLong_FromLongLong(found);
 }
 
+// numbers(text) -> float32 of a list of numbers in JSON, as bytes; None: it is something else.
+PyObject* numbers(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    char* text;
+    Py_ssize_t size;
+    if (count != 1) return refuse("numbers takes a text");
+    if (PyBytes_AsStringAndSize(args[0], &text, &size) < 0) return nullptr;
+    const Py_ssize_t most = std::count(text, text + size, ',') + 1;
+    PyObject* const found = PyBytes_FromStringAndSize(nullptr, most * Py_ssize_t(sizeof(float)));
+    if (found == nullptr) return nullptr;
+    float* const rows = reinterpret_cast<float*>(PyBytes_AsString(found));
+    if (read_list(text, text + size, rows) == most) return found;
+    Py_DECREF(found);
+    Py_RETURN_NONE;
+}
+
 // instructions(name | None) -> name: choose a set, for tests; or the one in use.
 PyObject* instructions(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count == 1) {
@@ -507,7 +523,8 @@ PyObject* instructions(PyObject*, PyObject* const* args, Py_ssize_t count) {
 PyMethodDef methods[] = {
     FAST("lists", make_lists), FAST("rows", make_rows), FAST("scan", scan),
     FAST("answer", answer),    FAST("pairs", pairs),    FAST("select", select),
-    FAST("sift", sift),        FAST("nearest", nearest),  FAST("instructions", instructions),
+    FAST("sift", sift),        FAST("nearest", nearest), FAST("numbers", numbers),
+    FAST("instructions", instructions),
     {nullptr, nullptr, 0, nullptr},
 };
 
