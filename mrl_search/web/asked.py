@@ -132,14 +132,10 @@ class How(_Strict):
     ids: list[ItemId] | None = Field(None, max_length=100_000, description="Only these items.")
     cutoff: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = None
 
-    def as_plan(self) -> Plan:
-        """The plan that is named."""
-        return Plan.of(self.dims if self.dims is not None else self.plan or "auto")
-
     def request(self, **more: Any) -> SearchRequest:  # noqa: ANN401
         """As a `SearchRequest`."""
         ids = None if self.ids is None else np.asarray(self.ids, np.int64)
-        plan = self.as_plan()
+        plan = Plan.of(self.dims if self.dims is not None else self.plan or "auto")
         for stage in plan.stages:
             if max(stage.keep or 0, stage.effort) > KEPT:
                 message = f"Stage {stage} has a number above {KEPT:,}."

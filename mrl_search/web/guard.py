@@ -117,7 +117,7 @@ class Guard:
 
 
 class _Body:
-    """Receives a body, but not more of it than is bearable (`patience` limits the time)."""
+    """Receives a body, but not more of it than is bearable (`server` limits the time)."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive, self.size, self.whole = receive, 0, False
