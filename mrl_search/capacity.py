@@ -66,6 +66,7 @@ FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
 )  # fmt: skip
 FULL = 1024
 REACHED = max(found.count for found in FOUND)
+MOST = 1e18  # of any number that is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class Machine:
     read_us: float = 100
     gb_ram: float = 5.0
     gb_disk: float = 0.10
+
+    def __post_init__(self) -> None:
+        for name in ("ram", "disk", "read_us"):
+            require(0 < getattr(self, name) < MOST, f"{name} must be a positive number.")
+        for name in ("gb_ram", "gb_disk"):
+            require(0 <= getattr(self, name) < MOST, f"The price {name} must be a number from 0.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,8 @@ class Demand:
         message = f"A recall of {self.recall} was not measured."
         hint = f"Ask for at most {shares[-1]}; exact search finds all."
         require(0 < self.recall <= shares[-1], message, hint)
-        require(self.rate > 0, "The rate must be positive.")
+        require(0 < self.rate < MOST, "The rate must be a positive number.")
+        require(self.dims[-1] <= 65_536, "More than 65,536 dims are no embedding.")
         require(self.dtype in ("float16", "float32"), "dtype is float16 or float32.")
 
     @cached_property

@@ -75,11 +75,16 @@ def follow(folder: Path, progress: Progress = silent) -> None:
         EngineError: it does not answer, refuses, or is that of another index.
         IndexFolderError: another process changes the index.
     """
-    if not read_manifest(folder).engine:
+    engine = read_manifest(folder).engine
+    if not engine:
         return
-    with claim(folder, wait=WAIT):
-        collection = Collection.open(folder)
-        _follow(folder, collection, _remote(folder, collection.manifest), progress)
+    try:
+        with claim(folder, wait=WAIT):
+            collection = Collection.open(folder)
+            _follow(folder, collection, _remote(folder, collection.manifest), progress)
+    except EngineError as error:
+        again = f"{folder} has the change; send it with: mrl-search copy {folder} --to '{engine}'"
+        raise EngineError(error.message, f"{error.hint} {again}") from error
 
 
 def _remote(folder: Path, m: Manifest) -> Remote:
@@ -220,7 +225,8 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
             gone = {*map(prefix_file, dims), CODES, STEPS, SUFFIX}
             files = {n: r for n, r in m.files.items() if n not in gone}
             change.commit(replace(
-                m, files=files, factory=factory, engine=place, plans={}, parts=m.all_parts
+                m, files=files, factory=factory, engine=str(Place.parse(place)), plans={},
+                parts=m.all_parts,
             ))  # fmt: skip
     follow(folder, progress)
     return read_manifest(folder)

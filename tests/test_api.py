@@ -16,6 +16,7 @@ from PIL import Image
 from served import HERE, build, client, events_of
 from starlette.testclient import TestClient
 
+from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.web import served as module
 
@@ -185,6 +186,28 @@ def test_an_index_changes_while_it_is_served(tmp_path: Path) -> None:
     assert reading.get(f"{MINE}/items/{new['id']}").status_code == 404
     again = writing.post(f"{MINE}/add", files={"image": ("red.png", b"no picture")})
     assert again.status_code == 400 and "no picture" in again.json()["error"]
+
+
+def test_odd_names_of_uploads_are_made_names_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = build(tmp_path, 2)
+    writing, pictures = client(folder, write=True), tmp_path / "pictures"
+    for number, name in enumerate(("metadata.csv", "a\0b.jpg", "x" * 300 + ".jpg", "🐈" * 80, ".")):
+        picture = io.BytesIO()
+        Image.new("RGB", (40, 30), (50 * number, 9, 9)).save(picture, "PNG")
+        added = writing.post(f"{MINE}/add", files={"image": (name, picture.getvalue())})
+        assert (added.status_code, added.json()["added"]) == (200, 1), name
+    assert not (pictures / "metadata.csv").exists() and (pictures / "metadata.png").is_file()
+    before = sorted(pictures.iterdir())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise DataError("no")
+
+    monkeypatch.setattr(Index, "add", refuse)
+    refused = writing.post(f"{MINE}/add", files={"image": ("new.png", picture.getvalue())})
+    assert refused.status_code == 400
+    assert sorted(pictures.iterdir()) == before  # what was refused is not left behind
 
 
 @pytest.mark.parametrize(

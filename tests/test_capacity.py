@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,22 @@ def test_what_was_not_measured_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         Demand(count, dims, recall).need()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"ram": 0}, {"disk": 0.0}, {"read_us": -1}, {"read_us": math.nan}, {"gb_ram": -3},
+     {"gb_disk": math.inf}],
+)  # fmt: skip
+def test_numbers_of_no_machine_are_refused(given: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be a"):
+        Machine(**given)
+
+
+@pytest.mark.parametrize("rate", [0.0, math.inf, math.nan, 1e300])
+def test_rates_of_no_user_are_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match="rate must be"):
+        Demand(10**8, rate=rate)
 
 
 def test_the_command() -> None:

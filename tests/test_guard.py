@@ -54,7 +54,7 @@ def test_its_own_names_are_known(api: TestClient, host: str) -> None:
     [
         {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"},
         {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"},
-        {"origin": "http://127.0.0.1.evil.example"},
+        {"origin": "http://127.0.0.1.evil.example"}, {"origin": "http://["},
     ],
 )  # fmt: skip
 def test_pages_of_other_sites_may_not_ask(api: TestClient, headers: dict[str, str]) -> None:

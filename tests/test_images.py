@@ -415,3 +415,16 @@ def test_a_frame_far_outside_of_a_gif_is_refused() -> None:
     data[second + 1 : second + 5] = b"\xff\xff\xff\xff"  # its left and top edge
     with pytest.raises(BrokenImage, match=r"65\d{3} x 65\d{3} pixels take .* over the limit"):
         decode(bytes(data))
+
+
+def test_a_png_that_is_too_large_is_refused_before_it_is_decoded() -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        sum_of = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum_of)
+
+    head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    start = time.process_time()
+    with pytest.raises(BrokenImage, match="GB to decode, over the limit"):
+        decode(data)
+    assert time.process_time() - start < 0.5  # making room for it takes a second

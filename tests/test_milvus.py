@@ -319,6 +319,9 @@ def test_what_is_no_place(text: str) -> None:
 
 
 def test_places_and_kinds() -> None:
+    here = Place.parse("milvus:./x.db#mine")
+    assert here.uri == str(Path.cwd() / "x.db")  # wherever a later command runs
+    assert not Remote.exists(here) and not Path("x.db").exists()  # looking makes no file
     place = Place.parse("milvus:http://host:19530#mine")
     assert (place.uri, place.name) == ("http://host:19530", "mine")
     assert str(place) == "milvus:http://host:19530#mine"

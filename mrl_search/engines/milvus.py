@@ -12,6 +12,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -67,10 +68,10 @@ class Remote:
     """
 
     def __init__(self, place: Place) -> None:
-        self.place, self._client = place, connected(place)
         if not self.exists(place):
             hint = f"Copy an index there: mrl-search copy INDEX --to '{place}'"
             raise EngineError(f"There is no collection {place}.", hint)
+        self.place, self._client = place, connected(place)
         self.about: dict[str, Any] = json.loads(self.file("about") or b"{}")
         if not self.about:
             message = f"The collection {place} was not made by mrl-search, or not finished."
@@ -82,7 +83,9 @@ class Remote:
 
     @staticmethod
     def exists(place: Place) -> bool:
-        """Whether there is a collection."""
+        """Whether there is a collection; looking makes no file."""
+        if place.is_file and not Path(place.uri).exists():
+            return False
         client = connected(place)
         return bool(ask(place, client.has_collection, place.name)) or bool(
             ask(place, client.has_collection, _files(place))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Self
 
 from mrl_search.errors import ConfigError, EngineError
@@ -39,6 +40,11 @@ REFUSALS = (
         "Make room on the server, then run the command again: it goes on.",
     ),
     (
+        ("open local milvus",),
+        "One process at a time opens a file of Milvus Lite: does another, such as a server, have "
+        "it? Or is the folder not there, or the file of another kind?",
+    ),
+    (
         ("opened", "lock"),
         "One process at a time opens a file of Milvus Lite; a server answers many.",
     ),
@@ -68,7 +74,12 @@ class Place:
             raise ConfigError(message, HINT)
         if "://" not in uri and not uri.endswith(".db"):
             raise ConfigError(f"{uri!r} is neither an address nor a file NAME.db.", HINT)
-        return cls(uri, name)
+        return cls(uri if "://" in uri else str(Path(uri).expanduser().absolute()), name)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of Milvus Lite."""
+        return "://" not in self.uri
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.uri}#{self.name}"

@@ -200,8 +200,11 @@ def _needed(image: Image.Image, full: tuple[int, int]) -> int:
     """Bytes that decoding takes at most: pixels as stored, turned, as RGB, and the decoder's."""
     stored = BYTES.get(image.mode, RGB)
     other = RGB if image.mode != "RGB" or "transparency" in image.info else 0
+    other += DECODERS.get(image.format or "", 0)
+    if image.format == "PNG" and image.width * image.height * (stored + other) > MEMORY:
+        return image.width * image.height * (stored + other)  # to ask how it is turned decodes it
     copies = 2 if _orientation(image) in TURNS else 1
-    each = stored * copies + other + DECODERS.get(image.format or "", 0)
+    each = stored * copies + other
     whole = COEFFICIENTS if image.info.get("progressive") else 0
     if image.format == "GIF":
         return full[0] * full[1] * each

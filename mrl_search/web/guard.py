@@ -91,7 +91,7 @@ class Guard:
             hint = "Call it by the address that mrl-search serve printed."
             return 421, "This server is not called by that name.", hint
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+        foreign = origin is not None and _netloc(origin) != headers.get("host")
         if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             # a link on another site may open the page itself
             opens = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
@@ -132,6 +132,13 @@ class _Body:
             if self.size > LARGEST:
                 raise HTTPException(413, TOO_LARGE)
         return message
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # no address at all
+        return ""
 
 
 def _same(given: str, token: str) -> bool:

@@ -210,12 +210,13 @@ def check_pixels(picture: bytes) -> None:
     """Raise DataError for a picture that is too large to be decoded for a stranger."""
     try:
         with Image.open(io.BytesIO(picture)) as image:
-            width, height = image.size
+            many, told = image.width * image.height, f"{image.width:,} x {image.height:,} pixels"
+    except Image.DecompressionBombError:
+        many, told = PIXELS + 1, "far too many pixels"
     except Exception:  # decoding says what is wrong with it
         return
-    if width * height > PIXELS:
-        message = f"The picture has {width:,} x {height:,} pixels."
-        raise DataError(message, "At most 50 megapixels are taken.")
+    if many > PIXELS:
+        raise DataError(f"The picture has {told}.", "At most 50 megapixels are taken.")
 
 
 def _sorted_ids(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

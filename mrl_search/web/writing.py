@@ -1,18 +1,20 @@
 """Routes that change an index; there only with `serve --write`."""
 
 import copy
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, UploadFile
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from mrl_search.duplicates.decisions import not_duplicates
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded
-from mrl_search.images.decode import decode, is_picture
+from mrl_search.images.decode import decode, is_picture, suffixes
 from mrl_search.index import Index
 from mrl_search.synced import Synced
 from mrl_search.web.asked import AskedGroup, Condition, ItemId
@@ -22,6 +24,7 @@ __all__ = ["writing_routes"]
 
 HEAD = 64  # bytes that tell a picture
 NAMES = 1_000  # pictures of one name in a folder
+LONGEST = 150  # bytes of a name without its ending
 
 
 class AskedRemoval(BaseModel):
@@ -59,8 +62,12 @@ def writing_routes(named: Callable[[str], Served], write: bool, responses: Any) 
         folders = [place for place in index.manifest.places if place and expanded(place).is_dir()]
         if not folders:
             raise ConfigError("The index was not built from a folder.", "Add pictures by hand.")
-        path = _store(expanded(folders[0]), Path(image.filename or "picture").name, data)
-        return _told(index.add(path))
+        path = _store(expanded(folders[0]), image.filename or "", data)
+        try:
+            return _told(index.add(path))
+        except BaseException:
+            path.unlink(missing_ok=True)  # a later sync does not take what was refused
+            raise
 
     @routes.post("/remove")
     def remove(name: str, asked: AskedRemoval) -> dict[str, int]:
@@ -90,15 +97,26 @@ def _told(done: Synced) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _name_of(given: str, data: bytes) -> tuple[str, str]:
+    """Stem and ending of a file for a picture, as far as possible those that its sender gave."""
+    plain = Path(given.replace("\0", "").rpartition("/")[2].lstrip(". ") or "picture")
+    ending = plain.suffix
+    if ending.lower() not in suffixes():
+        with Image.open(io.BytesIO(data)) as image:
+            ending = f".{(image.format or 'picture').lower()}"
+    stem = plain.stem.encode(errors="replace")[:LONGEST].decode(errors="ignore")
+    return stem.strip() or "picture", ending
+
+
 def _store(folder: Path, name: str, data: bytes) -> Path:
     """Write a new file into `folder`; a name that is taken gets a number."""
-    plain = Path(name.lstrip(".") or "picture")
+    stem, ending = _name_of(name, data)
     for number in range(1, NAMES):
-        path = folder / (plain.name if number == 1 else f"{plain.stem}-{number}{plain.suffix}")
+        path = folder / (f"{stem}{ending}" if number == 1 else f"{stem}-{number}{ending}")
         try:
             with path.open("xb") as file:
                 file.write(data)
         except FileExistsError:
             continue
         return path
-    raise DataError(f"There are {NAMES:,} pictures called {plain}.", "Choose another name.")
+    raise DataError(f"There are {NAMES:,} pictures called {stem}{ending}.", "Choose another name.")
