@@ -26,15 +26,16 @@ ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
 JOINED = 355  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
 MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
-PAGES = 450e6  # of a larger file that stay (store/rows.py: 2,048 rows of 220 KiB)
+PAGES = 64e6  # of a larger file that stay (store/rows.py gives them back after 2,048 rows)
 CHECKED = 256 << 10  # read for a row whose block was not checked before
 PAGE = 4096
 
-# Microseconds on one thread, everything in memory: fitted by benchmarks/scale/check.py
+# Microseconds on one thread, nothing read from disk: fitted by benchmarks/scale/check.py
 QUERY_US = 41.3
 LIST_US = 0.103e-3  # of a centroid and dim
 CODE_US = 0.0708e-3  # of a code and dim
 VALUE_US = 0.178e-3  # of a candidate and dim
+FAULT_US = 5.9  # of a candidate in a file that does not stay mapped: fitted to the records of 10^7
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +230,12 @@ class Need:
 
 
 def query_us(dims: tuple[int, ...], count: int, codes: float, shortlist: float) -> float:
-    """Microseconds of a query on one thread, everything in memory."""
+    """Microseconds of a query on one thread, of float16 vectors that no disk is read for."""
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    return QUERY_US + coarse + VALUE_US * full * shortlist
+    fault = FAULT_US if 2 * count * full >= MAPPED else 0.0
+    return QUERY_US + coarse + (VALUE_US * full + fault) * shortlist
 
 
 def disk_bytes(

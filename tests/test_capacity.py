@@ -83,7 +83,7 @@ def test_needs_by_hand() -> None:
     need = Demand(10**9, (64, 1024), 0.99, rate=20, machine=machine).need()
     assert need.disk["vectors"] == 2048e9
     assert need.disk["sieve"] == (64 + 4 * 2) * 1e9
-    assert need.ram["vectors"] == 450e6  # pages of so large a file are given back
+    assert need.ram["vectors"] == 64e6  # pages of so large a file are given back
     assert need.disk_us == pytest.approx(need.memory_us + 50 * need.shortlist)
     assert need.dollars == pytest.approx(
         (2 * sum(need.ram.values()) + sum(need.disk.values())) / 1e9
@@ -92,7 +92,7 @@ def test_needs_by_hand() -> None:
     assert need.machines == 1
     small = dataclasses.replace(machine, disk=1e12)
     assert Demand(10**9, machine=small).need().machines == 3
-    part = 1 - (1e12 - sum(need.ram.values()) + 450e6) / 2048e9  # of vectors not in memory
+    part = 1 - (1e12 - sum(need.ram.values()) + 64e6) / 2048e9  # of vectors not in memory
     assert need.iops == pytest.approx(20 * need.reads * part)
     roomy = dataclasses.replace(machine, ram=3e12)
     assert Demand(10**9, rate=20, machine=roomy).need().iops == 0

@@ -63,7 +63,6 @@ def _count_of(text: str) -> int:
 
 def _show(demand: "Demand", need: "Need") -> None:
     from mrl_search.cli.render import note, show_table
-    from mrl_search.store.rows import LARGE
 
     held, stored, other = sum(need.ram.values()), sum(need.disk.values()), need.milvus
     dims = demand.dims
@@ -92,8 +91,6 @@ def _show(demand: "Demand", need: "Need") -> None:
     note(
         f"plan {dims[0]}:{need.shortlist:,.0f},{dims[-1]}: a query compares {need.codes:,.0f} codes"
     )
-    if need.disk["vectors"] > LARGE:
-        note("Vectors of more than 4 GiB: page faults add to that. 10^7 took six times as long.")
     if need.extrapolated:
         note("That is extrapolated; recall depends on the vectors: tune an index of a sample.")
     if need.building > demand.machine.ram:
