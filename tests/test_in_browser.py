@@ -218,9 +218,11 @@ def test_what_is_not_a_duplicate_is_remembered(browser: Browser, tmp_path: Path)
         expect(page.locator("#status")).to_have_text("No duplicates.")
 
 
-def test_the_report_is_the_bench_of_this_index(browser: Browser, folder: Path, page: Page) -> None:
-    page.keyboard.press("5")
-    expect(page.locator("#main")).to_contain_text("mrl-search bench INDEX")
+def test_the_report_is_the_bench_of_this_index(browser: Browser, folder: Path) -> None:
+    silent = re.compile(".*GPU stall|.*no longer repeat")  # no benchmark is no error
+    with running(folder) as address, opened(browser, address, quiet=silent) as page:
+        page.keyboard.press("5")
+        expect(page.locator("#main")).to_contain_text("mrl-search bench INDEX")
     tables = report_of(BENCH)["tables"]
     with (
         running(folder, report=lambda name: {"tables": tables}) as address,

@@ -145,7 +145,6 @@ class Exported {
   }
 
   async report() {
-    if (!this.data.report) throw new Refusal("No benchmark was exported.", "Run mrl-search bench first, then export again.", 404);
-    return this.data.report;
+    return this.data.report ?? { tables: [] };
   }
 }

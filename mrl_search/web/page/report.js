@@ -3,12 +3,9 @@
 
 const reportView = {
   async show(main, state, signal) {
-    let tables;
-    try {
-      ({ tables } = await app.api.report(state.index));
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      if (signal.aborted) return;
+    const { tables } = await app.api.report(state.index);
+    if (signal.aborted) return;
+    if (!tables.length) {
       tell("");
       main.replaceChildren(emptyView(...(app.api.uploads ? [
         "This index has no benchmark yet. Measure it in the folder where the server runs: ",
@@ -16,7 +13,6 @@ const reportView = {
       ] : ["No benchmark was exported with this page."])));
       return;
     }
-    if (signal.aborted) return;
     main.replaceChildren(...tables.map((table) => make("section", {},
       make("h2", {}, table.title),
       make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": table.title }, make("table", {},
