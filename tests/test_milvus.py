@@ -37,7 +37,7 @@ from mrl_search.store.vector_files import open_vectors
 pytest.importorskip("milvus_lite")
 
 ROWS, DIM, DIMS = 1200, 32, (8, 16, 32)
-PLANS = ("exact", "8:100,32", "8:200,16:50,32", "16")
+PLANS = ("exact", "8:100,32", "8:200,16:50,32", "16", "8:60,20:20,32")
 pytestmark = pytest.mark.slow
 
 

@@ -201,8 +201,7 @@ def _prepared(corpus: Corpus, plan: Plan, k: int) -> tuple[Plan, Prepared | None
 
 def _check(corpus: Corpus, plan: Plan, k: int) -> None:
     """Raise ConfigError for a plan that this corpus cannot run."""
-    for dims in plan.dims if corpus.manifest.engine else plan.dims[:1]:
-        corpus.check_dims(dims)
+    corpus.check_dims(plan.dims[0])
     if plan.dims[-1] > corpus.dim:
         message = f"Plan {plan} has {plan.dims[-1]} dims; the vectors have {corpus.dim}."
         raise ConfigError(message, f"End it with at most {corpus.dim} dims.")
