@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.building import refuse_index, write_indexes
 from mrl_search.engines.milvus import Remote
 from mrl_search.engines.milvus_client import Place
@@ -53,12 +54,12 @@ def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
                 path.unlink()
         write_text(state, now)
         blocks = list(_read(remote, m, cache, progress))
-        ids = np.concatenate([np.load(ids) for ids, _, _ in blocks])
+        ids = np.concatenate([open_array(ids, "int64", (None,)) for ids, _, _ in blocks])
         if len(ids) != m.alive or remote.count() != m.alive:
             message = f"The collection {place} has {len(ids):,} rows, not {m.alive:,}."
             raise EngineError(message, "It changes; run the command again.")
         with CollectionWriter.open(out, m.dim, m.dtype) as writer:
-            store = writer.write_vectors(len(ids), (np.load(rows) for _, rows, _ in blocks))
+            store = writer.write_vectors(len(ids), (open_array(rows) for _, rows, _ in blocks))
             writer.write_items(_table(ids, [items for _, _, items in blocks], schema))
             for name, short in MODEL.items():
                 content = remote.file(short)

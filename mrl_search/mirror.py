@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mrl_search.arrays import open_array
 from mrl_search.engines.milvus import MOST_FIELDS, Remote
 from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
@@ -109,7 +110,11 @@ def _follow(folder: Path, collection: Collection, remote: Remote, progress: Prog
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
     live = collection.live_rows
     living = items.all_ids[live]
-    before = np.load(folder / MAY_HAVE) if (folder / MAY_HAVE).exists() else living[:0]
+    before = (
+        open_array(folder / MAY_HAVE, "int64", (None,))
+        if (folder / MAY_HAVE).exists()
+        else living[:0]
+    )
     gone = np.setdiff1d(before, living)
     starts = np.cumsum([0, *(part.rows for part in m.all_parts)])
     fresh = np.isin(np.searchsorted(starts, live, "right") - 1, _unknown(parts, noted["parts"]))

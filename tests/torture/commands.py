@@ -92,7 +92,7 @@ def import_everything() -> None:
         importlib.import_module(name)
     import torch
 
-    from mrl_search import building, images, measure, store
+    from mrl_search import building, images, measure, provenance
     from mrl_search.cli.app import app
     from mrl_search.encoders import registry
     from mrl_search.engines.trial import try_kinds
@@ -105,11 +105,11 @@ def import_everything() -> None:
     decode.formats()
     plots.DPI = 40
     try_kinds({8: "HNSW8"}, 60)  # is remembered
-    building.FLAT_UP_TO = 50  # so that a sieve is written, too
+    building.CLUSTERED_FROM = 50  # so that a sieve is written, too
     registry.load_encoder = lambda model, *_: FakeEncoder()
     ticks = itertools.count()
     time.perf_counter = lambda: next(ticks) / 1000
-    store.manifest.datetime = measure.settings.datetime = Frozen
+    provenance.datetime = measure.settings.datetime = Frozen
     images.base.FileStamp.values = staticmethod(lambda found: (found.st_size, 0, 0))
 
 

@@ -269,7 +269,7 @@ def torture(name: str, base: Path, full: bool, quick: bool, skip: int = 1) -> di
 def prepared(base: Path, fault: str | None = None) -> None:
     """Import everything, and make the place."""
     import_everything()
-    living.FLAT_UP_TO = 50
+    living.CLUSTERED_FROM = 50
     sync.CHUNK = 2
     for key, value in NEVER.items():
         setattr(living, key, value)
