@@ -33,9 +33,10 @@ from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
+from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection
 from mrl_search.store.items import EXIF_COLUMNS, FILE_COLUMNS
-from mrl_search.store.manifest import Manifest, now, package_versions
+from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids, Rearranged, VectorStore
 from mrl_search.store.shard import PATH, POSITION, Shard
 from mrl_search.store.shares import paths_below

@@ -119,6 +119,15 @@ def test_shrinking_loses_what_is_fine_and_keeps_what_is_coarse() -> None:
     assert _views(coarse, strong).std() > 0.8 * _views(coarse, STILL).std()
 
 
+def test_grey_is_a_probability_and_keeps_the_luma() -> None:
+    images = _images(400, 8)
+    view = _views(images, replace(STILL, grey=0.25, jitter=(0, 0, 0, 0.5)))
+    grey = (view.amax(1) - view.amin(1)).amax((1, 2)) < 1e-4
+    assert 0.2 < grey.float().mean() < 0.3
+    luma = torch.einsum("nchw,c->nhw", images / 255, LUMA)
+    assert torch.allclose(view[grey, 0], luma[grey], atol=2e-3)
+
+
 def test_rotation_turns_about_the_centre_by_at_most_the_angle() -> None:
     view = _views(_ramps(200), replace(STILL, rotate=20.0))
     inner = view[:, :, 24:40, 24:40]

@@ -75,7 +75,8 @@ def test_evaluate_gives_every_prefix_with_n_and_intervals(place: Path) -> None:
     for r in rows:
         assert r["fingerprint"] == fingerprint and {"commit", "created", "versions"} <= set(r)
         assert r["n"] == r["n_instance"] == 40
-        for name in ("linear_top1", "knn_top1", "map_at_10", "instance_recall_at_1"):
+        shares = ("linear_top1", "nearest_top1", "knn_top1", "map_at_10", "instance_recall_at_1")
+        for name in shares:
             low, high = r["ci95"][name]
             assert 0 <= low <= r[name] <= high <= 1
         assert 0 <= r["thumbnail_recall_at_1"] <= 1

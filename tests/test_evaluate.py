@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import write_pictures
+from PIL import Image
 
 import mrl_search as mrl
 from mrl_search.encoders.base import LinearHeads, Preprocessing
@@ -70,6 +71,17 @@ def test_without_an_index_the_pictures_are_searched_in_themselves(place: Path) -
     assert full.instance_recall_at_1 > eight.instance_recall_at_1
     assert found.thumbnail_recall_at_1 is not None
     assert [s.path.rpartition("/")[2] for s in found.skipped] == ["broken.png"]
+
+
+def test_the_nearest_alone_is_measured_beside_the_vote(place: Path) -> None:
+    image = Image.open(next((place / "others" / "dog").iterdir())).convert("RGB")
+    image.putpixel((0, 0), (9, 9, 9))
+    image.save(place / "pictures" / "cat" / "mislabelled.png")
+    index = Index.build(place / "pictures", place / "mislabelled", model=Pixels())
+    for k, share in ((3, 1.0), (1, 7 / 8)):
+        full = mrl.evaluate(index, place / "others", Pixels(), k=k).prefixes[-1]
+        assert (full.nearest_top1, full.knn_top1) == (7 / 8, share)
+        assert full.ci95["nearest_top1"][1] < 1
 
 
 def test_what_cannot_be_measured_is_refused(place: Path, index: Index) -> None:

@@ -12,11 +12,11 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "errors", "progress", "text", "files", "leases", "arrays", "parquet", "vectors", "metrics",
-    "mapping", "images", "encoders", "training", "store", "engines", "search", "capacity", "axes",
-    "building", "living", "changes", "described", "synced", "unchanged", "sync", "by_hand",
-    "duplicates", "changing", "index", "parts", "joining", "shrink", "measure", "report", "web",
-    "cli", "__init__", "__main__",
+    "errors", "progress", "provenance", "text", "files", "leases", "arrays", "parquet",
+    "vectors", "metrics", "mapping", "images", "encoders", "training", "store", "engines",
+    "search", "capacity", "axes", "building", "living", "changes", "described", "synced",
+    "unchanged", "sync", "by_hand", "duplicates", "changing", "index", "parts", "joining",
+    "shrink", "measure", "report", "web", "cli", "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}
 FAISS_NAME = re.compile(

@@ -29,6 +29,7 @@ from torch import Tensor
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.mapping import to_mapping, to_toml
+from mrl_search.provenance import commit
 from mrl_search.training import loop as training
 from mrl_search.training import objective, run_folder
 from mrl_search.training.config import AugmentConfig, ScheduleConfig, TrainConfig
@@ -97,7 +98,11 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     ]
     assert (out / "recipe.toml").read_text() == to_toml(TINY)
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
-    assert lines == [json.loads(json.dumps(asdict(r))) for r in epochs]
+    made = {k: lines[0][k] for k in ("created", "versions", "commit", "pictures", "init")}
+    assert made["versions"]["torch"] == torch.__version__ and made["commit"] == commit()
+    assert made["pictures"] == digest(noise_pixels().labels, noise_pixels().hashes)
+    own = [json.loads(json.dumps(asdict(r))) for r in epochs]
+    assert lines == [r | made for r in own]
     encoder = load_encoder(str(out))
     assert (encoder.name, encoder.dims, encoder.heads.classes, encoder.preprocessing.size) == (
         "tiny",
@@ -107,8 +112,7 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     )
     assert encoder.training == {
         "source": "a list", "recipe": to_mapping(TINY),
-        "pictures": digest(noise_pixels().labels, noise_pixels().hashes),
-        "last_epoch": lines[-1], "torch": torch.__version__.split("+")[0], "twins": {},
+        "last_epoch": own[-1], **made, "torch": torch.__version__.split("+")[0], "twins": {},
     }  # fmt: skip
 
 
@@ -530,6 +534,7 @@ SETTINGS: dict[str, tuple[dict, Callable[[Seen], object], object]] = {
     "flip": ({"augment__flip": 0.0}, _view("flip"), 0.0),
     "jitter": ({"augment__jitter": (0.4, 0.4, 0.4, 0.0)}, _view("jitter"), (0.4, 0.4, 0.4, 0.0)),
     "blur": ({"augment__blur": 1.0}, _view("blur"), 1.0),
+    "grey": ({"augment__grey": 1.0}, _view("grey"), 1.0),
     "jpeg": ({"augment__jpeg": 20}, _view("jpeg"), 20),
     "shrink": ({"augment__shrink": 2.0}, _view("shrink"), 2.0),
     "outside": ({"augment__outside": "zeros"}, _view("outside"), "zeros"),

@@ -10,7 +10,6 @@ alone gets right. ROWS keeps the vectors of `general` for the next time.
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from mrl_search.axes import FITTED, VIEWED, fit_axes
 from mrl_search.encoders.registry import load_encoder
 from mrl_search.metrics import mcnemar_exact
 from mrl_search.progress import silent
-from mrl_search.store.manifest import now, package_versions
+from mrl_search.provenance import maker
 from mrl_search.training.config import DataConfig
 from mrl_search.training.corpus_axes import Sample, changed_views
 from mrl_search.training.parts import split_rows
@@ -111,12 +110,10 @@ def main(run: str, data: str, out: Path, cache: Path | None = None) -> None:
     config = DataConfig(**encoder.training["recipe"]["data"])
     positions, _ = split_rows(list(after_labels[order]), list(hashes[order]), config)
     trained = order[positions]
-    commit = ["git", "rev-parse", "--short=10", "HEAD"]
     about = {
         "fingerprint": encoder.fingerprint, "size": encoder.preprocessing.size,
         "recipe": encoder.training["recipe"], "train": len(after), "trained": len(trained),
-        "n": len(truth), "created": now(), "versions": package_versions(),
-        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+        "n": len(truth), **maker(),
     }  # fmt: skip
     classes = np.array(encoder.heads.classes)
     for d in default_dims(encoder.dims[-1]):

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from mrl_search import Index, IndexSpec, Plan, living
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import recall_at_k
+from mrl_search.provenance import now
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.run import search
 from mrl_search.search.timing import Pace, median_ms, threads, time_round
-from mrl_search.store.manifest import now
 from mrl_search.vectors import l2_normalize
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))

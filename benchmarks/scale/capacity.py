@@ -38,8 +38,8 @@ from vectors import BLOCK, DIM, LEVELS, Kind, Tree
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.index import Index
 from mrl_search.measure.environment import environment
+from mrl_search.provenance import now
 from mrl_search.search.timing import threads
-from mrl_search.store.manifest import now
 from mrl_search.vectors import l2_normalize, prefix
 
 FIRST = (64, 128)  # dims of first stages

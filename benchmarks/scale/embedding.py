@@ -26,7 +26,7 @@ import mrl_search as mrl
 from mrl_search.files import PROGRESS, building_folder
 from mrl_search.mapping import read_json
 from mrl_search.measure.environment import environment
-from mrl_search.store.manifest import now
+from mrl_search.provenance import now
 
 PARTS, RANKS = 4, 2
 COMMIT = 1024  # pictures, of the writer

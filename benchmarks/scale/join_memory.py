@@ -19,8 +19,9 @@ import pyarrow as pa
 
 import mrl_search as mrl
 from mrl_search.measure.environment import environment
+from mrl_search.provenance import now
 from mrl_search.store.items import ITEMS_SCHEMA
-from mrl_search.store.manifest import Manifest, now
+from mrl_search.store.manifest import Manifest
 from mrl_search.store.shard import PATH, Shard
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import l2_normalize

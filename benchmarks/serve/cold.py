@@ -19,7 +19,8 @@ from serve import served
 
 from mrl_search import open_source
 from mrl_search.measure.environment import check_clean, environment
-from mrl_search.store.manifest import now, read_manifest
+from mrl_search.provenance import now
+from mrl_search.store.manifest import read_manifest
 
 RUNS, UNCOUNTED = 21, 2
 

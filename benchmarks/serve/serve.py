@@ -31,7 +31,7 @@ from PIL import Image
 
 from mrl_search.index import Index
 from mrl_search.measure.environment import check_clean, environment
-from mrl_search.store.manifest import now
+from mrl_search.provenance import now
 from mrl_search.web.beside import server_of
 
 K, QUERIES, SEED = 10, 512, 1

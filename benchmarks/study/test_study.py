@@ -129,7 +129,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     GradientState._reset_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-        patch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
+        patch.setattr("mrl_search.provenance.commit", lambda: "0123456789")
         patch.setattr("mrl_search.search.cascade.GIVES", (0.01, 1.0))  # the second stops all
         for part in study.parts:
             for _ in run_part(study, part, places):
@@ -604,7 +604,7 @@ def test_the_script_does_it_all(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(STUDY))
-    monkeypatch.setattr("mrl_search.measure.environment._commit", lambda: "0123456789")
+    monkeypatch.setattr("mrl_search.provenance.commit", lambda: "0123456789")
     sys.modules.pop("study", None)
     import study as script
 

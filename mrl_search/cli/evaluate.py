@@ -25,6 +25,7 @@ __all__ = ["evaluate"]
 
 COLUMNS = {
     "linear head": "linear_top1",
+    "1-NN": "nearest_top1",
     "vote": "knn_top1",
     "mAP@10": "map_at_10",
     "instance recall@1": "instance_recall_at_1",

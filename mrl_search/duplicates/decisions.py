@@ -12,7 +12,7 @@ from pathlib import Path
 from mrl_search.errors import ConfigError, DataError, FileError
 from mrl_search.files import claim, read_bytes, write_atomically
 from mrl_search.mapping import parse_json
-from mrl_search.store.manifest import now
+from mrl_search.provenance import now
 
 __all__ = ["DECISIONS", "not_duplicates", "read_decisions"]
 

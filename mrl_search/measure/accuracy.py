@@ -110,7 +110,8 @@ class PrefixAccuracy:
         dims: length of the prefix.
         n: labelled queries.
         linear_top1: the linear head is right.
-        knn_top1: the vote of the nearest is right; a query is never its own neighbour.
+        nearest_top1: the label of the nearest is right; a query is never its own neighbour.
+        knn_top1: the vote of the nearest is right.
         map_at_10: mean average precision of the ten nearest.
         instance_recall_at_1: a changed copy finds its original first in the whole corpus.
         n_instance: changed copies.
@@ -120,6 +121,7 @@ class PrefixAccuracy:
     dims: int
     n: int
     linear_top1: float | None = None
+    nearest_top1: float | None = None
     knn_top1: float | None = None
     map_at_10: float | None = None
     instance_recall_at_1: float | None = None
@@ -136,6 +138,7 @@ class PrefixAccuracy:
         if linear is not None:
             shares["linear_top1"] = Share.of(linear)
         if hits is not None:
+            shares["nearest_top1"] = Share.of(hits.nearest)
             shares["knn_top1"] = Share.of(hits.vote)
             shares["map_at_10"] = Share.mean_of(hits.precision)
         if copies is not None:

@@ -2,14 +2,13 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mrl_search.encoders.base import Encoder
 from mrl_search.errors import DataError
-from mrl_search.store.manifest import now, package_versions
+from mrl_search.provenance import commit, maker, package_versions
 
 __all__ = ["check_clean", "environment", "provenance", "same_machine"]
 
@@ -26,15 +25,14 @@ def environment() -> dict[str, Any]:
         "os": f"{system.system} {system.release}",
         "python": platform.python_version(),
         "versions": package_versions(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
 def provenance(encoder: Encoder) -> dict[str, Any]:
     """What a record needs to name its maker: model, fingerprint, date, versions and commit."""
     return {
-        "model": encoder.name, "fingerprint": encoder.fingerprint, "created": now(),
-        "versions": package_versions(), "commit": _commit(),
+        "model": encoder.name, "fingerprint": encoder.fingerprint, **maker(),
     }  # fmt: skip
 
 
@@ -61,16 +59,3 @@ def _cpu() -> str:
         return ""
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "")
-
-
-def _commit() -> str | None:
-    """Short hash of the commit, with `-dirty` after changes; None outside a clone."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    describe = ["describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    command = ["git", "-C", str(root), *describe]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

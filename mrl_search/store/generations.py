@@ -27,6 +27,7 @@ from mrl_search.files import (
     writing,
 )
 from mrl_search.leases import unused
+from mrl_search.provenance import now
 from mrl_search.store.command import Command
 from mrl_search.store.intact import recorded
 from mrl_search.store.manifest import (
@@ -40,7 +41,6 @@ from mrl_search.store.manifest import (
     is_index_file,
     kept_generations,
     lease_file,
-    now,
     read_manifest,
     restorable,
     write_text_of,

@@ -10,13 +10,13 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.provenance import now, package_versions
 from mrl_search.store.command import Command
 from mrl_search.store.shard import Shard
 
@@ -24,7 +24,7 @@ __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
     "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
     "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
-    "newest_index", "now", "package_versions", "prefix_file", "read_manifest", "restorable",
+    "newest_index", "prefix_file", "read_manifest", "restorable",
     "write_text_of",
 ]  # fmt: skip
 
@@ -45,7 +45,6 @@ PART_NAME = re.compile(r"\d{6,}")  # the generation that wrote the part
 PLACE = re.compile(rf"{PARTS}/\d{{6,}}/[^/\\]+")  # of a file that a generation wrote
 TRIES = 5  # a generation may end between two reads
 SECOND = ("generation", "parts", "deleted", "next_id", "trained", "command")  # of format 2 alone
-PACKAGES = ("mrl-search", "numpy", "pyarrow", "faiss-cpu", "torch", "torchvision", "pillow")
 
 
 def prefix_file(dims: int) -> str:
@@ -56,24 +55,6 @@ def prefix_file(dims: int) -> str:
 def is_index_file(name: str) -> bool:
     """Whether a file of this name, beside the manifest, belongs to an index folder."""
     return name in KNOWN or PREFIX_FILE.fullmatch(name) is not None
-
-
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide what an index holds; none is imported."""
-    from importlib import metadata  # slow
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True, slots=True)

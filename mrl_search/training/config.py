@@ -70,6 +70,7 @@ class AugmentConfig:
         flip: probability of a horizontal flip.
         jitter: brightness, contrast, saturation (factor 1 ± value), hue (± share of a full turn).
         blur: probability of a Gaussian blur (3x3, deviation of 0.1 to 2 pixels).
+        grey: probability that all colour goes.
         jpeg: lowest quality of a final JPEG compression; the highest is 95 (0: none).
         shrink: resize by up to this factor, and back (1: not at all).
         outside: what lies beyond the edges: `reflection` of the image, or `zeros` (black).
@@ -81,6 +82,7 @@ class AugmentConfig:
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.04)
     blur: float = 0.0
+    grey: float = 0.0
     jpeg: int = 0
     shrink: float = 1.0
     outside: str = "reflection"
@@ -90,7 +92,7 @@ class AugmentConfig:
         _check(self, "scale", f"{ascending}, up to 1", lambda v: 0 < v[0] <= v[1] <= 1)
         _check(self, "aspect", ascending, lambda v: 0 < v[0] <= v[1])
         _check(self, "rotate", "0 or more")
-        _check(self, "flip blur", "from 0 to 1")
+        _check(self, "flip blur grey", "from 0 to 1")
         _check(self, "jitter", "four numbers from 0 to 1", lambda v: 0 <= min(v) <= max(v) <= 1)
         _check(self, "jpeg", "from 0 to 95", lambda v: 0 <= v <= 95)
         _check(self, "shrink", "1 or more", lambda v: v >= 1)

@@ -21,6 +21,7 @@ from mrl_search.encoders.checkpoint import ModelFile, save_model
 from mrl_search.encoders.network import to_network
 from mrl_search.errors import ConfigError, DataError, ModelError, MrlSearchError
 from mrl_search.mapping import to_mapping
+from mrl_search.provenance import maker
 from mrl_search.training import run_folder
 from mrl_search.training.closed_form import set_axes
 from mrl_search.training.config import ScheduleConfig, TrainConfig
@@ -77,6 +78,7 @@ def train_pixels(
     pictures = digest(pixels.labels, pixels.hashes)
     warn_of_leaks(config, init, pictures)
     origin = {"pictures": pictures, "init": init.fingerprint if init else ""}
+    made = {**maker(), **origin}
     set_seed(config.seed)
     run.start(init)
     main = accelerator.is_main_process
@@ -91,7 +93,7 @@ def train_pixels(
             last = run.epoch(epoch, on_record)
             if main:
                 network = accelerator.unwrap_model(run.network)
-                run_folder.save_epoch(out, last, network, run.optimizer.optimizer, origin)
+                run_folder.save_epoch(out, last, made, network, run.optimizer.optimizer, origin)
             if tracker:
                 losses = {"label_loss": last.label_loss, "instance_loss": last.instance_loss}
                 shares = {f"accuracy/{dims}": share for dims, share in last.accuracy.items()}
@@ -100,9 +102,9 @@ def train_pixels(
         accelerator.wait_for_everyone()
         training: dict[str, Any] = {
             "source": source,
-            "pictures": pictures,
             "recipe": to_mapping(config),
             "torch": torch.__version__.split("+")[0],
+            **made,
             "twins": run.twins,
         }
         if config.schedule.epochs:

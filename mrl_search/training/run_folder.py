@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -64,15 +65,16 @@ def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
 def save_epoch(
     out: Path,
     record: EpochRecord,
+    made: Mapping[str, Any],
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str],
 ) -> None:
-    """Append the record of an epoch, then replace the checkpoint.
+    """Append the record of an epoch and what `made` it, then replace the checkpoint.
 
     Its tensors are named `network.NAME` and `optimizer.PARAMETER.NAME`.
     """
-    append(out / RECORDS, (json.dumps(dataclasses.asdict(record)) + "\n").encode())
+    append(out / RECORDS, (json.dumps(dataclasses.asdict(record) | made) + "\n").encode())
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
@@ -136,7 +138,7 @@ def last_record(out: Path) -> EpochRecord:
     try:
         values = parse_json(_records(out)[-1], f"the last line of {out / RECORDS}")
         values["accuracy"] = {int(dims): share for dims, share in values["accuracy"].items()}
-        return EpochRecord(**values)
+        return EpochRecord(**{f.name: values[f.name] for f in dataclasses.fields(EpochRecord)})
     except (DataError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         message = f"The records of the epochs in {out / RECORDS} are damaged."
         raise ModelError(message, f"Remove {out} to start again.") from error

@@ -66,6 +66,8 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     brightness, contrast, saturation = (
         uniform(1 - j, 1 + j).view(n, 1, 1) for j in config.jitter[:3]
     )
+    if config.grey:  # draws only where it is used: other recipes keep their views
+        saturation = torch.where(uniform(0, 1).view(n, 1, 1) < config.grey, 0.0, saturation)
     turn = uniform(-1, 1) * 2 * math.pi * config.jitter[3]
     grey, to_yiq = torch.tensor(GREY), torch.tensor(TO_YIQ)
     from_yiq, to_yiq, grey = map(moved, (torch.linalg.inv(to_yiq), to_yiq, grey))
@@ -78,7 +80,7 @@ def views(images: Tensor, size: int, config: AugmentConfig, generator: torch.Gen
     offset = ((1 - contrast) * brightness).view(n, 1, 1) * mean.view(n, 1, 1)
     view = torch.baddbmm(offset.expand(n, 3, 1), colour, view.flatten(2)).view(n, 3, size, size)
     view = view.clamp(0, 1)
-    if config.blur:  # draws only where it is used: other recipes keep their views
+    if config.blur:
         sigma = uniform(*BLUR)
         view = blurred(view, torch.where(uniform(0, 1) < config.blur, sigma, 0.0))
     if config.shrink > 1:
