@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,6 +146,14 @@ def test_too_few_axes_fill_the_last_band_and_keep_all_angles() -> None:
         arrange(x[:0], values, images, (4, 8, 16, 48), 0.0)
 
 
+def test_weights_multiply_the_dims_that_a_prefix_adds() -> None:
+    x, labels, within = _standard(n=2000, features=64)
+    parts = class_axes(x, labels, within), *image_axes(x, labels, within), (4, 8, 16), 0.25
+    plain, weighted = arrange(*parts), arrange(*parts, (2.0, 1.0, 0.5))
+    factors = torch.tensor([2.0] * 4 + [1.0] * 4 + [0.5] * 8, dtype=torch.float64)
+    assert torch.allclose(weighted, plain * factors[:, None])
+
+
 # On a network
 
 
@@ -248,6 +257,26 @@ def test_every_kind_of_view_counts_alike() -> None:
         weights[name] = network.backbone.project.weight.detach()
     assert torch.allclose(weights["one"], weights["twice"], atol=1e-3)
     assert not torch.allclose(weights["one"], weights["both"], atol=0.1)
+
+
+def test_views_are_read_of_as_many_images_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
+    read: list[int] = []
+
+    def counted(batch: Tensor, *rest: Any) -> Tensor:
+        read.append(len(batch))
+        return views(batch, *rest)
+
+    monkeypatch.setattr("mrl_search.training.closed_form.views", counted)
+    monkeypatch.setattr("mrl_search.training.closed_form.BATCH", 16)
+    weights = []
+    for viewed in (0, 99, 5):
+        network, config = _network()
+        run = TrainConfig(model=config, axes=AxesConfig(0.2, viewed=viewed))
+        assert list(set_axes(network, run, images, torch.arange(40) % 2, 32, loss)) == [16, 32, 40]
+        weights.append(network.backbone.project.weight.detach())
+    assert read == [16, 16, 8, 16, 16, 8, 2, 2, 1]  # the images 7, 15, 23, 31 and 39
+    assert torch.equal(weights[0], weights[1]) and not torch.allclose(weights[0], weights[2])
 
 
 def _shrunk(images: Tensor) -> Tensor:
@@ -423,6 +452,9 @@ def test_axes_survive_toml_with_their_views(tmp_path: Path) -> None:
         ("axes", ["axes.share=1"], "axes.share is 1.0; it must be 0 or more, and below 1."),
         ("axes", ["axes.ridge=0"], "axes.ridge is 0.0; it must be positive."),
         ("axes", ["axes.views=[]"], "axes.views is []; it must be at least one view."),
+        ("axes", ["axes.viewed=-1"], "axes.viewed is -1; it must be 0 or more."),
+        ("axes", ["axes.weights=[1, 0]"], "axes.weights is [1.0, 0.0]; it must be positive each."),
+        ("axes", ["axes.weights=[1, 2]"], "axes.weights has 2 values; it must have one for each"),
         ("axes", ["init="], "schedule.epochs is 0; it must be positive unless axes and init"),
         ("classes", ["schedule.epochs=0"], "schedule.epochs is 0; it must be positive unless"),
         ("base", ["model.pool=all"], "model.pool is 'all'; it must be one of last, stages."),

@@ -10,7 +10,8 @@ two kinds of axes are computed, both linear in the pooled features:
   Kajarekar and Stolcke 2006), so that a prefix has the most distinctive ones.
 
 The dims that each prefix adds to the one before start with class axes, scaled to their share of the
-squared norm. Image axes follow. With `axes.after`, a trained prefix takes the place of the class
+squared norm. Image axes follow. `axes.weights` lets the energy fall along the prefixes: the more of
+the squared norm the first dims have, the better their shortlists are. With `axes.after`, a trained prefix takes the place of the class
 axes, and the image axes fill the dims beyond it.
 """
 
@@ -65,22 +66,24 @@ def set_axes(
     # covariances stay on the CPU: not every device has float64
     within = torch.zeros(features, features, dtype=torch.float64)
     whole: list[Tensor] = []
-    for part in torch.split(images, BATCH):
+    viewed = _spread(len(images), axes_config.viewed or len(images))
+    for part, some in zip(torch.split(images, BATCH), torch.split(viewed, BATCH), strict=True):
         batch = part.to(device)
-        changed = [views(batch, size, kind, generator) for kind in axes_config.views]
+        kinds = axes_config.views if some.any() else ()
+        changed = [views(batch[some.to(device)], size, kind, generator) for kind in kinds]
         inputs = [to_network(shrink(batch, size)), *changed]
         with torch.no_grad(), precision():
             plain, *others = (backbone.pooled(x).float().cpu() for x in inputs)
         whole.append(plain)
         for pooled in others:
-            change = (pooled - plain).double()
+            change = (pooled - plain[some]).double()
             within += change.T @ change
         yield sum(map(len, whole))
     x = torch.cat(whole)
     variance, mean = torch.var_mean(x, 0, correction=0)
     deviation = (variance.double() + backbone.standard.eps).sqrt()
     x = (x.double() - mean.double()) / deviation
-    within /= len(x) * len(axes_config.views) * torch.outer(deviation, deviation)
+    within /= int(viewed.sum()) * len(axes_config.views) * torch.outer(deviation, deviation)
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
     classes = _class_count(network.heads)
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
@@ -90,6 +93,7 @@ def set_axes(
         *image_axes(x, labels, within),
         [d - after for d in config.model.dims if d > after],
         0.0 if after else share,
+        axes_config.weights,
     )
     with torch.no_grad():
         if after:
@@ -105,6 +109,12 @@ def set_axes(
         _pass(backbone.norm, embeddings, after)
         embeddings = backbone.norm(embeddings)
     fit_heads(network.heads, embeddings, targets.to(device), loss)
+
+
+def _spread(n: int, count: int) -> Tensor:
+    """(n,) bool with `count` true values at even distances; all of them if `count` is more."""
+    places = torch.arange(n + 1) * min(count, n) // n
+    return places[1:] > places[:-1]
 
 
 def _class_count(heads: MatryoshkaHeads) -> int:
@@ -196,8 +206,9 @@ def image_axes(x: Tensor, labels: Tensor, within: Tensor) -> tuple[Tensor, Tenso
 
 
 def arrange(
-    classes: Tensor, values: Tensor, images: Tensor, dims: Sequence[int], share: float
-) -> Tensor:
+    classes: Tensor, values: Tensor, images: Tensor, dims: Sequence[int], share: float,
+    weights: Sequence[float] = (),
+) -> Tensor:  # fmt: skip
     """All axes in the order of the embedding: (dims[-1], features).
 
     At most half of each band (`bands`) are class axes, in turn, weighted so that `share` of the
@@ -210,12 +221,14 @@ def arrange(
         images: (features, features) image axes.
         dims: prefix lengths, ascending.
         share: 0 or more, and below 1.
+        weights: factor of the dims that each prefix adds; empty: 1 each.
     """
     rows: list[Tensor] = []
     turns = cycle(range(len(classes)))
     used = 0
     spent = 0.0  # squared norm of the class axes so far
-    for count, image_count, free in bands(dims, len(classes), len(images), share):
+    counts = bands(dims, len(classes), len(images), share)
+    for (count, image_count, free), weight in zip(counts, weights or [1.0] * len(dims), strict=True):
         band = images[used : used + image_count]
         used += image_count
         if image_count < free:
@@ -225,8 +238,8 @@ def arrange(
         if count:
             due = max(0.0, share / (1 - share) * float(values[:used].sum()) - spent)
             spent += due
-            rows.append(classes[list(islice(turns, count))] * (due / count) ** 0.5)
-        rows.append(band)
+            rows.append(weight * classes[list(islice(turns, count))] * (due / count) ** 0.5)
+        rows.append(weight * band)
     return torch.cat(rows)
 
 

@@ -111,7 +111,11 @@ class AxesConfig:
     Attributes:
         share: mean share of the squared norm of every prefix that describes the class; with
             `after`, of the whole vector that its trained prefix has.
-        views: changed views of each training image that an embedding should ignore.
+        views: changed views of a training image that an embedding should ignore.
+        viewed: training images whose changed views are read, at even distances; 0: all.
+        weights: factor of the dims that each prefix adds to the one before; empty: 1 each. Where
+            the first are larger, shortlists by few dims hold more of the nearest by all dims, and
+            fewer hard copies are found by all dims.
         ridge: weight of the covariance between views in the regression of the class axes. A higher
             ridge ignores changes more, and separates classes less.
         after: keep the trained projection of the first dims, as many as this; 0: set all.
@@ -119,6 +123,8 @@ class AxesConfig:
 
     share: float = 0.2
     views: tuple[AugmentConfig, ...] = (AugmentConfig(),)
+    viewed: int = 0
+    weights: tuple[float, ...] = ()
     ridge: float = 1.0
     after: int = 0
 
@@ -126,7 +132,8 @@ class AxesConfig:
         _check(self, "share", "0 or more, and below 1")
         _check(self, "ridge", "positive")
         _check(self, "views", "at least one view", bool)
-        _check(self, "after", "0 or more")
+        _check(self, "after viewed", "0 or more")
+        _check(self, "weights", "positive each", lambda v: min(v, default=1) > 0)
         if self.after:
             _check(self, "share", "over 0 and below 1 with axes.after", lambda v: 0 < v < 1)
 
@@ -297,6 +304,11 @@ class TrainConfig:
             require(m.backbone == wanted, f"{message} {wanted!r}.", f"Use --init {self.init}.")
             message = f"objective.distil is {o.distil}; it needs a run folder in init."
             require(not o.distil, message)
+        if self.axes:
+            added = len([d for d in m.dims if d > self.axes.after])
+            message = f"axes.weights has {len(self.axes.weights)} values; it must have one for each"
+            valid = len(self.axes.weights) in (0, added)
+            require(valid, f"{message} of {added} dims, or none.")
         if self.axes and self.axes.after:
             message = f"axes.after is {self.axes.after}; it must be one of the dims but the last."
             require(self.axes.after in m.dims[:-1], message)

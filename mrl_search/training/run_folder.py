@@ -65,7 +65,7 @@ def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
 def save_epoch(
     out: Path,
     record: EpochRecord,
-    made: Mapping[str, Any],
+    made: dict[str, Any],
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str],
