@@ -228,7 +228,9 @@ def arrange(
     used = 0
     spent = 0.0  # squared norm of the class axes so far
     counts = bands(dims, len(classes), len(images), share)
-    for (count, image_count, free), weight in zip(counts, weights or [1.0] * len(dims), strict=True):
+    for (count, image_count, free), weight in zip(
+        counts, weights or [1.0] * len(dims), strict=True
+    ):
         band = images[used : used + image_count]
         used += image_count
         if image_count < free:

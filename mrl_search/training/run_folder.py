@@ -65,7 +65,7 @@ def claimed(out: Path, config: TrainConfig) -> Iterator[None]:
 def save_epoch(
     out: Path,
     record: EpochRecord,
-    made: dict[str, Any],
+    made: Mapping[str, Any],
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     origin: Mapping[str, str],
@@ -74,7 +74,7 @@ def save_epoch(
 
     Its tensors are named `network.NAME` and `optimizer.PARAMETER.NAME`.
     """
-    append(out / RECORDS, (json.dumps(dataclasses.asdict(record) | made) + "\n").encode())
+    append(out / RECORDS, (json.dumps({**dataclasses.asdict(record), **made}) + "\n").encode())
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(v) for name, v in state.items()}
