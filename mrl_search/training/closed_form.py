@@ -11,8 +11,8 @@ two kinds of axes are computed, both linear in the pooled features:
 
 The dims that each prefix adds to the one before start with class axes, scaled to their share of the
 squared norm. Image axes follow. `axes.weights` lets the energy fall along the prefixes: the more of
-the squared norm the first dims have, the better their shortlists are. With `axes.after`, a trained prefix takes the place of the class
-axes, and the image axes fill the dims beyond it.
+the squared norm the first dims have, the better their shortlists are. With `axes.after`, a trained
+prefix takes the place of the class axes, and the image axes fill the dims beyond it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
