@@ -44,7 +44,7 @@ def write_pictures(where: str, folder: Path, count: int) -> None:
 
 
 def command(*args: object, ranks: int = 1) -> list[str]:
-    """The command line of `mrl-search ARGS`, in so many processes."""
+    """The command line that runs `mrl-search ARGS` in `ranks` processes."""
     start = ["-m", "mrl_search"]
     if ranks > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]

@@ -81,14 +81,14 @@ def run(work: Path, command: str, n: int, count: int) -> Iterator[dict[str, obje
 
 def copied(folder: Path, place: Place) -> list[str]:
     """Copy an index, again where it was stopped; returns what stopped it."""
-    told = list[str]()
-    while len(told) < MOST:
+    failures = list[str]()
+    while len(failures) < MOST:
         try:
             copy_to(folder, f"milvus:{place.uri}#{place.name}")
-            return told
+            return failures
         except EngineError as error:
-            told.append(str(error))
-    raise RuntimeError(told)
+            failures.append(str(error))
+    raise RuntimeError(failures)
 
 
 def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict[str, object]:
@@ -109,7 +109,7 @@ def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict
         copy_to(folder, f"milvus:{second.uri}#{second.name}")
         raise AssertionError("the server was not killed")
     except EngineError as error:
-        told = f"{error} {error.hint}"
+        message = f"{error} {error.hint}"
     milvus_client.SECONDS = 60.0
     begin, stopped = time.monotonic(), 0
     server.start()
@@ -123,7 +123,7 @@ def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict
             stopped += server.revive()
             time.sleep(1)
     return {
-        "message": told, "recovery_s": round(time.monotonic() - begin, 1), "stopped": stopped,
+        "message": message, "recovery_s": round(time.monotonic() - begin, 1), "stopped": stopped,
         "acknowledged": {place.name: n, second.name: sent[0]}, "found": found,
     }  # fmt: skip
 

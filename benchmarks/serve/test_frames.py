@@ -1,14 +1,13 @@
 """The script measures the slider and the map of a page."""
 
-import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-
-HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
@@ -16,12 +15,10 @@ HERE = Path(__file__).parent
     not (os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")),
     reason="no chromium",
 )
-def test_frames_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(HERE))
-    spec = importlib.util.spec_from_file_location("page_benchmark", HERE / "page.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_frames_are_measured(
+    load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load("page")
     monkeypatch.setattr(script, "TICKS", 8)
     monkeypatch.setattr(script, "FRAMES", 6)
     folder, out = tmp_path / "index", tmp_path / "page.jsonl"

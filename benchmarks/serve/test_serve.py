@@ -1,7 +1,7 @@
 """The script measures every contestant, and notices wrong answers."""
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,16 +11,10 @@ import pytest
 
 from mrl_search.index import Index
 
-HERE = Path(__file__).parent
-
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(HERE))
-    spec = importlib.util.spec_from_file_location("serve_benchmark", HERE / "serve.py")
-    assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
+def script(load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = load("serve")
     monkeypatch.setattr(found, "WARM", 10)
     return found
 

@@ -143,7 +143,10 @@ def _sifted(
 
 
 def _tails(unit: NDArray[np.float32], dims: list[int]) -> NDArray[np.float32]:
-    """(n, l) float32: norm of what follows each of l prefixes of unit queries (n, dim)."""
+    """(n, l) float32: norm of what follows each of l prefixes of unit queries (n, dim).
+
+    As `suffix_norms`, which is made for many rows, at less cost for few.
+    """
     parts = np.add.reduceat(np.square(unit, dtype=np.float64), dims, axis=1)
     tails: NDArray[np.float32] = np.sqrt(parts[:, ::-1].cumsum(axis=1)[:, ::-1]).astype(np.float32)
     return tails
