@@ -6,7 +6,8 @@ vectors `easy` (`benchmarks/engine/vectors.py`), and what lies beyond its sizes 
 """
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,9 @@ from mrl_search.errors import ConfigError, require
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.vectors import check_dims
 
-__all__ = ["FOUND", "Demand", "Found", "Machine", "Milvus", "Need", "query_us", "rss_bytes"]
+__all__ = [
+    "FOUND", "Demand", "Found", "Machine", "Milvus", "Need", "query_us", "reads_at", "rss_bytes",
+]  # fmt: skip
 
 # Bytes: records of benchmarks/scale/capacity.jsonl, and the index of 22,998 photographs
 LIBRARIES = 105e6  # of a process that has imported all, before it opens an index
@@ -58,15 +61,19 @@ class Found:
 
 
 FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
-    Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 1_000_000, 9_861, 135),
-    Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 1_000_000, 17_673, 434),
+    Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 200_000, 4_931, 112),
+    Found(64, 0.95, 1_000_000, 9_861, 135), Found(64, 0.95, 10_000_000, 25_282, 147),
+    Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 200_000, 10_399, 303),
+    Found(64, 0.99, 1_000_000, 17_673, 434), Found(64, 0.99, 10_000_000, 66_786, 475),
     Found(64, 0.999, 100_000, 25_512, 1_276),
-    Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 1_000_000, 6_931, 65),
-    Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 1_000_000, 15_720, 177),
-    Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 1_000_000, 33_298, 975),
+    Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 200_000, 3_368, 65),
+    Found(128, 0.95, 1_000_000, 6_931, 65),
+    Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 200_000, 7_274, 161),
+    Found(128, 0.99, 1_000_000, 15_720, 177),
+    Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 200_000, 26_024, 744),
+    Found(128, 0.999, 1_000_000, 33_298, 975),
 )  # fmt: skip
 FULL = 1024
-REACHED = max(found.count for found in FOUND)
 MOST = 1e18  # of any number that is given
 
 
@@ -158,26 +165,29 @@ class Demand:
         """The next recall that was measured."""
         return min(found.recall for found in FOUND if found.recall >= self.recall)
 
-    def reads(self, count: int) -> tuple[float, float]:
-        """Codes and candidates of a query in a corpus of `count` vectors, by a power of the size.
+    @cached_property
+    def known(self) -> tuple[Found, ...]:
+        """What was measured of its first stage and recall.
 
         Raises:
             ConfigError: the first stage does not reach the recall at larger sizes.
         """
         first = self.dims[0]
-        low, *more = [f for f in FOUND if (f.first, f.recall) == (first, self.target)]
-        if not more:
+        known = tuple(f for f in FOUND if (f.first, f.recall) == (first, self.target))
+        if len(known) < 2:
+            failed = {f.count for f in FOUND if f.first == first} - {f.count for f in known}
             found = f"{first} dims do not find {self.target} of the neighbours"
-            message = f"{found} among {REACHED:,} vectors, with 2,000 candidates."
+            message = f"{found} among {min(failed):,} vectors, with 2,000 candidates."
             larger = [f.first for f in FOUND if f.first > first and f.recall == self.target]
             hint = (
                 f"Begin with --dims {larger[-1]},{FULL}" if larger else "Ask for a lower --recall."
             )
             raise ConfigError(message, hint)
-        power = math.log(count / low.count) / math.log(more[0].count / low.count)
-        codes = low.codes * (more[0].codes / low.codes) ** power
-        shortlist = low.shortlist * (more[0].shortlist / low.shortlist) ** power
-        return min(codes, count), min(shortlist, count)
+        return known
+
+    def reads(self, count: int) -> tuple[float, float]:
+        """Codes and candidates of a query in a corpus of `count` vectors."""
+        return reads_at(self.known, count)
 
     def need(self) -> "Need":
         """What it takes."""
@@ -229,6 +239,20 @@ class Need:
     milvus: Milvus
 
 
+def reads_at(known: Sequence[Found], count: int) -> tuple[float, float]:
+    """Codes and candidates of a query among `count` vectors, at most all of them.
+
+    Powers of the size, by least squares of the logarithms of what was measured.
+    """
+    sizes = [math.log(found.count) for found in known]
+
+    def at(values: Sequence[float]) -> float:
+        power, start = statistics.linear_regression(sizes, [math.log(value) for value in values])
+        return min(math.exp(start + power * math.log(count)), count)
+
+    return at([found.codes for found in known]), at([found.shortlist for found in known])
+
+
 def query_us(dims: tuple[int, ...], count: int, codes: float, shortlist: float) -> float:
     """Microseconds of a query on one thread, of float16 vectors that no disk is read for."""
     first, full = dims[0], dims[-1]
@@ -275,7 +299,7 @@ def _need(demand: Demand, count: int) -> Need:
     price = held / 1e9 * machine.gb_ram + stored / 1e9 * machine.gb_disk
     return Need(
         count=count, codes=codes, shortlist=shortlist,
-        extrapolated=count > REACHED or dims[-1] != FULL, disk=disk, ram=ram,
+        extrapolated=count > demand.known[-1].count or dims[-1] != FULL, disk=disk, ram=ram,
         building=LIBRARIES + count * JOINED + disk["clusters"],
         cache=disk["vectors"], memory_us=busy, disk_us=busy + shortlist * machine.read_us,
         first_bytes=min(shortlist * CHECKED, disk["vectors"]), reads=reads,
