@@ -185,7 +185,7 @@ def test_recall_rises_with_effort(
     efforts = index.efforts[:: max(1, len(index.efforts) // 4)]
     recalls = [recall_at_k(index.search(queries, 10, e)[1], truth) for e in efforts]
     assert all(b >= a - 0.01 for a, b in pairwise(recalls))
-    assert not efforts or recalls[-1] > recalls[0]
+    assert not efforts or recalls[-1] > recalls[0] or recalls[0] == 1
 
 
 def test_a_batch_is_answered_as_its_queries_are_singly(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found
-from mrl_search.engines.milvus_client import Place, ask, connected
+from mrl_search.engines.milvus_client import BUILDING, Place, ask, connected
 from mrl_search.errors import ConfigError, EngineError
 
 __all__ = ["KINDS", "MOST_FIELDS", "Remote", "default_effort", "milvus_kind"]
@@ -87,7 +87,9 @@ class Remote:
         self.kinds: dict[int, str] = {int(d): kind for d, kind in self.about["kinds"].items()}
         self.dims = tuple(sorted(self.kinds))
         for name in self._names():
-            self._ask(self._client.load_collection, name)
+            self._ask(
+                self._client.load_collection, name, seconds=BUILDING if place.is_file else None
+            )
 
     @staticmethod
     def exists(place: Place) -> bool:
@@ -133,11 +135,23 @@ class Remote:
         _write_file(place, client, "about", json.dumps({**wanted, "apart": apart}).encode())
         return cls(place)
 
-    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
-        """Check that the collections have the vectors of a model, and its prefixes.
+    def manifest(self) -> bytes:
+        """The manifest of the index; it is written last.
 
         Raises:
-            EngineError: they are of another index.
+            EngineError: the collections were not filled to the end.
+        """
+        found = self.file("manifest")
+        if found is None:
+            hint = f"Finish the copy that fills it: mrl-search copy INDEX --to '{self.place}'"
+            raise EngineError(f"The collection {self.place} is not whole.", hint)
+        return found
+
+    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
+        """Check that the collections have the vectors of a model, and its prefixes, and are whole.
+
+        Raises:
+            EngineError: they are of another index, or were not filled to the end.
         """
         if (self.about.get("fingerprint"), self.about["kinds"]) != (fingerprint, dict(kinds)):
             message = (
@@ -145,6 +159,7 @@ class Remote:
             )
             hint = "Copy this one under another name: mrl-search copy INDEX --to PLACE"
             raise EngineError(message, hint)
+        self.manifest()
 
     def drop(self) -> None:
         """Remove the collections."""
@@ -279,11 +294,12 @@ def _files(place: Place) -> str:
 
 def _write_file(place: Place, client: Any, name: str, content: bytes) -> None:  # noqa: ANN401
     text = base64.b64encode(content).decode()
-    ask(place, client.delete, _files(place), filter=f'id like "{name}/%"')
     pieces = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
     for number, piece in enumerate(pieces):
         row = {"id": f"{name}/{number:06d}", "text": piece, "vector": [1.0, 0.0]}
         ask(place, client.upsert, _files(place), [row])
+    beyond = f'id like "{name}/%" and id >= "{name}/{len(pieces):06d}"'  # of a longer one before
+    ask(place, client.delete, _files(place), filter=beyond)
 
 
 def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401

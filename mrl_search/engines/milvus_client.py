@@ -21,7 +21,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
 TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
 SECONDS = 60.0  # for one call; after them it is made once again at most
-CONNECTING = 10.0  # seconds
+BUILDING = 600.0  # for a file of Milvus Lite that is loaded: it builds indexes then
+CONNECTING = 10.0
 WAITS = (0.3, 1.0, 3.0, 9.0, 27.0)  # seconds before a call is made again
 OLDEST = (2, 3)  # version of a server
 BUSY = ("rate limit", "unavailable", "not ready", "connect")
@@ -38,8 +39,8 @@ REFUSALS = (
     (SLOW, "It is slow, or gone. Run the command again later: what was written stays."),
     (BUSY, "Is it running, and is the address right? What was written stays."),
     (
-        ("quota", "no space", "memory", "disk"),
-        "Make room on the server, then run the command again: it goes on.",
+        ("quota", "no space", "memory", "disk", "file too large"),
+        "Make room there, then run the command again: it goes on.",
     ),
     (
         ("open local milvus",),
@@ -109,7 +110,8 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
     except ImportError as error:
         hint = 'Install it with: pip install "mrl-search[milvus]"'
         raise ConfigError("Milvus needs pymilvus, which is not installed.", hint) from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it also raises what it logs
+    for name in ("pymilvus", "milvus_lite"):  # they also raise what they log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     seconds = SECONDS if place.is_file else CONNECTING  # a file that was not closed takes longer
     client = ask(place, MilvusClient, place.uri, token=token, seconds=seconds)
     version = ask(place, client.get_server_version)
