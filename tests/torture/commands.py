@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -112,7 +113,7 @@ def import_everything() -> None:
     try_kinds({8: "HNSW8"}, 60)  # is remembered
     building.CLUSTERED_FROM = 50  # so that a sieve is written, too
     registry.load_encoder = lambda model, *_: FakeEncoder()
-    mirror.secrets.token_hex = lambda size: "f00d" * (size // 2)
+    mirror.secrets = SimpleNamespace(token_hex=lambda size: "f00d" * (size // 2))
     ticks, sleep = itertools.count(), time.sleep
     time.sleep = lambda seconds: sleep(min(seconds, 0.01))  # pymilvus waits for half a second
     time.perf_counter = lambda: next(ticks) / 1000
