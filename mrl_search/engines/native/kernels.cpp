@@ -12,6 +12,9 @@
 #include <iterator>
 #include <vector>
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -79,12 +82,13 @@ struct Rows {
     struct Part {
         const char* rows;
         int64_t first;          // its first row
-        const uint8_t* good;  // whether each block of its file was verified, or none
-        int64_t start;        // where rows begin in the file
+        const uint8_t* good;    // whether each block of its file was verified, or none
+        int64_t start;          // where rows begin in the file
+        int64_t file;           // descriptor to read rows from, or -1
     };
     int64_t count, dim, bytes, block;  // rows, dims and bytes of a row, bytes of a block
     float doubt;                // by which norms may differ from 1
-    bool half;
+    bool half, read;            // numbers are float16; some part is read from its file
     std::vector<Part> parts;
 
     const Part& part(uint64_t row) const {
@@ -92,9 +96,15 @@ struct Rows {
         while (i > 0 && uint64_t(parts[i].first) > row) i--;
         return parts[i];
     }
-    const void* find(uint64_t row) const {
+    // A row where it is mapped, or read to `buffer`, which has `bytes`.
+    const void* find(uint64_t row, char* buffer) const {
         const Part& p = part(row);
-        return p.rows + (int64_t(row) - p.first) * bytes;
+        const int64_t begin = (int64_t(row) - p.first) * bytes;
+#if !defined(_WIN32)
+        if (p.file >= 0 && pread(int(p.file), buffer, bytes, p.start + begin) == bytes)
+            return buffer;
+#endif
+        return p.rows + begin;
     }
     bool verified(uint64_t row) const {
         const Part& p = part(row);
@@ -141,6 +151,7 @@ struct Scratch {
     std::vector<Near> near;
     std::vector<Bound> bounds;
     std::vector<const void*> rows;
+    std::vector<char> read;
     float unit, base, step;
 };
 
@@ -303,9 +314,9 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return PyCapsule_New(lists, "lists", destroy<Lists>);
 }
 
-// rows(count, dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each
-// part, the address of its rows, its first row, the address of its verified blocks or 0, and where
-// in its file rows begin.
+// rows(count, dim, half, doubt, block, where (parts, 5) int64) -> capsule. `where` has, of each
+// part, the address of its rows, its first row, the address of its verified blocks or 0, where in
+// its file rows begin, and a descriptor of the file or -1.
 PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 6) return refuse("rows takes 6 arguments");
     const int64_t number = PyLong_AsLongLong(args[0]), dim = PyLong_AsLongLong(args[1]);
@@ -315,7 +326,7 @@ PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (PyErr_Occurred()) return nullptr;
     Buffer where(args[5], sizeof(int64_t));
     if (!where.good()) return nullptr;
-    if (dim < 1 || block < 1 || where.items() < 4 || where.items() % 4)
+    if (dim < 1 || block < 1 || where.items() < 5 || where.items() % 5)
         return refuse("rows need dims, blocks and parts");
     auto* rows = new Rows{};
     rows->count = number;
@@ -325,9 +336,11 @@ PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     rows->block = block;
     rows->doubt = float(doubt);
     const auto* table = where.at<const int64_t>();
-    for (int64_t i = 0; i < where.items() / 4; i++, table += 4)
+    for (int64_t i = 0; i < where.items() / 5; i++, table += 5) {
         rows->parts.push_back({reinterpret_cast<const char*>(table[0]), table[1],
-                               reinterpret_cast<const uint8_t*>(table[2]), table[3]});
+                               reinterpret_cast<const uint8_t*>(table[2]), table[3], table[4]});
+        rows->read |= table[4] >= 0;
+    }
     return PyCapsule_New(rows, "rows", destroy<Rows>);
 }
 

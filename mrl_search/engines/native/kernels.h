@@ -320,7 +320,9 @@ inline int64_t rank(const Rows& rows, const float* unit, int64_t head, int64_t k
     s.wide.assign(unit, unit + dim);
     s.rows.resize(count);
     s.bounds.resize(count);
-    for (int64_t i = 0; i < count; i++) s.rows[i] = rows.find(s.keys[i] & ROW);
+    if (rows.read) s.read.resize(count * rows.bytes);
+    for (int64_t i = 0; i < count; i++)
+        s.rows[i] = rows.find(s.keys[i] & ROW, s.read.data() + i * rows.bytes);
     const auto row = [&](int64_t i) { return static_cast<const T*>(s.rows[i]); };
     s.ends.clear();
     s.tails.clear();
