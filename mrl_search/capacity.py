@@ -29,7 +29,7 @@ ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
 JOINED = 355  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
 MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
-PAGES = 64e6  # of a larger file that stay (store/rows.py gives them back after 2,048 rows)
+PAGES = 12e6  # of a larger file, whose rows are read: benchmarks/scale/large_files.jsonl
 CHECKED = 256 << 10  # read for a row whose block was not checked before
 PAGE = 4096
 
@@ -38,7 +38,8 @@ QUERY_US = 41.3
 LIST_US = 0.103e-3  # of a centroid and dim
 CODE_US = 0.0708e-3  # of a code and dim
 VALUE_US = 0.178e-3  # of a candidate and dim
-FAULT_US = 5.9  # of a candidate in a file that does not stay mapped: fitted to the records of 10^7
+READ_US = 1.6  # of a candidate that is read from a larger file: benchmarks/scale/large_files.jsonl
+FAULT_US = 5.9  # of one on a page that was not mapped yet, as in the records of 10^7 vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +254,18 @@ def reads_at(known: Sequence[Found], count: int) -> tuple[float, float]:
     return at([found.codes for found in known]), at([found.shortlist for found in known])
 
 
-def query_us(dims: tuple[int, ...], count: int, codes: float, shortlist: float) -> float:
-    """Microseconds of a query on one thread, of float16 vectors that no disk is read for."""
+def query_us(
+    dims: tuple[int, ...], count: int, codes: float, shortlist: float, beyond: float = READ_US
+) -> float:
+    """Microseconds of a query on one thread, of float16 vectors that no disk is read for.
+
+    `beyond` is what a candidate costs more in a file that does not stay mapped.
+    """
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    fault = FAULT_US if 2 * count * full >= MAPPED else 0.0
-    return QUERY_US + coarse + (VALUE_US * full + fault) * shortlist
+    more = beyond if 2 * count * full >= MAPPED else 0.0
+    return QUERY_US + coarse + (VALUE_US * full + more) * shortlist
 
 
 def disk_bytes(
