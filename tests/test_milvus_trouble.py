@@ -212,6 +212,28 @@ def test_sync_sends_vectors_that_could_not_be_sent(tmp_path: Path, rows: np.ndar
     ok("sync", tmp_path / "own")
 
 
+@pytest.mark.parametrize("indexes", [0, 1, 2])
+def test_collections_that_were_made_in_part_are_completed(
+    tmp_path: Path, index: Path, indexes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when some indexes were made: of small files, and of two prefixes."""
+    place, made, whole = f"milvus:{tmp_path / 'lite.db'}#part", list[str](), milvus.ask
+
+    def stopped(where: Place, call: object, *args: object, **options: object) -> object:
+        if getattr(call, "__name__", "") == "create_index":
+            made.append(str(args[0]))
+            if len(made) > indexes:
+                raise KeyboardInterrupt
+        return whole(where, call, *args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(milvus, "ask", stopped)
+        copy_to(index, place)
+    assert len(made) == indexes + 1
+    copy_to(index, place)
+    assert there(place).count() == ROWS
+
+
 def test_lost_rows_are_sent_again(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
