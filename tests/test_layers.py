@@ -12,7 +12,7 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "skipped", "errors", "progress", "provenance", "text", "files", "leases", "arrays",
+    "errors", "progress", "provenance", "text", "files", "leases", "arrays",
     "parquet", "vectors", "metrics", "mapping", "images", "encoders", "training", "store",
     "engines", "search", "capacity", "axes", "mirror", "building", "copied", "living",
     "changes", "described", "synced", "unchanged", "sync", "by_hand", "duplicates", "changing",
