@@ -21,7 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.files import BLOCK
+from mrl_search.files import BLOCK, reading
 
 __all__ = ["LARGE", "Blocks", "decoded", "encoded"]
 
@@ -77,13 +77,18 @@ class Blocks:
         cls, array: NDArray[np.generic], path: Path, hashes: NDArray[np.uint64] | None,
         fail: Callable[[str], Exception],
     ) -> "Blocks | None":  # fmt: skip
-        """The checks of `open_array(path)`; None where it is not mapped: it has no rows."""
+        """The checks of `open_array(path)`; None where it is not mapped: it has no rows.
+
+        Raises:
+            FileError: the system does not open a large file once more.
+        """
         file = getattr(array, "_mmap", None)
         if not isinstance(file, mmap.mmap):
             return None
         found = cls(file, len(file) - array.nbytes, array.strides[0], hashes, fail)
         if array.nbytes >= LARGE and hasattr(os, "pread"):
-            found.descriptor = os.open(path, os.O_RDONLY)
+            with reading(path):
+                found.descriptor = os.open(path, os.O_RDONLY)
             weakref.finalize(found, os.close, found.descriptor)
         return found
 
