@@ -130,7 +130,7 @@ def changed_views(
             found = embed_pictures(encoder, content).reshape(len(known), KINDS, dim)
             good = usable(found.reshape(-1, dim)).reshape(len(known), KINDS).all(axis=1)
             embedded.append(found[good])
-            read += [at for (at, _), kept in zip(known, good.tolist(), strict=True) if kept]
+            read += [known[i][0] for i in np.flatnonzero(good)]
         progress(f"embedding {KINDS} changed views of each", some[-1][0] + 1, len(rows))
     return np.array(read, dtype=np.int64), np.concatenate(embedded)
 
