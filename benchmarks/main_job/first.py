@@ -27,7 +27,7 @@ def main(pictures: str, out: Path, count: int = 1, note: str = "") -> None:
             index = Path(folder) / "index"
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             start = time.perf_counter()
-            command = [sys.executable, "-m", "mrl_search", "build-index", pictures]
+            command = [sys.executable, "-P", "-m", "mrl_search", "build-index", pictures]
             subprocess.run([*command, "--out", str(index)], check=True)
             seconds = time.perf_counter() - start
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
