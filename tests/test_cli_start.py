@@ -1,6 +1,7 @@
 """What the command sets up before any library is loaded."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 LOADS = """
 import contextlib, sys
 from mrl_search.cli.start import main
-sys.argv = ["mrl-search", "--version"]
+sys.argv = ["mrl-search", *sys.argv[1:]]
 with contextlib.suppress(SystemExit):
     main()
 import torch
@@ -18,12 +19,20 @@ import torch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only GNU OpenMP says what it was told")
 @pytest.mark.parametrize(
-    ("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
-)
-def test_threads_of_openmp_sleep_while_they_wait(own: dict[str, str], policy: str) -> None:
+    ("arguments", "own", "sleeps"),
+    [
+        (["--version"], {}, True), (["build-index", "--help"], {}, True),
+        (["train", "--help"], {}, False), (["--version"], {"OMP_WAIT_POLICY": "ACTIVE"}, False),
+    ],
+)  # fmt: skip
+def test_threads_of_openmp_sleep_while_they_wait(
+    arguments: list[str], own: dict[str, str], sleeps: bool
+) -> None:
     plain = {n: v for n, v in os.environ.items() if n not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    environment = {**plain, "OMP_DISPLAY_ENV": "TRUE", **own}
+    environment = {**plain, "OMP_DISPLAY_ENV": "VERBOSE", **own}
     done = subprocess.run(
-        [sys.executable, "-c", LOADS], env=environment, capture_output=True, text=True, check=True
-    )
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+        [sys.executable, "-c", LOADS, *arguments], env=environment, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    spins = [int(count) for count in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)]
+    assert spins and all((count == 0) is sleeps for count in spins)
