@@ -26,10 +26,10 @@ const duplicatesView = {
     if (signal.aborted) return;
     groups.replaceChildren(...found.groups.map((group) => this.group(group, state)));
     const copies = found.groups.reduce((sum, group) => sum + group.members.length, 0);
-    const chance = found.expected;
+    const chance = level === "similar" ? found.expected : null; // else the second look decides
     tell(found.groups.length
       ? `${count(found.groups.length, "group")}, ${count(copies, "copy", "copies")}`
-        + (chance === undefined || chance === null ? "" : ` · by vectors alone, about ${byChance(chance)} false pairs were to be expected; the second look sorts them out`)
+        + (chance === undefined || chance === null ? "" : ` · about ${byChance(chance)} pairs that are not alike are to be expected`)
       : "No duplicates.");
     if (!found.groups.length) groups.replaceChildren(emptyView(`Nothing here has ${LEVELS[level]}.`));
     else if (!app.info.write && app.api.uploads) {
