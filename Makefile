@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test check cover clean
+.PHONY: demo test every check cover clean
 
 demo: .venv/ready
 	$(BIN)/mrl-search demo
 
 test: .venv/ready
 	$(PYTEST) -m "not slow"
+
+every: .venv/ready
+	$(PYTEST)
 
 check: .venv/ready
 	$(BIN)/ruff check .

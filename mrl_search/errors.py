@@ -13,14 +13,11 @@ MrlSearchError
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from mrl_search.skipped import Skipped
+from typing import NamedTuple, Self
 
 __all__ = [
     "BrokenImage", "ConfigError", "DataError", "EngineError", "FileError", "IndexFolderError",
-    "ModelError", "MrlSearchError", "Skipped", "errno_of", "require",
+    "ModelError", "MrlSearchError", "Skipped", "errno_of", "first_line", "require",
 ]  # fmt: skip
 
 AGAIN = "then run the command again."
@@ -135,18 +132,29 @@ class IndexFolderError(MrlSearchError):
     """An index folder that is missing, damaged, newer than this software, or of another model."""
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - as Python has it
-    if name != "Skipped":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mrl_search.skipped import Skipped  # dataclasses are slow to import
+class Skipped(NamedTuple):
+    """A picture that was left out, and why.
 
-    return Skipped
+    Attributes:
+        path: where it is.
+        reason: why.
+        stamp: size, time and inode of the file, by which a sync knows that it has not changed.
+    """
+
+    path: str
+    reason: str
+    stamp: tuple[int | None, ...] = ()
 
 
 def require(condition: bool, message: str, hint: str = "") -> None:
     """Raise `ConfigError` with this message and hint unless `condition` holds."""
     if not condition:
         raise ConfigError(message, hint)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def errno_of(error: BaseException) -> int | None:

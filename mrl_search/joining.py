@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
 from mrl_search.mirror import follow
+from mrl_search.parts import paths_below
 from mrl_search.progress import Progress, silent
 from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection
@@ -40,8 +42,13 @@ from mrl_search.store.items import EXIF_COLUMNS, FILE_COLUMNS
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids, Rearranged, VectorStore
 from mrl_search.store.shard import PATH, POSITION, Shard
-from mrl_search.store.shares import paths_below
-from mrl_search.store.transform import Transform, check_rotation, principal_axes, rows_to_fit
+from mrl_search.store.transform import (
+    Transform,
+    check_rotation,
+    moment_of,
+    principal_axes,
+    rows_to_fit,
+)
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import blocks, default_dims, l2_normalize
 
@@ -212,7 +219,7 @@ def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
     items = pa.concat_tables([items.take(order[some]) for some in blocks(len(order), 1)])
     items = items.set_column(0, "id", pa.array(np.arange(len(items))))
     skipped = {
-        path: replace(entry, path=path)
+        path: entry._replace(path=path)
         for part in parts for entry in part.skipped
         for path in _paths([entry.path], part.manifest.root, source)
     }  # fmt: skip
@@ -231,11 +238,7 @@ def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
         roots = {} if how is None else {place: how}
         made = replace(made, source=place + begin, roots=roots)
     rows = Rearranged(VectorStore.joined([part.vectors for part in parts]), order)
-    return _Whole(rows, items, tuple(sorted(skipped.values(), key=_path)), made)
-
-
-def _path(entry: Skipped) -> str:
-    return entry.path
+    return _Whole(rows, items, tuple(sorted(skipped.values(), key=attrgetter("path"))), made)
 
 
 def _in_order(paths: pa.ChunkedArray, hashes: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -349,10 +352,7 @@ def _finish_vectors(
     check_rotation(rotate, dim)
     transform = Transform(dim, dim)
     if rotate:
-        moment, fitted = np.zeros((dim, dim)), rows_to_fit(count)
-        for some in blocks(len(fitted), dim):
-            unit = l2_normalize(whole.rows.rows(fitted[some])).astype(np.float64)
-            moment += unit.T @ unit
+        moment = moment_of(whole.rows, rows_to_fit(count))
         transform = Transform(dim, dim, principal_axes(moment))
     rows = (l2_normalize(transform(r)) if rotate else r for r in whole.stored(progress))
     with CollectionWriter.open(out, dim, spec.dtype) as writer:

@@ -26,17 +26,15 @@ DEEPEST = 32  # lists and objects in one another
 BITS = 64  # of a signed whole number
 
 
-def read_json(
-    path: Path, kind: type[MrlSearchError] = DataError, hint: str = "", most: int = LARGEST
-) -> Any:  # noqa: ANN401 - any JSON value
-    """Read a JSON file of at most `most` bytes.
+def read_json(path: Path, kind: type[MrlSearchError] = DataError, hint: str = "") -> Any:  # noqa: ANN401 - any JSON value
+    """Read a JSON file of at most 64 MB.
 
     Raises:
         FileError: the system does not read it.
         MrlSearchError: of this `kind`, with this `hint`, for content that `parse_json` refuses.
     """
     try:
-        return parse_json(read_bytes(path, most), str(path))
+        return parse_json(read_bytes(path, LARGEST), str(path))
     except DataError as error:
         raise kind(error.message, hint) from error
 

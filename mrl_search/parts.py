@@ -3,29 +3,37 @@
 A part is an index folder of its own: the rows as the encoder or the user gave them, and their
 items. It has no prefix indexes and no axes, which depend on all rows; they come when parts are
 joined. Until then a part can be searched by exact comparison.
+
+Files are shared out by a hash of their path below the source: a machine that lists them in another
+order, or has them in another place, takes the same ones. Rows of data sets and vectors have no name
+but their position: each machine takes a range of them.
 """
 
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.building import embedded, made_by, refuse_index
 from mrl_search.encoders.base import Encoder
 from mrl_search.files import expanded
-from mrl_search.images.base import subset
-from mrl_search.images.sources import Source
+from mrl_search.images.base import Source, Subset, subset
+from mrl_search.images.tables import DatasetSource
 from mrl_search.progress import Progress, silent
 from mrl_search.store.manifest import OWN_VECTORS, Manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
-from mrl_search.store.shard import Shard
-from mrl_search.store.shares import share_of_pictures, share_of_vectors
+from mrl_search.store.shard import PATH, POSITION, Shard
 from mrl_search.store.transform import Transform
 from mrl_search.store.vector_files import VectorSource, open_vectors
 from mrl_search.store.writer import CollectionWriter
 
-__all__ = ["build_part", "build_vector_part"]
+__all__ = [
+    "build_part", "build_vector_part", "paths_below", "share_of_pictures", "share_of_vectors",
+]  # fmt: skip
 
 
 def build_part(
@@ -94,3 +102,46 @@ def build_vector_part(
             encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=source.dim, dims=(source.dim,),
             count=share.count, dtype=dtype, source=source.name, model="", shard=shard,
         ))  # fmt: skip
+
+
+def share_of_pictures(source: Source, shard: Shard) -> tuple[Shard, list[int]]:
+    """The shard with what it depends on, and the rows of `source` that it takes, ascending."""
+    total = len(source.paths)
+    if isinstance(_whole(source), DatasetSource):
+        shard = replace(shard, by=POSITION, total=total, listing=_listing([str(total)]))
+        return shard, list(shard.range_of(total))
+    below = paths_below(source.paths, _whole(source).name)
+    keys = [unicodedata.normalize("NFC", path) for path in below]  # the same on all machines
+    shard = replace(shard, by=PATH, total=total, listing=_listing(sorted(keys)))
+    return shard, [row for row, key in enumerate(keys) if shard.takes(key)]
+
+
+def share_of_vectors(source: VectorSource, shard: Shard) -> tuple[Shard, VectorSource]:
+    """The shard with what it depends on, and the rows of `source` that it takes."""
+    parts = [f"{part.path.name} {part.count}" for part in source.parts]
+    shard = replace(shard, by=POSITION, total=source.count, listing=_listing(parts))
+    rows = shard.range_of(source.count)
+    return shard, source.between(rows.start, rows.stop)
+
+
+def paths_below(paths: Sequence[str], root: str) -> list[str]:
+    """Paths relative to `root`, with `/`; paths elsewhere as they are."""
+    place, begin = expanded(root), f"{root.rstrip('/')}/"
+    return [p[len(begin) :] if p.startswith(begin) else _below(p, place) for p in paths]
+
+
+def _below(path: str, root: Path) -> str:
+    file = expanded(path)
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else path
+
+
+def _whole(source: Source) -> Source:
+    """The source of which another is a part."""
+    while isinstance(source, Subset):
+        source = source.of
+    return source
+
+
+def _listing(names: Iterable[str]) -> str:
+    text = "\0".join(names).encode(errors="surrogateescape")
+    return str(xxhash.xxh3_128_hexdigest(text))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from mrl_search.unchanged import note_walks, unchanged
 __all__ = ["applied", "check_unwalked", "roots_of", "sync"]
 
 CHUNK = 2048  # pictures that are embedded between two generations
+BY_PATH = attrgetter("path")
 TINY = 32  # pixels a side, to see whether a picture can be decoded
 
 
@@ -104,7 +106,7 @@ def sync(
         edit = edit if left_out == before else replace(edit, left_out=left_out)
 
         def ended(edit: Edit) -> Edit:
-            now, then = (sorted(entries, key=_path) for entries in (skipped, rows.skipped))
+            now, then = (sorted(each, key=BY_PATH) for each in (skipped, rows.skipped))
             edit = edit if now == then else replace(edit, skipped=now)
             more = only is not None and roots != rows.manifest.roots
             return replace(edit, roots=roots) if more or not edit.empty else edit
@@ -129,10 +131,6 @@ def sync(
     return result
 
 
-def _path(entry: Skipped) -> str:
-    return entry.path
-
-
 def _further(progress: Progress, start: int, total: int, done: int) -> None:
     progress("embedding", start + done, total)
 
@@ -140,7 +138,7 @@ def _further(progress: Progress, start: int, total: int, done: int) -> None:
 def _without(result: Synced, skipped: Sequence[Skipped], before: Container[str]) -> Synced:
     """What a sync did, where some of the pictures that it was to embed cannot be read."""
     unusable = {entry.path for entry in skipped}
-    skipped = sorted(skipped, key=_path)
+    skipped = sorted(skipped, key=BY_PATH)
     return replace(
         result, skipped=tuple(skipped),
         new_skipped=tuple(entry for entry in skipped if entry.path not in before),
@@ -300,7 +298,7 @@ def _embedded(
     bad, stamps = list[Skipped](), {file.path: file[1:4] for file in files}
     for batch in embed(source, encoder):
         bad += [
-            replace(entry, stamp=stamps[entry.path])
+            entry._replace(stamp=stamps[entry.path])
             for entry in batch.entries if isinstance(entry, Skipped)
         ]  # fmt: skip
         writer.append(batch.rows, [entry_of(e) for e in batch.entries], rows.transform)

@@ -6,6 +6,7 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any import: tests are small, cores are few
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from command_line import write_pictures
 from fakes import FakeEncoder
 
 from mrl_search.building import write_indexes
+from mrl_search.engines import kernels
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import Skipped
 from mrl_search.images import decode
@@ -30,6 +32,7 @@ from mrl_search.vectors import l2_normalize
 
 DIMS = (8, 16, 64)
 CLASSES = ("bird", "cat", "dog")
+INSTRUCTIONS = ["plain", "AVX2", "AVX-512"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,21 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for known in (decode.formats, decode.suffixes):
         known.cache_clear()
+
+
+@contextmanager
+def computing_with(name: str) -> Iterator[None]:
+    """Compiled code uses these instructions meanwhile; skips where the processor lacks them."""
+    assert kernels.native is not None, "build it: python -m pip install -e ."
+    usual = kernels.instructions()
+    try:
+        kernels.native.instructions(name)
+    except ValueError as error:
+        pytest.skip(str(error))
+    try:
+        yield
+    finally:
+        kernels.native.instructions(usual)
 
 
 @pytest.fixture

@@ -91,7 +91,11 @@ def test_what_does_not_lie_in_the_damaged_block_is_answered(folder: Path) -> Non
     np.testing.assert_array_equal(store.rows(np.flatnonzero(~lies)), sound[~lies])
 
 
-def test_rows_over_several_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_rows_over_several_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    monkeypatch.setattr(blocks, "LARGE", 0 if large else 1 << 40)
     rows = np.random.default_rng(0).standard_normal((4, 200_000)).astype(np.float32)
     np.save(tmp_path / "x.npy", rows)
     data = (tmp_path / "x.npy").read_bytes()
@@ -101,8 +105,9 @@ def test_rows_over_several_blocks(tmp_path: Path) -> None:
         other = hashes.copy()
         other[wrong] ^= np.uint64(1)
         mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-        check = Blocks.of(mapped, other, DataError)
+        check = Blocks.of(mapped, tmp_path / "x.npy", other, DataError)
         assert check is not None
+        assert (check.descriptor >= 0) is (large and hasattr(os, "pread"))
         for row in range(4):
             first, last = (128 + row * 800_000) // BLOCK, (128 + (row + 1) * 800_000 - 1) // BLOCK
             if first <= wrong <= last:

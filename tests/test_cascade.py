@@ -168,10 +168,13 @@ def cases(kind: str, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.n
     return confidence, luck < normal_quantile(confidence)
 
 
+QUANTILES = np.linspace(-6, 6, 4001)
+CHANCES = np.array([NormalDist().cdf(x) for x in QUANTILES])
+
+
 def normal_quantile(share: np.ndarray) -> np.ndarray:
     """The quantile of a normal distribution, by interpolation."""
-    at = np.linspace(-6, 6, 4001)
-    return np.interp(share, [NormalDist().cdf(x) for x in at], at)
+    return np.interp(share, CHANCES, QUANTILES)
 
 
 @pytest.mark.slow

@@ -333,7 +333,7 @@ def test_the_threshold_is_explained(index: Path, tmp_path: Path) -> None:
     few = ok("duplicates", index, "--fpr", "1e-6").stderr
     assert "each of 6 pairs; --fpr is of use from 64 different pictures on" in few
     Index.build(saved_again(tmp_path / "icons", 32), tmp_path / "icons-index", model=FakeEncoder())
-    alike = ok("duplicates", tmp_path / "icons-index", "--fpr", "1e-9").stderr
+    alike = ok("duplicates", tmp_path / "icons-index", "--fpr", "1e-9", "--level", "pixels").stderr
     assert "cosine of at least 0.950" in alike
     assert "more than --fpr 1e-09 means: unrelated pictures are so similar here" in alike
 

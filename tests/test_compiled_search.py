@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import energy_first
+from conftest import INSTRUCTIONS, computing_with, energy_first
 
 from mrl_search.engines import kernels
 from mrl_search.engines.base import Mask
@@ -29,14 +29,11 @@ FACTORIES = {
 }
 
 
-@pytest.fixture(params=["compiled", "plain"])
+@pytest.fixture(params=INSTRUCTIONS)
 def instructions(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the processor has, and plain loops."""
-    assert kernels.native is not None, "build it: python -m pip install -e ."
-    usual = kernels.native.instructions()
-    kernels.native.instructions("plain" if request.param == "plain" else usual)
-    yield
-    kernels.native.instructions(usual)
+    """All that the processor has, and plain loops."""
+    with computing_with(request.param):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Embedding a source: batches in order from any row, and the first row that changed."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from fakes import FakeEncoder, ListSource, png
@@ -50,7 +48,9 @@ def test_pictures_are_embedded_in_batches() -> None:
 
 def log_of(source: ListSource) -> list[dict]:
     return [
-        {"label": entry.label, "hash": entry.hash} if isinstance(entry, Picture) else asdict(entry)
+        {"label": entry.label, "hash": entry.hash}
+        if isinstance(entry, Picture)
+        else entry._asdict()
         for batch in embed(source, FakeEncoder())
         for entry in batch.entries
     ]

@@ -17,9 +17,9 @@ import mrl_search as mrl
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, MrlSearchError
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
+from mrl_search.parts import share_of_pictures, share_of_vectors
 from mrl_search.store.manifest import newest_index, read_manifest
 from mrl_search.store.shard import Shard
-from mrl_search.store.shares import share_of_pictures, share_of_vectors
 from mrl_search.store.vector_files import open_vectors
 
 COUNT = 3

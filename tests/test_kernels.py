@@ -4,25 +4,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from conftest import INSTRUCTIONS, computing_with
 
 from mrl_search.engines import kernels
 from mrl_search.vectors import l2_normalize, suffix_norms
 
 
-@pytest.fixture(params=["numpy", "compiled", "plain"])
+@pytest.fixture(params=["numpy", *INSTRUCTIONS])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each test runs on both."""
+    """Each test runs on all of them."""
     if request.param == "numpy":
         monkeypatch.setattr(kernels, "native", None)
         yield "numpy"
         return
-    assert kernels.native is not None, "build it: python -m pip install -e ."
-    usual = kernels.native.instructions()
-    try:
-        kernels.native.instructions("plain" if request.param == "plain" else usual)
+    with computing_with(request.param):
         yield request.param
-    finally:
-        kernels.native.instructions(usual)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import mrl_search
 
 ROOT = Path(mrl_search.__file__).parent
 ORDER = (
-    "skipped", "errors", "progress", "provenance", "text", "files", "leases", "arrays",
+    "errors", "progress", "provenance", "text", "files", "leases", "arrays",
     "parquet", "vectors", "metrics", "mapping", "images", "encoders", "training", "store",
     "engines", "search", "capacity", "axes", "mirror", "building", "copied", "living",
     "changes", "described", "synced", "unchanged", "sync", "by_hand", "duplicates", "changing",
@@ -30,15 +31,21 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             inside = node.module == "mrl_search"
             names |= {f"mrl_search.{a.name}" for a in node.names} if inside else {node.module}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def rooms_used(path: Path) -> set[str]:
@@ -70,7 +77,7 @@ def test_no_two_rooms_import_each_other() -> None:
 
 def code_of(path: Path) -> str:
     """The source of a file without its strings and comments."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
     names += [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
     return " ".join([*names, *imports(path)])

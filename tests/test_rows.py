@@ -1,5 +1,6 @@
 """Vector stores: parts as one, prefixes, and few pages of large files in memory."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,8 +87,28 @@ def test_a_large_index_answers_as_a_small_one(
     small = answers()
     monkeypatch.setattr(module, "LARGE", 0)
     monkeypatch.setattr(module, "KEPT", 300)
+    monkeypatch.setattr("mrl_search.store.blocks.LARGE", 0)
     for a, b in zip(small, answers(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="rows stay mapped")
+def test_rows_of_a_large_file_are_read(
+    make_index: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = energy_first(np.random.default_rng(0), 3000, 32)
+    made = made_of(rows, [None] * len(rows))
+    folder = make_index(made, dims=(8,), factory="IVF16,PQ8x4fsr").folder
+    plan, zeros = Plan.parse("8:100,32"), np.zeros_like(rows)
+    mapped = search(Index.open(folder).corpus, rows[::20], plan, 10)
+    monkeypatch.setattr("mrl_search.store.blocks.LARGE", 0)
+    corpus = Index.open(folder).corpus
+    places = corpus.vectors.addresses()
+    places[:, 0] = zeros.ctypes.data  # rows would be found here if they were taken as mapped
+    monkeypatch.setattr(VectorStore, "addresses", lambda _: places)
+    found = search(corpus, rows[::20], plan, 10)
+    np.testing.assert_array_equal(found.ids, mapped.ids)
+    np.testing.assert_array_equal(found.scores, mapped.scores)
 
 
 @pytest.fixture

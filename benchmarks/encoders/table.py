@@ -73,6 +73,19 @@ def main() -> None:
     ]  # fmt: skip
     titles = ("by", "dims", "fine-tuned", "frozen, axes labels", "only one is right", "p")
     print(f"**Fine-tuned on the animals**\n\n{table(titles, rows)}")
+    steeper = read("spectrum.jsonl")
+    names = {
+        "shortlist": ("nearest ten in 200", (8, 16, 64)), "nn20": ("20-NN", (8, 1024)),
+        "standard": ("changed copies", (8, 64, 1024)), "hard": ("hard copies", (64, 1024)),
+    }  # fmt: skip
+    columns = [(key, title, d) for key, (title, some) in names.items() for d in some]
+    rows = []
+    for power, group in groupby(steeper, lambda r: r["power"]):
+        own = {r["dims"]: r for r in group}
+        cells = (f"{own[d][key]:.1%}" for key, _, d in columns)
+        rows.append(("as it is" if power is None else f"{power:g}", *cells))
+    titles = ("power", *(f"{title}, {d}" for _, title, d in columns))
+    print(f"**A steeper spectrum**, n = {steeper[0]['n']:,}\n\n{table(titles, rows)}")
     print(f"**Fewer changed views**\n\n{few_views(read('few.jsonl'))}")
 
 

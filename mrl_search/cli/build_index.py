@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mrl_search.engines.spec import IndexSpec
     from mrl_search.images.sources import Source
     from mrl_search.store.shard import Shard
+    from mrl_search.store.vector_files import VectorSource
 
 __all__ = ["AXES_HELP", "ENGINE_HELP", "FACTORY_HELP", "build_index", "spec_of"]
 
@@ -220,9 +221,9 @@ def _picture_part(
         note("next, with all parts: mrl-search join PART… --out DIR")
 
 
-def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype: str) -> None:
-    from mrl_search.cli.render import note, progress_bars
-    from mrl_search.parts import build_vector_part
+def _opened(src: str, items: Path | None) -> "VectorSource":
+    """Vectors of a user's own, and notes of what they are."""
+    from mrl_search.cli.render import note
     from mrl_search.store.own_vectors import item_notes
     from mrl_search.store.vector_files import open_vectors
 
@@ -230,6 +231,14 @@ def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype:
     note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
     for text in (*source.notes, *item_notes(source, items)):
         note(f"  {text}")
+    return source
+
+
+def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype: str) -> None:
+    from mrl_search.cli.render import note, progress_bars
+    from mrl_search.parts import build_vector_part
+
+    source = _opened(src, items)
     with progress_bars() as progress:
         build_vector_part(source, out, shard, items=items, dtype=dtype, progress=progress)
     rows = shard.range_of(source.count)
@@ -242,15 +251,10 @@ def _from_vectors(
 ) -> None:
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index
-    from mrl_search.store.own_vectors import item_notes
-    from mrl_search.store.vector_files import open_vectors
     from mrl_search.vectors import default_dims
 
-    source = open_vectors(src)
+    source = _opened(src, items)
     spec = spec.over(default_dims(source.dim))
-    note(f"{source.count:,} vectors of {source.dim:,} dims ({source.dtypes}) in {source.name}")
-    for text in (*source.notes, *item_notes(source, items)):
-        note(f"  {text}")
     rotated = f", rotated by {rotate}" if rotate else ""
     note(f"dims {', '.join(map(str, spec.dims))}, {spec.dtype}{rotated}")
     with progress_bars() as progress:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from mrl_search.cli.options import option
 from mrl_search.cli.serve import serve
 from mrl_search.search.plan import Plan
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+OUT = Path("demo")
+INDIVIDUALS_HELP = "Individuals of each breed in the index."
 SIDE = 128  # of a drawn picture, in pixels
 PICTURES = 8  # of each individual in the index; one more is the query
 TRAINED = (3, 4)  # individuals that train for each one in the index, and pictures of each
@@ -49,18 +50,12 @@ COMMANDS = (
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for everything the demo makes.")
-    ] = Path("demo"),
-    individuals: Annotated[
-        int, typer.Option("--individuals", min=2, help="Individuals of each breed in the index.")
-    ] = 30,
+    out: Annotated[Path, option("--out DIR", "Folder for everything the demo makes.")] = OUT,
+    individuals: Annotated[int, option("--individuals", INDIVIDUALS_HELP, min=2)] = 30,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.")
+        int | None, option("--epochs", "Passes over the training pictures.", min=1)
     ] = None,
-    serve_it: Annotated[
-        bool, typer.Option("--serve", help="Then show its index in the browser.")
-    ] = False,
+    serve_it: Annotated[bool, option("--serve", "Then show its index in the browser.")] = False,
 ) -> None:
     """Show all of it on drawn animals, offline, in a few minutes."""
     from mrl_search.cli.render import note, progress_bars

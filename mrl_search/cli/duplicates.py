@@ -22,73 +22,51 @@ NOT_OFFERED = {"kept": "kept, too", "in the index itself": "in the index itself"
 SHOWN = 200  # groups on a sheet
 
 
+LEVEL_HELP = (
+    "Least alike: exact (bytes), pixels (other container or metadata), copy (scaled, cropped, "
+    "turned, recoloured), similar (only shown)."
+)
+FPR_HELP = (
+    "Unrelated pairs that get the second look, of all pairs. Default: 1e-6, or five a picture up "
+    "to 500 if that is more. For similar, 1e-6."
+)
+KEEP_HELP = (
+    "What is kept: best (most pixels, where an enlargement counts as its original, then camera "
+    "data, then least compressed, then oldest), oldest, newest, largest, or all paths that fit a "
+    "pattern such as '*/originals/*'; where none fits, the best."
+)
+AGAINST_HELP = (
+    "Which pictures of OTHER (a picture, a folder, an index) are in the index already, themselves "
+    "or as copies? Only files of OTHER are moved or linked, and no items. Exit code 0 if at least "
+    "one is, 3 if none is."
+)
+SHEET_HELP = "Save the pictures of the groups, side by side."
+SCRIPT_HELP = "Write a shell script that removes the copies. Nothing is removed."
+LINK_HELP = (
+    "Replace copies of the same bytes by links: hard or sym. Needs --yes. After sync, hard links "
+    "are items as before; of a file and symbolic links to it, the file is."
+)
+YES_HELP = "Do what --move or --link say; without it, they are only shown."
+NOT_HELP = (
+    "Remember that these pictures of the index are no copies of each other, and stop. Give it "
+    "twice or more. They are never shown in one group."
+)
+
+
 def duplicates(
     index: options.IndexArgument = None,
-    level: Annotated[
-        str,
-        option(
-            "--level",
-            "Least alike: exact (bytes), pixels (other container or metadata), copy (scaled, "
-            "cropped, turned, recoloured), similar (only shown).",
-        ),
-    ] = "copy",
-    fpr: Annotated[
-        float | None,
-        option(
-            "--fpr RATE",
-            "Unrelated pairs that get the second look, of all pairs. Default: 1e-6, or five a "
-            "picture up to 500 if that is more. For similar, 1e-6.",
-        ),
-    ] = None,
-    keep: Annotated[
-        str,
-        option(
-            "--keep RULE",
-            "What is kept: best (most pixels, where an enlargement counts as its original, then "
-            "camera data, then least compressed, then oldest), oldest, newest, largest, or all "
-            "paths that fit a pattern such as '*/originals/*'; where none fits, the best.",
-        ),
-    ] = "best",
-    against: Annotated[
-        str | None,
-        option(
-            "--against OTHER",
-            "Which pictures of OTHER (a picture, a folder, an index) are in the index already, "
-            "themselves or as copies? Only files of OTHER are moved or linked, and no items. "
-            "Exit code 0 if at least one is, 3 if none is.",
-        ),
-    ] = None,
-    sheet: Annotated[
-        Path | None, option("--sheet PNG", "Save the pictures of the groups, side by side.")
-    ] = None,
-    script: Annotated[
-        Path | None,
-        option(
-            "--script FILE", "Write a shell script that removes the copies. Nothing is removed."
-        ),
-    ] = None,
+    level: Annotated[str, option("--level", LEVEL_HELP)] = "copy",
+    fpr: Annotated[float | None, option("--fpr RATE", FPR_HELP)] = None,
+    keep: Annotated[str, option("--keep RULE", KEEP_HELP)] = "best",
+    against: Annotated[str | None, option("--against OTHER", AGAINST_HELP)] = None,
+    sheet: Annotated[Path | None, option("--sheet PNG", SHEET_HELP)] = None,
+    script: Annotated[Path | None, option("--script FILE", SCRIPT_HELP)] = None,
     move: Annotated[
         Path | None, option("--move DIR", "Move the copies to a folder. Needs --yes.")
     ] = None,
-    link: Annotated[
-        str | None,
-        option(
-            "--link KIND",
-            "Replace copies of the same bytes by links: hard or sym. Needs --yes. After sync, hard "
-            "links are items as before; of a file and symbolic links to it, the file is.",
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, option("--yes -y", "Do what --move or --link say; without it, they are only shown.")
-    ] = False,
-    not_duplicate: Annotated[
-        list[str] | None,
-        option(
-            "--not-duplicate PATH",
-            "Remember that these pictures of the index are no copies of each other, and stop. "
-            "Give it twice or more. They are never shown in one group.",
-        ),
-    ] = None,
+    link: Annotated[str | None, option("--link KIND", LINK_HELP)] = None,
+    yes: Annotated[bool, option("--yes -y", YES_HELP)] = False,
+    not_duplicate: Annotated[list[str] | None, option("--not-duplicate PATH", NOT_HELP)] = None,
     model: options.IndexModel = None,
     device: options.Device = "auto",
     offline: options.Offline = False,

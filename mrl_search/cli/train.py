@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from mrl_search.cli.options import Column, Hidden, Labels, Offline, Src, Yes, access_of
+from mrl_search.cli.options import Column, Hidden, Labels, Offline, Src, Yes, access_of, option
 
 if TYPE_CHECKING:
     from mrl_search.images.sources import Source
@@ -16,65 +14,39 @@ if TYPE_CHECKING:
 __all__ = ["run_training", "show_record", "train"]
 
 
+RECIPE_HELP = "A recipe of this package or a TOML file; NAME:STEP for one step of it."
+INIT_HELP = (
+    "What to start from: a run folder of the same network, or a pretrained network, general or "
+    "timm:NAME, whose weights may be a file: timm:NAME@FILE."
+)
+MIN_SIDE_HELP = "Skip images whose width or height is not above this."
+WIDTH_HELP = "Channels of the first stage; the others in proportion."
+SIZE_HELP = "Side of the pictures in pixels, in all epochs."
+TRACKER_HELP = "Also log to tensorboard or wandb, where installed."
+SET_HELP = (
+    "Replace a value in all steps, as in schedule.epochs=30, or in one, as in "
+    "steps.2.schedule.epochs=30."
+)
+
+
 def train(
     src: Src,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            metavar="NAME",
-            help="A recipe of this package or a TOML file; NAME:STEP for one step of it.",
-        ),
-    ] = "pets",
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/NAME.")
-    ] = None,
-    init: Annotated[
-        str,
-        typer.Option(
-            "--init",
-            metavar="MODEL",
-            help="What to start from: a run folder of the same network, or a pretrained network,"
-            " general or timm:NAME, whose weights may be a file: timm:NAME@FILE.",
-        ),
-    ] = "",
-    min_side: Annotated[
-        int | None,
-        typer.Option(
-            "--min-side", min=0, help="Skip images whose width or height is not above this."
-        ),
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            "--width", min=8, help="Channels of the first stage; the others in proportion."
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=32, help="Side of the pictures in pixels, in all epochs."),
-    ] = None,
+    recipe: Annotated[str, option("--recipe NAME", RECIPE_HELP)] = "pets",
+    out: Annotated[Path | None, option("--out DIR", "Run folder; default: runs/NAME.")] = None,
+    init: Annotated[str, option("--init MODEL", INIT_HELP)] = "",
+    min_side: Annotated[int | None, option("--min-side", MIN_SIDE_HELP, min=0)] = None,
+    width: Annotated[int | None, option("--width", WIDTH_HELP, min=8)] = None,
+    size: Annotated[int | None, option("--size", SIZE_HELP, min=32)] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of weights, order and views.")
+        int | None, option("--seed", "Seed of weights, order and views.", min=0)
     ] = None,
-    tracker: Annotated[
-        str | None,
-        typer.Option("--tracker", help="Also log to tensorboard or wandb, where installed."),
-    ] = None,
+    tracker: Annotated[str | None, option("--tracker", TRACKER_HELP)] = None,
     labels: Labels = "",
     column: Column = None,
     hidden: Hidden = False,
     offline: Offline = False,
     yes: Yes = False,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Replace a value in all steps, as in schedule.epochs=30, or in one, as in"
-            " steps.2.schedule.epochs=30.",
-        ),
-    ] = None,
+    setting: Annotated[list[str] | None, option("--set KEY=VALUE", SET_HELP)] = None,
 ) -> None:
     """Train a Matryoshka network on SRC. A stopped run continues from its last complete epoch."""
     from mrl_search.cli.render import note

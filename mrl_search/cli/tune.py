@@ -27,48 +27,29 @@ OBJECTIVE_HELP = (
     "recall: the nearest neighbours. class: the right label by their vote. instance: the original "
     "of a changed copy first. adaptive: thresholds for classify --adaptive."
 )
+RECALL_HELP = "Share of what exact search gives that a plan must surely give to other queries."
+K_HELP = "Neighbours. Default: 10; class, adaptive 20; instance 1."
+GIVE_HELP = (
+    "With adaptive: share of answers that may be lost, with 95% confidence. Default: 0.01, for "
+    "which at least 299 labelled items are needed."
+)
+QUERIES_HELP = (
+    "Items of the index to search with, at most. Default: 1,000; up to 4,000 for a recall above "
+    ".998."
+)
+RAM_HELP = "Memory of the first stage, such as 200MB."
+PLOT_HELP = "Draw all plans, and the Pareto front."
 
 
 def tune(
     folder: IndexArgument = None,
-    recall: Annotated[
-        float,
-        option(
-            "--recall",
-            "Share of what exact search gives that a plan must surely give to other queries.",
-            min=0.01,
-            max=1,
-        ),
-    ] = 0.99,
+    recall: Annotated[float, option("--recall", RECALL_HELP, min=0.01, max=1)] = 0.99,
     objective: Annotated[Objective, option("--objective", OBJECTIVE_HELP)] = Objective.RECALL,
-    k: Annotated[
-        int | None, option("-k", "Neighbours. Default: 10; class, adaptive 20; instance 1.", min=1)
-    ] = None,
-    give: Annotated[
-        float | None,
-        option(
-            "--give",
-            "With adaptive: share of answers that may be lost, with 95% confidence. Default: 0.01, "
-            "for which at least 299 labelled items are needed.",
-            min=0,
-            max=1,
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None,
-        option(
-            "--queries",
-            "Items of the index to search with, at most. Default: 1,000; up to 4,000 for a recall "
-            "above .998.",
-            min=20,
-        ),
-    ] = None,
-    max_ram: Annotated[
-        str | None, option("--max-ram SIZE", "Memory of the first stage, such as 200MB.")
-    ] = None,
-    plot: Annotated[
-        Path | None, option("--plot PNG", "Draw all plans, and the Pareto front.")
-    ] = None,
+    k: Annotated[int | None, option("-k", K_HELP, min=1)] = None,
+    give: Annotated[float | None, option("--give", GIVE_HELP, min=0, max=1)] = None,
+    queries: Annotated[int | None, option("--queries", QUERIES_HELP, min=20)] = None,
+    max_ram: Annotated[str | None, option("--max-ram SIZE", RAM_HELP)] = None,
+    plot: Annotated[Path | None, option("--plot PNG", PLOT_HELP)] = None,
     as_json: Json = False,
 ) -> None:
     """Find the cheapest plan that is good enough, and store it.

@@ -18,8 +18,7 @@ from mrl_search.encoders.base import Access, Encoder, Preprocessing, TextEncoder
 from mrl_search.encoders.graph_file import checksum_entry, properties
 from mrl_search.encoders.network_encoder import NetworkEncoder, normalised
 from mrl_search.encoders.onnx import cached_graph, open_encoder
-from mrl_search.encoders.onnx_session import first_line
-from mrl_search.errors import ModelError
+from mrl_search.errors import ModelError, first_line
 from mrl_search.files import expanded, make_folder, refuse_existing, write_atomically
 
 __all__ = ["Exported", "export_encoder"]

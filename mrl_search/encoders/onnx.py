@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mrl_search.encoders.base import Access, LinearHeads, Preprocessing, fingerprint
 from mrl_search.encoders.graph_file import content_hash, facts_of, is_intact
-from mrl_search.encoders.onnx_session import Session, first_line, output_of, settings_of
+from mrl_search.encoders.onnx_session import Session, output_of, settings_of
 from mrl_search.encoders.onnx_words import WordGraph, open_words
-from mrl_search.errors import ConfigError, ModelError, MrlSearchError
+from mrl_search.errors import ConfigError, ModelError, MrlSearchError, first_line
 from mrl_search.files import expanded, open_regular
 from mrl_search.vectors import default_dims
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError, DataError, ModelError
+from mrl_search.errors import ConfigError, DataError, ModelError, first_line
 from mrl_search.files import reading
 from mrl_search.mapping import from_mapping, read_json
 
-__all__ = ["Session", "first_line", "output_of", "settings_of"]
+__all__ = ["Session", "output_of", "settings_of"]
 
 T = TypeVar("T")
 
@@ -120,11 +120,6 @@ def output_of(file: Path, session: Session, wanted: str) -> str:
         message = f"{file} has {len(names)} outputs: {', '.join(names)}."
         raise ModelError(message, f'Name the embedding in {beside}: {{"output": "{names[0]}"}}')
     return wanted or names[0]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its name."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _stat(file: Path) -> tuple[int, int]:

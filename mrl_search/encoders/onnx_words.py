@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.encoders.graph_file import content_hash
-from mrl_search.encoders.onnx_session import Session, first_line, output_of, settings_of
-from mrl_search.errors import ModelError
+from mrl_search.encoders.onnx_session import Session, output_of, settings_of
+from mrl_search.errors import ModelError, first_line
 from mrl_search.files import open_regular
 
 __all__ = ["WordGraph", "WordSettings", "open_words"]

@@ -25,7 +25,7 @@ from mrl_search.encoders.weights import (
     weights_hash,
     wrong_weights,
 )
-from mrl_search.errors import ModelError
+from mrl_search.errors import ModelError, first_line
 from mrl_search.files import expanded
 from mrl_search.vectors import default_dims
 
@@ -181,7 +181,9 @@ def _file(library: Any, model: str, config: Mapping[str, Any], access: Access) -
     try:
         return Path(library.download_pretrained(config))
     except Exception as error:  # every layer below has its own
-        message = f"The weights of {model} could not be downloaded from {source}: {_first(error)}"
+        message = (
+            f"The weights of {model} could not be downloaded from {source}: {first_line(error)}"
+        )
         raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
 
 
@@ -240,7 +242,7 @@ def _tokenizer(library: Any, model: str, source: str, access: Access) -> Any:  #
         with _library_calls(access):
             return library.get_tokenizer(source)
     except Exception as error:  # a damaged file raises anything
-        message = f"The tokenizer of {model} cannot be opened: {_first(error)}"
+        message = f"The tokenizer of {model} cannot be opened: {first_line(error)}"
         hint = f"To download it, name the model: --model {model}. Or name a folder that has it."
         raise ModelError(message, hint) from error
 
@@ -267,7 +269,3 @@ def _library_calls(access: Access) -> Iterator[None]:
     finally:
         logging.disable(level)
         constants.HF_HUB_OFFLINE = offline
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

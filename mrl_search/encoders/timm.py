@@ -20,7 +20,7 @@ from mrl_search.encoders.weights import (
     weights_hash,
     wrong_weights,
 )
-from mrl_search.errors import ModelError
+from mrl_search.errors import ModelError, first_line
 from mrl_search.vectors import default_dims
 
 __all__ = ["described", "load_network", "open_encoder", "preprocessing_of"]
@@ -165,7 +165,7 @@ def _download(timm: Any, name: str, config: Any, access: Access) -> nn.Module:  
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = first_line(error).rstrip(".")
         message = f"The weights of timm:{name} could not be downloaded from {source}: {reason}."
         raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
     return network

@@ -14,7 +14,7 @@ import xxhash
 from torch import nn
 
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.errors import ModelError
+from mrl_search.errors import ModelError, first_line
 from mrl_search.files import expanded
 
 __all__ = [
@@ -74,7 +74,7 @@ def wrong_weights(file: Path, model: str, error: Exception) -> ModelError:
     elif "weights_only" in text or "ickle" in text:
         reason = "it is no file of weights alone"
     else:
-        reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+        reason = first_line(error).rstrip(".")
     message = f"{file} does not have the weights of {model}: {reason}."
     return ModelError(message, "Choose the file of this model.")
 

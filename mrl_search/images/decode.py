@@ -355,12 +355,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def square(
-    image: Image.Image,
-    side: int,
-    resampling: Image.Resampling = Image.Resampling.BILINEAR,
-    box: tuple[float, float, float, float] | None = None,
+    image: Image.Image, side: int, resampling: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[np.uint8]:
-    """Resize to (side, side, 3) uint8: the whole picture, squashed, or its part in `box`."""
-    if box is not None or image.size != (side, side):
-        image = image.resize((side, side), resampling, box, reducing_gap=2.0)
+    """The whole picture squashed to (side, side, 3) uint8."""
+    if image.size != (side, side):
+        image = image.resize((side, side), resampling, reducing_gap=2.0)
     return np.asarray(image)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrl_search.errors import BrokenImage, DataError, MrlSearchError
+from mrl_search.errors import BrokenImage, DataError, MrlSearchError, first_line
 from mrl_search.files import recordable
 from mrl_search.images.base import Source, read_file
 from mrl_search.images.decode import HEAD, is_picture
@@ -228,11 +228,11 @@ def _loaded(where: str, fetch: bool) -> dict[str, Split]:
                 message = f"The cache of data sets cannot be written: {cause}."
                 hint = "Set HF_HOME to a folder that can be written."
                 raise DataError(message, hint) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = f"Check that datasets.load_dataset({where!r}) can load it."
         if where.startswith(HUB):
             hint = "Check the network and the name."
-        raise DataError(f"{where} cannot be loaded as a data set: {reason}.", hint) from error
+        message = f"{where} cannot be loaded as a data set: {first_line(error)}."
+        raise DataError(message, hint) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     return {name: split.with_format(None) for name, split in splits.items()}
 

@@ -13,8 +13,8 @@ from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.nearest import Change, row_neighbours
-from mrl_search.store.transform import LARGEST, principal_axes, rows_to_fit
-from mrl_search.vectors import blocks, sample
+from mrl_search.store.transform import LARGEST, moment_of, principal_axes, rows_to_fit
+from mrl_search.vectors import sample
 
 __all__ = ["PrefixCheck", "PrefixShare", "advice", "check_prefixes"]
 
@@ -56,7 +56,7 @@ def check_prefixes(corpus: Corpus, progress: Progress = silent) -> PrefixCheck:
     k = min(K, len(live) - 1)
     shortlist = max(k, min(SHORTLIST, len(live) // 10))  # of few rows, most would be in it
     truth = row_neighbours(corpus.vectors, rows, k, lambda x: x, live)
-    moment = _moment(corpus)
+    moment = moment_of(corpus.vectors, live[rows_to_fit(len(live))])
     rotation = principal_axes(moment) if corpus.dim <= LARGEST else None
     dims = sorted({*corpus.dims, corpus.dim})
 
@@ -101,13 +101,3 @@ def advice(check: PrefixCheck, own_vectors: bool, rotated: bool) -> str:
 def _energy(moment: NDArray[np.float64], axes: NDArray[np.floating]) -> float:
     """Share of the energy along some orthonormal `axes` (d, dim)."""
     return float(np.einsum("ij,ij->", axes @ moment, axes) / moment.trace())
-
-
-def _moment(corpus: Corpus) -> NDArray[np.float64]:
-    """Sum of the outer products of stored rows with themselves, (dim, dim)."""
-    moment = np.zeros((corpus.dim, corpus.dim))
-    chosen = corpus.live_rows[rows_to_fit(len(corpus.live_rows))]
-    for some in blocks(len(chosen), corpus.dim):
-        unit = corpus.vectors.prefix(corpus.dim, chosen[some]).astype(np.float64)
-        moment += unit.T @ unit
-    return moment

@@ -13,7 +13,7 @@ from mrl_search.search.scoring import rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix
 
-__all__ = ["first_stage", "propose", "rescored", "scans", "shortlist"]
+__all__ = ["CANDIDATE", "first_stage", "propose", "rescored", "scans", "shortlist"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps

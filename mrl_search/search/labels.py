@@ -13,16 +13,17 @@ from mrl_search.vectors import l2_normalize, sample
 __all__ = ["label_doubt"]
 
 FEWEST = 20  # labelled items from which labels are judged
+VOTERS = 20
 SAMPLED = (100, 1000)  # labelled items that are compared with one another: at least, at most
 CHANCE = 0.1  # Cohen's kappa that the accuracy of classes may reach
 
 
-def label_doubt(corpus: Corpus, neighbours: int = 20) -> str:
+def label_doubt(corpus: Corpus) -> str:
     """Return why the labels of `corpus` are plainly no classes, as a sentence; "" otherwise.
 
-    That is: most labels stand on one item alone, or a leave-one-out vote of the nearest
-    `neighbours` among a sample is not significantly better than chance, and at most a little
-    better (Cohen's kappa, 1960).
+    That is: most labels stand on one item alone, or a leave-one-out vote of the 20 nearest among
+    a sample is not significantly better than chance, and at most a little better (Cohen's kappa,
+    1960).
     """
     collection = corpus.collection
     rows = np.flatnonzero(collection.labelled)
@@ -39,10 +40,10 @@ def label_doubt(corpus: Corpus, neighbours: int = 20) -> str:
     unit = l2_normalize(corpus.vectors.rows(rows))
     cosines = unit @ unit.T
     cosines[hashes[:, None] == hashes] = -np.inf
-    ids = (-cosines).argsort(axis=1, kind="stable")[:, :neighbours]
+    ids = (-cosines).argsort(axis=1, kind="stable")[:, :VOTERS]
     scores = np.take_along_axis(cosines, ids, axis=1)
     ids[np.isneginf(scores)] = -1
-    votes = [v.label for v in vote(BatchHits(ids, scores), labels, Ballot(neighbours))]
+    votes = [v.label for v in vote(BatchHits(ids, scores), labels, Ballot(VOTERS))]
     n = len(rows)
     right = sum(a == b for a, b in zip(votes, labels, strict=True))
     voted, true = Counter(votes), Counter(labels)

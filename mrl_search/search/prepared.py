@@ -42,6 +42,7 @@ class Prepared:
         doubt = DOUBT * float(np.finfo(dtype).eps)
         half = dtype == np.float16
         self._rows = kernels.native.rows(len(self._store), self._dim, half, doubt, BLOCK, where)
+        self._mapped = bool((where[:, -1] < 0).all())
 
     @classmethod
     def of(cls, corpus: Corpus, plan: Plan) -> "Prepared | None":
@@ -80,7 +81,8 @@ class Prepared:
         count = len(queries)
         found = np.empty((count, width), np.float32), np.empty((count, width), np.int64)
         visits = self._every if mask is None else self._index.visits(self._stage.effort, mask)
-        for some in self._store.in_turn(count, self._keep):
+        turns = self._store.in_turn(count, self._keep) if self._mapped else [slice(0, count)]
+        for some in turns:
             jobs = [queries[some], *(column[some] for column in found)]
             kernels.spread(len(jobs[0]), partial(self._answer, jobs, visits, mask))
         return found

@@ -5,7 +5,7 @@ go to the lower id, at the cut of a stage too unless an approximate index makes 
 answered as its queries are singly. Compiled code answers usual plans in one call (`prepared`).
 """
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
-from mrl_search.search.first import first_stage, propose, rescored, shortlist
+from mrl_search.search.first import CANDIDATE, first_stage, propose, rescored, shortlist
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
@@ -35,7 +35,6 @@ from mrl_search.vectors import blocks, prefix, query_rows
 __all__ = ["Find", "StopRule", "answer", "default_plan", "exact_search", "search"]
 
 MOST_PREPARED = 1000  # plans
-CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 
 StopRule = Callable[[int, Stage, BatchHits, Ids], NDArray[np.bool_]]
 """Which queries are done: (number of the stage, stage, its hits, positions of the queries)."""
@@ -85,7 +84,7 @@ def search(
     ids = np.empty((len(queries), width), np.int64)
     scores = np.empty((len(queries), width), np.float32)
     dims = np.full(len(queries), plan.dims[-1]) if stop else None
-    for block in _query_blocks(queries, plan, k):
+    for block in blocks(len(queries), CANDIDATE * (plan.stages[0].keep or k)):
         part, going = queries[block], np.arange(len(queries))[block] if stop else block
         candidates: Ids | None = None
         for number, stage in enumerate(plan.stages):
@@ -214,8 +213,3 @@ def _check(corpus: Corpus, plan: Plan, k: int) -> None:
         kind = corpus.prefix_index(first.dims).kind
         message = f"Plan {plan} has an effort at {first.dims} dims, but {kind} takes none."
         raise ConfigError(message, f"Leave @{first.effort} out.")
-
-
-def _query_blocks(queries: Sized, plan: Plan, k: int) -> Iterator[slice]:
-    """Slices of queries so small that their candidates fit in memory."""
-    return blocks(len(queries), CANDIDATE * (plan.stages[0].keep or k))

@@ -2,12 +2,18 @@
 
 A file of many gigabytes cannot be hashed whenever it is opened. So its manifest has a checksum for
 every block, and a block is compared with its own before any of its rows is used.
+
+Of a large file, blocks and single rows are read into a buffer, where the system can: mapping a page
+costs ten times as much, and mapped pages count as memory of the process.
 """
 
 import base64
 import binascii
 import mmap
+import os
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,11 +21,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from mrl_search.errors import DataError
-from mrl_search.files import BLOCK
+from mrl_search.files import BLOCK, reading
 
-__all__ = ["Blocks", "decoded", "encoded"]
+__all__ = ["LARGE", "Blocks", "decoded", "encoded"]
 
 Ids: TypeAlias = NDArray[np.int64]
+LARGE = 4 << 30  # bytes of rows from which a file is large
 
 
 def encoded(hashes: list[int]) -> str:
@@ -51,6 +58,9 @@ class Blocks:
         row: bytes of a row.
         hashes: checksum of each block; None: only the size is checked.
         fail: makes the exception from what is wrong, as in `was cut short`.
+
+    Attributes:
+        descriptor: from which rows of a large file are read; -1: they are mapped.
     """
 
     def __init__(
@@ -58,26 +68,38 @@ class Blocks:
         fail: Callable[[str], Exception],
     ) -> None:  # fmt: skip
         self._file, self._bytes, self._fail = file, len(file), fail
+        self.descriptor = -1
         self._start, self._row, self._hashes = start, row, hashes
         self._good = np.zeros(0 if hashes is None else len(hashes), dtype=bool)
 
     @classmethod
     def of(
-        cls, array: NDArray[np.generic], hashes: NDArray[np.uint64] | None,
+        cls, array: NDArray[np.generic], path: Path, hashes: NDArray[np.uint64] | None,
         fail: Callable[[str], Exception],
     ) -> "Blocks | None":  # fmt: skip
-        """The checks of an array from `open_array`; None where it is not mapped: it has no rows."""
+        """The checks of `open_array(path)`; None where it is not mapped: it has no rows.
+
+        Raises:
+            FileError: the system does not open a large file once more.
+        """
         file = getattr(array, "_mmap", None)
         if not isinstance(file, mmap.mmap):
             return None
-        return cls(file, len(file) - array.nbytes, array.strides[0], hashes, fail)
+        found = cls(file, len(file) - array.nbytes, array.strides[0], hashes, fail)
+        if array.nbytes >= LARGE and hasattr(os, "pread"):
+            with reading(path):
+                found.descriptor = os.open(path, os.O_RDONLY)
+            weakref.finalize(found, os.close, found.descriptor)
+        return found
 
     @property
-    def verified(self) -> tuple[int, int]:
-        """For compiled code: the address of one byte a block, 1 once it is verified, and the byte
-        of the file at which rows begin. The address is 0 where blocks have no checksums.
+    def places(self) -> tuple[int, int, int]:
+        """For compiled code: the address of one byte a block, 1 once it is verified; the byte of
+        the file at which rows begin; the descriptor. The address is 0 where blocks have no
+        checksums.
         """
-        return 0 if self._hashes is None else self._good.ctypes.data, self._start
+        good = 0 if self._hashes is None else self._good.ctypes.data
+        return good, self._start, self.descriptor
 
     def check(self, ids: Ids | slice) -> None:
         """Check what the rows `ids` lie in; negative ids are passed over.
@@ -104,12 +126,16 @@ class Blocks:
             self._verify(np.unique(unseen).tolist(), self._hashes)
 
     def _verify(self, blocks: list[int], hashes: NDArray[np.uint64]) -> None:
-        with memoryview(self._file) as view:
-            for number in blocks:
-                with view[number * BLOCK : (number + 1) * BLOCK] as block:
-                    if xxhash.xxh3_64_intdigest(block) != int(hashes[number]):
-                        place = f"the {BLOCK:,} bytes from {number * BLOCK:,}"
-                        raise self._fail(f"was altered: the checksum of {place} differs")
-                self._good[number] = True
+        for number in blocks:
+            if self._digest(number * BLOCK) != int(hashes[number]):
+                place = f"the {BLOCK:,} bytes from {number * BLOCK:,}"
+                raise self._fail(f"was altered: the checksum of {place} differs")
+            self._good[number] = True
         if self._good.all():
             self._hashes = None
+
+    def _digest(self, start: int) -> int:
+        if self.descriptor >= 0:
+            return xxhash.xxh3_64_intdigest(os.pread(self.descriptor, BLOCK, start))
+        with memoryview(self._file) as view, view[start : start + BLOCK] as block:
+            return xxhash.xxh3_64_intdigest(block)

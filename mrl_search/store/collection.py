@@ -224,7 +224,7 @@ def checks_of(array: NDArray[Any], folder: Path, manifest: Manifest, name: str) 
     """The checks of a mapped file of an index folder; None for one without rows."""
     record, path = manifest.files[name], folder / manifest.place(name)
     hashes = decoded(record.blocks, record.bytes) if record.blocks else None
-    return Blocks.of(array, hashes, lambda what: damaged(folder, manifest, f"{path} {what}."))
+    return Blocks.of(array, path, hashes, lambda what: damaged(folder, manifest, f"{path} {what}."))
 
 
 def heads_bytes(heads: Heads) -> bytes:

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search import vectors
-from mrl_search.store.blocks import Blocks, Ids
+from mrl_search.store.blocks import LARGE, Blocks, Ids
 from mrl_search.vectors import blocks
 
 __all__ = ["Ids", "Rearranged", "VectorStore"]
 
-LARGE = 4 << 30  # bytes; pages of larger mapped files are given back
 KEPT = 2048  # rows read before pages are given back; each brings about 220 KiB into memory
 
 
@@ -20,7 +19,8 @@ class VectorStore:
     """Vectors of unit norm at rest, (n, dim) float16 or float32, usually memory-mapped.
 
     A process that reads rows here and there from a file larger than memory would seem to hold all
-    of it, so pages of large mapped files are given back now and then.
+    of it, so pages of large mapped files are given back now and then. Compiled code reads single
+    rows of such files (see `addresses`).
 
     Args:
         parts: arrays with the same dims and dtype; rows are numbered across them.
@@ -102,12 +102,12 @@ class VectorStore:
         return array
 
     def addresses(self) -> NDArray[np.int64]:
-        """For compiled code: (parts, 4) int64, address of the rows, first row, and `verified`."""
+        """For compiled code: (parts, 5) int64, address of the rows, first row, and `places`."""
         places = zip(self._plain, self.starts, self._blocks, strict=False)
         return np.array([
-            (part.ctypes.data, start, *((0, 0) if check is None else check.verified))
+            (part.ctypes.data, start, *((0, 0, -1) if check is None else check.places))
             for part, start, check in places if len(part)
-        ], np.int64).reshape(-1, 4)  # fmt: skip
+        ], np.int64).reshape(-1, 5)  # fmt: skip
 
     def check(self, ids: Ids | None = None) -> None:
         """Check that files were not cut short while they are open, and the blocks of rows `ids`.

@@ -1,4 +1,4 @@
-"""Which share of a source a machine embeds, where several build one index (see `shares`)."""
+"""Which share of a source a machine embeds, where several build one index (see `parts`)."""
 
 import re
 from dataclasses import dataclass

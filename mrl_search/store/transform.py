@@ -6,17 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.errors import ConfigError
-from mrl_search.vectors import l2_normalize, sample
+from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.vectors import blocks, l2_normalize, sample
 
 __all__ = [
-    "LARGEST",
-    "Transform",
-    "check_rotatable",
-    "check_rotation",
-    "principal_axes",
-    "principal_axes_of",
-    "rows_to_fit",
-]
+    "LARGEST", "Transform", "check_rotatable", "check_rotation", "moment_of", "principal_axes",
+    "principal_axes_of", "rows_to_fit",
+]  # fmt: skip
 
 FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
 ORTHONORMAL = 1e-3  # largest error of an inner product of rows
@@ -80,9 +76,18 @@ def check_rotation(rotate: str | None, dim: int) -> None:
         check_rotatable(dim)
 
 
-def rows_to_fit(count: int) -> NDArray[np.int64]:
+def rows_to_fit(count: int) -> Ids:
     """The rows that a rotation is fitted to: all `count`, or a seeded sample; ascending."""
     return sample(count, FITTED_ROWS)
+
+
+def moment_of(store: VectorStore, rows: Ids) -> NDArray[np.float64]:
+    """Sum of the outer products of rows with themselves, at norm 1: (dim, dim)."""
+    moment = np.zeros((store.dim, store.dim))
+    for some in blocks(len(rows), store.dim):
+        unit = store.prefix(store.dim, rows[some]).astype(np.float64)
+        moment += unit.T @ unit
+    return moment
 
 
 def principal_axes(moment: NDArray[np.float64]) -> NDArray[np.float32]:

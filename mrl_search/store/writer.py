@@ -273,7 +273,7 @@ class CollectionWriter:
     def write_skipped(self, skipped: Sequence[Skipped]) -> None:
         """Write which pictures were left out, and why, if there are any."""
         if skipped:
-            values = [{name: v for name, v in asdict(s).items() if v != ()} for s in skipped]
+            values = [{name: v for name, v in s._asdict().items() if v != ()} for s in skipped]
             text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
             write_text(self.folder / SKIPPED, text)
 

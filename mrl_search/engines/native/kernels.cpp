@@ -12,6 +12,9 @@
 #include <iterator>
 #include <vector>
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -26,6 +29,7 @@ constexpr int64_t HEADS_AHEAD = 64;  // lines, in the first pass over candidates
 constexpr int64_t ROWS_AHEAD = 4;    // rows, in the second
 constexpr int64_t FIRST = 4;         // share of a row that the first pass reads: a quarter
 constexpr int64_t SORTED = 32;       // candidates that are put in order at once
+constexpr int64_t CENTROIDS = 64;    // that are compared at once
 constexpr int64_t NEAREST = 4;       // the anchor is at most the fourth cluster
 constexpr float ZERO = 1e-12f;       // a smaller cosine is rounding error
 constexpr double ERROR = 1.2e-7;     // twice the rounding of a float32 sum, for each term
@@ -64,13 +68,12 @@ struct List {
 // An inverted file of 4-bit codes of residuals.
 struct Lists {
     int64_t dims, count, parts;  // dims of a vector, clusters, codes of a vector
-    int64_t padded;              // dims of an int8 centroid, a multiple of 16
     const float* rotation;       // (dims, dims), column by column, or none
     const float* centroids;      // (count, dims), of unit norm
     const float* levels;         // (parts, dims / parts, 16): what each code stands for
     float step;                  // times an int8 centroid: the centroid, nearly
     int64_t rows = 0;            // beyond the last row in a list
-    std::vector<int8_t> small;
+    std::vector<int8_t> small;   // centroids, in blocks as `block_products` takes them
     std::vector<List> at;
 };
 
@@ -79,12 +82,13 @@ struct Rows {
     struct Part {
         const char* rows;
         int64_t first;          // its first row
-        const uint8_t* good;  // whether each block of its file was verified, or none
-        int64_t start;        // where rows begin in the file
+        const uint8_t* good;    // whether each block of its file was verified, or none
+        int64_t start;          // where rows begin in the file
+        int64_t file;           // descriptor to read rows from, or -1
     };
     int64_t count, dim, bytes, block;  // rows, dims and bytes of a row, bytes of a block
     float doubt;                // by which norms may differ from 1
-    bool half;
+    bool half, read;            // numbers are float16; some part is read from its file
     std::vector<Part> parts;
 
     const Part& part(uint64_t row) const {
@@ -92,9 +96,15 @@ struct Rows {
         while (i > 0 && uint64_t(parts[i].first) > row) i--;
         return parts[i];
     }
-    const void* find(uint64_t row) const {
+    // A row where it is mapped, or read to `buffer`, which has `bytes`.
+    const void* find(uint64_t row, char* buffer) const {
         const Part& p = part(row);
-        return p.rows + (int64_t(row) - p.first) * bytes;
+        const int64_t begin = (int64_t(row) - p.first) * bytes;
+#if !defined(_WIN32)
+        if (p.file >= 0 && pread(int(p.file), buffer, bytes, p.start + begin) == bytes)
+            return buffer;
+#endif
+        return p.rows + begin;
     }
     bool verified(uint64_t row) const {
         const Part& p = part(row);
@@ -141,6 +151,7 @@ struct Scratch {
     std::vector<Near> near;
     std::vector<Bound> bounds;
     std::vector<const void*> rows;
+    std::vector<char> read;
     float unit, base, step;
 };
 
@@ -171,27 +182,44 @@ namespace plain {
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#define FOR(set) \
+    _Pragma(TEXT(clang attribute push(__attribute__((target(set))), apply_to = function)))
+#define DONE _Pragma("clang attribute pop")
 #else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in GCC's own AVX-512 headers
+#define FOR(set) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(set)))
+#define DONE _Pragma("GCC pop_options")
 #endif
+#define TEXT(x) #x
+
+FOR("avx2,fma,f16c")
 namespace avx2 {
 #define LEVEL 2
 #include "lanes.h"
 #include "kernels.h"
 #undef LEVEL
 }  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+DONE
+
+FOR("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+namespace avx512 {
+#define LEVEL 3
+#include "lanes.h"
+#include "kernels.h"
+#undef LEVEL
+}  // namespace avx512
+DONE
 
 bool has_avx2() {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -263,18 +291,20 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     lists->dims = dims;
     lists->count = n;
     lists->parts = parts;
-    lists->padded = (dims + 15) / 16 * 16;
     lists->rotation = turned ? rotation.at<const float>() : nullptr;
     lists->centroids = centroids.at<const float>();
     lists->levels = levels.at<const float>();
     float most = 1e-30f;
     for (int64_t i = 0; i < n * dims; i++) most = std::max(most, std::fabs(lists->centroids[i]));
     lists->step = most / 127;
-    lists->small.assign(n * lists->padded, 0);
+    const int64_t pairs = (dims + 1) / 2;
+    lists->small.assign((n + CENTROIDS - 1) / CENTROIDS * CENTROIDS * 2 * pairs, 0);
     for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < dims; j++)
-            lists->small[i * lists->padded + j] =
+        for (int64_t j = 0; j < dims; j++) {
+            const int64_t pair = i / CENTROIDS * pairs + j / 2;
+            lists->small[(pair * CENTROIDS + i % CENTROIDS) * 2 + j % 2] =
                 int8_t(std::lrint(lists->centroids[i * dims + j] / lists->step));
+        }
     const auto* table = where.at<const int64_t>();
     for (int64_t i = 0; i < n; i++, table += 3) {
         const auto* ids = reinterpret_cast<const int64_t*>(table[1]);
@@ -284,9 +314,9 @@ PyObject* make_lists(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return PyCapsule_New(lists, "lists", destroy<Lists>);
 }
 
-// rows(count, dim, half, doubt, block, where (parts, 4) int64) -> capsule. `where` has, of each
-// part, the address of its rows, its first row, the address of its verified blocks or 0, and where
-// in its file rows begin.
+// rows(count, dim, half, doubt, block, where (parts, 5) int64) -> capsule. `where` has, of each
+// part, the address of its rows, its first row, the address of its verified blocks or 0, where in
+// its file rows begin, and a descriptor of the file or -1.
 PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 6) return refuse("rows takes 6 arguments");
     const int64_t number = PyLong_AsLongLong(args[0]), dim = PyLong_AsLongLong(args[1]);
@@ -296,7 +326,7 @@ PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (PyErr_Occurred()) return nullptr;
     Buffer where(args[5], sizeof(int64_t));
     if (!where.good()) return nullptr;
-    if (dim < 1 || block < 1 || where.items() < 4 || where.items() % 4)
+    if (dim < 1 || block < 1 || where.items() < 5 || where.items() % 5)
         return refuse("rows need dims, blocks and parts");
     auto* rows = new Rows{};
     rows->count = number;
@@ -306,9 +336,11 @@ PyObject* make_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
     rows->block = block;
     rows->doubt = float(doubt);
     const auto* table = where.at<const int64_t>();
-    for (int64_t i = 0; i < where.items() / 4; i++, table += 4)
+    for (int64_t i = 0; i < where.items() / 5; i++, table += 5) {
         rows->parts.push_back({reinterpret_cast<const char*>(table[0]), table[1],
-                               reinterpret_cast<const uint8_t*>(table[2]), table[3]});
+                               reinterpret_cast<const uint8_t*>(table[2]), table[3], table[4]});
+        rows->read |= table[4] >= 0;
+    }
     return PyCapsule_New(rows, "rows", destroy<Rows>);
 }
 
@@ -504,17 +536,30 @@ PyObject* numbers(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Py_RETURN_NONE;
 }
 
+// What this processor can run, best last.
+struct Choice {
+    const char* name;
+    const Kernels* kernels;
+};
+
+std::vector<Choice> choices() {
+    std::vector<Choice> found{{"plain", &plain::kernels}};
+#if defined(__x86_64__)
+    if (has_avx2()) found.push_back({"AVX2", &avx2::kernels});
+    if (has_avx512()) found.push_back({"AVX-512", &avx512::kernels});
+#endif
+    return found;
+}
+
 // instructions(name | None) -> name: choose a set, for tests; or the one in use.
 PyObject* instructions(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count == 1) {
-        if (PyUnicode_CompareWithASCIIString(args[0], "plain") == 0) use = &plain::kernels;
-#if defined(__x86_64__)
-        else if (PyUnicode_CompareWithASCIIString(args[0], "AVX2") == 0 && has_avx2())
-            use = &avx2::kernels;
-#endif
-        else return refuse("this processor does not have these instructions");
-    }
-    return PyUnicode_FromString(use == &plain::kernels ? "plain" : "AVX2");
+    for (const Choice& choice : choices())
+        if (count == 1 && PyUnicode_CompareWithASCIIString(args[0], choice.name) == 0)
+            use = choice.kernels, count = 0;
+    if (count) return refuse("this processor does not have these instructions");
+    for (const Choice& choice : choices())
+        if (use == choice.kernels) return PyUnicode_FromString(choice.name);
+    return refuse("no instructions");
 }
 
 #define FAST(name, function) {name, reinterpret_cast<PyCFunction>( \
@@ -534,8 +579,6 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", nullptr, -1, methods,
 }  // namespace
 
 PyMODINIT_FUNC PyInit_compiled() {
-#if defined(__x86_64__)
-    if (has_avx2()) use = &avx2::kernels;
-#endif
+    use = choices().back().kernels;
     return PyModule_Create(&module);
 }

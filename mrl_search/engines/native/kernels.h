@@ -61,7 +61,7 @@ inline void select(const int64_t* ids, const float* scores, int64_t n, int64_t m
 
 inline int64_t sift(const int8_t* codes, int64_t n, int64_t d, const int16_t* weights, float unit,
                     const float* tails, float tail, float least, int64_t* out) {
-    int64_t found = 0, even = d & ~int64_t(15);
+    int64_t found = 0, even = d & ~int64_t(31);
     for (int64_t i = 0; i < n; i++, codes += d) {
         int32_t sum = whole(codes, weights, even);
         for (int64_t j = even; j < d; j++) sum += int32_t(codes[j]) * weights[j];
@@ -131,14 +131,16 @@ inline float dot(const float* x, const float* y, int64_t n) {
 inline void compare(const Lists& lists, const float* x, Scratch& s) {
     float most = 1e-30f;
     for (int64_t i = 0; i < lists.dims; i++) most = std::max(most, std::fabs(x[i]));
-    const float limit = std::min(32767.0f, float(1 << 30) / (127.0f * float(lists.padded)));
+    const float limit = std::min(32767.0f, float(1 << 30) / (127.0f * float(lists.dims)));
     const float step = most / limit;  // no sum overflows
-    s.whole.assign(lists.padded, 0);
+    const int64_t pairs = (lists.dims + 1) / 2, size = 2 * CENTROIDS * pairs;
+    s.whole.assign(2 * pairs, 0);
     for (int64_t i = 0; i < lists.dims; i++) s.whole[i] = int16_t(std::lrint(x[i] / step));
-    s.products.resize(lists.count);
-    const int8_t* row = lists.small.data();
-    for (int64_t i = 0; i < lists.count; i++, row += lists.padded)
-        s.products[i] = whole(row, s.whole.data(), lists.padded);
+    const int64_t blocks = int64_t(lists.small.size()) / size;
+    s.products.resize(blocks * CENTROIDS);
+    for (int64_t i = 0; i < blocks; i++)
+        block_products(lists.small.data() + i * size, s.whole.data(), pairs,
+                       s.products.data() + i * CENTROIDS);
     s.unit = step * lists.step;
 }
 
@@ -318,7 +320,9 @@ inline int64_t rank(const Rows& rows, const float* unit, int64_t head, int64_t k
     s.wide.assign(unit, unit + dim);
     s.rows.resize(count);
     s.bounds.resize(count);
-    for (int64_t i = 0; i < count; i++) s.rows[i] = rows.find(s.keys[i] & ROW);
+    if (rows.read) s.read.resize(count * rows.bytes);
+    for (int64_t i = 0; i < count; i++)
+        s.rows[i] = rows.find(s.keys[i] & ROW, s.read.data() + i * rows.bytes);
     const auto row = [&](int64_t i) { return static_cast<const T*>(s.rows[i]); };
     s.ends.clear();
     s.tails.clear();
