@@ -4,8 +4,8 @@ Loading the command line takes as long as a search. So the plain forms of `query
 that finds nothing to do, are read here first; all else goes to the command line as it is.
 
 Threads of OpenMP that wait for each other are told to sleep meanwhile. Where they spin instead, as
-is the default, and other programs take their processors, embedding takes ten times as long
-(`benchmarks/main_job/waiting.jsonl`); where none does, it takes no longer. Training has so many
+is the default, and other programs take their processors, embedding took 2 and 14 times as long in
+two runs (`benchmarks/main_job/waiting.jsonl`); where none did, about as long. Training has so many
 short steps that it is faster where threads spin: `train` keeps the default.
 """
 
