@@ -6,7 +6,8 @@ vectors `easy` (`benchmarks/engine/vectors.py`), and what lies beyond its sizes 
 """
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,9 @@ from mrl_search.errors import ConfigError, require
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.vectors import check_dims
 
-__all__ = ["FOUND", "Demand", "Found", "Machine", "Milvus", "Need", "query_us", "rss_bytes"]
+__all__ = [
+    "FOUND", "Demand", "Found", "Machine", "Milvus", "Need", "query_us", "reads_at", "rss_bytes",
+]  # fmt: skip
 
 # Bytes: records of benchmarks/scale/capacity.jsonl, and the index of 22,998 photographs
 LIBRARIES = 105e6  # of a process that has imported all, before it opens an index
@@ -26,7 +29,7 @@ ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
 JOINED = 355  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
 MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
-PAGES = 64e6  # of a larger file that stay (store/rows.py gives them back after 2,048 rows)
+PAGES = 12e6  # of a larger file, whose rows are read: benchmarks/scale/large_files.jsonl
 CHECKED = 256 << 10  # read for a row whose block was not checked before
 PAGE = 4096
 
@@ -35,7 +38,8 @@ QUERY_US = 41.3
 LIST_US = 0.103e-3  # of a centroid and dim
 CODE_US = 0.0708e-3  # of a code and dim
 VALUE_US = 0.178e-3  # of a candidate and dim
-FAULT_US = 5.9  # of a candidate in a file that does not stay mapped: fitted to the records of 10^7
+READ_US = 1.6  # of a candidate that is read from a larger file: benchmarks/scale/large_files.jsonl
+FAULT_US = 5.9  # of one on a page that was not mapped yet, as in the records of 10^7 vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +62,19 @@ class Found:
 
 
 FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
-    Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 1_000_000, 9_861, 135),
-    Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 1_000_000, 17_673, 434),
+    Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 200_000, 4_931, 112),
+    Found(64, 0.95, 1_000_000, 9_861, 135), Found(64, 0.95, 10_000_000, 25_282, 147),
+    Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 200_000, 10_399, 303),
+    Found(64, 0.99, 1_000_000, 17_673, 434), Found(64, 0.99, 10_000_000, 66_786, 475),
     Found(64, 0.999, 100_000, 25_512, 1_276),
-    Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 1_000_000, 6_931, 65),
-    Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 1_000_000, 15_720, 177),
-    Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 1_000_000, 33_298, 975),
+    Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 200_000, 3_368, 65),
+    Found(128, 0.95, 1_000_000, 6_931, 65),
+    Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 200_000, 7_274, 161),
+    Found(128, 0.99, 1_000_000, 15_720, 177),
+    Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 200_000, 26_024, 744),
+    Found(128, 0.999, 1_000_000, 33_298, 975),
 )  # fmt: skip
 FULL = 1024
-REACHED = max(found.count for found in FOUND)
 MOST = 1e18  # of any number that is given
 
 
@@ -158,26 +166,29 @@ class Demand:
         """The next recall that was measured."""
         return min(found.recall for found in FOUND if found.recall >= self.recall)
 
-    def reads(self, count: int) -> tuple[float, float]:
-        """Codes and candidates of a query in a corpus of `count` vectors, by a power of the size.
+    @cached_property
+    def known(self) -> tuple[Found, ...]:
+        """What was measured of its first stage and recall.
 
         Raises:
             ConfigError: the first stage does not reach the recall at larger sizes.
         """
         first = self.dims[0]
-        low, *more = [f for f in FOUND if (f.first, f.recall) == (first, self.target)]
-        if not more:
+        known = tuple(f for f in FOUND if (f.first, f.recall) == (first, self.target))
+        if len(known) < 2:
+            failed = {f.count for f in FOUND if f.first == first} - {f.count for f in known}
             found = f"{first} dims do not find {self.target} of the neighbours"
-            message = f"{found} among {REACHED:,} vectors, with 2,000 candidates."
+            message = f"{found} among {min(failed):,} vectors, with 2,000 candidates."
             larger = [f.first for f in FOUND if f.first > first and f.recall == self.target]
             hint = (
                 f"Begin with --dims {larger[-1]},{FULL}" if larger else "Ask for a lower --recall."
             )
             raise ConfigError(message, hint)
-        power = math.log(count / low.count) / math.log(more[0].count / low.count)
-        codes = low.codes * (more[0].codes / low.codes) ** power
-        shortlist = low.shortlist * (more[0].shortlist / low.shortlist) ** power
-        return min(codes, count), min(shortlist, count)
+        return known
+
+    def reads(self, count: int) -> tuple[float, float]:
+        """Codes and candidates of a query in a corpus of `count` vectors."""
+        return reads_at(self.known, count)
 
     def need(self) -> "Need":
         """What it takes."""
@@ -229,13 +240,32 @@ class Need:
     milvus: Milvus
 
 
-def query_us(dims: tuple[int, ...], count: int, codes: float, shortlist: float) -> float:
-    """Microseconds of a query on one thread, of float16 vectors that no disk is read for."""
+def reads_at(known: Sequence[Found], count: int) -> tuple[float, float]:
+    """Codes and candidates of a query among `count` vectors, at most all of them.
+
+    Powers of the size, by least squares of the logarithms of what was measured.
+    """
+    sizes = [math.log(found.count) for found in known]
+
+    def at(values: Sequence[float]) -> float:
+        power, start = statistics.linear_regression(sizes, [math.log(value) for value in values])
+        return min(math.exp(start + power * math.log(count)), count)
+
+    return at([found.codes for found in known]), at([found.shortlist for found in known])
+
+
+def query_us(
+    dims: tuple[int, ...], count: int, codes: float, shortlist: float, beyond: float = READ_US
+) -> float:
+    """Microseconds of a query on one thread, of float16 vectors that no disk is read for.
+
+    `beyond` is what a candidate costs more in a file that does not stay mapped.
+    """
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    fault = FAULT_US if 2 * count * full >= MAPPED else 0.0
-    return QUERY_US + coarse + (VALUE_US * full + fault) * shortlist
+    more = beyond if 2 * count * full >= MAPPED else 0.0
+    return QUERY_US + coarse + (VALUE_US * full + more) * shortlist
 
 
 def disk_bytes(
@@ -275,7 +305,7 @@ def _need(demand: Demand, count: int) -> Need:
     price = held / 1e9 * machine.gb_ram + stored / 1e9 * machine.gb_disk
     return Need(
         count=count, codes=codes, shortlist=shortlist,
-        extrapolated=count > REACHED or dims[-1] != FULL, disk=disk, ram=ram,
+        extrapolated=count > demand.known[-1].count or dims[-1] != FULL, disk=disk, ram=ram,
         building=LIBRARIES + count * JOINED + disk["clusters"],
         cache=disk["vectors"], memory_us=busy, disk_us=busy + shortlist * machine.read_us,
         first_bytes=min(shortlist * CHECKED, disk["vectors"]), reads=reads,

@@ -79,7 +79,8 @@ class Changing:
         """Make the index as the folders are that it was built from.
 
         New pictures are embedded, pictures that are gone go, renamed ones keep their vector, and
-        edited ones are embedded again. A folder that is gone as a whole is only told.
+        edited ones are embedded again. A folder that is gone as a whole is only told. Where another
+        engine searches, it is sent what it lacks, of an index that was not built from folders, too.
 
         Args:
             dry_run: only say what would be done.
@@ -87,15 +88,21 @@ class Changing:
             progress: called with what is being done, how far, and of how much.
 
         Raises:
-            ConfigError: it was not built from folders.
+            ConfigError: it was not built from folders, and FAISS searches.
             IndexFolderError: another process changes it.
         """
-        from mrl_search.sync import sync
+        from mrl_search.sync import is_walked, sync
+        from mrl_search.synced import Synced
 
-        done = sync(
-            self.folder, lambda: self.encoder, dry_run=dry_run, meant=meant, progress=progress
-        )
-        self._follow(progress)
+        m = read_manifest(self.folder)
+        if m.engine and not is_walked(self.folder, m):
+            done = Synced(same=m.alive, generation=m.generation, items=m.alive)
+        else:
+            done = sync(
+                self.folder, lambda: self.encoder, dry_run=dry_run, meant=meant, progress=progress
+            )
+        if not dry_run:
+            self._follow(progress)
         return done
 
     def add(

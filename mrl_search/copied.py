@@ -38,14 +38,14 @@ def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
         EngineError: it does not answer, or is not finished.
         IndexFolderError: `out` exists.
     """
+    cache = out.with_name(f".{out.name}.copying")
+    if cache.exists() and out.exists():
+        with claim(cache):  # of a copy that was stopped as it cleaned up
+            shutil.rmtree(cache)
     refuse_index(out)
     remote = Remote(Place.parse(place))
-    told, schema = remote.file("manifest"), remote.file("schema")
-    if told is None or schema is None:
-        hint = "Finish the copy that fills it: mrl-search copy INDEX --to PLACE"
-        raise EngineError(f"The collection {place} is not whole.", hint)
+    told, schema = remote.manifest(), remote.file("schema") or b""
     m = manifest_of(json.loads(told), Path(str(place)), "")
-    cache = out.with_name(f".{out.name}.copying")
     make_folder(cache)
     with claim(cache):
         state, now = cache / "state", f"{place} {m.generation}"

@@ -121,7 +121,9 @@ def _follow(folder: Path, collection: Collection, remote: Remote, progress: Prog
     again = ~fresh & (~np.isin(living, before) | np.isin(living, noted["again"]))  # restored ones
     changed = len(gone) or fresh.any() or again.any() or set(parts) - set(noted["parts"])
     if noted["whole"] and not changed:
-        return
+        if remote.count() == len(living):
+            return
+        noted |= {"parts": [], "begun": ""}  # it lost some, as where a disk was full
     noted |= {"again": living[again].tolist(), "whole": False}
     _note(folder, noted)
     _save(folder, np.union1d(before, living))
@@ -140,7 +142,11 @@ def _follow(folder: Path, collection: Collection, remote: Remote, progress: Prog
     for _ in _send(collection, remote, live[again]):
         continue
     _keep_model(folder, m, items.schema, remote)
-    _check(collection, remote, living)
+    try:
+        _check(collection, remote, living)
+    except EngineError:
+        _note(folder, {**noted, **NOTHING})  # all are sent again
+        raise
     _save(folder, living)
     _note(folder, {**noted, **NOTHING, "parts": parts, "whole": True})
 
@@ -190,6 +196,8 @@ def _check(collection: Collection, remote: Remote, living: NDArray[np.int64]) ->
     found = remote.count()
     if found != len(living):
         message = f"The collection {remote.place} has {found:,} rows, not {len(living):,}."
+        if found < len(living):
+            raise EngineError(message, "It lost some; all are sent again by the next run.")
         raise EngineError(message, "Somebody else may write to it. Copy it under another name.")
     rng = np.random.default_rng(len(living))
     rows = rng.choice(collection.live_rows, min(SAMPLED, len(living)), replace=False)

@@ -36,7 +36,7 @@ from mrl_search.store.writer import RAW, CollectionWriter
 from mrl_search.synced import Synced
 from mrl_search.unchanged import note_walks, unchanged
 
-__all__ = ["applied", "check_unwalked", "roots_of", "sync"]
+__all__ = ["applied", "check_unwalked", "is_walked", "roots_of", "sync"]
 
 CHUNK = 2048  # pictures that are embedded between two generations
 BY_PATH = attrgetter("path")
@@ -223,6 +223,14 @@ def roots_of(folder: Path, manifest: Manifest) -> dict[str, Mapping[str, str]]:
     what = "your own vectors" if manifest.own_vectors else f"{manifest.source!r}, not of a folder"
     hint = f"Build it again, or change it with: mrl-search add {folder} and mrl-search remove"
     raise ConfigError(f"{folder} is made of {what}: there is nothing to walk.", hint)
+
+
+def is_walked(folder: Path, manifest: Manifest) -> bool:
+    """Whether an index was built from folders."""
+    try:
+        return bool(roots_of(folder, manifest))
+    except ConfigError:
+        return False
 
 
 def _recorded(rows: Rows, live: Ids) -> Recorded:

@@ -19,23 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found
-from mrl_search.engines.milvus_client import Place, ask, connected
+from mrl_search.engines.milvus_client import BUILDING, Place, ask, connected
 from mrl_search.errors import ConfigError, EngineError
 
-__all__ = ["KINDS", "MOST_FIELDS", "Remote", "milvus_kind"]
+__all__ = ["KINDS", "MOST_FIELDS", "Remote", "default_effort", "milvus_kind"]
 
 MOST_FIELDS = 10  # vector fields of a collection
 MOST_FOUND = 16_384  # answers to one query
 MESSAGE = 8 << 20  # bytes of vectors in one call
 TOGETHER = 32  # queries in one call
+ANSWERS = 8192  # of one call: Milvus Lite takes a fifth of a millisecond for each
 PIECE = 60_000  # characters of a file in one row
 FLAT_UP_TO = 50_000  # rows
-KINDS: dict[str, tuple[dict[str, object], str, tuple[int, ...]]] = {
+KINDS: dict[str, tuple[dict[str, int], str, tuple[int, ...]]] = {
     "FLAT": ({}, "", ()),
     "HNSW": ({"M": 16, "efConstruction": 200}, "ef", (16, 32, 64, 128, 256, 512)),
     "IVF_FLAT": ({"nlist": 1024}, "nprobe", (4, 8, 16, 32, 64, 128, 256)),
 }
 """Kinds of index: how it is built, what its effort is called, and which are worth trying."""
+Schema = tuple[Any, dict[str, dict[str, object]]]  # of a collection, and the indexes of its fields
 
 
 def milvus_kind(kind: str, count: int, last: bool) -> str:
@@ -49,6 +51,12 @@ def milvus_kind(kind: str, count: int, last: bool) -> str:
     if kind.upper() not in KINDS:
         raise ConfigError(f"{kind!r} is no kind of index in Milvus.", f"Use {', '.join(KINDS)}.")
     return kind.upper()
+
+
+def default_effort(kind: str) -> int:
+    """The effort of a search that names none; 0 for a kind that takes none."""
+    efforts = KINDS[kind][2]
+    return efforts[2] if efforts else 0
 
 
 class Remote:
@@ -79,7 +87,9 @@ class Remote:
         self.kinds: dict[int, str] = {int(d): kind for d, kind in self.about["kinds"].items()}
         self.dims = tuple(sorted(self.kinds))
         for name in self._names():
-            self._ask(self._client.load_collection, name)
+            self._ask(
+                self._client.load_collection, name, seconds=BUILDING if place.is_file else None
+            )
 
     @staticmethod
     def exists(place: Place) -> bool:
@@ -125,11 +135,23 @@ class Remote:
         _write_file(place, client, "about", json.dumps({**wanted, "apart": apart}).encode())
         return cls(place)
 
-    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
-        """Check that the collections have the vectors of a model, and its prefixes.
+    def manifest(self) -> bytes:
+        """The manifest of the index; it is written last.
 
         Raises:
-            EngineError: they are of another index.
+            EngineError: the collections were not filled to the end.
+        """
+        found = self.file("manifest")
+        if found is None:
+            hint = f"Finish the copy that fills it: mrl-search copy INDEX --to '{self.place}'"
+            raise EngineError(f"The collection {self.place} is not whole.", hint)
+        return found
+
+    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
+        """Check that the collections have the vectors of a model, and its prefixes, and are whole.
+
+        Raises:
+            EngineError: they are of another index, or were not filled to the end.
         """
         if (self.about.get("fingerprint"), self.about["kinds"]) != (fingerprint, dict(kinds)):
             message = (
@@ -137,6 +159,7 @@ class Remote:
             )
             hint = "Copy this one under another name: mrl-search copy INDEX --to PLACE"
             raise EngineError(message, hint)
+        self.manifest()
 
     def drop(self) -> None:
         """Remove the collections."""
@@ -222,16 +245,17 @@ class Remote:
             hint = f"Keep at most {MOST_FOUND:,} in every stage."
             raise ConfigError(f"Milvus gives at most {MOST_FOUND:,} answers, not {k:,}.", hint)
         name, field = self._field(dims)
-        _, word, efforts = KINDS[self.kinds[dims]]
-        wanted = effort or (efforts[2] if efforts else 0)
+        word, wanted = KINDS[self.kinds[dims]][1], effort or default_effort(self.kinds[dims])
         params = {word: max(wanted, k) if word == "ef" else wanted} if word else {}
         scores = np.full((len(x), k), -np.inf, np.float32)
         ids = np.full((len(x), k), -1, np.int64)
-        for start in range(0, len(x), TOGETHER):
-            some = list(x[start : start + TOGETHER])
-            found = self._ask(
+        together = max(1, min(TOGETHER, ANSWERS // max(k, 1)))
+        for start in range(0, len(x), together):
+            some = list(x[start : start + together])
+            found = self._ask(  # where no field is named, Milvus Lite answers with all vectors
                 self._client.search, name, data=some, anns_field=field, limit=k, filter=where,
-                search_params={"metric_type": "IP", "params": params}, consistency_level="Session",
+                output_fields=["id"], consistency_level="Session",
+                search_params={"metric_type": "IP", "params": params},
             )  # fmt: skip
             for row, hits in enumerate(found, start):
                 ids[row, : len(hits)] = [hit["id"] for hit in hits]
@@ -270,11 +294,12 @@ def _files(place: Place) -> str:
 
 def _write_file(place: Place, client: Any, name: str, content: bytes) -> None:  # noqa: ANN401
     text = base64.b64encode(content).decode()
-    ask(place, client.delete, _files(place), filter=f'id like "{name}/%"')
     pieces = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
     for number, piece in enumerate(pieces):
         row = {"id": f"{name}/{number:06d}", "text": piece, "vector": [1.0, 0.0]}
         ask(place, client.upsert, _files(place), [row])
+    beyond = f'id like "{name}/%" and id >= "{name}/{len(pieces):06d}"'  # of a longer one before
+    ask(place, client.delete, _files(place), filter=beyond)
 
 
 def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401
@@ -287,36 +312,37 @@ def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401
     return base64.b64decode("".join(piece["text"] for piece in ordered)) if ordered else None
 
 
-def _made(place: Place, client: Any, name: str, make: Callable[[Any], tuple[Any, Any]]) -> None:  # noqa: ANN401
-    """Create a collection, unless a run that was stopped has."""
-    if ask(place, client.has_collection, name):
-        return
-    schema, params = make(client)
-    options = {"schema": schema, "index_params": params, "consistency_level": "Strong"}
-    ask(place, client.create_collection, name, **options)
+def _made(place: Place, client: Any, name: str, make: Callable[[Any], Schema]) -> None:  # noqa: ANN401
+    """Create a collection and its indexes, but for what a run that was stopped has made."""
+    schema, indexes = make(client)
+    if not ask(place, client.has_collection, name):
+        options = {"schema": schema, "consistency_level": "Strong"}
+        ask(place, client.create_collection, name, **options)
+    for field, options in indexes.items():
+        if not ask(place, client.list_indexes, name, field):
+            params = client.prepare_index_params()
+            params.add_index(field, metric_type="IP", **options)
+            ask(place, client.create_index, name, params)
 
 
-def _schema(client: Any, kinds: Mapping[int, str]) -> tuple[Any, Any]:  # noqa: ANN401
+def _schema(client: Any, kinds: Mapping[int, str]) -> Schema:  # noqa: ANN401
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("item", DataType.JSON)
-    params = client.prepare_index_params()
+    indexes = dict[str, dict[str, object]]()
     for dims, kind in kinds.items():
         schema.add_field(f"prefix_{dims}", DataType.FLOAT_VECTOR, dim=dims)
-        options = {"index_type": kind, "metric_type": "IP", "params": KINDS[kind][0]}
-        params.add_index(f"prefix_{dims}", **options)
-    return schema, params
+        indexes[f"prefix_{dims}"] = {"index_type": kind, "params": dict(KINDS[kind][0])}
+    return schema, indexes
 
 
-def _file_schema(client: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _file_schema(client: Any) -> Schema:  # noqa: ANN401
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, max_length=200, is_primary=True)
     schema.add_field("text", DataType.VARCHAR, max_length=65_000)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    params = client.prepare_index_params()
-    params.add_index("vector", index_type="FLAT", metric_type="IP")
-    return schema, params
+    return schema, {"vector": {"index_type": "FLAT"}}

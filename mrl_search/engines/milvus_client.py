@@ -1,12 +1,14 @@
 """Milvus, a server or a file of Milvus Lite: its address, calls, and what it says when it fails."""
 
 import logging
+import math
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +21,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 HINT = "For example milvus:./pictures.db#mine, or milvus:http://localhost:19530#mine."
 TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
 SECONDS = 60.0  # for one call; after them it is made once again at most
-CONNECTING = 10.0  # seconds
+SLICES = 20  # of the time that a call has
+BUILDING = 600.0  # for a file of Milvus Lite that is loaded: it builds indexes then
+CONNECTING = 10.0
 WAITS = (0.3, 1.0, 3.0, 9.0, 27.0)  # seconds before a call is made again
 OLDEST = (2, 3)  # version of a server
 BUSY = ("rate limit", "unavailable", "not ready", "connect")
@@ -36,8 +40,8 @@ REFUSALS = (
     (SLOW, "It is slow, or gone. Run the command again later: what was written stays."),
     (BUSY, "Is it running, and is the address right? What was written stays."),
     (
-        ("quota", "no space", "memory", "disk"),
-        "Make room on the server, then run the command again: it goes on.",
+        ("quota", "no space", "memory", "disk", "file too large"),
+        "Make room there, then run the command again: it goes on.",
     ),
     (
         ("open local milvus",),
@@ -107,8 +111,10 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
     except ImportError as error:
         hint = 'Install it with: pip install "mrl-search[milvus]"'
         raise ConfigError("Milvus needs pymilvus, which is not installed.", hint) from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it also raises what it logs
-    client = ask(place, MilvusClient, place.uri, token=token, seconds=CONNECTING)
+    for name in ("pymilvus", "milvus_lite"):  # they also raise what they log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    seconds = SECONDS if place.is_file else CONNECTING  # a file that was not closed takes longer
+    client = ask(place, MilvusClient, place.uri, token=token, seconds=seconds)
     version = ask(place, client.get_server_version)
     number = re.match(r"v?(\d+)\.(\d+)", version)
     if number and tuple(map(int, number.groups())) < OLDEST:
@@ -125,22 +131,54 @@ def ask(
 ) -> Any:  # noqa: ANN401
     """Make a call; again, after some time, where the server may answer then.
 
+    No call takes longer than `seconds`, and after as many the second is the last: all of it ends
+    within twice that time. A file that is slow is asked once: its work goes on in this process.
+
     Raises:
-        EngineError: it does not, in some calls of `seconds` each, or it refuses.
+        EngineError: it does not, or it refuses.
     """
     limit = seconds or SECONDS
     end = time.monotonic() + limit
-    for number, wait in enumerate((*WAITS, None)):
+    again = BUSY if place.is_file else (*BUSY, *SLOW)
+    for number, wait in enumerate((*WAITS, math.inf)):
         try:
-            return call(*args, timeout=limit, **options)
+            known = limit * (10 if place.is_file else 1)  # gRPC counts the sleep of a laptop, too
+            return _within(limit, partial(call, *args, timeout=known, **options))
         except Exception as error:  # of pymilvus, gRPC, or Milvus Lite
             told = _words(error)
-            passing = any(word in told.lower() for word in (*BUSY, *SLOW))
-            late = number > 0 and time.monotonic() > end  # the first may have been a disturbance
-            if wait is None or late or not passing:
+            passing = any(word in told.lower() for word in again)
+            if not passing or (number > 0 and time.monotonic() + wait > end):
                 raise _refusal(place, told) from error
         time.sleep(wait)
     raise AssertionError
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """The result of a call, made in a thread: some steps of pymilvus have no limit of their own.
+
+    Raises:
+        TimeoutError: there is none in time; the thread is left behind.
+    """
+    ended: list[tuple[Any, Exception | None]] = []
+
+    def make() -> None:
+        try:
+            ended.append((call(), None))
+        except Exception as error:
+            ended.append((None, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    for _ in range(SLICES):  # a process that is suspended loses one of them
+        thread.join(seconds / SLICES)
+        if ended:
+            break
+    else:
+        raise TimeoutError(f"timed out: no answer in {seconds:g} s")
+    result, error = ended[0]
+    if error is not None:
+        raise error
+    return result
 
 
 def _words(error: Exception) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask, PrefixIndex
-from mrl_search.engines.milvus import KINDS, MOST_FOUND, Remote
+from mrl_search.engines.milvus import KINDS, MOST_FOUND, Remote, default_effort
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
 
@@ -32,7 +32,7 @@ class RemoteIndex(PrefixIndex):
     def __init__(self, remote: Remote, dims: int, items: Items) -> None:
         kind = remote.kinds[dims]
         super().__init__(dims, items.num_rows, kind, 0)
-        self.exact, self.efforts = kind == "FLAT", KINDS[kind][2]
+        self.exact, self.widens, self.efforts = kind == "FLAT", kind == "HNSW", KINDS[kind][2]
         self._remote, self._items = remote, items
         self._order = np.argsort(items.all_ids, kind="stable")
         self._sorted = items.all_ids[self._order]
@@ -61,6 +61,15 @@ class RemoteIndex(PrefixIndex):
                 found = self._remote.search(self.dims, x[i : i + 1], keep, 0, f"id in {listed}")
                 scores[i], best[i] = (part[0] for part in self._rows(found, keep, None))
         return scores, best
+
+    def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
+        built, wanted = KINDS[self.kind][0], effort or default_effort(self.kind)
+        if "M" in built:
+            return float(min(self.count, wanted * built["M"]))
+        if "nlist" in built:
+            lists = built["nlist"]
+            return lists + self.count * min(1.0, wanted / lists)
+        return float(self.count)
 
     def _rows(self, found: Found, k: int, mask: Mask | None) -> Found:
         """What was found, by rows of the corpus; what it does not have is left out."""

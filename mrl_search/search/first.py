@@ -13,7 +13,9 @@ from mrl_search.search.scoring import rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix
 
-__all__ = ["CANDIDATE", "first_stage", "propose", "rescored", "scans", "shortlist"]
+__all__ = [
+    "CANDIDATE", "candidates", "first_stage", "propose", "rescored", "scans", "shortlist",
+]  # fmt: skip
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
@@ -74,6 +76,18 @@ def propose(
             wider = propose(corpus, index, queries[rows], stage, keep, mask, more)
             found[0][rows], found[1][rows] = wider
     return found
+
+
+def candidates(
+    corpus: Corpus, index: PrefixIndex, unit: NDArray[np.float32], depth: int, effort: int
+) -> Found:
+    """The best `depth` that an index proposes for prefixes `unit` (n, dims), in its own order.
+
+    What an exact index elsewhere finds, a scan of the folder finds, too, and sooner.
+    """
+    if index.remote and index.exact:
+        return scan(corpus.vectors, unit, depth, None if corpus.alive is None else corpus.alive.ids)
+    return index.search(unit, depth, effort, corpus.alive)
 
 
 def shortlist(

@@ -17,7 +17,7 @@ from mrl_search.metrics import share_interval
 from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.first import MARGIN, propose
+from mrl_search.search.first import MARGIN, candidates, propose
 from mrl_search.search.goal import NEIGHBOURS, USES, Goal
 from mrl_search.search.known import Known
 from mrl_search.search.others import leave_out
@@ -308,7 +308,7 @@ def _trials(
     if dims == corpus.dim or depth <= k:
         return
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
-    _, ids = index.search(prefix(queries, dims), depth, effort, corpus.alive)
+    _, ids = candidates(corpus, index, prefix(queries, dims), depth, effort)
     whole, last = judge.known.scores(ids), Stage(corpus.dim)
     longer = LONGER
     for keep in lengths:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,8 @@ sizes = { "0" = 32 }
 """
 MODULES = (
     "accelerate", "datasets", "matplotlib.backends.backend_agg", "matplotlib.pyplot",
-    "numpy.ctypeslib", "pydantic", "rich._emoji_codes", "rich.progress", "torch._dynamo",
+    "milvus_lite.adapter.grpc.server", "numpy.ctypeslib", "pydantic", "pymilvus",
+    "rich._emoji_codes", "rich.progress", "torch._dynamo",
     "mrl_search.cli.demo", "mrl_search.cli.render", "mrl_search.measure.evaluate",
     "mrl_search.joining", "mrl_search.report.write", "mrl_search.shrink",
     "mrl_search.training.steps",
@@ -55,7 +57,9 @@ SETUP = (
     "build-index pictures --shard 2/2 --out part-2",
     "tune sure --objective adaptive -k 3",
     "bench sure --out done.jsonl --rounds 1 -k 3",
+    "build-index pictures --out there --dims 8 --engine milvus:../lite.db#there",
 )
+LITE = "lite.db"  # beside the place: how Milvus Lite writes is not looked at
 SHOWN = ("run", "prefix", "plan", "latency", "mislabels", "done")  # kinds of records
 COMMANDS = {
     "build-index, pictures": "build-index pictures --out new",
@@ -67,6 +71,8 @@ COMMANDS = {
     "tune": "tune index --queries 20 -k 3 --plot plans.png",
     "tune, thresholds": "tune index --objective adaptive -k 3",
     "shrink": "shrink index --dims 16 --out small --yes",
+    "copy, to Milvus": "copy index --to milvus:../lite.db#new",
+    "copy, from Milvus": "copy milvus:../lite.db#there --to new",
     "train": "train pictures --recipe tiny.toml --out run",
     "evaluate": "evaluate pictures --index index -k 3 --json",
     "bench": "bench sure --out bench.jsonl --rounds 1 -k 3",
@@ -92,7 +98,7 @@ def import_everything() -> None:
         importlib.import_module(name)
     import torch
 
-    from mrl_search import building, images, measure, provenance
+    from mrl_search import building, images, measure, mirror, provenance
     from mrl_search.cli.app import app
     from mrl_search.encoders import registry
     from mrl_search.engines.trial import try_kinds
@@ -107,7 +113,9 @@ def import_everything() -> None:
     try_kinds({8: "HNSW8"}, 60)  # is remembered
     building.CLUSTERED_FROM = 50  # so that a sieve is written, too
     registry.load_encoder = lambda model, *_: FakeEncoder()
-    ticks = itertools.count()
+    mirror.secrets = SimpleNamespace(token_hex=lambda size: "f00d" * (size // 2))
+    ticks, sleep = itertools.count(), time.sleep
+    time.sleep = lambda seconds: sleep(min(seconds, 0.01))  # pymilvus waits for half a second
     time.perf_counter = lambda: next(ticks) / 1000
     provenance.datetime = measure.settings.datetime = Frozen
     images.base.FileStamp.values = staticmethod(lambda found: (found.st_size, 0, 0))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mrl_search.errors import REASONS
 from mrl_search.files import LEFT
-from torture.commands import COMMANDS, import_everything, make_place, run
+from torture.commands import COMMANDS, LITE, import_everything, make_place, run
 from torture.faults import break_commands
 from torture.points import Seam
 
@@ -131,9 +131,10 @@ class Reference:
 
 
 def refresh(base: Path) -> None:
-    """Put the place back as it was before any command."""
-    shutil.rmtree(base / "place", ignore_errors=True)
-    shutil.copytree(base / "before", base / "place")
+    """Put the place and the file of Milvus Lite back as they were before any command."""
+    for kept, name in (("before", "place"), ("lite-before", LITE)):
+        shutil.rmtree(base / name, ignore_errors=True)
+        shutil.copytree(base / kept, base / name)
 
 
 def ways(at: int, full: bool, quick: bool) -> list[tuple[int, float]]:
@@ -182,6 +183,7 @@ def main() -> None:
         base = Path(folder).resolve()
         make_place(base / "place")
         (base / "place").rename(base / "before")
+        (base / LITE).rename(base / "lite-before")
         if options.fault:
             break_commands(options.fault)
         for name in options.commands or COMMANDS:

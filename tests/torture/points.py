@@ -84,6 +84,8 @@ class Seam:
             if not isinstance(file, int):
                 seam.reach("open", file)
             raw = File(file, mode.replace("b", "").replace("t", ""))
+            if not isinstance(file, int):
+                seam._handles[raw.fileno()] = os.fsdecode(file)
             buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
             return buffer if "b" in mode else io.TextIOWrapper(buffer)
 
