@@ -20,7 +20,7 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress
 from mrl_search.store.rows import VectorStore
-from mrl_search.store.transform import Transform, check_rotatable, principal_axes
+from mrl_search.store.transform import Transform, check_rotatable, principal_axes_of
 from mrl_search.vectors import default_dims, l2_normalize
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ NEIGHBOURS, VOTERS = 10, 20
 LONGEST = 1024  # dims of rows along image and class axes
 SHORT = 128  # dims of the prefixes that decide
 
-Changed: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+Rows: TypeAlias = NDArray[np.float32]
+Changed: TypeAlias = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], Rows]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,17 @@ def choose_axes(
     shuffled = np.random.default_rng(0).permutation(len(store))
     held = min(HELD_OUT, len(store) // 10)
 
-    def sample_of(rows: NDArray[np.int64], viewed: int) -> Sample:
-        raw = store.prefix(store.dim, rows) * norms[rows, None]
-        return Sample(raw, labels[rows], *changed(rows[:viewed]))
+    rows = shuffled[held : held + FITTED]
+    first, then = rows[:VIEWED], shuffled[: min(held, TESTED)]
+    read, views = changed(np.concatenate([first, then]))
+    fits = read < len(first)
 
-    fitted = sample_of(shuffled[held : held + FITTED], VIEWED)
-    tested = sample_of(shuffled[:held], TESTED)
+    def sample_of(rows: NDArray[np.int64], viewed: NDArray[np.int64], views: Rows) -> Sample:
+        raw = store.prefix(store.dim, rows) * norms[rows, None]
+        return Sample(raw, labels[rows], viewed, views)
+
+    fitted = sample_of(rows, read[fits], views[fits])
+    tested = sample_of(shuffled[:held], read[~fits] - len(first), views[~fits])
     search = Sample(fitted.rows[:MEASURED], fitted.labels[:MEASURED], tested.viewed, tested.changed)
     alike = float(fitted.rows.var(0).mean()) <= ALIKE * float(np.square(fitted.rows).mean())
     if alike and choice in ("views", "labels"):
@@ -132,7 +138,7 @@ def choose_axes(
     for done, name in enumerate(names, 1):
         if held:
             kept[name] = measure_axes(fit_axes(name, fitted), search, tested)
-        progress("measuring axes", done, len(names))
+        progress("fitting axes", done, len(names))
     record = {
         "choice": choice,
         "fitted": len(fitted.rows),
@@ -187,7 +193,7 @@ def fit_axes(choice: str, fitted: "Sample") -> Transform:
         return Transform(dim, dim)
     if choice == "pca":
         unit = l2_normalize(fitted.rows).astype(np.float64)
-        return Transform(dim, dim, principal_axes(unit.T @ unit))
+        return Transform(dim, dim, principal_axes_of(unit))
     axes, centre = closed_form_axes(fitted, choice == "labels")
     return Transform(dim, len(axes), axes, centre)
 

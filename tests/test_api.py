@@ -1,10 +1,12 @@
 """The HTTP API: the answers of the library, in one shape; errors that help; an index that lives."""
 
+import asyncio
 import base64
 import io
 import json
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from starlette.testclient import TestClient
 
 from mrl_search.errors import DataError
 from mrl_search.index import Index
+from mrl_search.web import answers
 from mrl_search.web import served as module
 
 MINE = "/api/indexes/mine"
@@ -167,6 +170,83 @@ def test_duplicates_are_found_and_decided(tmp_path: Path) -> None:
     same = api.post(f"{MINE}/duplicates/decisions", json={"ids": [0, 8]})
     assert same.status_code == 400 and "same bytes" in same.json()["error"]
     assert api.post(f"{MINE}/duplicates/decisions", json={"ids": [0, 1]}).json() == {"new": 1}
+
+
+def test_a_look_for_duplicates_tells_how_far_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "PAUSE", -1)
+    api = client(folder)
+    *told, (kind, found) = events_of(api.get(f"{MINE}/duplicates/stream?level=copy"))
+    assert {kind for kind, _ in told} == {"progress"} and kind == "answer"
+    assert {"what": "pairs", "done": 24, "total": 24} in [data for _, data in told]
+    assert found == api.get(f"{MINE}/duplicates?level=copy").json()
+    again = events_of(api.get(f"{MINE}/duplicates/stream?level=copy"))
+    assert again == [("answer", found)]  # it is known by now
+    few = events_of(api.get(f"{MINE}/duplicates/stream?level=similar"))
+    assert few[-1][0] == "error" and "too few" in few[-1][1]["error"]
+    assert api.get(f"{MINE}/duplicates/stream?level=odd").status_code == 422
+
+
+def test_work_ends_when_the_client_leaves() -> None:
+    ended = threading.Event()
+
+    def work(emit: answers.Emit) -> dict[str, Any]:
+        try:
+            while True:
+                emit("progress", {})
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    async def leave() -> None:
+        told = answers.events(work, str)
+        assert b"progress" in await anext(told)
+        await told.aclose()
+
+    asyncio.run(leave())
+    assert ended.wait(60)
+
+
+def test_texts_of_a_png_that_unpack_to_gigabytes_are_left_out(tmp_path: Path) -> None:
+    folder = build(tmp_path, 2)
+    api = client(folder, write=True)
+    bomb, wide = texts_of(b"zTXt", (40, 30)), texts_of(b"iTXt", (9000, 6000))
+    found = api.post(f"{MINE}/search", files={"image": ("a.png", bomb)}, data={"k": "2"})
+    assert len(found.json()["hits"]) == 2
+    refused = api.post(f"{MINE}/search", files={"image": ("b.png", wide)})
+    assert refused.status_code == 400 and "9,000 x 6,000 pixels" in refused.json()["error"]
+    assert api.post(f"{MINE}/add", files={"image": ("c", bomb)}).json()["added"] == 1
+    (new,) = api.post(f"{MINE}/search", files={"image": bomb}, data={"k": "1"}).json()["hits"]
+    assert new["name"] == "c.png"
+    whole = api.get(f"{MINE}/pictures/{new['id']}")
+    assert (whole.headers["content-type"], whole.content) == ("image/png", bomb)
+    assert api.get(f"{MINE}/thumbs/{new['id']}").status_code == 200
+
+
+def texts_of(kind: bytes, size: tuple[int, int]) -> bytes:
+    """A PNG file whose text takes 100 MB, and in the file 100 kB."""
+    file = io.BytesIO()
+    Image.new("1", size).save(file, "PNG")
+    data, packed = file.getvalue(), zlib.compress(bytes(100_000_000))
+    content = kind + (b"a\0\1\0\0\0" if kind == b"iTXt" else b"a\0\0") + packed
+    size_and_sum = (len(content) - 4).to_bytes(4, "big"), zlib.crc32(content).to_bytes(4, "big")
+    chunk = content.join(size_and_sum)
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("notes.txt", "notes.txt"), ("C:\\My files\\x.jpg", "x.jpg"), ("../../etc/x", "x"),
+        ("a\u202eb", "a\\u202eb"), ("x" * 200, "…" + "x" * 80), ("/", "The picture"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_file(api: TestClient, name: str, called: str) -> None:
+    for path in ("search", "classify"):
+        refused = api.post(f"{MINE}/{path}", files={"image": (name, b"no picture")})
+        assert refused.status_code == 400
+        assert refused.json()["error"] == f"{called}: not an image that can be read."
 
 
 def test_an_index_changes_while_it_is_served(tmp_path: Path) -> None:

@@ -309,6 +309,32 @@ def test_an_edited_table_changes_columns(place: Path) -> None:
     assert_error(run("sync", "index"), "gives another now")
 
 
+def test_a_table_that_is_removed_takes_its_labels_and_columns_along(place: Path) -> None:
+    table, some = place / "pictures" / "metadata.csv", "cat/cat-0000.png"
+    before = Index.open("index").items["label"].to_pylist()
+    for text in (f"file_name,label,price\n{some},tiger,7\n", f"file_name,label\n{some},tiger\n"):
+        table.write_text(text)
+        assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~6")
+        assert Index.open("index").items["label"].to_pylist().count("tiger") == 1
+        table.unlink()
+        done = ok("sync", "index")
+        assert done.stdout.startswith("+0 −0 →0 ~6")
+        assert f"~ columns of {place}/pictures/{some}" in done.stderr
+        items = Index.open("index").items
+        assert items["label"].to_pylist() == before
+        assert items["price"].null_count == len(before)
+        assert ok("sync", "index").stdout.startswith("+0 −0 →0 ~0")
+
+
+def test_labels_of_a_removed_table_go_where_no_other_were_wanted(place: Path) -> None:
+    table = place / "pictures" / "metadata.csv"
+    table.write_text("file_name,label\ncat/cat-0000.png,tiger\n")
+    ok("build-index", "pictures", "--out", "named", "--labels", "metadata")
+    table.unlink()
+    assert ok("sync", "named").stdout.startswith("+0 −0 →0 ~1")
+    assert Index.open("named").items["label"].null_count == 6
+
+
 def test_what_is_skipped_as_before_is_only_counted(place: Path) -> None:
     (place / "pictures/bad.png").write_bytes(b"not a picture")
     assert "bad.png: " in ok("sync", "index").stderr

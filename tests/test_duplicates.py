@@ -12,13 +12,16 @@ from fakes import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from mrl_search.duplicates import finding
 from mrl_search.duplicates.decisions import DECISIONS, not_duplicates, read_decisions
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
 from mrl_search.duplicates.keeping import Item, Keep
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import draw_animal
+from mrl_search.images.look import Look
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -74,6 +77,20 @@ def test_the_levels_let_in_more_and_more(album: Path) -> None:
         index.duplicates("alike")
     with pytest.raises(ConfigError, match="--fpr is 0"):
         index.duplicates(fpr=0)
+
+
+def test_the_second_look_is_one_thread(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, look, threads = indexed(album), finding.likeness, set[int]()
+
+    def counted(a: Look, b: Look) -> float:
+        libraries = threadpool_info()
+        threads.update(lib["num_threads"] for lib in libraries if lib["user_api"] == "blas")
+        return look(a, b)
+
+    monkeypatch.setattr(finding, "likeness", counted)
+    with threadpool_limits(2, "blas"):
+        assert len(index.duplicates()) == 1
+    assert threads == {1}
 
 
 @pytest.mark.parametrize(

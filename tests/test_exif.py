@@ -283,6 +283,25 @@ def test_exif_takes_the_types_of_a_users_columns(mixed: Path) -> None:
     ]
 
 
+def test_exif_comes_back_when_a_table_goes(tmp_path: Path, fake_model: object) -> None:
+    """A table's `camera` and `note` stand in place of EXIF until the table is gone."""
+    for name in ("in/a.jpg", "in/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(FULL) + name.encode())
+    plain = Index.build(tmp_path / "in", tmp_path / "plain", model=FakeEncoder())
+    table = tmp_path / "in/metadata.csv"
+    table.write_text("file_name,camera,note\na.jpg,mine,x\nb.jpg,,\n")
+    Index.build(tmp_path / "in", tmp_path / "index", model=FakeEncoder())
+    index = Index.open(tmp_path / "index")
+    assert set(index.items["camera"].to_pylist()) == {"mine", ""}
+    table.unlink()
+    assert len(index.sync().described) == 2
+    told, wanted = Index.open(tmp_path / "index").items.table(), plain.items.table()
+    for name in ("camera", "taken", "latitude", "label"):
+        assert told[name].to_pylist() == wanted[name].to_pylist(), name
+    assert told["note"].null_count == 2
+
+
 def test_columns_that_do_not_fit_are_refused_and_the_index_stays_whole(mixed: Path) -> None:
     Index.build(mixed / "taken", mixed / "index", model=FakeEncoder())
     index = Index.open(mixed / "index")

@@ -37,7 +37,28 @@ def locked(folder: Path) -> TestClient:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.", "", "[::2]", "a b", "0.0.0.0"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.",
+        "",
+        "[::2]",
+        "a b",
+        "0.0.0.0",
+        "me@127.0.0.1",
+        "127.0.0.1/evil",
+        "127.0.0.1?a",
+        "127.0.0.1#a",
+        "local\thost",
+        "localhost:",
+        "localhost:x",
+        "localhost:123456",
+        "//localhost",
+        "[::1",
+        "::1",
+        "127.0.0.1, evil.example",
+    ],
 )
 def test_a_server_called_by_another_name_does_not_answer(api: TestClient, host: str) -> None:
     for path in ("/", MINE, "/healthz"):
@@ -87,6 +108,30 @@ def test_without_the_token_nothing_is_told(locked: TestClient, given: str) -> No
     cookie = {"cookie": f"{guard.COOKIE}={given}".encode()}
     assert locked.get(MINE, headers=cookie).status_code == 401
     assert locked.get("/healthz").status_code == 200
+
+
+def test_a_server_called_by_two_names_does_not_answer(api: TestClient) -> None:
+    for names in (("127.0.0.1", "evil.example"), ("evil.example", "127.0.0.1")):
+        headers = [("host", name) for name in names]
+        assert api.get("/healthz", headers=headers).status_code == 421
+
+
+def test_a_token_without_its_scheme_is_none(folder: Path) -> None:
+    locked = client(folder, Rules(token=TOKEN, own="what-own-programs-show"))
+    for given in (TOKEN, f"Basic {TOKEN}", f"Bearer{TOKEN}", f"Bearer  x {TOKEN}", "Bearer", ""):
+        assert locked.get(MINE, headers={"authorization": given}).status_code == 401, given
+    for given in (f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}"):
+        assert locked.get(MINE, headers={"authorization": given}).status_code == 200, given
+
+
+def test_head_answers_as_get_without_a_body(folder: Path, api: TestClient) -> None:
+    for path in ("/", MINE, "/main.js", "/healthz", f"{MINE}/thumbs/1?size=64", "/nothing"):
+        got, head = api.get(path), api.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert {**head.headers} == {**got.headers}, path
+    assert api.head(f"{MINE}/search").status_code == 405  # it is asked by POST
+    locked = client(folder, Rules(token=TOKEN))
+    assert locked.head(MINE).status_code == 401
 
 
 @pytest.mark.parametrize("given", [b"\xff", b"\xed\xb2\x80", b'"\\xff"', TOKEN.encode() + b"\xe9"])

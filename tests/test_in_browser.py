@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from playwright.sync_api import Browser, Page, expect
 from served import build, running
 
 from mrl_search.index import Index
+from mrl_search.progress import Progress
+from mrl_search.web import served as module
 from mrl_search.web.export import export_page
 from mrl_search.web.told import report_of
 
@@ -97,8 +101,8 @@ def test_drop_paste_and_pick_a_picture(page: Page, folder: Path) -> None:
         page.evaluate(send, [kind, data])
         expect(page.locator(".results .name").first).to_have_text("dog-0005.jpg")
         expect(page.get_by_alt_text("your picture")).to_be_visible()
-    page.locator("#file").set_input_files({"name": "x", "mimeType": "image/png", "buffer": b"no"})
-    expect(page.locator("#status.error")).to_contain_text("not an image")
+    page.locator("#file").set_input_files({"name": "x.p", "mimeType": "image/png", "buffer": b"no"})
+    expect(page.locator("#status.error")).to_contain_text("x.p: not an image")
 
 
 def test_words_filters_plan_and_cutoff(page: Page) -> None:
@@ -133,6 +137,32 @@ def test_the_slider_searches_at_every_tick(page: Page) -> None:
     page.keyboard.press("Escape")
     page.locator("body").press("a")
     expect(page.locator("#dims-value")).to_have_text("automatic")
+
+
+def test_bytes_and_dates_are_written_for_people(page: Page, folder: Path) -> None:
+    page.get_by_label("Words").fill("#3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#item-title")).to_have_text("cat-0003.jpg")
+    told = page.locator("#item-columns dd")
+    expect(told.first).to_be_visible()
+    picture = folder.parent / "pictures/cat/cat-0003.jpg"
+    shown = dict(
+        zip(
+            page.locator("#item-columns dt").all_text_contents(),
+            told.all_text_contents(),
+            strict=True,
+        )
+    )
+    assert shown["bytes"] == f"{float(f'{picture.stat().st_size / 1e3:.2g}'):,g} kB"
+    page.evaluate("app.info.columns = [{name: 'seen', kind: 'time'}, {name: 'note', kind: 'text'}]")
+    texts = {
+        "byteCount(7)": "7 bytes", "byteCount(2_060_000)": "2.1 MB", "byteCount(31e9)": "31 GB",
+        "dateText('2021-05-03T14:05:59')": "3 May 2021 at 14:05",  # the clock of the place
+        "shown('seen', '2021-05-03T14:05:59')": "3 May 2021 at 14:05",
+        "shown('note', '2021-05-03T14:05:59')": "2021-05-03T14:05:59",
+        "dateText('2021-05-03')": "3 May 2021", "dateText('long ago')": "long ago",
+    }  # fmt: skip
+    assert {call: page.evaluate(call) for call in texts} == texts
 
 
 def test_open_and_copy_a_picture(page: Page) -> None:
@@ -196,6 +226,28 @@ def test_duplicates_are_shown_and_decided(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("2 groups")
     page.get_by_role("button", name="is not a duplicate of").first.click()
     expect(page.locator("#status.error")).to_contain_text("same bytes")  # it cannot be otherwise
+
+
+def test_a_look_for_duplicates_shows_how_far_it_is_and_ends_when_one_leaves(
+    browser: Browser, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def endless(index: Index, level: str, progress: Progress) -> dict[str, Any]:
+        try:
+            while True:
+                progress("pairs", 12_000, 22_998)
+                time.sleep(0.05)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(module, "duplicates", endless)
+    with running(folder) as address, opened(browser, f"{address}#view=duplicates") as page:
+        expect(page.locator("#status")).to_contain_text("comparing, 12,000 of 22,998")
+        assert not ended.is_set()
+        page.keyboard.press("1")
+        expect(page.locator("#status")).to_contain_text("Click a picture")
+        assert ended.wait(60)
 
 
 def test_what_is_not_a_duplicate_is_remembered(browser: Browser, tmp_path: Path) -> None:

@@ -181,6 +181,53 @@ def test_the_map_shows_more_dims_the_nearer_one_looks(page: Page) -> None:
     assert "at=" in page.url
 
 
+def test_plus_and_minus_zoom_and_pictures_are_shown_from_twice_as_near(page: Page) -> None:
+    page.keyboard.press("3")
+    expect(page.locator(".map .level")).to_have_text("8 dims")
+
+    def zoom() -> float:
+        return float(page.evaluate("mapView.camera.zoom"))
+
+    def places() -> list[str]:
+        """The cells of the map in which a picture would be shown."""
+        return page.evaluate("""mapView.spread(mapView.visible()).map((row) => mapView
+            .toScreen(...mapView.points.at(row)).map((at) => Math.floor(at / CELL)).join())""")
+
+    assert zoom() == 0.9 and len(page.evaluate("mapView.visible()")) == N and places() == []
+    page.keyboard.press("+")  # wherever the focus is
+    assert zoom() == pytest.approx(0.9 * 1.4)
+    page.get_by_role("button", name="Nearer").click()
+    assert zoom() == pytest.approx(0.9 * 1.4 * 1.6) and zoom() > 2
+    shown = places()
+    assert len(shown) > 20 and len(set(shown)) == len(shown)  # one a cell
+    page.get_by_role("button", name="Farther").click()
+    assert zoom() < 2 and len(page.evaluate("mapView.visible()")) > 400 and places() == []
+    page.locator(".map canvas").press("-")
+    assert zoom() == pytest.approx(0.9)
+    few = page.evaluate("mapView.spread(mapView.visible().slice(0, FEW)).length")
+    assert few > 20  # so few are shown from any distance
+    page.keyboard.press("1")
+    page.keyboard.press("+")  # elsewhere it is no key
+    assert zoom() == pytest.approx(0.9)
+
+
+def test_an_item_is_opened_by_its_id(page: Page) -> None:
+    page.keyboard.press("/")
+    box = page.get_by_label("# and an id")
+    expect(box).to_be_focused()
+    page.keyboard.type("#7")
+    page.keyboard.press("Enter")
+    expect(page.locator("#item")).to_be_visible()
+    expect(page.locator("#item-title")).to_have_text("item 7")
+    page.keyboard.press("Escape")
+    box.fill(f"# {N}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status.error")).to_contain_text(f"no item {N}")
+    box.fill("a dog")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status.error")).to_contain_text("does not read words")
+
+
 def test_a_slow_machine_draws_fewer_points_while_the_map_moves(page: Page) -> None:
     page.keyboard.press("3")
     expect(page.locator(".map .level")).to_have_text("8 dims")

@@ -24,7 +24,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 from mrl_search.store.items import ITEMS_SCHEMA
 from mrl_search.store.source_kind import holds_vectors
-from mrl_search.store.transform import Transform, principal_axes
+from mrl_search.store.transform import Transform, principal_axes, principal_axes_of
 from mrl_search.vectors import default_dims, l2_normalize
 
 
@@ -191,6 +191,16 @@ def test_a_rotation_keeps_cosines_and_moves_energy_forward(tmp_path: Path, vecto
         search(i.corpus, i.corpus.to_space(queries), Plan.single(8), 5).ids for i in (plain, turned)
     ]
     assert (short[0] != short[1]).any()
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_principal_axes_of_few_rows_are_those_of_their_moment(n: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((n, 16)) * np.linspace(3, 1, 16)
+    axes, expected = principal_axes_of(rows), principal_axes(rows.T @ rows)
+    known = min(n, 16)  # the others are any of those on which the rows are 0
+    np.testing.assert_allclose(axes[:known], expected[:known], atol=1e-6)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(16), atol=1e-6)
+    assert abs(rows @ axes[known:].T).max(initial=0) < 1e-6
 
 
 def test_principal_axes_of_a_known_matrix() -> None:

@@ -1,5 +1,6 @@
 """What a server keeps ready, so that no request waits for it twice."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -12,11 +13,13 @@ from fakes import FakeJointEncoder
 from served import build
 
 from mrl_search.duplicates.decisions import not_duplicates
+from mrl_search.encoders.base import Preprocessing
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.images import tables
 from mrl_search.index import Index
+from mrl_search.progress import Progress
 from mrl_search.web import served as module
-from mrl_search.web.served import Served
+from mrl_search.web.served import Sent, Served
 
 
 def test_a_warm_server_knows_what_chance_explains(tmp_path: Path) -> None:
@@ -35,9 +38,9 @@ def test_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
     served, looked = Served(folder, "mine", FakeJointEncoder()), list[str]()
     find = module.duplicates
 
-    def counted(index: Index, level: str) -> dict[str, Any]:
+    def counted(index: Index, level: str, progress: Progress) -> dict[str, Any]:
         looked.append(level)
-        return find(index, level)
+        return find(index, level, progress)
 
     monkeypatch.setattr(module, "duplicates", counted)
     first = served.duplicates("exact")
@@ -51,6 +54,30 @@ def test_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
     not_duplicates(folder, served.index.items["hash"].to_pylist()[:2])
     served.duplicates("exact")
     assert len(looked) == 3
+
+
+def test_a_picture_that_decodes_slowly_keeps_nobody_from_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(build(tmp_path, 2), "mine", FakeJointEncoder())
+    picture = (tmp_path / "pictures/cat/cat-0000.jpg").read_bytes()
+    decoding, go, decode = threading.Event(), threading.Event(), Preprocessing.decode
+
+    def slow(self: Preprocessing, data: bytes) -> Any:
+        if data != picture:
+            decoding.set()
+            assert go.wait(60)
+        return decode(self, data)
+
+    monkeypatch.setattr(Preprocessing, "decode", slow)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(served.embed, Sent(picture + b" "))
+        assert decoding.wait(60)
+        row = served.embed(Sent(picture))  # while the other one is decoded
+        assert not late.done()
+        go.set()
+        np.testing.assert_array_equal(late.result(), row)
+    np.testing.assert_allclose(row, served.index.embed([picture]).rows[0], atol=1e-6)
 
 
 def test_threads_open_a_data_set_once(monkeypatch: pytest.MonkeyPatch) -> None:

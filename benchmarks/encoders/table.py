@@ -10,6 +10,7 @@ from mrl_search.measure.environment import check_clean
 
 HERE = Path(__file__).parent
 SHOWN = (8, 16, 32, 64, 128, 256, 1024)
+FEW_SHOWN = (8, 32, 128, 1024)
 Z = 1.96
 
 
@@ -85,6 +86,27 @@ def main() -> None:
         rows.append(("as it is" if power is None else f"{power:g}", *cells))
     titles = ("power", *(f"{title}, {d}" for _, title, d in columns))
     print(f"**A steeper spectrum**, n = {steeper[0]['n']:,}\n\n{table(titles, rows)}")
+    print(f"**Fewer changed views**\n\n{few_views(read('few.jsonl'))}")
+
+
+def few_views(records: list[dict[str, Any]]) -> str:
+    """Changed copies that axes of a small collection find, by the views that they are fitted to."""
+    samples: dict[tuple[Any, ...], list[float]] = {}
+    for r in records:
+        choice = r["data"], r["viewed"], r["kinds"]
+        for name in ("standard", "hard"):
+            samples.setdefault((*choice, name, r["dims"]), []).append(r[name])
+    rows = []
+    for data, viewed, kinds in dict.fromkeys(key[:3] for key in samples):
+        found = (
+            samples[data, viewed, kinds, name, d]
+            for name in ("standard", "hard")
+            for d in FEW_SHOWN
+        )
+        what = f"{viewed} x {kinds}" if kinds else "none: pca"
+        rows.append((data, what, *(f"{sum(s) / len(s):.1%}" for s in found)))
+    heads = (f"{name} {d}" for name in ("standard", "hard") for d in FEW_SHOWN)
+    return table(("data", "pictures x views", *heads), rows)
 
 
 if __name__ == "__main__":

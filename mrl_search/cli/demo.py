@@ -41,7 +41,7 @@ COLUMNS = {
 COMMANDS = (
     (
         "mrl-search build-index PICTURES --out indexes/mine",
-        "Embed a folder with the bundled model.",
+        "Embed a folder of pictures, and index it.",
     ),
     ("mrl-search query PICTURE.jpg --sheet hits.png", "Find the most similar pictures."),
     ("mrl-search classify PICTURE.jpg", "Label a picture; folder names are the labels."),
@@ -57,7 +57,7 @@ def demo(
     ] = None,
     serve_it: Annotated[bool, option("--serve", "Then show its index in the browser.")] = False,
 ) -> None:
-    """Show all of it on drawn animals, offline, in two minutes."""
+    """Show all of it on drawn animals, offline, in a few minutes."""
     from mrl_search.cli.render import note, progress_bars
     from mrl_search.images.drawn import write_individuals
     from mrl_search.training.recipes import load_recipe

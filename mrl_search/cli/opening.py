@@ -1,5 +1,6 @@
 """What the options of a query name: an index, a request and the queries. Imports no typer."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,4 +82,6 @@ def check_readable(names: Sequence[str], skipped: Sequence[Skipped]) -> None:
         show_skipped(skipped)
         first = skipped[0]
         message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."
-        raise DataError(message, "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF.")
+        there = os.path.lexists(first.path)
+        hint = "Name files in JPEG, PNG, WebP, GIF, BMP or TIFF." if there else "Check its name."
+        raise DataError(message, hint)

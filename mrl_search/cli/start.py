@@ -2,9 +2,15 @@
 
 Loading the command line takes as long as a search. So the plain forms of `query`, and a `sync`
 that finds nothing to do, are read here first; all else goes to the command line as it is.
+
+Threads of OpenMP that wait for each other are told to sleep meanwhile. Where they spin instead, as
+is the default, and other programs take their processors, embedding took 2 and 14 times as long in
+two runs (`benchmarks/main_job/waiting.jsonl`); where none did, about as long. Training has so many
+short steps that it is faster where threads spin: `train` keeps the default.
 """
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +46,8 @@ FLAGS = ("--json", "--exact", "--explain", "--expected")
 
 def main() -> None:
     """Run the command that `sys.argv` names."""
+    if sys.argv[1:2] != ["train"]:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before a library reads it
     try:
         code = _at_once(sys.argv[1:])
         sys.stdout.flush()

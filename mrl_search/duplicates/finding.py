@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
 from mrl_search.duplicates.keeping import RULES, Item, Keep
@@ -108,7 +109,8 @@ def find_duplicates(
         contents[i] = _content(sides, [side.get(hashes[i], []) for side in rows], left_out)
     looked_at = set() if pictures.own_vectors else {i for a, b, _ in pairs for i in (a, b)}
     seen = _seen(contents, looked_at, left_out, progress)
-    edges = list(_edges(seen, pairs, level, progress))
+    with threadpool_limits(1, "blas"):  # of such small arrays, threads would wait for each other
+        edges = list(_edges(seen, pairs, level, progress))
     described = _described(contents, seen, edges)
     number = {name: i for i, name in enumerate(hashes)}
     apart = {frozenset(number[h] for h in pair) for pair in decided if pair <= number.keys()}

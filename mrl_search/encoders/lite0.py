@@ -21,24 +21,24 @@ EPS = 1e-3  # of batch norms
 class Convolution(nn.Module):
     """A convolution with its batch norm in it, and ReLU6 if wanted; padded as TensorFlow does.
 
-    A stride of 2 takes maps with an even number of rows and columns.
+    A stride of 2 takes maps with an even number of rows and columns. TensorFlow pads these by one
+    more at their end: a kernel with a zero row and column before it gives the same, equally padded,
+    and no map has to be copied.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int, active: bool) -> None:
         super().__init__()
+        if stride > 1:
+            weight = functional.pad(weight, (1, 0, 1, 0))
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.stride, self.active = stride, active
         self.groups = len(weight) if weight.shape[1] == 1 else 1
+        self.padding = (weight.shape[-1] - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight.shape[-1]
-        before = (kernel - self.stride) // 2
-        if self.stride > 1:
-            after = kernel - self.stride - before
-            x, before = functional.pad(x, (before, after, before, after)), 0
-        x = functional.conv2d(x, self.weight, self.bias, self.stride, before, 1, self.groups)
-        return functional.relu6(x) if self.active else x
+        x = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+        return functional.relu6(x, inplace=True) if self.active else x
 
 
 class Residual(nn.Module):

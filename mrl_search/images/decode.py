@@ -17,7 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from mrl_search.errors import BrokenImage
 
 __all__ = [
-    "HEAD", "HEIC_SUFFIXES", "content_hash", "decode", "is_picture", "square", "suffixes", "to_rgb",
+    "HEAD", "HEIC_SUFFIXES", "content_hash", "decode", "is_picture", "opened", "square", "suffixes",
+    "to_rgb",
 ]  # fmt: skip
 
 SUFFIXES = frozenset({
@@ -127,6 +128,21 @@ def _memory(needed: int) -> Iterator[None]:
 def content_hash(data: bytes) -> str:
     """XXH3-128 of a file's bytes, in hex: equal files have equal hashes."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def opened(data: bytes) -> Image.Image:
+    """An image file, of which only the head is read. Anything may be raised on bad data.
+
+    Texts of a PNG file that Pillow refuses, such as small ones that unpack to gigabytes, are left
+    out.
+    """
+    try:
+        return Image.open(io.BytesIO(data), formats=formats())
+    except ValueError:
+        plain = _without_text(data)
+        if plain is None:
+            raise
+        return Image.open(io.BytesIO(plain), formats=formats())
 
 
 def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:

@@ -11,11 +11,12 @@ from mrl_search.vectors import blocks, l2_normalize, sample
 
 __all__ = [
     "LARGEST", "Transform", "check_rotatable", "check_rotation", "moment_of", "principal_axes",
-    "rows_to_fit",
+    "principal_axes_of", "rows_to_fit",
 ]  # fmt: skip
 
 FITTED_ROWS = 50_000  # rows that a rotation is fitted to, at most
 ORTHONORMAL = 1e-3  # largest error of an inner product of rows
+FEW = 4  # times more dims than rows, from which on a decomposition of the rows is sooner
 LARGEST = 8192  # dims; the eigenvectors of more take hours and gigabytes
 
 
@@ -98,7 +99,18 @@ def principal_axes(moment: NDArray[np.float64]) -> NDArray[np.float32]:
         moment: (dim, dim), the sum of the outer products of the rows with themselves.
     """
     _, columns = np.linalg.eigh(moment)  # by rising energy
-    axes = columns.T[::-1]
+    return _signed(columns.T[::-1])
+
+
+def principal_axes_of(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Principal axes of rows (n, dim), as `principal_axes` gives them; sooner of few rows."""
+    if len(rows) > rows.shape[1] // FEW:
+        return principal_axes(rows.T @ rows)
+    return _signed(np.linalg.svd(rows, full_matrices=True)[2])
+
+
+def _signed(axes: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Axes whose largest number is positive, whichever way they were found."""
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
     signs = np.where(largest < 0, -1, 1)[:, None]
     rotation: NDArray[np.float32] = np.ascontiguousarray(axes * signs, dtype=np.float32)

@@ -6,6 +6,7 @@ on changed views of a sample. Class axes predict labels. See `mrl_search.trainin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ __all__ = ["KINDS", "Sample", "changed_views", "closed_form_axes"]
 LONGEST = 1024  # dims of image and class axes
 RIDGE = 0.5  # added to the variance within a picture, as a share of the variance of a feature
 CLASS_RIDGE = 0.1
+TOGETHER = 8  # pictures that are changed at once
 SHARE = 0.3  # of the squared norm of every prefix that class axes have
 VIEWS = (
     AugmentConfig(scale=(0.25, 0.7)),
@@ -118,22 +120,30 @@ def changed_views(
         (m,) the positions in `rows` of the pictures that can be read, and (m, views, dim) float32.
     """
     generator = torch.Generator().manual_seed(len(rows))
-    size = encoder.preprocessing.size
-    read, embedded = list[int](), [np.empty((0, KINDS, encoder.dims[-1]), np.float32)]
-    pictures = read_pictures(source, encoder.preprocessing.decode, rows=rows)
-    for done, picture in enumerate(pictures):
-        if isinstance(picture, Picture):
-            image = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None]
-            changed = torch.cat([views(image, size, kind, generator) for kind in VIEWS])
-            turn = int(torch.randint(1, 4, (1,), generator=generator))
-            grey = (image * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True).expand_as(image)
-            pixels = torch.cat([
-                ((changed + 1) * 127.5).round(), torch.rot90(image, turn, (2, 3)), grey.round(),
-            ])  # fmt: skip
-            content = pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-            rows_of_views = embed_pictures(encoder, content)
-            if usable(rows_of_views).all():
-                embedded.append(rows_of_views[None])
-                read.append(done)
-        progress("embedding changed views", done + 1, len(rows))
+    size, dim = encoder.preprocessing.size, encoder.dims[-1]
+    read, embedded = list[int](), [np.empty((0, KINDS, dim), np.float32)]
+    pictures = enumerate(read_pictures(source, encoder.preprocessing.decode, rows=rows))
+    while some := list(islice(pictures, TOGETHER)):
+        known = [(at, one.pixels) for at, one in some if isinstance(one, Picture)]
+        if known:
+            content = _changed(np.stack([pixels for _, pixels in known]), size, generator)
+            found = embed_pictures(encoder, content).reshape(len(known), KINDS, dim)
+            good = usable(found.reshape(-1, dim)).reshape(len(known), KINDS).all(axis=1)
+            embedded.append(found[good])
+            read += [known[i][0] for i in np.flatnonzero(good)]
+        progress(f"embedding {KINDS} changed views of each", some[-1][0] + 1, len(rows))
     return np.array(read, dtype=np.int64), np.concatenate(embedded)
+
+
+def _changed(
+    pictures: NDArray[np.uint8], size: int, generator: torch.Generator
+) -> NDArray[np.uint8]:
+    """A changed view of each kind of pictures (n, side, side, 3): (n * KINDS, size, size, 3)."""
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    kinds = [((views(images, size, kind, generator) + 1) * 127.5).round() for kind in VIEWS]
+    turns = torch.randint(1, 4, (len(images),), generator=generator).tolist()
+    turned = [torch.rot90(image, turn, (1, 2)) for image, turn in zip(images, turns, strict=True)]
+    grey = (images * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True).round()
+    every = [*kinds, torch.stack(turned), grey.expand(images.shape)]
+    pixels = torch.stack([kind.to(torch.uint8) for kind in every], 1).permute(0, 1, 3, 4, 2)
+    return pixels.reshape(-1, size, size, 3).contiguous().numpy()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -17,21 +18,28 @@ from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.text import json_value
 from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
-from mrl_search.web.served import Busy, Served
+from mrl_search.web.served import Busy, Sent, Served
 from mrl_search.web.told import hits_of
 
-__all__ = ["BUSY", "events", "quick", "search_one", "vote"]
+__all__ = ["BUSY", "Emit", "events", "looked_for", "quick", "search_one", "staged", "vote"]
 
 STAGE_HITS = 60  # hits that an event of a stage has
+PAUSE = 0.2  # seconds between two events of progress, at least
 BUSY = "Too many pictures wait for the model.", "Try again in a moment."
+
+Emit = Callable[[str, dict[str, Any]], None]  # sends an event: its kind and data
+
+
+class _LeftError(Exception):
+    """The client left: nobody waits for the answer."""
 
 
 def _embedded(
-    one: Served, index: Index, asked: Query, given: bytes | NDArray[np.float32] | None
+    one: Served, index: Index, asked: Query, given: Sent | NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], list[int], dict[str, Any]]:
     """The query of a request, the rows of its items, and what was found out on the way."""
     start, own = time.perf_counter(), list[int]()
-    if isinstance(given, bytes):
+    if isinstance(given, Sent):
         row, embedded = one.embed(given), True
     elif given is not None:
         row, embedded = index.corpus.to_space(given)[0], False
@@ -47,14 +55,14 @@ def _embedded(
 
 
 def search_one(
-    one: Served, asked: Asked, given: bytes | NDArray[np.float32] | None = None, whole: bool = False
+    one: Served, asked: Asked, given: Sent | NDArray[np.float32] | None = None, whole: bool = False
 ) -> dict[str, Any]:
     """Answer a search.
 
     Args:
         one: the index.
         asked: the request.
-        given: content of a picture file, or (dim,) numbers, that is the query instead.
+        given: a picture, or (dim,) numbers, that is the query instead.
         whole: tell paths of the machine, as the command line does.
     """
     index = one.now()
@@ -88,7 +96,7 @@ def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False)
     }
 
 
-def vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]:
+def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
     """The label of a query, by its neighbours or by words."""
     from mrl_search.encoders.zero_shot import zero_shot
     from mrl_search.search.classify import classify
@@ -107,17 +115,26 @@ def vote(one: Served, asked: AskedVote, picture: bytes | None) -> dict[str, Any]
     return {**told, "label": found.label, "confidence": round(found.confidence, 6), "votes": votes}
 
 
-async def events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> AsyncIterator[bytes]:
-    """A search as server-sent events."""
+async def events(
+    work: Callable[[Emit], dict[str, Any]], scrub: Callable[[str], str]
+) -> AsyncIterator[bytes]:
+    """What `work` emits, and then its answer or error, as server-sent events.
+
+    If the client leaves, the next event that `work` emits ends it.
+    """
     events: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
+    loop, left = asyncio.get_running_loop(), threading.Event()
 
     def emit(kind: str, data: dict[str, Any]) -> None:
+        if left.is_set():
+            raise _LeftError
         loop.call_soon_threadsafe(events.put_nowait, (kind, data))
 
-    def work() -> None:
+    def whole() -> None:
         try:
-            emit("answer", _staged(one, asked, lambda data: emit("stage", data)))
+            emit("answer", work(emit))
+        except _LeftError:
+            return
         except MrlSearchError as error:
             emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
         except Busy:
@@ -126,17 +143,32 @@ async def events(one: Served, asked: Asked, scrub: Callable[[str], str]) -> Asyn
             emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
             raise
 
-    task = asyncio.create_task(run_in_threadpool(work))
-    while True:
-        kind, data = await events.get()
-        yield f"event: {kind}\ndata: {json.dumps(data, default=json_value)}\n\n".encode()
-        if kind != "stage":
-            break
+    task = asyncio.create_task(run_in_threadpool(whole))
+    kind = ""
+    try:
+        while kind not in ("answer", "error"):
+            kind, data = await events.get()
+            yield f"event: {kind}\ndata: {json.dumps(data, default=json_value)}\n\n".encode()
+    finally:
+        left.set()
     await task
 
 
-def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Answer a search; `emit` is told the hits of every stage but the last."""
+def looked_for(one: Served, level: str, emit: Emit) -> dict[str, Any]:
+    """Groups of copies; events `progress` tell how far the look for them is."""
+    last = 0.0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > PAUSE:
+            last = now
+            emit("progress", {"what": what, "done": done, "total": total})
+
+    return one.duplicates(level, progress)
+
+
+def staged(one: Served, asked: Asked, emit: Emit) -> dict[str, Any]:
+    """Answer a search; events `stage` have the hits of every stage but the last."""
     index, request = one.now(), asked.whole_request
     row, own, told = _embedded(one, index, asked, None)
     own = own if asked.not_itself else []
@@ -151,7 +183,7 @@ def _staged(one: Served, asked: Asked, emit: Callable[[dict[str, Any]], None]) -
         ms = (time.perf_counter() - start[-1]) * 1e3
         keep = np.flatnonzero(~np.isin(hits.rows[0], own))[:STAGE_HITS]
         shown = BatchHits(hits.rows[:, keep], hits.scores[:, keep], index.items)
-        emit({
+        emit("stage", {
             "stage": number + 1, "stages": len(plan.stages), "dims": stage.dims,
             "keep": stage.keep, "ms": round(ms, 3), "hits": hits_of(index, shown),
         })  # fmt: skip

@@ -1,8 +1,8 @@
 """The routes of the HTTP API and the files of the page."""
 
-import io
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,19 +17,22 @@ from starlette.exceptions import HTTPException
 
 import mrl_search
 from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
+from mrl_search.images.decode import opened, quiet
 from mrl_search.index import Index
-from mrl_search.web.answers import BUSY, events, search_one, vote
+from mrl_search.text import plain
+from mrl_search.web.answers import BUSY, events, looked_for, search_one, staged, vote
 from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
 from mrl_search.web.direct import SEARCH, Direct, as_json, is_json
 from mrl_search.web.guard import Guard, Rules, Scope
 from mrl_search.web.measured import Measured
-from mrl_search.web.served import Busy, Served, rows_of
+from mrl_search.web.served import Busy, Sent, Served, rows_of
 from mrl_search.web.thumbs import read_item, thumbnail
 from mrl_search.web.told import about, item, without_folders
 from mrl_search.web.writing import writing_routes
 
 __all__ = ["make_app"]
 
+NAME = 80  # characters of the name of a picture, at most, that errors tell
 SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
 PAGE_TYPES = {
     "": "text/html",
@@ -38,6 +41,8 @@ PAGE_TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+
+CopyLevel = Literal["exact", "pixels", "copy", "similar"]
 
 
 class Refused(BaseModel):
@@ -148,8 +153,8 @@ def make_app(
     @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
     async def stream(request: Request, name: str, asked: Asked) -> StreamingResponse:
         """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
-        told = events(named(name), asked, scrub_for(request.scope))
-        return StreamingResponse(told, media_type="text/event-stream")
+        work = partial(staged, named(name), asked)
+        return _streamed(events(work, scrub_for(request.scope)))
 
     @app.post(
         "/api/indexes/{name}/classify",
@@ -218,11 +223,17 @@ def make_app(
         return _map(*named(name).map(asked.dims, asked.ids))
 
     @app.get("/api/indexes/{name}/duplicates", tags=["duplicates"], responses=REFUSALS)
-    def duplicates_(
-        name: str, level: Literal["exact", "pixels", "copy", "similar"] = "copy"
-    ) -> dict[str, Any]:
+    def duplicates_(name: str, level: CopyLevel = "copy") -> dict[str, Any]:
         """Groups of copies of one picture."""
         return named(name).duplicates(level)
+
+    @app.get("/api/indexes/{name}/duplicates/stream", tags=["duplicates"], responses=REFUSALS)
+    async def duplicates_stream(
+        request: Request, name: str, level: CopyLevel = "copy"
+    ) -> StreamingResponse:
+        """Server-sent events: `progress` while it looks, then `answer`, or `error`."""
+        work = partial(looked_for, named(name), level)
+        return _streamed(events(work, scrub_for(request.scope)))
 
     @app.get("/api/indexes/{name}/report", tags=["indexes"], responses=REFUSALS)
     def report_(name: str) -> dict[str, Any]:
@@ -294,7 +305,7 @@ def _either(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes | None]:
+async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, Sent | None]:
     """A request as JSON, or as a form with a picture."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     try:
@@ -303,13 +314,13 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
                 picture = form.get("image")
                 if picture is None or isinstance(picture, str):
                     raise DataError("The form has no picture.", "Send it as the file `image`.")
-                data = await picture.read()
+                sent = Sent(await picture.read(), _called(picture.filename))
                 fields = {
                     n: form.getlist(n) if n in ("where", "ids", "labels") else form[n]
                     for n in form
                     if n != "image"
                 }
-            return model.model_validate(fields), data
+            return model.model_validate(fields), sent
         if not is_json(kind):
             raise HTTPException(415, "Send application/json, or a form with the file `image`.")
         return model.model_validate_json(await request.body()), None
@@ -317,6 +328,12 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, bytes 
         raise RequestValidationError(
             error.errors(include_url=False, include_context=False)
         ) from error
+
+
+def _called(name: str | None) -> str:
+    """What errors call a picture of this name."""
+    last = plain((name or "").replace("\\", "/").rpartition("/")[2]).strip()
+    return (last if len(last) <= NAME else f"…{last[-NAME:]}") or "The picture"
 
 
 def _row(index: Index, id: int) -> int:
@@ -344,13 +361,17 @@ def _picture(
 def _typed(data: bytes) -> tuple[bytes, str]:
     """A picture and its type; what browsers do not show is told as bytes to save."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with quiet(), opened(data) as image:
             kind = Image.MIME.get(image.format or "", "")
     except Exception as error:  # a decoder may raise anything
         raise BrokenImage("The file is no picture any more.") from error
     return data, kind if kind.startswith(
         "image/"
     ) and "svg" not in kind else "application/octet-stream"
+
+
+def _streamed(events: AsyncIterator[bytes]) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 def _map(points: bytes, labels: list[str]) -> Response:

@@ -22,7 +22,7 @@ from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import StopRule, answer, default_plan, search
 from mrl_search.vectors import combined
-from mrl_search.web.served import Served, rows_of
+from mrl_search.web.served import Sent, Served, rows_of
 
 __all__ = [
     "MOST_DIMS",
@@ -217,7 +217,7 @@ def _row(served: Served, index: Index, part: Part) -> tuple[NDArray[np.float32],
         case "text":
             return served.embed(Words(value)), []
         case _:
-            return served.embed(_decoded(value, "picture")), []
+            return served.embed(Sent(_decoded(value, "picture"))), []
 
 
 def numbers(vector: list[float] | str) -> NDArray[np.float32]:

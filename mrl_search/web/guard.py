@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,8 @@ LARGEST = 32 << 20  # bytes of a body
 TOO_LARGE = "The request is larger than 32 MB."
 LOCAL = ("127.0.0.1", "localhost", "::1")
 OPEN = ("/healthz",)  # asked without a token
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+BEARER = re.compile("bearer +", re.IGNORECASE)  # as RFC 6750 writes it
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -61,6 +64,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if scope["method"] == "HEAD":  # as GET, of whose answer the head is sent
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
 
         async def send_marked(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -73,8 +78,7 @@ class Guard:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        scope["own"] = bool(self.rules.own) and _same(bearer, self.rules.own)
+        scope["own"] = bool(self.rules.own) and _same(_bearer(headers), self.rules.own)
         if refusal := self._refusal(scope, headers):
             return await _answer(send_marked, *refusal)
         if (token := self._token_in_address(scope)) is not None:
@@ -86,7 +90,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Status, error and hint of a request that may not pass."""
-        host = _host(headers.get("host", ""))
+        host = _host(headers.get("host", ""), sum(name == b"host" for name, _ in scope["headers"]))
         if "*" not in self.rules.hosts and host not in self.rules.hosts:
             hint = "Call it by the address that mrl-search serve printed."
             return 421, "This server is not called by that name.", hint
@@ -101,11 +105,10 @@ class Guard:
         if not (length.isascii() and length.isdigit() and float(length) <= LARGEST):
             return 413, TOO_LARGE, "Send a smaller picture."
         known = scope["own"] or scope["path"] in OPEN or self._token_in_address(scope) is not None
-        if self.rules.token and not known:
-            given = headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
-            if not _same(given, self.rules.token):
-                hint = "Open the address with ?token=…, or send Authorization: Bearer TOKEN."
-                return 401, "This server wants its token.", hint
+        shown = _bearer(headers) or _cookie(headers)
+        if self.rules.token and not (known or _same(shown, self.rules.token)):
+            hint = "Open the address with ?token=…, or send Authorization: Bearer TOKEN."
+            return 401, "This server wants its token.", hint
         return None
 
     def _token_in_address(self, scope: Scope) -> str | None:
@@ -147,12 +150,17 @@ def _same(given: str, token: str) -> bool:
 
 
 @lru_cache(maxsize=100)
-def _host(value: str) -> str:
-    """The name in a Host header, without the port."""
-    try:
-        return urlsplit(f"//{value}").hostname or ""
-    except ValueError:
-        return ""
+def _host(value: str, count: int = 1) -> str:
+    """The name in the only Host header, without the port; empty for anything else."""
+    found = HOST.fullmatch(value) if count == 1 else None
+    return found[1].strip("[]").lower() if found else ""
+
+
+def _bearer(headers: dict[str, str]) -> str:
+    """The token of `Authorization: Bearer TOKEN`; empty where there is none."""
+    given = headers.get("authorization", "")
+    scheme = BEARER.match(given)
+    return given[scheme.end() :] if scheme else ""
 
 
 def _cookie(headers: dict[str, str]) -> str:
@@ -161,6 +169,16 @@ def _cookie(headers: dict[str, str]) -> str:
     except CookieError:
         return ""
     return found.value if found else ""
+
+
+def _without_body(send: Send) -> Send:
+    """Sends an answer without its body."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        body = message["type"] == "http.response.body"
+        await send({**message, "body": b""} if body else message)
+
+    return sent
 
 
 async def _answer(

@@ -18,7 +18,7 @@ from mrl_search.index import Index
 from mrl_search.web.answers import BUSY, search_one, vote
 from mrl_search.web.asked import Asked, AskedVote, Condition, first_of
 from mrl_search.web.roots import read_inside
-from mrl_search.web.served import Busy, Served, rows_of
+from mrl_search.web.served import Busy, Sent, Served, rows_of
 from mrl_search.web.thumbs import thumbnail
 from mrl_search.web.told import about, duplicates, without_folders
 
@@ -160,14 +160,14 @@ def _check_single(*given: object) -> None:
         raise ConfigError("One thing can be searched for.", "Name text, id or path.")
 
 
-def _read(index: Index, path: str) -> bytes:
+def _read(index: Index, path: str) -> Sent:
     """A picture of the index's folders, by its path, or by that below a folder."""
     places = [place for place in index.manifest.places if place]
     tried = [expanded(path)] if expanded(path).is_absolute() else []
     tried += [expanded(place) / path for place in places]
     for file in tried:
         if file.is_file():
-            return read_inside(file, places)
+            return Sent(read_inside(file, places), file.name)
     raise BrokenImage(f"The folders of the index have no picture {path}.", "search tells paths.")
 
 

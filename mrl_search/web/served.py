@@ -2,13 +2,12 @@
 
 import contextlib
 import copy
-import io
 import secrets
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,11 @@ from PIL import Image
 
 from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.encoders.base import Encoder, TextEncoder
-from mrl_search.errors import ConfigError, DataError, IndexFolderError, ModelError
-from mrl_search.index import Index, Query
+from mrl_search.encoders.words import Words
+from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.images.decode import opened
+from mrl_search.index import Index
+from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.request import SearchRequest
 from mrl_search.search.run import answer
@@ -26,7 +28,7 @@ from mrl_search.vectors import nearest
 from mrl_search.web.layout import layout
 from mrl_search.web.told import duplicates, label_numbers
 
-__all__ = ["Busy", "Served", "check_pixels", "rows_of", "serve_folders"]
+__all__ = ["Busy", "Sent", "Served", "check_pixels", "rows_of", "serve_folders"]
 
 KEPT = 2_000  # embedded queries that are remembered
 PIXELS = 50_000_000  # of a picture that is sent
@@ -35,6 +37,13 @@ WAITING = 16  # pictures that may wait for the model
 
 class Busy(Exception):
     """Too many pictures wait for the model."""
+
+
+class Sent(NamedTuple):
+    """A picture that a request brought: the content of a file, and what errors call it."""
+
+    content: bytes
+    name: str = "The picture"
 
 
 class Served:
@@ -109,32 +118,53 @@ class Served:
             return self._reads
 
     @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places in which requests wait for the model.
+
+        Raises:
+            Busy: there is none.
+        """
+        if not self._waiting.acquire(blocking=False):
+            raise Busy
+        try:
+            yield
+        finally:
+            self._waiting.release()
+
+    @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Have the model for oneself; the others wait.
 
         Raises:
             Busy: too many wait already.
         """
-        if not self._waiting.acquire(blocking=False):
-            raise Busy
-        try:
-            with self._model:
-                yield
-        finally:
-            self._waiting.release()
+        with self._place(), self._model:
+            yield
 
-    def embed(self, query: Query) -> NDArray[np.float32]:
+    def embed(self, query: Sent | Words) -> NDArray[np.float32]:
         """A picture or words in the space of the index: (dim,) float32; one at a time.
 
         Raises:
             Busy: too many wait already.
-            DataError: a picture of more than 50 megapixels.
+            DataError: a picture that cannot be decoded, or of more than 50 megapixels.
         """
-        if isinstance(query, bytes):
-            check_pixels(query)
-        with self.turn():
-            row: NDArray[np.float32] = self.now().embed([query]).rows[0]
-            return row
+        if isinstance(query, Words):
+            with self.turn():
+                row: NDArray[np.float32] = self.now().embed([query]).rows[0]
+                return row
+        from mrl_search.encoders.embed import embed_pictures
+
+        check_pixels(query.content)
+        with self._place():
+            index = self.now()
+            try:  # a slow file keeps nobody else from the model
+                pixels, _ = index.encoder.preprocessing.decode(query.content)
+            except BrokenImage as error:
+                raise DataError(f"{query.name}: {error.message}.", error.hint) from error
+            with self._model:
+                raw = embed_pictures(index.encoder, pixels[None])
+            found: NDArray[np.float32] = index.corpus.to_space(raw)[0]
+            return found
 
     def remember(self, row: NDArray[np.float32]) -> str:
         """Keep an embedded query; returns its name."""
@@ -174,14 +204,14 @@ class Served:
             self._maps[key] = _points(corpus, corpus.live_rows, dims, numbers)
         return self._maps[key], labels
 
-    def duplicates(self, level: str) -> dict[str, Any]:
+    def duplicates(self, level: str, progress: Progress = silent) -> dict[str, Any]:
         """Groups of copies; looked for once a generation and after decisions."""
         with self._looking[level]:
             index = self.now()
             key = (index.generation, read_decisions(index.folder))
             known = self._copies.get(level)
             if known is None or known[0] != key:
-                known = self._copies[level] = (key, duplicates(index, level))
+                known = self._copies[level] = (key, duplicates(index, level, progress))
             return known[1]
 
 
@@ -209,7 +239,7 @@ def rows_of(index: Index, ids: Sequence[int]) -> NDArray[np.int64]:
 def check_pixels(picture: bytes) -> None:
     """Raise DataError for a picture that is too large to be decoded for a stranger."""
     try:
-        with Image.open(io.BytesIO(picture)) as image:
+        with opened(picture) as image:
             many, told = image.width * image.height, f"{image.width:,} x {image.height:,} pixels"
     except Image.DecompressionBombError:
         many, told = PIXELS + 1, "far too many pixels"

@@ -1,20 +1,18 @@
 """Routes that change an index; there only with `serve --write`."""
 
 import copy
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, UploadFile
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from mrl_search.duplicates.decisions import not_duplicates
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded
-from mrl_search.images.decode import decode, is_picture, suffixes
+from mrl_search.images.decode import decode, is_picture, opened, suffixes
 from mrl_search.index import Index
 from mrl_search.synced import Synced
 from mrl_search.web.asked import AskedGroup, Condition, ItemId
@@ -102,7 +100,7 @@ def _name_of(given: str, data: bytes) -> tuple[str, str]:
     plain = Path(given.replace("\0", "").rpartition("/")[2].lstrip(". ") or "picture")
     ending = plain.suffix
     if ending.lower() not in suffixes():
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             ending = f".{(image.format or 'picture').lower()}"
     stem = plain.stem.encode(errors="replace")[:LONGEST].decode(errors="ignore")
     return stem.strip() or "picture", ending

@@ -68,7 +68,11 @@ class Server {
 
   /** Search; `onStage` sees the hits of every stage as it ends. Returns the answer. */
   async stream(index, request, onStage, signal) {
-    const response = await this.post(this.url(index, "search", "stream"), request, signal);
+    return this.answer(await this.post(this.url(index, "search", "stream"), request, signal), onStage);
+  }
+
+  /** The answer at the end of server-sent events; `onEvent` sees the data of those before. */
+  async answer(response, onEvent) {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     let answer = null;
@@ -81,11 +85,11 @@ class Server {
         const kind = /^event: *(.*)$/m.exec(event)?.[1];
         const data = JSON.parse(/^data: *(.*)$/m.exec(event)?.[1] ?? "null");
         if (kind === "error") throw new Refusal(data.error, data.hint, 400);
-        if (kind === "stage") onStage(data);
-        else if (kind === "answer") answer = data;
+        if (kind === "answer") answer = data;
+        else onEvent(data);
       }
     }
-    if (!answer) throw new Refusal("The server stopped in the middle of an answer.", "Search again.");
+    if (!answer) throw new Refusal("The server stopped in the middle of an answer.", "Try it again.");
     return answer;
   }
 
@@ -111,8 +115,9 @@ class Server {
     return pointsOf(data, JSON.parse(response.headers.get("X-Labels") ?? "[]"));
   }
 
-  duplicates(index, level, signal) {
-    return this.json(`${this.url(index, "duplicates")}?level=${level}`, { signal });
+  /** Groups of copies; `onProgress` sees {what, done, total} while the server looks for them. */
+  async duplicates(index, level, onProgress, signal) {
+    return this.answer(await this.fetch(`${this.url(index, "duplicates", "stream")}?level=${level}`, { signal }), onProgress);
   }
 
   notDuplicate(index, ids) {

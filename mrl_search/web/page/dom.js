@@ -33,6 +33,20 @@ const number = new Intl.NumberFormat("en-US");
 const count = (n, one, many = `${one}s`) => `${number.format(n)} ${n === 1 ? one : many}`;
 const time = (ms) => (ms < 10 ? `${ms.toFixed(2)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
+/** A number of bytes with two digits, such as 2.1 MB. */
+function byteCount(n) {
+  const [unit, size] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, least]) => n >= least) ?? ["bytes", 1];
+  return `${number.format(size === 1 ? n : Number((n / size).toPrecision(2)))} ${unit}`;
+}
+
+/** A date, or a time as ISO 8601 writes it: by its own clock, or by that of the reader where it names a zone. */
+function dateText(text) {
+  const plain = /^\d{4}-\d\d-\d\d$/.test(text);
+  const at = new Date(text);
+  if (Number.isNaN(at.getTime())) return text;
+  return at.toLocaleString("en-GB", plain ? { dateStyle: "long", timeZone: "UTC" } : { dateStyle: "long", timeStyle: "short" });
+}
+
 /** How many unrelated pictures would score as high, shortly. */
 function byChance(expected) {
   if (expected < 0.001) return "<0.001";

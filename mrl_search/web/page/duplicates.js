@@ -2,6 +2,7 @@
 // Groups of copies side by side: what is kept and why, and "not a duplicate", which is remembered.
 
 const EVIDENCE = { hash: "same bytes", pixels: "same pixels", look: "same picture", vector: "similar vector" };
+const STEPS = { pairs: "comparing", reading: "reading the pictures", "second look": "comparing pictures that may be copies" };
 
 const duplicatesView = {
   async show(main, state, signal) {
@@ -11,10 +12,13 @@ const duplicatesView = {
       ...levels.map((value) => make("option", { value, selected: value === level }, LEVELS[value])));
     const groups = make("div");
     main.replaceChildren(make("p", {}, make("label", {}, "Show ", chosen)), groups);
-    tell(`Looking for duplicates among ${count(app.info.items, "item")}. The first time, this may take minutes …`);
+    tell(`Looking for duplicates among ${count(app.info.items, "item")} …`);
+    const onProgress = ({ what, done, total }) => {
+      if (!signal.aborted) tell(`Looking for duplicates: ${STEPS[what] ?? what}, ${number.format(done)} of ${number.format(total)}`);
+    };
     let found;
     try {
-      found = await app.api.duplicates(state.index, level, signal);
+      found = await app.api.duplicates(state.index, level, onProgress, signal);
     } catch (error) {
       if (!signal.aborted) groups.replaceChildren(emptyView("Duplicates cannot be shown."));
       throw error;
@@ -22,10 +26,10 @@ const duplicatesView = {
     if (signal.aborted) return;
     groups.replaceChildren(...found.groups.map((group) => this.group(group, state)));
     const copies = found.groups.reduce((sum, group) => sum + group.members.length, 0);
-    const chance = found.expected;
+    const chance = level === "similar" ? found.expected : null; // else the second look decides
     tell(found.groups.length
       ? `${count(found.groups.length, "group")}, ${count(copies, "copy", "copies")}`
-        + (chance === undefined || chance === null ? "" : ` · by vectors alone, about ${byChance(chance)} false pairs were to be expected; the second look sorts them out`)
+        + (chance === undefined || chance === null ? "" : ` · about ${byChance(chance)} pairs that are not alike are to be expected`)
       : "No duplicates.");
     if (!found.groups.length) groups.replaceChildren(emptyView(`Nothing here has ${LEVELS[level]}.`));
     else if (!app.info.write && app.api.uploads) {

@@ -92,7 +92,9 @@ class Exported {
   }
 
   async item(index, id) {
-    return this.data.items[this.rowOf.get(id)];
+    const item = this.data.items[this.rowOf.get(Number(id))];
+    if (!item) throw new Refusal(`There is no item ${id}.`, "", 404);
+    return item;
   }
 
   thumb(index, id) {
@@ -138,7 +140,7 @@ class Exported {
     return xy.map((value) => value / most);
   }
 
-  async duplicates(index, level) {
+  async duplicates(index, level) { // found when the page was exported
     const found = this.data.duplicates[level];
     if (!found) throw new Refusal("These duplicates were not exported.", "Choose changed copies.", 404);
     return found;

@@ -2,9 +2,10 @@
 // Controls and the address become a state; the state becomes a view.
 
 const KEYS = [
-  ["/", "words, or choose a picture"], ["p", "choose a picture"], ["d", "the dimensions"],
+  ["/", "words, or # and the id of an item"], ["p", "choose a picture"], ["d", "the dimensions"],
   ["a", "automatic plan"], ["1 … 5", "the views"], ["arrows, j, k", "go from picture to picture"],
   ["Enter", "more like this"], ["o", "open the picture"], ["m", "less like this"], ["c", "copy the path"],
+  ["+, −", "zoom the map"],
 ];
 const TITLES = { search: "Results", ladder: "Ladder", map: "Map", duplicates: "Duplicates", report: "Report" };
 const OPERATORS = { text: ["=", "!="], number: [">=", "<=", "=", "!="], time: [">=", "<=", "="] };
@@ -36,8 +37,9 @@ const app = {
     byId("dims").max = info.dims.length - 1;
     byId("ticks").replaceChildren(...info.dims.map((dims, i) => make("option", { value: i, label: dims })));
     byId("pick").hidden = !(info.embeds && this.api.uploads);
-    byId("words").parentElement.hidden = !(info.words && this.api.uploads);
-    byId("words").placeholder = "Words, such as: a dog on a beach";
+    this.words = info.words && this.api.uploads;
+    byId("words").previousElementSibling.textContent = this.words ? "Words, or # and an id" : "# and an id";
+    byId("words").placeholder = this.words ? "Words, such as: a dog on a beach; or #12" : "#12 opens item 12";
     byId("plan").parentElement.hidden = !this.api.uploads;
     byId("cutoff").parentElement.hidden = !info.has_expected;
     byId("hint").textContent = info.embeds && this.api.uploads
@@ -214,8 +216,11 @@ const app = {
     byId("words").addEventListener("keydown", (event) => {
       const text = event.target.value.trim();
       if (event.key !== "Enter" || !text) return;
+      const id = /^#\s*(\d+)$/.exec(text)?.[1];
+      if (!id && !this.words) return tell("The model of this index does not read words. # and an id, such as #12, opens an item.", true);
       event.target.value = "";
-      this.addTerm("plus", { text });
+      if (id) this.api.item(this.state.index, id).then(openItem).catch(tellError);
+      else this.addTerm("plus", { text });
     });
     byId("dims").addEventListener("input", (event) => {
       this.change({ dims: this.info.dims[event.target.value], plan: "" }, { replace: true, quick: this.state.view === "search" });
@@ -247,9 +252,10 @@ const app = {
     if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     const own = event.target.closest?.("li[data-id]");
     const press = (text) => [...(own?.querySelectorAll(".actions button") ?? [])].find((one) => one.textContent === text)?.click();
-    const words = byId("words").parentElement.hidden ? byId("pick") : byId("words");
+    const zoom = (by) => this.state.view === "map" && mapView.key && mapView.zoomAt(by, ...mapView.middle());
     const act = {
-      "/": () => words.focus(), p: () => byId("pick").click(), d: () => byId("dims").focus(),
+      "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4),
+      "/": () => byId("words").focus(), p: () => byId("pick").click(), d: () => byId("dims").focus(),
       a: () => byId("auto").click(), "?": () => byId("help").click(),
       o: () => press("open"), m: () => press("−"), c: () => press("copy"),
       j: () => byId("main").querySelector(".picture, .ladder button, canvas")?.focus(),

@@ -82,6 +82,12 @@ function cards(hits, lineDrawn = false, known = new Map()) {
   return elements;
 }
 
+/** A value of a column as people read it. */
+function shown(name, value) {
+  if (name === "bytes" && typeof value === "number") return byteCount(value);
+  return app.info.columns.find((one) => one.name === name)?.kind === "time" ? dateText(value) : String(value);
+}
+
 /** The large picture with all that is known of it. */
 async function openItem(item) {
   const dialog = byId("item");
@@ -105,7 +111,7 @@ async function openItem(item) {
     const values = { id: known.id, label: known.label, path: known.path, ...known.columns };
     for (const [name, value] of Object.entries(values)) {
       if (value === null || value === undefined) continue;
-      byId("item-columns").append(make("dt", {}, name), make("dd", {}, String(value)));
+      byId("item-columns").append(make("dt", {}, name), make("dd", { title: String(value) }, shown(name, value)));
     }
   } catch (error) {
     tellError(error);
