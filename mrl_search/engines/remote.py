@@ -24,7 +24,8 @@ class RemoteIndex(PrefixIndex):
     Args:
         remote: the collection.
         dims: prefix length.
-        items: of the corpus; row i has the i-th id.
+        items: of the corpus; row i has the i-th id. An item that was changed has its id twice: of
+            a deleted row, and of a later one.
     """
 
     remote = True
@@ -74,7 +75,7 @@ class RemoteIndex(PrefixIndex):
     def _rows(self, found: Found, k: int, mask: Mask | None) -> Found:
         """What was found, by rows of the corpus; what it does not have is left out."""
         scores, ids = found
-        places = np.minimum(np.searchsorted(self._sorted, ids), max(0, len(self._sorted) - 1))
+        places = np.maximum(np.searchsorted(self._sorted, ids, side="right") - 1, 0)  # the latest
         rows = self._order[places] if len(self._sorted) else np.zeros_like(ids)
         good = (ids >= 0) & (len(self._sorted) > 0)
         good &= self._sorted[places] == ids if len(self._sorted) else False
@@ -103,7 +104,8 @@ def expression_of(mask: Mask, items: Items) -> str | None:
     if mask.count <= LISTED:
         return f"id in {items.all_ids[mask.ids].tolist()}"
     if len(mask) - mask.count <= LISTED:
-        return f"id not in {items.all_ids[~mask.allowed].tolist()}"
+        without = np.setdiff1d(items.all_ids[~mask.allowed], items.all_ids[mask.ids])
+        return f"id not in {without.tolist()}"
     return None
 
 
