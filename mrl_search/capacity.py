@@ -76,6 +76,7 @@ FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
 )  # fmt: skip
 FULL = 1024
 MOST = 1e18  # of any number that is given
+LEAST = 100_000_000  # bytes of a machine's memory or disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Machine:
     gb_disk: float = 0.10
 
     def __post_init__(self) -> None:
+        for name in ("ram", "disk"):
+            least = f"{name} must be at least {LEAST:,} bytes."
+            require(getattr(self, name) >= LEAST, least, f"For example --{name} 256GB.")
         for name in ("ram", "disk", "read_us"):
             require(0 < getattr(self, name) < MOST, f"{name} must be a positive number.")
         for name in ("gb_ram", "gb_disk"):

@@ -221,25 +221,39 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
     """Send the rows of an index to a new collection; searches then ask it.
 
-    What was begun goes on. The FAISS files go when no generation that can be restored has them.
+    An index that FAISS searches is searched by it until all is there. What was begun goes on. The
+    FAISS files go when no generation that can be restored has them.
 
     Raises:
         ConfigError: not a place, or an index of more prefixes than Milvus takes.
         EngineError: it does not answer, or has a collection of another index.
     """
-    m = read_manifest(folder)
-    if m.engine != str(Place.parse(place)):
+    m, where = read_manifest(folder), str(Place.parse(place))
+    if m.engine != where:
         dims = tuple(map(int, m.factory))
         spec = IndexSpec(dims, engine=place)
-        check_engine(spec, m.count)
+        if m.engine or _noted(folder).get("place") != where:  # no copy that was stopped
+            check_engine(spec, m.count)
         factory = {str(d): spec.factory_of(d, m.count) for d in dims}
         with changing(folder, "copy") as change:
             m = change.before
             gone = {*map(prefix_file, dims), CODES, STEPS, SUFFIX}
             files = {n: r for n, r in m.files.items() if n not in gone}
-            change.commit(replace(
-                m, files=files, factory=factory, engine=str(Place.parse(place)), plans={},
-                parts=m.all_parts,
-            ))  # fmt: skip
+            after = replace(
+                m, files=files, factory=factory, engine=where, plans={}, parts=m.all_parts
+            )
+            if not m.engine:
+                _fill(folder, after, progress)
+            change.commit(after)
     follow(folder, progress)
     return read_manifest(folder)
+
+
+def _fill(folder: Path, m: Manifest, progress: Progress) -> None:
+    """Fill the collection that an index will have, with the manifest that it will have."""
+    try:
+        collection = replace(Collection.open(folder), manifest=m)
+        _follow(folder, collection, _remote(folder, m), progress)
+    except EngineError as error:
+        again = f"{folder} is as it was; go on with: mrl-search copy {folder} --to '{m.engine}'"
+        raise EngineError(error.message, f"{error.hint} {again}") from error

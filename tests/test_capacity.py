@@ -205,3 +205,7 @@ def test_the_command() -> None:
 @pytest.mark.parametrize("count", ["many", "nan", "-3", "1e99"])
 def test_a_count_that_is_none(count: str) -> None:
     assert_error(run("plan-capacity", f"--count={count}"), "--count is")
+
+
+def test_a_size_without_its_unit() -> None:
+    assert_error(run("plan-capacity", "--count", "1e6", "--ram", "16"), "ram must be at least")

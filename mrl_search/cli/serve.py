@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mrl_search.cli.options import argument, option
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, MrlSearchError
 
 if TYPE_CHECKING:
     import socket
+
+    from mrl_search.web.served import Served
 
 __all__ = ["all_indexes", "serve"]
 
@@ -87,7 +89,7 @@ def serve(
     rules = Rules(names, token or "", secrets.token_urlsafe(18))
     app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
     for one in served.values():
-        threading.Thread(target=one.warm, daemon=True).start()
+        threading.Thread(target=_warm, args=(one,), daemon=True).start()
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
         address, opened = listening.getsockname()[:2]
@@ -100,6 +102,16 @@ def serve(
         note("Stop with Ctrl-C.")
         with suppress(KeyboardInterrupt):  # the usual end
             make_server(app).run(sockets=[listening])
+
+
+def _warm(served: "Served") -> None:
+    """Load what queries need; what cannot be loaded now is loaded by the first of them."""
+    from mrl_search.cli.render import note
+
+    try:
+        served.warm()
+    except MrlSearchError as error:
+        note(f"not ready yet: {error.message}")
 
 
 def _listen(host: str, port: int) -> "socket.socket":
