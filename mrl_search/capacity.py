@@ -15,6 +15,7 @@ from mrl_search.engines.size import Clusters
 from mrl_search.engines.spec import FLAT_UP_TO
 from mrl_search.errors import ConfigError, require
 from mrl_search.search.exact.sieve import coded_dims
+from mrl_search.store.blocks import LARGE
 from mrl_search.vectors import check_dims
 
 __all__ = [
@@ -28,7 +29,6 @@ COPIED = 1.05  # bytes in memory for each byte of the file of clusters, which FA
 ITEM = 53  # of items.parquet for each picture
 SHOWN = 53  # in memory for each item, once hits are shown: its path and label
 JOINED = 355  # in memory for each item while parts are joined: benchmarks/scale/join.jsonl
-MAPPED = 4 << 30  # files up to this size stay in memory once read; of larger ones pages go back
 PAGES = 12e6  # of a larger file, whose rows are read: benchmarks/scale/large_files.jsonl
 CHECKED = 256 << 10  # read for a row whose block was not checked before
 PAGE = 4096
@@ -99,10 +99,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         for name in ("ram", "disk"):
-            least = f"{name} must be at least {LEAST:,} bytes."
-            require(getattr(self, name) >= LEAST, least, f"For example --{name} 256GB.")
-        for name in ("ram", "disk", "read_us"):
-            require(0 < getattr(self, name) < MOST, f"{name} must be a positive number.")
+            limits = f"{name} must be at least {LEAST:,} bytes, and a number."
+            require(LEAST <= getattr(self, name) < MOST, limits, f"For example --{name} 256GB.")
+        require(0 < self.read_us < MOST, "read_us must be a positive number.")
         for name in ("gb_ram", "gb_disk"):
             require(0 <= getattr(self, name) < MOST, f"The price {name} must be a number from 0.")
 
@@ -268,7 +267,7 @@ def query_us(
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    more = beyond if 2 * count * full >= MAPPED else 0.0
+    more = beyond if 2 * count * full >= LARGE else 0.0
     return QUERY_US + coarse + (VALUE_US * full + more) * shortlist
 
 
@@ -291,7 +290,7 @@ def rss_bytes(first: int, count: int, vectors: float, shown: float = SHOWN) -> d
         "process": LIBRARIES + OPENED,
         "clusters": COPIED * Clusters.of(first, count).nbytes,
         "items": count * shown,
-        "vectors": vectors if vectors < MAPPED else PAGES,
+        "vectors": vectors if vectors < LARGE else PAGES,
     }
 
 

@@ -79,8 +79,8 @@ class Changing:
         """Make the index as the folders are that it was built from.
 
         New pictures are embedded, pictures that are gone go, renamed ones keep their vector, and
-        edited ones are embedded again. A folder that is gone as a whole is only told. Where another
-        engine searches, it is sent what it lacks, of an index that was not built from folders, too.
+        edited ones are embedded again. Where a whole folder is gone, that is said, and its items
+        stay. Another engine is sent what it lacks; for that, no folder need have been walked.
 
         Args:
             dry_run: only say what would be done.

@@ -44,8 +44,8 @@ def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
             shutil.rmtree(cache)
     refuse_index(out)
     remote = Remote(Place.parse(place))
-    told, schema = remote.manifest(), remote.file("schema") or b""
-    m = manifest_of(json.loads(told), Path(str(place)), "")
+    text, schema = remote.manifest(), remote.file("schema") or b""
+    m = manifest_of(json.loads(text), Path(str(place)), "")
     make_folder(cache)
     with claim(cache):
         state, now = cache / "state", f"{place} {m.generation}"

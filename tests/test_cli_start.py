@@ -17,7 +17,7 @@ import torch
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only GNU OpenMP says what it was told")
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU OpenMP prints its settings")
 @pytest.mark.parametrize(
     ("arguments", "own", "sleeps"),
     [

@@ -34,8 +34,9 @@ def test_a_changed_picture_is_found(
         found, known = (one.search(changed, 15, plan=plan) for one in both)
         assert found.ids.tolist() == known.ids.tolist()
         assert found[0].path == str(changed)
-    mask = Mask(both[1].corpus.alive.allowed) if both[1].corpus.alive else None
-    assert mask is not None
+    alive = both[1].corpus.alive
+    assert alive is not None
+    mask = Mask(alive.allowed)
     monkeypatch.setattr("mrl_search.engines.remote.LISTED", mask.count - 1)
     items = both[1].corpus.items
     assert expression_of(mask, items) == "id not in []"  # the id of the deleted row lives on

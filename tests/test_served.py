@@ -12,9 +12,11 @@ import pytest
 from fakes import FakeJointEncoder
 from served import build
 
+from mrl_search.cli.serve import warm
 from mrl_search.duplicates.decisions import not_duplicates
 from mrl_search.encoders.base import Preprocessing
 from mrl_search.engines.spec import IndexSpec
+from mrl_search.errors import EngineError
 from mrl_search.images import tables
 from mrl_search.index import Index
 from mrl_search.progress import Progress
@@ -31,6 +33,19 @@ def test_a_warm_server_knows_what_chance_explains(tmp_path: Path) -> None:
     small = Served(build(tmp_path / "small", 2), "small", FakeJointEncoder())
     small.warm()
     assert small.index.search(small.index.corpus.vectors.rows(np.array([0])), k=1).ids[0, 0] == 0
+
+
+def test_what_cannot_be_loaded_yet_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = Served(build(tmp_path, 2), "mine", FakeJointEncoder())
+
+    def busy(_: Served) -> None:
+        raise EngineError("Milvus at ./a.db says: it is open elsewhere.", "Close it.")
+
+    monkeypatch.setattr(Served, "warm", busy)
+    warm(served)
+    assert "not ready yet: Milvus at ./a.db says" in capsys.readouterr().err
 
 
 def test_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

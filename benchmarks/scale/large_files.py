@@ -29,7 +29,7 @@ QUERIES, ROUNDS, K = 1000, 5, 10
 
 
 def measure(folder: str, plan: str, large: int) -> dict[str, object]:
-    """Microseconds of a query, and bytes of this process, with files `large` from so many bytes."""
+    """p50 of a query and memory of this process, where files from `large` bytes on are read."""
     blocks.LARGE = large
     index, queries = Index.open(folder), Tree.of(Kind.EASY).rows(QUERIES, 2)
     medians = []

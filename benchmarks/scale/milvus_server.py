@@ -109,7 +109,7 @@ def killed(server: Server, work: Path, ours: Path, place: Place, n: int) -> dict
         copy_to(folder, f"milvus:{second.uri}#{second.name}")
         raise AssertionError("the server was not killed")
     except EngineError as error:
-        message = f"{error} {error.hint}"
+        message = f"{error} {error.hint}".replace(str(work), "WORK")
     milvus_client.SECONDS = 60.0
     begin, stopped = time.monotonic(), 0
     server.start()

@@ -57,9 +57,8 @@ def _count_of(text: str) -> int:
         if value != value or not 0 < value < 1e15:
             raise ValueError(text)
     except ValueError as error:
-        raise ConfigError(
-            f"--count is {text!r}.", "A number of vectors up to 1e15, such as 1e9."
-        ) from error
+        hint = "A number of vectors up to 1e15, such as 1e9."
+        raise ConfigError(f"--count is {text!r}.", hint) from error
     return round(value)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mrl_search.web.served import Served
 
-__all__ = ["all_indexes", "serve"]
+__all__ = ["all_indexes", "serve", "warm"]
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
@@ -89,7 +89,7 @@ def serve(
     rules = Rules(names, token or "", secrets.token_urlsafe(18))
     app = make_app(served, rules, write=write, show_paths=show_paths, report=report)
     for one in served.values():
-        threading.Thread(target=_warm, args=(one,), daemon=True).start()
+        threading.Thread(target=warm, args=(one,), daemon=True).start()
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
         address, opened = listening.getsockname()[:2]
@@ -104,7 +104,7 @@ def serve(
             make_server(app).run(sockets=[listening])
 
 
-def _warm(served: "Served") -> None:
+def warm(served: "Served") -> None:
     """Load what queries need; what cannot be loaded now is loaded by the first of them."""
     from mrl_search.cli.render import note
 

@@ -3,10 +3,9 @@
 Loading the command line takes as long as a search. So the plain forms of `query`, and a `sync`
 that finds nothing to do, are read here first; all else goes to the command line as it is.
 
-Threads of OpenMP that wait for each other are told to sleep meanwhile. Where they spin instead, as
-is the default, and other programs take their processors, embedding took 2 and 14 times as long in
-two runs (`benchmarks/main_job/waiting.jsonl`); where none did, about as long. Training has so many
-short steps that it is faster where threads spin: `train` keeps the default.
+Threads of OpenMP sleep here while they wait for each other. By default they spin. Beside other busy
+programs, embedding with spinning threads took 2 and 14 times as long in two runs; alone, about as
+long (`benchmarks/main_job/waiting.jsonl`). `train` keeps the default: its steps are short.
 """
 
 import gc

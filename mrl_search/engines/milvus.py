@@ -313,7 +313,7 @@ def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401
 
 
 def _made(place: Place, client: Any, name: str, make: Callable[[Any], Schema]) -> None:  # noqa: ANN401
-    """Create a collection and its indexes, but for what a run that was stopped has made."""
+    """Create a collection and its indexes; what a stopped run has made stays."""
     schema, indexes = make(client)
     if not ask(place, client.has_collection, name):
         options = {"schema": schema, "consistency_level": "Strong"}

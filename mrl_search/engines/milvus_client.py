@@ -145,10 +145,10 @@ def ask(
             known = limit * (10 if place.is_file else 1)  # gRPC counts the sleep of a laptop, too
             return _within(limit, partial(call, *args, timeout=known, **options))
         except Exception as error:  # of pymilvus, gRPC, or Milvus Lite
-            told = _words(error)
-            passing = any(word in told.lower() for word in again)
+            message = _words(error)
+            passing = any(word in message.lower() for word in again)
             if not passing or (number > 0 and time.monotonic() + wait > end):
-                raise _refusal(place, told) from error
+                raise _refusal(place, message) from error
         time.sleep(wait)
     raise AssertionError
 

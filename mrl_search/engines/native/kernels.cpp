@@ -159,6 +159,7 @@ thread_local Scratch scratch;
 
 // The kernels of one instruction set.
 struct Kernels {
+    const char* name;
     void (*pairs)(bool, const void*, int64_t, const float*, int64_t, const int64_t*, int64_t,
                   int64_t, float*);
     void (*select)(const int64_t*, const float*, int64_t, int64_t, int64_t, int64_t*, float*);
@@ -536,30 +537,27 @@ PyObject* numbers(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Py_RETURN_NONE;
 }
 
-// What this processor can run, best last.
-struct Choice {
-    const char* name;
-    const Kernels* kernels;
-};
-
-std::vector<Choice> choices() {
-    std::vector<Choice> found{{"plain", &plain::kernels}};
+// What this processor can run, the best last.
+std::vector<const Kernels*> runnable() {
+    std::vector<const Kernels*> found{&plain::kernels};
 #if defined(__x86_64__)
-    if (has_avx2()) found.push_back({"AVX2", &avx2::kernels});
-    if (has_avx512()) found.push_back({"AVX-512", &avx512::kernels});
+    if (has_avx2()) found.push_back(&avx2::kernels);
+    if (has_avx512()) found.push_back(&avx512::kernels);
 #endif
     return found;
 }
 
 // instructions(name | None) -> name: choose a set, for tests; or the one in use.
 PyObject* instructions(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    for (const Choice& choice : choices())
-        if (count == 1 && PyUnicode_CompareWithASCIIString(args[0], choice.name) == 0)
-            use = choice.kernels, count = 0;
-    if (count) return refuse("this processor does not have these instructions");
-    for (const Choice& choice : choices())
-        if (use == choice.kernels) return PyUnicode_FromString(choice.name);
-    return refuse("no instructions");
+    if (count == 1) {
+        const auto all = runnable();
+        const auto named = std::find_if(all.begin(), all.end(), [&](const Kernels* kernels) {
+            return PyUnicode_CompareWithASCIIString(args[0], kernels->name) == 0;
+        });
+        if (named == all.end()) return refuse("this processor does not have these instructions");
+        use = *named;
+    }
+    return PyUnicode_FromString(use->name);
 }
 
 #define FAST(name, function) {name, reinterpret_cast<PyCFunction>( \
@@ -579,6 +577,6 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", nullptr, -1, methods,
 }  // namespace
 
 PyMODINIT_FUNC PyInit_compiled() {
-    use = choices().back().kernels;
+    use = runnable().back();
     return PyModule_Create(&module);
 }

@@ -419,4 +419,4 @@ inline int64_t nearest(bool half, const void* rows, int64_t dim, const float* un
                              tails, norms, count, doubt, least, k, scores, ids);
 }
 
-const Kernels kernels = {pairs, select, sift, nearest, scan, answer};
+const Kernels kernels = {NAME, pairs, select, sift, nearest, scan, answer};

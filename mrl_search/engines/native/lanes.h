@@ -7,6 +7,7 @@
 
 #if LEVEL == 3
 
+constexpr const char* NAME = "AVX-512";
 using Floats = __m512;
 using Doubles = __m512d;
 
@@ -24,6 +25,7 @@ inline double total(Doubles v) { return _mm512_reduce_add_pd(v); }
 
 #elif LEVEL == 2
 
+constexpr const char* NAME = "AVX2";
 using Floats = __m256;
 using Doubles = __m256d;
 
@@ -45,6 +47,10 @@ inline double total(Doubles v) {
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
+
+#else
+
+constexpr const char* NAME = "plain";
 
 #endif
 
@@ -119,36 +125,38 @@ inline int32_t whole(const int8_t* x, const int16_t* q, int64_t n) {
 }
 #endif
 
-// Products of a query with a block of 64 vectors in int8: pair after pair of dims, two numbers of
-// each vector in turn, so that one addition serves many vectors.
+// Products of a query with a block of CENTROIDS vectors in int8: pair after pair of dims, two
+// numbers of each vector in turn, so that one addition serves many vectors.
 inline void block_products(const int8_t* block, const int16_t* q, int64_t pairs,
                            int32_t* products) {
 #if LEVEL == 3
-    __m512i sums[4] = {};
-    for (int64_t p = 0; p < pairs; p++, block += 128) {
+    constexpr int count = CENTROIDS / 16;
+    __m512i sums[count] = {};
+    for (int64_t p = 0; p < pairs; p++, block += 2 * CENTROIDS) {
         int32_t both;
         std::memcpy(&both, q + 2 * p, sizeof both);
         const __m512i by = _mm512_set1_epi32(both);
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < count; j++) {
             const auto* at = reinterpret_cast<const __m256i*>(block + 32 * j);
             sums[j] = _mm512_dpwssd_epi32(
                 sums[j], _mm512_cvtepi8_epi16(_mm256_loadu_si256(at)), by);
         }
     }
-    for (int j = 0; j < 4; j++) _mm512_storeu_si512(products + 16 * j, sums[j]);
+    for (int j = 0; j < count; j++) _mm512_storeu_si512(products + 16 * j, sums[j]);
 #else
-    __m256i sums[8] = {};
-    for (int64_t p = 0; p < pairs; p++, block += 128) {
+    constexpr int count = CENTROIDS / 8;
+    __m256i sums[count] = {};
+    for (int64_t p = 0; p < pairs; p++, block += 2 * CENTROIDS) {
         int32_t both;
         std::memcpy(&both, q + 2 * p, sizeof both);
         const __m256i by = _mm256_set1_epi32(both);
-        for (int j = 0; j < 8; j++) {
+        for (int j = 0; j < count; j++) {
             const auto* at = reinterpret_cast<const __m128i*>(block + 16 * j);
             const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(at));
             sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(wide, by));
         }
     }
-    for (int j = 0; j < 8; j++)
+    for (int j = 0; j < count; j++)
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(products + 8 * j), sums[j]);
 #endif
 }
