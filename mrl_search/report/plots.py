@@ -257,7 +257,7 @@ def write_figure(figure: Figure, out: Path) -> None:
     texts: list[Text] = [t for t in figure.findobj(Text) if t.get_text()]
     for text in texts:
         text.set_text("\n".join(map(drawable, text.get_text().split("\n"))))
-    names = families(text.get_text() for text in texts)
+    names = families(line for text in texts for line in text.get_text().split("\n"))
     for text in texts:
         text.set_text(text.get_text().replace("$", r"\$"))  # no formula
         text.set_fontfamily(names)

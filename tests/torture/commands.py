@@ -41,14 +41,6 @@ batch = 8
 precision = "no"
 sizes = { "0" = 32 }
 """
-MODULES = (
-    "accelerate", "datasets", "matplotlib.backends.backend_agg", "matplotlib.pyplot",
-    "milvus_lite.adapter.grpc.server", "numpy.ctypeslib", "pydantic", "pymilvus",
-    "rich._emoji_codes", "rich.progress", "torch._dynamo",
-    "mrl_search.cli.demo", "mrl_search.cli.render", "mrl_search.measure.evaluate",
-    "mrl_search.joining", "mrl_search.report.write", "mrl_search.shrink",
-    "mrl_search.training.steps",
-)  # fmt: skip
 PICTURE, OTHER = "pictures/cat/cat-0000.png", "pictures/cat/cat-0001.png"
 SETUP = (
     "build-index pictures --out index",
@@ -93,16 +85,15 @@ class Frozen(datetime):
 
 
 def import_everything() -> None:
-    """Import what commands import, so that a fork can start at once; make nothing parallel."""
-    for name in MODULES:
-        importlib.import_module(name)
+    """Import what most commands import, so that a fork can start at once; make nothing parallel."""
     import torch
 
-    from mrl_search import building, images, measure, mirror, provenance
+    from mrl_search import building, mirror, provenance
     from mrl_search.cli.app import app
     from mrl_search.encoders import registry
     from mrl_search.engines.trial import try_kinds
-    from mrl_search.images import decode
+    from mrl_search.images import base, decode
+    from mrl_search.measure import settings
     from mrl_search.report import plots
 
     torch.set_num_threads(1)
@@ -117,8 +108,8 @@ def import_everything() -> None:
     ticks, sleep = itertools.count(), time.sleep
     time.sleep = lambda seconds: sleep(min(seconds, 0.01))  # pymilvus waits for half a second
     time.perf_counter = lambda: next(ticks) / 1000
-    provenance.datetime = measure.settings.datetime = Frozen
-    images.base.FileStamp.values = staticmethod(lambda found: (found.st_size, 0, 0))
+    provenance.datetime = settings.datetime = Frozen
+    base.FileStamp.values = staticmethod(lambda found: (found.st_size, 0, 0))
 
 
 def make_place(place: Path) -> None:
@@ -141,11 +132,14 @@ def run(command: str, place: Path, seam: Seam, report: Path | None = None) -> tu
     """Run a command with `place` as its folder: exit code, or minus the signal, and stderr.
 
     Its output goes to `out.txt`, which is on the disk that fails. `report` gets what `seam` saw.
+    What a command imports is imported here, too: the next one need not.
     """
-    errors = place.with_suffix(".stderr")
+    errors, imported = place.with_suffix(".stderr"), place.with_suffix(".imported")
     pid = os.fork()
     if pid == 0:
         code = _work(command.split(), place, seam, errors)
+        if code == 0:
+            imported.write_text("\n".join(sys.modules))
         if report:
             seen = {path: sorted(digests) for path, digests in seam.whole.items()}
             report.write_text(json.dumps([seam.passed, seen]))
@@ -157,6 +151,12 @@ def run(command: str, place: Path, seam: Seam, report: Path | None = None) -> tu
             ended = os.waitpid(pid, 0)
             break
         time.sleep(0.002)
+    if imported.exists():
+        for name in imported.read_text().split("\n"):
+            if name not in sys.modules:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
+        imported.unlink()
     return os.waitstatus_to_exitcode(ended[1]), errors.read_text(errors="replace")
 
 

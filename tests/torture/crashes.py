@@ -1,10 +1,10 @@
 """Stop a command at every write point, look at what it leaves, and run it again.
 
-    python -m torture.crashes COMMAND… [--full | --quick] [--fault NAME]
+    python -m torture.crashes COMMAND… [--full | --quick] [--fault NAME…]
 
-prints a JSON object a command. A trial is lost if a file with its final name is neither as before
-nor whole, if temporary files remain, if a failed command has no `error:` line with the reason, or
-if the same command, run again, does not end with the same files.
+prints a JSON object a command, for each fault. A trial is lost if a file with its final name is
+neither as before nor whole, if temporary files remain, if a failed command has no `error:` line
+with the reason, or if the same command, run again, does not end with the same files.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 from mrl_search.errors import REASONS
 from mrl_search.files import LEFT
 from torture.commands import COMMANDS, LITE, import_everything, make_place, run
-from torture.faults import break_commands
+from torture.faults import broken_commands
 from torture.points import Seam
 
 SHARES = (0.5, 0.0, 1.0)  # of a write that are done before a kill
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--full", action="store_true", help="stop in every way at every point")
     parser.add_argument("--quick", action="store_true", help="in one way at every point")
-    parser.add_argument("--fault", help="put in on purpose; see faults.py")
+    parser.add_argument("--fault", nargs="+", help="put in on purpose; see faults.py")
     options = parser.parse_args()
     import_everything()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TORTURE")) as folder:
@@ -184,10 +185,9 @@ def main() -> None:
         make_place(base / "place")
         (base / "place").rename(base / "before")
         (base / LITE).rename(base / "lite-before")
-        if options.fault:
-            break_commands(options.fault)
-        for name in options.commands or COMMANDS:
-            print(json.dumps(torture(name, base, options.full, options.quick)), flush=True)
+        for fault, name in product(options.fault or [None], options.commands or COMMANDS):
+            with broken_commands(fault):
+                print(json.dumps(torture(name, base, options.full, options.quick)), flush=True)
 
 
 if __name__ == "__main__":

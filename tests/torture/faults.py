@@ -9,11 +9,12 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest.mock import patch
 
-__all__ = ["COMMAND_FAULTS", "DOORS", "INPUT_FAULTS", "break_commands", "break_inputs"]
+__all__ = ["COMMAND_FAULTS", "DOORS", "INPUT_FAULTS", "break_inputs", "broken_commands"]
 
 DOORS = {
     "pictures": "mrl_search.images.decode decode",
@@ -55,11 +56,15 @@ COMMAND_FAULTS = {
 }  # fmt: skip
 
 
-def break_commands(fault: str) -> None:
-    """Write files in a bad way in this process."""
-    for module in ("store.items", "store.writer", "files", "report.sheet"):
-        room: Any = importlib.import_module(f"mrl_search.{module}")
-        room.write_atomically = COMMAND_FAULTS[fault]
+@contextmanager
+def broken_commands(fault: str | None) -> Iterator[None]:
+    """Write files in a bad way meanwhile."""
+    rooms = ("store.items", "store.writer", "files", "report.sheet") if fault else ()
+    with ExitStack() as stack:
+        for room in rooms:
+            name = f"mrl_search.{room}.write_atomically"
+            stack.enter_context(patch(name, COMMAND_FAULTS[fault]))
+        yield
 
 
 def _hold_memory() -> None:

@@ -1,10 +1,10 @@
 """Stop commands that change an index at every write point: no change is half made, none is lost.
 
-    python -m torture.living CHANGE… [--full | --quick] [--fault NAME]
+    python -m torture.living CHANGE… [--full | --quick] [--fault NAME…]
 
-prints a JSON object a change. A trial is lost if the index afterwards is in no state that the
-undisturbed change passes, if it does not verify, if a reader opened before answers otherwise, if
-the same change, made again, does not end as it should, or if files are left then.
+prints a JSON object a change, for each fault. A trial is lost if the index afterwards is in no
+state that the undisturbed change passes, if it does not verify, if a reader opened before answers
+otherwise, if the same change, made again, does not end as it should, or if files are left then.
 """
 
 import argparse
@@ -14,11 +14,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -266,7 +269,7 @@ def torture(name: str, base: Path, full: bool, quick: bool, skip: int = 1) -> di
     }  # fmt: skip
 
 
-def prepared(base: Path, fault: str | None = None) -> None:
+def prepared(base: Path) -> None:
     """Import everything, and make the place."""
     import_everything()
     living.CLUSTERED_FROM = 50
@@ -276,43 +279,23 @@ def prepared(base: Path, fault: str | None = None) -> None:
     make_place(base / "place")
     (base / "place").rename(base / "before")
     (base / "before" / "out.txt").write_text("")
-    if fault:
-        FAULTS[fault]()
 
 
-def _named_first() -> None:
+def _named_first(path: Path, manifest: Any, write: Any = generations.write_text_of) -> None:
     """The newest generation is named before its manifest is written."""
-    plain = generations.write_text_of
-
-    def write_text_of(path: Path, manifest: Any) -> None:
-        folder = path.parents[1]
-        if path.parent.name == "generations" and (folder / "manifest.json").exists():
-            text = json.dumps({"format": 2, "generation": manifest.generation})
-            (folder / "manifest.json").write_text(text)
-        plain(path, manifest)
-
-    generations.write_text_of = write_text_of
+    folder = path.parents[1]
+    if path.parent.name == "generations" and (folder / "manifest.json").exists():
+        text = json.dumps({"format": 2, "generation": manifest.generation})
+        (folder / "manifest.json").write_text(text)
+    write(path, manifest)
 
 
-def _leases_ignored() -> None:
-    """Generations are removed that somebody reads."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def unused(path: Path) -> Any:
-        yield True
-
-    generations.unused, generations.KEPT = unused, 1
-
-
-def _nothing_removed() -> None:
-    generations._remove_left = lambda folder, newest: None
-    generations._remove_unused = lambda folder: None
-
-
-FAULTS: dict[str, Callable[[], None]] = {
-    "named first": _named_first, "leases ignored": _leases_ignored,
-    "nothing removed": _nothing_removed,
+FAULTS: dict[str, dict[str, Any]] = {  # what replaces names of `generations`
+    "named first": {"write_text_of": _named_first},
+    "leases ignored": {"unused": lambda path: nullcontext(True), "KEPT": 1},
+    "nothing removed": {
+        "_remove_left": lambda folder, newest: None, "_remove_unused": lambda folder: None,
+    },
 }  # fmt: skip
 
 
@@ -323,14 +306,15 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", help="stop in every way at every point")
     parser.add_argument("--quick", action="store_true", help="in one way at every point")
     parser.add_argument("--skip", type=int, default=1, help="only at every so-manieth point")
-    parser.add_argument("--fault", help=f"put in on purpose: {', '.join(FAULTS)}")
+    parser.add_argument("--fault", nargs="+", help=f"put in on purpose: {', '.join(FAULTS)}")
     options = parser.parse_args(args)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TORTURE")) as folder:
         base = Path(folder).resolve()
-        prepared(base, options.fault)
-        for name in options.changes or CASES:
-            found = torture(name, base, options.full, options.quick, options.skip)
-            print(json.dumps(found), flush=True)
+        prepared(base)
+        for fault, name in product(options.fault or [None], options.changes or CASES):
+            with patch.multiple(generations, **FAULTS[fault]) if fault else nullcontext():
+                found = torture(name, base, options.full, options.quick, options.skip)
+                print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
