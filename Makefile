@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; each creates .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test every check cover clean
 
@@ -24,7 +24,7 @@ cover: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt $(wildcard mrl_search/engines/native/*)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	touch .venv/ready
 
 clean:

@@ -35,6 +35,12 @@ CLASSES = ("bird", "cat", "dog")
 INSTRUCTIONS = ["plain", "AVX2", "AVX-512"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, the torture before all, so that workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "torture"))
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """What goes into a collection; `save` writes it as an index folder."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -144,11 +145,11 @@ import os
 import sys
 from pathlib import Path
 
+from accelerate.state import AcceleratorState, GradientState
 from tiny_runs import TINY, change, noise_pixels
 from mrl_search.training.objective import Objective
 from mrl_search.training.loop import train_pixels
 
-out, label = Path(sys.argv[1]), float(sys.argv[2])
 step = Objective.__call__
 
 def watched(self, network, pictures, target, chance):
@@ -159,7 +160,11 @@ def watched(self, network, pictures, target, chance):
     return step(self, network, pictures, target, chance)
 
 Objective.__call__ = watched
-train_pixels(noise_pixels(labels=label > 0), change(TINY, objective__label=label), out, "a list")
+for label in (1, 0):
+    out, config = Path(sys.argv[1], str(label)), change(TINY, objective__label=label)
+    train_pixels(noise_pixels(labels=bool(label)), config, out, "a list")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 """
 
 
@@ -185,22 +190,29 @@ def two_processes(home: Path, *command: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("label", [1.0, 0.0])
-def test_two_processes_train_one_model(tmp_path: Path, label: float) -> None:
-    (tmp_path / "run.py").write_text(RUN)
-    done = two_processes(tmp_path, str(tmp_path / "run.py"), str(tmp_path / "out"), str(label))
+@pytest.fixture(scope="module")
+def trained_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs, with labels (1) and without (0), and what each process saw."""
+    home = tmp_path_factory.mktemp("two")
+    (home / "run.py").write_text(RUN)
+    done = two_processes(home, str(home / "run.py"), str(home))
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [
-        json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()
-    ]
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", [1, 0])
+def test_two_processes_train_one_model(trained_by_two: Path, label: int) -> None:
+    out = trained_by_two / str(label)
+
+    def objects(path: Path) -> list[Any]:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    lines = objects(out / "records.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert list(lines[0]["accuracy"]) == (["8", "16"] if label else [])
-    assert load_model(tmp_path / "out").classes == (("cat", "dog") if label else ())
-    one, other = (
-        [json.loads(line) for line in (tmp_path / f"out-{rank}.jsonl").read_text().splitlines()]
-        for rank in (0, 1)
-    )
+    assert load_model(out).classes == (("cat", "dog") if label else ())
+    one, other = (objects(trained_by_two / f"{label}-{rank}.jsonl") for rank in (0, 1))
     assert len(one) == 3 * 2  # 32 pictures, in batches of eight for each of the two
     for (weights, pictures, views), (same_weights, other_pictures, other_views) in zip(
         one, other, strict=True

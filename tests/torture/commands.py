@@ -94,12 +94,12 @@ def import_everything() -> None:
     from mrl_search.engines.trial import try_kinds
     from mrl_search.images import base, decode
     from mrl_search.measure import settings
-    from mrl_search.report import plots
+    from mrl_search.report import lettering, plots
 
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         app(["--help"])
-    decode.formats()
+    decode.formats(), lettering.drawable("a")  # are remembered
     plots.DPI = 40
     try_kinds({8: "HNSW8"}, 60)  # is remembered
     building.CLUSTERED_FROM = 50  # so that a sieve is written, too
