@@ -4,6 +4,7 @@ Text may come from anybody: its size, its depth and its numbers are bounded.
 """
 
 import dataclasses
+import functools
 import json
 import tomllib
 import types
@@ -105,7 +106,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
     Raises:
         ConfigError: an unknown key, a missing one, or a value of another type.
     """
-    hints = typing.get_type_hints(kind)
+    hints = _hints_of(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{origin}: unknown key {unknown[0]!r}.", f"Known: {', '.join(hints)}.")
@@ -117,6 +118,11 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
         ):
             raise ConfigError(f"{origin}: key {field.name!r} is missing.")
     return kind(**checked)
+
+
+@functools.cache
+def _hints_of(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
