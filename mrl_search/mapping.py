@@ -25,6 +25,7 @@ T = TypeVar("T")
 LARGEST, LARGEST_TOML = 64 << 20, 1 << 20  # bytes of a file
 DEEPEST = 32  # lists and objects in one another
 BITS = 64  # of a signed whole number
+_hints_of = functools.cache(typing.get_type_hints)
 
 
 def read_json(path: Path, kind: type[MrlSearchError] = DataError, hint: str = "") -> Any:  # noqa: ANN401 - any JSON value
@@ -106,7 +107,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
     Raises:
         ConfigError: an unknown key, a missing one, or a value of another type.
     """
-    hints = _hints_of(kind)
+    hints = _hints_of(kind)  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{origin}: unknown key {unknown[0]!r}.", f"Known: {', '.join(hints)}.")
@@ -118,11 +119,6 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
         ):
             raise ConfigError(f"{origin}: key {field.name!r} is missing.")
     return kind(**checked)
-
-
-@functools.cache
-def _hints_of(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _coerce(hint: Any, value: Any, origin: str) -> Any:  # noqa: ANN401 - a value of any TOML type
