@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from mrl_search.report import lettering
 from mrl_search.report.lettering import Lettering, drawable, families
-from mrl_search.report.plots import Cloud, scatter_plot
+from mrl_search.report.plots import Cloud, figure_of, scatter_plot, write_figure
 from mrl_search.report.sheet import Row, Tile, save_sheet
 
 
@@ -65,6 +65,16 @@ def test_fonts_of_the_system_draw_what_dejavu_lacks(with_cjk: Path) -> None:
     dark = sum(value < 128 for value in picture.tobytes())
     assert 200 <= dark <= 300  # 16 x 16 pixels
     assert letters.length("日") == 20 and letters.length("a日") == 20 + letters.length("a")
+
+
+def test_a_line_break_looks_for_no_other_font(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lettering._face.cache_clear()
+    monkeypatch.setattr(lettering, "_others", lambda: pytest.fail("reads all fonts"))
+    figure, (axes,) = figure_of((2, 2))
+    axes.set_title("two\nlines")
+    write_figure(figure, tmp_path / "plot.png")
 
 
 def test_sheets_and_plots_take_any_label(with_cjk: Path, tmp_path: Path) -> None:
