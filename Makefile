@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+unexport PYTHONDONTWRITEBYTECODE  # what one process compiled, the next need not
 
 .PHONY: demo test every check cover clean
 
