@@ -50,7 +50,7 @@ def plan_capacity(
         bool, typer.Option("--json", help="Print one JSON object: bytes and microseconds.")
     ] = False,
 ) -> None:
-    """Show what a number of vectors needs: disk, memory, time and money.
+    """Show what so many vectors need: disk, memory, time and money.
 
     Computed from bytes and microseconds that were measured. Machine and prices are your inputs.
     """
