@@ -105,6 +105,7 @@ def test_bytes_and_dates_are_written_for_people(page: Page, folder: Path) -> Non
             strict=True,
         )
     )
+    assert shown["pixels"] == "96 × 96"
     assert shown["bytes"] == f"{float(f'{picture.stat().st_size / 1e3:.2g}'):,g} kB"
     page.evaluate("app.info.columns = [{name: 'seen', kind: 'time'}, {name: 'note', kind: 'text'}]")
     texts = {

@@ -130,3 +130,22 @@ def test_the_report_is_the_bench_of_this_index(browser: Browser, folder: Path) -
                 row.locator("th, td").all_text_contents() for row in one.get_by_role("row").all()
             ]
             assert shown == [list(row) for row in (table["columns"], *table["rows"])]
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_on_a_phone_a_table_of_the_report_scrolls_in_its_own_box(
+    browser: Browser, folder: Path, width: int
+) -> None:
+    tables = report_of(BENCH)["tables"]
+    with (
+        running(folder, report=lambda name: {"tables": tables}) as address,
+        opened(browser, f"{address}#view=report") as page,
+    ):
+        page.set_viewport_size({"width": width, "height": 844})
+        expect(page.get_by_role("table")).to_have_count(len(tables))
+        box = page.get_by_role("region", name=tables[0]["title"])
+        shown, whole = box.evaluate("(box) => [box.clientWidth, box.scrollWidth]")
+        assert shown < width < whole
+        assert box.evaluate("(box) => { box.scrollLeft = 300; return box.scrollLeft; }") == 300
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("() => { scrollTo(300, 0); return scrollX; }") == 0
