@@ -111,8 +111,8 @@ def needs() -> str:
     """What 10^7, 10^8 and 10^9 vectors need, by `mrl_search.capacity`."""
     heads = (
         "vectors", "first stage", "codes, shortlist", "disk", "memory", "to join", "in memory",
-        "from disk", "IOPS at 100 queries/s", "machines", "$/month", "Milvus: memory", "machines",
-        "$/month",
+        "from disk", "IOPS at 100 queries/s", "machines", "$/month", "in memory",
+        "Milvus: memory", "machines", "$/month",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
     for count in (10**7, 10**8, 10**9):
@@ -122,10 +122,10 @@ def needs() -> str:
             values = (
                 f"{count:.0e}".replace("e+0", "e"), f"{first}",
                 f"{need.codes:,.0f}, {need.shortlist:,.0f}", gb(sum(need.disk.values())),
-                gb(sum(need.ram.values())), gb(need.building), f"{need.memory_us / 1000:.2g} ms",
+                gb(need.searching), gb(need.building), f"{need.memory_us / 1000:.2g} ms",
                 f"{need.disk_us / 1000:.3g} ms", f"{need.iops:,.0f}", f"{need.machines}",
-                f"{need.dollars:,.0f}", gb(other.ram), f"{other.machines}",
-                f"{other.dollars:,.0f}",
+                f"{need.dollars:,.0f}", f"{need.dollars_in_memory:,.0f}", gb(other.ram),
+                f"{other.machines}", f"{other.dollars:,.0f}",
             )  # fmt: skip
             lines.append(f"| {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
