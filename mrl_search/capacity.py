@@ -39,7 +39,6 @@ LIST_US = 0.103e-3  # of a centroid and dim
 CODE_US = 0.0708e-3  # of a code and dim
 VALUE_US = 0.178e-3  # of a candidate and dim
 READ_US = 1.6  # of a candidate that is read from a larger file: benchmarks/scale/large_files.jsonl
-FAULT_US = 5.9  # of one on a page that was not mapped yet, as in the records of 10^7 vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +60,16 @@ class Found:
     shortlist: int
 
 
-FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
+FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims; 300 queries cannot tell .999
     Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 200_000, 4_931, 112),
     Found(64, 0.95, 1_000_000, 9_861, 135), Found(64, 0.95, 10_000_000, 25_282, 147),
     Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 200_000, 10_399, 303),
     Found(64, 0.99, 1_000_000, 17_673, 434), Found(64, 0.99, 10_000_000, 66_786, 475),
     Found(64, 0.999, 100_000, 25_512, 1_276),
     Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 200_000, 3_368, 65),
-    Found(128, 0.95, 1_000_000, 6_931, 65),
+    Found(128, 0.95, 1_000_000, 6_931, 65), Found(128, 0.95, 10_000_000, 17_958, 86),
     Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 200_000, 7_274, 161),
-    Found(128, 0.99, 1_000_000, 15_720, 177),
+    Found(128, 0.99, 1_000_000, 15_720, 177), Found(128, 0.99, 10_000_000, 37_489, 161),
     Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 200_000, 26_024, 744),
     Found(128, 0.999, 1_000_000, 33_298, 975),
 )  # fmt: skip
@@ -276,17 +275,13 @@ def reads_at(known: Sequence[Found], count: int) -> tuple[float, float]:
 
 
 def query_us(
-    dims: tuple[int, ...], count: int, codes: float, shortlist: float, beyond: float = READ_US,
-    dtype: str = "float16",
-) -> float:  # fmt: skip
-    """Microseconds of a query on one thread that no disk is read for; measured with float16.
-
-    `beyond` is what a candidate costs more in a file that does not stay mapped.
-    """
+    dims: tuple[int, ...], count: int, codes: float, shortlist: float, dtype: str = "float16"
+) -> float:
+    """Microseconds of a query on one thread that no disk is read for; measured with float16."""
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    more = beyond if _bytes_of(dims, count, dtype) >= LARGE else 0.0
+    more = READ_US if _bytes_of(dims, count, dtype) >= LARGE else 0.0
     return QUERY_US + coarse + (VALUE_US * full + more) * shortlist
 
 

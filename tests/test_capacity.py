@@ -10,7 +10,6 @@ import pytest
 from command_line import assert_error, lines, ok, run
 
 from mrl_search.capacity import (
-    FAULT_US,
     FOUND,
     FULL,
     READ_US,
@@ -38,11 +37,16 @@ def records() -> list[dict]:
     return list(found.values())
 
 
+def told(r: dict) -> bool:
+    """Whether the queries can tell the target: 300 allow three misses at .999."""
+    return (1 - r["target"]) * 10 * r.get("queries", 1000) >= 5
+
+
 def test_what_was_found_is_in_the_records() -> None:
     measured = {
         Found(r["first"], r["target"], r["n"], r["codes"], r["shortlist"])
         for r in records()
-        if r["dim"] == FULL
+        if r["dim"] == FULL and told(r)
     }
     assert set(FOUND) == measured
 
@@ -59,17 +63,17 @@ def test_predictions_are_within_a_quarter_of_what_was_measured() -> None:
             assert sum(disk.values()) == pytest.approx(sum(r["disk"].values()), rel=0.01)
         held = rss_bytes(r["first"], n, r["disk"]["vectors.npy"], 0)
         assert sum(held.values()) == pytest.approx(r["rss"]["all"], rel=0.25)
-        us = query_us((r["first"], r["dim"]), n, r["codes"], r["shortlist"], FAULT_US)
+        us = query_us((r["first"], r["dim"]), n, r["codes"], r["shortlist"])
         assert us == pytest.approx(r["p50_ms"] * 1000, rel=0.25), r["plan"]
 
 
 def test_times_by_the_law_are_within_a_quarter_of_what_was_measured() -> None:
-    """With the reads of the law, not those of a measured plan, and of rows that are mapped."""
+    """With the reads of the law, not those of a measured plan."""
     sizes = set()
     for r in records():
-        if r["dim"] == FULL and (r["first"], r["target"]) != (64, 0.999):
+        if r["dim"] == FULL and (r["first"], r["target"]) != (64, 0.999) and told(r):
             demand = Demand(r["n"], (r["first"], FULL), r["target"])
-            us = query_us(demand.dims, r["n"], *demand.reads(r["n"]), FAULT_US)
+            us = query_us(demand.dims, r["n"], *demand.reads(r["n"]))
             assert us == pytest.approx(r["p50_ms"] * 1000, rel=0.25), r["plan"]
             sizes.add(r["n"])
     assert sizes == {10**5, 2 * 10**5, 10**6, 10**7}
@@ -110,7 +114,8 @@ def test_reads_grow_by_a_power_through_the_middle_of_what_was_measured() -> None
     assert reads_at(made, 10**8) == pytest.approx((30_000, 100))
     assert reads_at(made, 1) == (1, 1)  # no more than there are
     assert not Demand(10**7).need().extrapolated and Demand(2 * 10**7).need().extrapolated
-    assert Demand(10**7, (128, FULL)).need().extrapolated  # measured up to 10^6
+    assert Demand(10**7, (128, FULL), 0.999).need().extrapolated  # measured up to 10^6
+    assert not Demand(10**7, (128, FULL)).need().extrapolated
     assert Demand(10**6, (64, 512)).need().extrapolated  # another full length
     assert Demand(60_000).need().extrapolated  # fewer than were measured
 
