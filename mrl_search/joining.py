@@ -84,7 +84,9 @@ def join_parts(
         IndexFolderError: `out` exists, not a part, or a damaged one.
     """
     out = expanded(out)
-    refuse_index(out)
+    if refuse_index(out, spec):
+        follow(out, progress)
+        return Index.open(out, model, access)
     opened = [Collection.open(expanded(folder)) for folder in parts]
     names = [str(folder) for folder in parts]
     _check(names, [c.manifest for c in opened], moved=source is not None, partial=partial)
