@@ -22,10 +22,10 @@ from mrl_search.engines.milvus import MOST_FIELDS, Remote
 from mrl_search.engines.milvus_client import Damaged, Place, connected
 from mrl_search.engines.milvus_note import (
     Note,
-    again,
     forget,
     ids_file,
     note_of,
+    sending,
     token_of,
     write_note,
 )
@@ -136,7 +136,7 @@ def follow(folder: Path, progress: Progress = silent) -> None:
             _follow(folder, collection, progress)
             forget(folder, Place.parse(collection.manifest.engine))
     except EngineError as error:
-        hint = f"{folder} has all. {again(Place.parse(engine), folder)}"
+        hint = f"{folder} has all; send it with: {sending(Place.parse(engine), folder)}"
         raise EngineError(error.message, f"{error.hint} {hint}") from error
 
 
@@ -199,7 +199,7 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         for last in _send(collection, remote, some):
             note = replace(note, begun=part, sent=int(last + 1 - starts[number]))
             write_note(folder, place, note)
-            progress("sending", last + 1, m.count)
+            progress("sending rows", int(np.searchsorted(live, last, "right")), len(live))
         note = replace(note, parts=(*note.parts, part))
         write_note(folder, place, note)
     for _ in _send(collection, remote, live[resent]):
@@ -309,5 +309,6 @@ def _fill(folder: Path, m: Manifest, progress: Progress) -> None:
     try:
         _follow(folder, replace(Collection.open(folder), manifest=m), progress)
     except EngineError as error:
-        hint = f"{folder} answers as before. {again(Place.parse(m.engine), folder)}"
+        command = sending(Place.parse(m.engine), folder)
+        hint = f"{folder} answers as before; go on with: {command}"
         raise EngineError(error.message, f"{error.hint} {hint}") from error

@@ -91,7 +91,8 @@ def test_a_slow_server_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_are_made_again_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, waited, failures = Place("http://u", "n"), [], iter(["rate limit exceeded", "unavailable"])
+    place, waited = Place("http://u", "n"), list[float]()
+    failures = iter(["rate limit exceeded", "unavailable"])
     monkeypatch.setattr(time, "sleep", waited.append)
 
     def call(timeout: float) -> int:

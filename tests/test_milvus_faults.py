@@ -148,7 +148,7 @@ def test_rows_that_are_lost_meanwhile_are_an_error(
 ) -> None:
     copy_to(index, place)
     opened = Index.open(index)
-    assert len(opened.search(rows[7], 5, ids=[7, 8])[0]) == 2
+    assert len(opened.search(rows[7], 5, ids=[7, 8])) == 2
     there(place).delete(np.array([8]))
     with pytest.raises(EngineError, match="lost rows: it has 1,199 of 1,200"):
         opened.search(rows[7], 5, ids=[7, 8])
@@ -167,7 +167,7 @@ def test_rows_that_are_being_removed_are_none_lost(
         removed(self, ids)
         if len(ids):
             assert first(index, rows[7]) == 7
-            assert len(opened.search(rows[7], 5, ids=[7, 8])[0]) == 1
+            assert len(opened.search(rows[7], 5, ids=[7, 8])) == 1
 
     monkeypatch.setattr(Remote, "delete", delete)
     Index.open(index).remove(ids=[8])

@@ -106,6 +106,7 @@ def connected(place: Place) -> Any:  # noqa: ANN401
 
 @lru_cache(maxsize=16)
 def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on stderr
     try:
         from pymilvus import MilvusClient
     except ImportError as error:

@@ -21,8 +21,8 @@ from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.manifest import Manifest
 
 __all__ = [
-    "NOTED", "Note", "again", "check_rows", "forget", "ids_file", "note_of", "opened", "token_of",
-    "write_note",
+    "NOTED", "Note", "check_rows", "forget", "ids_file", "note_of", "opened", "sending",
+    "token_of", "write_note",
 ]  # fmt: skip
 
 NOTED = "milvus.json"
@@ -122,9 +122,9 @@ def check_rows(folder: Path, remote: Remote) -> None:
             return
         if note_of(folder, remote.place) == note:  # otherwise another process removes rows
             message = f"The collection {remote.place} lost rows: it has {found:,} of {note.rows:,}."
-            raise Damaged(message, again(remote.place, folder))
+            raise Damaged(message, f"Send the rows again: {sending(remote.place, folder)}")
 
 
-def again(place: Place, folder: Path) -> str:
-    """The hint that mends a collection."""
-    return f"Send the rows again: mrl-search copy {shlex.quote(str(folder))} --to '{place}'"
+def sending(place: Place, folder: Path) -> str:
+    """The command that sends what a collection lacks."""
+    return f"mrl-search copy {shlex.quote(str(folder))} --to '{place}'"
