@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.engines.milvus import MOST_FIELDS, Remote
-from mrl_search.engines.milvus_client import Damaged, Place, connected
+from mrl_search.engines.milvus_client import Damaged, Place, check_file, connected
 from mrl_search.engines.milvus_note import (
     Note,
     forget,
@@ -77,6 +77,8 @@ def check_engine(spec: IndexSpec, count: int, token: str = "") -> None:
         raise ConfigError(message, "Choose some: --dims 16,64,1024.")
     for d in spec.dims:
         spec.factory_of(d, count)
+    if place.is_file and not Path(place.uri).exists():
+        check_file(Path(place.uri))
     owner = Remote.owner(place)
     if owner is not None and (not token or owner != token):
         hint = "Choose another name"

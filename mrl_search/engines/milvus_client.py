@@ -18,7 +18,7 @@ from mrl_search.errors import ConfigError, EngineError, FileError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Damaged", "Place", "ask", "connected"]
+__all__ = ["Damaged", "Place", "ask", "check_file", "connected"]
 
 SCHEME = "milvus:"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -115,7 +115,7 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
     for name in ("pymilvus", "milvus_lite"):  # they also raise what they log
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if place.is_file:
-        _check_free(Path(place.uri))
+        check_file(Path(place.uri))
     seconds = SECONDS if place.is_file else CONNECTING  # a file that was not closed takes longer
     client = ask(place, MilvusClient, place.uri, token=token, seconds=seconds)
     version = ask(place, client.get_server_version)
@@ -125,7 +125,7 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
     return client
 
 
-def _check_free(folder: Path) -> None:
+def check_file(folder: Path) -> None:
     """Check that Milvus Lite can open its "file", which is a folder, before it tries.
 
     Raises:
