@@ -99,7 +99,7 @@ def build_from_pictures(
     from mrl_search.encoders.ranks import Ranks, launched
     from mrl_search.training.corpus_axes import changed_views
 
-    if refuse_index(out, spec, source.name):
+    if refuse_index(out, spec, source.name, encoder.fingerprint):
         if launched()[0] == 0:
             follow(out, progress)
         return
@@ -233,13 +233,16 @@ def finish_vectors(
     writer.publish(replace(made, dims=spec.dims, factory=factory, engine=_place(spec)))
 
 
-def refuse_index(out: Path, spec: IndexSpec | None = None, source: str = "") -> bool:
+def refuse_index(
+    out: Path, spec: IndexSpec | None = None, source: str = "", fingerprint: str = ""
+) -> bool:
     """Refuse an `out` that exists, with the command that changes an index.
 
     Args:
         out: where an index is to be built.
         spec: of the index.
         source: of the index; "" for any.
+        fingerprint: of its model; "" for any.
 
     Returns:
         whether a build of this index was stopped when only rows were left to be sent to its engine.
@@ -248,7 +251,7 @@ def refuse_index(out: Path, spec: IndexSpec | None = None, source: str = "") -> 
         IndexFolderError: `out` exists.
     """
     if (out / MANIFEST).exists():
-        if spec is not None and unfilled(out, spec.engine, source):
+        if spec is not None and unfilled(out, spec, source, fingerprint):
             return True
         hint = (
             f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}; or name another --out."

@@ -97,14 +97,22 @@ def check_free(folder: Path) -> None:
         connected(Place.parse(engine))
 
 
-def unfilled(folder: Path, engine: str, source: str = "") -> bool:
-    """Whether `folder` is an index, of this source, whose collection was not filled to the end."""
-    if not engine:
+def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str = "") -> bool:
+    """Whether a build of an index was stopped when only its collection was not filled.
+
+    Args:
+        folder: the index folder.
+        spec: of the build that may go on.
+        source: of the build; "" for any.
+        fingerprint: of its model; "" for any.
+    """
+    if not spec.engine:
         return False
-    m = read_manifest(folder)
-    if m.engine != str(Place.parse(engine)) or source not in ("", m.source):
+    m, place = read_manifest(folder), Place.parse(spec.engine)
+    same = m.engine == str(place) and set(map(str, spec.dims)) <= set(m.factory)
+    if not same or source not in ("", m.source) or fingerprint not in ("", m.fingerprint):
         return False
-    note = note_of(folder, Place.parse(engine))
+    note = note_of(folder, place)
     return note is None or not note.whole
 
 

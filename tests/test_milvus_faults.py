@@ -4,14 +4,13 @@ import fcntl
 import json
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import milvus_corpus as shown
 import numpy as np
 import pytest
 from command_line import assert_error, ok, run
-from milvus_corpus import DIM, DIMS, ROWS
+from milvus_corpus import DIMS, ROWS
 from test_milvus_trouble import release, there
 
 from mrl_search import mirror
@@ -205,6 +204,9 @@ def test_an_index_answers_from_where_it_was_until_it_has_moved(
     assert there(second).count() == ROWS - 1 and there(place).count() == ROWS - 1
     copy_to(index, place)  # and back: what it has is not known any more
     assert Index.open(index).manifest.engine == place and there(place).count() == ROWS - 1
+    told = ok("restore", index, "0").stderr  # FAISS
+    assert f"mrl-search remove '{place}'" in told.replace("\n", " ")
+    assert first(index, rows[3]) == 3
 
 
 def written(folder: Path, ids: list[int]) -> Path:
@@ -244,6 +246,8 @@ def test_the_same_build_goes_on(
     ok(*command)
     assert first(tmp_path / "new", rows[7]) == 7 and there(place).count() == ROWS
     assert_error(run(*command), "exists already")
+    other = (*command[:2], "--engine", place, "--out", command[-1], "--dims", "4")
+    assert_error(run(*other), "exists already")
     shutil.rmtree(tmp_path / "new")
     told = run(*command)
     assert_error(told, "There is a collection")
@@ -260,7 +264,6 @@ def test_a_file_that_another_process_has_is_a_sentence(
     before = Index.open(index).generation
     with (closed(place).parent / "LOCK").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        begin = time.monotonic()
         np.save(tmp_path / "query.npy", rows[:1])
         for command in (
             ("query", "--vector", tmp_path / "query.npy", "--index", index), ("sync", index),
@@ -270,7 +273,6 @@ def test_a_file_that_another_process_has_is_a_sentence(
             told = run(*command)
             assert_error(told, "Another process has")
             assert "one process at a time" in told.stderr.replace("\n", " ")
-        assert time.monotonic() - begin < 60
     assert Index.open(index).generation == before  # nothing was changed that could not be sent
     assert first(index, rows[7]) == 7
 
@@ -295,4 +297,3 @@ def test_a_folder_notes_each_place(index: Path, place: str) -> None:
     copy_to(index, second)
     assert list(json.loads((index / NOTED).read_text())["places"]) == [second]
     assert len(list(index.glob("milvus-*.npy"))) == 1
-    assert DIM == 32

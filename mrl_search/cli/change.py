@@ -199,13 +199,15 @@ def restore(
 ) -> None:
     """Bring back an older state of an index."""
     index = open_index(folder)
-    from mrl_search.cli.render import note
+    from mrl_search.cli.render import note, note_left
 
+    left = index.manifest.engine
     index.restore(generation)
     note(
         f"generation {index.generation} is what {generation} was: {len(index):,} items; "
         "the next sync makes it as its folders are"
     )
+    note_left(left, index.manifest.engine)
 
 
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:

@@ -19,7 +19,7 @@ def copy(
 
     A copy that was stopped goes on. The folder keeps items and vectors; later changes are sent.
     """
-    from mrl_search.cli.render import note, progress_bars
+    from mrl_search.cli.render import note, note_left, progress_bars
     from mrl_search.copied import copy_back
     from mrl_search.engines.milvus_client import Place
     from mrl_search.files import expanded
@@ -35,8 +35,7 @@ def copy(
         with progress_bars() as progress:
             m = copy_to(folder, to, progress)
         note(f"{m.alive:,} items in {to}; searches of {index} ask it now.")
-        if left not in ("", m.engine):
-            note(f"{left} stays as it is. To remove it: mrl-search remove '{left}'")
+        note_left(left, m.engine)
         return
     try:
         with progress_bars() as progress:
