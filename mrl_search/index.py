@@ -329,7 +329,7 @@ class Index(Changing):
             goal: `recall` (the nearest neighbours), `class` (the right label), or a `Goal`.
             target: share of what exact search gives.
             k: answers wanted; default: 10, for `class` 20.
-            queries: items to search with; default: 1,000, up to 4,000 for a target above .998.
+            queries: items to search with; default: 1,000, up to 4,000 for a target above .996.
             max_ram: bytes that the first stage may keep in memory.
             progress: called with what is being done, how far, and of how much.
 

@@ -8,15 +8,15 @@ swept is not done again, unless `--again NAME` wants it.
 
 1. Each contestant is built in a process of its own. One whose package is not installed, or that
    fails, gets a record with the reason.
-2. Settings are found on 1,000 tuning queries, the same for all (`sweep.py`).
+2. Settings are found on the tuning queries, the same for all (`sweep.py`).
 3. Rounds: in every round each contestant, in random order and a new process, answers another part
    of 1,000 fresh queries, warm, one by one on one thread, then batches of 256. So p50, p99 and
    recall come from 1,000 single timings, spread over the run.
 4. Cold: files are dropped from the page cache, the index is opened, each query asked once; then
    the memory is counted.
 
-Queries of generated vectors are rows of another seed; `--queries FILE` gives 2,000 others (fresh
-ones first); without it they are items with noise.
+Queries of generated vectors are rows of another seed; `--queries FILE` gives others (1,000
+fresh ones first); without it they are items with noise.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from ours import OURS
 from rounds import CONTESTANTS, build, cold, sweep, warm
-from work import QUERIES, Work, prepare
+from work import QUERIES, TUNING, Work, prepare
 
 from mrl_search.measure.environment import environment
 from mrl_search.metrics import Share
@@ -203,7 +203,8 @@ def main() -> None:
     )
     parser.add_argument("index", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--queries", type=Path, help="(2000, dim) .npy: fresh, then tuning ones")
+    parser.add_argument("--queries", type=Path, help="(n, dim) .npy: 1,000 fresh, then tuning ones")
+    parser.add_argument("--tuning", type=int, default=TUNING, help="tuning queries, at most")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.99, 0.999])
     parser.add_argument("--only", nargs="+", default=list(CONTESTANTS), metavar="NAME")
     parser.add_argument(
@@ -220,7 +221,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such contestants: {', '.join(sorted(unknown))}; {', '.join(CONTESTANTS)}")
     work = Work(args.work.resolve(), args.index.resolve())
-    alone(prepare, work, args.queries)
+    alone(prepare, work, args.queries, args.tuning)
     contest = Contest(work, args)
     names = [n for n in CONTESTANTS if n in args.only]
     if not work.about["peers"]:

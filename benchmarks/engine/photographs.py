@@ -3,7 +3,7 @@
     python benchmarks/engine/photographs.py INDEX OUT [N] >> benchmarks/engine/records.jsonl
     python benchmarks/engine/contest.py OUT/photographs WORK --queries OUT/queries.npy
 
-INDEX has the vectors of the photographs (`mrl-search build-index .../cats_vs_dogs`). 2,000 of them,
+INDEX has the vectors of the photographs (`mrl-search build-index .../cats_vs_dogs`). 4,000 of them,
 drawn with a fixed seed, are queries, and not in the corpus; the others are, and with N rows also
 copies of them. A copy is a photograph's vector turned by the angle between that and its tenth
 neighbour, toward the difference of two other photographs, with a little noise in each
@@ -28,7 +28,7 @@ from mrl_search.engines.spec import IndexSpec
 from mrl_search.search.corpus import Corpus
 from mrl_search.vectors import DIMS
 
-HELD_OUT, SEED, NOISE = 2000, 11, 0.2  # noise in parts of the mean size of a dim
+HELD_OUT, SEED, NOISE = 4000, 11, 0.2  # noise in parts of the mean size of a dim
 Rows = NDArray[np.float32]
 
 

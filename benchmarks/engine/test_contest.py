@@ -26,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     folder = tmp_path_factory.mktemp("contest")
     build_corpus(Kind.EASY, 2000, folder / "index", IndexSpec((64, 128, 1024)))
     work = Work(folder / "work", folder / "index")
-    prepare(work, None)
+    prepare(work, None, 1000)
     return work
 
 
@@ -127,9 +127,10 @@ def test_noised_items_do_not_count_themselves(work: Work, tmp_path: Path) -> Non
     rows = np.asarray(work.rows())
     write("own", len(rows), iter([rows]), "own", index, IndexSpec((128, 1024)))
     noised = Work(tmp_path / "work", index)
-    prepare(noised, None)
+    prepare(noised, None, 300)
+    assert (noised.about["tuning"], len(noised.truth("tuning")[0])) == (300, 300)
     assert noised.about["wanted"] == K - 1
-    own = some_items(Corpus.open(index), 2000)[::2]
+    own = some_items(Corpus.open(index), 1300)[:1000]
     x, (truth, _) = noised.queries("fresh"), noised.truth("fresh")
     assert not (truth == own[:, None]).any()
     order = np.argsort(-(x @ rows.T), axis=1)

@@ -15,9 +15,10 @@ from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
 from mrl_search.search.run import search
 
-__all__ = ["QUERIES", "K", "Work", "hits", "prepare"]
+__all__ = ["QUERIES", "TUNING", "K", "Work", "hits", "prepare"]
 
-K, QUERIES = 10, 1000
+K, QUERIES = 10, 1000  # fresh ones
+TUNING = 4000  # as many as `tune` draws for recall of .999
 TIES = 40  # true neighbours that are kept, so that equal scores at the tenth place all count
 SAME_SCORE = 1e-6  # float32 summation error
 TURNED = 256  # principal axes that are kept
@@ -32,8 +33,8 @@ class Work:
     """Where a contest keeps what it needs.
 
     Attributes:
-        folder: rows.npy (n, dim) float32; tuning.npy and fresh.npy, QUERIES queries each, and the
-            rows and scores of their neighbours; axes.npy (TURNED, dim); a folder a contestant.
+        folder: rows.npy (n, dim) float32; fresh.npy, QUERIES queries, tuning.npy, and the rows and
+            scores of their neighbours; axes.npy (TURNED, dim); a folder a contestant.
         index: of mrl-search, with the same rows.
     """
 
@@ -62,7 +63,7 @@ class Work:
         return hits(found, (rows[part], scores[part]), self.about.get("wanted", K))
 
     def truth(self, which: str) -> tuple[NDArray[np.int64], Rows]:
-        """Rows and scores of the true neighbours, both (QUERIES, TIES), noised items left out."""
+        """Rows and scores of the true neighbours, both (queries, TIES), noised items left out."""
         stored = np.load(self.folder / f"{which}-truth.npz")
         return stored["rows"], stored["scores"]
 
@@ -84,7 +85,7 @@ def hits(
     return np.minimum(same.sum(axis=1), wanted) / wanted
 
 
-def prepare(work: Work, given: Path | None) -> None:
+def prepare(work: Work, given: Path | None, tuning: int) -> None:
     """Write what all contestants need, unless it is there: rows, queries, truth and axes."""
     if (work.folder / "about.json").exists():
         return
@@ -93,28 +94,31 @@ def prepare(work: Work, given: Path | None) -> None:
     name, own = corpus.manifest.fingerprint.split("-")[0], None
     if given:
         both = np.load(given).astype(np.float32)
-        queries = {"fresh": both[:QUERIES], "tuning": both[QUERIES : 2 * QUERIES]}
+        queries = {"fresh": both[:QUERIES], "tuning": both[QUERIES : QUERIES + tuning]}
         name = work.index.name
     elif name in set(Kind):
-        queries = {w: Tree.of(Kind(name)).rows(QUERIES, seed) for w, seed in SEEDS.items()}
+        counts, tree = {"fresh": QUERIES, "tuning": tuning}, Tree.of(Kind(name))
+        queries = {which: tree.rows(count, SEEDS[which]) for which, count in counts.items()}
     else:
-        own = some_items(corpus, 2 * QUERIES)
-        both = noisy_items(corpus, 2 * QUERIES)
-        queries = {"fresh": both[::2], "tuning": both[1::2]}
+        own = some_items(corpus, QUERIES + tuning)
+        both = noisy_items(corpus, QUERIES + tuning)
+        queries = {"fresh": both[:QUERIES], "tuning": both[QUERIES:]}
         name = Path(corpus.manifest.source).name
     for which, x in queries.items():
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         np.save(work.folder / f"{which}.npy", x)
     peers = len(corpus) <= PEERS_UP_TO
     rows = _write_rows(work, corpus) if peers else None
-    for start, (which, x) in enumerate(queries.items()):
+    for which, x in queries.items():
         scores, found = _nearest(x, corpus, rows)
         if own is not None:
-            scores, found = _without(own[start::2], scores, found)
+            items = own[:QUERIES] if which == "fresh" else own[QUERIES:]
+            scores, found = _without(items, scores, found)
         np.savez(work.folder / f"{which}-truth.npz", rows=found, scores=scores)
     wanted = K if own is None else K - 1
     about = {
-        "vectors": name, "n": len(corpus), "dim": corpus.dim, "peers": peers, "wanted": wanted
+        "vectors": name, "n": len(corpus), "dim": corpus.dim, "peers": peers, "wanted": wanted,
+        "tuning": len(queries["tuning"]),
     }  # fmt: skip
     (work.folder / "about.json").write_text(json.dumps(about))
 

@@ -35,7 +35,7 @@ GIVE_HELP = (
 )
 QUERIES_HELP = (
     "Items of the index to search with, at most. Default: 1,000; up to 4,000 for a recall above "
-    ".998."
+    ".996."
 )
 RAM_HELP = "Memory of the first stage, such as 200MB."
 PLOT_HELP = "Draw all plans, and the Pareto front."

@@ -30,7 +30,8 @@ from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
 
 __all__ = [
-    "NEIGHBOURS", "USES", "Goal", "Trial", "Tuned", "front", "queries_to_tune", "tune",
+    "NEIGHBOURS", "USES", "Goal", "Trial", "Tuned", "enough_to_tune", "front", "queries_to_tune",
+    "tune",
 ]  # fmt: skip
 
 DEEPEST = 2000  # candidates of a first stage, at most
@@ -206,11 +207,16 @@ def _keeps(
 def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
     """At most `count` rows of the corpus, drawn with a fixed seed, in random order.
 
-    By default so many that a plan can pass the check that misses half of what `target` allows.
+    By default `enough_to_tune`.
     """
     if count is None:
-        count = round(min(max(2 / max(1 - target, 1e-9), FEW), MANY))
+        count = enough_to_tune(target)
     return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
+
+
+def enough_to_tune(target: float) -> int:
+    """Queries by which a plan that misses half of what `target` allows passes the check."""
+    return round(min(max(4 / max(1 - target, 1e-9), FEW), MANY))
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:
