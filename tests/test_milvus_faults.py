@@ -297,3 +297,18 @@ def test_a_folder_notes_each_place(index: Path, place: str) -> None:
     copy_to(index, second)
     assert list(json.loads((index / NOTED).read_text())["places"]) == [second]
     assert len(list(index.glob("milvus-*.npy"))) == 1
+
+
+def test_an_exact_search_that_finds_too_few_does_not_point_to_itself(
+    tmp_path: Path, index: Path, rows: np.ndarray, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a change that another process has sent in part."""
+    copy_to(index, place)
+    there(place).delete(np.array([8]))
+    monkeypatch.setattr("mrl_search.engines.milvus_note.check_rows", lambda *_: None)
+    np.save(tmp_path / "query.npy", rows[7:8])
+    told = ok(
+        "query", "--vector", tmp_path / "query.npy", "--index", index, "-k", "2",
+        "--ids", written(tmp_path, [7, 8]),
+    ).stderr  # fmt: skip
+    assert "Only 1 of the 2 asked for were found." in told and "--exact" not in told

@@ -15,7 +15,7 @@ def copy(
     index: Annotated[str, argument("INDEX", "Index folder, or milvus:URI#NAME.")],
     to: Annotated[str, option("--to PLACE", TO_HELP)],
 ) -> None:
-    """Copy an index to Milvus, which then answers for it, or make an index of such a copy.
+    """Move an index to Milvus, or make one of a collection there.
 
     A copy that was stopped goes on. The folder keeps items and vectors; later changes are sent.
     """
