@@ -22,6 +22,7 @@ from mrl_search.engines.milvus import MOST_FIELDS, Remote
 from mrl_search.engines.milvus_client import Damaged, Place, check_file, connected
 from mrl_search.engines.milvus_note import (
     Note,
+    check_stamp,
     forget,
     ids_file,
     note_of,
@@ -180,6 +181,8 @@ def _made(folder: Path, m: Manifest, place: Place) -> tuple[Remote, Note]:
 def _update(folder: Path, collection: Collection, place: Place, progress: Progress) -> None:
     m, items = collection.manifest, collection.items
     remote, note = _made(folder, m, place)
+    if note.whole:
+        check_stamp(folder, remote)
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
     live = collection.live_rows
     living = items.all_ids[live]
@@ -193,7 +196,6 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
     if note.whole and not (
         len(gone) or fresh.any() or resent.any() or set(parts) - set(note.parts)
     ):
-        remote.manifest()
         _check(collection, remote, living)
         return
     rows = max(0, note.rows - len(gone))
@@ -214,14 +216,15 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         write_note(folder, place, note)
     for _ in _send(collection, remote, live[resent]):
         continue
-    _keep_model(folder, m, items.schema, remote)
+    stamp = secrets.token_hex(8)
+    _keep_model(folder, m, items.schema, remote, stamp)
     try:
         _check(collection, remote, living)
     except EngineError:
         write_note(folder, place, Note(made=True))  # all are sent again
         raise
     _save(may_have, living)
-    write_note(folder, place, Note(True, len(living), tuple(parts), whole=True))
+    write_note(folder, place, Note(True, len(living), tuple(parts), whole=True, stamp=stamp))
 
 
 def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> Iterator[int]:
@@ -241,13 +244,13 @@ def _save(path: Path, ids: NDArray[np.int64]) -> None:
         np.save(file, np.sort(ids))
 
 
-def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote) -> None:
+def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, stamp: str) -> None:
     """Keep beside the rows what an index of them needs: the manifest and what the model has."""
     for name, short in MODEL.items():
         if name in m.files:
             remote.write_file(short, (folder / m.place(name)).read_bytes())
     remote.write_file("schema", schema.serialize().to_pybytes())
-    told = to_mapping(replace(m, files={}, parts=(), engine=""))
+    told = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
     remote.write_file("manifest", json.dumps(told).encode())
 
 

@@ -113,6 +113,21 @@ def test_of_two_that_begin_at_once_one_is_refused(
     assert first(loser, rows[7]) == (7 if loser == index else ROWS - 8)
 
 
+def test_a_copy_of_a_folder_that_changes_the_collection_is_noticed(
+    tmp_path: Path, index: Path, rows: np.ndarray, place: str
+) -> None:
+    copy_to(index, place)
+    shutil.copytree(index, tmp_path / "twin")
+    assert first(tmp_path / "twin", rows[7]) == 7
+    Index.open(tmp_path / "twin").remove(ids=[8])
+    for ask in (lambda folder: first(folder, rows[7]), lambda folder: Index.open(folder).sync()):
+        with pytest.raises(EngineError, match=r"A copy of .* changed the collection"):
+            ask(index)
+    copy_to(index, place.replace("#mine", "#own"))
+    assert first(index, rows[8]) == 8 and first(tmp_path / "twin", rows[7]) == 7
+    assert there(place).count() == ROWS - 1
+
+
 # Damage
 
 

@@ -16,13 +16,14 @@ import xxhash
 
 from mrl_search.engines.milvus import Remote
 from mrl_search.engines.milvus_client import Damaged, Place
+from mrl_search.errors import EngineError
 from mrl_search.files import write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.manifest import Manifest
 
 __all__ = [
-    "NOTED", "Note", "check_rows", "forget", "ids_file", "note_of", "opened", "sending",
-    "token_of", "write_note",
+    "NOTED", "Note", "check_rows", "check_stamp", "forget", "ids_file", "note_of", "opened",
+    "sending", "token_of", "write_note",
 ]  # fmt: skip
 
 NOTED = "milvus.json"
@@ -40,6 +41,7 @@ class Note:
         begun: checksum of the part that is being sent.
         sent: rows of this part that were sent.
         whole: whether it has all, and nothing else.
+        stamp: of the last change; the collection has it in its manifest.
     """
 
     made: bool = False
@@ -49,6 +51,7 @@ class Note:
     begun: str = ""
     sent: int = 0
     whole: bool = False
+    stamp: str = ""
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -105,8 +108,26 @@ def opened(folder: Path, m: Manifest) -> Remote:
     """
     remote = Remote(Place.parse(m.engine))
     remote.check(token_of(folder), m.factory)
+    check_stamp(folder, remote)
     check_rows(folder, remote)
     return remote
+
+
+def check_stamp(folder: Path, remote: Remote) -> None:
+    """Check that nobody else changed a collection, such as a copy of its index folder.
+
+    Raises:
+        EngineError: somebody did.
+    """
+    while True:
+        note = note_of(folder, remote.place)
+        stamp = json.loads(remote.manifest()).get("stamp", "")
+        if note is None or not note.whole or stamp == note.stamp:
+            return
+        if note_of(folder, remote.place) == note:  # otherwise another process has changed both
+            message = f"A copy of {folder} changed the collection {remote.place}."
+            hint = f"Give this one its own: mrl-search copy {shlex.quote(str(folder))} --to PLACE"
+            raise EngineError(message, hint)
 
 
 def check_rows(folder: Path, remote: Remote) -> None:
