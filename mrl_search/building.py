@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from mrl_search.mirror import check_engine, follow, unfilled
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Heads
-from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest
+from mrl_search.store.manifest import MANIFEST, OWN_VECTORS, VECTORS, Manifest, read_manifest
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.transform import Transform, check_rotation
@@ -253,10 +254,13 @@ def refuse_index(
     if (out / MANIFEST).exists():
         if spec is not None and unfilled(out, spec, source, fingerprint):
             return True
-        hint = (
-            f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}; or name another --out."
-        )
-        raise IndexFolderError(f"{out} exists already: it holds an index.", hint)
+        what, then = "an index", f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}"
+        with suppress(IndexFolderError):  # a damaged one
+            if shard := read_manifest(out).shard:
+                what = f"part {shard} of an index"
+                then = "With all parts: mrl-search join PART… --out DIR"
+        message = f"{out} exists already: it holds {what}."
+        raise IndexFolderError(message, f"{then}; or name another --out.")
     refuse_existing(out.resolve())
     return False
 

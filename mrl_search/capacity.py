@@ -39,7 +39,6 @@ LIST_US = 0.103e-3  # of a centroid and dim
 CODE_US = 0.0708e-3  # of a code and dim
 VALUE_US = 0.178e-3  # of a candidate and dim
 READ_US = 1.6  # of a candidate that is read from a larger file: benchmarks/scale/large_files.jsonl
-FAULT_US = 5.9  # of one on a page that was not mapped yet, as in the records of 10^7 vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +60,26 @@ class Found:
     shortlist: int
 
 
-FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims
+FOUND = (  # benchmarks/scale/capacity.jsonl, vectors of FULL dims; 300 queries cannot tell .999
     Found(64, 0.95, 100_000, 2_466, 65), Found(64, 0.95, 200_000, 4_931, 112),
     Found(64, 0.95, 1_000_000, 9_861, 135), Found(64, 0.95, 10_000_000, 25_282, 147),
     Found(64, 0.99, 100_000, 5_981, 193), Found(64, 0.99, 200_000, 10_399, 303),
     Found(64, 0.99, 1_000_000, 17_673, 434), Found(64, 0.99, 10_000_000, 66_786, 475),
     Found(64, 0.999, 100_000, 25_512, 1_276),
     Found(128, 0.95, 100_000, 2_075, 35), Found(128, 0.95, 200_000, 3_368, 65),
-    Found(128, 0.95, 1_000_000, 6_931, 65),
+    Found(128, 0.95, 1_000_000, 6_931, 65), Found(128, 0.95, 10_000_000, 17_958, 86),
     Found(128, 0.99, 100_000, 4_419, 103), Found(128, 0.99, 200_000, 7_274, 161),
-    Found(128, 0.99, 1_000_000, 15_720, 177),
+    Found(128, 0.99, 1_000_000, 15_720, 177), Found(128, 0.99, 10_000_000, 37_489, 161),
     Found(128, 0.999, 100_000, 22_387, 303), Found(128, 0.999, 200_000, 26_024, 744),
     Found(128, 0.999, 1_000_000, 33_298, 975),
 )  # fmt: skip
 FULL = 1024
-MOST = 1e18  # of any number that is given
-LEAST = 100_000_000  # bytes of a machine's memory or disk
+FEWEST = FLAT_UP_TO + 1  # vectors; fewer have no clusters
+LARGEST = 10**12  # vectors
+LEAST, MOST = 100e6, 1e18  # bytes of a machine's memory or disk
+SLOWEST = 1e6  # microseconds of a read
+DEAREST = 1e6  # dollars
+BUSIEST = 1e9  # queries a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,14 @@ class Machine:
 
     def __post_init__(self) -> None:
         for name in ("ram", "disk"):
-            limits = f"{name} must be at least {LEAST:,} bytes, and a number."
-            require(LEAST <= getattr(self, name) < MOST, limits, f"For example --{name} 256GB.")
-        require(0 < self.read_us < MOST, "read_us must be a positive number.")
-        for name in ("gb_ram", "gb_disk"):
-            require(0 <= getattr(self, name) < MOST, f"The price {name} must be a number from 0.")
+            size = getattr(self, name)
+            message = f"--{name} is {size:,.0f} bytes; it must be from 100 MB to 1,000,000 TB."
+            require(LEAST <= size <= MOST, message, f"For example --{name} 256GB.")
+        message = f"--read-us is {self.read_us:g}; it must be above 0 and at most {SLOWEST:,.0f}."
+        require(0 < self.read_us <= SLOWEST, message)
+        for name, price in (("--price-ram", self.gb_ram), ("--price-disk", self.gb_disk)):
+            message = f"{name} is {price:g}; it must be from 0 to {DEAREST:,.0f}."
+            require(0 <= price <= DEAREST, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class Milvus:
     Attributes:
         ram: bytes: a graph (HNSW, M=16) over the first stage, and the full length as float32.
         disk: bytes: both as float32, and the graph.
-        machines: that hold this memory, a quarter of each left free.
+        machines: that hold this memory, a quarter of each left free, and this disk.
         dollars: a month.
     """
 
@@ -148,21 +154,24 @@ class Demand:
 
     def __post_init__(self) -> None:
         check_dims(self.dims)
-        require(len(self.dims) > 1, "A plan of two stages has two dims.", "Such as --dims 64,1024.")
-        fewest = FLAT_UP_TO + 1
-        message = f"{self.count:,} vectors are few: every machine holds them."
-        require(self.count >= fewest, message, f"Ask for {fewest:,} or more.")
-        require(self.count <= 10**12, "More than 10^12 vectors are beyond any measurement.")
+        first, full = self.dims[0], self.dims[-1]
+        message = f"--dims is {first}; a plan of two stages has two or more."
+        require(len(self.dims) > 1, message, "For example --dims 64,1024.")
+        message = f"--dims ends with {full:,}; at most 65,536 are allowed."
+        require(full <= 65_536, message)
+        message = f"--count is {self.count:,}; this is for {FEWEST:,} to {LARGEST:,} vectors."
+        few = "Fewer fit on any machine." if self.count < FEWEST else ""
+        require(FEWEST <= self.count <= LARGEST, message, few)
         known = sorted({found.first for found in FOUND})
-        message = f"Recall with a first stage of {self.dims[0]} dims was not measured."
-        require(self.dims[0] in known, message, f"Measured: {', '.join(map(str, known))}.")
-        shares = sorted({found.recall for found in FOUND})
-        message = f"A recall of {self.recall} was not measured."
-        hint = f"Ask for at most {shares[-1]}; exact search finds all."
-        require(0 < self.recall <= shares[-1], message, hint)
-        require(0 < self.rate < MOST, "The rate must be a positive number.")
-        require(self.dims[-1] <= 65_536, "More than 65,536 dims are no embedding.")
-        require(self.dtype in ("float16", "float32"), "dtype is float16 or float32.")
+        message = f"--dims begins with {first}; recall was not measured with that first stage."
+        require(first in known, message, f"Measured: {' and '.join(map(str, known))}.")
+        most = max(found.recall for found in FOUND)
+        message = f"--recall is {self.recall:g}; it must be above 0 and at most {most}."
+        require(0 < self.recall <= most, message, "Exact search finds all neighbours.")
+        message = f"--rate is {self.rate:g}; it must be above 0 and at most {BUSIEST:,.0f}."
+        require(0 < self.rate <= BUSIEST, message)
+        message = f"--dtype is {self.dtype}; it must be float16 or float32."
+        require(self.dtype in ("float16", "float32"), message)
 
     @cached_property
     def target(self) -> float:
@@ -208,18 +217,23 @@ class Need:
         shortlist: candidates that it compares at full length.
         extrapolated: whether these two are beyond the sizes or the full length that were measured.
         disk: bytes, by what they are for.
-        ram: bytes that a process keeps, by what they are for.
+        ram: bytes that a process shows once it has read all vectors, by what they are for. A file
+            of vectors up to 4 GiB is mapped and counts; rows of a larger one are read.
+        searching: bytes of memory that a search needs, with all vectors on the disk.
         building: bytes in memory while parts are joined: items, and the clusters of all prefixes.
-        cache: bytes of vectors that are read from memory where there is room for them.
-        memory_us: of a query with all vectors in the cache, on one thread.
-        disk_us: of a query with none of them in the cache, one read after another: arithmetic.
+        cache: bytes of vectors, which are read from memory where there is room for them.
+        cached: the share of them that fits in the memory of a machine beside a search.
+        memory_us: of a query with all vectors in memory, on one thread.
+        disk_us: of a query with none of them in memory, one read after another: arithmetic.
         first_bytes: that a query reads where no block of a row was checked before.
-        reads: from the disk, for each query, with none in the cache.
-        iops: at the rate that is wanted, with the share of vectors that does not fit in the cache.
-        cores: at this rate.
-        machines: how many such machines hold it; an index is searched by one.
-        largest: vectors that one such machine joins and holds.
-        dollars: a month, for the memory and disk that are used.
+        reads: pages from the disk, for each query, with no vector in memory.
+        iops: at the rate that is wanted, with the share of vectors that does not fit in memory.
+        cores: that this rate keeps busy.
+        machines: as many as have the memory that a search needs, and the disk. Above 1, it does
+            not fit: an index is searched by one machine.
+        largest: vectors that one such machine joins and searches.
+        dollars: a month, for the disk, and the memory with all vectors on the disk.
+        dollars_in_memory: a month, with all vectors in memory, too.
         milvus: the same corpus there.
     """
 
@@ -229,8 +243,10 @@ class Need:
     extrapolated: bool
     disk: Mapping[str, float]
     ram: Mapping[str, float]
+    searching: float
     building: float
     cache: float
+    cached: float
     memory_us: float
     disk_us: float
     first_bytes: float
@@ -240,6 +256,7 @@ class Need:
     machines: int
     largest: int
     dollars: float
+    dollars_in_memory: float
     milvus: Milvus
 
 
@@ -258,16 +275,13 @@ def reads_at(known: Sequence[Found], count: int) -> tuple[float, float]:
 
 
 def query_us(
-    dims: tuple[int, ...], count: int, codes: float, shortlist: float, beyond: float = READ_US
+    dims: tuple[int, ...], count: int, codes: float, shortlist: float, dtype: str = "float16"
 ) -> float:
-    """Microseconds of a query on one thread, of float16 vectors that no disk is read for.
-
-    `beyond` is what a candidate costs more in a file that does not stay mapped.
-    """
+    """Microseconds of a query on one thread that no disk is read for; measured with float16."""
     first, full = dims[0], dims[-1]
     lists = Clusters.of(first, count).lists
     coarse = first * (LIST_US * lists + CODE_US * codes)
-    more = beyond if 2 * count * full >= LARGE else 0.0
+    more = READ_US if _bytes_of(dims, count, dtype) >= LARGE else 0.0
     return QUERY_US + coarse + (VALUE_US * full + more) * shortlist
 
 
@@ -275,13 +289,17 @@ def disk_bytes(
     dims: tuple[int, ...], count: int, dtype: str, item: float = ITEM
 ) -> dict[str, float]:
     """Bytes of the files of an index, by what they are for."""
-    full, size = dims[-1], 2 if dtype == "float16" else 4
+    full = dims[-1]
     return {
-        "vectors": count * full * size,
+        "vectors": _bytes_of(dims, count, dtype),
         "clusters": float(sum(Clusters.of(d, count).nbytes for d in dims)),
         "sieve": count * (4.0 * len(dims) + (coded_dims(dims, full) or 0)),
         "items": count * item,
     }
+
+
+def _bytes_of(dims: tuple[int, ...], count: int, dtype: str) -> int:
+    return count * dims[-1] * (2 if dtype == "float16" else 4)
 
 
 def rss_bytes(first: int, count: int, vectors: float, shown: float = SHOWN) -> dict[str, float]:
@@ -299,40 +317,48 @@ def _need(demand: Demand, count: int) -> Need:
     codes, shortlist = demand.reads(count)
     disk = disk_bytes(dims, count, demand.dtype)
     ram = rss_bytes(dims[0], count, disk["vectors"])
-    busy = query_us(dims, count, codes, shortlist)
+    busy = query_us(dims, count, codes, shortlist, dtype=demand.dtype)
     pages = 1 + (disk["vectors"] / count - 1) / PAGE  # a row may begin anywhere in a page
     reads = shortlist * pages
-    room = max(0.0, machine.ram - sum(ram.values()) + ram["vectors"])
-    missed = max(0.0, 1 - room / disk["vectors"])
-    held, stored = sum(ram.values()), sum(disk.values())
+    held, building, stored = _held(demand, count)
+    cached = min(1.0, max(0.0, machine.ram - held) / disk["vectors"])
+    sizes = [found.count for found in demand.known]
+    extrapolated = not min(sizes) <= count <= max(sizes) or dims[-1] != FULL
     price = held / 1e9 * machine.gb_ram + stored / 1e9 * machine.gb_disk
     return Need(
-        count=count, codes=codes, shortlist=shortlist,
-        extrapolated=count > demand.known[-1].count or dims[-1] != FULL, disk=disk, ram=ram,
-        building=LIBRARIES + count * JOINED + disk["clusters"],
-        cache=disk["vectors"], memory_us=busy, disk_us=busy + shortlist * machine.read_us,
+        count=count, codes=codes, shortlist=shortlist, extrapolated=extrapolated, disk=disk,
+        ram=ram, searching=held, building=building, cache=disk["vectors"], cached=cached,
+        memory_us=busy, disk_us=busy + shortlist * machine.read_us,
         first_bytes=min(shortlist * CHECKED, disk["vectors"]), reads=reads,
-        iops=demand.rate * reads * missed, cores=demand.rate * busy / 1e6,
+        iops=demand.rate * reads * (1 - cached), cores=demand.rate * busy / 1e6,
         machines=max(math.ceil(held / machine.ram), math.ceil(stored / machine.disk)),
-        largest=_largest(demand), dollars=price, milvus=_milvus(demand, count),
+        largest=_largest(demand), dollars=price,
+        dollars_in_memory=price + disk["vectors"] / 1e9 * machine.gb_ram,
+        milvus=_milvus(demand, count),
     )  # fmt: skip
 
 
+def _held(demand: Demand, count: int) -> tuple[float, float, float]:
+    """Bytes of memory to search, vectors on the disk; of memory to join parts; of disk."""
+    disk = disk_bytes(demand.dims, count, demand.dtype)
+    searching = sum(rss_bytes(demand.dims[0], count, min(disk["vectors"], PAGES)).values())
+    return searching, LIBRARIES + count * JOINED + disk["clusters"], sum(disk.values())
+
+
 def _largest(demand: Demand) -> int:
-    """The most vectors that one machine holds, to three digits."""
+    """The most vectors that one machine joins and searches, to three digits; 0: hardly any."""
     machine = demand.machine
 
     def fits(count: int) -> bool:
-        disk = disk_bytes(demand.dims, count, demand.dtype)
-        held = sum(rss_bytes(demand.dims[0], count, disk["vectors"]).values())
-        joining = LIBRARIES + count * JOINED + disk["clusters"]
-        return max(held, joining) <= machine.ram and sum(disk.values()) <= machine.disk
+        searching, joining, stored = _held(demand, count)
+        return max(searching, joining) <= machine.ram and stored <= machine.disk
 
-    low, high = FLAT_UP_TO, 10**13
+    low, high = FLAT_UP_TO, LARGEST + 1
     while high - low > low // 1000 + 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return low if low > FLAT_UP_TO else 0
+    step = 10 ** max(len(str(low)) - 3, 0)
+    return low // step * step if low > FLAT_UP_TO else 0
 
 
 LINKS = 2 * 16 * 4 * 1.1  # bytes of a vector's links in a graph of M=16: hnswlib's layout
@@ -343,5 +369,5 @@ def _milvus(demand: Demand, count: int) -> Milvus:
     first, full, machine = demand.dims[0], demand.dims[-1], demand.machine
     rows, graph = 4.0 * count * (first + full), count * LINKS
     ram, disk = rows + graph, 2 * rows + graph  # vectors are on the disk and in the index
-    machines = max(1, math.ceil(ram / (FREE * machine.ram)))
+    machines = max(math.ceil(ram / (FREE * machine.ram)), math.ceil(disk / machine.disk))
     return Milvus(ram, disk, machines, ram / 1e9 * machine.gb_ram + disk / 1e9 * machine.gb_disk)

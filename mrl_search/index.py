@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Access, Encoder
     from mrl_search.images.sources import Source
     from mrl_search.search.classify import Ballot, Learned
-    from mrl_search.search.tune import Goal, Tuned
+    from mrl_search.search.goal import Goal
+    from mrl_search.search.tune import Tuned
     from mrl_search.store.vector_files import VectorSource
 
 __all__ = ["Index", "Query"]
@@ -99,8 +100,7 @@ class Index(Changing):
             out: the new index folder.
             model: its name for `load_encoder`, or an encoder; default: `general` if installed.
             spec: prefixes, kinds of index and dtype; default: all prefixes of the model.
-            axes: along which vectors are stored: `none`, `pca`, `views` or `labels`; default: the
-                model's (see `mrl_search.axes`).
+            axes: `none`, `pca`, `views` or `labels` (see `mrl_search.axes`); default: the model's.
             access: what opening the model may do.
             progress: called with what is being done, how far, and of how much.
 
@@ -278,8 +278,7 @@ class Index(Changing):
             ConfigError: a plan that this index cannot run, or a condition it does not understand.
             DataError: a query that cannot be read, or no item that meets the conditions.
         """
-        how = cutoff, explain, not_itself, expected
-        request = SearchRequest.of(plan, k, where, ids, *how)
+        request = SearchRequest.of(plan, k, where, ids, cutoff, explain, not_itself, expected)
         queries, single = self._queries(query)
         hits = self.answer(queries, request)
         return hits[0] if single else hits
@@ -337,7 +336,8 @@ class Index(Changing):
             ConfigError: an unknown goal, or no plan reaches the target.
             DataError: too few items, or no labels.
         """
-        from mrl_search.search.tune import USES, Goal, queries_to_tune, tune
+        from mrl_search.search.goal import USES, Goal, queries_to_tune
+        from mrl_search.search.tune import tune
 
         if isinstance(goal, str):
             goal = Goal.named(goal, self.corpus, queries_to_tune(self.corpus, queries, target), k)

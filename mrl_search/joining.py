@@ -4,13 +4,11 @@ All that depends on all rows is made here: their order and ids, axes, rotation, 
 """
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +31,7 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError, Skipped
 from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
+from mrl_search.matching import check_parts, manifests_of
 from mrl_search.mirror import follow
 from mrl_search.parts import paths_below
 from mrl_search.progress import Progress, silent
@@ -41,7 +40,7 @@ from mrl_search.store.collection import Collection
 from mrl_search.store.items import EXIF_COLUMNS, FILE_COLUMNS
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids, Rearranged, VectorStore
-from mrl_search.store.shard import PATH, POSITION, Shard
+from mrl_search.store.shard import PATH, Shard
 from mrl_search.store.transform import (
     Transform,
     check_rotation,
@@ -53,8 +52,6 @@ from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import blocks, default_dims, l2_normalize
 
 __all__ = ["join_parts"]
-
-SHOWN = 5  # numbers of missing parts in a message
 
 
 def join_parts(
@@ -87,9 +84,9 @@ def join_parts(
     if refuse_index(out, spec):
         follow(out, progress)
         return Index.open(out, model, access)
-    opened = [Collection.open(expanded(folder)) for folder in parts]
     names = [str(folder) for folder in parts]
-    _check(names, [c.manifest for c in opened], moved=source is not None, partial=partial)
+    check_parts(names, manifests_of(names), moved=source is not None, partial=partial)
+    opened = [Collection.open(expanded(folder)) for folder in parts]
     opened.sort(key=lambda c: c.manifest.shard.number)
     whole = _joined(opened, source)
     made = whole.made
@@ -131,71 +128,6 @@ class _Whole:
         for rows, stored in self.rows.chunks():
             yield stored
             progress("writing vectors", rows.stop, len(self.rows))
-
-
-def _check(
-    names: Sequence[str], manifests: Sequence[Manifest], *, moved: bool, partial: bool
-) -> None:
-    """Check that parts fit together.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if not names:
-        raise ConfigError("No part is given.", "Name the folders that build-index --shard wrote.")
-    for name, m in zip(names, manifests, strict=True):
-        if not m.shard:
-            hint = "Parts come from: mrl-search build-index SRC --shard 1/4 --out PART"
-            raise ConfigError(f"{name} is an index, not a part of one.", hint)
-    facts: list[tuple[Callable[[Manifest], Any], str, str]] = [
-        (lambda m: m.shard.count, "shares a source out among {}", "Build them with one COUNT."),
-        (_maker, "was made by {}", "All parts must come from one model."),
-        (lambda m: m.dim, "has {} dims", "All parts must come from one model."),
-        (lambda m: m.dtype, "has vectors in {}", "Build them with one --dtype."),
-    ]
-    if not moved:
-        hint = "If it is the same source in another place, name it here: --source SRC"
-        facts.append((lambda m: m.source, "is of {}", hint))
-    facts.append((_walk, "was built with {}", "Build all with the same options."))
-    if manifests[0].shard.by == POSITION:
-        hint = "Rows are shared out by position, so all must see the same. Build them again."
-        facts.append((lambda m: f"{m.shard.total:,} rows ({m.shard.listing[:6]})", "saw {}", hint))
-    for fact, what, hint in facts:
-        first = fact(manifests[0])
-        for name, m in zip(names, manifests, strict=True):
-            if fact(m) != first:
-                message = f"{name} {what.format(fact(m))}; {names[0]}, {first}."
-                raise ConfigError(message, hint)
-    places = defaultdict(list)
-    for name, m in zip(names, manifests, strict=True):
-        places[m.shard.number].append(name)
-    count = manifests[0].shard.count
-    for number, twice in places.items():
-        if len(twice) > 1:
-            message = f"Part {number}/{count} is there twice: {' and '.join(twice)}."
-            raise ConfigError(message, "Leave one out.")
-    missing = [number for number in range(1, count + 1) if number not in places]
-    if missing and not partial:
-        shown = ", ".join(f"{number}/{count}" for number in missing[:SHOWN])
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        are = "are" if len(missing) > 1 else "is"
-        build = f"mrl-search build-index SRC --shard {missing[0]}/{count} --out PART"
-        hint = f"Build what is missing: {build}\nOr join the others alone: --partial"
-        raise ConfigError(f"Of {count} parts, {shown}{more} {are} missing.", hint)
-
-
-def _maker(manifest: Manifest) -> str:
-    """What made the rows of a part; of a user's own vectors every part has other contents."""
-    own = manifest.own_vectors
-    return manifest.encoder if own else f"{manifest.encoder} ({manifest.fingerprint[:12]})"
-
-
-def _walk(manifest: Manifest) -> str:
-    """How the folders of a part were walked."""
-    return ", ".join(
-        f"--labels {how.get('labels') or 'by default'}{' --hidden' if how.get('hidden') else ''}"
-        for how in manifest.roots.values()
-    )
 
 
 def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:

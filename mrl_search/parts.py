@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from mrl_search.building import embedded, made_by, refuse_index
 from mrl_search.encoders.base import Encoder
-from mrl_search.files import expanded
-from mrl_search.images.base import Source, Subset, subset
+from mrl_search.files import expanded, recordable
+from mrl_search.images.base import FileSource, Source, Subset, subset
 from mrl_search.images.tables import DatasetSource
 from mrl_search.progress import Progress, silent
 from mrl_search.store.manifest import OWN_VECTORS, Manifest
@@ -92,7 +92,11 @@ def build_vector_part(
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     shard, share = share_of_vectors(source, shard)
     first = shard.range_of(source.count).start
-    columns = item_columns(source, items).slice(first, share.count)
+    columns = item_columns(source, items)
+    given = [name for name in columns.column_names if columns[name].null_count < len(columns)]
+    where = "" if items is None else recordable(expanded(items).resolve())
+    shard = replace(shard, columns=tuple(sorted(given)), items=where)
+    columns = columns.slice(first, share.count)
     found = inspect(share, False, progress)
     transform = Transform(source.dim, source.dim)
     with CollectionWriter.open(out, source.dim, dtype) as writer:
@@ -106,11 +110,15 @@ def build_vector_part(
 
 def share_of_pictures(source: Source, shard: Shard) -> tuple[Shard, list[int]]:
     """The shard with what it depends on, and the rows of `source` that it takes, ascending."""
-    total = len(source.paths)
-    if isinstance(_whole(source), DatasetSource):
+    total, whole = len(source.paths), _whole(source)
+    columns = [] if whole.columns is None else list(whole.columns.column_names)
+    if isinstance(whole, FileSource) and whole.by_metadata:
+        columns.append("label")
+    shard = replace(shard, columns=tuple(sorted(columns)))
+    if isinstance(whole, DatasetSource):
         shard = replace(shard, by=POSITION, total=total, listing=_listing([str(total)]))
         return shard, list(shard.range_of(total))
-    below = paths_below(source.paths, _whole(source).name)
+    below = paths_below(source.paths, whole.name)
     keys = [unicodedata.normalize("NFC", path) for path in below]  # the same on all machines
     shard = replace(shard, by=PATH, total=total, listing=_listing(sorted(keys)))
     return shard, [row for row, key in enumerate(keys) if shard.takes(key)]

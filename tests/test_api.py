@@ -133,6 +133,7 @@ def test_items_thumbnails_and_pictures(api: TestClient, index: Index) -> None:
     item = api.get(f"{MINE}/items/3").json()
     assert (item["id"], item["label"], item["name"]) == (3, "cat", path.name)
     assert item["path"] == f"cat/{path.name}"
+    assert (item["width"], item["height"]) == (96, 96)
     small = api.get(f"{MINE}/thumbs/3?size=64")
     assert Image.open(io.BytesIO(small.content)).size == (64, 64)
     tag = small.headers["etag"]

@@ -219,6 +219,8 @@ def test_an_item_is_opened_by_its_id(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#item")).to_be_visible()
     expect(page.locator("#item-title")).to_have_text("item 7")
+    expect(page.locator("#item-columns dt").first).to_be_visible()
+    assert "pixels" not in page.locator("#item-columns dt").all_text_contents()  # a vector
     page.keyboard.press("Escape")
     box.fill(f"# {N}")
     page.keyboard.press("Enter")

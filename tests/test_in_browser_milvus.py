@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-import test_in_browser as shown
+import shown
+import test_in_browser_results as results
+import test_in_browser_views as views
 from browsing import needs_browser
 from fakes import FakeJointEncoder
 
@@ -25,10 +27,10 @@ def folder(pictures: Path) -> Path:
     return pictures
 
 
-test_search = shown.test_click_more_less_and_back
-test_words_filters_plan_and_cutoff = shown.test_words_filters_plan_and_cutoff
-test_the_slider = shown.test_the_slider_searches_at_every_tick
-test_the_ladder = shown.test_the_ladder_joins_the_same_picture
-test_the_map = shown.test_the_map_is_drawn_zoomed_and_clicked
-test_duplicates = shown.test_duplicates_are_shown_and_decided
-test_the_report = shown.test_the_report_is_the_bench_of_this_index
+test_search = results.test_click_more_less_and_back
+test_words_filters_plan_and_cutoff = results.test_words_filters_plan_and_cutoff
+test_the_slider = results.test_the_slider_searches_at_every_tick
+test_the_ladder = views.test_the_ladder_joins_the_same_picture
+test_the_map = views.test_the_map_is_drawn_zoomed_and_clicked
+test_duplicates = views.test_duplicates_are_shown_and_decided
+test_the_report = views.test_the_report_is_the_bench_of_this_index

@@ -11,114 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import assert_error, ok, run, write_pictures
-from fakes import FakeEncoder, ListSource, png
+from fakes import FakeEncoder, png
+from machines import age, assert_same, build_all, part, parts_of
 
 import mrl_search as mrl
-from mrl_search.errors import ConfigError, DataError, IndexFolderError, MrlSearchError
+from mrl_search.errors import ConfigError, DataError, MrlSearchError
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
-from mrl_search.parts import share_of_pictures, share_of_vectors
-from mrl_search.store.manifest import newest_index, read_manifest
-from mrl_search.store.shard import Shard
-from mrl_search.store.vector_files import open_vectors
-
-COUNT = 3
+from mrl_search.store.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`pictures`, one of them broken and one twice; `parts/1` to `parts/3`; and `whole` of all."""
-    folder = tmp_path_factory.mktemp("machines")
-    write_pictures(folder / "pictures", 20)
-    shutil.copy(folder / "pictures/cat/cat-0000.png", folder / "pictures/dog/copy.png")
-    (folder / "pictures/cat/broken.jpg").write_bytes(b"not a picture")
-    age(folder)
-    for number in range(1, COUNT + 1):
-        part(folder, number)
-    Index.build(folder / "pictures", folder / "whole", model=FakeEncoder())
-    return folder
-
-
-def age(folder: Path) -> None:
-    """Files that were written long ago; the time of a new one is not recorded."""
-    for path in folder.rglob("*.*"):
-        os.utime(path, (1e9, 1e9))
-
-
-def part(folder: Path, number: int, out: str = "parts", count: int = COUNT, **more: str) -> Path:
-    made = folder / out / str(number)
-    source = open_source(str(folder / "pictures"))
-    mrl.build_part(source, made, FakeEncoder(), f"{number}/{count}", **more)
-    return made
-
-
-def parts_of(place: Path) -> list[Path]:
-    return [place / "parts" / str(number) for number in (2, 3, 1)]
-
-
-def assert_same(joined: Index, whole: Index) -> None:
-    """Equal to the last bit: vectors, items, what is skipped, and all of the manifest but times."""
-    np.testing.assert_array_equal(joined.corpus.vectors.rows(), whole.corpus.vectors.rows())
-    assert joined.items.table().equals(whole.items.table())
-    assert joined.corpus.collection.skipped == whole.corpus.collection.skipped
-    a, b = joined.manifest, whole.manifest
-    for name in ("dims", "factory", "axes", "roots", "source", "count", "rows_dim", "shard"):
-        assert getattr(a, name) == getattr(b, name), name
-
-
-# Who takes what
-
-
-@pytest.mark.parametrize("text", ["0/4", "5/4", "3", "3/", "-1/2", "a/b", ""])
-def test_a_shard_is_a_number_and_a_count(text: str) -> None:
-    with pytest.raises(ConfigError, match="must be NUMBER/COUNT"):
-        Shard.parse(text)
-    assert str(Shard.parse("16/16")) == "16/16"
-
-
-def test_files_are_shared_out_the_same_in_any_order_and_place(tmp_path: Path) -> None:
-    def shares(paths: list[str], root: str) -> list[set[str]]:
-        source = ListSource([b""] * len(paths), name=root)
-        source.paths = [f"{root}/{path}" for path in paths]
-        rows = [share_of_pictures(source, Shard(n, 4))[1] for n in (1, 2, 3, 4)]
-        return [{paths[row] for row in some} for some in rows]
-
-    names = [f"cat/{number}.jpg" for number in range(200)]
-    found = shares(names, str(tmp_path))
-    assert found == shares(names[::-1], "/another/place")
-    assert set.union(*found) == set(names) and sum(map(len, found)) == 200
-    assert min(map(len, found)) > 25
-    grown = shares([*names, "cat/new.jpg"], str(tmp_path))  # what is there stays where it is
-    assert all(old <= new for old, new in zip(found, grown, strict=True))
-
-
-def test_names_in_other_normal_forms_are_one_share() -> None:
-    for name in ("caf\u00e9.jpg", "cafe\u0301.jpg"):
-        source = ListSource([b""], name="/pictures")
-        source.paths = [f"/pictures/{name}"]
-        taken = [number for number in range(1, 8) if share_of_pictures(source, Shard(number, 7))[1]]
-        assert taken == [7]
-
-
-def test_vectors_are_shared_out_by_position(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).standard_normal((11, 4), np.float32)
-    for name, some in (("x2.npy", rows[:4]), ("x10.npy", rows[4:])):
-        np.save(tmp_path / name, some)
-    source = open_vectors(tmp_path)
-    shares = [share_of_vectors(source, Shard(number, 5))[1] for number in range(1, 6)]
-    np.testing.assert_array_equal(np.concatenate([r for s in shares for r in s.read()]), rows)
-    assert [share.count for share in shares] == [2, 2, 2, 2, 3]
-
-
-def test_rows_of_a_parquet_file_are_shared_out_across_row_groups(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).standard_normal((23, 4)).astype(np.float32)
-    table = pa.table({"v": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 4)})
-    pq.write_table(table, tmp_path / "v.parquet", row_group_size=5)
-    source = open_vectors(tmp_path / "v.parquet")
-    for count in (1, 3, 4, 30):
-        shares = [share_of_vectors(source, Shard(n, count))[1] for n in range(1, count + 1)]
-        found = [some for share in shares for some in share.read()]
-        np.testing.assert_array_equal(np.concatenate(found), rows)
+    return build_all(tmp_path_factory.mktemp("machines"))
 
 
 # Joined
@@ -268,107 +173,6 @@ def test_own_vectors(tmp_path: Path, rotate: str | None) -> None:
     assert joined.search(rows[7], k=1)[0].id == 7
     with pytest.raises(ConfigError, match="the parts hold vectors of your own"):
         mrl.join_parts(made, tmp_path / "other", axes="pca")
-
-
-# What does not fit together
-
-
-def refused(parts: list[Path], out: Path, **more: object) -> MrlSearchError:
-    with pytest.raises(MrlSearchError) as error:
-        mrl.join_parts(parts, out, model=FakeEncoder(), **more)
-    assert not out.exists() and not list(out.parent.glob(f".{out.name}*"))
-    return error.value
-
-
-def test_missing_and_doubled_parts(place: Path, tmp_path: Path) -> None:
-    two, three, one = parts_of(place)
-    error = refused([two, three], tmp_path / "x")
-    assert error.message == "Of 3 parts, 1/3 is missing."
-    assert "--shard 1/3" in error.hint and "--partial" in error.hint
-    shutil.copytree(one, tmp_path / "again")
-    error = refused([one, two, three, tmp_path / "again"], tmp_path / "x")
-    assert error.message == f"Part 1/3 is there twice: {one} and {tmp_path / 'again'}."
-    joined = mrl.join_parts([two], tmp_path / "some", partial=True, model=FakeEncoder())
-    before = len(joined)
-    joined = Index.open(tmp_path / "some", FakeEncoder())
-    assert len(joined.sync().added) == 41 - before  # the others come by a sync
-
-
-def test_parts_of_other_kinds(place: Path, tmp_path: Path) -> None:
-    one = parts_of(place)[2]
-    out = tmp_path / "x"
-    assert "is an index, not a part" in refused([place / "whole"], out).message
-    assert "No part is given." in refused([], out).message
-    other = part(place, 2, out=f"{tmp_path}/four", count=4)
-    assert "shares a source out among 4" in refused([one, other], out).message
-    other = part(place, 2, out=f"{tmp_path}/wide", dtype="float32")
-    assert "float32" in refused([one, other], out).message
-    source = open_source(str(place / "pictures"))
-    mrl.build_part(source, tmp_path / "foe", FakeEncoder(fingerprint="beef" * 8), "2/3")
-    assert "was made by counting (beefbeef" in refused([one, tmp_path / "foe"], out).message
-    source = open_source(str(place / "pictures"), labels="none")
-    mrl.build_part(source, tmp_path / "bare", FakeEncoder(), "2/3")
-    assert "--labels none" in refused([one, tmp_path / "bare"], out).message
-
-
-def test_vectors_that_grew_between_two_parts(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).standard_normal((60, 16), np.float32)
-    for number, count in ((1, 50), (2, 60)):
-        np.save(tmp_path / "v.npy", rows[:count])
-        mrl.build_vector_part(tmp_path / "v.npy", tmp_path / str(number), f"{number}/2")
-    with pytest.raises(ConfigError, match="saw 60 rows"):
-        mrl.join_parts([tmp_path / "1", tmp_path / "2"], tmp_path / "x")
-
-
-def test_a_path_of_two_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pictures(tmp_path / "pictures", 4)
-    first = part(tmp_path, 1, count=2)
-    monkeypatch.setattr(Shard, "takes", lambda self, key: True)  # as if both took all
-    second = part(tmp_path, 2, count=2)
-    joined = mrl.join_parts([first, second], tmp_path / "same", model=FakeEncoder())
-    assert len(joined) == 8  # the same bytes are taken once
-    shutil.rmtree(second)
-    write_pictures(tmp_path / "pictures", 4, seed=5)
-    part(tmp_path, 2, count=2)
-    assert "has other bytes in one part" in refused([first, second], tmp_path / "x").message
-
-
-# A part by itself
-
-
-def test_a_part_can_be_searched_and_not_changed(place: Path, tmp_path: Path) -> None:
-    made = tmp_path / "indexes" / "part"
-    shutil.copytree(parts_of(place)[0], made)
-    index = Index.open(made, FakeEncoder())
-    path = index.items.column("path")[0]
-    assert index.search(path, k=1, plan="exact")[0].path == path
-    for change in (index.sync, lambda: index.remove(path), index.compact):
-        with pytest.raises(IndexFolderError, match="part 2/3 of an index") as error:
-            change()
-    assert "mrl-search join" in error.value.hint
-    with pytest.raises(IndexFolderError, match="There is no index"):
-        newest_index(tmp_path / "indexes")
-
-
-def test_a_stopped_part_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pictures(tmp_path / "pictures", 150)
-    age(tmp_path)
-    monkeypatch.setattr("mrl_search.store.writer.COMMIT", 64)
-
-    class Stopping(FakeEncoder):
-        def encode(self, pictures: np.ndarray) -> np.ndarray:
-            if len(self.batches) == 2:
-                raise KeyboardInterrupt
-            return super().encode(pictures)
-
-    source = open_source(str(tmp_path / "pictures"))
-    with pytest.raises(KeyboardInterrupt):
-        mrl.build_part(source, tmp_path / "1", Stopping(), "1/1")
-    encoder = FakeEncoder()
-    mrl.build_part(source, tmp_path / "1", encoder, "1/1")
-    assert sum(encoder.batches) == 300 - 128
-    joined = mrl.join_parts([tmp_path / "1"], tmp_path / "joined", model=FakeEncoder())
-    assert_same(joined, Index.build(source, tmp_path / "whole", model=FakeEncoder()))
 
 
 # The command line

@@ -10,10 +10,11 @@ from work import K, Rows, Work, hits
 from mrl_search.engines.spec import SCAN
 from mrl_search.errors import ConfigError
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.goal import Goal, enough_to_tune
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.tune import Goal, enough_to_tune, tune
+from mrl_search.search.tune import tune
 from mrl_search.store.manifest import CODES, SUFFIX
 
 __all__ = ["OURS", "Ours"]

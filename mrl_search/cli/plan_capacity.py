@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,33 +15,49 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_capacity"]
 
-RECALL_HELP = (
-    "Share of the true ten neighbours: .95, .99 or .999, as measured on the generated vectors "
-    "easy; others are rounded up."
+COUNT_HELP = "How many vectors, from 50,001 to 1e12, such as 1e9 or 250,000,000."
+DIMS_HELP = (
+    "Prefixes that have an index. A query compares the first (64 or 128) with many vectors, and "
+    "the last, the full length, with the best candidates."
 )
-DIMS_HELP = "Prefixes with an index: the first stage, 64 or 128, …, and the full length."
+RECALL_HELP = (
+    "Share of the true ten nearest neighbours to find: .95, .99 or .999; others are rounded up. "
+    "What it costs was measured with generated vectors."
+)
+RATE_HELP = "Queries a second, for the rows of reads and cores."
 
 
 def plan_capacity(
-    count: Annotated[str, option("--count N", "Vectors, such as 1e9 or 250000000.")],
-    dims: Annotated[str, option("--dims 64,1024", DIMS_HELP)] = "64,1024",
+    count: Annotated[str, option("--count N", COUNT_HELP)],
+    dims: Annotated[str, option("--dims 64,…,FULL", DIMS_HELP)] = "64,1024",
     recall: Annotated[float, option("--recall SHARE", RECALL_HELP)] = 0.99,
-    rate: Annotated[float, option("--rate", "Queries a second.")] = 10.0,
-    dtype: Annotated[str, option("--dtype", "Of the vectors: float16 or float32.")] = "float16",
-    ram: Annotated[str, option("--ram SIZE", "Memory of a machine.")] = "256GB",
-    disk: Annotated[str, option("--disk SIZE", "Disk of a machine.")] = "4TB",
-    read_us: Annotated[float, option("--read-us", "Microseconds of a random read.")] = 100.0,
-    price_ram: Annotated[float, option("--price-ram", "Dollars a month for 1 GB of RAM.")] = 5.0,
-    price_disk: Annotated[float, option("--price-disk", "Dollars a month for 1 GB of disk.")] = 0.1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    rate: Annotated[float, option("--rate NUMBER", RATE_HELP)] = 10.0,
+    dtype: Annotated[
+        str, option("--dtype TYPE", "Of the stored vectors: float16 or float32.")
+    ] = "float16",
+    ram: Annotated[str, option("--ram SIZE", "Memory of one machine.")] = "256GB",
+    disk: Annotated[str, option("--disk SIZE", "Disk of one machine.")] = "4TB",
+    read_us: Annotated[
+        float, option("--read-us NUMBER", "Microseconds of one random read from the disk.")
+    ] = 100.0,
+    price_ram: Annotated[
+        float, option("--price-ram DOLLARS", "Price of 1 GB of memory for a month.")
+    ] = 5.0,
+    price_disk: Annotated[
+        float, option("--price-disk DOLLARS", "Price of 1 GB of disk for a month.")
+    ] = 0.1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: bytes and microseconds.")
+    ] = False,
 ) -> None:
     """Show what so many vectors need: disk, memory, time and money.
 
-    Bytes and microseconds are measured; machine and prices are your inputs.
+    Computed from bytes and microseconds that were measured. Machine and prices are your inputs.
     """
     from mrl_search.capacity import Demand, Machine
 
-    machine = Machine(bytes_of(ram), bytes_of(disk), read_us, price_ram, price_disk)
+    machine = Machine(_size_of("--ram", ram), _size_of("--disk", disk), read_us, price_ram,
+                      price_disk)  # fmt: skip
     demand = Demand(_count_of(count), dims_of(dims), recall, rate, dtype, machine)
     need = demand.need()
     if as_json:
@@ -53,56 +70,91 @@ def plan_capacity(
 def _count_of(text: str) -> int:
     """Read `1e9`, `250000000` or `250,000,000`."""
     try:
-        value = float(text.replace(",", ""))
-        if value != value or not 0 < value < 1e15:
-            raise ValueError(text)
-    except ValueError as error:
-        hint = "A number of vectors up to 1e15, such as 1e9."
-        raise ConfigError(f"--count is {text!r}.", hint) from error
-    return round(value)
+        return round(float(text.replace(",", "")))
+    except (ValueError, OverflowError) as error:  # nan and inf, too
+        message = f"--count is {text!r}; it must be a number of vectors."
+        raise ConfigError(message, "For example 1e9 or 250,000,000.") from error
+
+
+def _size_of(name: str, text: str) -> int:
+    try:
+        return bytes_of(text)
+    except ConfigError as error:
+        raise ConfigError(f"{name} is {text!r}; it must be a size.", error.hint) from error
 
 
 def _show(demand: "Demand", need: "Need") -> None:
     from mrl_search.cli.render import note, show_table
 
-    held, stored, other = sum(need.ram.values()), sum(need.disk.values()), need.milvus
-    dims = demand.dims
+    machine, other, first = demand.machine, need.milvus, f"{demand.dims[0]} dims"
+    rate = f"{demand.rate:g} queries/s"
+    disk, ram = need.disk, need.ram
     rows = [
-        ("disk", _size(stored), _parts(need.disk), _size(other.disk)),
-        ("memory", _size(held), _parts(need.ram), _size(other.ram)),
-        ("memory to join its parts", _size(need.building), "items and clusters", "–"),
-        ("cache, to read no vector from disk", _size(need.cache), "", "–"),
-        ("query in memory, one thread", _time(need.memory_us), "", "–"),
-        ("query, every candidate from disk", _time(need.disk_us),
-         f"{need.shortlist:,.0f} reads of {demand.machine.read_us:g} µs", "–"),
-        ("read by a query of a new process", _size(need.first_bytes),
-         "blocks are checked when first read", "–"),
-        (f"reads a second at {demand.rate:g} queries", f"{need.iops:,.0f}",
-         "of vectors that do not fit in memory", "–"),
-        (f"cores at {demand.rate:g} queries a second", f"{need.cores:,.2f}", "", "–"),
-        (f"machines of {_size(demand.machine.ram)} and {_size(demand.machine.disk)}",
-         f"{need.machines:,}", "an index is searched by one", f"{other.machines:,}"),
-        ("one such machine joins and holds", f"{need.largest:,}", "vectors", ""),
-        ("dollars a month", f"{need.dollars:,.0f}",
-         f"{demand.machine.gb_ram:g} for 1 GB of memory, {demand.machine.gb_disk:g} of disk",
-         f"{other.dollars:,.0f}"),
+        ("disk", _size(sum(disk.values())), _size(other.disk)),
+        ("  vectors", _size(disk["vectors"]), ""),
+        ("  clusters of all prefixes", _size(disk["clusters"]), ""),
+        ("  codes of exact search", _size(disk["sieve"]), ""),
+        ("  items: paths and labels", _size(disk["items"]), ""),
+        ("memory to search, vectors on disk", _size(need.searching), ""),
+        ("  program", _size(ram["process"]), ""),
+        (f"  clusters of {first}", _size(ram["clusters"]), ""),
+        ("  items: paths and labels", _size(ram["items"]), ""),
+        ("memory to search, vectors in memory", _size(need.searching + need.cache),
+         _size(other.ram)),
+        ("memory to join parts, once", _size(need.building), ""),
+        ("time of a query, vectors on disk", _time(need.disk_us), ""),
+        ("time of a query, vectors in memory", _time(need.memory_us), ""),
+        ("first query of a process reads", _size(need.first_bytes), ""),
+        (f"disk reads/s, {rate}", f"{need.iops:,.0f}", ""),
+        (f"cores, {rate}", f"{need.cores:,.2g}" if need.cores < 10 else f"{need.cores:,.0f}", ""),
+        (f"machines of {_size(machine.ram)} memory, {_size(machine.disk)} disk",
+         "1" if need.machines == 1 else "-", f"{other.machines:,}"),
+        ("  vectors that fit in its memory", f"{need.cached:.0%}", ""),
+        ("most vectors for one such machine", f"{need.largest:,}", ""),
+        ("dollars a month, vectors on disk", _money(need.dollars), ""),
+        ("dollars a month, vectors in memory", _money(need.dollars_in_memory),
+         _money(other.dollars)),
     ]  # fmt: skip
-    title = f"{need.count:,} vectors of {dims[-1]:,} dims in {demand.dtype}, recall {demand.target}"
-    show_table(("", "mrl-search", "of which", "Milvus, by its formulas"), rows, title)
+    full = f"{demand.dims[-1]:,} dims"
+    title = f"{need.count:,} vectors of {full} in {demand.dtype}, recall@10 {demand.target}"
+    show_table(("", "mrl-search", "Milvus, by its formulas"), rows, title)
     note(
-        f"plan {dims[0]}:{need.shortlist:,.0f},{dims[-1]}: a query compares {need.codes:,.0f} codes"
+        f"Plan {demand.dims[0]}:{need.shortlist:.0f},{demand.dims[-1]}: a query compares "
+        f"{need.codes:,.0f} codes of {first},\nthen {need.shortlist:,.0f} vectors of {full}."
     )
+    for text in _remarks(demand, need):
+        note(text)
+
+
+def _remarks(demand: "Demand", need: "Need") -> Iterator[str]:
+    """What one should know of the table; lines of at most 80 characters."""
+    ram, disk = _size(demand.machine.ram), _size(demand.machine.disk)
     if need.extrapolated:
-        note("That is extrapolated; recall depends on the vectors: tune an index of a sample.")
+        yield "Both numbers are extrapolated: tune an index of a sample of your vectors."
+    shown = _size(sum(need.ram.values()))
+    if need.ram["vectors"] == need.cache:
+        yield (
+            "The file of vectors has less than 4 GiB, so it stays mapped once it is read:\n"
+            f"a process then shows {shown} of memory."
+        )
+    else:
+        yield (
+            "The file of vectors has 4 GiB or more, so rows are read, not mapped: those in\n"
+            f"memory are in the cache of the system, and a process shows {shown}."
+        )
     if need.building > demand.machine.ram:
-        note("Joining takes more memory than such a machine has.")
+        size = _size(need.building)
+        yield f"To join parts, one machine needs {size} of memory once; yours has {ram}."
     if need.machines > 1:
-        note("One machine does not hold this; an index here is searched by one machine.")
-
-
-def _parts(sizes: "dict[str, float] | object") -> str:
-    assert isinstance(sizes, dict)
-    return ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
+        yield (
+            f"A machine of {ram} and {disk} is too small, and an index is searched by one\n"
+            "machine. Choose a larger one, or Milvus."
+        )
+    else:
+        yield (
+            "Machines are counted by memory and disk. For more queries a second than one\n"
+            "answers, copy the index to more of them."
+        )
 
 
 def _size(size: float) -> str:
@@ -115,4 +167,13 @@ def _size(size: float) -> str:
 
 
 def _time(us: float) -> str:
-    return f"{us:,.0f} µs" if us < 999.5 else f"{us / 1000:,.3g} ms"
+    """Microseconds to three digits."""
+    for unit in ("µs", "ms"):
+        if us < 999.5:
+            return f"{us:.3g} {unit}"
+        us /= 1000
+    return f"{us:,.3g} s" if us < 999.5 else f"{us:,.0f} s"
+
+
+def _money(dollars: float) -> str:
+    return f"{dollars:,.0f}" if dollars >= 9.995 else f"{dollars:.2f}"

@@ -65,7 +65,8 @@ def tune(
     most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
     from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
-    from mrl_search.search.tune import NEIGHBOURS, USES, front, queries_to_tune
+    from mrl_search.search.goal import NEIGHBOURS, USES, queries_to_tune
+    from mrl_search.search.tune import front
 
     k = k or NEIGHBOURS[objective]
     if objective is Objective.ADAPTIVE:

@@ -59,9 +59,11 @@ class FileSource(Source):
 
     Attributes:
         walked: how `open_source` found them: `labels` and `hidden`; None: not a whole folder.
+        by_metadata: whether labels come from a metadata file.
     """
 
     walked: Mapping[str, str] | None = None
+    by_metadata: bool = False
 
     def read_described(self, i: int) -> tuple[bytes, Columns]:
         data, stamp = read_stamped(self.paths[i])

@@ -79,7 +79,8 @@ def folder_source(walk: Walk, files: Sequence[Path], labels: str = "") -> Source
     notes = [*_notes(walk, left), *notes]
     paths = [recordable(root / path) for path in relative]
     walked = {"labels": labels, "hidden": "yes" if walk.hidden else ""}
-    return FileSource(recordable(root), paths, found, notes, pa.table(own), walked)
+    where = recordable(root)
+    return FileSource(where, paths, found, notes, pa.table(own), walked, how == "metadata")
 
 
 def pictures_in(folder: Path) -> list[Path]:

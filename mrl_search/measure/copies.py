@@ -24,9 +24,9 @@ from mrl_search.measure.records import Journal
 from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
+from mrl_search.search.goal import Goal
 from mrl_search.search.others import exact_others
 from mrl_search.search.results import BatchHits
-from mrl_search.search.tune import Goal
 from mrl_search.store.rows import Ids
 
 __all__ = [

@@ -13,10 +13,11 @@ from mrl_search.search.others import exact_others
 from mrl_search.search.results import BatchHits
 from mrl_search.store.rows import Ids
 
-__all__ = ["NEIGHBOURS", "USES", "Goal"]
+__all__ = ["NEIGHBOURS", "USES", "Goal", "enough_to_tune", "queries_to_tune"]
 
 NEIGHBOURS = {"recall": 10, "class": 20, "adaptive": 20, "instance": 1}  # k of each goal
 USES = {"recall": "query", "class": "classify", "instance": "instance"}  # in the manifest's plans
+FEW, MANY = 1000, 4000  # queries to tune by
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +82,18 @@ class Goal:
             return np.array([v.label == label for v, label in votes], dtype=np.float64)
 
         return cls("class", k, queries, rows, exact_others(corpus, queries, rows, k), score)
+
+
+def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
+    """At most `count` rows of the corpus, drawn with a fixed seed, in random order.
+
+    By default `enough_to_tune`.
+    """
+    if count is None:
+        count = enough_to_tune(target)
+    return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
+
+
+def enough_to_tune(target: float) -> int:
+    """Queries by which a plan that misses half of what `target` allows passes the check."""
+    return round(min(max(4 / max(1 - target, 1e-9), FEW), MANY))

@@ -18,7 +18,7 @@ from mrl_search.progress import Progress, silent
 from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, candidates, propose
-from mrl_search.search.goal import NEIGHBOURS, USES, Goal
+from mrl_search.search.goal import Goal
 from mrl_search.search.known import Known
 from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
@@ -29,10 +29,7 @@ from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_roun
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
 
-__all__ = [
-    "NEIGHBOURS", "USES", "Goal", "Trial", "Tuned", "enough_to_tune", "front", "queries_to_tune",
-    "tune",
-]  # fmt: skip
+__all__ = ["Trial", "Tuned", "front", "tune"]
 
 DEEPEST = 2000  # candidates of a first stage, at most
 DEEPER = 3  # times the shortlist of the highest effort: beyond, lower efforts find little
@@ -43,7 +40,6 @@ SHORTLISTS = (
 """Lengths of shortlists to try, times k."""
 LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
-FEW, MANY = 1000, 4000  # queries to tune by
 FAILURES = 2  # plans that fail their check before it ends
 TIMED, ROUNDS = 40, 3
 NEAR = 1.3  # times the time of the front: plans that are timed in all rounds
@@ -202,21 +198,6 @@ def _keeps(
     give = (1 - target) * float(exact.mean())
     lost, won = int((exact > marks).sum()), int((marks > exact).sum())
     return bool(surely_within(lost, won, len(marks), give, LEVEL / FAILURES))
-
-
-def queries_to_tune(corpus: Corpus, count: int | None = None, target: float = 0.0) -> Ids:
-    """At most `count` rows of the corpus, drawn with a fixed seed, in random order.
-
-    By default `enough_to_tune`.
-    """
-    if count is None:
-        count = enough_to_tune(target)
-    return np.random.default_rng(0).permutation(corpus.live_rows)[:count]
-
-
-def enough_to_tune(target: float) -> int:
-    """Queries by which a plan that misses half of what `target` allows passes the check."""
-    return round(min(max(4 / max(1 - target, 1e-9), FEW), MANY))
 
 
 def front(trials: tuple[Trial, ...]) -> list[Trial]:

@@ -203,14 +203,23 @@ class Manifest:
         if self.rows_dim and not self.axes:
             command = f"mrl-search shrink INDEX --dims {self.dim} --out {out}"
             return f"{first} shrink the larger index again: {command}"
+        options = " with the options it had" if self.own_vectors and not self.shard else ""
+        return f"{first} build it again{options}: {self.build(out)}"
+
+    def build(self, out: str, shard: str = "") -> str:
+        """The command that builds this index, or another `shard` of it, in the folder `out`."""
         part = PART.fullmatch(self.source)
-        source, split = (part[1], f" --split {part[2]}") if part else (self.source, "")
-        model = f" --model {shlex.quote(self.model)}" if self.model else ""
-        choice = self.axes.get("choice")
-        model += f" --axes {shlex.quote(str(choice))}" if choice else ""
-        options = " with the options it had" if self.own_vectors else ""
-        command = f"mrl-search build-index {shlex.quote(source)} --out {out}{model}{split}"
-        return f"{first} build it again{options}: {command}"
+        source, split = (part[1], part[2]) if part else (self.source, "")
+        how = self.roots.get(source, {})
+        given = {
+            "--shard": shard or (str(self.shard) if self.shard else ""),
+            "--items": self.shard.items, "--model": self.model,
+            "--axes": self.axes.get("choice"), "--split": split, "--labels": how.get("labels"),
+            "--dtype": "" if self.dtype == "float16" else self.dtype,
+        }  # fmt: skip
+        options = [f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value]
+        hidden = " --hidden" if how.get("hidden") else ""
+        return f"mrl-search build-index {shlex.quote(source)} --out {out}{''.join(options)}{hidden}"
 
 
 def write_text_of(path: Path, manifest: Manifest) -> None:
@@ -257,12 +266,13 @@ def lease_file(folder: Path, manifest: Manifest) -> Path:
     return generation_file(folder, manifest.generation)
 
 
-def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
+def read_manifest(folder: Path, generation: int | None = None, command: str = "") -> Manifest:
     """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
 
     Args:
         folder: the index folder.
         generation: which; default: the newest.
+        command: the command that builds it, for hints.
 
     Raises:
         IndexFolderError: missing, unfinished, damaged, or of a newer format.
@@ -278,8 +288,9 @@ def read_manifest(folder: Path, generation: int | None = None) -> Manifest:
         return manifest_of(_values(path, hint), path, hint)
     for attempt in range(TRIES):
         path = folder / MANIFEST
-        build = f"Build one with: mrl-search build-index SRC --out {shlex.quote(str(folder))}"
-        values = _newest(folder, path, build)
+        general = f"mrl-search build-index SRC --out {shlex.quote(str(folder))}"
+        build = f"Build one with: {command or general}"
+        values = _newest(folder, path, build, command)
         if values["format"] == 1:
             return manifest_of(values, path, build)
         number = values.get("generation")
@@ -318,7 +329,7 @@ def _values(path: Path, hint: str) -> dict[str, Any]:
     return values
 
 
-def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
+def _newest(folder: Path, path: Path, build: str, command: str) -> dict[str, Any]:
     """What `manifest.json` has."""
     try:
         values = _values(path, f"Remove {folder}. {build}")
@@ -326,7 +337,8 @@ def _newest(folder: Path, path: Path, build: str) -> dict[str, Any]:
         if not error.missing:
             raise
         if (folder.parent / f".{folder.name}.building").is_dir() and not folder.exists():
-            hint = "Run the command that builds it again; embedding continues where it stopped."
+            again = command or "the command that builds it"
+            hint = f"Embedding continues where it stopped; run again: {again}"
             raise IndexFolderError(f"{folder} is not finished yet.", hint) from error
         if folder.exists():
             message = f"{folder} is not a finished index: no {MANIFEST}."

@@ -24,6 +24,8 @@ class Shard:
         total: items of the whole source, as this machine lists it.
         listing: checksum of that list.
         axes: the default axes of the encoder for the joined index.
+        columns: of the items, which the whole source, its metadata or `--items` gave them.
+        items: the file or folder of `--items`, for vectors of a user's own.
     """
 
     number: int = 0
@@ -32,6 +34,8 @@ class Shard:
     total: int = 0
     listing: str = ""
     axes: str = ""
+    columns: tuple[str, ...] = ()
+    items: str = ""
 
     def __bool__(self) -> bool:
         return self.number > 0

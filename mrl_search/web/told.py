@@ -84,7 +84,7 @@ def shown_columns(items: Items) -> list[str]:
 
 
 def item(index: Index, row: int) -> dict[str, Any]:
-    """An item with all its columns."""
+    """An item with all its columns; pixels are null where there is no picture."""
     items = index.items
     values = {name: items.value(name, row) for name in shown_columns(items)}
     path, label = items["path"][row].as_py(), items["label"][row].as_py()
@@ -92,6 +92,7 @@ def item(index: Index, row: int) -> dict[str, Any]:
     return {
         "id": int(items.all_ids[row]), "label": label, "path": shown_path(index, path),
         "name": Path(path).name if path else None,
+        "width": items["width"][row].as_py(), "height": items["height"][row].as_py(),
         "columns": {n: _plain(v) for n, v in told.items()},
     }  # fmt: skip
 

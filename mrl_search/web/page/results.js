@@ -108,7 +108,8 @@ async function openItem(item) {
   if (!dialog.open) dialog.showModal();
   try {
     const known = await app.api.item(app.state.index, item.id);
-    const values = { id: known.id, label: known.label, path: known.path, ...known.columns };
+    const pixels = known.width && known.height ? `${number.format(known.width)} × ${number.format(known.height)}` : null;
+    const values = { id: known.id, label: known.label, path: known.path, pixels, ...known.columns };
     for (const [name, value] of Object.entries(values)) {
       if (value === null || value === undefined) continue;
       byId("item-columns").append(make("dt", {}, name), make("dd", { title: String(value) }, shown(name, value)));
