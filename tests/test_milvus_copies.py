@@ -142,13 +142,22 @@ def test_a_rotation_is_copied(
         np.testing.assert_array_equal(found.ids, known.ids)
 
 
-def test_parts_are_joined_in_milvus(tmp_path: Path, rows: np.ndarray, place: str) -> None:
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_parts_are_joined_in_milvus(
+    tmp_path: Path, rows: np.ndarray, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "rows.npy", rows)
     parts = [tmp_path / f"{number}" for number in (1, 2)]
     for number, part in enumerate(parts, 1):
         build_vector_part(open_vectors(tmp_path / "rows.npy"), part, Shard.parse(f"{number}/2"))
     spec = IndexSpec((8, 32), engine=f"{place}#joined")
-    index = join_parts(parts, tmp_path / "all", spec=spec)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Remote, "upsert", interrupted)
+        join_parts(parts, tmp_path / "all", spec=spec)
+    index = join_parts(parts, tmp_path / "all", spec=spec)  # goes on
     assert index.search(rows[700], 1, plan="8:9,32").ids.tolist() == [700]
     assert Remote(Place.parse(f"{place}#joined")).count() == ROWS
 
