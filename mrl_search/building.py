@@ -21,7 +21,7 @@ from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
 from mrl_search.images.reading import Picture
 from mrl_search.images.sources import Source
-from mrl_search.mirror import check_engine, follow
+from mrl_search.mirror import check_engine, follow, unfilled
 from mrl_search.progress import Progress
 from mrl_search.search.exact.sieve import building_sieve
 from mrl_search.store.collection import Heads
@@ -97,10 +97,13 @@ def build_from_pictures(
 
     In a process that `accelerate launch` started, all of them embed; the first one writes.
     """
-    from mrl_search.encoders.ranks import Ranks
+    from mrl_search.encoders.ranks import Ranks, launched
     from mrl_search.training.corpus_axes import changed_views
 
-    refuse_index(out)
+    if refuse_index(out, spec, source.name, encoder.fingerprint):
+        if launched()[0] == 0:
+            follow(out, progress)
+        return
     wanted = Wanted.of(encoder.dims, (axes, encoder.axes), spec, source.labels)
     file = VECTORS if wanted.axes == "none" else RAW
     with Ranks.here() as ranks:
@@ -199,7 +202,9 @@ def build_from_vectors(
     """Store vectors, see `open_vectors`, rotated if wanted, and index every prefix."""
     source = open_vectors(vectors)
     dim = source.dim
-    refuse_index(out)
+    if refuse_index(out, spec, source.name):
+        follow(out, progress)
+        return
     spec = checked_spec(spec, default_dims(dim), source.count)
     check_rotation(rotate, dim)
     columns = item_columns(source, items)  # refused before the vectors are read
@@ -229,9 +234,26 @@ def finish_vectors(
     writer.publish(replace(made, dims=spec.dims, factory=factory, engine=_place(spec)))
 
 
-def refuse_index(out: Path) -> None:
-    """Raise IndexFolderError if `out` exists, with the command that changes an index."""
+def refuse_index(
+    out: Path, spec: IndexSpec | None = None, source: str = "", fingerprint: str = ""
+) -> bool:
+    """Refuse an `out` that exists, with the command that changes an index.
+
+    Args:
+        out: where an index is to be built.
+        spec: of the index.
+        source: of the index; "" for any.
+        fingerprint: of its model; "" for any.
+
+    Returns:
+        whether a build of this index was stopped when only rows were left to be sent to its engine.
+
+    Raises:
+        IndexFolderError: `out` exists.
+    """
     if (out / MANIFEST).exists():
+        if spec is not None and unfilled(out, spec, source, fingerprint):
+            return True
         what, then = "an index", f"Bring it up to date: mrl-search sync {shlex.quote(str(out))}"
         with suppress(IndexFolderError):  # a damaged one
             if shard := read_manifest(out).shard:
@@ -240,6 +262,7 @@ def refuse_index(out: Path) -> None:
         message = f"{out} exists already: it holds {what}."
         raise IndexFolderError(message, f"{then}; or name another --out.")
     refuse_existing(out.resolve())
+    return False
 
 
 def write_indexes(

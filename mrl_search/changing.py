@@ -95,6 +95,8 @@ class Changing:
         from mrl_search.synced import Synced
 
         m = read_manifest(self.folder)
+        if not dry_run:
+            self._check_free()
         if m.engine and not is_walked(self.folder, m):
             done = Synced(same=m.alive, generation=m.generation, items=m.alive)
         else:
@@ -128,6 +130,7 @@ class Changing:
         from mrl_search.by_hand import add_vectors
         from mrl_search.sync import check_unwalked, sync
 
+        self._check_free()
         if self.corpus.manifest.own_vectors:
             done = add_vectors(self.folder, source, items, progress)
         else:
@@ -170,6 +173,7 @@ class Changing:
         def choose(rows: Collection) -> NDArray[np.int64]:
             return _chosen(Corpus(self.folder, rows), paths, where, ids)
 
+        self._check_free()
         count = remove_rows(self.folder, choose, progress)
         self._follow(progress)
         return count
@@ -217,6 +221,7 @@ class Changing:
         """
         from mrl_search import living
 
+        self._check_free()
         living.compact(self.folder, progress, "compact")
         self._follow(progress)
 
@@ -229,8 +234,15 @@ class Changing:
         """
         from mrl_search import living
 
+        self._check_free()
         living.restore(self.folder, generation)
         self._follow()
+
+    def _check_free(self) -> None:
+        """Refuse a change while another process has the file of Milvus Lite."""
+        from mrl_search.mirror import check_free
+
+        check_free(self.folder)
 
     def _follow(self, progress: Progress = silent) -> None:
         """Answer from what was changed; where another engine answers, let it follow first."""

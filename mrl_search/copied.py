@@ -57,7 +57,8 @@ def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
         ids = np.concatenate([open_array(ids, "int64", (None,)) for ids, _, _ in blocks])
         if len(ids) != m.alive or remote.count() != m.alive:
             message = f"The collection {place} has {len(ids):,} rows, not {m.alive:,}."
-            raise EngineError(message, "It changes; run the command again.")
+            hint = f"If nothing writes to it now, mend it: mrl-search copy INDEX --to '{place}'"
+            raise EngineError(message, hint)
         with CollectionWriter.open(out, m.dim, m.dtype) as writer:
             store = writer.write_vectors(len(ids), (open_array(rows) for _, rows, _ in blocks))
             writer.write_items(_table(ids, [items for _, _, items in blocks], schema))

@@ -81,7 +81,9 @@ def join_parts(
         IndexFolderError: `out` exists, not a part, or a damaged one.
     """
     out = expanded(out)
-    refuse_index(out)
+    if refuse_index(out, spec):
+        follow(out, progress)
+        return Index.open(out, model, access)
     names = [str(folder) for folder in parts]
     check_parts(names, manifests_of(names), moved=source is not None, partial=partial)
     opened = [Collection.open(expanded(folder)) for folder in parts]

@@ -3,12 +3,12 @@
 The folder stays whole: items and vectors are on its disk, and what `sync` and the like decide is
 decided there. The collection has the living rows. What it may have is noted in the folder before
 anything is sent, and what it has for certain afterwards, so whatever is killed goes on later:
-writing a row again, or removing one that is gone, changes nothing.
+writing a row again, or removing one that is gone, changes nothing. What is damaged is sent again.
 """
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,21 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.engines.milvus import MOST_FIELDS, Remote
-from mrl_search.engines.milvus_client import Place
+from mrl_search.engines.milvus_client import Damaged, Place, check_file, connected
+from mrl_search.engines.milvus_note import (
+    Note,
+    check_stamp,
+    forget,
+    ids_file,
+    note_of,
+    sending,
+    token_of,
+    write_note,
+)
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import ConfigError, EngineError
-from mrl_search.files import claim, write_atomically, write_text
-from mrl_search.mapping import read_json, to_mapping
+from mrl_search.files import claim, write_atomically
+from mrl_search.mapping import to_mapping
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import changing
@@ -43,17 +53,20 @@ from mrl_search.store.manifest import (
 from mrl_search.text import json_value
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["check_engine", "copy_to", "follow"]
+__all__ = ["check_engine", "check_free", "copy_to", "drop", "follow", "unfilled"]
 
-NOTED, MAY_HAVE = "milvus.json", "milvus-ids.npy"
-NOTHING = {"parts": [], "again": [], "begun": "", "sent": 0, "whole": False}
 MODEL = {HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}  # files kept beside the rows
 WAIT = 30.0  # seconds for another process that changes the index
 SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers must be
 
 
-def check_engine(spec: IndexSpec, count: int) -> None:
-    """Check an engine before anything is embedded for it.
+def check_engine(spec: IndexSpec, count: int, token: str = "") -> None:
+    """Check an engine before anything is embedded for it, or sent there.
+
+    Args:
+        spec: what is wanted of it.
+        count: number of rows.
+        token: of the index, whose own collection may be there.
 
     Raises:
         ConfigError: a place that is not one, too many prefixes, or a kind that Milvus lacks.
@@ -65,8 +78,57 @@ def check_engine(spec: IndexSpec, count: int) -> None:
         raise ConfigError(message, "Choose some: --dims 16,64,1024.")
     for d in spec.dims:
         spec.factory_of(d, count)
-    if Remote.exists(place):
-        raise EngineError(f"There is a collection {place} already.", "Choose another name.")
+    if place.is_file and not Path(place.uri).exists():
+        check_file(Path(place.uri))
+    owner = Remote.owner(place)
+    if owner is not None and (not token or owner != token):
+        hint = "Choose another name"
+        hint += f", or remove it: mrl-search remove '{place}'" if owner else ""
+        raise EngineError(f"There is a collection {place} already.", f"{hint}.")
+
+
+def check_free(folder: Path) -> None:
+    """Check that no other process has the file of Milvus Lite of an index, before it is changed.
+
+    Raises:
+        EngineError: one has.
+    """
+    engine = read_manifest(folder).engine
+    if engine and Place.parse(engine).is_file:
+        connected(Place.parse(engine))
+
+
+def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str = "") -> bool:
+    """Whether a build of an index was stopped when only its collection was not filled.
+
+    Args:
+        folder: the index folder.
+        spec: of the build that may go on.
+        source: of the build; "" for any.
+        fingerprint: of its model; "" for any.
+    """
+    if not spec.engine:
+        return False
+    m, place = read_manifest(folder), Place.parse(spec.engine)
+    same = m.engine == str(place) and set(map(str, spec.dims)) <= set(m.factory)
+    if not same or source not in ("", m.source) or fingerprint not in ("", m.fingerprint):
+        return False
+    note = note_of(folder, place)
+    return note is None or not note.whole
+
+
+def drop(place: str) -> None:
+    """Remove a collection that mrl-search made.
+
+    Raises:
+        EngineError: it does not answer, has no such collection, or another program made it.
+    """
+    where = Place.parse(place)
+    owner = Remote.owner(where)
+    if not owner:
+        what = "There is no" if owner is None else "mrl-search did not make the"
+        raise EngineError(f"{what} collection {where}.", "Check the name.")
+    Remote.drop(where)
 
 
 def follow(folder: Path, progress: Progress = silent) -> None:
@@ -82,78 +144,87 @@ def follow(folder: Path, progress: Progress = silent) -> None:
     try:
         with claim(folder, wait=WAIT):
             collection = Collection.open(folder)
-            _follow(folder, collection, _remote(folder, collection.manifest), progress)
+            _follow(folder, collection, progress)
+            forget(folder, Place.parse(collection.manifest.engine))
     except EngineError as error:
-        again = f"{folder} has the change; send it with: mrl-search copy {folder} --to '{engine}'"
-        raise EngineError(error.message, f"{error.hint} {again}") from error
+        hint = f"{folder} has all; send it with: {sending(Place.parse(engine), folder)}"
+        raise EngineError(error.message, f"{error.hint} {hint}") from error
 
 
-def _remote(folder: Path, m: Manifest) -> Remote:
-    """The collection of an index, made if it is not there. A token tells whose it is."""
-    place = Place.parse(m.engine)
-    if _noted(folder).get("place") != str(place) or not Remote.exists(place):
-        (folder / MAY_HAVE).unlink(missing_ok=True)
-        _note(folder, {"place": str(place), "token": secrets.token_hex(8), **NOTHING})
-    token = _noted(folder)["token"]
+def _follow(folder: Path, collection: Collection, progress: Progress) -> None:
+    """Bring a collection to what its folder has; what is damaged is sent again, once."""
+    place = Place.parse(collection.manifest.engine)
+    try:
+        _update(folder, collection, place, progress)
+    except Damaged:
+        note = note_of(folder, place)
+        if place.is_file and note is not None and note.made:
+            Remote.drop(place)
+        write_note(folder, place, Note())
+        _update(folder, collection, place, progress)
+
+
+def _made(folder: Path, m: Manifest, place: Place) -> tuple[Remote, Note]:
+    """The collection of an index, made if it is not there, and what is noted of it."""
+    token, note = token_of(folder, secrets.token_hex(8)), note_of(folder, place)
+    if note is None:
+        ids_file(folder, place).unlink(missing_ok=True)
+        if Remote.owner(place) == token:  # of an earlier copy: nothing is known of it
+            Remote.drop(place)
+        note = Note()
+        write_note(folder, place, note)
     about = {"fingerprint": m.fingerprint, "dim": m.dim, "token": token}
-    return Remote.create(place, {int(d): kind for d, kind in m.factory.items()}, about)
+    remote = Remote.create(place, {int(d): kind for d, kind in m.factory.items()}, about)
+    return remote, replace(note, made=True)
 
 
-def _noted(folder: Path) -> dict[str, Any]:
-    """What is noted about the collection of an index; empty if nothing is."""
-    path = folder / NOTED
-    return read_json(path) if path.exists() else {}
-
-
-def _follow(folder: Path, collection: Collection, remote: Remote, progress: Progress) -> None:
-    m, items, noted = collection.manifest, collection.items, _noted(folder)
+def _update(folder: Path, collection: Collection, place: Place, progress: Progress) -> None:
+    m, items = collection.manifest, collection.items
+    remote, note = _made(folder, m, place)
+    if note.whole:
+        check_stamp(folder, remote)
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
     live = collection.live_rows
     living = items.all_ids[live]
-    before = (
-        open_array(folder / MAY_HAVE, "int64", (None,))
-        if (folder / MAY_HAVE).exists()
-        else living[:0]
-    )
+    may_have = ids_file(folder, place)
+    before = open_array(may_have, "int64", (None,)) if may_have.exists() else living[:0]
     gone = np.setdiff1d(before, living)
     starts = np.cumsum([0, *(part.rows for part in m.all_parts)])
-    fresh = np.isin(np.searchsorted(starts, live, "right") - 1, _unknown(parts, noted["parts"]))
-    again = ~fresh & (~np.isin(living, before) | np.isin(living, noted["again"]))  # restored ones
-    changed = len(gone) or fresh.any() or again.any() or set(parts) - set(noted["parts"])
-    if noted["whole"] and not changed:
-        if remote.count() == len(living):
-            return
-        noted |= {"parts": [], "begun": ""}  # it lost some, as where a disk was full
-    noted |= {"again": living[again].tolist(), "whole": False}
-    _note(folder, noted)
-    _save(folder, np.union1d(before, living))
+    unknown = [number for number, part in enumerate(parts) if part not in note.parts]
+    fresh = np.isin(np.searchsorted(starts, live, "right") - 1, unknown)
+    resent = ~fresh & (~np.isin(living, before) | np.isin(living, note.again))  # restored ones
+    if note.whole and not (
+        len(gone) or fresh.any() or resent.any() or set(parts) - set(note.parts)
+    ):
+        _check(collection, remote, living)
+        return
+    rows = max(0, note.rows - len(gone))
+    note = replace(note, again=tuple(living[resent].tolist()), rows=rows, whole=False)
+    write_note(folder, place, note)
+    _save(may_have, np.union1d(before, living))
     remote.delete(gone)
     for number, part in enumerate(parts):
-        if part in noted["parts"]:
+        if part in note.parts:
             continue
-        first = starts[number] + (noted["sent"] if noted["begun"] == part else 0)
-        rows = live[(live >= first) & (live < starts[number + 1])]
-        for last in _send(collection, remote, rows):
-            noted |= {"begun": part, "sent": int(last + 1 - starts[number])}
-            _note(folder, noted)
-            progress("sending", last + 1, m.count)
-        noted["parts"] = [*noted["parts"], part]
-        _note(folder, noted)
-    for _ in _send(collection, remote, live[again]):
+        first = starts[number] + (note.sent if note.begun == part else 0)
+        some = live[(live >= first) & (live < starts[number + 1])]
+        for last in _send(collection, remote, some):
+            note = replace(note, begun=part, sent=int(last + 1 - starts[number]))
+            write_note(folder, place, note)
+            progress("sending rows", int(np.searchsorted(live, last, "right")), len(live))
+        note = replace(note, parts=(*note.parts, part))
+        write_note(folder, place, note)
+    for _ in _send(collection, remote, live[resent]):
         continue
-    _keep_model(folder, m, items.schema, remote)
+    stamp = secrets.token_hex(8)
+    _keep_model(folder, m, items.schema, remote, stamp)
     try:
         _check(collection, remote, living)
     except EngineError:
-        _note(folder, {**noted, **NOTHING})  # all are sent again
+        write_note(folder, place, Note(made=True))  # all are sent again
         raise
-    _save(folder, living)
-    _note(folder, {**noted, **NOTHING, "parts": parts, "whole": True})
-
-
-def _unknown(parts: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Numbers of the parts that the collection does not have whole."""
-    return [number for number, part in enumerate(parts) if part not in known]
+    _save(may_have, living)
+    write_note(folder, place, Note(True, len(living), tuple(parts), whole=True, stamp=stamp))
 
 
 def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> Iterator[int]:
@@ -168,22 +239,18 @@ def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> It
         yield int(some[-1])
 
 
-def _note(folder: Path, noted: Mapping[str, object]) -> None:
-    write_text(folder / NOTED, json.dumps(noted))
-
-
-def _save(folder: Path, ids: NDArray[np.int64]) -> None:
-    with write_atomically(folder / MAY_HAVE) as file:
+def _save(path: Path, ids: NDArray[np.int64]) -> None:
+    with write_atomically(path) as file:
         np.save(file, np.sort(ids))
 
 
-def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote) -> None:
+def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, stamp: str) -> None:
     """Keep beside the rows what an index of them needs: the manifest and what the model has."""
     for name, short in MODEL.items():
         if name in m.files:
             remote.write_file(short, (folder / m.place(name)).read_bytes())
     remote.write_file("schema", schema.serialize().to_pybytes())
-    told = to_mapping(replace(m, files={}, parts=(), engine=""))
+    told = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
     remote.write_file("manifest", json.dumps(told).encode())
 
 
@@ -191,23 +258,25 @@ def _check(collection: Collection, remote: Remote, living: NDArray[np.int64]) ->
     """Compare the count and some rows.
 
     Raises:
-        EngineError: the collection has others.
+        Damaged: the collection lacks rows, or has others in their place.
+        EngineError: it has too many.
     """
-    found = remote.count()
-    if found != len(living):
-        message = f"The collection {remote.place} has {found:,} rows, not {len(living):,}."
-        if found < len(living):
-            raise EngineError(message, "It lost some; all are sent again by the next run.")
-        raise EngineError(message, "Somebody else may write to it. Copy it under another name.")
+    found, place = remote.count(), remote.place
+    if found > len(living):
+        message = f"The collection {place} has {found:,} rows, not {len(living):,}."
+        raise EngineError(message, "Does something else write to it? Choose another name.")
+    if found < len(living):
+        message = f"The collection {place} lost rows: it has {found:,} of {len(living):,}."
+        raise Damaged(message, "Milvus says more in its log.")
     rng = np.random.default_rng(len(living))
     rows = rng.choice(collection.live_rows, min(SAMPLED, len(living)), replace=False)
     own = {int(collection.items.all_ids[row]): int(row) for row in rows}
     for id, vector, _ in remote.some(list(own)):
         stored = l2_normalize(collection.vectors.rows(np.array([own.pop(id)])))[0]
         if np.abs(stored - vector).max() > CLOSE:
-            raise EngineError(f"Item {id} of {remote.place} has another vector than here.")
+            raise Damaged(f"Item {id} of {place} has another vector than in the folder.")
     if own:
-        raise EngineError(f"The collection {remote.place} lacks item {min(own)}.")
+        raise Damaged(f"The collection {place} lacks item {min(own)}.")
 
 
 def _plain(table: pa.Table) -> list[dict[str, Any]]:
@@ -221,30 +290,29 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
     """Send the rows of an index to a new collection; searches then ask it.
 
-    An index that FAISS searches is searched by it until all is there. What was begun goes on. The
-    FAISS files go when no generation that can be restored has them.
+    Until all is there, searches ask what they asked before. What was begun goes on. FAISS files go
+    when no generation that can be restored has them; a collection that is left stays as it is.
 
     Raises:
         ConfigError: not a place, or an index of more prefixes than Milvus takes.
         EngineError: it does not answer, or has a collection of another index.
     """
-    m, where = read_manifest(folder), str(Place.parse(place))
+    where, m = str(Place.parse(place)), read_manifest(folder)
     if m.engine != where:
         dims = tuple(map(int, m.factory))
         spec = IndexSpec(dims, engine=place)
-        if m.engine or _noted(folder).get("place") != where:  # no copy that was stopped
-            check_engine(spec, m.count)
-        factory = {str(d): spec.factory_of(d, m.count) for d in dims}
+        check_engine(spec, m.count, token_of(folder))
         with changing(folder, "copy") as change:
             m = change.before
             gone = {*map(prefix_file, dims), CODES, STEPS, SUFFIX}
             files = {n: r for n, r in m.files.items() if n not in gone}
             after = replace(
-                m, files=files, factory=factory, engine=where, plans={}, parts=m.all_parts
-            )
-            if not m.engine:
+                m, files=files, engine=where, plans={},
+                factory={str(d): spec.factory_of(d, m.count) for d in dims}, parts=m.all_parts,
+            )  # fmt: skip
+            if m.engine != where:  # as another process may have done
                 _fill(folder, after, progress)
-            change.commit(after)
+                change.commit(after)
     follow(folder, progress)
     return read_manifest(folder)
 
@@ -252,8 +320,8 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
 def _fill(folder: Path, m: Manifest, progress: Progress) -> None:
     """Fill the collection that an index will have, with the manifest that it will have."""
     try:
-        collection = replace(Collection.open(folder), manifest=m)
-        _follow(folder, collection, _remote(folder, m), progress)
+        _follow(folder, replace(Collection.open(folder), manifest=m), progress)
     except EngineError as error:
-        again = f"{folder} is as it was; go on with: mrl-search copy {folder} --to '{m.engine}'"
-        raise EngineError(error.message, f"{error.hint} {again}") from error
+        command = sending(Place.parse(m.engine), folder)
+        hint = f"{folder} answers as before; go on with: {command}"
+        raise EngineError(error.message, f"{error.hint} {hint}") from error

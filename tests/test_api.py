@@ -18,6 +18,7 @@ from PIL import Image
 from served import HERE, build, client, events_of
 from starlette.testclient import TestClient
 
+from mrl_search.engines.milvus_client import Damaged
 from mrl_search.errors import DataError
 from mrl_search.index import Index
 from mrl_search.web import answers
@@ -343,6 +344,18 @@ def test_too_many_pictures_are_sent_away(folder: Path, monkeypatch: pytest.Monke
         go.set()
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
         assert all(len(one.result()["hits"]) == 10 for one in asked)
+
+
+def test_an_engine_that_does_not_answer_is_no_fault_of_the_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise Damaged("Milvus is gone.", "Start it.")
+
+    monkeypatch.setattr(answers, "find", gone)
+    refused = client(folder).post(f"{MINE}/search", json={"id": 1})
+    assert refused.status_code == 503
+    assert refused.json() == {"error": "Milvus is gone.", "hint": "Start it."}
 
 
 def test_counts_for_prometheus(api: TestClient) -> None:

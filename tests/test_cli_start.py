@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -36,3 +37,19 @@ def test_threads_of_openmp_sleep_while_they_wait(
     )  # fmt: skip
     spins = [int(count) for count in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)]
     assert spins and all((count == 0) is sleeps for count in spins)
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    """The first one may wait for threads of a library, which would show a traceback."""
+    code = """
+import os, signal
+from mrl_search.cli.ending import code_of, prepare
+prepare()
+assert code_of(KeyboardInterrupt()) == 130
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr == "stopped; the same command continues where it can.\n"

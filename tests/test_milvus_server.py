@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import EngineError
 from mrl_search.index import Index
-from mrl_search.mirror import copy_to
+from mrl_search.mirror import copy_to, drop
 
 COMMAND = os.environ.get("MILVUS_SERVER", "")
 pytestmark = [
@@ -138,3 +139,55 @@ def test_a_wrong_token_is_a_sentence(server: Server, monkeypatch: pytest.MonkeyP
         with pytest.raises(EngineError) as error:
             Remote(Place.parse(f"milvus:{server.uri}#any"))
         assert "MILVUS_TOKEN" in error.value.hint
+
+
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path: Path, server: Server) -> None:
+    rows = energy_first(np.random.default_rng(4), 200, DIM)
+    folders = [
+        Index.from_vectors(one, tmp_path / name, spec=IndexSpec(DIMS)).folder
+        for name, one in (("a", rows), ("b", rows[::-1]))
+    ]
+    place, errors = f"milvus:{server.uri}#both", list[EngineError]()
+    begun, owner = threading.Barrier(2), Remote.owner
+
+    def free(place: Place) -> str | None:
+        found = owner(place)
+        begun.wait(60)
+        return found
+
+    def copy(folder: Path) -> None:
+        try:
+            copy_to(folder, place)
+        except EngineError as error:
+            errors.append(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Remote, "owner", staticmethod(free))
+        both = [threading.Thread(target=copy, args=[folder]) for folder in folders]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+    (refused,) = errors
+    assert "belongs to another index" in refused.message
+    (winner,) = (folder for folder in folders if Index.open(folder).manifest.engine)
+    known = rows if winner == folders[0] else rows[::-1]
+    assert Index.open(winner).search(known[5], 1).ids.tolist() == [5]
+
+
+def test_a_collection_that_lost_rows_is_an_error_and_is_removed(
+    tmp_path: Path, server: Server
+) -> None:
+    rows = energy_first(np.random.default_rng(5), 200, DIM)
+    spec = IndexSpec(DIMS, engine=f"milvus:{server.uri}#losing")
+    folder = Index.from_vectors(rows, tmp_path / "index", spec=spec).folder
+    Remote(Place.parse(spec.engine)).delete(np.array([5]))
+    with pytest.raises(EngineError, match="lost rows: it has 199 of 200"):
+        Index.open(folder).search(rows[5], 1)
+    copy_to(folder, spec.engine)
+    assert Index.open(folder).search(rows[5], 1).ids.tolist() == [5]
+    drop(spec.engine)
+    client = milvus_client.connected(Place.parse(spec.engine))
+    assert not [name for name in client.list_collections() if name.startswith("losing")]
+    copy_to(folder, spec.engine)
+    assert Index.open(folder).search(rows[5], 1).ids.tolist() == [5]

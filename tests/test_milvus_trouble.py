@@ -17,7 +17,7 @@ import pytest
 from command_line import assert_error, ok, run
 from conftest import energy_first
 
-from mrl_search.engines import milvus, milvus_client
+from mrl_search.engines import milvus, milvus_client, milvus_made
 from mrl_search.engines.milvus import Remote
 from mrl_search.engines.milvus_client import Place, ask
 from mrl_search.engines.spec import IndexSpec
@@ -198,16 +198,25 @@ def test_a_server_that_stops_in_a_copy(
 # What was not sent, or was lost
 
 
-def test_sync_sends_vectors_that_could_not_be_sent(tmp_path: Path, rows: np.ndarray) -> None:
+def test_sync_sends_vectors_that_could_not_be_sent(
+    tmp_path: Path, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "rows.npy", rows)
     place = f"milvus:{tmp_path / 'later' / 'lite.db'}#own"
     built = ("build-index", tmp_path / "rows.npy", "--engine", place, "--out", tmp_path / "own")
-    told = run(*built)
-    assert_error(told, "says")
-    assert f"mrl-search copy {tmp_path / 'own'} --to" in told.stderr
+    assert_error(run(*built), "There is no folder")  # before anything is done
+    assert not (tmp_path / "own").exists()
     (tmp_path / "later").mkdir()
-    ok("sync", tmp_path / "own", "--dry-run")
-    assert not list((tmp_path / "later").iterdir())
+
+    def away(*_: object) -> None:
+        raise EngineError("Milvus is away.", "Wait.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "create", away)
+        told = run(*built)
+        assert_error(told, "Milvus is away")
+        assert f"mrl-search copy {tmp_path / 'own'} --to" in told.stderr.replace("\n", " ")
+        ok("sync", tmp_path / "own", "--dry-run")
     assert f"{ROWS:,} items" in ok("sync", tmp_path / "own").stdout
     assert there(place).count() == ROWS
     ok("sync", tmp_path / "own")
@@ -228,7 +237,7 @@ def test_collections_that_were_made_in_part_are_completed(
         return whole(where, call, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(milvus, "ask", stopped)
+        patch.setattr(milvus_made, "ask", stopped)
         copy_to(index, place)
     assert len(made) == indexes + 1
     copy_to(index, place)
@@ -244,10 +253,13 @@ def test_lost_rows_are_sent_again(
     follow(index)
     assert there(place).count() == ROWS
     there(place).delete(np.arange(40))
-    with monkeypatch.context() as patch, pytest.raises(EngineError, match="has 860 rows") as error:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(EngineError, match="it has 0 of 900") as error,
+    ):
         patch.setattr(Remote, "upsert", lambda *_: None)  # what Milvus says it has, and has not
         follow(index)
-    assert "sent again by the next run" in error.value.hint
+    assert "send it with" in error.value.hint
     follow(index)
     assert there(place).count() == ROWS
 

@@ -133,7 +133,8 @@ def build_index(
         from mrl_search.files import expanded
         from mrl_search.images.sources import open_source
 
-        refuse_index(expanded(out))
+        spec = spec_of(dims, factory, dtype, engine)
+        refuse_index(expanded(out), None if share else spec)
         with ExitStack() as stack:
             if not first:  # one process tells what happens
                 silent = stack.enter_context(Path(os.devnull).open("w"))
@@ -145,7 +146,6 @@ def build_index(
             if share:
                 _picture_part(source, out, share, encoder, split, dtype)
             else:
-                spec = spec_of(dims, factory, dtype, engine)
                 _from_images(source, out, spec, encoder, split, axes)
 
 

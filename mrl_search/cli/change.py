@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["add", "compact", "remove", "restore", "sync"]
 
 Folder = Annotated[Path, argument("INDEX", "The index folder.")]
+STORED = "Index folder, or milvus:URI#NAME: a collection that mrl-search made, as a whole."
+WHOLE = "Remove a collection of Milvus without asking."
 MEANT = "Also remove the pictures of a folder that is gone as a whole, and download a model."
 
 
@@ -115,18 +117,22 @@ def add(
 
 
 def remove(
-    folder: Folder,
+    place: Annotated[str, argument("INDEX", STORED)],
     paths: Annotated[list[str] | None, argument("[PATH…]", "Items, or folders of items.")] = None,
     where: Where = None,
     ids: Ids = None,
     dry_run: Annotated[bool, option("--dry-run", "Only show what would go.")] = False,
+    yes: Annotated[bool, option("--yes -y", WHOLE)] = False,
     as_json: Json = False,
 ) -> None:
     """Remove items from an index, not from the disk.
 
     A later sync leaves their pictures out; restore and add bring them back.
     """
-    index = open_index(folder)
+    if place.startswith("milvus:"):
+        _remove_collection(place, yes)
+        return
+    index = open_index(Path(place))
     import numpy as np
 
     from mrl_search.cli.render import json_line, note, progress_bars
@@ -149,6 +155,18 @@ def remove(
     typer.echo(f"{did} {count:,}; {left:,} items, generation {index.generation}")
     for text in listed("−", names):
         note(text)
+
+
+def _remove_collection(place: str, yes: bool) -> None:
+    """Remove a collection of Milvus; the folder of its index can fill it again."""
+    from mrl_search.cli.render import note
+    from mrl_search.mirror import drop
+
+    asked = f"Remove {place}? The folder of its index can fill it again."
+    if not yes and not (sys.stdin.isatty() and typer.confirm(asked, err=True)):
+        raise ConfigError(f"{place} was not removed.", "To remove it without a question: --yes")
+    drop(place)
+    note(f"removed {place}")
 
 
 def compact(folder: IndexArgument = None) -> None:
@@ -181,13 +199,15 @@ def restore(
 ) -> None:
     """Bring back an older state of an index."""
     index = open_index(folder)
-    from mrl_search.cli.render import note
+    from mrl_search.cli.render import note, note_left
 
+    left = index.manifest.engine
     index.restore(generation)
     note(
         f"generation {index.generation} is what {generation} was: {len(index):,} items; "
         "the next sync makes it as its folders are"
     )
+    note_left(left, index.manifest.engine)
 
 
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:

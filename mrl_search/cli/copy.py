@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mrl_search.cli.options import argument, option
-from mrl_search.errors import ConfigError
+from mrl_search.errors import ConfigError, IndexFolderError
 
 __all__ = ["copy"]
 
@@ -17,23 +17,30 @@ def copy(
 ) -> None:
     """Move an index to Milvus, or make one of a collection there.
 
-    A copy that was stopped goes on. The folder keeps items and vectors, and later changes of it
-    reach the collection.
+    A copy that was stopped goes on. The folder keeps items and vectors; later changes are sent.
     """
-    from mrl_search.cli.render import note, progress_bars
+    from mrl_search.cli.render import note, note_left, progress_bars
     from mrl_search.copied import copy_back
     from mrl_search.engines.milvus_client import Place
     from mrl_search.files import expanded
     from mrl_search.mirror import copy_to
+    from mrl_search.store.manifest import read_manifest
 
     if Place.is_one(index) == Place.is_one(to):
         hint = "Copy INDEX --to milvus:URI#NAME, or milvus:URI#NAME --to FOLDER."
-        raise ConfigError("One of the two places must be Milvus, and the other a folder.", hint)
-    with progress_bars() as progress:
-        if Place.is_one(to):
-            m = copy_to(expanded(index), to, progress)
-            told = f"{m.alive:,} items in {to}; searches of {index} ask it now."
-        else:
+        raise ConfigError("Name one place in Milvus, and one folder.", hint)
+    if Place.is_one(to):
+        folder = expanded(index)
+        left = read_manifest(folder).engine
+        with progress_bars() as progress:
+            m = copy_to(folder, to, progress)
+        note(f"{m.alive:,} items in {to}; searches of {index} ask it now.")
+        note_left(left, m.engine)
+        return
+    try:
+        with progress_bars() as progress:
             m = copy_back(index, expanded(Path(to)), progress)
-            told = f"{m.alive:,} items in {to}\nnext: mrl-search query IMAGE --index {to}"
-    note(told)
+    except IndexFolderError as error:
+        raise IndexFolderError(error.message, error.hint.replace("--out", "--to")) from error
+    ask = "--vector QUERY.npy" if m.own_vectors else "IMAGE"
+    note(f"{m.alive:,} items in {to}\nnext: mrl-search query {ask} --index {to}")

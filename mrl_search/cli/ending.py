@@ -26,6 +26,8 @@ def code_of(error: Exception | KeyboardInterrupt) -> int | None:
         _show(error.message, error.hint)
         return 1
     if isinstance(error, KeyboardInterrupt):
+        if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:  # see `prepare`
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
         sys.stderr.write("stopped; the same command continues where it can.\n")
         return 130
     if isinstance(error, BrokenPipeError):

@@ -85,7 +85,8 @@ def answer_here(question: Question) -> int:
         note(f"pictures of the hits: {sheet}")
     show_skipped(queries.skipped)
     counts = [len(found) for found in hits]
-    more = " --exact finds more." if min(counts) < hits.rows.shape[1] else ""
+    approximate = str(hits.plan) != "exact" and min(counts) < hits.rows.shape[1]
+    more = " --exact finds more." if approximate else ""
     return conclude(counts, how["k"], how["cutoff"], more)
 
 

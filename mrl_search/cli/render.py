@@ -11,8 +11,8 @@ from mrl_search.progress import silent
 from mrl_search.text import json_text, plain
 
 __all__ = [
-    "json_line", "note", "percent", "progress_bars", "show_skipped", "show_source", "show_table",
-    "show_tables",
+    "json_line", "note", "note_left", "percent", "progress_bars", "show_skipped", "show_source",
+    "show_table", "show_tables",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ ALWAYS = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # variables by which rich takes a pi
 def note(text: str) -> None:
     """Write one or more lines to stderr."""
     _write(sys.stderr, "\n".join(map(plain, text.split("\n"))) + "\n")
+
+
+def note_left(before: str, now: str) -> None:
+    """Say that the collection of Milvus that an index asked before stays, if it asks another."""
+    if before not in ("", now):
+        note(f"{before} stays as it is. To remove it: mrl-search remove '{before}'")
 
 
 def json_line(value: Mapping[str, object]) -> None:

@@ -8,9 +8,10 @@ Searches see what their own process has written (consistency "Session"), and wha
 written within some tenths of a second; counts and checks see everything ("Strong").
 """
 
-import base64
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -19,25 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found
-from mrl_search.engines.milvus_client import BUILDING, Place, ask, connected
+from mrl_search.engines.milvus_client import BUILDING, Damaged, Place, ask, connected
+from mrl_search.engines.milvus_made import (
+    KINDS,
+    MOST_FOUND,
+    fields_of,
+    file_schema,
+    files_of,
+    fill_hint,
+    made,
+    of_another,
+    owner_of,
+    read_file,
+    schema_of,
+    write_file,
+)
 from mrl_search.errors import ConfigError, EngineError
 
-__all__ = ["KINDS", "MOST_FIELDS", "Remote", "default_effort", "milvus_kind"]
+__all__ = ["MOST_FIELDS", "Remote", "default_effort", "milvus_kind"]
 
 MOST_FIELDS = 10  # vector fields of a collection
-MOST_FOUND = 16_384  # answers to one query
 MESSAGE = 8 << 20  # bytes of vectors in one call
 TOGETHER = 32  # queries in one call
 ANSWERS = 8192  # of one call: Milvus Lite takes a fifth of a millisecond for each
-PIECE = 60_000  # characters of a file in one row
 FLAT_UP_TO = 50_000  # rows
-KINDS: dict[str, tuple[dict[str, int], str, tuple[int, ...]]] = {
-    "FLAT": ({}, "", ()),
-    "HNSW": ({"M": 16, "efConstruction": 200}, "ef", (16, 32, 64, 128, 256, 512)),
-    "IVF_FLAT": ({"nlist": 1024}, "nprobe", (4, 8, 16, 32, 64, 128, 256)),
-}
-"""Kinds of index: how it is built, what its effort is called, and which are worth trying."""
-Schema = tuple[Any, dict[str, dict[str, object]]]  # of a collection, and the indexes of its fields
 
 
 def milvus_kind(kind: str, count: int, last: bool) -> str:
@@ -77,19 +83,32 @@ class Remote:
 
     def __init__(self, place: Place) -> None:
         if not self.exists(place):
-            hint = f"Copy an index there: mrl-search copy INDEX --to '{place}'"
-            raise EngineError(f"There is no collection {place}.", hint)
+            raise Damaged(f"There is no collection {place}.", fill_hint(place))
         self.place, self._client = place, connected(place)
-        self.about: dict[str, Any] = json.loads(self.file("about") or b"{}")
-        if not self.about:
-            message = f"The collection {place} was not made by mrl-search, or not finished."
-            raise EngineError(message, "Choose another name, or drop it.")
+        self.about: dict[str, Any] = self._about()
         self.kinds: dict[int, str] = {int(d): kind for d, kind in self.about["kinds"].items()}
         self.dims = tuple(sorted(self.kinds))
         for name in self._names():
+            if not self._ask(self._client.has_collection, name):
+                raise Damaged(f"The collection {name} of {place} is gone.", fill_hint(place))
             self._ask(
                 self._client.load_collection, name, seconds=BUILDING if place.is_file else None
             )
+
+    def _about(self) -> dict[str, Any]:
+        """What the index is.
+
+        Raises:
+            Damaged: the collections were not made to the end, or lost their small files.
+            EngineError: they are not of mrl-search.
+        """
+        with suppress(ValueError):  # damaged
+            if self._ask(self._client.has_collection, files_of(self.place)):
+                return dict(json.loads(self.file("about") or b""))
+        if self.owner(self.place):
+            raise Damaged(f"The collection {self.place} is not whole.", fill_hint(self.place))
+        message = f"The collection {self.place} was not made by mrl-search."
+        raise EngineError(message, "Choose another name.")
 
     @staticmethod
     def exists(place: Place) -> bool:
@@ -98,8 +117,17 @@ class Remote:
             return False
         client = connected(place)
         return bool(ask(place, client.has_collection, place.name)) or bool(
-            ask(place, client.has_collection, _files(place))
+            ask(place, client.has_collection, files_of(place))
         )
+
+    @staticmethod
+    def owner(place: Place) -> str | None:
+        """The token of the index that a place belongs to; "" for another program's, None: free."""
+        if not Remote.exists(place):
+            return None
+        client = connected(place)
+        names = [n for n in (place.name, files_of(place)) if ask(place, client.has_collection, n)]
+        return owner_of(place, client, names[0])
 
     @classmethod
     def create(cls, place: Place, kinds: Mapping[int, str], about: Mapping[str, object]) -> Self:
@@ -108,31 +136,32 @@ class Remote:
         Args:
             place: where.
             kinds: the kind of index of each prefix.
-            about: what the index is, and no other is.
+            about: what the index is; its `token` is that of no other.
 
         Raises:
-            EngineError: they are of another index.
+            EngineError: they belong to another index.
         """
-        client, dims = connected(place), sorted(kinds)
-        _made(place, client, _files(place), _file_schema)
+        client, dims, token = connected(place), sorted(kinds), str(about["token"])
+        made(place, client, files_of(place), file_schema, token)
         wanted = {**about, "kinds": {str(d): kinds[d] for d in dims}}
-        known = json.loads(_file(place, client, "about") or b"{}")
+        known = json.loads(read_file(place, client, "about") or b"{}")
         if known and known != {**wanted, "apart": known.get("apart")}:
-            message = f"The collection {place} is of another index."
-            raise EngineError(message, "Choose another name for this one.")
-        if known:
-            return cls(place)
-        apart = False
+            raise of_another(place)
+        fields = fields_of(place, client, place.name)
+        apart = bool(fields) and f"prefix_{dims[0]}" not in fields
         try:
-            _made(place, client, place.name, partial(_schema, kinds={d: kinds[d] for d in dims}))
+            if not apart:
+                made(place, client, place.name, partial(schema_of, kinds=kinds), token)
         except EngineError as error:
             if "vector field" not in error.message:
                 raise
             apart = True  # the server allows fewer fields
-            for d in dims:
-                name = place.name if d == dims[-1] else f"{place.name}_{d}"
-                _made(place, client, name, partial(_schema, kinds={d: kinds[d]}))
-        _write_file(place, client, "about", json.dumps({**wanted, "apart": apart}).encode())
+        for d in dims if apart else ():
+            name = place.name if d == dims[-1] else f"{place.name}_{d}"
+            made(place, client, name, partial(schema_of, kinds={d: kinds[d]}), token)
+        if not known:
+            told = json.dumps({**wanted, "apart": apart})
+            write_file(place, client, "about", told.encode())
         return cls(place)
 
     def manifest(self) -> bytes:
@@ -143,28 +172,37 @@ class Remote:
         """
         found = self.file("manifest")
         if found is None:
-            hint = f"Finish the copy that fills it: mrl-search copy INDEX --to '{self.place}'"
-            raise EngineError(f"The collection {self.place} is not whole.", hint)
+            raise Damaged(f"The collection {self.place} is not whole.", fill_hint(self.place))
         return found
 
-    def check(self, fingerprint: str, kinds: Mapping[str, str]) -> None:
-        """Check that the collections have the vectors of a model, and its prefixes, and are whole.
+    def check(self, token: str, kinds: Mapping[str, str]) -> None:
+        """Check that the collections are those of an index, and were filled to the end.
 
         Raises:
-            EngineError: they are of another index, or were not filled to the end.
+            EngineError: they are not.
         """
-        if (self.about.get("fingerprint"), self.about["kinds"]) != (fingerprint, dict(kinds)):
-            message = (
-                f"The collection {self.place} is of another index: its model or prefixes differ."
-            )
-            hint = "Copy this one under another name: mrl-search copy INDEX --to PLACE"
-            raise EngineError(message, hint)
+        if (self.about.get("token"), self.about["kinds"]) != (token, dict(kinds)):
+            raise of_another(self.place)
         self.manifest()
 
-    def drop(self) -> None:
-        """Remove the collections."""
-        for name in {*self._names(), _files(self.place)}:
-            self._ask(self._client.drop_collection, name)
+    @classmethod
+    def drop(cls, place: Place) -> None:
+        """Remove the collections of a place, those of Milvus Lite whether or not it can read them.
+
+        Raises:
+            EngineError: it does not answer.
+        """
+        client, names = connected(place), [place.name, files_of(place)]
+        owner = None if place.is_file else cls.owner(place)
+        for name in ask(place, client.list_collections) if owner else ():
+            prefix = name.removeprefix(f"{place.name}_")
+            if prefix.isdecimal() and owner_of(place, client, name) == owner:
+                names.append(name)  # of a server that allows one vector field
+        for name in reversed(names):
+            with suppress(Damaged):
+                ask(place, client.drop_collection, name)
+            if place.is_file:
+                shutil.rmtree(Path(place.uri) / "collections" / name, ignore_errors=True)
 
     def _names(self) -> set[str]:
         """The collections that have vectors."""
@@ -179,20 +217,24 @@ class Remote:
     def _ask(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
         return ask(self.place, call, *args, **options)
 
+    def counts(self) -> set[int]:
+        """Numbers of rows of the collections; more than one if they differ."""
+        options = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Strong"}
+        return {
+            int(self._ask(self._client.query, name, **options)[0]["count(*)"])
+            for name in self._names()
+        }
+
     def count(self) -> int:
         """Number of rows that every collection has.
 
         Raises:
-            EngineError: one has more than another.
+            Damaged: one has more than another.
         """
-        options = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Strong"}
-        found = {
-            int(self._ask(self._client.query, name, **options)[0]["count(*)"])
-            for name in self._names()
-        }
+        found = self.counts()
         if len(found) > 1:
             message = f"The collections of {self.place} have {min(found):,} to {max(found):,} rows."
-            raise EngineError(message, "Run the command that fills them again.")
+            raise Damaged(message, fill_hint(self.place))
         return found.pop()
 
     def upsert(
@@ -281,68 +323,8 @@ class Remote:
 
     def write_file(self, name: str, content: bytes) -> None:
         """Keep a small file, in place of an older one."""
-        _write_file(self.place, self._client, name, content)
+        write_file(self.place, self._client, name, content)
 
     def file(self, name: str) -> bytes | None:
         """A small file; None if there is none."""
-        return _file(self.place, self._client, name)
-
-
-def _files(place: Place) -> str:
-    return f"{place.name}_files"
-
-
-def _write_file(place: Place, client: Any, name: str, content: bytes) -> None:  # noqa: ANN401
-    text = base64.b64encode(content).decode()
-    pieces = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
-    for number, piece in enumerate(pieces):
-        row = {"id": f"{name}/{number:06d}", "text": piece, "vector": [1.0, 0.0]}
-        ask(place, client.upsert, _files(place), [row])
-    beyond = f'id like "{name}/%" and id >= "{name}/{len(pieces):06d}"'  # of a longer one before
-    ask(place, client.delete, _files(place), filter=beyond)
-
-
-def _file(place: Place, client: Any, name: str) -> bytes | None:  # noqa: ANN401
-    options: dict[str, Any] = {"filter": f'id like "{name}/%"', "output_fields": ["id", "text"]}
-    ask(place, client.load_collection, _files(place))
-    pieces = ask(
-        place, client.query, _files(place), limit=MOST_FOUND, consistency_level="Strong", **options
-    )
-    ordered = sorted(pieces, key=lambda piece: piece["id"])
-    return base64.b64decode("".join(piece["text"] for piece in ordered)) if ordered else None
-
-
-def _made(place: Place, client: Any, name: str, make: Callable[[Any], Schema]) -> None:  # noqa: ANN401
-    """Create a collection and its indexes; what a stopped run has made stays."""
-    schema, indexes = make(client)
-    if not ask(place, client.has_collection, name):
-        options = {"schema": schema, "consistency_level": "Strong"}
-        ask(place, client.create_collection, name, **options)
-    for field, options in indexes.items():
-        if not ask(place, client.list_indexes, name, field):
-            params = client.prepare_index_params()
-            params.add_index(field, metric_type="IP", **options)
-            ask(place, client.create_index, name, params)
-
-
-def _schema(client: Any, kinds: Mapping[int, str]) -> Schema:  # noqa: ANN401
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("item", DataType.JSON)
-    indexes = dict[str, dict[str, object]]()
-    for dims, kind in kinds.items():
-        schema.add_field(f"prefix_{dims}", DataType.FLOAT_VECTOR, dim=dims)
-        indexes[f"prefix_{dims}"] = {"index_type": kind, "params": dict(KINDS[kind][0])}
-    return schema, indexes
-
-
-def _file_schema(client: Any) -> Schema:  # noqa: ANN401
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.VARCHAR, max_length=200, is_primary=True)
-    schema.add_field("text", DataType.VARCHAR, max_length=65_000)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    return schema, {"vector": {"index_type": "FLAT"}}
+        return read_file(self.place, self._client, name)

@@ -4,17 +4,21 @@ import logging
 import math
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
-from mrl_search.errors import ConfigError, EngineError
+from mrl_search.errors import ConfigError, EngineError, FileError
 
-__all__ = ["Place", "ask", "connected"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["Damaged", "Place", "ask", "check_file", "connected"]
 
 SCHEME = "milvus:"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -23,7 +27,7 @@ TOKEN = "MILVUS_TOKEN"  # the variable of the environment that has the token
 SECONDS = 60.0  # for one call; after them it is made once again at most
 SLICES = 20  # of the time that a call has
 BUILDING = 600.0  # for a file of Milvus Lite that is loaded: it builds indexes then
-CONNECTING = 10.0
+CONNECTING = 8.0  # twice, and the start of a command: 20 s
 WAITS = (0.3, 1.0, 3.0, 9.0, 27.0)  # seconds before a call is made again
 OLDEST = (2, 3)  # version of a server
 BUSY = ("rate limit", "unavailable", "not ready", "connect")
@@ -43,17 +47,13 @@ REFUSALS = (
         ("quota", "no space", "memory", "disk", "file too large"),
         "Make room there, then run the command again: it goes on.",
     ),
-    (
-        ("open local milvus",),
-        "One process at a time opens a file of Milvus Lite: does another, such as a server, have "
-        "it? Or is the folder not there, or the file of another kind?",
-    ),
-    (
-        ("opened", "lock"),
-        "One process at a time opens a file of Milvus Lite; a server answers many.",
-    ),
+    (("open local milvus",), "Is it a database of Milvus Lite, and may you write there?"),
 )
 """Words of what a server says, and what to do about it."""
+
+
+class Damaged(EngineError):
+    """A collection that lacks rows of its index, or a file of Milvus Lite that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +95,18 @@ class Place:
 
 
 def connected(place: Place) -> Any:  # noqa: ANN401
-    """The client of a place, one a process.
+    """The client of a place, one a process and URI.
 
     Raises:
         ConfigError: pymilvus is not installed.
         EngineError: there is no answer, or the server is too old.
     """
-    return _client_of(place, os.environ.get(TOKEN, ""))
+    return _client_of(replace(place, name=""), os.environ.get(TOKEN, ""))
 
 
 @lru_cache(maxsize=16)
 def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on stderr
     try:
         from pymilvus import MilvusClient
     except ImportError as error:
@@ -113,6 +114,8 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
         raise ConfigError("Milvus needs pymilvus, which is not installed.", hint) from error
     for name in ("pymilvus", "milvus_lite"):  # they also raise what they log
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if place.is_file:
+        check_file(Path(place.uri))
     seconds = SECONDS if place.is_file else CONNECTING  # a file that was not closed takes longer
     client = ask(place, MilvusClient, place.uri, token=token, seconds=seconds)
     version = ask(place, client.get_server_version)
@@ -120,6 +123,31 @@ def _client_of(place: Place, token: str) -> Any:  # noqa: ANN401
     if number and tuple(map(int, number.groups())) < OLDEST:
         raise EngineError(f"Milvus at {place.uri} is version {version}.", "Use 2.3 or later.")
     return client
+
+
+def check_file(folder: Path) -> None:
+    """Check that Milvus Lite can open its "file", which is a folder, before it tries.
+
+    Raises:
+        EngineError: another process has it, or something else is there.
+        FileError: it cannot be made.
+    """
+    if not folder.parent.is_dir():
+        raise EngineError(f"There is no folder {folder.parent} for {folder.name}.", "Make it.")
+    if folder.exists() and not folder.is_dir():
+        message = f"{folder} is not a database of Milvus Lite 3, which is a folder."
+        raise EngineError(message, "Choose another name, such as NEW.db.")
+    if sys.platform == "win32" or not (folder / "LOCK").exists():
+        return
+    try:
+        with (folder / "LOCK").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # ends when the file is closed
+    except BlockingIOError as error:
+        message = f"Another process has {folder} open, such as mrl-search serve."
+        hint = "Milvus Lite serves one process at a time: end the other one, or wait for it."
+        raise EngineError(message, hint) from error
+    except OSError as error:
+        raise FileError.of(error.errno or 0, folder / "LOCK", "opened") from error
 
 
 def ask(
@@ -189,8 +217,12 @@ def _words(error: Exception) -> str:
 
 
 def _refusal(place: Place, told: str) -> EngineError:
-    hint = "Milvus 2.3 and later are known to work; its log says more."
-    for words, advice in reversed(REFUSALS):
-        if any(word in told.lower() for word in words):
-            hint = advice
-    return EngineError(f"Milvus at {place.uri} says: {told}.", hint)
+    message = f"Milvus at {place.uri} says: {told}."
+    said = told.replace(place.uri, "").lower()
+    for words, advice in REFUSALS:
+        if any(word in said for word in words):
+            return EngineError(message, advice)
+    if place.is_file:
+        hint = f"Its data may be damaged. Send it again: mrl-search copy INDEX --to '{place}'"
+        return Damaged(message, hint)
+    return EngineError(message, "Milvus 2.3 and later are known to work; its log says more.")

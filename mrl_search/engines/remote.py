@@ -2,13 +2,15 @@
 
 import json
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.engines.base import Found, Mask, PrefixIndex
-from mrl_search.engines.milvus import KINDS, MOST_FOUND, Remote, default_effort
+from mrl_search.engines.milvus import Remote, default_effort
+from mrl_search.engines.milvus_made import KINDS, MOST_FOUND
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
 
@@ -26,19 +28,28 @@ class RemoteIndex(PrefixIndex):
         dims: prefix length.
         items: of the corpus; row i has the i-th id. An item that was changed has its id twice: of
             a deleted row, and of a later one.
+        check: raises an error if the collection lost rows; called where a search finds too few.
     """
 
     remote = True
 
-    def __init__(self, remote: Remote, dims: int, items: Items) -> None:
+    def __init__(self, remote: Remote, dims: int, items: Items, check: Callable[[], None]) -> None:
         kind = remote.kinds[dims]
         super().__init__(dims, items.num_rows, kind, 0)
         self.exact, self.widens, self.efforts = kind == "FLAT", kind == "HNSW", KINDS[kind][2]
-        self._remote, self._items = remote, items
+        self._remote, self._items, self._check = remote, items, check
         self._order = np.argsort(items.all_ids, kind="stable")
         self._sorted = items.all_ids[self._order]
 
     def _search(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
+        found = self._asked(x, k, effort, mask)
+        there = min(k, MOST_FOUND, self.count if mask is None else mask.count)
+        least = there if self.exact else min(there, 1)
+        if least and (found[1][:, least - 1] < 0).any():
+            self._check()
+        return found
+
+    def _asked(self, x: NDArray[np.float32], k: int, effort: int, mask: Mask | None) -> Found:
         where = "" if mask is None else expression_of(mask, self._items)
         if where is not None:
             wide = min(k, MOST_FOUND)

@@ -1,7 +1,7 @@
 """What a search runs over: a collection, an index for each of its prefixes, and the sieve."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -112,14 +112,13 @@ class Corpus:
     def _load(self, dims: int) -> PrefixIndex:
         if not self.manifest.engine:
             return load_index(self.folder, self.manifest, self.vectors, dims)
-        from mrl_search.engines.milvus import Remote
-        from mrl_search.engines.milvus_client import Place
+        from mrl_search.engines.milvus_note import check_rows, opened
         from mrl_search.engines.remote import RemoteIndex
 
         if self._remote is None:
-            self._remote = Remote(Place.parse(self.manifest.engine))
-            self._remote.check(self.manifest.fingerprint, self.manifest.factory)
-        return RemoteIndex(self._remote, dims, self.items)
+            self._remote = opened(self.folder, self.manifest)
+        check = partial(check_rows, self.folder, self._remote)
+        return RemoteIndex(self._remote, dims, self.items, check)
 
     @cached_property
     def sieve(self) -> Sieve | None:

@@ -16,7 +16,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 import mrl_search
-from mrl_search.errors import BrokenImage, DataError, FileError, IndexFolderError, MrlSearchError
+from mrl_search.errors import (
+    BrokenImage,
+    DataError,
+    EngineError,
+    FileError,
+    IndexFolderError,
+    MrlSearchError,
+)
 from mrl_search.images.decode import opened, quiet
 from mrl_search.index import Index
 from mrl_search.text import plain
@@ -57,9 +64,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "A request that cannot work.", 404: "No such index or item.",
         409: "The index cannot do this.", 429: "Too many pictures wait for the model.",
+        503: "A file cannot be read, or Milvus does not answer.",
     }.items()
 }  # fmt: skip
-STATUSES = {BrokenImage: 422, DataError: 400, FileError: 503, IndexFolderError: 409}
+STATUSES = {BrokenImage: 422, EngineError: 503, FileError: 503, IndexFolderError: 409}
 
 
 def make_app(
@@ -278,7 +286,8 @@ def refusal(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     """Status, error, hint and headers of the answer to a request that raised an error."""
     match error:
         case MrlSearchError():
-            return STATUSES.get(type(error), 400), error.message, error.hint, {}
+            status = (code for kind, code in STATUSES.items() if isinstance(error, kind))
+            return next(status, 400), error.message, error.hint, {}
         case Busy():
             return 429, *BUSY, {"retry-after": "2"}
         case HTTPException():

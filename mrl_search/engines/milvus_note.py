@@ -1,0 +1,151 @@
+"""What an index folder notes of its collections in Milvus: whose they are, and what they have.
+
+A token in the folder and on each collection tells which index a collection belongs to. For each
+place the folder notes what was sent there, so that a command that was killed goes on, and an index
+that moves keeps answering from the place that it leaves.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from mrl_search.engines.milvus import Remote
+from mrl_search.engines.milvus_client import Damaged, Place
+from mrl_search.errors import EngineError
+from mrl_search.files import write_text
+from mrl_search.mapping import from_mapping, read_json, to_mapping
+from mrl_search.store.manifest import Manifest
+
+__all__ = [
+    "NOTED", "Note", "check_rows", "check_stamp", "forget", "ids_file", "note_of", "opened",
+    "sending", "token_of", "write_note",
+]  # fmt: skip
+
+NOTED = "milvus.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a collection has.
+
+    Attributes:
+        made: whether it was made for this index.
+        rows: how many rows it has at least; fewer are a loss.
+        parts: checksums of the parts whose rows it has.
+        again: ids of rows that are sent again.
+        begun: checksum of the part that is being sent.
+        sent: rows of this part that were sent.
+        whole: whether it has all, and nothing else.
+        stamp: of the last change; the collection has it in its manifest.
+    """
+
+    made: bool = False
+    rows: int = 0
+    parts: tuple[str, ...] = ()
+    again: tuple[int, ...] = ()
+    begun: str = ""
+    sent: int = 0
+    whole: bool = False
+    stamp: str = ""
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / NOTED
+    return read_json(path) if path.exists() else {"token": "", "places": {}}
+
+
+def _write(folder: Path, told: Mapping[str, object]) -> None:
+    write_text(folder / NOTED, json.dumps(told))
+
+
+def token_of(folder: Path, new: str = "") -> str:
+    """The token of an index; without one it becomes `new`."""
+    told = _read(folder)
+    if not told["token"] and new:
+        _write(folder, {**told, "token": new})
+        return new
+    return str(told["token"])
+
+
+def note_of(folder: Path, place: Place) -> Note | None:
+    """What is noted of a place; None if nothing is."""
+    told = _read(folder)["places"].get(str(place))
+    return None if told is None else from_mapping(Note, told, str(folder / NOTED))
+
+
+def write_note(folder: Path, place: Place, note: Note) -> None:
+    """Note something of a place."""
+    told = _read(folder)
+    _write(folder, {**told, "places": {**told["places"], str(place): to_mapping(note)}})
+
+
+def ids_file(folder: Path, place: Place) -> Path:
+    """The file of the ids that a collection may have."""
+    return folder / f"milvus-{xxhash.xxh3_64_hexdigest(str(place).encode())}.npy"
+
+
+def forget(folder: Path, kept: Place) -> None:
+    """Drop the notes of all places but one."""
+    told = _read(folder)
+    others = {place for place in told["places"] if place != str(kept)}
+    if others:
+        known = {place: note for place, note in told["places"].items() if place not in others}
+        _write(folder, {**told, "places": known})
+    for place in others:
+        ids_file(folder, Place.parse(place)).unlink(missing_ok=True)
+
+
+def opened(folder: Path, m: Manifest) -> Remote:
+    """The collection that answers for an index.
+
+    Raises:
+        EngineError: it does not answer, belongs to another index, or lost rows.
+    """
+    remote = Remote(Place.parse(m.engine))
+    remote.check(token_of(folder), m.factory)
+    check_stamp(folder, remote)
+    check_rows(folder, remote)
+    return remote
+
+
+def check_stamp(folder: Path, remote: Remote) -> None:
+    """Check that nobody else changed a collection, such as a copy of its index folder.
+
+    Raises:
+        EngineError: somebody did.
+    """
+    while True:
+        note = note_of(folder, remote.place)
+        stamp = json.loads(remote.manifest()).get("stamp", "")
+        if note is None or not note.whole or stamp == note.stamp:
+            return
+        if note_of(folder, remote.place) == note:  # otherwise another process has changed both
+            message = f"A copy of {folder} changed the collection {remote.place}."
+            hint = f"Give this one its own: mrl-search copy {shlex.quote(str(folder))} --to PLACE"
+            raise EngineError(message, hint)
+
+
+def check_rows(folder: Path, remote: Remote) -> None:
+    """Check that a collection has the rows that its index knows it to have.
+
+    Raises:
+        Damaged: it lost some.
+    """
+    while True:
+        note = note_of(folder, remote.place)
+        found = min(remote.counts())
+        if note is None or found >= note.rows:
+            return
+        if note_of(folder, remote.place) == note:  # otherwise another process removes rows
+            message = f"The collection {remote.place} lost rows: it has {found:,} of {note.rows:,}."
+            raise Damaged(message, f"Send the rows again: {sending(remote.place, folder)}")
+
+
+def sending(place: Place, folder: Path) -> str:
+    """The command that sends what a collection lacks."""
+    return f"mrl-search copy {shlex.quote(str(folder))} --to '{place}'"
