@@ -139,10 +139,10 @@ def test_two_processes_build_one_index(pictures: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_any_number_continues(pictures: Path, tmp_path: Path) -> None:
-    """Of three processes one is killed; two end the job, and embed only what is left."""
+    """Of four processes one is killed; two end the job, and embed only what is left."""
     out = tmp_path / "made"
     args = ("build-index", pictures, "--out", out, "--shard", "1/1")
-    run = launch("torchrun", tmp_path, 3, 2.0, *args)
+    run = launch("torchrun", tmp_path, 4, 2.0, *args)
     progress = tmp_path / ".made.building" / "progress.json"
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and run.poll() is None:
