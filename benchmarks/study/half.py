@@ -1,6 +1,6 @@
 """Write the pictures that train the first fold of `significance`, on which its rates are chosen.
 
-    python benchmarks/study/half.py ../shared/data/cats_vs_dogs runs/study/half.parquet
+python benchmarks/study/half.py ../shared/data/cats_vs_dogs runs/study/half.parquet
 """
 
 import sys
