@@ -29,9 +29,9 @@ if sys.platform != "win32":
 
 __all__ = [
     "BLOCK", "LEFT", "NO_LINK", "NO_WAIT", "PROGRESS", "URI", "OpenFile", "TemporaryFolder",
-    "append", "building_folder", "checksum", "claim", "expanded", "flush_folder", "make_folder",
-    "open_in_place", "open_regular", "publish", "read_bytes", "reading", "recordable",
-    "refuse_existing", "write_atomically", "write_text", "writing",
+    "append", "building_folder", "checksum", "claim", "expanded", "flush_folder", "is_claimed",
+    "make_folder", "open_in_place", "open_regular", "publish", "read_bytes", "reading",
+    "recordable", "refuse_existing", "write_atomically", "write_text", "writing",
 ]  # fmt: skip
 
 BLOCK = 1 << 18  # bytes of a file that have a checksum of their own
@@ -251,6 +251,21 @@ def building_folder(out: Path) -> Path:
         raise IndexFolderError(f"{building} is a link.", MOVE_AWAY)
     make_folder(building)
     return building
+
+
+def is_claimed(place: Path) -> bool:
+    """Whether a process has claimed a folder or file at this moment."""
+    if sys.platform == "win32":
+        return False
+    with reading(place, "locked"):
+        handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextlib.contextmanager

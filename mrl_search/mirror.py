@@ -9,6 +9,7 @@ writing a row again, or removing one that is gone, changes nothing. What is dama
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from mrl_search.arrays import open_array
 from mrl_search.engines.milvus import MOST_FIELDS, Remote
-from mrl_search.engines.milvus_client import Damaged, Place, check_file, connected
+from mrl_search.engines.milvus_client import Damaged, Foreign, Place, check_file, connected
+from mrl_search.engines.milvus_made import of_another
 from mrl_search.engines.milvus_note import (
     Note,
     check_stamp,
@@ -27,6 +29,7 @@ from mrl_search.engines.milvus_note import (
     ids_file,
     note_of,
     sending,
+    state_of,
     token_of,
     write_note,
 )
@@ -53,7 +56,9 @@ from mrl_search.store.manifest import (
 from mrl_search.text import json_value
 from mrl_search.vectors import l2_normalize
 
-__all__ = ["check_engine", "check_free", "copy_to", "drop", "follow", "unfilled"]
+__all__ = [
+    "check_engine", "check_free", "check_own", "copy_to", "drop", "follow", "is_left", "unfilled",
+]  # fmt: skip
 
 MODEL = {HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}  # files kept beside the rows
 WAIT = 30.0  # seconds for another process that changes the index
@@ -117,6 +122,27 @@ def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str =
     return note is None or not note.whole
 
 
+def check_own(folder: Path, generation: int) -> None:
+    """Check that the collection of an older generation is still that of its index, or is gone.
+
+    Raises:
+        EngineError: it belongs to another index now, or does not answer.
+        IndexFolderError: there is no such generation.
+    """
+    engine = read_manifest(folder, generation).engine
+    if engine and Remote.owner(Place.parse(engine)) not in (None, token_of(folder)):
+        raise of_another(Place.parse(engine))
+
+
+def is_left(folder: Path, before: str) -> bool:
+    """Whether the collection that an index asked before is still its own, if it asks another."""
+    if before in ("", read_manifest(folder).engine):
+        return False
+    with suppress(EngineError):  # who knows
+        return Remote.owner(Place.parse(before)) == token_of(folder)
+    return False
+
+
 def drop(place: str) -> None:
     """Remove a collection that mrl-search made.
 
@@ -146,8 +172,10 @@ def follow(folder: Path, progress: Progress = silent) -> None:
             collection = Collection.open(folder)
             _follow(folder, collection, progress)
             forget(folder, Place.parse(collection.manifest.engine))
+    except Foreign as error:
+        raise EngineError(error.message, f"{folder} has the change. {error.hint}") from error
     except EngineError as error:
-        hint = f"{folder} has all; send it with: {sending(Place.parse(engine), folder)}"
+        hint = f"{folder} has the change. To send it: {sending(Place.parse(engine), folder)}"
         raise EngineError(error.message, f"{error.hint} {hint}") from error
 
 
@@ -224,7 +252,8 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         write_note(folder, place, Note(made=True))  # all are sent again
         raise
     _save(may_have, living)
-    write_note(folder, place, Note(True, len(living), tuple(parts), whole=True, stamp=stamp))
+    note = Note(True, len(living), tuple(parts), whole=True, state=state_of(m), stamp=stamp)
+    write_note(folder, place, note)
 
 
 def _send(collection: Collection, remote: Remote, rows: NDArray[np.int64]) -> Iterator[int]:
@@ -323,5 +352,6 @@ def _fill(folder: Path, m: Manifest, progress: Progress) -> None:
         _follow(folder, replace(Collection.open(folder), manifest=m), progress)
     except EngineError as error:
         command = sending(Place.parse(m.engine), folder)
-        hint = f"{folder} answers as before; go on with: {command}"
+        hint = f"{folder} answers as before."
+        hint += "" if isinstance(error, Foreign) else f" Go on with: {command}"
         raise EngineError(error.message, f"{error.hint} {hint}") from error

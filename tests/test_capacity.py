@@ -256,7 +256,7 @@ def test_the_table_shows_what_each_number_is_for() -> None:
     assert rows["memory to join parts, once"] == ["395 GB"]
     assert rows["machines of 256 GB memory, 4 TB disk"] == ["1", "24"]
     assert rows["vectors that fit in its memory"] == ["8%"]
-    assert rows["most vectors for one such machine"] == ["647,000,000"]
+    assert rows["most vectors it can join and search"] == ["647,000,000"]
     assert rows["cores, 20 queries/s"] == ["0.11"]
     assert "To join parts, one machine needs 395 GB of memory once; yours has 256 GB." in notes
     assert "Machines are counted by memory and disk. For more queries a second" in notes

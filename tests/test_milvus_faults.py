@@ -20,6 +20,7 @@ from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.milvus_note import NOTED, note_of, token_of
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import EngineError
+from mrl_search.files import claim
 from mrl_search.index import Index
 from mrl_search.mirror import copy_to
 
@@ -121,7 +122,7 @@ def test_a_copy_of_a_folder_that_changes_the_collection_is_noticed(
     assert first(tmp_path / "twin", rows[7]) == 7
     Index.open(tmp_path / "twin").remove(ids=[8])
     for ask in (lambda folder: first(folder, rows[7]), lambda folder: Index.open(folder).sync()):
-        with pytest.raises(EngineError, match=r"A copy of .* changed the collection"):
+        with pytest.raises(EngineError, match="a copy of the folder changed it"):
             ask(index)
     copy_to(index, place.replace("#mine", "#own"))
     assert first(index, rows[8]) == 8 and first(tmp_path / "twin", rows[7]) == 7
@@ -327,3 +328,74 @@ def test_an_exact_search_that_finds_too_few_does_not_point_to_itself(
         "--ids", written(tmp_path, [7, 8]),
     ).stderr  # fmt: skip
     assert "Only 1 of the 2 asked for were found." in told and "--exact" not in told
+
+
+# Changes that are not sent
+
+
+def test_a_change_that_was_not_sent_is_an_error_until_it_is(
+    tmp_path: Path, index: Path, rows: np.ndarray, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder had it, the collection did not, and searches were silently incomplete."""
+    copy_to(index, place)
+    new = rows[:3] + np.float32(0.5) * rows[3:6]
+    np.save(tmp_path / "new.npy", new)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirror, "_follow", killed)
+    for change in (lambda one: one.add(tmp_path / "new.npy"), lambda one: one.remove(ids=[0])):
+        with pytest.raises(KeyboardInterrupt):
+            change(Index.open(index))
+        with pytest.raises(EngineError, match="was not sent") as error:
+            first(index, rows[7])
+        assert error.value.hint == f"Send it: mrl-search copy {index} --to '{place}'"
+    with claim(index):  # another process sends it now
+        assert first(index, rows[7]) == 7
+    monkeypatch.undo()
+    Index.open(index).restore(1)
+    assert there(place).count() == ROWS and first(index, rows[0]) == 0
+
+
+def test_what_fails_to_be_sent_says_how_to_send_it(
+    index: Path, place: str, rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running `add` again would add the rows twice."""
+    copy_to(index, place)
+    np.save(tmp_path / "new.npy", rows[:3])
+
+    def full(*_: object) -> None:
+        raise EngineError("Milvus says: no space left on device.", "Make room there.")
+
+    monkeypatch.setattr(Remote, "upsert", full)
+    with pytest.raises(EngineError) as error:
+        Index.open(index).add(tmp_path / "new.npy")
+    send = f"mrl-search copy {index} --to '{place}'"
+    assert error.value.hint == f"Make room there. {index} has the change. To send it: {send}"
+
+
+def test_a_generation_whose_collection_is_another_index_s_is_not_restored(
+    tmp_path: Path, index: Path, rows: np.ndarray, place: str
+) -> None:
+    copy_to(index, place)
+    Index.open(index).restore(0)
+    ok("remove", place, "--yes")
+    other = Index.from_vectors(rows[::-1], tmp_path / "other", spec=IndexSpec(DIMS)).folder
+    copy_to(other, place)
+    before = Index.open(index).manifest
+    with pytest.raises(EngineError, match="belongs to another index"):
+        Index.open(index).restore(1)
+    assert Index.open(index).manifest == before
+    assert "stays as it is" not in run("copy", str(index), "--to", f"{place}2").stderr
+    assert first(other, rows[0]) == ROWS - 1
+
+
+def test_milvus_is_no_folder(index: Path, place: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(8, dtype=np.float32))
+    made = run("build-index", str(tmp_path / "v.npy"), "--out", place)
+    assert_error(made, "must be a folder")
+    assert f"--engine '{place}'" in made.stderr
+    asked = run("query", "--vector", str(tmp_path / "v.npy"), "--index", place)
+    assert_error(asked, "is a collection, not an index folder")
+    assert f"mrl-search copy '{place}' --to" in asked.stderr

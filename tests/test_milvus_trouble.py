@@ -259,7 +259,7 @@ def test_lost_rows_are_sent_again(
     ):
         patch.setattr(Remote, "upsert", lambda *_: None)  # what Milvus says it has, and has not
         follow(index)
-    assert "send it with" in error.value.hint
+    assert "To send it: " in error.value.hint
     follow(index)
     assert there(place).count() == ROWS
 

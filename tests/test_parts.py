@@ -15,7 +15,7 @@ import mrl_search as mrl
 from mrl_search.errors import ConfigError, IndexFolderError, MrlSearchError
 from mrl_search.images.sources import open_source
 from mrl_search.index import Index
-from mrl_search.parts import share_of_pictures, share_of_vectors
+from mrl_search.parts import build_vector_part, share_of_pictures, share_of_vectors
 from mrl_search.store.manifest import newest_index
 from mrl_search.store.shard import Shard
 from mrl_search.store.vector_files import open_vectors
@@ -68,6 +68,16 @@ def test_vectors_are_shared_out_by_position(tmp_path: Path) -> None:
     shares = [share_of_vectors(source, Shard(number, 5))[1] for number in range(1, 6)]
     np.testing.assert_array_equal(np.concatenate([r for s in shares for r in s.read()]), rows)
     assert [share.count for share in shares] == [2, 2, 2, 2, 3]
+
+
+def test_parts_of_vectors_that_changed_in_between_are_refused(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for number in (1, 2):
+        np.save(tmp_path / "v.npy", chance.standard_normal((40, 8), dtype=np.float32))
+        build_vector_part(tmp_path / "v.npy", tmp_path / f"{number}", Shard(number, 2))
+    with pytest.raises(ConfigError, match="saw 40 rows") as error:
+        mrl.join_parts([tmp_path / "1", tmp_path / "2"], tmp_path / "all")
+    assert "all must see the same" in error.value.hint
 
 
 def test_rows_of_a_parquet_file_are_shared_out_across_row_groups(tmp_path: Path) -> None:

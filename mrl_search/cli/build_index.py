@@ -119,6 +119,9 @@ def build_index(
     share = _shard(shard, later)
     name += (f"-{split}" if split else "") + (f"-{share.number}-of-{share.count}" if share else "")
     out = out or Path("indexes") / name
+    if str(out).startswith("milvus:"):
+        hint = f"Name Milvus so: --engine '{out}'"
+        raise ConfigError(f"--out is {out}; it must be a folder of this machine.", hint)
     first = launched()[0] == 0
     if vectors and not first:
         return

@@ -162,7 +162,7 @@ def _remove_collection(place: str, yes: bool) -> None:
     from mrl_search.cli.render import note
     from mrl_search.mirror import drop
 
-    asked = f"Remove {place}? The folder of its index can fill it again."
+    asked = f"Remove {place}? If an index asks it, its searches fail until it is filled again."
     if not yes and not (sys.stdin.isatty() and typer.confirm(asked, err=True)):
         raise ConfigError(f"{place} was not removed.", "To remove it without a question: --yes")
     drop(place)
@@ -207,7 +207,9 @@ def restore(
         f"generation {index.generation} is what {generation} was: {len(index):,} items; "
         "the next sync makes it as its folders are"
     )
-    note_left(left, index.manifest.engine)
+    if left != index.manifest.engine:
+        note(f"searches ask {index.manifest.engine or 'FAISS'} now")
+    note_left(index.folder, left)
 
 
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:

@@ -35,7 +35,7 @@ def copy(
         with progress_bars() as progress:
             m = copy_to(folder, to, progress)
         note(f"{m.alive:,} items in {to}; searches of {index} ask it now.")
-        note_left(left, m.engine)
+        note_left(folder, left)
         return
     try:
         with progress_bars() as progress:

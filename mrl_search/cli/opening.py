@@ -25,6 +25,9 @@ def open_index(
     from mrl_search.index import Index
     from mrl_search.store.manifest import newest_index
 
+    if folder and str(folder).startswith("milvus:"):
+        hint = f"Make an index of it: mrl-search copy '{folder}' --to FOLDER"
+        raise ConfigError(f"{folder} is a collection, not an index folder.", hint)
     return Index.open(folder or newest_index(), model, access)
 
 

@@ -24,7 +24,7 @@ RECALL_HELP = (
     "Share of the true ten nearest neighbours to find: .95, .99 or .999; others are rounded up. "
     "What it costs was measured with generated vectors."
 )
-RATE_HELP = "Queries a second, for the rows of reads and cores."
+RATE_HELP = "Queries a second, for cores, and reads of vectors that memory does not hold."
 
 
 def plan_capacity(
@@ -110,7 +110,7 @@ def _show(demand: "Demand", need: "Need") -> None:
         (f"machines of {_size(machine.ram)} memory, {_size(machine.disk)} disk",
          "1" if need.machines == 1 else "-", f"{other.machines:,}"),
         ("  vectors that fit in its memory", f"{need.cached:.0%}", ""),
-        ("most vectors for one such machine", f"{need.largest:,}", ""),
+        ("most vectors it can join and search", f"{need.largest:,}", ""),
         ("dollars a month, vectors on disk", _money(need.dollars), ""),
         ("dollars a month, vectors in memory", _money(need.dollars_in_memory),
          _money(other.dollars)),

@@ -16,6 +16,8 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress, Task, TaskID
 
     from mrl_search.images.sources import Source
@@ -32,9 +34,11 @@ def note(text: str) -> None:
     _write(sys.stderr, "\n".join(map(plain, text.split("\n"))) + "\n")
 
 
-def note_left(before: str, now: str) -> None:
+def note_left(folder: "Path", before: str) -> None:
     """Say that the collection of Milvus that an index asked before stays, if it asks another."""
-    if before not in ("", now):
+    from mrl_search.mirror import is_left
+
+    if is_left(folder, before):
         note(f"{before} stays as it is. To remove it: mrl-search remove '{before}'")
 
 

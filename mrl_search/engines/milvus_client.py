@@ -18,7 +18,7 @@ from mrl_search.errors import ConfigError, EngineError, FileError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Damaged", "Place", "ask", "check_file", "connected"]
+__all__ = ["Damaged", "Foreign", "Place", "ask", "check_file", "connected"]
 
 SCHEME = "milvus:"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -41,12 +41,9 @@ REFUSALS = (
         ("illegal connection",),  # also what pymilvus says of a wrong token
         f"Is it running, and are the address and {TOKEN} right? What was written stays.",
     ),
-    (SLOW, "It is slow, or gone. Run the command again later: what was written stays."),
+    (SLOW, "It is slow, or gone. What was written stays."),
     (BUSY, "Is it running, and is the address right? What was written stays."),
-    (
-        ("quota", "no space", "memory", "disk", "file too large"),
-        "Make room there, then run the command again: it goes on.",
-    ),
+    (("quota", "no space", "memory", "disk", "file too large"), "Make room there."),
     (("open local milvus",), "Is it a database of Milvus Lite, and may you write there?"),
 )
 """Words of what a server says, and what to do about it."""
@@ -54,6 +51,10 @@ REFUSALS = (
 
 class Damaged(EngineError):
     """A collection that lacks rows of its index, or a file of Milvus Lite that cannot be read."""
+
+
+class Foreign(EngineError):
+    """A collection that belongs to another index, or that a copy of this one changed."""
 
 
 @dataclass(frozen=True, slots=True)

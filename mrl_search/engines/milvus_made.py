@@ -8,7 +8,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mrl_search.engines.milvus_client import Place, ask
+from mrl_search.engines.milvus_client import Foreign, Place, ask
 from mrl_search.errors import EngineError
 
 __all__ = [
@@ -38,10 +38,10 @@ def fill_hint(place: Place) -> str:
     return f"Fill it from its index: mrl-search copy INDEX --to '{place}'"
 
 
-def of_another(place: Place) -> EngineError:
+def of_another(place: Place) -> Foreign:
     """The error of a place that belongs to another index."""
     hint = "Choose another name for this one: mrl-search copy INDEX --to PLACE"
-    return EngineError(f"The collection {place} belongs to another index.", hint)
+    return Foreign(f"The collection {place} belongs to another index.", hint)
 
 
 def owner_of(place: Place, client: Any, name: str) -> str:  # noqa: ANN401

@@ -7,6 +7,7 @@ that moves keeps answering from the place that it leaves.
 
 import json
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,20 @@ from typing import Any
 import xxhash
 
 from mrl_search.engines.milvus import Remote
-from mrl_search.engines.milvus_client import Damaged, Place
+from mrl_search.engines.milvus_client import Damaged, Foreign, Place
 from mrl_search.errors import EngineError
-from mrl_search.files import write_text
+from mrl_search.files import is_claimed, write_text
 from mrl_search.mapping import from_mapping, read_json, to_mapping
-from mrl_search.store.manifest import Manifest
+from mrl_search.store.manifest import DELETED, ITEMS, VECTORS, Manifest, read_manifest
 
 __all__ = [
     "NOTED", "Note", "check_rows", "check_stamp", "forget", "ids_file", "note_of", "opened",
-    "sending", "token_of", "write_note",
+    "sending", "state_of", "token_of",
+    "write_note",
 ]  # fmt: skip
 
 NOTED = "milvus.json"
+WAITS = (0.0, 0.2, 0.8)  # seconds: a command has committed a change, and sends it next
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Note:
         begun: checksum of the part that is being sent.
         sent: rows of this part that were sent.
         whole: whether it has all, and nothing else.
+        state: of the rows that it then has (`state_of`).
         stamp: of the last change; the collection has it in its manifest.
     """
 
@@ -51,6 +55,7 @@ class Note:
     begun: str = ""
     sent: int = 0
     whole: bool = False
+    state: str = ""
     stamp: str = ""
 
 
@@ -108,9 +113,32 @@ def opened(folder: Path, m: Manifest) -> Remote:
     """
     remote = Remote(Place.parse(m.engine))
     remote.check(token_of(folder), m.factory)
+    check_sent(folder, remote.place)
     check_stamp(folder, remote)
     check_rows(folder, remote)
     return remote
+
+
+def state_of(m: Manifest) -> str:
+    """A checksum of which rows an index has."""
+    names = [part.file(name) for part in m.all_parts for name in (VECTORS, ITEMS)]
+    known = [m.files[name].xxh3 for name in (*names, DELETED) if name in m.files]
+    return str(xxhash.xxh3_64_hexdigest(" ".join(map(str, known)).encode()))
+
+
+def check_sent(folder: Path, place: Place) -> None:
+    """Check that the last change of an index was sent, unless another process sends it now.
+
+    Raises:
+        EngineError: the command was stopped before.
+    """
+    for wait in WAITS:
+        time.sleep(wait)
+        note, m = note_of(folder, place), read_manifest(folder)
+        if (note and note.state == state_of(m)) or m.engine != str(place) or is_claimed(folder):
+            return
+    message = f"The last change of {folder} was not sent to {place}: its command was stopped."
+    raise EngineError(message, f"Send it: {sending(place, folder)}")
 
 
 def check_stamp(folder: Path, remote: Remote) -> None:
@@ -125,9 +153,10 @@ def check_stamp(folder: Path, remote: Remote) -> None:
         if note is None or not note.whole or stamp == note.stamp:
             return
         if note_of(folder, remote.place) == note:  # otherwise another process has changed both
-            message = f"A copy of {folder} changed the collection {remote.place}."
+            message = f"The collection {remote.place} is not as {folder} left it: a copy of the "
+            message += "folder changed it, or it was restored from a backup."
             hint = f"Give this one its own: mrl-search copy {shlex.quote(str(folder))} --to PLACE"
-            raise EngineError(message, hint)
+            raise Foreign(message, hint)
 
 
 def check_rows(folder: Path, remote: Remote) -> None:
