@@ -18,7 +18,7 @@ from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
 from mrl_search.errors import DataError, EngineError
 from mrl_search.files import claim, make_folder, write_atomically, write_text
-from mrl_search.mirror import MODEL
+from mrl_search.mirror import BESIDE
 from mrl_search.progress import Progress, silent
 from mrl_search.store.manifest import Manifest, manifest_of, read_manifest
 from mrl_search.store.writer import CollectionWriter
@@ -62,9 +62,9 @@ def copy_back(place: str, out: Path, progress: Progress = silent) -> Manifest:
         with CollectionWriter.open(out, m.dim, m.dtype) as writer:
             store = writer.write_vectors(len(ids), (open_array(rows) for _, rows, _ in blocks))
             writer.write_items(_table(ids, [items for _, _, items in blocks], schema))
-            for name, short in MODEL.items():
+            for name, short in BESIDE.items():
                 content = remote.file(short)
-                if content is not None:
+                if content:
                     (writer.folder / name).write_bytes(content)
             spec = IndexSpec(tuple(map(int, m.factory)), dtype=m.dtype)
             factory = write_indexes(writer, store, spec, progress)

@@ -45,7 +45,9 @@ from mrl_search.store.manifest import (
     CODES,
     HEADS,
     ITEMS,
+    LEFT_OUT,
     ROTATION,
+    SKIPPED,
     STEPS,
     SUFFIX,
     VECTORS,
@@ -60,7 +62,11 @@ __all__ = [
     "check_engine", "check_free", "check_own", "copy_to", "drop", "follow", "is_left", "unfilled",
 ]  # fmt: skip
 
-MODEL = {HEADS: "heads", ROTATION: "rotation", CENTRE: "centre"}  # files kept beside the rows
+BESIDE = {
+    HEADS: "heads", ROTATION: "rotation", CENTRE: "centre", SKIPPED: "skipped",
+    LEFT_OUT: "left-out",
+}  # fmt: skip
+"""Files of an index that are kept beside the rows, and their names there."""
 WAIT = 30.0  # seconds for another process that changes the index
 SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers must be
 
@@ -245,7 +251,7 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
     for _ in _send(collection, remote, live[resent]):
         continue
     stamp = secrets.token_hex(8)
-    _keep_model(folder, m, items.schema, remote, stamp)
+    _keep_files(folder, m, items.schema, remote, stamp)
     try:
         _check(collection, remote, living)
     except EngineError:
@@ -273,11 +279,11 @@ def _save(path: Path, ids: NDArray[np.int64]) -> None:
         np.save(file, np.sort(ids))
 
 
-def _keep_model(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, stamp: str) -> None:
-    """Keep beside the rows what an index of them needs: the manifest and what the model has."""
-    for name, short in MODEL.items():
-        if name in m.files:
-            remote.write_file(short, (folder / m.place(name)).read_bytes())
+def _keep_files(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, stamp: str) -> None:
+    """Keep beside the rows what an index of them needs: its manifest and small files."""
+    for name, short in BESIDE.items():
+        content = (folder / m.place(name)).read_bytes() if name in m.files else b""
+        remote.write_file(short, content)
     remote.write_file("schema", schema.serialize().to_pybytes())
     told = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
     remote.write_file("manifest", json.dumps(told).encode())
