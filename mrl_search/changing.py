@@ -1,14 +1,14 @@
 """The methods of `Index` that change it, follow what others change, and say what could go."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError, DataError, IndexFolderError
+from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.progress import Progress, silent
 from mrl_search.search.corpus import Corpus
@@ -237,9 +237,7 @@ class Changing:
         from mrl_search.mirror import check_own
 
         self._check_free()
-        with suppress(IndexFolderError):  # living.restore says more
-            check_own(self.folder, generation)
-        living.restore(self.folder, generation)
+        living.restore(self.folder, generation, partial(check_own, self.folder))
         self._follow()
 
     def _check_free(self) -> None:

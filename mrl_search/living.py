@@ -5,7 +5,7 @@ it is folded into the prefix indexes, which are not trained again; when much is 
 index has doubled, everything is written together and trained. Each is a generation of its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -244,8 +244,8 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
             ), new)  # fmt: skip
 
 
-def restore(folder: Path, generation: int) -> Manifest:
-    """Make a new generation of an old one.
+def restore(folder: Path, generation: int, check: Callable[[Manifest], None]) -> Manifest:
+    """Make a new generation of an old one, which `check` may refuse.
 
     Raises:
         ConfigError: no number.
@@ -261,6 +261,7 @@ def restore(folder: Path, generation: int) -> Manifest:
         old = read_manifest(folder, generation)
         if old.fingerprint != change.before.fingerprint:
             raise IndexFolderError(f"Generation {generation} of {folder} is of another model.")
+        check(old)
         next_id = max(old.next_id or old.count, change.before.next_id or change.before.count)
         return change.commit(replace(old, next_id=next_id, parts=old.all_parts))
 

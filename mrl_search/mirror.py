@@ -128,16 +128,14 @@ def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str =
     return note is None or not note.whole
 
 
-def check_own(folder: Path, generation: int) -> None:
+def check_own(folder: Path, m: Manifest) -> None:
     """Check that the collection of an older generation is still that of its index, or is gone.
 
     Raises:
         EngineError: it belongs to another index now, or does not answer.
-        IndexFolderError: there is no such generation.
     """
-    engine = read_manifest(folder, generation).engine
-    if engine and Remote.owner(Place.parse(engine)) not in (None, token_of(folder)):
-        raise of_another(Place.parse(engine))
+    if m.engine and Remote.owner(Place.parse(m.engine)) not in (None, token_of(folder)):
+        raise of_another(Place.parse(m.engine))
 
 
 def is_left(folder: Path, before: str) -> bool:

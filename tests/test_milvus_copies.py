@@ -91,7 +91,7 @@ def test_a_killed_copy_goes_on(tmp_path: Path, flat: Index) -> None:
     assert sorted(id for id, _, _ in remote.rows(0, ROWS)) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("stopped", ["_keep_model", "_check", "_save"])
+@pytest.mark.parametrize("stopped", ["_keep_files", "_check", "_save"])
 def test_what_was_stopped_at_the_end_goes_on(
     tmp_path: Path, flat: Index, place: str, stopped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
