@@ -125,7 +125,7 @@ def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str =
     if not same or source not in ("", m.source) or fingerprint not in ("", m.fingerprint):
         return False
     note = note_of(folder, place)
-    return note is None or not note.whole
+    return note is None or not note.state
 
 
 def check_own(folder: Path, m: Manifest) -> None:
@@ -213,7 +213,7 @@ def _made(folder: Path, m: Manifest, place: Place) -> tuple[Remote, Note]:
 def _update(folder: Path, collection: Collection, place: Place, progress: Progress) -> None:
     m, items = collection.manifest, collection.items
     remote, note = _made(folder, m, place)
-    if note.whole:
+    if note.state:
         check_stamp(folder, remote)
     parts = [f"{m.files[p.file(VECTORS)].xxh3}-{m.files[p.file(ITEMS)].xxh3}" for p in m.all_parts]
     live = collection.live_rows
@@ -225,13 +225,14 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
     unknown = [number for number, part in enumerate(parts) if part not in note.parts]
     fresh = np.isin(np.searchsorted(starts, live, "right") - 1, unknown)
     resent = ~fresh & (~np.isin(living, before) | np.isin(living, note.again))  # restored ones
-    if note.whole and not (
+    if note.state and not (
         len(gone) or fresh.any() or resent.any() or set(parts) - set(note.parts)
     ):
         _check(collection, remote, living)
+        write_note(folder, place, replace(note, state=state_of(m)))
         return
     rows = max(0, note.rows - len(gone))
-    note = replace(note, again=tuple(living[resent].tolist()), rows=rows, whole=False)
+    note = replace(note, again=tuple(living[resent].tolist()), rows=rows, state="")
     write_note(folder, place, note)
     _save(may_have, np.union1d(before, living))
     remote.delete(gone)
@@ -256,7 +257,7 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         write_note(folder, place, Note(made=True))  # all are sent again
         raise
     _save(may_have, living)
-    note = Note(True, len(living), tuple(parts), whole=True, state=state_of(m), stamp=stamp)
+    note = Note(True, len(living), tuple(parts), state=state_of(m), stamp=stamp)
     write_note(folder, place, note)
 
 
@@ -283,8 +284,8 @@ def _keep_files(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, st
         content = (folder / m.place(name)).read_bytes() if name in m.files else b""
         remote.write_file(short, content)
     remote.write_file("schema", schema.serialize().to_pybytes())
-    told = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
-    remote.write_file("manifest", json.dumps(told).encode())
+    manifest = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
+    remote.write_file("manifest", json.dumps(manifest).encode())
 
 
 def _check(collection: Collection, remote: Remote, living: NDArray[np.int64]) -> None:

@@ -1,5 +1,7 @@
 """An index in a file of Milvus Lite, and the same searched by FAISS, for tests of Milvus."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import energy_first
 
+from mrl_search.engines.milvus import Remote
+from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import IndexSpec
+from mrl_search.errors import EngineError
 from mrl_search.index import Index
+from mrl_search.mirror import copy_to
 
 ROWS, DIM, DIMS = 1200, 32, (8, 16, 32)
 
@@ -58,3 +64,28 @@ def index(
     out = tmp_path_factory.mktemp("milvus") / "index"
     spec = IndexSpec(DIMS, engine=f"{place}#flat")
     return Index.from_vectors(rows, out, items=str(items), spec=spec)
+
+
+def copy_at_once(folders: Sequence[Path], place: str) -> list[EngineError]:
+    """Copy indexes to one place that each of them sees free; the errors of those refused."""
+    begun, owner, errors = threading.Barrier(len(folders)), Remote.owner, list[EngineError]()
+
+    def free(place: Place) -> str | None:
+        found = owner(place)
+        begun.wait(60)
+        return found
+
+    def copy(folder: Path) -> None:
+        try:
+            copy_to(folder, place)
+        except EngineError as error:
+            errors.append(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Remote, "owner", staticmethod(free))
+        every = [threading.Thread(target=copy, args=[folder]) for folder in folders]
+        for one in every:
+            one.start()
+        for one in every:
+            one.join()
+    return errors

@@ -37,7 +37,7 @@ def records() -> list[dict]:
     return list(found.values())
 
 
-def told(r: dict) -> bool:
+def has_enough_queries(r: dict) -> bool:
     """Whether the queries can tell the target: 300 allow three misses at .999."""
     return (1 - r["target"]) * 10 * r.get("queries", 1000) >= 5
 
@@ -46,7 +46,7 @@ def test_what_was_found_is_in_the_records() -> None:
     measured = {
         Found(r["first"], r["target"], r["n"], r["codes"], r["shortlist"])
         for r in records()
-        if r["dim"] == FULL and told(r)
+        if r["dim"] == FULL and has_enough_queries(r)
     }
     assert set(FOUND) == measured
 
@@ -71,7 +71,7 @@ def test_times_by_the_law_are_within_a_quarter_of_what_was_measured() -> None:
     """With the reads of the law, not those of a measured plan."""
     sizes = set()
     for r in records():
-        if r["dim"] == FULL and (r["first"], r["target"]) != (64, 0.999) and told(r):
+        if r["dim"] == FULL and (r["first"], r["target"]) != (64, 0.999) and has_enough_queries(r):
             demand = Demand(r["n"], (r["first"], FULL), r["target"])
             us = query_us(demand.dims, r["n"], *demand.reads(r["n"]))
             assert us == pytest.approx(r["p50_ms"] * 1000, rel=0.25), r["plan"]

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import shutil
-import threading
 from pathlib import Path
 
 import milvus_corpus as shown
@@ -83,30 +82,11 @@ def test_of_two_that_begin_at_once_one_is_refused(
 ) -> None:
     """Both saw a free place, as two processes at one server may; both make the collections."""
     other = Index.from_vectors(rows[::-1], tmp_path / "other", spec=IndexSpec(DIMS)).folder
-    whole, begun, errors = Remote.owner, threading.Barrier(2), list[EngineError]()
-
-    def owner(place: Place) -> str | None:
-        found = whole(place)
-        begun.wait(60)
-        return found
-
-    def copy(folder: Path) -> None:
-        try:
-            copy_to(folder, place)
-        except EngineError as error:
-            errors.append(error)
-
     there_is = milvus_client.connected(Place.parse(place))
     assert not there_is.list_collections()
-    monkeypatch.setattr(Remote, "owner", staticmethod(owner))
     monkeypatch.setattr(milvus_client, "_client_of", lambda *_: there_is)
-    both = [threading.Thread(target=copy, args=[one]) for one in (index, other)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
+    (refused,) = shown.copy_at_once([index, other], place)
     monkeypatch.undo()
-    (refused,) = errors
     assert "belongs to another index" in refused.message
     winner, loser = (index, other) if Index.open(index).manifest.engine else (other, index)
     assert not Index.open(loser).manifest.engine
@@ -187,7 +167,7 @@ def test_rows_that_are_being_removed_are_none_lost(
     monkeypatch.setattr(Remote, "delete", delete)
     Index.open(index).remove(ids=[8])
     note = note_of(index, Place.parse(place))
-    assert note is not None and note.whole and note.rows == ROWS - 1
+    assert note is not None and note.state and note.rows == ROWS - 1
 
 
 # Moves

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import energy_first
+from milvus_corpus import copy_at_once
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "scale"))
 
@@ -147,28 +147,7 @@ def test_of_two_that_begin_at_once_one_is_refused(tmp_path: Path, server: Server
         Index.from_vectors(one, tmp_path / name, spec=IndexSpec(DIMS)).folder
         for name, one in (("a", rows), ("b", rows[::-1]))
     ]
-    place, errors = f"milvus:{server.uri}#both", list[EngineError]()
-    begun, owner = threading.Barrier(2), Remote.owner
-
-    def free(place: Place) -> str | None:
-        found = owner(place)
-        begun.wait(60)
-        return found
-
-    def copy(folder: Path) -> None:
-        try:
-            copy_to(folder, place)
-        except EngineError as error:
-            errors.append(error)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Remote, "owner", staticmethod(free))
-        both = [threading.Thread(target=copy, args=[folder]) for folder in folders]
-        for one in both:
-            one.start()
-        for one in both:
-            one.join()
-    (refused,) = errors
+    (refused,) = copy_at_once(folders, f"milvus:{server.uri}#both")
     assert "belongs to another index" in refused.message
     (winner,) = (folder for folder in folders if Index.open(folder).manifest.engine)
     known = rows if winner == folders[0] else rows[::-1]

@@ -67,7 +67,11 @@ def compared(r: Record) -> tuple[float, float, list[float | None]]:
     held = rss_bytes(r["first"], n, r["disk"]["vectors.npy"], 0)
     pair = (r["first"], r["dim"])
     ms = query_us(pair, n, r["codes"], r["shortlist"]) / 1000
-    known = [f for f in FOUND if (f.first, f.recall) == (r["first"], r["target"]) and told(r)]
+    known = [
+        f
+        for f in FOUND
+        if (f.first, f.recall) == (r["first"], r["target"]) and has_enough_queries(r)
+    ]
     others = [f for f in known if f.count != n]
 
     def by_law(sizes: list[Found]) -> float | None:
@@ -81,7 +85,7 @@ def compared(r: Record) -> tuple[float, float, list[float | None]]:
     )  # fmt: skip
 
 
-def told(r: Record) -> bool:
+def has_enough_queries(r: Record) -> bool:
     """Whether the queries can tell the target: with 300, a recall of .999 allows three misses."""
     return (1 - float(r["target"])) * 10 * r.get("queries", 1000) >= 5
 

@@ -93,6 +93,7 @@ def build_index(
     launch, all GPUs of the machine embed.
     """
     from mrl_search.encoders.ranks import launched, one_by_one
+    from mrl_search.engines.milvus_client import Place
     from mrl_search.store.numbered_files import split_column, split_pattern
     from mrl_search.store.source_kind import holds_vectors
 
@@ -119,7 +120,7 @@ def build_index(
     share = _shard(shard, later)
     name += (f"-{split}" if split else "") + (f"-{share.number}-of-{share.count}" if share else "")
     out = out or Path("indexes") / name
-    if str(out).startswith("milvus:"):
+    if Place.is_one(str(out)):
         hint = f"Name Milvus so: --engine '{out}'"
         raise ConfigError(f"--out is {out}; it must be a folder of this machine.", hint)
     first = launched()[0] == 0

@@ -129,7 +129,9 @@ def remove(
 
     A later sync leaves their pictures out; restore and add bring them back.
     """
-    if place.startswith("milvus:"):
+    from mrl_search.engines.milvus_client import Place
+
+    if Place.is_one(place):
         _remove_collection(place, yes)
         return
     index = open_index(Path(place))

@@ -22,10 +22,11 @@ def open_index(
     folder: Path | None, model: str | None = None, access: "Access | None" = None
 ) -> "Index":
     """The index that `--index` names, or the newest."""
+    from mrl_search.engines.milvus_client import Place
     from mrl_search.index import Index
     from mrl_search.store.manifest import newest_index
 
-    if folder and str(folder).startswith("milvus:"):
+    if folder and Place.is_one(str(folder)):
         hint = f"Make an index of it: mrl-search copy '{folder}' --to FOLDER"
         raise ConfigError(f"{folder} is a collection, not an index folder.", hint)
     return Index.open(folder or newest_index(), model, access)

@@ -160,8 +160,8 @@ class Remote:
             name = place.name if d == dims[-1] else f"{place.name}_{d}"
             made(place, client, name, partial(schema_of, kinds={d: kinds[d]}), token)
         if not known:
-            told = json.dumps({**wanted, "apart": apart})
-            write_file(place, client, "about", told.encode())
+            content = json.dumps({**wanted, "apart": apart})
+            write_file(place, client, "about", content.encode())
         return cls(place)
 
     def manifest(self) -> bytes:

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +12,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
-from mrl_search.errors import ConfigError, EngineError, FileError
-
-if sys.platform != "win32":
-    import fcntl
+from mrl_search.errors import ConfigError, EngineError
+from mrl_search.files import is_claimed
 
 __all__ = ["Damaged", "Foreign", "Place", "ask", "check_file", "connected"]
 
@@ -131,24 +128,17 @@ def check_file(folder: Path) -> None:
 
     Raises:
         EngineError: another process has it, or something else is there.
-        FileError: it cannot be made.
+        FileError: it cannot be read.
     """
     if not folder.parent.is_dir():
         raise EngineError(f"There is no folder {folder.parent} for {folder.name}.", "Make it.")
     if folder.exists() and not folder.is_dir():
         message = f"{folder} is not a database of Milvus Lite 3, which is a folder."
         raise EngineError(message, "Choose another name, such as NEW.db.")
-    if sys.platform == "win32" or not (folder / "LOCK").exists():
-        return
-    try:
-        with (folder / "LOCK").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # ends when the file is closed
-    except BlockingIOError as error:
+    if (folder / "LOCK").exists() and is_claimed(folder / "LOCK"):
         message = f"Another process has {folder} open, such as mrl-search serve."
         hint = "Milvus Lite serves one process at a time: end the other one, or wait for it."
-        raise EngineError(message, hint) from error
-    except OSError as error:
-        raise FileError.of(error.errno or 0, folder / "LOCK", "opened") from error
+        raise EngineError(message, hint)
 
 
 def ask(
@@ -217,9 +207,9 @@ def _words(error: Exception) -> str:
     return " ".join(str(text).split())[:300].rstrip(".")
 
 
-def _refusal(place: Place, told: str) -> EngineError:
-    message = f"Milvus at {place.uri} says: {told}."
-    said = told.replace(place.uri, "").lower()
+def _refusal(place: Place, text: str) -> EngineError:
+    message = f"Milvus at {place.uri} says: {text}."
+    said = text.replace(place.uri, "").lower()
     for words, advice in REFUSALS:
         if any(word in said for word in words):
             return EngineError(message, advice)

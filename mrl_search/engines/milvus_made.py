@@ -46,8 +46,8 @@ def of_another(place: Place) -> Foreign:
 
 def owner_of(place: Place, client: Any, name: str) -> str:  # noqa: ANN401
     """The token of the index that a collection belongs to; empty if it is none of ours."""
-    told = ask(place, client.describe_collection, name).get("properties") or {}
-    return str(told.get(OWNER, ""))
+    properties = ask(place, client.describe_collection, name).get("properties") or {}
+    return str(properties.get(OWNER, ""))
 
 
 def fields_of(place: Place, client: Any, name: str) -> set[str]:  # noqa: ANN401

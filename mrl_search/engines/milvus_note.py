@@ -23,9 +23,8 @@ from mrl_search.mapping import from_mapping, read_json, to_mapping
 from mrl_search.store.manifest import DELETED, ITEMS, VECTORS, Manifest, read_manifest
 
 __all__ = [
-    "NOTED", "Note", "check_rows", "check_stamp", "forget", "ids_file", "note_of", "opened",
-    "sending", "state_of", "token_of",
-    "write_note",
+    "NOTED", "Note", "check_rows", "check_sent", "check_stamp", "forget", "ids_file", "note_of",
+    "opened", "sending", "state_of", "token_of", "write_note",
 ]  # fmt: skip
 
 NOTED = "milvus.json"
@@ -43,8 +42,7 @@ class Note:
         again: ids of rows that are sent again.
         begun: checksum of the part that is being sent.
         sent: rows of this part that were sent.
-        whole: whether it has all, and nothing else.
-        state: of the rows that it then has (`state_of`).
+        state: of the rows that it has (`state_of`), if it has all, and nothing else.
         stamp: of the last change; the collection has it in its manifest.
     """
 
@@ -54,7 +52,6 @@ class Note:
     again: tuple[int, ...] = ()
     begun: str = ""
     sent: int = 0
-    whole: bool = False
     state: str = ""
     stamp: str = ""
 
@@ -64,29 +61,29 @@ def _read(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {"token": "", "places": {}}
 
 
-def _write(folder: Path, told: Mapping[str, object]) -> None:
-    write_text(folder / NOTED, json.dumps(told))
+def _write(folder: Path, notes: Mapping[str, object]) -> None:
+    write_text(folder / NOTED, json.dumps(notes))
 
 
 def token_of(folder: Path, new: str = "") -> str:
     """The token of an index; without one it becomes `new`."""
-    told = _read(folder)
-    if not told["token"] and new:
-        _write(folder, {**told, "token": new})
+    notes = _read(folder)
+    if not notes["token"] and new:
+        _write(folder, {**notes, "token": new})
         return new
-    return str(told["token"])
+    return str(notes["token"])
 
 
 def note_of(folder: Path, place: Place) -> Note | None:
     """What is noted of a place; None if nothing is."""
-    told = _read(folder)["places"].get(str(place))
-    return None if told is None else from_mapping(Note, told, str(folder / NOTED))
+    notes = _read(folder)["places"].get(str(place))
+    return None if notes is None else from_mapping(Note, notes, str(folder / NOTED))
 
 
 def write_note(folder: Path, place: Place, note: Note) -> None:
     """Note something of a place."""
-    told = _read(folder)
-    _write(folder, {**told, "places": {**told["places"], str(place): to_mapping(note)}})
+    notes = _read(folder)
+    _write(folder, {**notes, "places": {**notes["places"], str(place): to_mapping(note)}})
 
 
 def ids_file(folder: Path, place: Place) -> Path:
@@ -96,11 +93,11 @@ def ids_file(folder: Path, place: Place) -> Path:
 
 def forget(folder: Path, kept: Place) -> None:
     """Drop the notes of all places but one."""
-    told = _read(folder)
-    others = {place for place in told["places"] if place != str(kept)}
+    notes = _read(folder)
+    others = {place for place in notes["places"] if place != str(kept)}
     if others:
-        known = {place: note for place, note in told["places"].items() if place not in others}
-        _write(folder, {**told, "places": known})
+        known = {place: note for place, note in notes["places"].items() if place not in others}
+        _write(folder, {**notes, "places": known})
     for place in others:
         ids_file(folder, Place.parse(place)).unlink(missing_ok=True)
 
@@ -150,7 +147,7 @@ def check_stamp(folder: Path, remote: Remote) -> None:
     while True:
         note = note_of(folder, remote.place)
         stamp = json.loads(remote.manifest()).get("stamp", "")
-        if note is None or not note.whole or stamp == note.stamp:
+        if note is None or not note.state or stamp == note.stamp:
             return
         if note_of(folder, remote.place) == note:  # otherwise another process has changed both
             message = f"The collection {remote.place} is not as {folder} left it: a copy of the "

@@ -4,8 +4,8 @@ A file of many gigabytes cannot be hashed whenever it is opened. So its manifest
 every block, and a block is compared with its own before any of its rows is used.
 
 Of a large file, blocks and single rows are read into a buffer, where the system can: mapping a page
-cost about three times as much (benchmarks/scale/README.md), and mapped pages count as memory of the
-process.
+costs three to four times as much (benchmarks/scale/README.md), and mapped pages count as memory of
+the process.
 """
 
 import base64
