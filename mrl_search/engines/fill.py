@@ -153,8 +153,7 @@ def _bounds(pq: Any) -> NDArray[np.float32]:  # noqa: ANN401 - SWIG
     """Between which levels a value has which code: (15, d); the levels become ascending."""
     levels = np.sort(faiss.vector_to_array(pq.centroids).reshape(pq.M, LEVELS), axis=1)
     faiss.copy_array_to_vector(levels.ravel(), pq.centroids)
-    bounds: NDArray[np.float32] = np.ascontiguousarray(((levels[:, 1:] + levels[:, :-1]) / 2).T)
-    return bounds
+    return np.ascontiguousarray(((levels[:, 1:] + levels[:, :-1]) / 2).T)
 
 
 def _packed(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

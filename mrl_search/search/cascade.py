@@ -113,8 +113,7 @@ def surely_within(
     if 0 < give < 1:
         rare = math.log(level) / math.log1p(-give) * give / (1 - give)
         critical = max(critical, math.sqrt(rare))
-    passed: NDArray[np.bool_] = tango_z(lost, won, n, give) <= ROUNDING - critical
-    return passed
+    return tango_z(lost, won, n, give) <= ROUNDING - critical
 
 
 def _lowest(
@@ -131,8 +130,7 @@ def _lowest(
     def count(outcome: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Cases with an outcome, by the rank of a threshold: each begins and ends somewhere."""
         begins = outcome[stops].astype(np.int64)
-        total: NDArray[np.int64] = np.cumsum(np.concatenate([begins, -begins])[order])
-        return total
+        return np.cumsum(np.concatenate([begins, -begins])[order])
 
     at = at[order]
     lost, won = count(full & ~correct[:, :-1]), count(~full & correct[:, :-1])

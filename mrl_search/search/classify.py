@@ -129,8 +129,7 @@ def _softmax_weights(
     cosine = np.where(counts, scores.astype(np.float64), -np.inf)
     largest = cosine.max(axis=1, keepdims=True, initial=-np.inf)
     largest = np.where(np.isfinite(largest), largest, 0.0)
-    weights: NDArray[np.float64] = np.exp((cosine - largest) / temperature)
-    return weights
+    return np.exp((cosine - largest) / temperature)
 
 
 def _winner(

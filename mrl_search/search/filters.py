@@ -187,5 +187,4 @@ def read_ids(path: Path) -> NDArray[np.int64]:
         raise DataError(f"{path} is not a list of ids: {error}.", hint) from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of ids.", hint)
-    rows: NDArray[np.int64] = ids.astype(np.int64)
-    return rows
+    return ids.astype(np.int64)

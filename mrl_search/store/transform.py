@@ -44,8 +44,7 @@ class Transform:
         if self.rotation is None:
             return np.ascontiguousarray(raw[:, : self.dim])
         plain: NDArray[np.float32] = l2_normalize(raw) if self.centre is None else raw - self.centre
-        rotated: NDArray[np.float32] = plain @ self.rotation.T
-        return rotated
+        return plain @ self.rotation.T
 
     @property
     def orthogonal(self) -> bool:
@@ -113,5 +112,4 @@ def _signed(axes: NDArray[np.float64]) -> NDArray[np.float32]:
     """Axes whose largest number is positive, whichever way they were found."""
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
     signs = np.where(largest < 0, -1, 1)[:, None]
-    rotation: NDArray[np.float32] = np.ascontiguousarray(axes * signs, dtype=np.float32)
-    return rotation
+    return np.ascontiguousarray(axes * signs, dtype=np.float32)
