@@ -11,8 +11,8 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.living import Added, Edit, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.store.generations import changing
-from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors

@@ -31,9 +31,8 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError, Skipped
 from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
-from mrl_search.matching import check_parts, manifests_of
 from mrl_search.mirror import follow
-from mrl_search.parts import paths_below
+from mrl_search.parts import check_parts, manifests_of, paths_below
 from mrl_search.progress import Progress, silent
 from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection

@@ -21,10 +21,9 @@ from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped,
 from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
-from mrl_search.store.collection import Collection
+from mrl_search.store.collection import Collection, LeftOut, write_left_out
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
-from mrl_search.store.left_out import LeftOut, write_left_out
 from mrl_search.store.manifest import (
     CENTRE,
     DELETED,

@@ -24,7 +24,7 @@ from mrl_search.provenance import now, package_versions
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.search.nearest import row_neighbours
-from mrl_search.store.left_out import left_out_of, write_left_out
+from mrl_search.store.collection import left_out_of, write_left_out
 from mrl_search.store.manifest import CODES, DELETED, STEPS, SUFFIX, VECTORS, prefix_file
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import check_dims, nearest, prefix, sample

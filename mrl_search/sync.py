@@ -27,14 +27,13 @@ from mrl_search.images.walk import File, is_hidden
 from mrl_search.living import Added, Edit, apply, edited, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS
-from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
-from mrl_search.synced import Synced
-from mrl_search.unchanged import note_walks, unchanged
+from mrl_search.synced import Synced, note_walks, unchanged
 
 __all__ = ["applied", "check_unwalked", "is_walked", "roots_of", "sync"]
 

@@ -81,9 +81,8 @@ def classify(
     opened = open_index(index, model, options.access_of(device, offline, yes))
     request = request_of(opened, dims, plan, k, where, ids, cutoff_of(cutoff))
     from mrl_search.cli.render import json_line, note, show_skipped, show_table
-    from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
+    from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting, label_doubt
     from mrl_search.search.classify import classify as vote_of_neighbours
-    from mrl_search.search.labels import label_doubt
     from mrl_search.search.run import default_plan
 
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX

@@ -19,12 +19,11 @@ from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, candidates, propose
 from mrl_search.search.goal import Goal
-from mrl_search.search.known import Known
 from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.scoring import pair_scores
+from mrl_search.search.scoring import Known, pair_scores
 from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_round
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
