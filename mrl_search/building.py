@@ -217,9 +217,7 @@ def build_from_vectors(
     )  # fmt: skip
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         writer.write_items(table)
-        finish_vectors(
-            writer, stored_rows(source, transform, progress), made, transform, spec, progress
-        )
+        finish_vectors(writer, stored_rows(source, transform), made, transform, spec, progress)
     follow(out, progress)
 
 
@@ -228,7 +226,7 @@ def finish_vectors(
     transform: Transform, spec: IndexSpec, progress: Progress,
 ) -> None:  # fmt: skip
     """Write transformed rows of a user's own, index every prefix, and publish the index."""
-    store = writer.write_vectors(made.count, rows)
+    store = writer.write_vectors(made.count, rows, progress)
     writer.write_transform(transform)
     factory = write_indexes(writer, store, spec, progress)
     writer.publish(replace(made, dims=spec.dims, factory=factory, engine=_place(spec)))

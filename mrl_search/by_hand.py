@@ -76,8 +76,8 @@ def add_vectors(
         table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
         names = [path or "" for path in table["path"].to_pylist()]
         again = _known(rows, table)
-        new = Added(table, stored_rows(source, rows.transform, progress))
-        applied(change, rows, Edit(added=new))
+        new = Added(table, stored_rows(source, rows.transform))
+        applied(change, rows, Edit(added=new), progress)
     m = maintain(folder, progress)
     twice = tuple(name for name, known in zip(names, again, strict=True) if known)
     once = tuple(name for name, known in zip(names, again, strict=True) if not known)

@@ -4,7 +4,7 @@ All that depends on all rows is made here: their order and ids, axes, rotation, 
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
@@ -107,7 +107,8 @@ def join_parts(
         writer.write_skipped(whole.skipped)
         store: VectorStore = whole.rows
         if wanted.axes == "none":
-            store = writer.write_vectors(made.count, whole.stored(progress))
+            rows = (stored for _, stored in whole.rows.chunks())
+            store = writer.write_vectors(made.count, rows, progress)
         finish(writer, store, made, opened[0].heads, wanted, changed, progress)
     follow(out, progress)
     return Index.open(out, model, access)
@@ -121,12 +122,6 @@ class _Whole:
     items: pa.Table
     skipped: tuple[Skipped, ...]
     made: Manifest
-
-    def stored(self, progress: Progress) -> Iterator[NDArray[np.floating]]:
-        """All rows as they are stored, some at a time."""
-        for rows, stored in self.rows.chunks():
-            yield stored
-            progress("writing vectors", rows.stop, len(self.rows))
 
 
 def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
@@ -287,7 +282,7 @@ def _finish_vectors(
     if rotate:
         moment = moment_of(whole.rows, rows_to_fit(count))
         transform = Transform(dim, dim, principal_axes(moment))
-    rows = (l2_normalize(transform(r)) if rotate else r for r in whole.stored(progress))
+    rows = (l2_normalize(transform(r)) if rotate else r for _, r in whole.rows.chunks())
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         writer.write_items(whole.items)
         finish_vectors(writer, rows, whole.made, transform, spec, progress)

@@ -5,7 +5,7 @@ it is folded into the prefix indexes, which are not trained again; when much is 
 index has doubled, everything is written together and trained. Each is a generation of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -40,9 +40,9 @@ from mrl_search.store.manifest import (
     read_manifest,
     restorable,
 )
-from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.rows import Ids
 from mrl_search.store.writer import CollectionWriter, write_rows
-from mrl_search.vectors import blocks, l2_normalize
+from mrl_search.vectors import l2_normalize
 
 __all__ = ["Added", "Edit", "apply", "compact", "edited", "maintain", "restore"]
 
@@ -105,18 +105,11 @@ class Edit:
         return {"added": new, "removed": removed, "moved": moved, "edited": again + described}
 
 
-def apply(change: Change, collection: Collection, writer: CollectionWriter, edit: Edit) -> Manifest:
-    """Make a generation of an edit.
-
-    Args:
-        change: of the index folder.
-        collection: as it is before.
-        writer: of the part `change.out`.
-        edit: what changes.
-
-    Returns:
-        the manifest as written.
-    """
+def apply(
+    change: Change, collection: Collection, writer: CollectionWriter, edit: Edit,
+    progress: Progress = silent,
+) -> Manifest:  # fmt: skip
+    """Make a generation of an edit, by a writer of the part `change.out`: its manifest."""
     m, parts = collection.manifest, list(collection.manifest.all_parts)
     gone = np.zeros(m.count, bool) if collection.alive is None else ~collection.alive
     gone[edit.deleted] = True
@@ -135,8 +128,8 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
         kept = left + np.flatnonzero(~gone[left:])
         old = (table or collection.items.table()).take(kept) if len(kept) else None
         items, next_id = _numbered(new_items, next_id)
-        rows = chain(_rows(collection.vectors, kept), edit.added.rows)
-        writer.write_vectors(len(kept) + count, rows)
+        again = (stored for _, stored in collection.vectors.chunks(among=kept))
+        writer.write_vectors(len(kept) + count, chain(again, edit.added.rows), progress)
         tables = [old, items] if old is not None else [items]
         writer.write_items(pa.concat_tables(tables, promote_options="permissive"))
         part = Part(change.part, len(kept) + count, indexed=False)
@@ -225,7 +218,8 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
         dims = tuple(map(int, m.factory))
         spec = IndexSpec(dims, factories=kinds, dtype=m.dtype, engine=m.engine)
         with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
-            store = writer.write_vectors(len(rows), _rows(collection.vectors, rows, progress))
+            living = (stored for _, stored in collection.vectors.chunks(among=rows))
+            store = writer.write_vectors(len(rows), living, progress)
             writer.write_items(collection.items.table().take(rows))
             try:
                 factory = write_indexes(writer, store, spec, progress)
@@ -286,7 +280,7 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
                         take(rows, l2_normalize(stored))
             write_rows(
                 change.building / VECTORS, (m.count - first.rows, m.dim), np.dtype(m.dtype),
-                _rows(store, np.arange(first.rows, m.count)),
+                (stored for _, stored in store.chunks(among=np.arange(first.rows, m.count))),
             )  # fmt: skip
             write_items(change.building, collection.items.table().slice(first.rows))
             for part in m.all_parts[1:]:
@@ -298,16 +292,6 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
             new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
             return change.commit(replace(m, files=files, parts=(first, part)), new)
     return compact(folder, progress)
-
-
-def _rows(
-    store: VectorStore, rows: Ids, progress: Progress = silent
-) -> Iterator[NDArray[np.floating]]:
-    """Stored rows, some at a time."""
-    for some in blocks(len(rows), store.dim):
-        store.will_read(some.stop - some.start)
-        yield store.rows(rows[some])
-        progress("writing vectors", some.stop, len(rows))
 
 
 def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Table:

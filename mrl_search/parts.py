@@ -109,7 +109,7 @@ def build_vector_part(
     transform = Transform(source.dim, source.dim)
     with CollectionWriter.open(out, source.dim, dtype) as writer:
         writer.write_items(item_table(columns, found))
-        writer.write_vectors(share.count, stored_rows(share, transform, progress))
+        writer.write_vectors(share.count, stored_rows(share, transform), progress)
         writer.publish(Manifest(
             encoder=OWN_VECTORS, fingerprint=found.fingerprint, dim=source.dim, dims=(source.dim,),
             count=share.count, dtype=dtype, source=source.name, model="", shard=shard,

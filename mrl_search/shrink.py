@@ -3,7 +3,7 @@
 Queries of the same model still work, because the transform of the new index cuts them, too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -108,7 +108,8 @@ def shrink_index(
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:
         count = len(corpus.live_rows)
-        store = writer.write_vectors(count, _prefixes(corpus, dims, progress))
+        rows = (prefix(stored, dims) for _, stored in corpus.live_chunks(dims))
+        store = writer.write_vectors(count, rows, progress)
         writer.write_items(_items(corpus, dims))
         writer.write_heads(heads)
         writer.write_skipped(old.skipped)
@@ -124,12 +125,6 @@ def shrink_index(
             format=1, generation=0, parts=(), trained=0,
         ))  # fmt: skip
     return Index.open(out)
-
-
-def _prefixes(corpus: Corpus, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
-    for rows, stored in corpus.live_chunks(dims):
-        yield prefix(stored, dims)
-        progress("writing vectors", rows.stop, len(corpus.live_rows))
 
 
 def _items(corpus: Corpus, dims: int) -> pa.Table:

@@ -324,11 +324,13 @@ def _embedded(
     return replace(edit, added=Added(table, stored)), bad
 
 
-def applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
+def applied(
+    change: Change, rows: Rows, edit: Edit, progress: Progress = silent
+) -> tuple[Change, Rows]:
     """Make a generation of an edit, if it changes anything; what comes next starts from it."""
     if edit.empty:
         return change, rows
     m = rows.manifest
     with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
-        made = apply(change, rows, writer, edit)
+        made = apply(change, rows, writer, edit, progress)
     return change.after(made), Rows.open(change.folder)

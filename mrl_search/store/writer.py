@@ -34,6 +34,7 @@ from mrl_search.files import (
     writing,
 )
 from mrl_search.mapping import from_mapping, read_json
+from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.intact import write_manifest
 from mrl_search.store.items import logged_items, write_items
@@ -236,9 +237,19 @@ class CollectionWriter:
         self.write_skipped(skipped)
         return self.rows()
 
-    def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
+    def write_vectors(
+        self, count: int, parts: Iterable[NDArray[np.floating]], progress: Progress = silent
+    ) -> VectorStore:
         """Write `count` finished rows, some at a time, and return them."""
-        write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), parts)
+
+        def counted() -> Iterator[NDArray[np.floating]]:
+            done = 0
+            for rows in parts:
+                yield rows
+                done += len(rows)
+                progress("writing vectors", done, count)
+
+        write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), counted())
         self.file = VECTORS
         return self.rows()
 
