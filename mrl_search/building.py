@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mrl_search.axes import LONGEST, Changed, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder
-from mrl_search.engines.build import build_indexes, check_kinds
+from mrl_search.engines.build import build_indexes
 from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
+from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource

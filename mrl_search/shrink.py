@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
-from mrl_search.engines.build import check_kinds
 from mrl_search.engines.spec import CLUSTERED_FROM, SCAN, IndexSpec
+from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import expanded
 from mrl_search.index import Index

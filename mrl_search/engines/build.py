@@ -24,7 +24,7 @@ from mrl_search.engines.kernels import spread
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
 from mrl_search.engines.tail import TailedIndex
-from mrl_search.engines.trial import ENDLESS, try_kinds
+from mrl_search.engines.trial import ENDLESS
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
@@ -34,8 +34,7 @@ from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
 __all__ = [
-    "Pass", "build_indexes", "check_kinds", "extend_indexes", "index_of",
-    "load_index", "search_random",
+    "Pass", "build_indexes", "extend_indexes", "index_of", "load_index", "search_random",
 ]  # fmt: skip
 
 FEWEST, PER_CLUSTER = 1 << 16, 40  # rows to train with: at least, and for each cluster
@@ -104,15 +103,6 @@ def _take(
         place = slice(first + rows.start, first + rows.stop)
         for dims, filler in fillers.items():
             filler.take(place, prefix(unit[rows], dims))
-
-
-def check_kinds(spec: IndexSpec, count: int) -> None:
-    """Check that FAISS builds and searches the kinds of `spec`, before `count` vectors are made.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    try_kinds({d: spec.factory_of(d, count) for d in spec.dims}, count)
 
 
 def search_random(dims: int, kind: str, count: int) -> None:
