@@ -237,22 +237,18 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
 
     def column(name: str) -> list[int | None]:
         if name not in rows.items.column_names:
-            return []
+            return [None] * len(live)
         chunks = (chunk.view(pa.int64()) for chunk in rows.items[name].chunks)
         values = [value for chunk in chunks for value in chunk.to_pylist()]
         return [values[row] for row in live]  # Arrow imports pandas to take rows
 
     paths, hashes = rows.paths[live].tolist(), rows.hashes[live].tolist()
-    sizes, modified, inodes = (column(name) or [None] * len(live) for name in FILE_COLUMNS.names)
-    numbers = live.tolist()
-    for number, entry in enumerate(rows.skipped):  # as rows before the first, of no content
-        size, time, inode = entry.stamp or (None, None, None)
-        for values, value in zip(
-            (paths, hashes, sizes, modified, inodes, numbers),
-            (entry.path, "", size, time, inode, -1 - number), strict=True,
-        ):  # fmt: skip
-            values.append(value)
-    return Recorded(paths, hashes, sizes, modified, inodes, numbers)
+    facts = list(zip(*map(column, FILE_COLUMNS.names), strict=True))
+    bad = rows.skipped  # as rows before the first, of no content
+    paths += [entry.path for entry in bad]
+    hashes += [""] * len(bad)
+    facts += [entry.stamp or (None, None, None) for entry in bad]
+    return Recorded(paths, hashes, facts, [*live.tolist(), *range(-1, -1 - len(bad), -1)])
 
 
 def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Changes, list[Skipped]]:

@@ -46,10 +46,10 @@ def recorded(*scans: Scan) -> Recorded:
     """What an index records of the pictures that were found."""
     files = [file for each in scans for file in each.pictures]
     return Recorded(
-        [file.path for file in files], [hash_file(file) for file in files],
-        [file.size for file in files], [file.modified for file in files],
-        [file.inode for file in files],
-    )  # fmt: skip
+        [file.path for file in files],
+        [hash_file(file) for file in files],
+        [file[1:4] for file in files],
+    )
 
 
 def names(pairs: list[tuple[int, File]]) -> list[tuple[int, str]]:
@@ -175,7 +175,7 @@ def test_of_several_that_moved_each_goes_where_its_inode_or_its_name_is(tmp_path
 
 def test_an_old_index_without_sizes_and_times_has_every_file_read_once(root: Path) -> None:
     full = recorded(scan(root))
-    old = Recorded(full.paths, full.hashes, rows=[30, 10, 20])
+    old = Recorded(full.paths, full.hashes, [(None, None, None)] * 3, [30, 10, 20])
     hashes = Hashes()
     found = compare(old, [scan(root)], hashes)
     assert names(found.touched) == [(10, "b.jpg"), (20, "c.jpg"), (30, "a.jpg")]
@@ -288,7 +288,7 @@ def test_overlapping_roots_are_one_collection_and_each_can_be_lost(root: Path) -
     write(root / "sub" / "deep" / "e.jpg", b"eeeee")
     roots = (root / "sub", root)
     scans = [scan(each) for each in roots]
-    known = compare(Recorded([], []), scans).new
+    known = compare(Recorded([], [], []), scans).new
     assert [Path(file.path).name for file in known] == [
         "d.jpg", "e.jpg", "a.jpg", "b.jpg", "c.jpg",
     ]  # fmt: skip
@@ -821,8 +821,9 @@ class Disk(RuleBasedStateMachine):
         for path in modes:
             path.chmod(0)
         old, hashes, roots = self.index, Hashes(), [str(self.root)] if meant else []
-        known = Recorded(*([*column] for column in zip(*old.values(), strict=True)), rows=[*old]) \
-            if old else Recorded([], [])  # fmt: skip
+        values = [(path, digest, facts) for path, digest, *facts in old.values()]
+        paths, hashed, facts = zip(*values, strict=True) if old else ((), (), ())
+        known = Recorded(paths, hashed, [*map(tuple, facts)], [*old])
         with unprivileged():
             now = scan(self.root, known=set(known.paths))
             found = compare(known, [now], hashes, roots)

@@ -15,7 +15,7 @@ from mrl_search.store.rows import Ids
 if TYPE_CHECKING:
     from mrl_search.engines.lists import CodeLists
 
-__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "Visits", "explained", "padded"]
+__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "Visits", "chosen", "explained", "padded"]
 
 KNOWN = "For example Flat, SQ8, HNSW32 or IVF256,SQ8."
 
@@ -45,6 +45,13 @@ def padded(found: Found, k: int) -> Found:
     scores, ids = found
     wider = ((0, 0), (0, k - ids.shape[1]))
     return np.pad(scores, wider, constant_values=-np.inf), np.pad(ids, wider, constant_values=-1)
+
+
+def chosen(found: Found, good: NDArray[np.bool_], k: int) -> Found:
+    """The first `k` of each query that are `good`, (n, m); what is missing has id -1."""
+    order = np.argsort(~good, axis=1, kind="stable")[:, :k]
+    good, scores, ids = (np.take_along_axis(a, order, axis=1) for a in (good, *found))
+    return np.where(good, scores, np.float32(-np.inf)), np.where(good, ids, -1)
 
 
 class Mask:

@@ -4,14 +4,13 @@ FAISS does the same row by row. The lists are those that its own `add` makes of 
 and code levels, but for rounding where a row is as near to two of them.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.clustered import inverted_file, nearest_centroids, steps_of
+from mrl_search.engines.clustered import inverted_file, nearest_centroids, turn_of
 from mrl_search.engines.flat import FAISS
 from mrl_search.vectors import sample
 
@@ -34,7 +33,7 @@ class ListFiller:
     """
 
     def __init__(self, index: faiss.Index, count: int) -> None:
-        self._index, self._file, self._turn = index, inverted_file(index), _turn(index)
+        self._index, self._file, self._turn = index, inverted_file(index), turn_of(index)
         self._centroids = self._file.quantizer.reconstruct_n(0, self._file.nlist)
         self._by_row = not isinstance(self._file, faiss.IndexIVFPQFastScan)
         width = self._file.code_size if self._by_row else self._file.M2 // 2
@@ -103,7 +102,7 @@ def train_codes(index: faiss.Index, x: NDArray[np.float32]) -> bool:
     if file.quantizer.ntotal != file.nlist:
         return False
     x = x[sample(len(x), ROWS_PER_LEVEL * LEVELS)]
-    x = _turn(index)(x)
+    x = turn_of(index)(x)
     centroids = file.quantizer.reconstruct_n(0, file.nlist)
     levels = find_levels(x - centroids[nearest_centroids(x, centroids)])
     faiss.copy_array_to_vector(levels.T.ravel(), file.pq.centroids)
@@ -127,21 +126,6 @@ def find_levels(x: NDArray[np.float32]) -> NDArray[np.float32]:
         means = np.where(counts > 0, totals / np.maximum(counts, 1), levels)
         levels = means.astype(np.float32)
     return levels
-
-
-def _turn(index: faiss.Index) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The transforms before an index; of a rotation as a matrix product, which is faster."""
-    steps = steps_of(index)
-    if len(steps) == 1 and isinstance(steps[0], faiss.LinearTransform) and not steps[0].have_bias:
-        matrix = faiss.vector_to_array(steps[0].A).reshape(steps[0].d_out, -1).T
-        return lambda x: x @ matrix
-
-    def turn(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        for step in steps:
-            x = step.apply(x)
-        return x
-
-    return turn
 
 
 def _has_levels(file: Any) -> bool:  # noqa: ANN401 - SWIG

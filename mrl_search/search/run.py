@@ -23,7 +23,7 @@ from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
-from mrl_search.search.first import CANDIDATE, first_stage, propose, rescored, shortlist
+from mrl_search.search.first import CANDIDATE, propose, rescored, shortlist
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
@@ -91,11 +91,14 @@ def search(
             keep, last = min(stage.keep or k, allowed), stage is plan.stages[-1]
             if candidates is not None:
                 hits = rescored(corpus, part, candidates, stage.dims, keep)
-            elif last or stop:
-                hits = first_stage(corpus, part, stage, keep, mask, final=last)
-            else:  # the next stage scores them: their order does not matter
+            elif last:
+                index = corpus.prefix_index(stage.dims)
+                hits = propose(corpus, index, part, stage, keep, mask)
+            else:
                 candidates = shortlist(corpus, part, stage, keep, mask)
-                continue
+                if not stop:  # the next stage scores them: their order does not matter
+                    continue
+                hits = rescored(corpus, part, candidates, stage.dims, keep)
             candidates = hits[1]
             if last:
                 scores[going], ids[going] = hits[0][:, :width], hits[1][:, :width]
