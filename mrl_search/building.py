@@ -70,11 +70,7 @@ class Wanted:
     ) -> Self:  # fmt: skip
         """What a user wants of pictures with these labels.
 
-        Args:
-            dims: prefix lengths of the encoder.
-            axes: the ones that are named, and the default of the encoder.
-            spec: as it is given.
-            labels: of the pictures.
+        `dims` are prefix lengths of the encoder, `axes` those that are named, and its default.
 
         Raises:
             ConfigError: axes that these pictures cannot have, or a spec that FAISS cannot build.
@@ -163,14 +159,8 @@ def finish(
 ) -> None:  # fmt: skip
     """Store rows along the wanted axes, index every prefix, and publish the index.
 
-    Args:
-        writer: has the items, and the rows if they are stored as they are.
-        store: the rows as the encoder gave them, at unit norm.
-        made: what describes them.
-        heads: linear heads, which read such rows.
-        wanted: how they are stored and indexed.
-        changed: as for `choose_axes`.
-        progress: called with what is being done, how far, and of how much.
+    The writer has the items, and the rows if they are stored as they are. `store` has the rows as
+    the encoder gave them, at unit norm; `made` describes them, and `heads` read them.
     """
     record = dict[str, object]()
     if wanted.axes != "none":
@@ -238,14 +228,8 @@ def refuse_index(
 ) -> bool:
     """Refuse an `out` that exists, with the command that changes an index.
 
-    Args:
-        out: where an index is to be built.
-        spec: of the index.
-        source: of the index; "" for any.
-        fingerprint: of its model; "" for any.
-
-    Returns:
-        whether a build of this index was stopped when only rows were left to be sent to its engine.
+    It is no refusal, but True, if a build of this index was stopped when only rows were left to be
+    sent to its engine (see `unfilled`).
 
     Raises:
         IndexFolderError: `out` exists.

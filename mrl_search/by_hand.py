@@ -25,12 +25,9 @@ __all__ = ["add_vectors", "remove_rows"]
 def remove_rows(
     folder: Path, choose: Callable[[Rows], Ids], progress: Progress = silent
 ) -> int:  # fmt: skip
-    """Remove items of an index: how many. A later sync does not take their pictures again.
+    """Remove the rows that `choose` gives of the newest generation: how many.
 
-    Args:
-        folder: the index folder.
-        choose: gives the rows to remove, of the newest generation.
-        progress: called with what is being done, how far, and of how much.
+    A later sync does not take their pictures again.
     """
     with changing(folder, "remove") as change:
         rows = Rows.open(folder)

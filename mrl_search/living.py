@@ -25,12 +25,10 @@ from mrl_search.store.collection import Collection, LeftOut, write_left_out
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
 from mrl_search.store.manifest import (
-    CENTRE,
     DELETED,
-    HEADS,
     ITEMS,
     LEFT_OUT,
-    ROTATION,
+    OF_THE_MODEL,
     SKIPPED,
     VECTORS,
     Manifest,
@@ -50,7 +48,6 @@ FEW = 1000  # rows that are neither folded nor written together
 TAIL = 0.05  # of the indexed rows: a longer tail is folded
 DEAD = 0.2  # of all rows: if more are deleted, the rest is written together
 GROWN = 2  # times the rows that trained: then the indexes are trained again
-OF_THE_MODEL = (HEADS, ROTATION, CENTRE, SKIPPED, LEFT_OUT)  # files that no row is in
 MERGED = 2  # a part of the tail of up to so many times the new rows is written with them
 
 
@@ -195,11 +192,8 @@ def maintain(folder: Path, progress: Progress = silent) -> Manifest:
 def compact(folder: Path, progress: Progress = silent, command: str = "") -> Manifest:
     """Write all items together, without deleted rows, and train their indexes.
 
-    Args:
-        folder: the index folder.
-        progress: called while vectors are written.
-        command: as for `changing`; with one, kinds of index that so few rows cannot train are
-            replaced by those of a new index.
+    With a `command` of its own, kinds of index that so few rows cannot train are replaced by those
+    of a new index.
 
     Raises:
         ConfigError: nothing is left.

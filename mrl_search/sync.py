@@ -6,7 +6,6 @@ Every function changes the index folder by generations of its own (see `mrl_sear
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -53,7 +52,7 @@ def sync(
         encoder: opens its model, if there is something to embed.
         only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked,
             but for a known one around them.
-        dry_run: only say what would be done.
+        dry_run: as of `Index.sync`, like `meant`.
         meant: whether pictures of a folder that is gone as a whole go, too.
         progress: called with what is being done, how far, and of how much.
 
@@ -115,7 +114,10 @@ def sync(
         for start in range(0, len(todo), CHUNK):
             some, m = todo[start : start + CHUNK], rows.manifest
             with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
-                done = partial(_further, progress, start, len(todo))
+
+                def done(count: int, start: int = start) -> None:
+                    progress("embedding", start + count, len(todo))
+
                 edit, bad = _embedded(edit, rows, writer, some, own, walks, encoder(), done)
                 skipped += bad
                 edit = ended(edit) if start + CHUNK >= len(todo) else edit
@@ -128,10 +130,6 @@ def sync(
     if only is None and not result.unread and not result.lost:
         note_walks(folder, {each.root: each.digest for each in walks.scans}, result)
     return result
-
-
-def _further(progress: Progress, start: int, total: int, done: int) -> None:
-    progress("embedding", start + done, total)
 
 
 def _without(result: Synced, skipped: Sequence[Skipped], before: Container[str]) -> Synced:

@@ -55,11 +55,9 @@ def chosen(found: Found, good: NDArray[np.bool_], k: int) -> Found:
 
 
 class Mask:
-    """Which rows may be answers: how deleted rows and filters reach an index.
+    """Which rows may be answers, (n,) bool: how deleted rows and filters reach an index.
 
-    Args:
-        allowed: (n,) bool, one for each row of the corpus.
-        conditions: those that the allowed rows, and no other living ones, meet; None: not known.
+    `conditions` are those that the allowed rows, and no other living ones, meet; None: not known.
     """
 
     def __init__(

@@ -40,13 +40,8 @@ class ClusteredIndex(PrefixIndex):
     """An IVF index; an effort is the number of clusters visited on average (nprobe).
 
     Where centroids are compared one by one, every query visits its own number of clusters; where a
-    graph finds them, all visit the same number.
-
-    Args:
-        index: the FAISS index, with or without transforms before it.
-        kind: its factory string.
-        ram_bytes: size of its file.
-        sample: gives some rows of the corpus at this prefix, (n, dims) float32 of unit norm.
+    graph finds them, all visit the same number. `sample` gives some rows of the corpus at this
+    prefix, (n, dims) float32 of unit norm.
     """
 
     def __init__(

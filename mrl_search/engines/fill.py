@@ -25,12 +25,7 @@ PLAIN = (faiss.IndexIVFScalarQuantizer, faiss.IndexIVFFlat, faiss.IndexIVFPQ)  #
 
 
 class ListFiller:
-    """Takes the rows of a corpus and fills the lists of a trained index with them.
-
-    Args:
-        index: the index, empty; one that `fits`.
-        count: rows of the corpus.
-    """
+    """Takes the `count` rows of a corpus and fills the lists of a trained index that `fits`."""
 
     def __init__(self, index: faiss.Index, count: int) -> None:
         self._index, self._file, self._turn = index, inverted_file(index), turn_of(index)
@@ -85,16 +80,10 @@ class ListFiller:
 
 
 def train_codes(index: faiss.Index, x: NDArray[np.float32]) -> bool:
-    """Train the codes of an index whose centroids are placed, if they are of one dim each.
+    """Train the codes of an index by rows (n, dims) of unit norm, if they are of one dim each.
 
-    Of every dim of a residual, k-means finds the levels, for all dims at once.
-
-    Args:
-        index: the index.
-        x: (n, dims) rows to train with, of unit norm.
-
-    Returns:
-        whether it did; else FAISS has to.
+    Its centroids are placed. Of every dim of a residual, k-means finds the levels, for all dims at
+    once. Where it returns False, FAISS has to train.
     """
     file = inverted_file(index)
     if not isinstance(file, faiss.IndexIVFPQFastScan) or not _has_levels(file):
@@ -141,15 +130,10 @@ def _bounds(pq: Any) -> NDArray[np.float32]:  # noqa: ANN401 - SWIG
 
 
 def _packed(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Codes as FAISS packs them for look-ups by shuffles, in blocks of 32 rows.
+    """Codes as FAISS packs them for look-ups by shuffles, in blocks of 32 rows; missing ones are 0.
 
-    A byte has the codes of one dim of two rows, 16 rows apart.
-
-    Args:
-        codes: (n, bytes) uint8, in each two dims of a row.
-
-    Returns:
-        (blocks, bytes, 32) uint8; missing rows are 0.
+    (n, bytes) uint8, in each two dims of a row, become (blocks, bytes, 32): a byte has the codes of
+    one dim of two rows, 16 rows apart.
     """
     count = -(-len(codes) // BLOCK)
     padded = np.zeros((count * BLOCK, codes.shape[1]), np.uint8)

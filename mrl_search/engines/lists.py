@@ -34,13 +34,7 @@ def rotation_of(steps: list[Any]) -> NDArray[np.float32] | None:
 
 
 class CodeLists:
-    """What compiled code needs of an inverted file.
-
-    Args:
-        handle: of compiled code.
-        dims: prefix length.
-        keeps: what the handle points to.
-    """
+    """What compiled code needs of an inverted file: a handle, and what it points to."""
 
     def __init__(self, handle: object, dims: int, keeps: object) -> None:
         self.handle, self.dims, self._keeps = handle, dims, keeps

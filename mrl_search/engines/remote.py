@@ -63,7 +63,6 @@ class RemoteIndex(PrefixIndex):
             wide = min(MOST_FOUND, 4 * wide)
 
     def rescore(self, x: NDArray[np.float32], rows: Ids, keep: int) -> Found:
-        """The best `keep` of the candidates (n, m) of each query."""
         known = self._items.all_ids
         scores = np.full((len(x), keep), -np.inf, np.float32)
         best = np.full((len(x), keep), -1, np.int64)

@@ -32,16 +32,9 @@ class ScanIndex(PrefixIndex):
 def scan(store: VectorStore, unit: NDArray[np.float32], k: int, rows: Ids | None = None) -> Found:
     """The true `k` nearest by the cosine of prefixes: the baseline that plans are measured against.
 
-    Products are summed in float64, so that rounding decides no order; ties go by id.
-
-    Args:
-        store: the corpus.
-        unit: (n, dims) float32 prefixes of unit norm.
-        k: answers wanted.
-        rows: the rows that may be answers, ascending; default: all.
-
-    Returns:
-        scores and ids, each (n, min(k, rows)).
+    Queries are (n, dims) float32 of unit norm, `rows` the rows that may be answers, ascending.
+    Products are summed in float64, so that rounding decides no order; ties go by id. Scores and ids
+    are (n, min(k, rows)) each.
     """
     count, dims = len(store) if rows is None else len(rows), unit.shape[1]
     scores, ids = np.empty((len(unit), 0), np.float32), np.empty((len(unit), 0), np.int64)

@@ -14,9 +14,7 @@ __all__ = ["TailedIndex", "split_mask"]
 class TailedIndex(PrefixIndex):
     """The first rows by a prefix index; the rest, where they score higher than what it found.
 
-    Args:
-        base: the index of the first rows.
-        tail: (n, dims) float32, prefixes of unit norm of the rows after them.
+    The rest are prefixes (n, dims) float32 of unit norm, compared one by one.
     """
 
     def __init__(self, base: PrefixIndex, tail: NDArray[np.float32]) -> None:
@@ -59,7 +57,6 @@ class TailedIndex(PrefixIndex):
         return best(*every, found[0].shape[1], nearly=True)
 
     def cost(self, effort: int = 0, mask: Mask | None = None) -> float | None:
-        """Vectors that one query is compared with."""
         cost = self._base.cost(effort, split_mask(mask, self._base.count)[0])
         return None if cost is None else cost + len(self._tail)
 

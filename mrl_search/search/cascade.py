@@ -173,12 +173,8 @@ def trade_off(
 ) -> list[TradeOff]:
     """Accuracy against expected dims for each of `GIVES`: half of the cases learn, half measure.
 
-    Empty with fewer than two cases or stages.
-
-    Args:
-        confidence: (n, stages), as for `learn_cascade`.
-        correct: (n, stages).
-        dims: prefix length of each stage, ascending.
+    Confidences, outcomes and dims are as for `learn_cascade`. Empty with fewer than two cases or
+    stages.
     """
     if len(confidence) < 2 or len(dims) < 2:
         return []

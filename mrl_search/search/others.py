@@ -46,7 +46,8 @@ def search_others(
     """Search, but leave every item with the query's own content out of its answer.
 
     Each query keeps as many more candidates as it has copies in the corpus, so that `k` others
-    remain. A query that is not in the corpus gets what `search` gives.
+    remain; there are fewer columns where the corpus is smaller. A query that is not in the corpus
+    gets what `search` gives.
 
     Args:
         corpus: what is searched.
@@ -55,9 +56,6 @@ def search_others(
         plan: how to search.
         k: answers wanted.
         find: searches queries by a plan for k answers; default: `search`.
-
-    Returns:
-        (n, k) answers, fewer columns where the corpus is smaller.
     """
     find = find or partial(search, corpus)
     width = min(k, len(corpus.live_rows))

@@ -24,16 +24,9 @@ def rescore(
 def pair_scores(
     store: VectorStore, queries: NDArray[np.float32], ids: Ids, dims: int
 ) -> NDArray[np.float32]:
-    """Cosines of the prefix of each query (n, dim) with those of its own candidates.
+    """Cosines of the prefix of each query with those of its own candidates: (n, m) float32.
 
-    Args:
-        store: the corpus.
-        queries: (n, dim) float32 of any norm but zero.
-        ids: (n, m) rows; -1 scores -inf.
-        dims: prefix length.
-
-    Returns:
-        (n, m) float32.
+    Queries are (n, dim) float32 of any norm but zero, candidates (n, m) rows; -1 scores -inf.
     """
     unit = prefix(queries, dims)
     parts = [_scored(store, unit[some], ids[some]) for some in store.in_turn(*ids.shape)]
@@ -64,11 +57,9 @@ def joined(found: list[Found], k: int) -> Found:
 
 
 class Known:
-    """Cosines at full length of some queries with candidates, each computed once.
+    """Cosines at full length of queries (n, dim) with candidates, each computed once.
 
-    Args:
-        store: the corpus.
-        queries: (n, dim) float32 of any norm but zero.
+    Many plans propose the same candidates.
     """
 
     def __init__(self, store: VectorStore, queries: NDArray[np.float32]) -> None:

@@ -187,13 +187,13 @@ class CollectionWriter:
         self, raw: NDArray[np.floating], entries: Sequence[Entry],
         transform: Transform | None = None,
     ) -> None:  # fmt: skip
-        """Append rows and log what became of the source's rows.
+        """Append rows, transformed and at unit norm, and log what became of the source's rows.
 
         Args:
-            raw: (good, dim) as the encoder gives them; they are stored at unit norm.
+            raw: (good, dim) as the encoder gives them.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
-            transform: applied to the rows before they are stored.
+            transform: default: none.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())

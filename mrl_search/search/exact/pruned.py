@@ -40,15 +40,9 @@ def exact_pruned(
 ) -> Found:
     """The true `k` nearest at full length, mostly without reading whole vectors.
 
-    A plan gives k scores to beat. The sieve rules out every vector whose upper bound lies below
-    them; of the rest, longer and longer prefixes are read. Without a sieve everything is compared.
-
-    Args:
-        corpus: what is searched.
-        queries: (n, dim) float32 of any norm but zero.
-        k: answers wanted, at most the number of rows allowed.
-        mask: rows that may be answers.
-        find: answers queries by a plan (`search` in `mrl_search.search.run`).
+    A plan gives k scores to beat, at most as many as rows are allowed. The sieve rules out every
+    vector whose upper bound lies below them; of the rest, longer and longer prefixes are read.
+    Without a sieve everything is compared. Queries are (n, dim) float32 of any norm but zero.
     """
     sieve, first = corpus.sieve, _first(corpus)
     allowed = len(corpus) if mask is None else mask.count
