@@ -81,10 +81,6 @@ class Wanted:
         full = checked_spec(spec, longest, len(labels))
         return cls(choice, axes[0] is not None, dims, spec, full)
 
-    def along_pca(self, count: int) -> Self:
-        """The same with principal axes, for `count` pictures that can be read."""
-        return replace(self, axes="pca", spec=checked_spec(self.given, self.dims, count))
-
 
 def build_from_pictures(
     source: Source, out: Path, encoder: Encoder, spec: IndexSpec | None, axes: str | None,
@@ -174,7 +170,8 @@ def finish(
         except ConfigError:
             if wanted.named or wanted.axes not in CLOSED_FORM:
                 raise
-            wanted = wanted.along_pca(len(labels))
+            spec = checked_spec(wanted.given, wanted.dims, len(labels))
+            wanted = replace(wanted, axes="pca", spec=spec)
             transform, record = choose_axes(wanted.axes, *facts)
         store = writer.transform_rows(transform, norms, store)
         heads, made = {}, replace(made, classes=(), unit_heads=False)  # they take rows as they were

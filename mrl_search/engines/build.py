@@ -30,7 +30,7 @@ from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
 from mrl_search.store.intact import check_file, damaged
 from mrl_search.store.manifest import Manifest, prefix_file
-from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
 __all__ = [
@@ -246,7 +246,9 @@ def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
     if ENDLESS in kind and len(store) < FEWEST_NSG:
         raise ConfigError(f"{len(store):,} vectors are too few for an index {kind!r}.", KNOWN)
     if not index.is_trained:
-        rows = _training_rows(index, len(store))
+        clustered = inverted_file(index)
+        wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
+        rows = slice(None) if len(store) <= wanted else sample(len(store), wanted)
         _train(index, kind, prefix(store.rows(rows, dims), dims))
     return index
 
@@ -258,12 +260,6 @@ def _train(index: faiss.Index, kind: str, x: NDArray[np.float32], *, quick: bool
         _place_centroids(index, x, quick)
         if quick or not train_codes(index, x):
             index.train(x)
-
-
-def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
-    clustered = inverted_file(index)
-    wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
-    return slice(None) if count <= wanted else sample(count, wanted)
 
 
 def _place_centroids(index: faiss.Index, x: NDArray[np.float32], quick: bool) -> None:

@@ -193,12 +193,8 @@ def hit_records(
 ) -> list[dict[str, Any]]:
     """The hits of one query, with rank and score of each at every prefix, if explained.
 
-    Args:
-        hits: of the query.
-        explanation: of all queries.
-        query: its number.
-        own_vectors: whether paths are a user's own, and may name no files.
-        look: whether to tell which files are gone.
+    `explanation` is that of all queries, `query` the number of this one. With `look`, files that
+    are gone are told, except of a user's `own_vectors`, whose paths may name no files.
     """
     records: list[dict[str, Any]] = []
     items, rows = hits.items, hits.rows.tolist()

@@ -151,16 +151,11 @@ def default_plan(corpus: Corpus, k: int, use: str = "query") -> Plan:
             message = f"{corpus.folder} has a damaged plan for {use}: {tuned['plan']!r}."
             raise IndexFolderError(message, f"Run: mrl-search tune {corpus.folder}") from error
         if plan.stages and for_k >= k and set(plan.dims) <= set(corpus.dims):
-            return _runnable(corpus, plan)
+            first, *others = plan.stages
+            if first.effort and not corpus.prefix_index(first.dims).efforts:
+                return Plan((replace(first, effort=0), *others))  # trained as another kind since
+            return plan
     return Plan.EXACT
-
-
-def _runnable(corpus: Corpus, plan: Plan) -> Plan:
-    """A tuned plan without its effort, if the index was trained as a kind that takes none."""
-    first, *others = plan.stages
-    if not first.effort or corpus.prefix_index(first.dims).efforts:
-        return plan
-    return Plan((replace(first, effort=0), *others))
 
 
 def exact_search(

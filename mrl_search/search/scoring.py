@@ -79,14 +79,8 @@ class Known:
             found[same] = self._scores[places[same]]
             known |= same
         most = int((~known).sum(axis=1).max(initial=0))
-        if most:
-            self._add(ids, keys, known, most, found)
-        return found
-
-    def _add(
-        self, ids: Ids, keys: Ids, known: NDArray[np.bool_], most: int, found: NDArray[np.float32]
-    ) -> None:
-        """Score what is not known, at most `most` candidates of a query, into `found`."""
+        if not most:
+            return found
         columns = np.argsort(known, axis=1, kind="stable")[:, :most]
         new = ~np.take_along_axis(known, columns, axis=1)
         asked = np.where(new, np.take_along_axis(ids, columns, axis=1), -1)
@@ -97,3 +91,4 @@ class Known:
         order = np.argsort(every, kind="stable")
         self._keys = every[order]
         self._scores = np.concatenate([self._scores, scores[new]])[order]
+        return found

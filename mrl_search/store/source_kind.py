@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,7 +63,9 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
 
 
 def _folder_holds_vectors(folder: Path, wanted: str) -> bool:
-    arrays, tables = arrays_in(folder), _tables_in(folder)
+    arrays, tables = arrays_in(folder), list[Path]()
+    with suppress(FileError):  # a folder of pictures may have folders that cannot be listed
+        tables = tables_in(folder)
     pictures = pictures_in(folder) if arrays or tables else []
     if not pictures:
         return bool(arrays) or (bool(tables) and _tables_hold_vectors(tables, folder, wanted))
@@ -132,13 +135,6 @@ def _choice(where: Path, wanted: str, vectors: str, pictures: str, option: str) 
     message = f"{where} holds vectors and {pictures}."
     hint = f"For the vectors name {shlex.quote(vectors)}; for the pictures add {option}."
     raise ConfigError(message, hint)
-
-
-def _tables_in(folder: Path) -> list[Path]:
-    try:
-        return tables_in(folder)
-    except FileError:  # a folder of pictures may have folders that cannot be listed
-        return []
 
 
 def _first(tables: Iterable[Path], columns: Callable[[Path], list[str]]) -> list[str]:

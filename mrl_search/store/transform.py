@@ -92,10 +92,8 @@ def moment_of(store: VectorStore, rows: Ids) -> NDArray[np.float64]:
 def principal_axes(moment: NDArray[np.float64]) -> NDArray[np.float32]:
     """Principal axes by falling energy: (dim, dim) float32, orthonormal rows.
 
-    The moment is not centred, so that rotated rows keep their norms and cosines.
-
-    Args:
-        moment: (dim, dim), the sum of the outer products of the rows with themselves.
+    The moment, the sum of the outer products of the rows with themselves, is not centred, so that
+    rotated rows keep their norms and cosines.
     """
     _, columns = np.linalg.eigh(moment)  # by rising energy
     return _signed(columns.T[::-1])

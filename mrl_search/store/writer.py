@@ -55,6 +55,7 @@ from mrl_search.vectors import l2_normalize
 __all__ = ["RAW", "CollectionWriter", "Entry", "write_rows"]
 
 LOG, RAW = "items.jsonl", "raw-vectors.npy"  # of an unfinished build
+NOTES = (LOG, RAW, PROGRESS, MANIFEST)  # files beside those of the index
 COMMIT = 1024  # source rows between two commits
 
 Entry = Mapping[str, object]  # an item's columns, or `path` and `reason` of a skipped picture
@@ -126,7 +127,7 @@ class CollectionWriter:
                 another job is in the way.
         """
         folder = building_folder(out)
-        with claim(folder, _is_ours):
+        with claim(folder, lambda name: name in NOTES or is_index_file(name)):
             unfinished = (folder / PROGRESS).exists()
             if unfinished and not job:
                 hint = f"Finish it, remove {folder}, or choose another place with --out."
@@ -385,11 +386,6 @@ def _hash_of(path: Path, start: int, stop: int) -> xxhash.xxh3_128:
             while data := file.read(min(BLOCK, stop - file.tell())):
                 found.update(data)
     return found
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a build writes a file of this name into its folder."""
-    return name in (LOG, RAW, PROGRESS, MANIFEST) or is_index_file(name)
 
 
 def _flush(file: BinaryIO) -> None:
