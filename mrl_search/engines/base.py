@@ -50,8 +50,8 @@ def padded(found: Found, k: int) -> Found:
 def chosen(found: Found, good: NDArray[np.bool_], k: int) -> Found:
     """The first `k` of each query that are `good`, (n, m); what is missing has id -1."""
     order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-    good, scores, ids = (np.take_along_axis(a, order, axis=1) for a in (good, *found))
-    return np.where(good, scores, np.float32(-np.inf)), np.where(good, ids, -1)
+    kept, scores, ids = (np.take_along_axis(a, order, axis=1) for a in (good, *found))
+    return np.where(kept, scores, np.float32(-np.inf)), np.where(kept, ids, -1)
 
 
 class Mask:

@@ -235,8 +235,12 @@ def _kmeans(
     """Spherical k-means of unit rows `x` (n, dims) from `k` of them, or `start`: (k, dims)."""
     rng = np.random.default_rng(1)
     centroids = x[rng.choice(len(x), k, replace=False)] if start is None else start
+
+    def nearest_of(rows: slice) -> NDArray[np.int64]:
+        return nearest_centroids(x[rows], centroids)
+
     for _ in range(rounds):
-        near = np.concatenate(spread(len(x), lambda at, c=centroids: nearest_centroids(x[at], c)))
+        near = np.concatenate(spread(len(x), nearest_of))
         order, sizes = np.argsort(near, kind="stable"), np.bincount(near, minlength=k)
         filled = np.flatnonzero(sizes)
         begins = (np.cumsum(sizes) - sizes)[filled]
