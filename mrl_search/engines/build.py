@@ -21,9 +21,8 @@ from mrl_search.engines.fill import ListFiller, train_codes
 from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.kernels import spread
-from mrl_search.engines.scan import ScanIndex
+from mrl_search.engines.scan import ScanIndex, TailedIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
-from mrl_search.engines.tail import TailedIndex
 from mrl_search.engines.trial import ENDLESS
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically

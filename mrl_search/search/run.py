@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.kernels import best
-from mrl_search.engines.scan import scan
+from mrl_search.engines.scan import scan, split_mask
 from mrl_search.engines.spec import SCAN
-from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus

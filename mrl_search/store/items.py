@@ -182,11 +182,8 @@ def logged_items(
     Args:
         entries: one a row of the source, an item's columns; with a `reason`: it has no item.
         columns: further columns, one row a row of the source. One that is called as one of
-            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it.
-
-    Returns:
-        The columns of `ITEMS_SCHEMA`, the further ones, then those of `EXIF_COLUMNS` and
-        `FILE_COLUMNS` that are logged of any item.
+            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it. They
+            follow those of `ITEMS_SCHEMA`; what is logged of EXIF and file comes last.
     """
     at = [i for i, entry in enumerate(entries) if "reason" not in entry]
     rows = [{"id": row, **entries[i]} for row, i in enumerate(at)]
