@@ -93,14 +93,9 @@ def choose_axes(
 ) -> tuple[Transform, dict[str, Any]]:  # fmt: skip
     """Fit every choice to the rows of a corpus, and measure it on rows that are held out.
 
-    Args:
-        choice: the one to take.
-        store: the rows as the encoder gave them, at norm 1.
-        norms: (n,) norms of the rows.
-        labels: (n,) of str, or None where unknown.
-        changed: takes row numbers, and gives the positions of those whose pictures can be read,
-            and their changed views, (m, views, dim) float32.
-        progress: called with how many choices are measured.
+    The store has the rows as the encoder gave them, at norm 1, and `norms` (n,) those they had;
+    labels (n,) are None where unknown. `changed` takes row numbers, and gives the positions of
+    those whose pictures can be read, and their changed views, (m, views, dim) float32.
 
     Returns:
         The transform of `choice`, and a record for the manifest: the choice, the numbers of

@@ -173,12 +173,8 @@ def learn_thresholds(
 ) -> Learned:
     """Learn when to stop along `plan` from up to 4,000 labelled items of the corpus.
 
-    Args:
-        corpus: with labels.
-        plan: at least two stages, all with shortlists of at least `ballot.k`.
-        ballot: how neighbours vote.
-        give: share of all answers that stopping early may lose (see `learn_cascade`).
-        held_out: items that the model was not trained on, if known; only these are learnt from.
+    Stopping early may lose a share `give` of all answers (see `learn_cascade`). Only `held_out` is
+    learnt from, items that the model was not trained on, if they are known.
 
     Raises:
         ConfigError: a plan with one stage, or with a shortlist below `ballot.k`.

@@ -37,11 +37,8 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
     """Whether `where` holds vectors (see `open_vectors`) rather than pictures.
 
     What cannot be used decides nothing: a digest or a short list in a table of pictures, a few
-    plots or a list of labels in a folder of vectors.
-
-    Args:
-        where: a file, a folder, or `FILE#COLUMN`.
-        wanted: `vectors` or `pictures`, where options show which of them is meant.
+    plots or a list of labels in a folder of vectors. `wanted` is `vectors` or `pictures`, where
+    options show which of them is meant.
 
     Raises:
         ConfigError: it holds both, and `wanted` is empty.
