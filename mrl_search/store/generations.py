@@ -140,7 +140,7 @@ class Change:
 
 @contextmanager
 def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Change]:
-    """Be the only one who changes an index; by default the command of its newest generation.
+    """Be the only one who changes an index. Without a `command`, that of its last change goes on.
 
     Raises:
         IndexFolderError: not an index, or another process changes it for longer than `wait` s.

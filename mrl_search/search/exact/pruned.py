@@ -40,9 +40,9 @@ def exact_pruned(
 ) -> Found:
     """The true `k` nearest at full length, mostly without reading whole vectors.
 
-    A plan gives k scores to beat, at most as many as rows are allowed. The sieve rules out every
-    vector whose upper bound lies below them; of the rest, longer and longer prefixes are read.
-    Without a sieve everything is compared. Queries are (n, dim) float32 of any norm but zero.
+    A plan gives k scores to beat. The sieve rules out every vector whose upper bound lies below
+    them; of the rest, longer and longer prefixes are read. Without a sieve everything is compared.
+    Queries are (n, dim) float32 of any norm but zero; `k` is at most the number of allowed rows.
     """
     sieve, first = corpus.sieve, _first(corpus)
     allowed = len(corpus) if mask is None else mask.count
