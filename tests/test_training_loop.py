@@ -471,9 +471,9 @@ def observed(out: Path, config: TrainConfig) -> Seen:
         seen.views.append((size, kind, rng.initial_seed()))
         return views(images, size, kind, rng)
 
-    def watch_rows(self: InfoNCE, rows: Tensor, pairs: int | None = None) -> Tensor:
+    def watch_rows(self: InfoNCE, rows: Tensor, subjects: Tensor | None = None) -> Tensor:
         seen.rows.append(len(rows))
-        return info_nce(self, rows, pairs)
+        return info_nce(self, rows, subjects)
 
     def watch_rate(optimizer: Any, schedule: ScheduleConfig, done: float) -> None:
         set_rate(optimizer, schedule, done)
