@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mrl_search.duplicates.decisions import read_decisions
@@ -21,7 +22,7 @@ from mrl_search.encoders.base import Encoder
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode
 from mrl_search.images.exif import exif_columns
-from mrl_search.images.look import SAME, Look, likeness, pixel_hash
+from mrl_search.images.look import SAME, likeness, look_of, pixel_hash
 from mrl_search.images.sources import Source
 from mrl_search.images.traces import Traces, enlarged, traces_of
 from mrl_search.progress import Progress
@@ -53,7 +54,7 @@ class _Candidates:
 class _Seen:
     """What the second look sees of a content."""
 
-    look: Look
+    look: NDArray[np.float32]
     pixels: str  # their hash
     traces: Traces
     camera: str
@@ -64,7 +65,7 @@ class _Seen:
         image, _ = decode(data)
         exif = exif_columns(data)
         camera = str(exif.get("camera") or ("time taken" if "taken" in exif else ""))
-        return cls(Look.of(image), pixel_hash(image), traces_of(image), camera)
+        return cls(look_of(image), pixel_hash(image), traces_of(image), camera)
 
 
 def find_duplicates(
