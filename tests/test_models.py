@@ -133,16 +133,14 @@ def test_without_classes_there_are_no_heads() -> None:
 
 def test_a_model_comes_back_from_the_disk(folder: Path) -> None:
     network, file = _network(), load_model(folder)
-    assert (file.name, file.config, file.classes, file.size, file.training) == (
+    assert (file.name, file.model, file.classes, file.size, file.training) == (
         "tiny",
         TINY,
         ("cat", "dog"),
         32,
         TRAINING,
     )
-    assert file.fingerprint == xxhash.xxh3_128_hexdigest(
-        (folder / "model.safetensors").read_bytes()
-    )
+    assert file.weights == xxhash.xxh3_128_hexdigest((folder / "model.safetensors").read_bytes())
     assert not file.network.training
     assert not any(p.requires_grad for p in file.network.parameters())
     for name, value in network.state_dict().items():

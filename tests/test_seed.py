@@ -254,7 +254,7 @@ def test_a_recipe_runs_and_its_model_comes_back(name: str, tmp_path: Path) -> No
     assert [list(r.accuracy) for r in records] == [list(config.model.dims)] * 3
     assert all(r.instance_loss == 0 for r in records)
     model, encoder = load_model(tmp_path), load_encoder(str(tmp_path))
-    assert (model.config, model.size) == (config.model, 113)
+    assert (model.model, model.size) == (config.model, 113)
     rows = encoder.encode(noise_pixels(4, side=113).images.permute(0, 2, 3, 1).numpy())
     assert rows.shape == (4, config.model.dims[-1])
 
@@ -305,7 +305,7 @@ def test_width_and_size_are_options_of_train(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(tmp_path / "pictures"), *options])
     assert result.exit_code == 0, result.output
     model = load_model(tmp_path / "run")
-    assert (model.config.widths, model.size) == ((8, 16, 16, 16), 113)
+    assert (model.model.widths, model.size) == ((8, 16, 16, 16), 113)
     recipe = model.training["recipe"]["schedule"]
     assert (recipe["sizes"], recipe["embed_size"]) == ({"0": 113}, 0)
 

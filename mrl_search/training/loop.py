@@ -77,7 +77,7 @@ def train_pixels(
     init = load_init(config)
     pictures = digest(pixels.labels, pixels.hashes)
     warn_of_leaks(config, init, pictures)
-    origin = {"pictures": pictures, "init": init.fingerprint if init else ""}
+    origin = {"pictures": pictures, "init": init.weights if init else ""}
     made = {**maker(), **origin}
     set_seed(config.seed)
     run.start(init)
