@@ -87,11 +87,9 @@ class Objective:
         self.config, self.classes, self.accelerator = config, classes, accelerator
         cross_entropy = nn.CrossEntropyLoss(label_smoothing=objective.smoothing)
         self.labels = MatryoshkaLoss(cross_entropy, dims, objective.weights)
-        nce = InfoNCE(objective.temperature)
-        weights = objective.instance_weights or objective.weights
-        self.instances = MatryoshkaLoss(nce, dims, weights)
-        weights = objective.individual_weights or objective.weights
-        self.individuals = MatryoshkaLoss(nce, dims, weights)
+        nce, every = InfoNCE(objective.temperature), objective.weights
+        self.instances = MatryoshkaLoss(nce, dims, objective.instance_weights or every)
+        self.individuals = MatryoshkaLoss(nce, dims, objective.individual_weights or every)
         self.teacher = init.to(accelerator.device) if init and objective.distil else None
 
     def begin(self, epoch: int) -> None:
