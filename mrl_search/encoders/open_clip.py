@@ -68,7 +68,6 @@ class ClipEncoder(NetworkEncoder):
         return self.open_tokenizer()
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: (n, dim) float32, not normalised."""
         joint: Any = self.network.joint
         tokens = self._tokenizer(list(texts)).to(self.device)
         with torch.inference_mode():
