@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mrl_search.cli.options import option
+from mrl_search.cli.render import note, percent, progress_bars, show_tables
 from mrl_search.cli.serve import serve
 from mrl_search.search.plan import Plan
 
@@ -58,7 +59,6 @@ def demo(
     serve_it: Annotated[bool, option("--serve", "Then show its index in the browser.")] = False,
 ) -> None:
     """Show all of it on drawn animals, offline, in a few minutes."""
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.images.drawn import write_individuals
     from mrl_search.training.recipes import load_recipe
 
@@ -104,7 +104,6 @@ def demo(
 
 def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
     """Train with one progress bar over all epochs, and note the rate of the last one."""
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.training.records import EpochRecord, Record, StepRecord
     from mrl_search.training.steps import train
 
@@ -164,7 +163,6 @@ class _Measured:
 def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str]) -> _Measured:
     import numpy as np
 
-    from mrl_search.cli.render import progress_bars
     from mrl_search.images.sources import open_source
     from mrl_search.measure.accuracy import copies_found
     from mrl_search.measure.copies import STANDARD, changed_copies
@@ -252,7 +250,6 @@ def _show(measured: _Measured, index: "Index", encoder: "Encoder", about: str, o
 
     import numpy as np
 
-    from mrl_search.cli.render import percent, show_tables
     from mrl_search.metrics import Share
     from mrl_search.report.page import Figure, Figures, Page, Table, write_page
     from mrl_search.report.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Column, Hidden, Labels, Offline, Src, Yes, access_of, option
+from mrl_search.cli import options
+from mrl_search.cli.options import option
+from mrl_search.cli.render import note, progress_bars, show_skipped, show_source
 
 if TYPE_CHECKING:
     from mrl_search.images.sources import Source
@@ -30,7 +32,7 @@ SET_HELP = (
 
 
 def train(
-    src: Src,
+    src: options.Src,
     recipe: Annotated[str, option("--recipe NAME", RECIPE_HELP)] = "pets",
     out: Annotated[Path | None, option("--out DIR", "Run folder; default: runs/NAME.")] = None,
     init: Annotated[str, option("--init MODEL", INIT_HELP)] = "",
@@ -41,24 +43,23 @@ def train(
         int | None, option("--seed", "Seed of weights, order and views.", min=0)
     ] = None,
     tracker: Annotated[str | None, option("--tracker", TRACKER_HELP)] = None,
-    labels: Labels = "",
-    column: Column = None,
-    hidden: Hidden = False,
-    offline: Offline = False,
-    yes: Yes = False,
+    labels: options.Labels = "",
+    column: options.Column = None,
+    hidden: options.Hidden = False,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
     setting: Annotated[list[str] | None, option("--set KEY=VALUE", SET_HELP)] = None,
 ) -> None:
     """Train a Matryoshka network on SRC. A stopped run continues from its last complete epoch."""
-    from mrl_search.cli.render import note
     from mrl_search.images.sources import open_source
     from mrl_search.training.recipes import load_recipe
     from mrl_search.training.steps import check_recipe
 
-    options = {"data.min_side": min_side, "seed": seed}
-    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
+    values = {"data.min_side": min_side, "seed": seed}
+    overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
     loaded = load_recipe(recipe, [*overrides, *(setting or [])], width, size, init)
     out = out or Path("runs") / loaded.name
-    check_recipe(loaded, out, access_of(offline=offline, yes=yes))
+    check_recipe(loaded, out, options.access_of(offline=offline, yes=yes))
     source = open_source(src, labels=labels, column=column, hidden=hidden)
     if run_training(source, loaded, out, tracker):
         note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
@@ -73,7 +74,6 @@ def run_training(source: "Source", recipe: "Recipe", out: Path, tracker: str | N
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    from mrl_search.cli.render import note, progress_bars, show_source
     from mrl_search.mapping import to_toml
     from mrl_search.training.steps import train as run
 
@@ -97,7 +97,6 @@ def run_training(source: "Source", recipe: "Recipe", out: Path, tracker: str | N
 
 def show_record(record: "Record", progress: "Progress", run: str = "") -> None:
     """Advance a progress bar, or print a line with losses and validation accuracy."""
-    from mrl_search.cli.render import note, show_skipped
     from mrl_search.training.records import EpochRecord, StepRecord
 
     if isinstance(record, StepRecord):
