@@ -252,17 +252,16 @@ def _show(measured: _Measured, index: "Index", encoder: "Encoder", about: str, o
 
     from mrl_search.metrics import Share
     from mrl_search.report.page import Figure, Figures, Page, Table, write_page
-    from mrl_search.report.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
+    from mrl_search.report.plots import accuracy_plot, latency_plot
 
-    points, cells = [], []
-    for d in index.dims:
-        row = [str(d)]
-        for name, title in COLUMNS.items():
-            right = measured.right[name][d]
-            share = Share.of(right)
-            points.append(AccuracyPoint(d, title, share.value, share.low, share.high))
-            row.append(percent(share.value, (share.low, share.high)))
-        cells.append(tuple(row))
+    lines = {
+        title: {d: Share.of(measured.right[name][d]) for d in index.dims}
+        for name, title in COLUMNS.items()
+    }
+    cells = [
+        (str(d), *(percent(s[d].value, (s[d].low, s[d].high)) for s in lines.values()))
+        for d in index.dims
+    ]
     n, copies = len(measured.queries), len(measured.right["copy"][index.dims[-1]])
     quality = Table(
         "What each prefix tells",
@@ -287,12 +286,9 @@ def _show(measured: _Measured, index: "Index", encoder: "Encoder", about: str, o
         _verdict(full / p50["coarse to fine"], n),
     )  # fmt: skip
     show_tables((quality, times))
-    accuracy_plot(points, out / "accuracy.png")
-    latencies = [
-        LatencyPoint(name, p50[name], float(np.percentile(ms, 99)))
-        for name, ms in measured.ms.items()
-    ]
-    latency_plot(latencies, out / "latency.png")
+    accuracy_plot(lines, out / "accuracy.png")
+    p99 = {name: float(np.percentile(ms, 99)) for name, ms in measured.ms.items()}
+    latency_plot({name: (p50[name], p99[name]) for name in p50}, out / "latency.png")
     facts = {
         "index": f"{len(index)} pictures of {n} individuals",
         "model": f"{encoder.name} {encoder.fingerprint[:12]}",
