@@ -1,9 +1,10 @@
 """Questions to a server that runs: no more is imported than a first answer needs."""
 
+import contextlib
 import json
 import socket
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.web.beside import Server
@@ -42,9 +43,7 @@ class Connection:
         if value is not None:
             body, headers["content-type"] = json.dumps(value).encode(), "application/json"
         try:
-            where = urlsplit(self.server.url)
-            exchange = _secure if where.scheme == "https" else _plain
-            status, text = exchange(where, f"{method} {path}", headers, body)
+            status, text = _exchange(self.server.url, f"{method} {path}", headers, body)
             told = json.loads(text)
             refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -63,18 +62,25 @@ class Connection:
         return told
 
 
-def _plain(
-    where: SplitResult, request: str, headers: dict[str, str], body: bytes
-) -> tuple[int, bytes]:
+def _exchange(url: str, request: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to `METHOD PATH`; `http.client` is slower than the answer.
 
     Raises:
         OSError: no connection, or it ended early.
         ValueError: the answer is no HTTP.
     """
+    where = urlsplit(url)
+    host, secure = where.hostname or "", where.scheme == "https"
     named = {"host": where.netloc.rpartition("@")[2], **headers, "content-length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-    with socket.create_connection((where.hostname or "", where.port or 80), PATIENCE) as connection:
+    with contextlib.ExitStack() as stack:
+        address = host, where.port or (443 if secure else 80)
+        connection = stack.enter_context(socket.create_connection(address, PATIENCE))
+        if secure:
+            import ssl
+
+            context = ssl.create_default_context()
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         # after an answer to HTTP/1.0 the server closes, and it is in one piece
         connection.sendall(f"{request} HTTP/1.0\r\n{head}\r\n".encode() + body)
         answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -82,24 +88,6 @@ def _plain(
     if not top.startswith(b"HTTP/1."):
         raise ValueError("no HTTP")
     return int(top[9:12]), text
-
-
-def _secure(
-    where: SplitResult, request: str, headers: dict[str, str], body: bytes
-) -> tuple[int, bytes]:
-    """As `_plain`, through TLS."""
-    from http.client import HTTPException, HTTPSConnection
-
-    method, _, path = request.partition(" ")
-    connection = HTTPSConnection(where.hostname or "", where.port, timeout=PATIENCE)
-    try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except HTTPException as error:
-        raise ValueError("no HTTP") from error
-    finally:
-        connection.close()
 
 
 def server_at(url: str, name: str | None) -> Server:
