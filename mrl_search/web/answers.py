@@ -18,14 +18,13 @@ from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.text import json_value
 from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
-from mrl_search.web.served import Busy, Sent, Served
+from mrl_search.web.served import Sent, Served
 from mrl_search.web.told import hits_of
 
-__all__ = ["BUSY", "Emit", "events", "looked_for", "quick", "search_one", "staged", "vote"]
+__all__ = ["Emit", "events", "looked_for", "quick", "search_one", "staged", "vote"]
 
 STAGE_HITS = 60  # hits that an event of a stage has
 PAUSE = 0.2  # seconds between two events of progress, at least
-BUSY = "Too many pictures wait for the model.", "Try again in a moment."
 
 Emit = Callable[[str, dict[str, Any]], None]  # sends an event: its kind and data
 
@@ -137,8 +136,6 @@ async def events(
             return
         except MrlSearchError as error:
             emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
-        except Busy:
-            emit("error", {"error": BUSY[0], "hint": BUSY[1]})
         except Exception:
             emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
             raise

@@ -25,22 +25,9 @@ from mrl_search.vectors import combined
 from mrl_search.web.served import Sent, Served, rows_of
 
 __all__ = [
-    "MOST_DIMS",
-    "Asked",
-    "AskedBatch",
-    "AskedGroup",
-    "AskedMap",
-    "AskedVote",
-    "How",
-    "ItemId",
-    "Part",
-    "Query",
-    "Term",
-    "find",
-    "first_of",
-    "numbers",
-    "query_of",
-]
+    "MOST_DIMS", "Asked", "AskedBatch", "AskedGroup", "AskedMap", "AskedVote", "Condition",
+    "ItemId", "Query", "find", "first_of", "numbers", "query_of",
+]  # fmt: skip
 
 MOST = 5_000  # hits of an answer
 KEPT = 50_000  # candidates of a stage, and its effort
@@ -77,44 +64,46 @@ class Part(NamedTuple):
         return cls(kind, value, weight)
 
 
-class Term(_Strict):
-    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
-
+class _Thing(_Strict):
     id: ItemId | None = None
     query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
     text: str | None = Field(None, min_length=1, max_length=2_000, examples=["a dog on a beach"])
     image: Image | None = None
     vector: Vector | None = Field(None, description=VECTOR)
+
+    def named(self) -> list[tuple[str, Any]]:
+        """Kind and value of what is named."""
+        every = ((kind, getattr(self, kind)) for kind in KINDS)
+        return [(kind, value) for kind, value in every if value is not None]
+
+
+class Term(_Thing):
+    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
+
     weight: float = Field(1.0, gt=0, le=1_000)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+        if len(self.named()) != 1:
             raise ValueError(f"name exactly one of {', '.join(KINDS)}")
         return self
 
     def part(self, sign: int) -> "Part":
         """As a part of a query, subtracted if `sign` is -1."""
-        (kind,) = (kind for kind in KINDS if getattr(self, kind) is not None)
-        return Part.of(kind, getattr(self, kind), sign * self.weight)
+        ((kind, value),) = self.named()
+        return Part.of(kind, value, sign * self.weight)
 
 
-class Query(_Strict):
+class Query(_Thing):
     """What is searched for: one thing, or several added and subtracted."""
 
-    id: ItemId | None = None
-    query_id: str | None = Field(None, max_length=40)
-    text: str | None = Field(None, min_length=1, max_length=2_000)
-    image: Image | None = None
-    vector: Vector | None = Field(None, description=VECTOR)
     plus: list[Term] = Field([], max_length=20)
     minus: list[Term] = Field([], max_length=20)
 
     def parts(self) -> list[Part]:
         """All that is searched with."""
-        own = [(kind, getattr(self, kind)) for kind in KINDS]
         return [
-            *(Part.of(kind, value) for kind, value in own if value is not None),
+            *(Part.of(kind, value) for kind, value in self.named()),
             *(term.part(1) for term in self.plus),
             *(term.part(-1) for term in self.minus),
         ]

@@ -15,10 +15,10 @@ import mrl_search
 from mrl_search.errors import BrokenImage, ConfigError, MrlSearchError
 from mrl_search.files import expanded
 from mrl_search.index import Index
-from mrl_search.web.answers import BUSY, search_one, vote
+from mrl_search.web.answers import search_one, vote
 from mrl_search.web.asked import Asked, AskedVote, Condition, first_of
 from mrl_search.web.roots import read_inside
-from mrl_search.web.served import Busy, Sent, Served, rows_of
+from mrl_search.web.served import Sent, Served, rows_of
 from mrl_search.web.thumbs import thumbnail
 from mrl_search.web.told import about, duplicates, without_folders
 
@@ -72,8 +72,6 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
                 raise ToolError(scrub(f"{error.message} {error.hint}".strip())) from error
             except ValidationError as error:
                 raise ToolError(first_of(error.errors())) from error
-            except Busy as error:
-                raise ToolError(" ".join(BUSY)) from error
 
         hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
         server.add_tool(safe, annotations=hints, structured_output=False)
