@@ -141,23 +141,14 @@ def _names(paths: "Sequence[str] | NDArray[np.object_]") -> "dict[str, NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What the demo measured.
+    """What the demo measured."""
 
-    Attributes:
-        queries: paths of the query pictures.
-        right: by column and prefix, which queries are right.
-        hits: by prefix.
-        ms: by search, milliseconds of each query.
-        recall: by search, of what all dims find.
-        found: by search, share of queries with their individual among the first hits.
-    """
-
-    queries: list[str]
-    right: "dict[str, dict[int, NDArray[np.bool_]]]"
-    hits: "dict[int, BatchHits]"
-    ms: "dict[str, NDArray[np.float64]]"
-    recall: dict[str, float]
-    found: dict[str, float]
+    queries: list[str]  # paths of the query pictures
+    right: "dict[str, dict[int, NDArray[np.bool_]]]"  # by column and prefix, which queries are
+    hits: "dict[int, BatchHits]"  # by prefix
+    ms: "dict[str, NDArray[np.float64]]"  # by search, milliseconds of each query
+    recall: dict[str, float]  # by search, of what all dims find
+    found: dict[str, float]  # by search, queries with their individual among the first hits
 
 
 def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str]) -> _Measured:

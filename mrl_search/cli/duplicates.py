@@ -118,8 +118,7 @@ def _decide(index: "Index", names: list[str]) -> None:
 
     pictures = Pictures.of_index(index.corpus)
     new = not_duplicates(index.folder, [pictures.hash_named(name) for name in names])
-    pairs = "1 pair" if new == 1 else f"{new} pairs"
-    note(f"{pairs} will no longer be shown as duplicates; kept in {index.folder}")
+    note(f"{_count(new, 'pair')} will no longer be shown as duplicates; kept in {index.folder}")
 
 
 def _check_outside(folder: Path, index: "Index") -> None:
