@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,7 +28,7 @@ from mrl_search.images.decode import opened, quiet
 from mrl_search.index import Index
 from mrl_search.text import plain
 from mrl_search.web.answers import events, looked_for, search_one, staged, vote
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, CopyLevel, ItemId, first_of
 from mrl_search.web.direct import SEARCH, Direct, as_json, is_json
 from mrl_search.web.guard import Guard, Rules, Scope
 from mrl_search.web.measured import Measured
@@ -45,8 +45,6 @@ PAGE_TYPES = {
     "": "text/html", ".html": "text/html", ".js": "text/javascript", ".css": "text/css",
     ".svg": "image/svg+xml",
 }  # fmt: skip
-
-CopyLevel = Literal["exact", "pixels", "copy", "similar"]
 
 
 class Refused(BaseModel):
@@ -222,7 +220,7 @@ def make_app(
 
     for some in (routes, writing_routes(named, write, REFUSALS)):
         app.include_router(some)
-    route = next(route for route in app.routes if getattr(route, "path", "") == SEARCH)
+    route = next(route for route in routes.routes if getattr(route, "path", "") == SEARCH)
     measured = Measured(Direct(app, served, route, refused), served)
 
     @app.get("/metrics", tags=["server"], response_class=Response)

@@ -25,8 +25,8 @@ from mrl_search.vectors import combined
 from mrl_search.web.served import Sent, Served, rows_of
 
 __all__ = [
-    "MOST_DIMS", "Asked", "AskedBatch", "AskedGroup", "AskedMap", "AskedVote", "Condition",
-    "ItemId", "Query", "find", "first_of", "numbers", "query_of",
+    "MOST_DIMS", "Asked", "AskedBatch", "AskedGroup", "AskedMap", "AskedRemoval", "AskedVote",
+    "Condition", "CopyLevel", "ItemId", "Label", "Query", "find", "first_of", "numbers", "query_of",
 ]  # fmt: skip
 
 MOST = 5_000  # hits of an answer
@@ -38,6 +38,8 @@ Numbers = Annotated[list[float], Field(min_length=1, max_length=MOST_DIMS)]
 Packed = Annotated[str, Field(min_length=1, max_length=360_000)]
 Vector = Numbers | Packed
 VECTOR = "As the model, or the user, gives it: numbers, or float32, little endian, in base64."
+CopyLevel = Literal["exact", "pixels", "copy", "similar"]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
 Condition = Annotated[str, Field(min_length=1, max_length=500)]
 Image = Annotated[
     str, Field(min_length=1, max_length=48_000_000, description="A picture file, base64.")
@@ -156,9 +158,7 @@ class AskedVote(Query, How):
     """A classification by a vote of neighbours, or by words."""
 
     k: int = Field(20, ge=1, le=MOST)
-    labels: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
-        None, max_length=500
-    )
+    labels: list[Label] | None = Field(None, max_length=500)
 
 
 class AskedMap(_Strict):
@@ -172,6 +172,13 @@ class AskedGroup(_Strict):
     """Items that are no copies of each other."""
 
     ids: list[ItemId] = Field(min_length=2, max_length=20)
+
+
+class AskedRemoval(_Strict):
+    """Items to take out of the index; their files stay."""
+
+    ids: list[ItemId] = Field([], max_length=100_000)
+    where: list[Condition] = Field([], max_length=20)
 
 
 def query_of(

@@ -1,7 +1,6 @@
 """Who may ask: hosts, origins, the token, and how much; and what every answer says about itself."""
 
 import hmac
-import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
 
 __all__ = ["COOKIE", "Guard", "Rules"]
 
@@ -80,12 +80,13 @@ class Guard:
         }
         scope["own"] = bool(self.rules.own) and _same(_bearer(headers), self.rules.own)
         if refusal := self._refusal(scope, headers):
-            return await _answer(send_marked, *refusal)
+            status, error, hint = refusal
+            answer = JSONResponse({"error": error, "hint": hint}, status)
+            return await answer(scope, receive, send_marked)
         if (token := self._token_in_address(scope)) is not None:
             cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-            return await _answer(
-                send_marked, 303, "", "", [("location", "/"), ("set-cookie", cookie)]
-            )
+            opened = Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+            return await opened(scope, receive, send_marked)
         await self.app(scope, _Body(receive), send_marked)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
@@ -179,21 +180,3 @@ def _without_body(send: Send) -> Send:
         await send({**message, "body": b""} if body else message)
 
     return sent
-
-
-async def _answer(
-    send: Send, status: int, error: str, hint: str, headers: list[tuple[str, str]] | None = None
-) -> None:
-    body = json.dumps({"error": error, "hint": hint}).encode() if error else b""
-    told = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-        *(headers or []),
-    ]
-    start = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(n.encode(), v.encode()) for n, v in told],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": body})

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image
@@ -16,7 +16,7 @@ from mrl_search.errors import BrokenImage, ConfigError, MrlSearchError
 from mrl_search.files import expanded
 from mrl_search.index import Index
 from mrl_search.web.answers import search_one, vote
-from mrl_search.web.asked import Asked, AskedVote, Condition, first_of
+from mrl_search.web.asked import Asked, AskedVote, Condition, CopyLevel, Label, first_of
 from mrl_search.web.roots import read_inside
 from mrl_search.web.served import Sent, Served, rows_of
 from mrl_search.web.thumbs import thumbnail
@@ -83,6 +83,15 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
             raise ConfigError(f"There is no index {name!r}.", f"Indexes: {', '.join(served)}.")
         return served[name]
 
+    def searched(
+        index: str, text: str | None, id: int | None, path: str | None
+    ) -> tuple[Served, Sent | None]:
+        """The index, and the picture, that a question with one of these names."""
+        if sum(value is not None for value in (text, id, path)) != 1:
+            raise ConfigError("One thing can be searched for.", "Name text, id or path.")
+        one = named(index)
+        return one, None if path is None else _read(one.now(), path)
+
     @tool
     def info(index: Name = "") -> Answer:
         """The indexes: items, columns to filter by, whether words can be searched for."""
@@ -98,9 +107,7 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
 
         Score is the cosine; expected is how many unrelated items would score as high by chance.
         """
-        one = named(index)
-        _check_single(text, id, path)
-        picture = None if path is None else _read(one.now(), path)
+        one, picture = searched(index, text, id, path)
         asked = Asked.model_validate(
             {"text": text, "id": id, "k": k, "where": where, "plan": plan, "expected": True}
         )
@@ -112,14 +119,12 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
         index: Name = "", text: TextQuery = None, id: Id = None, path: PathQuery = None,
         k: K = 20, where: Where = (),
         labels: Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
+            list[Label] | None,
             Field(min_length=1, max_length=500, description="Words to choose from instead."),
         ] = None,
     ) -> Answer:  # fmt: skip
         """The label that the nearest items vote for; with labels, the words that fit best."""
-        one = named(index)
-        _check_single(text, id, path)
-        picture = None if path is None else _read(one.now(), path)
+        one, picture = searched(index, text, id, path)
         asked = AskedVote.model_validate(
             {"text": text, "id": id, "k": k, "where": where, "labels": labels}
         )
@@ -129,7 +134,7 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
     def find_duplicates(
         index: Name = "",
         level: Annotated[
-            Literal["exact", "pixels", "copy", "similar"],
+            CopyLevel,
             Field(description="Least alike: same bytes, same pixels, changed copy, similar."),
         ] = "copy",
         most: Annotated[int, Field(ge=1, le=200, description="Groups wanted.")] = 20,
@@ -151,11 +156,6 @@ def _about(name: str, one: Served) -> dict[str, Any]:
     told = about(one.now())
     del told["sample"]
     return {**told, "name": name, "embeds": embeds, "words": words}
-
-
-def _check_single(*given: object) -> None:
-    if sum(value is not None for value in given) != 1:
-        raise ConfigError("One thing can be searched for.", "Name text, id or path.")
 
 
 def _read(index: Index, path: str) -> Sent:
