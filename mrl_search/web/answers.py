@@ -56,13 +56,9 @@ def _embedded(
 def search_one(
     one: Served, asked: Asked, given: Sent | NDArray[np.float32] | None = None, whole: bool = False
 ) -> dict[str, Any]:
-    """Answer a search.
+    """Answer a search; `given`, a picture or (dim,) numbers, is the query instead.
 
-    Args:
-        one: the index.
-        asked: the request.
-        given: a picture, or (dim,) numbers, that is the query instead.
-        whole: tell paths of the machine, as the command line does.
+    `whole` tells paths of the machine, as the command line does.
     """
     index = one.now()
     row, own, told = _embedded(one, index, asked, given)

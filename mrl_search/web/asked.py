@@ -239,14 +239,9 @@ def find(
     index: Index, query: NDArray[np.float32], own: list[int], request: SearchRequest,
     seen: StopRule | None = None,
 ) -> BatchHits:  # fmt: skip
-    """Answer a request for one query, without the rows `own`.
+    """Answer a request for one query, (dim,) float32 in the space of `index`, without rows `own`.
 
-    Args:
-        index: what is searched.
-        query: (dim,) float32 in its space.
-        own: rows that are left out.
-        request: how to search.
-        seen: called with the hits of every stage but the last; it ends no query.
+    `seen` is called with the hits of every stage but the last; it ends no query.
     """
     corpus, more = index.corpus, len(own)
     plan = request.plan

@@ -20,11 +20,7 @@ class NoAnswer(MrlSearchError):
 
 
 class Connection:
-    """Asks a server.
-
-    Args:
-        server: which one.
-    """
+    """Asks a server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

@@ -52,11 +52,7 @@ Thumbnails = Annotated[bool, Field(description=f"Also show the first {PICTURES} 
 
 
 def make_server(served: Mapping[str, Served]) -> MCPServer:
-    """A server that answers questions about indexes, and changes none.
-
-    Args:
-        served: the indexes by name.
-    """
+    """A server that answers questions about `served`, the indexes by name, and changes none."""
     server = MCPServer(
         "mrl-search", version=mrl_search.__version__, instructions=ABOUT, log_level="WARNING",
         subscriptions=False,

@@ -109,10 +109,7 @@ def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
 def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str, Any]]:
     """The hits of the only query, as `query --json` tells them, each with its name.
 
-    Args:
-        index: where they are from.
-        hits: of one query.
-        whole: tell all, paths of the machine, too.
+    `whole` tells all, paths of the machine, too.
     """
     own = index.manifest.own_vectors
     records = hit_records(hits[0], hits.explanation, 0, own, look=whole)
