@@ -204,12 +204,8 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
         return
     for root, why in done.lost.items():
         note(f"All pictures of {root} are gone: {why}. They stay in the index.")
-    if (
-        not dry_run
-        and not as_json
-        and sys.stdin.isatty()
-        and typer.confirm("Remove them?", err=True)
-    ):
+    may_ask = not dry_run and not as_json and sys.stdin.isatty()
+    if may_ask and typer.confirm("Remove them?", err=True):
         with progress_bars() as progress:
             _show(index.sync(meant=True, progress=progress), as_json)
     else:

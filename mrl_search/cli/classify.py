@@ -97,14 +97,8 @@ def classify(
         else:
             shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
             nobody = "?" if cutoff is None else "unknown"
-            cells = (
-                v.label or nobody,
-                f"{v.confidence:.1%}",
-                *map(str, read.values()),
-                shown,
-                name,
-            )
-            rows.append(cells)
+            vote = v.label or nobody, f"{v.confidence:.1%}", *map(str, read.values())
+            rows.append((*vote, shown, name))
     if not as_json:
         columns = ("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image")
         show_table(columns, rows)

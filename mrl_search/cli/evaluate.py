@@ -73,14 +73,9 @@ def evaluate(
     encoder = opened.encoder if opened else load_encoder(model or "bundled", access)
     show_source(source := open_source(src, labels=labels, column=column, hidden=hidden))
     with progress_bars() as progress:
-        result = module.evaluate(
-            opened,
-            part_of(source, split, encoder, progress),
-            encoder,
-            k=k,
-            instance=(HARD if hard else STANDARD) if instance else None,
-            progress=progress,
-        )
+        part = part_of(source, split, encoder, progress)
+        copies = (HARD if hard else STANDARD) if instance else None
+        result = module.evaluate(opened, part, encoder, k=k, instance=copies, progress=progress)
     show_skipped(result.skipped)
     if result.doubt:
         note(result.doubt)

@@ -180,16 +180,9 @@ def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
         for label in sorted(present, key=lambda label: (cloud.names[label] in OTHERS, label)):
             name, grey = cloud.names[label], cloud.names[label] in OTHERS
             chosen = [i for i, own in enumerate(cloud.labels) if own == label]
-            style: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75}
-            style |= (
-                {"color": SOFT, "marker": ".", "zorder": 1}
-                if grey
-                else {
-                    "color": COLOURS[label % len(COLOURS)],
-                    "marker": MARKERS[label % len(MARKERS)],
-                    "zorder": 2,
-                }
-            )
+            style: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "zorder": 2 - grey}
+            style["color"] = SOFT if grey else COLOURS[label % len(COLOURS)]
+            style["marker"] = "." if grey else MARKERS[label % len(MARKERS)]
             x, y = ([axis[i] for i in chosen] for axis in (cloud.x, cloud.y))
             shown = f" {name}" if name.startswith("_") else name  # a legend leaves out _names
             axes.scatter(x, y, label=shown or "no label", **style)

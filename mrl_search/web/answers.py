@@ -44,13 +44,10 @@ def _embedded(
         row, embedded = index.corpus.to_space(given)[0], False
     else:
         row, own, embedded = query_of(one, index, asked.parts())
-    told: dict[str, Any] = {}
-    if embedded:
-        told = {
-            "query_id": one.remember(row),
-            "embed_ms": round((time.perf_counter() - start) * 1e3, 2),
-        }
-    return row, own, told
+    if not embedded:
+        return row, own, {}
+    ms = round((time.perf_counter() - start) * 1e3, 2)
+    return row, own, {"query_id": one.remember(row), "embed_ms": ms}
 
 
 def search_one(
@@ -82,13 +79,9 @@ def quick(one: Served, asked: Asked, given: NDArray[np.float32] | None = None) -
 def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False) -> dict[str, Any]:
     found = hits_of(index, hits, whole)
     return {
-        "plan": str(hits.plan),
-        "k": k,
-        "found": len(found),
-        "ms": round(ms, 3),
-        "generation": index.generation,
-        "hits": found,
-    }
+        "plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3),
+        "generation": index.generation, "hits": found,
+    }  # fmt: skip
 
 
 def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
@@ -165,11 +158,9 @@ def staged(one: Served, asked: Asked, emit: Emit) -> dict[str, Any]:
     index, request = one.now(), asked.whole_request
     row, own, told = _embedded(one, index, asked, None)
     own = own if asked.not_itself else []
-    plan = (
-        request.plan
-        if request.plan != Plan.AUTO
-        else default_plan(index.corpus, asked.k + len(own))
-    )
+    plan = request.plan
+    if plan == Plan.AUTO:
+        plan = default_plan(index.corpus, asked.k + len(own))
     start = [time.perf_counter()]
 
     def seen(number: int, stage: Stage, hits: BatchHits, _: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -232,11 +232,8 @@ def rows_of(index: Index, ids: Sequence[int]) -> NDArray[np.int64]:
     known, order = _sorted_ids(corpus)
     wanted = np.asarray(ids, np.int64)
     at = np.searchsorted(known, wanted)
-    found = (
-        (at < len(known)) & (known[np.minimum(at, max(0, len(known) - 1))] == wanted)
-        if len(known)
-        else np.zeros(len(wanted), bool)
-    )
+    found = at < len(known)
+    found[found] = known[at[found]] == wanted[found]
     if not found.all():
         missing = int(wanted[~found][0])
         raise DataError(f"There is no item {missing}.", "It may have been removed: search again.")
