@@ -100,16 +100,16 @@ def build_index(
     first = launched()[0] == 0
     if vectors and not first:
         return
+    spec = spec_of(dims, factory, dtype, engine)
     if vectors and share:
         _vector_part(src, out, share, items, dtype)
     elif vectors:
-        _from_vectors(src, out, spec_of(dims, factory, dtype, engine), items, rotate)
+        _from_vectors(src, out, spec, items, rotate)
     else:
         from mrl_search.building import refuse_index
         from mrl_search.encoders.registry import default_model, load_encoder
         from mrl_search.images.sources import open_source
 
-        spec = spec_of(dims, factory, dtype, engine)
         refuse_index(expanded(out), None if share else spec)
         with ExitStack() as stack:
             if not first:  # one process tells what happens

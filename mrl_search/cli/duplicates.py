@@ -162,7 +162,6 @@ def _act(
 
 
 def _show(found: "Duplicates") -> None:
-    """Print a table of the groups."""
     rows = []
     for number, group in enumerate(found.groups, 1):
         one = group.keep

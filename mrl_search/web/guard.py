@@ -173,8 +173,6 @@ def _cookie(headers: dict[str, str]) -> str:
 
 
 def _without_body(send: Send) -> Send:
-    """Sends an answer without its body."""
-
     async def sent(message: MutableMapping[str, Any]) -> None:
         body = message["type"] == "http.response.body"
         await send({**message, "body": b""} if body else message)

@@ -18,7 +18,6 @@ from mrl_search.encoders.base import Encoder, TextEncoder
 from mrl_search.encoders.words import Words
 from mrl_search.errors import (
     BrokenImage,
-    ConfigError,
     DataError,
     IndexFolderError,
     ModelError,
@@ -202,8 +201,6 @@ class Served:
         dims = nearest(sorted({*corpus.dims, corpus.dim}), dims)
         labels, numbers = label_numbers(corpus.items)
         if ids is not None:
-            if len(ids) < 1:
-                raise ConfigError("There is no id.", "Name the items that are to be laid out.")
             return points(corpus, rows_of(index, ids), dims, numbers), labels
         key = (corpus.manifest.generation, dims)
         if key not in self._maps:
