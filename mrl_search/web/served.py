@@ -16,13 +16,7 @@ from PIL import Image
 from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.encoders.base import Encoder, TextEncoder
 from mrl_search.encoders.words import Words
-from mrl_search.errors import (
-    BrokenImage,
-    DataError,
-    IndexFolderError,
-    ModelError,
-    MrlSearchError,
-)  # fmt: skip
+from mrl_search.errors import BrokenImage, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.images.decode import opened
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
