@@ -21,7 +21,7 @@ from served import build, running
 from mrl_search.cli import asking, start
 from mrl_search.errors import ConfigError
 from mrl_search.web.beside import Server, announced, server_of
-from mrl_search.web.client import Connection, NoAnswer, server_at
+from mrl_search.web.client import NoAnswer, ask, server_at
 from mrl_search.web.guard import Rules
 
 TOKEN, OWN = "a-token-of-some-length", "what-own-programs-show"
@@ -190,7 +190,7 @@ def test_the_command_serves_announces_itself_and_cleans_up(folder: Path) -> None
                 told = process.stderr.readline()
                 server = server_of(folder)
                 assert server is not None and server.url in told and server.pid == process.pid
-                (index,) = Connection(server).ask("GET", "/api/indexes")
+                (index,) = ask(server, "GET", "/api/indexes")
                 assert index["name"] == server.name
             finally:
                 process.send_signal(end)

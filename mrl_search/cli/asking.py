@@ -86,11 +86,10 @@ def _server_on(index: Path | None) -> Server | None:
 
 
 def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]:
-    from mrl_search.web.client import Connection
+    from mrl_search.web.client import search
 
     how = {name: value for name, value in question.how.items() if value is not None}
-    search = Connection(server).search
-    return server.url, [search({**_query(one), **how}) for one in question.asked]
+    return server.url, [search(server, {**_query(one), **how}) for one in question.asked]
 
 
 def _query(one: "str | Words") -> dict[str, Any]:

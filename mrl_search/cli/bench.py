@@ -10,10 +10,7 @@ from mrl_search.cli.render import note, progress_bars, show_skipped, show_table,
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mrl_search.images.sources import Source
-    from mrl_search.index import Index
     from mrl_search.measure.compare import Comparison
-    from mrl_search.progress import Progress
 
 __all__ = ["bench"]
 
@@ -64,9 +61,13 @@ def bench(
             query_set = QuerySet.of_corpus(corpus, sample, settings.seed)
             journal = Journal.open(out, about(corpus, query_set, settings))
         else:
+            from mrl_search.images.sources import open_source
             from mrl_search.measure.copies import bench_pictures
+            from mrl_search.training.split import part_of
 
-            source = _part(queries, split, index, progress) if queries else None
+            source = None
+            if queries:
+                source = part_of(open_source(queries), split, index.encoder, progress)
             query_set, journal = bench_pictures(index, settings, out, source, progress)
             if queries is not None:
                 show_skipped(query_set.collection.skipped)
@@ -86,13 +87,6 @@ def bench(
     note(f"next: mrl-search report {out}")
     if before is not None:
         _show_comparison(compare(run, before, tolerance))
-
-
-def _part(src: str, split: str | None, index: "Index", progress: "Progress") -> "Source":
-    from mrl_search.images.sources import open_source
-    from mrl_search.training.split import part_of
-
-    return part_of(open_source(src), split, index.encoder, progress)
 
 
 def _show_comparison(found: "Comparison") -> None:

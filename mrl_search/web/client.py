@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.web.beside import Server
 
-__all__ = ["Connection", "NoAnswer", "server_at"]
+__all__ = ["NoAnswer", "ask", "search", "server_at"]
 
 PATIENCE = 60  # seconds
 UPGRADE = "Run the same version there."
@@ -19,43 +19,38 @@ class NoAnswer(MrlSearchError):
     """A server that is not there, or is no server of this software."""
 
 
-class Connection:
-    """Asks a server."""
+def ask(server: Server, method: str, path: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a request, from JSON.
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    Raises:
+        ConfigError: what the server says is wrong with the request.
+        NoAnswer: there is none, or it is not understood.
+    """
+    headers = {"accept": "application/json"}
+    if server.token:
+        headers["authorization"] = f"Bearer {server.token}"
+    body = b""
+    if value is not None:
+        body, headers["content-type"] = json.dumps(value).encode(), "application/json"
+    try:
+        status, text = _exchange(server.url, f"{method} {path}", headers, body)
+        told = json.loads(text)
+        refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"No mrl-search server answers at {server.url}."
+        hint = "Start it with mrl-search serve, or leave --server out."
+        raise NoAnswer(message, hint) from error
+    if refused is not None:
+        raise ConfigError(*refused)
+    return told
 
-    def ask(self, method: str, path: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
-        """The answer to a request, from JSON.
 
-        Raises:
-            ConfigError: what the server says is wrong with the request.
-            NoAnswer: there is none, or it is not understood.
-        """
-        headers = {"accept": "application/json"}
-        if self.server.token:
-            headers["authorization"] = f"Bearer {self.server.token}"
-        body = b""
-        if value is not None:
-            body, headers["content-type"] = json.dumps(value).encode(), "application/json"
-        try:
-            status, text = _exchange(self.server.url, f"{method} {path}", headers, body)
-            told = json.loads(text)
-            refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            message = f"No mrl-search server answers at {self.server.url}."
-            hint = "Start it with mrl-search serve, or leave --server out."
-            raise NoAnswer(message, hint) from error
-        if refused is not None:
-            raise ConfigError(*refused)
-        return told
-
-    def search(self, asked: object) -> Any:  # noqa: ANN401 - JSON
-        """The answer to a search (see the API)."""
-        told = self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/search", asked)
-        if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
-            raise NoAnswer(f"{self.server.url} does not answer as mrl-search does.", UPGRADE)
-        return told
+def search(server: Server, asked: object) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a search (see the API)."""
+    told = ask(server, "POST", f"/api/indexes/{quote(server.name, safe='')}/search", asked)
+    if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
+        raise NoAnswer(f"{server.url} does not answer as mrl-search does.", UPGRADE)
+    return told
 
 
 def _exchange(url: str, request: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -106,7 +101,7 @@ def server_at(url: str, name: str | None) -> Server:
         raise ConfigError(f"--server is {url!r}.", "For example http://127.0.0.1:8765.")
     token = parse_qs(where.query).get("token", [""])[0]
     server = Server(f"{where.scheme}://{where.netloc}", name or "", token)
-    names = [str(index["name"]) for index in Connection(server).ask("GET", "/api/indexes")]
+    names = [str(index["name"]) for index in ask(server, "GET", "/api/indexes")]
     if name is None and len(names) == 1:
         return Server(server.url, names[0], token)
     if name not in names:

@@ -87,7 +87,7 @@ class Guard:
             cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
             opened = Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
             return await opened(scope, receive, send_marked)
-        await self.app(scope, _Body(receive), send_marked)
+        await self.app(scope, _limited(receive), send_marked)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Status, error and hint of a request that may not pass."""
@@ -120,22 +120,21 @@ class Guard:
         return given if given and _same(given, self.rules.token) else None
 
 
-class _Body:
+def _limited(receive: Receive) -> Receive:
     """Receives a body, but not more of it than is bearable (`server` limits the time)."""
+    size, whole = 0, False
 
-    def __init__(self, receive: Receive) -> None:
-        self.receive, self.size, self.whole = receive, 0, False
-
-    async def __call__(self) -> MutableMapping[str, Any]:
-        if self.whole:  # only waits for the client to leave
-            return await self.receive()
-        message = await self.receive()
-        if message["type"] == "http.request":
-            self.size += len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
-            if self.size > LARGEST:
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal size, whole
+        message = await receive()
+        if not whole and message["type"] == "http.request":  # then it waits for the client to leave
+            size += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if size > LARGEST:
                 raise HTTPException(413, TOO_LARGE)
         return message
+
+    return received
 
 
 def _netloc(origin: str) -> str:
