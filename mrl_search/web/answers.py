@@ -69,8 +69,7 @@ def quick(one: Served, asked: Asked, given: NDArray[np.float32] | None = None) -
     """Whether the answer takes less time than handing the request to another thread does."""
     plain = given is not None or asked.vector is not None or asked.query_id is not None
     more = asked.plus or asked.minus or asked.where or asked.ids is not None
-    more = more or asked.cutoff is not None or asked.explain or asked.expected
-    if more or not plain:
+    if not plain or more or asked.cutoff is not None or asked.explain or asked.expected:
         return False
     ready = one.index.corpus.ready.get((asked.whole_request.plan, asked.k))
     return ready is not None and ready[2] is not None
