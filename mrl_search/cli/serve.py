@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["all_indexes", "serve", "warm"]
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
 EVERYWHERE = tuple(NEAREST)  # only with a token
 SHORTEST = 12  # characters of a token
@@ -67,7 +66,7 @@ def serve(
     import secrets
 
     from mrl_search.web.beside import Server, announced
-    from mrl_search.web.guard import Rules
+    from mrl_search.web.guard import LOCAL, Rules
     from mrl_search.web.served import serve_folders
     from mrl_search.web.told import report_of
 

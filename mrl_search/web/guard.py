@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-__all__ = ["COOKIE", "Guard", "Rules"]
+__all__ = ["COOKIE", "LOCAL", "Guard", "Rules"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
