@@ -445,15 +445,8 @@ def test_too_little_is_refused(small: Corpus, pairs: Corpus) -> None:
         about(small, QuerySet.of_corpus(small, 3), BenchSettings())
     with pytest.raises(DataError, match="12 items, too few to find 20 others"):
         about(pairs, QuerySet.of_corpus(pairs), BenchSettings())
-    for change, message in (
-        ({"k": 0}, "k is 0; it must be 1 or more"),
-        ({"k": 256}, "k is 256; it must be 255 or less"),
-        ({"rounds": 0}, "rounds is 0"),
-        ({"threads": 0}, "threads is 0"),
-        ({"copies": -1}, "copies is -1; it must be 0 or more"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            BenchSettings(**change)
+    with pytest.raises(ConfigError, match="k is 256; it must be 255 or less"):
+        BenchSettings(k=256)
 
 
 def test_dims_that_are_shown_are_dims_of_the_index(small: Corpus) -> None:

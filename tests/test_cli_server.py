@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from served import build, running
 from mrl_search.cli import asking, start
 from mrl_search.errors import ConfigError
 from mrl_search.web.beside import Server, announced, server_of
-from mrl_search.web.client import Connection
+from mrl_search.web.client import NoAnswer, ask, server_at
 from mrl_search.web.guard import Rules
 
 TOKEN, OWN = "a-token-of-some-length", "what-own-programs-show"
@@ -45,6 +49,39 @@ def url(folder: Path) -> Iterator[str]:
     ):
         assert told
         yield url
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
+def test_a_server_is_asked_through_tls_if_its_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    name = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*make, *name, "-keyout", key, "-out", own], check=True, capture_output=True)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.headers["authorization"] == f"Bearer {TOKEN}"
+            self.wfile.write(b'HTTP/1.0 200 OK\r\n\r\n[{"name": "mine"}]')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("localhost", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://localhost:{server.server_port}"
+    try:
+        with pytest.raises(NoAnswer):
+            server_at(f"{url}/?token={TOKEN}", None)
+        monkeypatch.setenv("SSL_CERT_FILE", str(own))
+        assert server_at(f"{url}/?token={TOKEN}", None) == Server(url, "mine", TOKEN)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -153,7 +190,7 @@ def test_the_command_serves_announces_itself_and_cleans_up(folder: Path) -> None
                 told = process.stderr.readline()
                 server = server_of(folder)
                 assert server is not None and server.url in told and server.pid == process.pid
-                (index,) = Connection(server).ask("GET", "/api/indexes")
+                (index,) = ask(server, "GET", "/api/indexes")
                 assert index["name"] == server.name
             finally:
                 process.send_signal(end)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError, FileError
+from mrl_search.metrics import Share
 from mrl_search.report import plots as module
 from mrl_search.report.page import (
     Figure,
@@ -26,25 +28,11 @@ from mrl_search.report.page import (
     render_page,
     write_page,
 )
-from mrl_search.report.plots import (
-    AccuracyPoint,
-    LatencyPoint,
-    PlanPoint,
-    accuracy_plot,
-    front_plot,
-    latency_plot,
-)
+from mrl_search.report.plots import PlanPoint, accuracy_plot, front_plot, latency_plot
 
-ACCURACY = [
-    AccuracyPoint(d, s, v, v - 0.02, v + 0.02)
-    for s in ("linear head", "20-NN")
-    for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))
-]
-LATENCY = [
-    LatencyPoint("8 dims", 0.04, 0.07),
-    LatencyPoint("8:200,1024:10", 0.2, 0.5),
-    LatencyPoint("exact", 3.0, 120.0),
-]
+SHARES = {d: Share(v, v - 0.02, v + 0.02, 100) for d, v in ((8, 0.9), (64, 0.93), (1024, 0.96))}
+ACCURACY = {"linear head": SHARES, "20-NN": SHARES}
+LATENCY = {"8 dims": (0.04, 0.07), "8:200,1024:10": (0.2, 0.5), "exact": (3.0, 120.0)}
 TABLE = Table(
     "Accuracy",
     ("dims", "20-NN", "plan"),
@@ -256,7 +244,7 @@ def plots(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable[..., None],
     }
 
 
-def _pixels(draw: Callable[..., None], points: list, out: Path) -> np.ndarray:
+def _pixels(draw: Callable[..., None], points: dict, out: Path) -> np.ndarray:
     draw(points, out)
     with Image.open(out) as image:
         assert (image.format, image.mode) == ("PNG", "RGBA")
@@ -267,24 +255,24 @@ def _pixels(draw: Callable[..., None], points: list, out: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("draw", "change"),
     [
-        (accuracy_plot, {"value": 0.8}),
-        (accuracy_plot, {"low": 0.5}),
-        (accuracy_plot, {"high": 0.99}),
-        (accuracy_plot, {"dims": 16}),
-        (accuracy_plot, {"series": "instance recall@1"}),
-        (latency_plot, {"p50_ms": 0.05}),
-        (latency_plot, {"tail_ms": 0.08}),
-        (latency_plot, {"name": "16 dims"}),
+        (accuracy_plot, {"20-NN": SHARES | {8: replace(SHARES[8], value=0.8)}}),
+        (accuracy_plot, {"20-NN": SHARES | {8: replace(SHARES[8], low=0.5)}}),
+        (accuracy_plot, {"20-NN": SHARES | {8: replace(SHARES[8], high=0.99)}}),
+        (accuracy_plot, {"20-NN": {16: SHARES[8], 64: SHARES[64], 1024: SHARES[1024]}}),
+        (accuracy_plot, {"instance recall@1": SHARES}),
+        (latency_plot, {"8 dims": (0.05, 0.07)}),
+        (latency_plot, {"8 dims": (0.04, 0.08)}),
+        (latency_plot, {"16 dims": (0.04, 0.07)}),
     ],
 )
 def test_a_plot_shows_every_value(
     draw: Callable[..., None],
-    change: dict[str, object],
+    change: dict[str, Any],
     plots: dict[Callable[..., None], np.ndarray],
     tmp_path: Path,
 ) -> None:
     points = ACCURACY if draw is accuracy_plot else LATENCY
-    after = _pixels(draw, [replace(points[0], **change), *points[1:]], tmp_path / "changed.png")
+    after = _pixels(draw, {**points, **change}, tmp_path / "changed.png")
     assert plots[draw].shape != after.shape or (plots[draw] != after).any()
 
 
@@ -299,14 +287,13 @@ def test_series_have_colours_of_their_own_and_a_plot_repeats(
 
 
 def test_plots_of_little_and_of_odd_values(tmp_path: Path) -> None:
-    accuracy_plot(
-        [AccuracyPoint(8, "20-NN", 1.0, 1.0, 0.99)], tmp_path / "new" / "a.png"
-    )  # an interval rounded past its value
-    latency_plot([LatencyPoint("8 dims", 0.0, 0.0)], tmp_path / "new" / "b.png")
+    past = {"20-NN": {8: Share(1.0, 1.0, 0.99, 9)}}  # an interval rounded past its value
+    accuracy_plot(past, tmp_path / "new" / "a.png")
+    latency_plot({"8 dims": (0.0, 0.0)}, tmp_path / "new" / "b.png")
     assert len(list((tmp_path / "new").iterdir())) == 2
     for draw, points in ((accuracy_plot, ACCURACY), (latency_plot, LATENCY)):
         with pytest.raises(ConfigError, match="nothing to plot"):
-            draw([], tmp_path / "a.png")
+            draw({}, tmp_path / "a.png")
         with pytest.raises(ConfigError, match="not the name of a plot"):
             draw(points, tmp_path / "a.svg")
         with pytest.raises(FileError, match="cannot be made: there is a file of this name"):

@@ -5,7 +5,7 @@ import pytest
 from conftest import Rows
 
 from mrl_search.index import Index
-from mrl_search.search import known
+from mrl_search.search import scoring
 from mrl_search.search import tune as tuning
 from mrl_search.search.plan import Plan
 from mrl_search.search.scoring import pair_scores
@@ -22,8 +22,8 @@ def test_scores_are_computed_once(small_index: Index, monkeypatch: pytest.Monkey
         asked.append(int((ids >= 0).sum()))
         return pair_scores(store, x, ids, dims)
 
-    monkeypatch.setattr(known, "pair_scores", counted)
-    kept, last = known.Known(corpus.vectors, queries), len(corpus) - 1
+    monkeypatch.setattr(scoring, "pair_scores", counted)
+    kept, last = scoring.Known(corpus.vectors, queries), len(corpus) - 1
     first = np.array([[5, last, 7, -1], [0, 5, -1, -1], [9, 8, 7, 6]])
     second = np.array([[7, 3, 5, last], [-1, 5, 2, 0], [-1, -1, 6, 9]])
     for ids in (first, second, second):

@@ -6,13 +6,11 @@ the answer.
 
 import base64
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mrl_search.errors import DataError, MrlSearchError
-from mrl_search.text import json_text
 from mrl_search.web.beside import Server, server_of
 
 if TYPE_CHECKING:
@@ -26,33 +24,19 @@ LARGEST = 23_000_000  # bytes of a picture: a request may have 32 MB, and base64
 
 
 class Question(NamedTuple):
-    """What `mrl-search query` asks, where a server can answer it.
+    """What `mrl-search query` asks. No server is asked where one of the last six is given."""
 
-    Attributes:
-        asked: pictures and words.
-        how: the options of the search, as the API calls them.
-        index: the index; None: the newest.
-        server: an address; None: the server that runs on the index; `none`: no server.
-        as_json: print JSON.
-        vector: a file of vectors to search with; it and what follows no server is asked.
-        model: the model that built the index, if it has moved.
-        access: what opening the model may do; None: the default.
-        ids: a file of the rows that may be answers.
-        sheet: where the pictures of the hits are saved.
-        not_itself: leave out items with the content of the picture.
-    """
-
-    asked: "Sequence[str | Words]"
-    how: Mapping[str, Any] = {}
+    asked: "Sequence[str | Words]"  # pictures and words
+    how: Mapping[str, Any] = {}  # the options of the search, as the API calls them
     index: Path | None = None  # type: ignore[assignment]  # tuples have a method of this name
-    server: str | None = None
+    server: str | None = None  # its address; None: the one that runs on the index; `none`: none
     as_json: bool = False
-    vector: str | None = None
-    model: str | None = None
-    access: "Access | None" = None
-    ids: Path | None = None
-    sheet: Path | None = None
-    not_itself: bool = False
+    vector: str | None = None  # a file of vectors to search with
+    model: str | None = None  # the model that built the index, if it has moved
+    access: "Access | None" = None  # what opening the model may do
+    ids: Path | None = None  # a file of the rows that may be answers
+    sheet: Path | None = None  # where the pictures of the hits are saved
+    not_itself: bool = False  # leave out items with the content of the picture
 
 
 def with_words(
@@ -102,11 +86,10 @@ def _server_on(index: Path | None) -> Server | None:
 
 
 def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]:
-    from mrl_search.web.client import Connection
+    from mrl_search.web.client import search
 
     how = {name: value for name, value in question.how.items() if value is not None}
-    search = Connection(server).search
-    return server.url, [search({**_query(one), **how}) for one in question.asked]
+    return server.url, [search(server, {**_query(one), **how}) for one in question.asked]
 
 
 def _query(one: "str | Words") -> dict[str, Any]:
@@ -132,20 +115,12 @@ def _picture(path: str) -> str:
 
 def _show(question: Question, url: str, answers: Sequence[Mapping[str, Any]]) -> int:
     """Show answers of a server; the exit code."""
-    from mrl_search.cli.hits import conclude, show_hits
+    from mrl_search.cli.hits import conclude, show_answer
+    from mrl_search.cli.render import note
 
     for one, told in zip(question.asked, answers, strict=True):
-        if question.as_json:
-            words = {} if isinstance(one, str) else {"text": one.text, "minus": one.minus}
-            about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
-            image = one if isinstance(one, str) else one.picture
-            line = json_text({"image": image, **words, **about}, sys.stdout.encoding)
-            sys.stdout.write(f"{line}\n")
-        else:
-            show_hits(told["hits"], f"{one}  ·  plan {told['plan']}")
+        show_answer(one, told, question.as_json)
     if not question.as_json:
-        from mrl_search.cli.render import note
-
         n = len(answers)
         embedding, ms = (sum(told.get(name, 0) for told in answers) for name in ("embed_ms", "ms"))
         note(f"{url}: embedding {embedding / n:.0f} ms, search {ms / n:.1f} ms")

@@ -5,20 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import Split, argument, option
+from mrl_search.cli.options import Instance, Split, argument, option
+from mrl_search.cli.render import note, progress_bars, show_skipped, show_table, show_tables
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mrl_search.images.sources import Source
-    from mrl_search.index import Index
     from mrl_search.measure.compare import Comparison
-    from mrl_search.progress import Progress
 
 __all__ = ["bench"]
 
 COPIES = 2_000  # changed copies of --instance
 QUERIES_HELP = "Pictures to search with; default: those of the index, each left out."
-INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
 COMPARE_HELP = "Earlier records: exit with 1 if something became worse."
 TOLERANCE_HELP = "With --compare: allowed growth of a time as a share; 0.5 is half."
 
@@ -30,7 +27,7 @@ def bench(
     out: Annotated[
         Path | None, option("--out FILE", "Records, JSON Lines; default: bench-NAME.jsonl.")
     ] = None,
-    instance: Annotated[bool, option("--instance", INSTANCE_HELP)] = False,
+    instance: Instance = False,
     sample: Annotated[
         int, option("--sample", "Queries, drawn with a fixed seed, at most.", min=1)
     ] = 25_000,
@@ -46,7 +43,6 @@ def bench(
     """
     if split and not queries:
         raise ConfigError("--split is about pictures to search with.", "Name them: --queries SRC.")
-    from mrl_search.cli.render import note, progress_bars, show_skipped, show_tables
     from mrl_search.index import Index
     from mrl_search.measure.bench import measure, measure_training
     from mrl_search.measure.compare import check_same_queries, compare
@@ -65,9 +61,13 @@ def bench(
             query_set = QuerySet.of_corpus(corpus, sample, settings.seed)
             journal = Journal.open(out, about(corpus, query_set, settings))
         else:
+            from mrl_search.images.sources import open_source
             from mrl_search.measure.copies import bench_pictures
+            from mrl_search.training.split import part_of
 
-            source = _part(queries, split, index, progress) if queries else None
+            source = None
+            if queries:
+                source = part_of(open_source(queries), split, index.encoder, progress)
             query_set, journal = bench_pictures(index, settings, out, source, progress)
             if queries is not None:
                 show_skipped(query_set.collection.skipped)
@@ -89,17 +89,8 @@ def bench(
         _show_comparison(compare(run, before, tolerance))
 
 
-def _part(src: str, split: str | None, index: "Index", progress: "Progress") -> "Source":
-    from mrl_search.images.sources import open_source
-    from mrl_search.training.split import part_of
-
-    return part_of(open_source(src), split, index.encoder, progress)
-
-
 def _show_comparison(found: "Comparison") -> None:
     """Show what changed; exit with 1 if something is worse."""
-    from mrl_search.cli.render import note, show_table
-
     rows = []
     for d in found.differences:
         if d.worse or d.base != d.new:

@@ -6,20 +6,11 @@ from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import (
-    Column,
-    Device,
-    Hidden,
-    Labels,
-    Offline,
-    Split,
-    Yes,
-    access_of,
-    argument,
-    dims_of,
-    option,
-)  # fmt: skip
+from mrl_search.cli import options
+from mrl_search.cli.options import argument, option
+from mrl_search.cli.render import note, progress_bars, show_skipped, show_source
 from mrl_search.errors import ConfigError
+from mrl_search.files import expanded
 
 if TYPE_CHECKING:
     from mrl_search.encoders.base import Encoder
@@ -28,8 +19,7 @@ if TYPE_CHECKING:
     from mrl_search.store.shard import Shard
     from mrl_search.store.vector_files import VectorSource
 
-__all__ = ["AXES_HELP", "ENGINE_HELP", "FACTORY_HELP", "build_index", "spec_of"]
-
+__all__ = ["build_index", "spec_of"]
 
 SRC_HELP = (
     "Pictures: a folder, a data set on disk, or hub:OWNER/NAME. "
@@ -39,20 +29,8 @@ MODEL_HELP = (
     "For pictures: general (the default where it is installed), bundled, a run folder, or "
     "timm:NAME, torchvision:NAME and others (mrl-search models)."
 )
-AXES_HELP = (
-    "For pictures, how prefixes come to be: none (as the model has them), pca, views (told apart, "
-    "whatever changes), or labels (classes, too). Default: what fits the model."
-)
 SHARD_HELP = (
     "Build one part on one of several machines, such as 3/16; mrl-search join makes them one index."
-)
-FACTORY_HELP = (
-    "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
-    "or Scan for none. Default: by the size of the corpus. Can be repeated."
-)
-ENGINE_HELP = (
-    "Search in a collection of Milvus: an address, or a file NAME.db of Milvus Lite. "
-    "Default: here, by FAISS."
 )
 
 
@@ -66,26 +44,22 @@ def build_index(
         str | None,
         option("--dims 8,16,…", "Prefix lengths. Default: all of the model; 8, 16, 32, …"),
     ] = None,
-    factory: Annotated[list[str] | None, option("--factory [DIMS=]KIND", FACTORY_HELP)] = None,
+    factory: options.Factory = None,
     dtype: Annotated[
         str, option("--dtype", "Of the stored vectors: float16 or float32.")
     ] = "float16",
-    axes: Annotated[str | None, option("--axes KIND", AXES_HELP)] = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    yes: Yes = False,
-    split: Split = None,
-    labels: Labels = "",
-    column: Column = None,
-    hidden: Hidden = False,
-    items: Annotated[
-        Path | None, option("--items PARQUET", "For vectors: a file or folder, one row a vector.")
-    ] = None,
-    rotate: Annotated[
-        str | None, option("--rotate pca", "For vectors: store them along their principal axes.")
-    ] = None,
+    axes: Annotated[str | None, option("--axes KIND", options.AXES_HELP)] = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    yes: options.Yes = False,
+    split: options.Split = None,
+    labels: options.Labels = "",
+    column: options.Column = None,
+    hidden: options.Hidden = False,
+    items: options.Items = None,
+    rotate: options.Rotate = None,
     shard: Annotated[str | None, option("--shard NUMBER/COUNT", SHARD_HELP)] = None,
-    engine: Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)] = "",
+    engine: options.Engine = "",
 ) -> None:
     """Index pictures, or vectors of your own, at every prefix.
 
@@ -126,25 +100,24 @@ def build_index(
     first = launched()[0] == 0
     if vectors and not first:
         return
+    spec = spec_of(dims, factory, dtype, engine)
     if vectors and share:
         _vector_part(src, out, share, items, dtype)
     elif vectors:
-        _from_vectors(src, out, spec_of(dims, factory, dtype, engine), items, rotate)
+        _from_vectors(src, out, spec, items, rotate)
     else:
         from mrl_search.building import refuse_index
-        from mrl_search.cli.render import show_source
         from mrl_search.encoders.registry import default_model, load_encoder
-        from mrl_search.files import expanded
         from mrl_search.images.sources import open_source
 
-        spec = spec_of(dims, factory, dtype, engine)
         refuse_index(expanded(out), None if share else spec)
         with ExitStack() as stack:
             if not first:  # one process tells what happens
                 silent = stack.enter_context(Path(os.devnull).open("w"))
                 stack.enter_context(redirect_stderr(silent))
             with one_by_one():
-                encoder = load_encoder(model or default_model(), access_of(device, offline, yes))
+                access = options.access_of(device, offline, yes)
+                encoder = load_encoder(model or default_model(), access)
                 source = open_source(src, labels=labels, column=column, hidden=hidden)
             show_source(source)
             if share:
@@ -182,14 +155,13 @@ def spec_of(
             raise ConfigError(message, "Leave one out.")
         kinds[prefix] = kind
     every = kinds.pop("", "auto")
-    return IndexSpec(dims_of(dims) if dims else (), every, kinds, dtype, engine)
+    return IndexSpec(options.dims_of(dims) if dims else (), every, kinds, dtype, engine)
 
 
 def _from_images(
     source: "Source", out: Path, spec: "IndexSpec", encoder: "Encoder", split: str | None,
     axes: str | None,
 ) -> None:  # fmt: skip
-    from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.index import Index
     from mrl_search.training.split import part_of
 
@@ -208,7 +180,6 @@ def _from_images(
 def _picture_part(
     source: "Source", out: Path, shard: "Shard", encoder: "Encoder", split: str | None, dtype: str
 ) -> None:
-    from mrl_search.cli.render import note, progress_bars, show_skipped
     from mrl_search.encoders.ranks import launched
     from mrl_search.parts import build_part
     from mrl_search.store.collection import Collection
@@ -227,7 +198,6 @@ def _picture_part(
 
 def _opened(src: str, items: Path | None) -> "VectorSource":
     """Vectors of a user's own, and notes of what they are."""
-    from mrl_search.cli.render import note
     from mrl_search.store.own_vectors import item_notes
     from mrl_search.store.vector_files import open_vectors
 
@@ -239,7 +209,6 @@ def _opened(src: str, items: Path | None) -> "VectorSource":
 
 
 def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype: str) -> None:
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.parts import build_vector_part
 
     source = _opened(src, items)
@@ -253,7 +222,6 @@ def _vector_part(src: str, out: Path, shard: "Shard", items: Path | None, dtype:
 def _from_vectors(
     src: str, out: Path, spec: "IndexSpec", items: Path | None, rotate: str | None
 ) -> None:
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.index import Index
     from mrl_search.vectors import default_dims
 

@@ -8,24 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrl_search.cli.options import (
-    Device,
-    Hidden,
-    Ids,
-    IndexArgument,
-    IndexModel,
-    Json,
-    Labels,
-    Offline,
-    Where,
-    Yes,
-    access_of,
-    argument,
-    open_index,
-    option,
-)
+from mrl_search.cli import options
+from mrl_search.cli.opening import open_index
+from mrl_search.cli.options import argument, option
+from mrl_search.cli.render import json_line, note, note_left, progress_bars
 from mrl_search.cli.told import listed, told
 from mrl_search.errors import ConfigError
+from mrl_search.files import expanded
 from mrl_search.text import plain
 
 if TYPE_CHECKING:
@@ -41,14 +30,14 @@ MEANT = "Also remove the pictures of a folder that is gone as a whole, and downl
 
 
 def sync(
-    folder: IndexArgument = None,
+    folder: options.IndexArgument = None,
     dry_run: Annotated[bool, option("--dry-run", "Only show what would be done.")] = False,
     watch: Annotated[bool, option("--watch", "Go on whenever something changes.")] = False,
     yes: Annotated[bool, option("--yes -y", MEANT)] = False,
-    model: IndexModel = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    as_json: Json = False,
+    model: options.IndexModel = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Bring an index up to date with its folders.
 
@@ -56,7 +45,6 @@ def sync(
     """
     if watch and dry_run:
         raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
-    from mrl_search.files import expanded
     from mrl_search.store.manifest import newest_index
     from mrl_search.synced import unchanged
 
@@ -64,11 +52,10 @@ def sync(
     if not watch and (same := unchanged(expanded(folder))):
         _show(same, as_json, dry_run)
         return
-    index = open_index(folder, model, access_of(device, offline, yes))
+    index = open_index(folder, model, options.access_of(device, offline, yes))
     if not watch:
         _sync(index, dry_run, yes, as_json)
         return
-    from mrl_search.cli.render import note
     from mrl_search.images.watch import watch as changes
     from mrl_search.sync import roots_of
 
@@ -83,23 +70,20 @@ def sync(
 def add(
     folder: Folder,
     sources: Annotated[list[str], argument("SRC…", "Folders, pictures, or files of vectors.")],
-    items: Annotated[
-        Path | None, option("--items PARQUET", "For vectors: a file or folder, one row a vector.")
-    ] = None,
-    labels: Labels = "",
-    hidden: Hidden = False,
-    model: IndexModel = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    yes: Yes = False,
-    as_json: Json = False,
+    items: options.Items = None,
+    labels: options.Labels = "",
+    hidden: options.Hidden = False,
+    model: options.IndexModel = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Add pictures or vectors to an index.
 
     A later sync walks an added folder, too.
     """
-    index = open_index(folder, model, access_of(device, offline, yes))
-    from mrl_search.cli.render import note, progress_bars
+    index = open_index(folder, model, options.access_of(device, offline, yes))
 
     if items is not None and len(sources) > 1:
         raise ConfigError("--items belongs to one file of vectors.", "Add them one by one.")
@@ -119,11 +103,11 @@ def add(
 def remove(
     place: Annotated[str, argument("INDEX", STORED)],
     paths: Annotated[list[str] | None, argument("[PATH…]", "Items, or folders of items.")] = None,
-    where: Where = None,
-    ids: Ids = None,
+    where: options.Where = None,
+    ids: options.Ids = None,
     dry_run: Annotated[bool, option("--dry-run", "Only show what would go.")] = False,
     yes: Annotated[bool, option("--yes -y", WHOLE)] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Remove items from an index, not from the disk.
 
@@ -137,7 +121,6 @@ def remove(
     index = open_index(Path(place))
     import numpy as np
 
-    from mrl_search.cli.render import json_line, note, progress_bars
     from mrl_search.search.filters import read_ids
 
     numbers = read_ids(ids) if ids else None
@@ -161,7 +144,6 @@ def remove(
 
 def _remove_collection(place: str, yes: bool) -> None:
     """Remove a collection of Milvus; the folder of its index can fill it again."""
-    from mrl_search.cli.render import note
     from mrl_search.mirror import drop
 
     asked = f"Remove {place}? If an index asks it, its searches fail until it is filled again."
@@ -171,13 +153,12 @@ def _remove_collection(place: str, yes: bool) -> None:
     note(f"removed {place}")
 
 
-def compact(folder: IndexArgument = None) -> None:
+def compact(folder: options.IndexArgument = None) -> None:
     """Write an index anew, without removed items.
 
     Its prefix indexes are trained again.
     """
     index = open_index(folder)
-    from mrl_search.cli.render import note, progress_bars
 
     before = index.manifest
     with progress_bars() as progress:
@@ -201,7 +182,6 @@ def restore(
 ) -> None:
     """Bring back an older state of an index."""
     index = open_index(folder)
-    from mrl_search.cli.render import note, note_left
 
     left = index.manifest.engine
     index.restore(generation)
@@ -215,7 +195,6 @@ def restore(
 
 
 def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool = False) -> None:
-    from mrl_search.cli.render import note, progress_bars
 
     with progress_bars(not as_json) as progress:
         done = index.sync(dry_run=dry_run, meant=meant, progress=progress)
@@ -225,12 +204,8 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
         return
     for root, why in done.lost.items():
         note(f"All pictures of {root} are gone: {why}. They stay in the index.")
-    if (
-        not dry_run
-        and not as_json
-        and sys.stdin.isatty()
-        and typer.confirm("Remove them?", err=True)
-    ):
+    may_ask = not dry_run and not as_json and sys.stdin.isatty()
+    if may_ask and typer.confirm("Remove them?", err=True):
         with progress_bars() as progress:
             _show(index.sync(meant=True, progress=progress), as_json)
     else:
@@ -239,8 +214,6 @@ def _sync(index: "Index", dry_run: bool, meant: bool, as_json: bool, quiet: bool
 
 def _show(done: "Synced", as_json: bool, dry_run: bool = False) -> None:
     """Print what a sync did, or would do; what was skipped before is only counted."""
-    from mrl_search.cli.render import json_line, note
-
     if as_json:
         skipped = {
             name: [{"path": entry.path, "reason": entry.reason} for entry in entries]

@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mrl_search.cli import options
-from mrl_search.cli.options import (
-    check_readable,
-    cutoff_of,
-    flags_given,
-    open_index,
-    option,
-    queries_of,
-    request_of,
-)
+from mrl_search.cli.opening import check_readable, open_index, queries_of, request_of
+from mrl_search.cli.options import option
+from mrl_search.cli.render import json_line, note, show_skipped, show_table
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +63,7 @@ def classify(
     if labels is not None:
         loading = ("--index", "--model", "--device", "--offline", "--yes")
         taken = (*loading, "--labels", "--prompts", "--json")
-        if other := [flag for flag in flags_given(context) if flag not in taken]:
+        if other := [flag for flag in options.flags_given(context) if flag not in taken]:
             message = f"{other[0]} is for a vote of neighbours, and --labels is given."
             raise ConfigError(message, "Leave one of them out.")
         access = options.access_of(device, offline, yes)
@@ -79,8 +73,7 @@ def classify(
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
     opened = open_index(index, model, options.access_of(device, offline, yes))
-    request = request_of(opened, dims, plan, k, where, ids, cutoff_of(cutoff))
-    from mrl_search.cli.render import json_line, note, show_skipped, show_table
+    request = request_of(opened, dims, plan, k, where, ids, options.cutoff_of(cutoff))
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting, label_doubt
     from mrl_search.search.classify import classify as vote_of_neighbours
     from mrl_search.search.run import default_plan
@@ -103,14 +96,8 @@ def classify(
         else:
             shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
             nobody = "?" if cutoff is None else "unknown"
-            cells = (
-                v.label or nobody,
-                f"{v.confidence:.1%}",
-                *map(str, read.values()),
-                shown,
-                name,
-            )
-            rows.append(cells)
+            vote = v.label or nobody, f"{v.confidence:.1%}", *map(str, read.values())
+            rows.append((*vote, shown, name))
     if not as_json:
         columns = ("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image")
         show_table(columns, rows)
@@ -127,7 +114,6 @@ def _by_words(
     prompts: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Print the probability of each label for each picture."""
-    from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.encoders.embed import embed_queries
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.encoders.zero_shot import check_labels, zero_shot

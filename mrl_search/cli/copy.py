@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from mrl_search.cli.options import argument, option
+from mrl_search.cli.render import note, note_left, progress_bars
 from mrl_search.errors import ConfigError, IndexFolderError
+from mrl_search.files import expanded
 
 __all__ = ["copy"]
 
@@ -19,10 +21,8 @@ def copy(
 
     A copy that was stopped goes on. The folder keeps items and vectors; later changes are sent.
     """
-    from mrl_search.cli.render import note, note_left, progress_bars
     from mrl_search.copied import copy_back
     from mrl_search.engines.milvus_client import Place
-    from mrl_search.files import expanded
     from mrl_search.mirror import copy_to
     from mrl_search.store.manifest import read_manifest
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mrl_search.cli.options import option
+from mrl_search.cli.render import note, percent, progress_bars, show_tables
 from mrl_search.cli.serve import serve
 from mrl_search.search.plan import Plan
 
@@ -58,7 +59,6 @@ def demo(
     serve_it: Annotated[bool, option("--serve", "Then show its index in the browser.")] = False,
 ) -> None:
     """Show all of it on drawn animals, offline, in a few minutes."""
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.images.drawn import write_individuals
     from mrl_search.training.recipes import load_recipe
 
@@ -104,7 +104,6 @@ def demo(
 
 def _train(pictures: Path, run: Path, recipe: "Recipe") -> None:
     """Train with one progress bar over all epochs, and note the rate of the last one."""
-    from mrl_search.cli.render import note, progress_bars
     from mrl_search.training.records import EpochRecord, Record, StepRecord
     from mrl_search.training.steps import train
 
@@ -142,29 +141,19 @@ def _names(paths: "Sequence[str] | NDArray[np.object_]") -> "dict[str, NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What the demo measured.
+    """What the demo measured."""
 
-    Attributes:
-        queries: paths of the query pictures.
-        right: by column and prefix, which queries are right.
-        hits: by prefix.
-        ms: by search, milliseconds of each query.
-        recall: by search, of what all dims find.
-        found: by search, share of queries with their individual among the first hits.
-    """
-
-    queries: list[str]
-    right: "dict[str, dict[int, NDArray[np.bool_]]]"
-    hits: "dict[int, BatchHits]"
-    ms: "dict[str, NDArray[np.float64]]"
-    recall: dict[str, float]
-    found: dict[str, float]
+    queries: list[str]  # paths of the query pictures
+    right: "dict[str, dict[int, NDArray[np.bool_]]]"  # by column and prefix, which queries are
+    hits: "dict[int, BatchHits]"  # by prefix
+    ms: "dict[str, NDArray[np.float64]]"  # by search, milliseconds of each query
+    recall: dict[str, float]  # by search, of what all dims find
+    found: dict[str, float]  # by search, queries with their individual among the first hits
 
 
 def _measure(index: "Index", encoder: "Encoder", corpus: Path, queries: list[str]) -> _Measured:
     import numpy as np
 
-    from mrl_search.cli.render import progress_bars
     from mrl_search.images.sources import open_source
     from mrl_search.measure.accuracy import copies_found
     from mrl_search.measure.copies import STANDARD, changed_copies
@@ -252,20 +241,18 @@ def _show(measured: _Measured, index: "Index", encoder: "Encoder", about: str, o
 
     import numpy as np
 
-    from mrl_search.cli.render import percent, show_tables
     from mrl_search.metrics import Share
     from mrl_search.report.page import Figure, Figures, Page, Table, write_page
-    from mrl_search.report.plots import AccuracyPoint, LatencyPoint, accuracy_plot, latency_plot
+    from mrl_search.report.plots import accuracy_plot, latency_plot
 
-    points, cells = [], []
-    for d in index.dims:
-        row = [str(d)]
-        for name, title in COLUMNS.items():
-            right = measured.right[name][d]
-            share = Share.of(right)
-            points.append(AccuracyPoint(d, title, share.value, share.low, share.high))
-            row.append(percent(share.value, (share.low, share.high)))
-        cells.append(tuple(row))
+    lines = {
+        title: {d: Share.of(measured.right[name][d]) for d in index.dims}
+        for name, title in COLUMNS.items()
+    }
+    cells = [
+        (str(d), *(percent(s[d].value, (s[d].low, s[d].high)) for s in lines.values()))
+        for d in index.dims
+    ]
     n, copies = len(measured.queries), len(measured.right["copy"][index.dims[-1]])
     quality = Table(
         "What each prefix tells",
@@ -290,12 +277,9 @@ def _show(measured: _Measured, index: "Index", encoder: "Encoder", about: str, o
         _verdict(full / p50["coarse to fine"], n),
     )  # fmt: skip
     show_tables((quality, times))
-    accuracy_plot(points, out / "accuracy.png")
-    latencies = [
-        LatencyPoint(name, p50[name], float(np.percentile(ms, 99)))
-        for name, ms in measured.ms.items()
-    ]
-    latency_plot(latencies, out / "latency.png")
+    accuracy_plot(lines, out / "accuracy.png")
+    p99 = {name: float(np.percentile(ms, 99)) for name, ms in measured.ms.items()}
+    latency_plot({name: (p50[name], p99[name]) for name in p50}, out / "latency.png")
     facts = {
         "index": f"{len(index)} pictures of {n} individuals",
         "model": f"{encoder.name} {encoder.fingerprint[:12]}",

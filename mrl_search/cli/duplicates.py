@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli import options
-from mrl_search.cli.options import open_index, option
+from mrl_search.cli.opening import open_index
+from mrl_search.cli.options import option
+from mrl_search.cli.render import json_line, note, progress_bars, show_table
 from mrl_search.errors import ConfigError
+from mrl_search.files import expanded, write_atomically
 
 if TYPE_CHECKING:
     from mrl_search.duplicates.groups import Duplicates, Group
@@ -73,8 +76,6 @@ def duplicates(
     as_json: options.Json = False,
 ) -> None:
     """Find copies of the same picture in an index. Nothing is deleted."""
-    from mrl_search.cli.render import json_line, note, progress_bars
-
     if sum(choice is not None for choice in (script, move, link)) > 1:
         raise ConfigError("--script, --move and --link exclude each other.", "Choose one.")
     if link not in (None, "hard", "sym"):
@@ -112,20 +113,16 @@ def duplicates(
 
 def _decide(index: "Index", names: list[str]) -> None:
     """Store that some pictures are no copies of each other."""
-    from mrl_search.cli.render import note
     from mrl_search.duplicates.decisions import not_duplicates
     from mrl_search.duplicates.pictures import Pictures
 
     pictures = Pictures.of_index(index.corpus)
     new = not_duplicates(index.folder, [pictures.hash_named(name) for name in names])
-    pairs = "1 pair" if new == 1 else f"{new} pairs"
-    note(f"{pairs} will no longer be shown as duplicates; kept in {index.folder}")
+    note(f"{_count(new, 'pair')} will no longer be shown as duplicates; kept in {index.folder}")
 
 
 def _check_outside(folder: Path, index: "Index") -> None:
     """Raise ConfigError for a folder whose pictures `sync` would index again."""
-    from mrl_search.files import expanded
-
     for root in map(expanded, index.manifest.places):
         if root.is_dir() and expanded(folder).resolve().is_relative_to(root.resolve()):
             message = f"{folder} is in {root}: the copies would be found again."
@@ -136,10 +133,8 @@ def _act(
     found: "Duplicates", script: Path | None, move: Path | None, link: str | None, yes: bool
 ) -> "Duplicates":
     """Do what the options say, or try it, and note how much was done."""
-    from mrl_search.cli.render import note
     from mrl_search.duplicates.acting import Linker, Mover, done, script_of
     from mrl_search.duplicates.groups import may_go
-    from mrl_search.files import expanded, write_atomically
 
     if script:
         text, found = script_of(found)
@@ -167,9 +162,6 @@ def _act(
 
 
 def _show(found: "Duplicates") -> None:
-    """Print a table of the groups."""
-    from mrl_search.cli.render import show_table
-
     rows = []
     for number, group in enumerate(found.groups, 1):
         one = group.keep
@@ -197,7 +189,6 @@ def _summary(
     found: "Duplicates", index: "Index", fpr: float | None, keep: str, against: str | None
 ) -> None:
     """Note what was found, the threshold, and what was left out."""
-    from mrl_search.cli.render import note
     from mrl_search.duplicates.keeping import Keep
 
     freed = f", {found.bytes_freed / 1e6:,.1f} MB" if found.bytes_freed else ""
@@ -221,8 +212,6 @@ def _summary(
 
 def _threshold(found: "Duplicates", fpr: float | None) -> None:
     """Note which pairs were compared by more than their vectors, and why these."""
-    from mrl_search.cli.render import note
-
     looked = found.level in ("pixels", "copy")
     if found.threshold is None:
         if looked and found.compared:
@@ -245,7 +234,6 @@ def _threshold(found: "Duplicates", fpr: float | None) -> None:
 
 def _save_sheet(found: "Duplicates", sheet: Path, index: "Index") -> None:
     """Save the pictures of the groups: the kept one has a tick."""
-    from mrl_search.cli.render import note
     from mrl_search.images.sources import read_recorded
     from mrl_search.report.sheet import Row, Tile, save_sheet
 

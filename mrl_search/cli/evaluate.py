@@ -3,19 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import (
-    Column,
-    Device,
-    Hidden,
-    Json,
-    Labels,
-    Offline,
-    Split,
-    Src,
-    Yes,
-    access_of,
-    option,
-)  # fmt: skip
+from mrl_search.cli import options
+from mrl_search.cli.options import option
+from mrl_search.cli.render import (
+    json_line,
+    note,
+    percent,
+    progress_bars,
+    show_skipped,
+    show_source,
+    show_table,
+)
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,30 +29,29 @@ COLUMNS = {
     "instance recall@1": "instance_recall_at_1",
 }
 MODEL_HELP = "A model (mrl-search models); default: that of the index, or bundled."
-INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
 ADAPTIVE_HELP = "Also measure adaptive classification, which reads more dims only if unsure."
 
 
 def evaluate(
-    src: Src,
+    src: options.Src,
     model: Annotated[str | None, option("--model", MODEL_HELP)] = None,
     index: Annotated[
         Path | None, option("--index DIR", "Index to search; default: SRC itself.")
     ] = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    yes: Yes = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    yes: options.Yes = False,
     k: Annotated[int, option("-k", "Neighbours that vote.", min=1)] = 20,
-    instance: Annotated[bool, option("--instance", INSTANCE_HELP)] = False,
+    instance: options.Instance = False,
     hard: Annotated[
         bool, option("--hard", "With --instance: copies that are changed much more.")
     ] = False,
-    split: Split = None,
-    labels: Labels = "",
-    column: Column = None,
-    hidden: Hidden = False,
+    split: options.Split = None,
+    labels: options.Labels = "",
+    column: options.Column = None,
+    hidden: options.Hidden = False,
     adaptive: Annotated[bool, option("--adaptive", ADAPTIVE_HELP)] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure the accuracy of every prefix on pictures.
 
@@ -62,7 +59,6 @@ def evaluate(
     """
     if hard and not instance:
         raise ConfigError("--hard is about changed copies.", "Use it with --instance.")
-    from mrl_search.cli.render import json_line, note, progress_bars, show_skipped, show_source
     from mrl_search.encoders.registry import load_encoder
     from mrl_search.images.sources import open_source
     from mrl_search.index import Index
@@ -72,19 +68,14 @@ def evaluate(
     from mrl_search.measure.environment import provenance
     from mrl_search.training.split import part_of
 
-    access = access_of(device, offline, yes)
+    access = options.access_of(device, offline, yes)
     opened = Index.open(index, model, access) if index else None
     encoder = opened.encoder if opened else load_encoder(model or "bundled", access)
     show_source(source := open_source(src, labels=labels, column=column, hidden=hidden))
     with progress_bars() as progress:
-        result = module.evaluate(
-            opened,
-            part_of(source, split, encoder, progress),
-            encoder,
-            k=k,
-            instance=(HARD if hard else STANDARD) if instance else None,
-            progress=progress,
-        )
+        part = part_of(source, split, encoder, progress)
+        copies = (HARD if hard else STANDARD) if instance else None
+        result = module.evaluate(opened, part, encoder, k=k, instance=copies, progress=progress)
     show_skipped(result.skipped)
     if result.doubt:
         note(result.doubt)
@@ -102,7 +93,6 @@ def evaluate(
 
 
 def _show(result: "Evaluation", k: int, copies: str) -> None:
-    from mrl_search.cli.render import note, percent, show_table
 
     columns = {f"{k}-NN" if c == "vote" else c: name for c, name in COLUMNS.items()}
     if not copies:
@@ -121,7 +111,6 @@ def _show(result: "Evaluation", k: int, copies: str) -> None:
 
 
 def _show_adaptive(result: "Evaluation", k: int) -> None:
-    from mrl_search.cli.render import note, show_table
 
     if not result.adaptive:
         raise ConfigError(

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from mrl_search.cli.options import Offline, Yes, access_of, argument, option
+from mrl_search.cli.render import note
+from mrl_search.files import expanded, refuse_existing
 
 __all__ = ["export_model"]
 
@@ -23,10 +25,8 @@ def export_model(
 
     The vectors are compared with those of torch first. The file also opens as --model onnx:FILE.
     """
-    from mrl_search.cli.render import note
     from mrl_search.encoders.export import export_encoder
     from mrl_search.encoders.registry import load_encoder
-    from mrl_search.files import expanded, refuse_existing
 
     if out:
         out = expanded(out).resolve()

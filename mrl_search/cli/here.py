@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrl_search.cli.asking import Question
-from mrl_search.cli.hits import by_chance, conclude, show_hits
+from mrl_search.cli.hits import by_chance, conclude, show_answer
 from mrl_search.cli.opening import open_index, queries_of, request_of
-from mrl_search.cli.render import json_line, note, show_skipped
+from mrl_search.cli.render import note, show_skipped
 from mrl_search.errors import ConfigError
 from mrl_search.search.chance import FEWEST_ITEMS
 from mrl_search.search.plan import Plan
@@ -44,19 +44,16 @@ def answer_here(question: Question) -> int:
         how["explain"], question.not_itself, how["expected"],
     )  # fmt: skip
     queries = queries_of(opened, question.asked, question.vector, question.model)
-    pictures = {str(one): one if isinstance(one, str) else one.picture for one in question.asked}
+    asked = {str(one): one for one in question.asked}
+    pictures = {n: one if isinstance(one, str) else one.picture for n, one in asked.items()}
     start = time.perf_counter()
     hits = opened.answer(queries, request)
     ms = (time.perf_counter() - start) * 1e3 / len(queries.names)
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         records = hit_records(found, hits.explanation, i, opened.manifest.own_vectors)
-        if question.as_json:
-            about = {"plan": str(hits.plan), "k": how["k"], "found": len(found)}
-            about |= {"ms": round(ms, 3), "hits": records}
-            json_line({"image": pictures.get(name, name), **_words(question), **about})
-        else:
-            show_hits(records, f"{name}  ·  plan {hits.plan}")
+        told = {"plan": str(hits.plan), "k": how["k"], "found": len(found), "ms": round(ms, 3)}
+        show_answer(asked.get(name, name), {**told, "hits": records}, question.as_json)
         picture = pictures.get(name)
         path = picture or question.vector or ""
         short = name.replace(path, Path(path).name, 1)
@@ -88,12 +85,6 @@ def answer_here(question: Question) -> int:
     approximate = str(hits.plan) != "exact" and min(counts) < hits.rows.shape[1]
     more = " --exact finds more." if approximate else ""
     return conclude(counts, how["k"], how["cutoff"], more)
-
-
-def _words(question: Question) -> dict[str, object]:
-    """The words of a question as its answers in JSON repeat them, if there are any."""
-    first = next(iter(question.asked), "")
-    return {} if isinstance(first, str) else {"text": first.text, "minus": first.minus}
 
 
 def _sheet_row(title: str, picture: str | None, hits: "Hits") -> "Row":

@@ -1,25 +1,35 @@
-"""Tables of hits for people, from the records that are also the JSON."""
+"""Answers as JSON, or as tables for people, from the same records."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["by_chance", "conclude", "show_hits"]
+from mrl_search.cli.render import json_line, note, show_table
+
+if TYPE_CHECKING:
+    from mrl_search.encoders.words import Words
+
+__all__ = ["by_chance", "conclude", "show_answer"]
 
 NOTHING_FOUND = 3  # exit code, where a cut-off was given
 SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
 UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
 
 
-def show_hits(hits: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Print the hits of one query with their first columns, then their ranks at every prefix.
+def show_answer(query: "str | Words", told: Mapping[str, Any], as_json: bool) -> None:
+    """Print the answer to a query, with `hits` as `hit_records` gives them."""
+    if not as_json:
+        return _show_hits(told["hits"], f"{query}  ·  plan {told['plan']}")
+    about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
+    if isinstance(query, str):
+        json_line({"image": query, **about})
+    else:
+        words = {"text": query.text, "minus": query.minus}
+        json_line({"image": query.picture, **words, **about})
 
-    Args:
-        hits: as `hit_records` gives them.
-        title: above the table.
-    """
-    from mrl_search.cli.render import show_table
 
+def _show_hits(hits: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print the hits of one query with their first columns, then their ranks at every prefix."""
     pictures = any("gone" in hit for hit in hits)
     columns = hits[0].get("columns", ()) if hits else ()
     own = [name for name in columns if not (pictures and name in UNSHOWN)]
@@ -50,8 +60,6 @@ def by_chance(expected: float) -> str:
 
 def _show_explanation(hits: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of rank and score of each hit at every prefix."""
-    from mrl_search.cli.render import show_table
-
     rows = []
     for hit in hits:
         cells = [f"{level['rank']:,} ({level['score']:.2f})" for level in hit["explain"]]
@@ -61,13 +69,7 @@ def _show_explanation(hits: Sequence[Mapping[str, Any]]) -> None:
 
 
 def conclude(counts: Sequence[int], k: int, cutoff: object, more: str = "") -> int:
-    """Say where fewer hits were found than were asked for.
-
-    Args:
-        counts: hits of each query.
-        k: what was asked for.
-        cutoff: the cut-off, if there is one.
-        more: what helps.
+    """Say where fewer hits were found than the `k` asked for, and what helps.
 
     Returns:
         The exit code: 3 if a cut-off left none.
@@ -75,8 +77,6 @@ def conclude(counts: Sequence[int], k: int, cutoff: object, more: str = "") -> i
     fewest = min(counts, default=0)
     nothing = cutoff is not None and not any(counts)
     if nothing or (cutoff is None and fewest < k):
-        from mrl_search.cli.render import note
-
         cosine = f"No item has a cosine of at least {cutoff}."
         none = "Nothing here looks like this." if cutoff == "auto" else cosine
         note(none if nothing else f"Only {fewest:,} of the {k:,} asked for were found.{more}")

@@ -4,7 +4,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mrl_search.cli.options import IndexArgument, Json, open_index, option
+from mrl_search.cli.opening import open_index
+from mrl_search.cli.options import IndexArgument, Json, option
+from mrl_search.cli.render import json_line, note, percent, progress_bars, show_skipped, show_table
 from mrl_search.store.manifest import restorable
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ def info(
 ) -> None:
     """Show what an index holds and what made it."""
     index = open_index(folder)
-    from mrl_search.cli.render import json_line, note, show_skipped, show_table
     from mrl_search.mapping import to_mapping
     from mrl_search.store.intact import verify as verify_files
 
@@ -131,7 +132,6 @@ def _grown(alive: int, plan: object) -> bool:
 
 
 def _check(index: "Index", as_json: bool) -> None:
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.measure.prefixes import advice, check_prefixes
 
     with progress_bars(not as_json) as progress:
@@ -165,8 +165,6 @@ def _check(index: "Index", as_json: bool) -> None:
 
 def _show_axes(axes: Any) -> None:  # noqa: ANN401 - from JSON
     """Print what each choice of axes keeps, as it was measured when the index was built."""
-    from mrl_search.cli.render import note, percent, show_table
-
     columns = ("recall", "instance", "accuracy")
     titles = ("dims", "energy", "recall@10", "changed views", "20-NN")
     try:

@@ -1,19 +1,12 @@
 """`mrl-search mcp`: indexes as tools for language models."""
 
-from pathlib import Path
-from typing import Annotated
-
-from mrl_search.cli.options import argument
+from mrl_search.cli.options import IndexFolders
 from mrl_search.errors import ConfigError
 
 __all__ = ["mcp"]
 
 
-def mcp(
-    indexes: Annotated[
-        list[Path] | None, argument("INDEX", "Index folders. Default: all in indexes/.")
-    ] = None,
-) -> None:
+def mcp(indexes: IndexFolders = None) -> None:
     """Let language models search indexes, over stdio.
 
     It speaks the Model Context Protocol. Name it in the settings of the client as the command

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from mrl_search.cli.options import Device, Json, argument, option
+from mrl_search.cli.render import json_line, note, show_table
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models that can embed pictures. Uses no network."""
-    from mrl_search.cli.render import json_line, note
     from mrl_search.encoders.catalogue import DESCRIBED, libraries, library_models, local_models
 
     if which is not None and measure:
@@ -60,8 +60,6 @@ def models(
 
 
 def _show(entries: "Sequence[Entry]", columns: Sequence[str]) -> None:
-    from mrl_search.cli.render import show_table
-
     rows = [
         (
             e.model, str(e.dims or ""), f"{e.megabytes:.0f} MB" if e.megabytes else "", e.licence,

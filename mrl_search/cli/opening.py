@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrl_search.cli.render import note, show_skipped
 from mrl_search.errors import ConfigError, DataError, Skipped
 from mrl_search.search.plan import Plan
 
@@ -63,7 +64,6 @@ def queries_of(
     if vector is not None:
         if model is not None:
             raise ConfigError("--model is for pictures, and --vector is given.", "Drop one.")
-        from mrl_search.cli.render import note
         from mrl_search.search.results import Queries
         from mrl_search.store.vector_files import open_queries, read_queries
 
@@ -81,8 +81,6 @@ def queries_of(
 def check_readable(names: Sequence[str], skipped: Sequence[Skipped]) -> None:
     """Raise DataError if all pictures are skipped."""
     if not names:
-        from mrl_search.cli.render import show_skipped
-
         show_skipped(skipped)
         first = skipped[0]
         message = f"None of the pictures can be read; the first: {first.path}: {first.reason}."

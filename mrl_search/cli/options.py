@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrl_search.cli.opening import check_readable, open_index, queries_of, request_of
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from mrl_search.search.request import Cutoff
 
 __all__ = [
-    "Column", "CutoffText", "Device", "Dims", "Hidden", "Ids", "Images", "IndexArgument",
-    "IndexFolder", "IndexModel", "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Split",
-    "Src", "Text", "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of",
-    "check_readable", "cutoff_of", "dims_of", "flags_given", "open_index", "option",
-    "queries_of", "request_of",
+    "AXES_HELP", "Column", "CutoffText", "Device", "Dims", "Engine", "Factory", "Hidden", "Ids",
+    "Images", "IndexArgument", "IndexFolder", "IndexFolders", "IndexModel", "Instance", "Items",
+    "Json", "K", "Labels", "Minus", "Offline", "PlanText", "Rotate", "Split", "Src", "Text",
+    "VectorFile", "Where", "Yes", "access_of", "argument", "bytes_of", "cutoff_of", "dims_of",
+    "flags_given", "option",
 ]  # fmt: skip
 
 
@@ -52,6 +51,8 @@ Split = Annotated[str | None, option("--split PART", SPLIT)]
 NEWEST = "Index folder. Default: the newest in indexes/."
 IndexFolder = Annotated[Path | None, option("--index DIR", NEWEST)]
 IndexArgument = Annotated[Path | None, argument("DIR", NEWEST)]
+EVERY = "Index folders. Default: all in indexes/."
+IndexFolders = Annotated[list[Path] | None, argument("INDEX", EVERY)]
 IndexModel = Annotated[
     str | None, option("--model", "The model that built the index, if it has moved since.")
 ]
@@ -85,6 +86,26 @@ CUTOFF_HELP = (
 CutoffText = Annotated[str | None, option("--cutoff COSINE", CUTOFF_HELP)]
 WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: all must hold."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
+AXES_HELP = (
+    "For pictures, how prefixes come to be: none (as the model has them), pca, views (told apart, "
+    "whatever changes), or labels (classes, too). Default: what fits the model."
+)
+FACTORY_HELP = (
+    "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "
+    "or Scan for none. Default: by the size of the corpus. Can be repeated."
+)
+Factory = Annotated[list[str] | None, option("--factory [DIMS=]KIND", FACTORY_HELP)]
+ENGINE_HELP = (
+    "Search in a collection of Milvus: an address, or a file NAME.db of Milvus Lite. "
+    "Default: here, by FAISS."
+)
+Engine = Annotated[str, option("--engine milvus:URI#NAME", ENGINE_HELP)]
+ROTATE_HELP = "For vectors: store them along their principal axes."
+Rotate = Annotated[str | None, option("--rotate pca", ROTATE_HELP)]
+ITEMS_HELP = "For vectors: a file or folder, one row a vector."
+Items = Annotated[Path | None, option("--items PARQUET", ITEMS_HELP)]
+INSTANCE_HELP = "Also search with changed copies: is the original the first hit?"
+Instance = Annotated[bool, option("--instance", INSTANCE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]
 Json = Annotated[bool, option("--json", "Print one JSON object a line.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrl_search.cli.options import bytes_of, dims_of, option
+from mrl_search.cli.render import note, show_table
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ def _size_of(name: str, text: str) -> int:
 
 
 def _show(demand: "Demand", need: "Need") -> None:
-    from mrl_search.cli.render import note, show_table
 
     machine, other, first = demand.machine, need.milvus, f"{demand.dims[0]} dims"
     rate = f"{demand.rate:g} queries/s"

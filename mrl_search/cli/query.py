@@ -7,7 +7,7 @@ import typer
 
 from mrl_search.cli import options
 from mrl_search.cli.asking import NONE, Question, answered, with_words
-from mrl_search.cli.options import cutoff_of, option
+from mrl_search.cli.options import option
 from mrl_search.errors import ConfigError
 
 __all__ = ["query"]
@@ -76,8 +76,8 @@ def query(
     if here_only and server not in (None, NONE):
         raise ConfigError(f"{here_only} is not for a --server.", "Leave one of them out.")
     how = {
-        "plan": plan, "dims": dims, "k": k, "where": where or [], "cutoff": cutoff_of(cutoff),
-        "expected": expected, "explain": explain,
+        "plan": plan, "dims": dims, "k": k, "where": where or [],
+        "cutoff": options.cutoff_of(cutoff), "expected": expected, "explain": explain,
     }  # fmt: skip
     access = None if vector else options.access_of(device, offline, yes)
     local = vector, model, access, ids, sheet, not_itself

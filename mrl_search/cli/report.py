@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mrl_search.cli.options import argument, option
+from mrl_search.cli.render import note, show_tables
 
 __all__ = ["report"]
 OUT_HELP = "Folder for page and figures; default: named after the first file."
@@ -14,7 +15,6 @@ def report(
     out: Annotated[Path | None, option("--out FOLDER", OUT_HELP)] = None,
 ) -> None:
     """Show a benchmark: tables here, and a page with figures."""
-    from mrl_search.cli.render import note, show_tables
     from mrl_search.measure.records import read_runs
     from mrl_search.report.tables import run_tables
     from mrl_search.report.write import HTML, MARKDOWN, introduction, write_report

@@ -7,7 +7,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mrl_search.cli.options import argument, option
+from mrl_search.cli.options import IndexFolders, option
+from mrl_search.cli.render import note, progress_bars
 from mrl_search.errors import ConfigError, MrlSearchError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["all_indexes", "serve", "warm"]
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 NEAREST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which this machine reaches all addresses
 EVERYWHERE = tuple(NEAREST)  # only with a token
 SHORTEST = 12  # characters of a token
@@ -30,9 +30,7 @@ EXPORT_HELP = "Write a page with its data that opens from a file, and end."
 
 
 def serve(
-    indexes: Annotated[
-        list[Path] | None, argument("INDEX", "Index folders. Default: all in indexes/.")
-    ] = None,
+    indexes: IndexFolders = None,
     host: Annotated[
         str, option("--host", "Address to listen at; another machine needs the token.")
     ] = "127.0.0.1",
@@ -46,8 +44,6 @@ def serve(
     export: Annotated[Path | None, option("--export DIR", EXPORT_HELP)] = None,
 ) -> None:
     """Show indexes in the browser, and answer over HTTP."""
-    from mrl_search.cli.render import note, progress_bars
-
     folders = indexes or all_indexes()
     if bench is not None and len(folders) > 1:
         raise ConfigError("--bench is the benchmark of one index.", "Name one index.")
@@ -70,7 +66,7 @@ def serve(
     import secrets
 
     from mrl_search.web.beside import Server, announced
-    from mrl_search.web.guard import Rules
+    from mrl_search.web.guard import LOCAL, Rules
     from mrl_search.web.served import serve_folders
     from mrl_search.web.told import report_of
 
@@ -106,8 +102,6 @@ def serve(
 
 def warm(served: "Served") -> None:
     """Load what queries need; what cannot be loaded now is loaded by the first of them."""
-    from mrl_search.cli.render import note
-
     try:
         served.warm()
     except MrlSearchError as error:

@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mrl_search.cli.options import argument, bytes_of, open_index, option
+from mrl_search.cli.opening import open_index
+from mrl_search.cli.options import argument, bytes_of, option
+from mrl_search.cli.render import note, percent, progress_bars, show_table
 from mrl_search.errors import ConfigError
+from mrl_search.files import refuse_existing
 
 __all__ = ["shrink"]
 
@@ -27,8 +30,6 @@ def shrink(
 
     The recall that it keeps is measured and shown first.
     """
-    from mrl_search.cli.render import note, percent, progress_bars, show_table
-    from mrl_search.files import refuse_existing
     from mrl_search.shrink import best_that_fits, candidates, shrink_index
 
     if (dims is None) == (fit is None):

@@ -141,7 +141,6 @@ def question_of(arguments: Sequence[str]) -> Any:  # noqa: ANN401 - imported whe
 
 
 def _value(rest: Iterator[str], name: str) -> str:
-    """The next argument."""
     value = next(rest, None)
     if value is None:
         raise ConfigError(f"{name} has no value.")
@@ -149,7 +148,6 @@ def _value(rest: Iterator[str], name: str) -> str:
 
 
 def _single(name: str, value: str) -> object:
-    """The value of an option."""
     try:
         return SINGLE[name](value)
     except (KeyError, ValueError) as error:

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import Column, Hidden, Labels, Offline, Src, Yes, access_of, option
+from mrl_search.cli import options
+from mrl_search.cli.options import option
+from mrl_search.cli.render import note, progress_bars, show_skipped, show_source
 
 if TYPE_CHECKING:
-    from mrl_search.images.sources import Source
     from mrl_search.progress import Progress
-    from mrl_search.training.config import Recipe, TrainConfig
+    from mrl_search.training.config import TrainConfig
     from mrl_search.training.records import Record
 
-__all__ = ["run_training", "show_record", "train"]
-
+__all__ = ["show_record", "train"]
 
 RECIPE_HELP = "A recipe of this package or a TOML file; NAME:STEP for one step of it."
 INIT_HELP = (
@@ -30,7 +30,7 @@ SET_HELP = (
 
 
 def train(
-    src: Src,
+    src: options.Src,
     recipe: Annotated[str, option("--recipe NAME", RECIPE_HELP)] = "pets",
     out: Annotated[Path | None, option("--out DIR", "Run folder; default: runs/NAME.")] = None,
     init: Annotated[str, option("--init MODEL", INIT_HELP)] = "",
@@ -41,63 +41,50 @@ def train(
         int | None, option("--seed", "Seed of weights, order and views.", min=0)
     ] = None,
     tracker: Annotated[str | None, option("--tracker", TRACKER_HELP)] = None,
-    labels: Labels = "",
-    column: Column = None,
-    hidden: Hidden = False,
-    offline: Offline = False,
-    yes: Yes = False,
+    labels: options.Labels = "",
+    column: options.Column = None,
+    hidden: options.Hidden = False,
+    offline: options.Offline = False,
+    yes: options.Yes = False,
     setting: Annotated[list[str] | None, option("--set KEY=VALUE", SET_HELP)] = None,
 ) -> None:
     """Train a Matryoshka network on SRC. A stopped run continues from its last complete epoch."""
-    from mrl_search.cli.render import note
     from mrl_search.images.sources import open_source
+    from mrl_search.mapping import to_toml
     from mrl_search.training.recipes import load_recipe
     from mrl_search.training.steps import check_recipe
+    from mrl_search.training.steps import train as run
 
-    options = {"data.min_side": min_side, "seed": seed}
-    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
+    values = {"data.min_side": min_side, "seed": seed}
+    overrides = [f"{key}={value}" for key, value in values.items() if value is not None]
     loaded = load_recipe(recipe, [*overrides, *(setting or [])], width, size, init)
     out = out or Path("runs") / loaded.name
-    check_recipe(loaded, out, access_of(offline=offline, yes=yes))
+    check_recipe(loaded, out, options.access_of(offline=offline, yes=yes))
     source = open_source(src, labels=labels, column=column, hidden=hidden)
-    if run_training(source, loaded, out, tracker):
-        note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
-
-
-def run_training(source: "Source", recipe: "Recipe", out: Path, tracker: str | None = None) -> bool:
-    """Train, and show settings and progress of each step.
-
-    Returns:
-        Whether this is the main process of `accelerate launch`, the only one that prints.
-    """
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
-
-    from mrl_search.cli.render import note, progress_bars, show_source
-    from mrl_search.mapping import to_toml
-    from mrl_search.training.steps import train as run
 
     # as the accelerator decides later
     main = bool(PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process)
     if main:
         show_source(source)
         note(f"# run folder {out}")
-        for config in recipe.steps:
+        for config in loaded.steps:
             note(to_toml(config))
     with progress_bars(main) as progress:
 
         def show(config: "TrainConfig", record: "Record") -> None:
             if main:
-                step = f"{config.name}  " if len(recipe.steps) > 1 else ""
+                step = f"{config.name}  " if len(loaded.steps) > 1 else ""
                 show_record(record, progress, step)
 
-        run(source, recipe, out, tracker, show)
-    return main
+        run(source, loaded, out, tracker, show)
+    if main:
+        note(f"model in {out}\nnext: mrl-search build-index SRC --model {out}")
 
 
 def show_record(record: "Record", progress: "Progress", run: str = "") -> None:
     """Advance a progress bar, or print a line with losses and validation accuracy."""
-    from mrl_search.cli.render import note, show_skipped
     from mrl_search.training.records import EpochRecord, StepRecord
 
     if isinstance(record, StepRecord):

@@ -4,7 +4,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mrl_search.cli.options import IndexArgument, Json, bytes_of, open_index, option
+from mrl_search.cli.opening import open_index
+from mrl_search.cli.options import IndexArgument, Json, bytes_of, option
+from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
 from mrl_search.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,7 +66,6 @@ def tune(
         check_name(plot)
     most = bytes_of(max_ram) if max_ram else None
     index = open_index(folder)
-    from mrl_search.cli.render import json_line, note, percent, progress_bars, show_table
     from mrl_search.search.goal import NEIGHBOURS, USES, queries_to_tune
     from mrl_search.search.tune import front
 
@@ -115,7 +116,6 @@ def tune(
 
 
 def _learn(index: "Index", k: int, give: float | None, as_json: bool) -> None:
-    from mrl_search.cli.render import json_line, note
     from mrl_search.search.cascade import GIVE, fewest_cases
 
     give = GIVE if give is None else give

@@ -16,6 +16,7 @@ from mrl_search.measure.contestants import (
     Contestant,
     answers,
     contestants,
+    find,
     memory,
     multiply_adds,
 )  # fmt: skip
@@ -196,7 +197,7 @@ class _Bench:
     def _untimed(self, kind: str, number: int) -> dict[str, Answer]:
         """The contestants that have no times of this kind and round."""
         return {
-            c.name: partial(c.search, self.corpus, k=self.settings.k)
+            c.name: partial(find, self.corpus, plan=c.plan, k=self.settings.k)
             for c in self.contestants
             if not self.journal.has(kind, plan=c.name, round=number)
         }

@@ -17,7 +17,8 @@ from mrl_search.store.manifest import CODES, SUFFIX
 from mrl_search.vectors import prefix
 
 __all__ = [
-    "BRUTE", "EXACT", "Contestant", "answers", "contestants", "memory", "multiply_adds",
+    "BRUTE", "EXACT", "Contestant", "answers", "contestants", "find", "memory",
+    "multiply_adds",
 ]  # fmt: skip
 
 BRUTE, EXACT = "brute force", "exact"
@@ -46,12 +47,9 @@ class Contestant:
         """The only prefix it reads; None for other ways."""
         return self.plan.dims[0] if self.plan and len(self.plan.stages) == 1 else None
 
-    def search(self, corpus: Corpus, queries: NDArray[np.floating], k: int) -> BatchHits:
-        """The best `k` hits of `queries` (n, dim)."""
-        return _find(corpus, queries, self.plan, k)
 
-
-def _find(corpus: Corpus, rows: NDArray[np.floating], plan: Plan | None, k: int) -> BatchHits:
+def find(corpus: Corpus, rows: NDArray[np.floating], plan: Plan | None, k: int) -> BatchHits:
+    """The best `k` hits of `rows` (n, dim), by a plan or by brute force."""
     if plan:
         return search(corpus, rows, plan, k)
     live = None if corpus.alive is None else corpus.alive.ids
@@ -75,7 +73,7 @@ def answers(
         rows = slice(start, start + CHUNK)
         parts.append(search_others(
             corpus, queries.vectors[rows], queries.hashes[rows], plan or Plan.EXACT, k,
-            lambda some, wider, more: _find(corpus, some, plan and wider, more),
+            lambda some, wider, more: find(corpus, some, plan and wider, more),
         ))  # fmt: skip
         progress(min(start + CHUNK, len(queries)), len(queries))
     found = np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts])

@@ -15,7 +15,7 @@ from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.images.decode import content_hash, decode, square
 from mrl_search.images.reading import Picture, read_pictures
-from mrl_search.images.sources import RecordedSource, Source, open_source
+from mrl_search.images.sources import RecordedSource, Source
 from mrl_search.index import Index
 from mrl_search.measure.accuracy import Copies, finds_original
 from mrl_search.measure.bench import measure_copies
@@ -165,7 +165,7 @@ def bench_pictures(
     index: Index,
     settings: BenchSettings,
     out: Path,
-    source: Source | str | None,
+    source: Source | None,
     progress: Progress = silent,
 ) -> tuple[QuerySet, Journal]:
     """Embed the query pictures, time that, and search with `settings.copies` changed copies.
@@ -182,7 +182,7 @@ def bench_pictures(
         pictures: Source = corpus_of(corpus)
         queries = QuerySet.of_corpus(corpus, settings.sample, seed)
     else:
-        pictures = open_source(source) if isinstance(source, str) else source
+        pictures = source
         with temporary_index(pictures, encoder, encoder.dims[-1:], progress) as own:
             collection = own.corpus.collection
             queries = QuerySet.of_collection(

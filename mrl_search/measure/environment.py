@@ -31,9 +31,7 @@ def environment() -> dict[str, Any]:
 
 def provenance(encoder: Encoder) -> dict[str, Any]:
     """What a record needs to name its maker: model, fingerprint, date, versions and commit."""
-    return {
-        "model": encoder.name, "fingerprint": encoder.fingerprint, **maker(),
-    }  # fmt: skip
+    return {"model": encoder.name, "fingerprint": encoder.fingerprint, **maker()}
 
 
 def check_clean(commit: str | None, where: object) -> None:

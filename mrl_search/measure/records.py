@@ -94,9 +94,9 @@ class Run:
         """The first of these records, or None."""
         return next(iter(self.of(kind, **values)), None)
 
-    def by_dims(self, kind: str) -> list[Record]:
-        """The records of a kind, shortest prefix first."""
-        return sorted(self.of(kind), key=lambda r: int(r["dims"]))
+    def by_dims(self, kind: str, **values: object) -> list[Record]:
+        """These records, shortest prefix first."""
+        return sorted(self.of(kind, **values), key=lambda r: int(r["dims"]))
 
 
 def read_run(path: Path) -> Run:

@@ -13,15 +13,12 @@ from mrl_search.search.corpus import Corpus
 __all__ = ["BenchSettings", "about"]
 
 FEWEST = 10  # queries
-LEAST = {
-    "k": 1, "neighbours": 1, "timed": 2, "rounds": 1, "batch": 1, "threads": 1, "copies": 0,
-}  # fmt: skip
 MOST_HITS = 255  # a record packs counts of hits into bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """How a benchmark measures; ConfigError for a setting that is too small or too large."""
+    """How a benchmark measures; ConfigError for a `k` that is too large for records."""
 
     k: int = 10  # hits of a plan, for recall and precision
     neighbours: int = 20  # nearest that vote for a label
@@ -34,10 +31,6 @@ class BenchSettings:
     seed: int = 0  # of all samples
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                value = getattr(self, name)
-                raise ConfigError(f"bench: {name} is {value}; it must be {least} or more.")
         if self.k > MOST_HITS:
             raise ConfigError(f"bench: k is {self.k}; it must be {MOST_HITS} or less.")
 

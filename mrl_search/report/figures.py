@@ -2,11 +2,11 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mrl_search.errors import BrokenImage, DataError
 from mrl_search.files import write_atomically
@@ -19,6 +19,8 @@ from mrl_search.report.sheet import Row, Tile, contact_sheet
 from mrl_search.report.values import dims_of, rate_of, recall_of, share_of, single_of, times_of
 
 __all__ = ["Sketchbook"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +36,43 @@ class Sketchbook:
 
     def accuracy(self) -> Figure | None:
         """Every accuracy over the prefixes."""
-        points = []
-        for d in dims_of(self.run):
-            record, plan = self.run.of("prefix", dims=d)[0], single_of(self.run, d)
-            points += _points(d, "linear head", share_of(record["linear"]))
-            points += _points(d, "1-NN", share_of(plan["nearest"]) if plan else None)
-            points += _points(d, self.run.voters, share_of(record["vote"]))
+        prefixes = self.run.by_dims("prefix")
+        lines = {
+            "linear head": _line(prefixes, lambda r: share_of(r["linear"])),
+            "1-NN": _line(self._alone(), lambda r: share_of(r["nearest"])),
+            self.run.voters: _line(prefixes, lambda r: share_of(r["vote"])),
+        }
         caption = "Share of queries with the right label, by dims of the prefix."
-        return self._draw("accuracy", "Accuracy of a prefix", caption, plots.accuracy_plot, points)
+        return self._draw("accuracy", "Accuracy of a prefix", caption, plots.accuracy_plot, lines)
 
     def recall(self) -> Figure | None:
         """Recall of exact hits and of changed copies over the prefixes."""
-        points = []
-        for d in dims_of(self.run):
-            plan, copies = single_of(self.run, d), self.run.one("instance", dims=d)
-            recall = recall_of(plan["found"], self.run.k) if plan else None
-            points += _points(d, f"recall@{self.run.k} of exact", recall)
-            points += _points(d, "instance recall@1", share_of(copies["right"]) if copies else None)
+        copies = self.run.by_dims("instance")
+        lines = {
+            f"recall@{self.run.k} of exact": _line(self._alone(), self._recall),
+            "instance recall@1": _line(copies, lambda r: share_of(r["right"])),
+        }
         caption = f"Share of the {self.run.k} nearest at full length that a prefix alone finds"
-        caption += ", and of changed copies." if self.run.of("instance") else "."
-        return self._draw("recall", "Recall of a prefix", caption, plots.accuracy_plot, points)
+        caption += ", and of changed copies." if copies else "."
+        return self._draw("recall", "Recall of a prefix", caption, plots.accuracy_plot, lines)
 
     def prefixes(self) -> Figure | None:
         """Times of each prefix alone."""
-        points = []
-        for d in dims_of(self.run):
-            plan = single_of(self.run, d)
-            if plan and (t := times_of(self.run, plan["name"])):
-                rate = rate_of(self.run, plan["name"])
-                points.append(plots.PrefixLatency(d, t.p50, 1e3 / rate if rate else None))
+        times = _line(self._alone(), lambda r: times_of(self.run, r["name"]))
+        rates = _line(self._alone(), lambda r: rate_of(self.run, r["name"]))
+        lines = {
+            "one query (median)": {d: t.p50 for d, t in times.items()},
+            "in a batch": {d: 1e3 / rate for d, rate in rates.items() if d in times},
+        }
         caption = "One stage at this prefix, without embedding: a query alone, and in a batch."
-        return self._draw("prefixes", "Time of a prefix", caption, plots.prefix_plot, points)
+        return self._draw("prefixes", "Time of a prefix", caption, plots.prefix_plot, lines)
 
     def front(self) -> Figure | None:
         """Every plan by recall and time."""
-        timed = [(p, t) for p in self.run.of("plan") if (t := times_of(self.run, p["name"]))]
         points = [
-            plots.PlanPoint(p["name"], t.p50, recall_of(p["found"], self.run.k).value)
-            for p, t in timed
+            plots.PlanPoint(p["name"], t.p50, self._recall(p).value)
+            for p in self.run.of("plan")
+            if (t := times_of(self.run, p["name"]))
         ]
         caption = f"Recall@{self.run.k} of the exact hits against the time of one query. "
         caption += "Up and to the left is better."
@@ -82,32 +83,27 @@ class Sketchbook:
         names = [p["name"] for p in self.run.of("plan")]
         timed = [(name, t) for name in names if (t := times_of(self.run, name))]
         tail = 99 if all(t.p99 is not None for _, t in timed) else 95
-        points = [
-            plots.LatencyPoint(name, t.p50, t.p99 if tail == 99 else t.p95) for name, t in timed
-        ]
+        times = {name: (t.p50, t.p99 if tail == 99 else t.p95) for name, t in timed}
         plot = partial(plots.latency_plot, tail=f"{tail}th percentile")
         caption = f"Median and {tail}th percentile of single queries, without embedding."
-        return self._draw("latency", "Time of a plan", caption, plot, points)
+        return self._draw("latency", "Time of a plan", caption, plot, times)
 
     def controls(self) -> Figure | None:
         """Prefixes next to PCA and random dims: accuracy where there are labels, else recall."""
-        labelled = all(r["vote"] is not None for r in self.run.of("prefix"))
+        if not self.run.of("control"):
+            return None
+        prefixes = self.run.by_dims("prefix")
+        labelled = all(r["vote"] is not None for r in prefixes)
 
-        def value(record: Record | None) -> Share | None:
-            if record is None:
-                return None
-            return share_of(record["vote"]) if labelled else recall_of(record["found"], self.run.k)
+        def value(record: Record) -> Share | None:
+            return share_of(record["vote"]) if labelled else self._recall(record)
 
-        points = []
-        for d in dims_of(self.run) if self.run.of("control") else ():
-            prefix = self.run.one("prefix", dims=d) if labelled else single_of(self.run, d)
-            points += _points(d, "prefix", value(prefix))
-            for name in ("pca", "random"):
-                points += _points(d, name, value(self.run.one("control", name=name, dims=d)))
+        lines = {"prefix": _line(prefixes if labelled else self._alone(), value)}
+        lines |= {n: _line(self.run.by_dims("control", name=n), value) for n in ("pca", "random")}
         measure = f"{self.run.voters} accuracy" if labelled else f"Recall@{self.run.k} of exact"
         caption = f"{measure} of prefixes, principal axes and random dims."
         title = "Prefixes against PCA and random dims"
-        return self._draw("controls", title, caption, plots.accuracy_plot, points)
+        return self._draw("controls", title, caption, plots.accuracy_plot, lines)
 
     def scatter(self) -> Figure | None:
         """Prefixes in two dimensions."""
@@ -137,13 +133,29 @@ class Sketchbook:
             return self._sheet(record, "mislabels", "Likely mislabels", caption)
         return None
 
+    def _alone(self) -> list[Record]:
+        """The `plan` records of the search at each prefix alone."""
+        plans = (single_of(self.run, d) for d in dims_of(self.run))
+        return [plan for plan in plans if plan]
+
+    def _recall(self, record: Record) -> Share:
+        return recall_of(record["found"], self.run.k)
+
     def _draw(
-        self, name: str, title: str, caption: str, plot: Callable[..., None], points: Sequence[Any]
+        self,
+        name: str,
+        title: str,
+        caption: str,
+        plot: Callable[..., None],
+        shown: Any,  # noqa: ANN401
     ) -> Figure | None:
-        if not points:
+        """Draw points, or lines by their names without those that are empty."""
+        if isinstance(shown, dict):
+            shown = {name: line for name, line in shown.items() if line}
+        if not shown:
             return None
         out = self.folder / f"{self.stem}{name}.png"
-        plot(points, out)
+        plot(shown, out)
         return Figure(title, out, caption)
 
     def _sheet(self, record: Record, name: str, title: str, caption: str) -> Figure | None:
@@ -158,10 +170,9 @@ class Sketchbook:
         return Figure(title, out, caption)
 
 
-def _points(dims: int, series: str, share: Share | None) -> list[plots.AccuracyPoint]:
-    if share is None:
-        return []
-    return [plots.AccuracyPoint(dims, series, share.value, share.low, share.high)]
+def _line(records: Iterable[Record], measure: Callable[[Record], T | None]) -> dict[int, T]:
+    """A measure of some records by their dims."""
+    return {r["dims"]: found for r in records if (found := measure(r)) is not None}
 
 
 def _thumbnail(thumbnails: dict[str, str], path: str) -> bytes:

@@ -38,11 +38,7 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 class Lettering:
-    """Draws and measures text of one size; give it text from `drawable`.
-
-    Args:
-        size: in pixels.
-    """
+    """Draws and measures text of one size in pixels; give it text from `drawable`."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -6,7 +6,7 @@ Colours are those of Okabe and Ito, and every series has its own marker, so plot
 No state is kept in pyplot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from mrl_search.errors import ConfigError
 from mrl_search.files import make_folder, write_atomically
+from mrl_search.metrics import Share
 from mrl_search.report.lettering import drawable, families
 
 __all__ = [
-    "COLOURS", "INK", "MARKERS", "AccuracyPoint", "Cloud", "LatencyPoint",
-    "PlanPoint", "PrefixLatency", "accuracy_plot", "check_name", "figure_of", "front_plot",
-    "latency_plot", "prefix_plot", "scatter_plot", "write_figure",
+    "COLOURS", "INK", "MARKERS", "Cloud", "PlanPoint", "accuracy_plot", "check_name", "figure_of",
+    "front_plot", "latency_plot", "prefix_plot", "scatter_plot", "write_figure",
 ]  # fmt: skip
 
 PAPER, INK, SOFT, GRID = "#ffffff", "#1c2026", "#626a74", "#e3e6ea"
@@ -35,35 +35,6 @@ DPI = 192  # twice the 96 of a page
 FASTEST = 1e-4  # ms; a coarse clock may say 0, which a log axis cannot show
 OTHERS = ("other", "")  # names of labels without a colour of their own
 LISTED = 16  # plans; of more, only the Pareto front is named
-
-
-@dataclass(frozen=True, slots=True)
-class AccuracyPoint:
-    """One measure at one prefix: a share with its 95% interval."""
-
-    dims: int
-    series: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyPoint:
-    """One plan: median and a high percentile (None: unknown) of single queries in milliseconds."""
-
-    name: str
-    p50_ms: float
-    tail_ms: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixLatency:
-    """One prefix: milliseconds a query, alone (median) and in a batch (None: unknown)."""
-
-    dims: int
-    p50_ms: float
-    batch_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +58,32 @@ class Cloud:
     names: Sequence[str]
 
 
-def accuracy_plot(points: Sequence[AccuracyPoint], out: Path) -> None:
-    """Draw a line for each series over the prefixes, with 95% intervals, to the PNG file `out`."""
-    figure, axes = _blank(out, len(points), (5.8, 3.6))
-    names = list(dict.fromkeys(point.series for point in points))
-    for i, name in enumerate(names):
-        line = sorted((p for p in points if p.series == name), key=lambda p: p.dims)
-        shift = 2 ** (0.12 * (i - (len(names) - 1) / 2))  # equal intervals do not hide each other
-        below = [max(0.0, p.value - p.low) for p in line]
-        above = [max(0.0, p.high - p.value) for p in line]
-        x, y = [p.dims * shift for p in line], [p.value for p in line]
+def accuracy_plot(lines: Mapping[str, Mapping[int, Share]], out: Path) -> None:
+    """Draw shares over the prefixes, a line each by its name, with 95% intervals, to a PNG file."""
+    figure, axes = _blank(out, len(lines), (5.8, 3.6))
+    for i, (name, line) in enumerate(lines.items()):
+        shift = 2 ** (0.12 * (i - (len(lines) - 1) / 2))  # equal intervals do not hide each other
+        below = [max(0.0, s.value - s.low) for s in line.values()]
+        above = [max(0.0, s.high - s.value) for s in line.values()]
+        x, y = [dims * shift for dims in line], [s.value for s in line.values()]
         axes.errorbar(x, y, (below, above), label=name, elinewidth=1.2, capsize=3, **_line(i))
-    _dims_axis(axes, sorted({p.dims for p in points}))
-    low = min(min(p.low, p.value) for p in points)
-    high = max(max(p.high, p.value) for p in points)
+    _dims_axis(axes, lines)
+    shares = [share for line in lines.values() for share in line.values()]
+    low = min(min(s.low, s.value) for s in shares)
+    high = max(max(s.high, s.value) for s in shares)
     room = max(0.02, (high - low) * 0.08)
     axes.set_ylim(max(-0.02, low - room), min(1.02, high + room))
     axes.set_ylabel("share right (bars: 95% interval)")
     _save(figure, axes, out)
 
 
-def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th percentile") -> None:
-    """Draw the median and the `tail` of each plan, from the top."""
-    figure, axes = _blank(out, len(points), (5.8, 1.2 + 0.36 * len(points)))
-    rows = range(len(points))
-    medians = {row: max(FASTEST, points[row].p50_ms) for row in rows}
-    tails = {row: max(FASTEST, ms) for row in rows if (ms := points[row].tail_ms) is not None}
+def latency_plot(
+    plans: Mapping[str, tuple[float, float | None]], out: Path, tail: str = "99th percentile"
+) -> None:
+    """Draw milliseconds of each plan, from the top: median and `tail` (None: unknown)."""
+    figure, axes = _blank(out, len(plans), (5.8, 1.2 + 0.36 * len(plans)))
+    medians = {row: max(FASTEST, ms) for row, (ms, _) in enumerate(plans.values())}
+    tails = {row: max(FASTEST, ms) for row, (_, ms) in enumerate(plans.values()) if ms is not None}
     starts = [medians[row] for row in tails]
     axes.hlines(list(tails), starts, list(tails.values()), color=GRID, linewidth=4, zorder=2)
     for i, (series, name) in enumerate(((medians, "median"), (tails, tail))):
@@ -125,24 +96,21 @@ def latency_plot(points: Sequence[LatencyPoint], out: Path, tail: str = "99th pe
             _annotate(axes, _two_digits(ms), (ms, row), (side, 0), align, "center_baseline", colour)
     axes.set_xlim(min(medians.values()) / 1.8, max([*medians.values(), *tails.values()]) * 1.8)
     _time_axis(axes, "x", "milliseconds for one query (log scale)")
-    axes.set_yticks(rows, [p.name for p in points])
-    axes.set_ylim(len(points) - 0.4, -0.6)
+    axes.set_yticks(range(len(plans)), list(plans))
+    axes.set_ylim(len(plans) - 0.4, -0.6)
     axes.grid(False, axis="y")
     _save(figure, axes, out)
 
 
-def prefix_plot(points: Sequence[PrefixLatency], out: Path) -> None:
-    """Draw the time of one query over the prefixes, alone and in a batch."""
-    figure, axes = _blank(out, len(points), (5.8, 3.6))
-    points = sorted(points, key=lambda p: p.dims)
-    alone = {p.dims: p.p50_ms for p in points}
-    batch = {p.dims: p.batch_ms for p in points if p.batch_ms is not None}
-    for i, (name, series) in enumerate((("one query (median)", alone), ("in a batch", batch))):
-        times = {d: max(FASTEST, ms) for d, ms in series.items()}
+def prefix_plot(lines: Mapping[str, Mapping[int, float]], out: Path) -> None:
+    """Draw milliseconds of a query over the prefixes, a line each by its name."""
+    figure, axes = _blank(out, len(lines), (5.8, 3.6))
+    for i, (name, line) in enumerate(lines.items()):
+        times = {d: max(FASTEST, ms) for d, ms in line.items()}
         axes.plot(list(times), list(times.values()), label=name, **_line(i))
         for d, ms in times.items():
             _annotate(axes, _two_digits(ms), (d, ms), (0, 7), "center", "bottom")
-    _dims_axis(axes, [p.dims for p in points])
+    _dims_axis(axes, lines)
     _time_axis(axes, "y", "milliseconds a query (log scale)")
     axes.margins(y=0.14)
     _save(figure, axes, out)
@@ -212,16 +180,9 @@ def scatter_plot(clouds: Sequence[Cloud], out: Path) -> None:
         for label in sorted(present, key=lambda label: (cloud.names[label] in OTHERS, label)):
             name, grey = cloud.names[label], cloud.names[label] in OTHERS
             chosen = [i for i, own in enumerate(cloud.labels) if own == label]
-            style: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75}
-            style |= (
-                {"color": SOFT, "marker": ".", "zorder": 1}
-                if grey
-                else {
-                    "color": COLOURS[label % len(COLOURS)],
-                    "marker": MARKERS[label % len(MARKERS)],
-                    "zorder": 2,
-                }
-            )
+            style: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.75, "zorder": 2 - grey}
+            style["color"] = SOFT if grey else COLOURS[label % len(COLOURS)]
+            style["marker"] = "." if grey else MARKERS[label % len(MARKERS)]
             x, y = ([axis[i] for i in chosen] for axis in (cloud.x, cloud.y))
             shown = f" {name}" if name.startswith("_") else name  # a legend leaves out _names
             axes.scatter(x, y, label=shown or "no label", **style)
@@ -296,11 +257,12 @@ def _annotate(
     axes.annotate(text, at, shift, ha=across, va=along, **style)
 
 
-def _dims_axis(axes: Axes, dims: Sequence[int]) -> None:
-    """Prefix lengths on the x axis, on a log scale."""
+def _dims_axis(axes: Axes, lines: Mapping[str, Mapping[int, object]]) -> None:
+    """The prefix lengths of some lines on the x axis, on a log scale."""
+    dims = sorted({d for line in lines.values() for d in line})
     axes.set_xscale("log", base=2)
     axes.set_xlim(min(dims) / 1.4, max(dims) * 1.4)
-    axes.xaxis.set_major_locator(FixedLocator(list(dims)))
+    axes.xaxis.set_major_locator(FixedLocator(dims))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("dims of the prefix (log scale)")

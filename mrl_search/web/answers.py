@@ -18,14 +18,13 @@ from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
 from mrl_search.text import json_value
 from mrl_search.web.asked import Asked, AskedVote, Query, find, query_of
-from mrl_search.web.served import Busy, Sent, Served
+from mrl_search.web.served import Sent, Served
 from mrl_search.web.told import hits_of
 
-__all__ = ["BUSY", "Emit", "events", "looked_for", "quick", "search_one", "staged", "vote"]
+__all__ = ["Emit", "events", "looked_for", "quick", "search_one", "staged", "vote"]
 
 STAGE_HITS = 60  # hits that an event of a stage has
 PAUSE = 0.2  # seconds between two events of progress, at least
-BUSY = "Too many pictures wait for the model.", "Try again in a moment."
 
 Emit = Callable[[str, dict[str, Any]], None]  # sends an event: its kind and data
 
@@ -45,25 +44,18 @@ def _embedded(
         row, embedded = index.corpus.to_space(given)[0], False
     else:
         row, own, embedded = query_of(one, index, asked.parts())
-    told: dict[str, Any] = {}
-    if embedded:
-        told = {
-            "query_id": one.remember(row),
-            "embed_ms": round((time.perf_counter() - start) * 1e3, 2),
-        }
-    return row, own, told
+    if not embedded:
+        return row, own, {}
+    ms = round((time.perf_counter() - start) * 1e3, 2)
+    return row, own, {"query_id": one.remember(row), "embed_ms": ms}
 
 
 def search_one(
     one: Served, asked: Asked, given: Sent | NDArray[np.float32] | None = None, whole: bool = False
 ) -> dict[str, Any]:
-    """Answer a search.
+    """Answer a search; `given`, a picture or (dim,) numbers, is the query instead.
 
-    Args:
-        one: the index.
-        asked: the request.
-        given: a picture, or (dim,) numbers, that is the query instead.
-        whole: tell paths of the machine, as the command line does.
+    `whole` tells paths of the machine, as the command line does.
     """
     index = one.now()
     row, own, told = _embedded(one, index, asked, given)
@@ -77,8 +69,7 @@ def quick(one: Served, asked: Asked, given: NDArray[np.float32] | None = None) -
     """Whether the answer takes less time than handing the request to another thread does."""
     plain = given is not None or asked.vector is not None or asked.query_id is not None
     more = asked.plus or asked.minus or asked.where or asked.ids is not None
-    more = more or asked.cutoff is not None or asked.explain or asked.expected
-    if more or not plain:
+    if not plain or more or asked.cutoff is not None or asked.explain or asked.expected:
         return False
     ready = one.index.corpus.ready.get((asked.whole_request.plan, asked.k))
     return ready is not None and ready[2] is not None
@@ -87,13 +78,9 @@ def quick(one: Served, asked: Asked, given: NDArray[np.float32] | None = None) -
 def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False) -> dict[str, Any]:
     found = hits_of(index, hits, whole)
     return {
-        "plan": str(hits.plan),
-        "k": k,
-        "found": len(found),
-        "ms": round(ms, 3),
-        "generation": index.generation,
-        "hits": found,
-    }
+        "plan": str(hits.plan), "k": k, "found": len(found), "ms": round(ms, 3),
+        "generation": index.generation, "hits": found,
+    }  # fmt: skip
 
 
 def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
@@ -137,8 +124,6 @@ async def events(
             return
         except MrlSearchError as error:
             emit("error", {"error": scrub(error.message), "hint": scrub(error.hint)})
-        except Busy:
-            emit("error", {"error": BUSY[0], "hint": BUSY[1]})
         except Exception:
             emit("error", {"error": "The server failed.", "hint": "Its own output says why."})
             raise
@@ -172,11 +157,9 @@ def staged(one: Served, asked: Asked, emit: Emit) -> dict[str, Any]:
     index, request = one.now(), asked.whole_request
     row, own, told = _embedded(one, index, asked, None)
     own = own if asked.not_itself else []
-    plan = (
-        request.plan
-        if request.plan != Plan.AUTO
-        else default_plan(index.corpus, asked.k + len(own))
-    )
+    plan = request.plan
+    if plan == Plan.AUTO:
+        plan = default_plan(index.corpus, asked.k + len(own))
     start = [time.perf_counter()]
 
     def seen(number: int, stage: Stage, hits: BatchHits, _: NDArray[np.int64]) -> NDArray[np.bool_]:

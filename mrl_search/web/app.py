@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
@@ -27,8 +27,8 @@ from mrl_search.errors import (
 from mrl_search.images.decode import opened, quiet
 from mrl_search.index import Index
 from mrl_search.text import plain
-from mrl_search.web.answers import BUSY, events, looked_for, search_one, staged, vote
-from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, ItemId, first_of
+from mrl_search.web.answers import events, looked_for, search_one, staged, vote
+from mrl_search.web.asked import Asked, AskedBatch, AskedMap, AskedVote, CopyLevel, ItemId, first_of
 from mrl_search.web.direct import SEARCH, Direct, as_json, is_json
 from mrl_search.web.guard import Guard, Rules, Scope
 from mrl_search.web.measured import Measured
@@ -42,14 +42,9 @@ __all__ = ["make_app"]
 NAME = 80  # characters of the name of a picture, at most, that errors tell
 SIDES = (64, 128, 192, 320, 640)  # of thumbnails, in pixels
 PAGE_TYPES = {
-    "": "text/html",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
+    "": "text/html", ".html": "text/html", ".js": "text/javascript", ".css": "text/css",
     ".svg": "image/svg+xml",
-}
-
-CopyLevel = Literal["exact", "pixels", "copy", "similar"]
+}  # fmt: skip
 
 
 class Refused(BaseModel):
@@ -67,7 +62,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         503: "A file cannot be read, or Milvus does not answer.",
     }.items()
 }  # fmt: skip
-STATUSES = {BrokenImage: 422, EngineError: 503, FileError: 503, IndexFolderError: 409}
+STATUSES = {
+    BrokenImage: 422, Busy: 429, EngineError: 503, FileError: 503, IndexFolderError: 409,
+}  # fmt: skip
 
 
 def make_app(
@@ -87,13 +84,8 @@ def make_app(
         show_paths: whether answers may name paths of this machine.
         report: the tables of an index's benchmark, by its name; None where it has none.
     """
-    app = FastAPI(
-        title="mrl-search",
-        version=mrl_search.__version__,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/openapi.json",
-    )
+    version = mrl_search.__version__
+    app = FastAPI(title="mrl-search", version=version, docs_url=None, redoc_url=None)
     scrub = without_folders([one.index for one in served.values()])
 
     def scrub_for(scope: Scope) -> Callable[[str], str]:
@@ -107,7 +99,7 @@ def make_app(
     async def handled(request: Request, error: Exception) -> JSONResponse:
         return refused(request.scope, error)
 
-    for kind in (MrlSearchError, Busy, HTTPException, RequestValidationError, Exception):
+    for kind in (MrlSearchError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handled)
 
     def named(name: str) -> Served:
@@ -118,14 +110,16 @@ def make_app(
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, str]:
         """Whether the server answers."""
-        return {"status": "ok", "version": mrl_search.__version__}
+        return {"status": "ok", "version": version}
 
     @app.get("/api/indexes", tags=["indexes"])
     def indexes() -> list[dict[str, Any]]:
         """The indexes that are served."""
         return [{"name": name, "items": len(one.now())} for name, one in served.items()]
 
-    @app.get("/api/indexes/{name}", tags=["indexes"], responses=REFUSALS)
+    routes = APIRouter(prefix="/api/indexes/{name}", responses=REFUSALS)
+
+    @routes.get("", tags=["indexes"])
     def info(name: str) -> dict[str, Any]:
         """What an index holds and can do."""
         one = named(name)
@@ -133,12 +127,8 @@ def make_app(
         can = {"embeds": embeds, "words": words, "write": write}
         return {**about(one.now()), **can, "name": name}
 
-    @app.post(
-        SEARCH,
-        tags=["search"],
-        responses=REFUSALS,
-        response_model=dict[str, Any],
-        openapi_extra=_either(Asked),
+    @routes.post(
+        "/search", tags=["search"], response_model=dict[str, Any], openapi_extra=_either(Asked)
     )
     async def search_(name: str, request: Request) -> Response:
         """The items most like a picture, words, an item or a vector.
@@ -151,43 +141,33 @@ def make_app(
         told = await run_in_threadpool(search_one, one, asked, picture, own)
         return Response(as_json(told), media_type="application/json")
 
-    @app.post("/api/indexes/{name}/search/batch", tags=["search"], responses=REFUSALS)
+    @routes.post("/search/batch", tags=["search"])
     def batch(name: str, asked: AskedBatch) -> list[dict[str, Any]]:
         """Several searches; the answers in their order."""
         one = named(name)
         how = asked.model_dump(exclude={"queries"})
         return [search_one(one, Asked(**how, **query.model_dump())) for query in asked.queries]
 
-    @app.post("/api/indexes/{name}/search/stream", tags=["search"], responses=REFUSALS)
+    @routes.post("/search/stream", tags=["search"])
     async def stream(request: Request, name: str, asked: Asked) -> StreamingResponse:
         """Server-sent events: `stage` for each stage of the plan, then `answer`, or `error`."""
         work = partial(staged, named(name), asked)
         return _streamed(events(work, scrub_for(request.scope)))
 
-    @app.post(
-        "/api/indexes/{name}/classify",
-        tags=["search"],
-        responses=REFUSALS,
-        openapi_extra=_either(AskedVote),
-    )
+    @routes.post("/classify", tags=["search"], openapi_extra=_either(AskedVote))
     async def classify(name: str, request: Request) -> dict[str, Any]:
         """The label that the nearest items vote for; with `labels`, the words that fit best."""
         one = named(name)
         asked, picture = await _read(request, AskedVote)
         return await run_in_threadpool(vote, one, asked, picture)
 
-    @app.get("/api/indexes/{name}/items/{id}", tags=["items"], responses=REFUSALS)
+    @routes.get("/items/{id}", tags=["items"])
     def item_(name: str, id: ItemId) -> dict[str, Any]:
         """An item with all its columns."""
         index = named(name).now()
         return item(index, _row(index, id))
 
-    @app.get(
-        "/api/indexes/{name}/thumbs/{id}",
-        tags=["items"],
-        responses=REFUSALS,
-        response_class=Response,
-    )
+    @routes.get("/thumbs/{id}", tags=["items"], response_class=Response)
     def thumbs(
         request: Request, name: str, id: ItemId, size: Annotated[int, Query(ge=16, le=640)] = 192
     ) -> Response:
@@ -195,28 +175,17 @@ def make_app(
         index = named(name).now()
         row = _row(index, id)
         side = next(side for side in SIDES if side >= size)
-        return _picture(
-            request,
-            index.items["hash"][row].as_py(),
-            lambda: (thumbnail(index, row, side), "image/jpeg"),
-            side,
-        )
+        jpeg = partial(thumbnail, index, row, side)
+        return _picture(request, index, row, lambda: (jpeg(), "image/jpeg"), side)
 
-    @app.get(
-        "/api/indexes/{name}/pictures/{id}",
-        tags=["items"],
-        responses=REFUSALS,
-        response_class=Response,
-    )
+    @routes.get("/pictures/{id}", tags=["items"], response_class=Response)
     def pictures(request: Request, name: str, id: ItemId) -> Response:
         """The picture of an item, as its file has it."""
         index = named(name).now()
         row = _row(index, id)
-        return _picture(
-            request, index.items["hash"][row].as_py(), lambda: _typed(read_item(index, row))
-        )
+        return _picture(request, index, row, lambda: _typed(read_item(index, row)))
 
-    @app.get("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    @routes.get("/map", tags=["map"], response_class=Response)
     def map_(name: str, dims: Annotated[int, Query(ge=1, le=65_536)] = 8) -> Response:
         """All items as points: their two principal axes by the first `dims` dims.
 
@@ -225,17 +194,17 @@ def make_app(
         """
         return _map(*named(name).map(dims))
 
-    @app.post("/api/indexes/{name}/map", tags=["map"], responses=REFUSALS, response_class=Response)
+    @routes.post("/map", tags=["map"], response_class=Response)
     def map_of(name: str, asked: AskedMap) -> Response:
         """Some items as points, by axes of their own."""
         return _map(*named(name).map(asked.dims, asked.ids))
 
-    @app.get("/api/indexes/{name}/duplicates", tags=["duplicates"], responses=REFUSALS)
+    @routes.get("/duplicates", tags=["duplicates"])
     def duplicates_(name: str, level: CopyLevel = "copy") -> dict[str, Any]:
         """Groups of copies of one picture."""
         return named(name).duplicates(level)
 
-    @app.get("/api/indexes/{name}/duplicates/stream", tags=["duplicates"], responses=REFUSALS)
+    @routes.get("/duplicates/stream", tags=["duplicates"])
     async def duplicates_stream(
         request: Request, name: str, level: CopyLevel = "copy"
     ) -> StreamingResponse:
@@ -243,14 +212,15 @@ def make_app(
         work = partial(looked_for, named(name), level)
         return _streamed(events(work, scrub_for(request.scope)))
 
-    @app.get("/api/indexes/{name}/report", tags=["indexes"], responses=REFUSALS)
+    @routes.get("/report", tags=["indexes"])
     def report_(name: str) -> dict[str, Any]:
         """What `mrl-search bench` measured on this index, as tables; none before it ran."""
         named(name)
         return report(name) or {"tables": []}
 
-    app.include_router(writing_routes(named, write, REFUSALS))
-    route = next(route for route in app.routes if getattr(route, "path", "") == SEARCH)
+    for some in (routes, writing_routes(named, write, REFUSALS)):
+        app.include_router(some)
+    route = next(route for route in routes.routes if getattr(route, "path", "") == SEARCH)
     measured = Measured(Direct(app, served, route, refused), served)
 
     @app.get("/metrics", tags=["server"], response_class=Response)
@@ -269,11 +239,8 @@ def make_app(
     def page_(name: str) -> Response:
         if name not in page:
             raise HTTPException(404, f"There is no {name!r} here.")
-        return Response(
-            page[name],
-            media_type=PAGE_TYPES[Path(name).suffix],
-            headers={"cache-control": "no-cache"},
-        )
+        kind, headers = PAGE_TYPES[Path(name).suffix], {"cache-control": "no-cache"}
+        return Response(page[name], media_type=kind, headers=headers)
 
     @app.get("/", include_in_schema=False)
     def start() -> Response:
@@ -286,10 +253,10 @@ def refusal(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     """Status, error, hint and headers of the answer to a request that raised an error."""
     match error:
         case MrlSearchError():
-            status = (code for kind, code in STATUSES.items() if isinstance(error, kind))
-            return next(status, 400), error.message, error.hint, {}
-        case Busy():
-            return 429, *BUSY, {"retry-after": "2"}
+            codes = (code for kind, code in STATUSES.items() if isinstance(error, kind))
+            status = next(codes, 400)
+            later = {"retry-after": "2"} if status == 429 else {}
+            return status, error.message, error.hint, later
         case HTTPException():
             return error.status_code, str(error.detail), "GET /docs lists what there is.", {}
         case RequestValidationError():
@@ -302,11 +269,8 @@ def _either(model: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI of a body that is JSON, or a form with the picture as a file."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
-    form = {
-        "type": "object",
-        "properties": {"image": {"type": "string", "format": "binary"}},
-        "required": ["image"],
-    }
+    image = {"image": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "properties": image, "required": ["image"]}
     content = {
         "application/json": {"schema": schema, "example": {"id": 3, "k": 5}},
         "multipart/form-data": {"schema": form},
@@ -324,19 +288,16 @@ async def _read(request: Request, model: type[Any] = Asked) -> tuple[Any, Sent |
                 if picture is None or isinstance(picture, str):
                     raise DataError("The form has no picture.", "Send it as the file `image`.")
                 sent = Sent(await picture.read(), _called(picture.filename))
-                fields = {
-                    n: form.getlist(n) if n in ("where", "ids", "labels") else form[n]
-                    for n in form
-                    if n != "image"
-                }
+                lists = ("where", "ids", "labels")
+                fields = {n: form.getlist(n) if n in lists else form[n] for n in form}
+                del fields["image"]
             return model.model_validate(fields), sent
         if not is_json(kind):
             raise HTTPException(415, "Send application/json, or a form with the file `image`.")
         return model.model_validate_json(await request.body()), None
     except ValidationError as error:
-        raise RequestValidationError(
-            error.errors(include_url=False, include_context=False)
-        ) from error
+        found = error.errors(include_url=False, include_context=False)
+        raise RequestValidationError(found) from error
 
 
 def _called(name: str | None) -> str:
@@ -353,9 +314,10 @@ def _row(index: Index, id: int) -> int:
 
 
 def _picture(
-    request: Request, content: str | None, read: Callable[[], tuple[bytes, str]], side: int = 0
+    request: Request, index: Index, row: int, read: Callable[[], tuple[bytes, str]], side: int = 0
 ) -> Response:
     """A picture that browsers may keep as long as its content is the same."""
+    content = index.items["hash"][row].as_py()
     tag = f'"{content}-{side}"'
     headers = {"cache-control": "private, max-age=60", "etag": tag, "content-disposition": "inline"}
     if content and request.headers.get("if-none-match") == tag:
@@ -374,9 +336,8 @@ def _typed(data: bytes) -> tuple[bytes, str]:
             kind = Image.MIME.get(image.format or "", "")
     except Exception as error:  # a decoder may raise anything
         raise BrokenImage("The file is no picture any more.") from error
-    return data, kind if kind.startswith(
-        "image/"
-    ) and "svg" not in kind else "application/octet-stream"
+    shown = kind.startswith("image/") and "svg" not in kind
+    return data, kind if shown else "application/octet-stream"
 
 
 def _streamed(events: AsyncIterator[bytes]) -> StreamingResponse:
@@ -384,6 +345,5 @@ def _streamed(events: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 def _map(points: bytes, labels: list[str]) -> Response:
-    return Response(
-        points, media_type="application/octet-stream", headers={"x-labels": json.dumps(labels)}
-    )
+    headers = {"x-labels": json.dumps(labels)}
+    return Response(points, media_type="application/octet-stream", headers=headers)

@@ -25,22 +25,9 @@ from mrl_search.vectors import combined
 from mrl_search.web.served import Sent, Served, rows_of
 
 __all__ = [
-    "MOST_DIMS",
-    "Asked",
-    "AskedBatch",
-    "AskedGroup",
-    "AskedMap",
-    "AskedVote",
-    "How",
-    "ItemId",
-    "Part",
-    "Query",
-    "Term",
-    "find",
-    "first_of",
-    "numbers",
-    "query_of",
-]
+    "MOST_DIMS", "Asked", "AskedBatch", "AskedGroup", "AskedMap", "AskedRemoval", "AskedVote",
+    "Condition", "CopyLevel", "ItemId", "Label", "Query", "find", "first_of", "numbers", "query_of",
+]  # fmt: skip
 
 MOST = 5_000  # hits of an answer
 KEPT = 50_000  # candidates of a stage, and its effort
@@ -51,6 +38,8 @@ Numbers = Annotated[list[float], Field(min_length=1, max_length=MOST_DIMS)]
 Packed = Annotated[str, Field(min_length=1, max_length=360_000)]
 Vector = Numbers | Packed
 VECTOR = "As the model, or the user, gives it: numbers, or float32, little endian, in base64."
+CopyLevel = Literal["exact", "pixels", "copy", "similar"]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
 Condition = Annotated[str, Field(min_length=1, max_length=500)]
 Image = Annotated[
     str, Field(min_length=1, max_length=48_000_000, description="A picture file, base64.")
@@ -77,44 +66,46 @@ class Part(NamedTuple):
         return cls(kind, value, weight)
 
 
-class Term(_Strict):
-    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
-
+class _Thing(_Strict):
     id: ItemId | None = None
     query_id: str | None = Field(None, max_length=40, description="Of an earlier answer.")
     text: str | None = Field(None, min_length=1, max_length=2_000, examples=["a dog on a beach"])
     image: Image | None = None
     vector: Vector | None = Field(None, description=VECTOR)
+
+    def named(self) -> list[tuple[str, Any]]:
+        """Kind and value of what is named."""
+        every = ((kind, getattr(self, kind)) for kind in KINDS)
+        return [(kind, value) for kind, value in every if value is not None]
+
+
+class Term(_Thing):
+    """What hits shall look like, or not: an item, an embedded picture, words or a vector."""
+
     weight: float = Field(1.0, gt=0, le=1_000)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+        if len(self.named()) != 1:
             raise ValueError(f"name exactly one of {', '.join(KINDS)}")
         return self
 
     def part(self, sign: int) -> "Part":
         """As a part of a query, subtracted if `sign` is -1."""
-        (kind,) = (kind for kind in KINDS if getattr(self, kind) is not None)
-        return Part.of(kind, getattr(self, kind), sign * self.weight)
+        ((kind, value),) = self.named()
+        return Part.of(kind, value, sign * self.weight)
 
 
-class Query(_Strict):
+class Query(_Thing):
     """What is searched for: one thing, or several added and subtracted."""
 
-    id: ItemId | None = None
-    query_id: str | None = Field(None, max_length=40)
-    text: str | None = Field(None, min_length=1, max_length=2_000)
-    image: Image | None = None
-    vector: Vector | None = Field(None, description=VECTOR)
     plus: list[Term] = Field([], max_length=20)
     minus: list[Term] = Field([], max_length=20)
 
     def parts(self) -> list[Part]:
         """All that is searched with."""
-        own = [(kind, getattr(self, kind)) for kind in KINDS]
         return [
-            *(Part.of(kind, value) for kind, value in own if value is not None),
+            *(Part.of(kind, value) for kind, value in self.named()),
             *(term.part(1) for term in self.plus),
             *(term.part(-1) for term in self.minus),
         ]
@@ -167,9 +158,7 @@ class AskedVote(Query, How):
     """A classification by a vote of neighbours, or by words."""
 
     k: int = Field(20, ge=1, le=MOST)
-    labels: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
-        None, max_length=500
-    )
+    labels: list[Label] | None = Field(None, max_length=500)
 
 
 class AskedMap(_Strict):
@@ -183,6 +172,13 @@ class AskedGroup(_Strict):
     """Items that are no copies of each other."""
 
     ids: list[ItemId] = Field(min_length=2, max_length=20)
+
+
+class AskedRemoval(_Strict):
+    """Items to take out of the index; their files stay."""
+
+    ids: list[ItemId] = Field([], max_length=100_000)
+    where: list[Condition] = Field([], max_length=20)
 
 
 def query_of(
@@ -243,14 +239,9 @@ def find(
     index: Index, query: NDArray[np.float32], own: list[int], request: SearchRequest,
     seen: StopRule | None = None,
 ) -> BatchHits:  # fmt: skip
-    """Answer a request for one query, without the rows `own`.
+    """Answer a request for one query, (dim,) float32 in the space of `index`, without rows `own`.
 
-    Args:
-        index: what is searched.
-        query: (dim,) float32 in its space.
-        own: rows that are left out.
-        request: how to search.
-        seen: called with the hits of every stage but the last; it ends no query.
+    `seen` is called with the hits of every stage but the last; it ends no query.
     """
     corpus, more = index.corpus, len(own)
     plan = request.plan

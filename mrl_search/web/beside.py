@@ -24,19 +24,12 @@ TRIES, PAUSE = 20, 0.01  # seconds between them
 
 
 class Server(NamedTuple):
-    """A server of an index.
+    """A server of an index."""
 
-    Attributes:
-        url: its address, without a path.
-        name: how it calls the index.
-        token: what requests must show; "": nothing.
-        pid: its process; 0 where unknown.
-    """
-
-    url: str
-    name: str = ""
-    token: str = ""
-    pid: int = 0
+    url: str  # its address, without a path
+    name: str = ""  # how it calls the index
+    token: str = ""  # what requests must show; "": nothing
+    pid: int = 0  # its process; 0 where unknown
 
 
 @contextlib.contextmanager

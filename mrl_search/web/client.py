@@ -1,14 +1,15 @@
 """Questions to a server that runs: no more is imported than a first answer needs."""
 
+import contextlib
 import json
 import socket
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.web.beside import Server
 
-__all__ = ["Connection", "NoAnswer", "server_at"]
+__all__ = ["NoAnswer", "ask", "search", "server_at"]
 
 PATIENCE = 60  # seconds
 UPGRADE = "Run the same version there."
@@ -18,63 +19,59 @@ class NoAnswer(MrlSearchError):
     """A server that is not there, or is no server of this software."""
 
 
-class Connection:
-    """Asks a server.
+def ask(server: Server, method: str, path: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a request, from JSON.
 
-    Args:
-        server: which one.
+    Raises:
+        ConfigError: what the server says is wrong with the request.
+        NoAnswer: there is none, or it is not understood.
     """
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def ask(self, method: str, path: str, value: object = None) -> Any:  # noqa: ANN401 - JSON
-        """The answer to a request, from JSON.
-
-        Raises:
-            ConfigError: what the server says is wrong with the request.
-            NoAnswer: there is none, or it is not understood.
-        """
-        headers = {"accept": "application/json"}
-        if self.server.token:
-            headers["authorization"] = f"Bearer {self.server.token}"
-        body = b""
-        if value is not None:
-            body, headers["content-type"] = json.dumps(value).encode(), "application/json"
-        try:
-            where = urlsplit(self.server.url)
-            exchange = _secure if where.scheme == "https" else _plain
-            status, text = exchange(where, f"{method} {path}", headers, body)
-            told = json.loads(text)
-            refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            message = f"No mrl-search server answers at {self.server.url}."
-            hint = "Start it with mrl-search serve, or leave --server out."
-            raise NoAnswer(message, hint) from error
-        if refused is not None:
-            raise ConfigError(*refused)
-        return told
-
-    def search(self, asked: object) -> Any:  # noqa: ANN401 - JSON
-        """The answer to a search (see the API)."""
-        told = self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/search", asked)
-        if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
-            raise NoAnswer(f"{self.server.url} does not answer as mrl-search does.", UPGRADE)
-        return told
+    headers = {"accept": "application/json"}
+    if server.token:
+        headers["authorization"] = f"Bearer {server.token}"
+    body = b""
+    if value is not None:
+        body, headers["content-type"] = json.dumps(value).encode(), "application/json"
+    try:
+        status, text = _exchange(server.url, f"{method} {path}", headers, body)
+        told = json.loads(text)
+        refused = (str(told["error"]), str(told.get("hint", ""))) if status >= 400 else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"No mrl-search server answers at {server.url}."
+        hint = "Start it with mrl-search serve, or leave --server out."
+        raise NoAnswer(message, hint) from error
+    if refused is not None:
+        raise ConfigError(*refused)
+    return told
 
 
-def _plain(
-    where: SplitResult, request: str, headers: dict[str, str], body: bytes
-) -> tuple[int, bytes]:
+def search(server: Server, asked: object) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a search (see the API)."""
+    told = ask(server, "POST", f"/api/indexes/{quote(server.name, safe='')}/search", asked)
+    if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
+        raise NoAnswer(f"{server.url} does not answer as mrl-search does.", UPGRADE)
+    return told
+
+
+def _exchange(url: str, request: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to `METHOD PATH`; `http.client` is slower than the answer.
 
     Raises:
         OSError: no connection, or it ended early.
         ValueError: the answer is no HTTP.
     """
+    where = urlsplit(url)
+    host, secure = where.hostname or "", where.scheme == "https"
     named = {"host": where.netloc.rpartition("@")[2], **headers, "content-length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-    with socket.create_connection((where.hostname or "", where.port or 80), PATIENCE) as connection:
+    with contextlib.ExitStack() as stack:
+        address = host, where.port or (443 if secure else 80)
+        connection = stack.enter_context(socket.create_connection(address, PATIENCE))
+        if secure:
+            import ssl
+
+            context = ssl.create_default_context()
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         # after an answer to HTTP/1.0 the server closes, and it is in one piece
         connection.sendall(f"{request} HTTP/1.0\r\n{head}\r\n".encode() + body)
         answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -82,24 +79,6 @@ def _plain(
     if not top.startswith(b"HTTP/1."):
         raise ValueError("no HTTP")
     return int(top[9:12]), text
-
-
-def _secure(
-    where: SplitResult, request: str, headers: dict[str, str], body: bytes
-) -> tuple[int, bytes]:
-    """As `_plain`, through TLS."""
-    from http.client import HTTPException, HTTPSConnection
-
-    method, _, path = request.partition(" ")
-    connection = HTTPSConnection(where.hostname or "", where.port, timeout=PATIENCE)
-    try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except HTTPException as error:
-        raise ValueError("no HTTP") from error
-    finally:
-        connection.close()
 
 
 def server_at(url: str, name: str | None) -> Server:
@@ -122,7 +101,7 @@ def server_at(url: str, name: str | None) -> Server:
         raise ConfigError(f"--server is {url!r}.", "For example http://127.0.0.1:8765.")
     token = parse_qs(where.query).get("token", [""])[0]
     server = Server(f"{where.scheme}://{where.netloc}", name or "", token)
-    names = [str(index["name"]) for index in Connection(server).ask("GET", "/api/indexes")]
+    names = [str(index["name"]) for index in ask(server, "GET", "/api/indexes")]
     if name is None and len(names) == 1:
         return Server(server.url, names[0], token)
     if name not in names:

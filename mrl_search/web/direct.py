@@ -36,11 +36,7 @@ SHORT = 1000  # bytes of a request without its vector
 class Direct:
     """ASGI: answers searches whose body is right JSON of an index that is here; else asks `app`.
 
-    Args:
-        app: the application, which has the same route for all other requests.
-        served: the indexes by name.
-        route: that route.
-        refused: the answer to a request that raised an error.
+    `app` has the same `route` for all other requests; `refused` answers one that raised an error.
     """
 
     def __init__(

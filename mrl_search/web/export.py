@@ -14,7 +14,7 @@ from mrl_search.files import building_folder, make_folder, publish, refuse_exist
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
 from mrl_search.vectors import nearest
-from mrl_search.web.layout import layout
+from mrl_search.web.layout import points
 from mrl_search.web.thumbs import thumbnail
 from mrl_search.web.told import about, duplicates, item, label_numbers, report_of
 
@@ -69,12 +69,8 @@ def _data(
     codes = np.rint(vectors * (127 / np.maximum(largest, 1e-12))).astype(np.int8)
     labels, numbers = label_numbers(index.items)
     items = [item(index, row) for row in rows.tolist()]
-    ids = index.items.all_ids[rows]
-    head = np.array([len(rows), index.generation], np.uint32).tobytes() + ids.tobytes()
     maps = {
-        d: _text(
-            head + layout(index.corpus.vectors.prefix(d, rows)).tobytes() + numbers[rows].tobytes()
-        )
+        d: _text(points(index.corpus, rows, d, numbers))
         for d in {nearest(index.dims, FAR), nearest(index.dims, NEAR)}
     }
     offline = {"embeds": False, "words": False, "write": False}

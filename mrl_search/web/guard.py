@@ -1,7 +1,6 @@
 """Who may ask: hosts, origins, the token, and how much; and what every answer says about itself."""
 
 import hmac
-import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
 
-__all__ = ["COOKIE", "Guard", "Rules"]
+__all__ = ["COOKIE", "LOCAL", "Guard", "Rules"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -80,13 +80,14 @@ class Guard:
         }
         scope["own"] = bool(self.rules.own) and _same(_bearer(headers), self.rules.own)
         if refusal := self._refusal(scope, headers):
-            return await _answer(send_marked, *refusal)
+            status, error, hint = refusal
+            answer = JSONResponse({"error": error, "hint": hint}, status)
+            return await answer(scope, receive, send_marked)
         if (token := self._token_in_address(scope)) is not None:
             cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-            return await _answer(
-                send_marked, 303, "", "", [("location", "/"), ("set-cookie", cookie)]
-            )
-        await self.app(scope, _Body(receive), send_marked)
+            opened = Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+            return await opened(scope, receive, send_marked)
+        await self.app(scope, _limited(receive), send_marked)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Status, error and hint of a request that may not pass."""
@@ -119,22 +120,21 @@ class Guard:
         return given if given and _same(given, self.rules.token) else None
 
 
-class _Body:
+def _limited(receive: Receive) -> Receive:
     """Receives a body, but not more of it than is bearable (`server` limits the time)."""
+    size, whole = 0, False
 
-    def __init__(self, receive: Receive) -> None:
-        self.receive, self.size, self.whole = receive, 0, False
-
-    async def __call__(self) -> MutableMapping[str, Any]:
-        if self.whole:  # only waits for the client to leave
-            return await self.receive()
-        message = await self.receive()
-        if message["type"] == "http.request":
-            self.size += len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
-            if self.size > LARGEST:
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal size, whole
+        message = await receive()
+        if not whole and message["type"] == "http.request":  # then it waits for the client to leave
+            size += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if size > LARGEST:
                 raise HTTPException(413, TOO_LARGE)
         return message
+
+    return received
 
 
 def _netloc(origin: str) -> str:
@@ -172,28 +172,8 @@ def _cookie(headers: dict[str, str]) -> str:
 
 
 def _without_body(send: Send) -> Send:
-    """Sends an answer without its body."""
-
     async def sent(message: MutableMapping[str, Any]) -> None:
         body = message["type"] == "http.response.body"
         await send({**message, "body": b""} if body else message)
 
     return sent
-
-
-async def _answer(
-    send: Send, status: int, error: str, hint: str, headers: list[tuple[str, str]] | None = None
-) -> None:
-    body = json.dumps({"error": error, "hint": hint}).encode() if error else b""
-    told = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-        *(headers or []),
-    ]
-    start = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(n.encode(), v.encode()) for n, v in told],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": body})

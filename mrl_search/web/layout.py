@@ -1,9 +1,12 @@
-"""Where items lie on the map: their two principal axes."""
+"""Where items lie on the map: their two principal axes; and the bytes that tell it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["layout"]
+from mrl_search.search.corpus import Corpus
+from mrl_search.store.transform import principal_axes_of
+
+__all__ = ["layout", "points"]
 
 FITTED = 20_000  # rows that find the axes
 
@@ -22,12 +25,20 @@ def layout(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     if len(rows) < 2:
         return found
     some = np.unique(np.linspace(0, len(rows) - 1, FITTED).astype(np.int64))
-    sample = np.asarray(rows[some], np.float32)
+    sample = np.asarray(rows[some], np.float64)
     centre = sample.mean(axis=0)
-    _, axes = np.linalg.eigh(np.cov((sample - centre).T, dtype=np.float64))
-    two = axes[:, :-3:-1] if axes.ndim == 2 and len(axes) > 1 else np.ones((1, 1))
-    two = two * np.sign(two[abs(two).argmax(axis=0), np.arange(two.shape[1])])
-    found[:, : two.shape[1]] = (np.asarray(rows, np.float32) - centre) @ two.astype(np.float32)
+    axes = principal_axes_of(sample - centre)[:2]
+    found[:, : len(axes)] = (rows - centre.astype(np.float32)) @ axes.T
     middle = (found.max(axis=0) + found.min(axis=0)) / 2
     found -= middle
     return found / max(float(abs(found).max()), 1e-12)
+
+
+def points(
+    corpus: Corpus, rows: NDArray[np.int64], dims: int, numbers: NDArray[np.uint16]
+) -> bytes:
+    """Some rows on the map by a prefix, as `GET …/map` sends them; `numbers` (n,) are of labels."""
+    head = np.array([len(rows), corpus.manifest.generation], "<u4")
+    ids, xy = corpus.items.all_ids[rows], layout(corpus.vectors.prefix(dims, rows))
+    parts = head, ids.astype("<i8"), xy.astype("<f4"), numbers[rows].astype("<u2")
+    return b"".join(part.tobytes() for part in parts)

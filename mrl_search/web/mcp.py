@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image
@@ -15,10 +15,10 @@ import mrl_search
 from mrl_search.errors import BrokenImage, ConfigError, MrlSearchError
 from mrl_search.files import expanded
 from mrl_search.index import Index
-from mrl_search.web.answers import BUSY, search_one, vote
-from mrl_search.web.asked import Asked, AskedVote, Condition, first_of
+from mrl_search.web.answers import search_one, vote
+from mrl_search.web.asked import Asked, AskedVote, Condition, CopyLevel, Label, first_of
 from mrl_search.web.roots import read_inside
-from mrl_search.web.served import Busy, Sent, Served, rows_of
+from mrl_search.web.served import Sent, Served, rows_of
 from mrl_search.web.thumbs import thumbnail
 from mrl_search.web.told import about, duplicates, without_folders
 
@@ -52,11 +52,7 @@ Thumbnails = Annotated[bool, Field(description=f"Also show the first {PICTURES} 
 
 
 def make_server(served: Mapping[str, Served]) -> MCPServer:
-    """A server that answers questions about indexes, and changes none.
-
-    Args:
-        served: the indexes by name.
-    """
+    """A server that answers questions about `served`, the indexes by name, and changes none."""
     server = MCPServer(
         "mrl-search", version=mrl_search.__version__, instructions=ABOUT, log_level="WARNING",
         subscriptions=False,
@@ -72,8 +68,6 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
                 raise ToolError(scrub(f"{error.message} {error.hint}".strip())) from error
             except ValidationError as error:
                 raise ToolError(first_of(error.errors())) from error
-            except Busy as error:
-                raise ToolError(" ".join(BUSY)) from error
 
         hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
         server.add_tool(safe, annotations=hints, structured_output=False)
@@ -84,6 +78,15 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
         if name not in served:
             raise ConfigError(f"There is no index {name!r}.", f"Indexes: {', '.join(served)}.")
         return served[name]
+
+    def searched(
+        index: str, text: str | None, id: int | None, path: str | None
+    ) -> tuple[Served, Sent | None]:
+        """The index, and the picture, that a question with one of these names."""
+        if sum(value is not None for value in (text, id, path)) != 1:
+            raise ConfigError("One thing can be searched for.", "Name text, id or path.")
+        one = named(index)
+        return one, None if path is None else _read(one.now(), path)
 
     @tool
     def info(index: Name = "") -> Answer:
@@ -100,9 +103,7 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
 
         Score is the cosine; expected is how many unrelated items would score as high by chance.
         """
-        one = named(index)
-        _check_single(text, id, path)
-        picture = None if path is None else _read(one.now(), path)
+        one, picture = searched(index, text, id, path)
         asked = Asked.model_validate(
             {"text": text, "id": id, "k": k, "where": where, "plan": plan, "expected": True}
         )
@@ -114,14 +115,12 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
         index: Name = "", text: TextQuery = None, id: Id = None, path: PathQuery = None,
         k: K = 20, where: Where = (),
         labels: Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=200)]] | None,
+            list[Label] | None,
             Field(min_length=1, max_length=500, description="Words to choose from instead."),
         ] = None,
     ) -> Answer:  # fmt: skip
         """The label that the nearest items vote for; with labels, the words that fit best."""
-        one = named(index)
-        _check_single(text, id, path)
-        picture = None if path is None else _read(one.now(), path)
+        one, picture = searched(index, text, id, path)
         asked = AskedVote.model_validate(
             {"text": text, "id": id, "k": k, "where": where, "labels": labels}
         )
@@ -131,7 +130,7 @@ def make_server(served: Mapping[str, Served]) -> MCPServer:
     def find_duplicates(
         index: Name = "",
         level: Annotated[
-            Literal["exact", "pixels", "copy", "similar"],
+            CopyLevel,
             Field(description="Least alike: same bytes, same pixels, changed copy, similar."),
         ] = "copy",
         most: Annotated[int, Field(ge=1, le=200, description="Groups wanted.")] = 20,
@@ -153,11 +152,6 @@ def _about(name: str, one: Served) -> dict[str, Any]:
     told = about(one.now())
     del told["sample"]
     return {**told, "name": name, "embeds": embeds, "words": words}
-
-
-def _check_single(*given: object) -> None:
-    if sum(value is not None for value in given) != 1:
-        raise ConfigError("One thing can be searched for.", "Name text, id or path.")
 
 
 def _read(index: Index, path: str) -> Sent:

@@ -16,7 +16,7 @@ from PIL import Image
 from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.encoders.base import Encoder, TextEncoder
 from mrl_search.encoders.words import Words
-from mrl_search.errors import BrokenImage, ConfigError, DataError, IndexFolderError, ModelError
+from mrl_search.errors import BrokenImage, DataError, IndexFolderError, ModelError, MrlSearchError
 from mrl_search.images.decode import opened
 from mrl_search.index import Index
 from mrl_search.progress import Progress, silent
@@ -25,7 +25,7 @@ from mrl_search.search.request import SearchRequest
 from mrl_search.search.run import answer
 from mrl_search.store.manifest import MANIFEST
 from mrl_search.vectors import nearest
-from mrl_search.web.layout import layout
+from mrl_search.web.layout import points
 from mrl_search.web.told import duplicates, label_numbers
 
 __all__ = ["Busy", "Sent", "Served", "check_pixels", "rows_of", "serve_folders"]
@@ -35,7 +35,7 @@ PIXELS = 50_000_000  # of a picture that is sent
 WAITING = 16  # pictures that may wait for the model
 
 
-class Busy(Exception):
+class Busy(MrlSearchError):
     """Too many pictures wait for the model."""
 
 
@@ -125,7 +125,7 @@ class Served:
             Busy: there is none.
         """
         if not self._waiting.acquire(blocking=False):
-            raise Busy
+            raise Busy("Too many pictures wait for the model.", "Try again in a moment.")
         try:
             yield
         finally:
@@ -195,13 +195,11 @@ class Served:
         dims = nearest(sorted({*corpus.dims, corpus.dim}), dims)
         labels, numbers = label_numbers(corpus.items)
         if ids is not None:
-            if len(ids) < 1:
-                raise ConfigError("There is no id.", "Name the items that are to be laid out.")
-            return _points(corpus, rows_of(index, ids), dims, numbers), labels
+            return points(corpus, rows_of(index, ids), dims, numbers), labels
         key = (corpus.manifest.generation, dims)
         if key not in self._maps:
             self._maps = {k: v for k, v in self._maps.items() if k[0] == key[0]}
-            self._maps[key] = _points(corpus, corpus.live_rows, dims, numbers)
+            self._maps[key] = points(corpus, corpus.live_rows, dims, numbers)
         return self._maps[key], labels
 
     def duplicates(self, level: str, progress: Progress = silent) -> dict[str, Any]:
@@ -225,11 +223,8 @@ def rows_of(index: Index, ids: Sequence[int]) -> NDArray[np.int64]:
     known, order = _sorted_ids(corpus)
     wanted = np.asarray(ids, np.int64)
     at = np.searchsorted(known, wanted)
-    found = (
-        (at < len(known)) & (known[np.minimum(at, max(0, len(known) - 1))] == wanted)
-        if len(known)
-        else np.zeros(len(wanted), bool)
-    )
+    found = at < len(known)
+    found[found] = known[at[found]] == wanted[found]
     if not found.all():
         missing = int(wanted[~found][0])
         raise DataError(f"There is no item {missing}.", "It may have been removed: search again.")
@@ -260,20 +255,6 @@ def _sorted_ids(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     known: NDArray[np.int64]
     known, places = kept
     return known, places
-
-
-def _points(
-    corpus: Corpus, rows: NDArray[np.int64], dims: int, numbers: NDArray[np.uint16]
-) -> bytes:
-    head = np.array([len(rows), corpus.manifest.generation], "<u4").tobytes()
-    xy = layout(corpus.vectors.prefix(dims, rows))
-    ids = corpus.items.all_ids[rows]
-    return (
-        head
-        + ids.astype("<i8").tobytes()
-        + xy.astype("<f4").tobytes()
-        + numbers[rows].astype("<u2").tobytes()
-    )
 
 
 def serve_folders(folders: Sequence[Path]) -> dict[str, Served]:

@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,9 @@ from mrl_search.store.items import Items
 from mrl_search.text import json_value
 
 __all__ = [
-    "LABELS",
-    "about",
-    "duplicates",
-    "hits_of",
-    "item",
-    "label_numbers",
-    "report_of",
-    "shown_path",
+    "LABELS", "about", "duplicates", "hits_of", "item", "label_numbers", "report_of",
     "without_folders",
-]
+]  # fmt: skip
 
 SAMPLE = 24  # items that a page shows before anything is asked
 NO_LABEL = 65535
@@ -46,18 +40,14 @@ VALUES = 50  # different values of a column that are told
 def about(index: Index) -> dict[str, Any]:
     """What a page needs to know of an index."""
     manifest, rows = index.manifest, index.corpus.live_rows
-    some = (
-        rows[np.unique(np.linspace(0, max(0, len(rows) - 1), SAMPLE).astype(np.int64))]
-        if len(rows)
-        else rows
-    )
+    places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
     return {
         "name": index.folder.name, "items": len(rows), "deleted": manifest.deleted,
         "generation": index.generation, "dim": index.corpus.dim, "dims": list(index.dims),
         "model": manifest.encoder, "plan": str(default_plan(index.corpus, 10)),
         "pictures": not manifest.own_vectors, "has_expected": len(rows) >= FEWEST_ITEMS,
         "columns": list(_columns(index, rows)),
-        "sample": index.items.all_ids[some].tolist(),
+        "sample": index.items.all_ids[rows[places]].tolist(),
     }  # fmt: skip
 
 
@@ -70,9 +60,7 @@ def _columns(index: Index, rows: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
         elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             yield {"name": name, "kind": "time"}
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            values = sorted(
-                {value for value in index.items.column(name)[rows] if value is not None}
-            )
+            values = sorted({v for v in index.items.column(name)[rows] if v is not None})
             if values:
                 yield {"name": name, "kind": "text", "values": values[:VALUES]}
 
@@ -120,10 +108,7 @@ def label_numbers(items: Items) -> tuple[list[str], NDArray[np.uint16]]:
 def hits_of(index: Index, hits: BatchHits, whole: bool = False) -> list[dict[str, Any]]:
     """The hits of the only query, as `query --json` tells them, each with its name.
 
-    Args:
-        index: where they are from.
-        hits: of one query.
-        whole: tell all, paths of the machine, too.
+    `whole` tells all, paths of the machine, too.
     """
     own = index.manifest.own_vectors
     records = hit_records(hits[0], hits.explanation, 0, own, look=whole)
@@ -152,11 +137,7 @@ def report_of(path: Path) -> dict[str, Any]:
         DataError: no records of `mrl-search bench`.
     """
     tables = run_tables(read_run(path))
-    return {
-        "tables": [
-            {"title": t.title, "columns": t.columns, "rows": t.rows, "note": t.note} for t in tables
-        ]
-    }
+    return {"tables": [asdict(table) for table in tables]}
 
 
 def shown_path(index: Index, path: str | None) -> str | None:

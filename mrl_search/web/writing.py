@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from mrl_search.duplicates.decisions import not_duplicates
@@ -15,7 +14,7 @@ from mrl_search.files import expanded
 from mrl_search.images.decode import decode, is_picture, opened, suffixes
 from mrl_search.index import Index
 from mrl_search.synced import Synced
-from mrl_search.web.asked import AskedGroup, Condition, ItemId
+from mrl_search.web.asked import AskedGroup, AskedRemoval
 from mrl_search.web.served import Served, check_pixels, rows_of
 
 __all__ = ["writing_routes"]
@@ -23,15 +22,6 @@ __all__ = ["writing_routes"]
 HEAD = 64  # bytes that tell a picture
 NAMES = 1_000  # pictures of one name in a folder
 LONGEST = 150  # bytes of a name without its ending
-
-
-class AskedRemoval(BaseModel):
-    """Items to take out of the index; their files stay."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ids: list[ItemId] = Field([], max_length=100_000)
-    where: list[Condition] = Field([], max_length=20)
 
 
 def writing_routes(named: Callable[[str], Served], write: bool, responses: Any) -> APIRouter:  # noqa: ANN401
