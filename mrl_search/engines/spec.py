@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from mrl_search.engines.milvus_client import Place
 from mrl_search.errors import require
 from mrl_search.vectors import check_dims
 
@@ -59,6 +60,8 @@ class IndexSpec:
     def __post_init__(self) -> None:
         known = self.dtype in ("float16", "float32")
         require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
+        if self.engine:
+            Place.parse(self.engine)
 
     def over(self, default: tuple[int, ...]) -> "IndexSpec":
         """The same spec with its dims, or the `default` ones, and always the last of these."""
