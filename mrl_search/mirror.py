@@ -284,7 +284,7 @@ def _keep_files(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, st
         content = (folder / m.place(name)).read_bytes() if name in m.files else b""
         remote.write_file(short, content)
     remote.write_file("schema", schema.serialize().to_pybytes())
-    manifest = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
+    manifest = {**to_mapping(replace(m, files={}, parts=(), engine="", joined="")), "stamp": stamp}
     remote.write_file("manifest", json.dumps(manifest).encode())
 
 

@@ -34,16 +34,20 @@ def join(
     source, each of them once. They stay as they are.
     """
     from mrl_search.cli.render import note, progress_bars, show_skipped
+    from mrl_search.files import expanded
     from mrl_search.joining import join_parts
+    from mrl_search.store.manifest import MANIFEST
 
     spec = spec_of(dims, factory, engine=engine)
-    access = access_of(device)
+    access, again = access_of(device), (expanded(out) / MANIFEST).exists()
     with progress_bars() as progress:
         index = join_parts(
             parts, out, spec=spec, axes=axes, rotate=rotate, source=source, partial=partial,
             model=model, access=access, progress=progress,
         )  # fmt: skip
     m = index.manifest
+    if again:
+        note(f"{out} was joined of these parts before; it is complete.")
     show_skipped(index.corpus.collection.skipped, str(out / "skipped.json"))
     chosen = m.axes.get("choice", "none")
     note(f"dims {', '.join(map(str, index.dims))}, {m.dtype}, axes {chosen}")

@@ -126,6 +126,7 @@ class Manifest:
         command: what made this generation.
         shard: which share of the source a part of an index holds (see `mrl_search.parts`).
         engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
+        joined: checksum of the parts and options that `join` made it of; empty: of none.
     """
 
     encoder: str
@@ -155,6 +156,7 @@ class Manifest:
     command: Command = field(default_factory=Command)
     shard: Shard = field(default_factory=Shard)
     engine: str = ""
+    joined: str = ""
 
     @property
     def alive(self) -> int:
@@ -231,7 +233,7 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
                 del record[name]
     for name in (
         *(SECOND if manifest.format == 1 else ()),
-        *(name for name in ("shard", "engine") if not getattr(manifest, name)),
+        *(name for name in ("shard", "engine", "joined") if not getattr(manifest, name)),
     ):
         del values[name]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
