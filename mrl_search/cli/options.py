@@ -87,6 +87,11 @@ WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: al
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]
+SERVER_HELP = (
+    "Ask this server, as mrl-search serve prints its address. Default: one that runs on the index "
+    "on this machine; none: do not ask it."
+)
+Server = Annotated[str | None, option("--server URL", SERVER_HELP)]
 Json = Annotated[bool, option("--json", "Print one JSON object a line.")]
 
 

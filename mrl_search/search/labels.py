@@ -15,6 +15,7 @@ __all__ = ["label_doubt"]
 FEWEST = 20  # labelled items from which labels are judged
 VOTERS = 20
 SAMPLED = (100, 1000)  # labelled items that are compared with one another: at least, at most
+LABELS = -2  # in place of a prefix length: what is kept with the corpus
 CHANCE = 0.1  # Cohen's kappa that the accuracy of classes may reach
 
 
@@ -25,6 +26,12 @@ def label_doubt(corpus: Corpus) -> str:
     a sample is not significantly better than chance, and at most a little better (Cohen's kappa,
     1960).
     """
+    if LABELS not in corpus.backgrounds:
+        corpus.backgrounds[LABELS] = _label_doubt(corpus)
+    return str(corpus.backgrounds[LABELS])
+
+
+def _label_doubt(corpus: Corpus) -> str:
     collection = corpus.collection
     rows = np.flatnonzero(collection.labelled)
     if len(rows) < FEWEST:

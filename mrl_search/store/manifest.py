@@ -267,11 +267,8 @@ def way_back(folder: Path, damaged: Path) -> str:
             m = read_manifest(folder, number)
             needed = {generation_file(folder, number), *(folder / m.place(n) for n in m.files)}
             if damaged not in needed:
-                named, path = (
-                    json.dumps({"format": FORMAT, "generation": number}),
-                    folder / MANIFEST,
-                )
-                return f"go back to generation {number}: echo '{named}' > {shlex.quote(str(path))}"
+                text, out = json.dumps({"format": FORMAT, "generation": number}), folder / MANIFEST
+                return f"go back to generation {number}: echo '{text}' > {shlex.quote(str(out))}"
     return ""
 
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mrl_search.errors import MrlSearchError
 from mrl_search.index import Index
+from mrl_search.search.labels import label_doubt
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
@@ -110,9 +111,13 @@ def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
         every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
         label, share = next(iter(every.items()))
         return {**told, "label": label, "probability": share, "probabilities": every}
-    found = classify(index.corpus, row[None], asked.request())[0]
+    request = asked.request()
+    plan = request.plan
+    plan = default_plan(index.corpus, request.k, "classify") if plan == Plan.AUTO else plan
+    found = classify(index.corpus, row[None], request)[0]
     votes = {label: round(share, 6) for label, share in found.shares.items()}
-    return {**told, "label": found.label, "confidence": round(found.confidence, 6), "votes": votes}
+    told |= {"plan": str(plan), "label": found.label, "confidence": round(found.confidence, 6)}
+    return {**told, "votes": votes, "doubt": label_doubt(index.corpus)}
 
 
 async def events(

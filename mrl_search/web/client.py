@@ -12,6 +12,11 @@ __all__ = ["Connection", "NoAnswer", "server_at"]
 
 PATIENCE = 60  # seconds
 UPGRADE = "Run the same version there."
+NEEDED = {
+    "search": {"plan", "k", "found", "ms", "hits"},
+    "classify": {"plan", "label", "confidence", "votes"},
+}
+"""Keys of an answer that are shown."""
 
 
 class NoAnswer(MrlSearchError):
@@ -55,10 +60,10 @@ class Connection:
             raise ConfigError(*refused)
         return told
 
-    def search(self, asked: object) -> Any:  # noqa: ANN401 - JSON
-        """The answer to a search (see the API)."""
-        told = self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/search", asked)
-        if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
+    def find(self, what: str, asked: object) -> Any:  # noqa: ANN401 - JSON
+        """The answer to a request, `what` is search or classify (see the API)."""
+        told = self.ask("POST", f"/api/indexes/{quote(self.server.name, safe='')}/{what}", asked)
+        if not isinstance(told, dict) or not told.keys() >= NEEDED[what]:
             raise NoAnswer(f"{self.server.url} does not answer as mrl-search does.", UPGRADE)
         return told
 
