@@ -209,10 +209,10 @@ class Changing:
                 that no path fits.
             DataError: too few pictures for `similar`, or too many similar pairs.
         """
-        from mrl_search.duplicates.asking import duplicates_of
+        from mrl_search.duplicates.finding import find_duplicates
 
         corpus = self.corpus
-        return duplicates_of(corpus, lambda: self.encoder, level, fpr, keep, against, progress)
+        return find_duplicates(corpus, lambda: self.encoder, level, fpr, keep, against, progress)
 
     def compact(self, progress: Progress = silent) -> None:
         """Write all items together, without those that were removed, and train their indexes.

@@ -11,13 +11,15 @@ MrlSearchError
 """
 
 import errno
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Self
 
 __all__ = [
     "BrokenImage", "ConfigError", "DataError", "EngineError", "FileError", "IndexFolderError",
-    "ModelError", "MrlSearchError", "Skipped", "errno_of", "first_line", "require",
+    "ModelError", "MrlSearchError", "Skipped", "errno_of", "first_line", "installed", "require",
 ]  # fmt: skip
 
 AGAIN = "then run the command again."
@@ -150,6 +152,17 @@ def require(condition: bool, message: str, hint: str = "") -> None:
     """Raise `ConfigError` with this message and hint unless `condition` holds."""
     if not condition:
         raise ConfigError(message, hint)
+
+
+def installed(name: str, extra: str, kind: type[MrlSearchError] = ModelError) -> ModuleType:
+    """Import a library that an extra installs; an error of this `kind` names the extra."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        hint = f'pip install "mrl-search[{extra}]"'
+        raise kind(f"{name} is not installed.", hint) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -29,6 +29,7 @@ from mrl_search.training.views import views
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 AXES = replace(change(TINY, model__pool="stages", model__dims=(8, 16, 32)), axes=AxesConfig())
+BELOW = ("backbone.stem", "backbone.body")  # layers below the projection
 
 
 def _standard(n: int = 400, features: int = 12, classes: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,9 +85,8 @@ def test_image_axes_have_their_variances_and_the_most_distinctive_come_first() -
     assert torch.allclose(noise, torch.diag(noise.diagonal()), atol=1e-9)
     assert torch.allclose(noise.diagonal().sqrt(), ratio / (1 + ratio))
     assert (ratio.diff() <= 1e-9).all()
-    assert (
-        axes[0].abs().argmax() < 4 and axes[-1].abs().argmax() > 7
-    )  # what views change least comes first
+    # what views change least comes first
+    assert axes[0].abs().argmax() < 4 and axes[-1].abs().argmax() > 7
 
 
 def test_variance_between_classes_does_not_count_for_image_axes() -> None:
@@ -98,19 +98,18 @@ def test_variance_between_classes_does_not_count_for_image_axes() -> None:
 # Their order
 
 
+def _are_class_axes(axes: Tensor, own: Tensor) -> Tensor:
+    return torch.stack([F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes])
+
+
 @pytest.mark.parametrize(("classes", "share"), [(2, 0.2), (2, 0.5), (5, 0.3), (5, 0.0)])
 def test_every_prefix_gives_the_classes_their_share(classes: int, share: float) -> None:
     x, labels, within = _standard(n=2000, features=64, classes=classes)
-    own, (values, images), dims = (
-        class_axes(x, labels, within),
-        image_axes(x, labels, within),
-        (4, 8, 16, 32),
-    )
+    own, (values, images) = class_axes(x, labels, within), image_axes(x, labels, within)
+    dims = (4, 8, 16, 32)
     axes = arrange(own, values, images, dims, share)
     assert axes.shape == (32, 64)
-    is_class = torch.stack(
-        [F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes]
-    )
+    is_class = _are_class_axes(axes, own)
     for start, end in pairwise((0, *dims)):
         count = min(classes - 1, (end - start) // 2) if share else 0
         assert is_class[start : start + count].all() and not is_class[start + count : end].any()
@@ -125,14 +124,11 @@ def test_a_band_too_short_for_class_axes_leaves_the_next_its_due() -> None:
     x, labels, within = _standard(n=2000, features=64)
     own, (values, images) = class_axes(x, labels, within), image_axes(x, labels, within)
     axes = arrange(own, values, images, (8, 9, 16), 0.25)
-    is_class = torch.stack(
-        [F.cosine_similarity(row[None], own).abs().max() > 1 - 1e-9 for row in axes]
-    )
+    is_class = _are_class_axes(axes, own)
     spent = (x @ axes.T)[:, is_class].square().sum(1).mean()
     assert not is_class[8] and is_class[9]
-    assert float(spent / (spent + values[: int((~is_class).sum())].sum())) == pytest.approx(
-        0.25, abs=1e-6
-    )
+    image_share = values[: int((~is_class).sum())].sum()
+    assert float(spent / (spent + image_share)) == pytest.approx(0.25, abs=1e-6)
 
 
 def test_too_few_axes_fill_the_last_band_and_keep_all_angles() -> None:
@@ -163,6 +159,17 @@ def _network(heads: str = "cosine", classes: int = 2) -> tuple[MatryoshkaNetwork
     return MatryoshkaNetwork(config, classes), config
 
 
+def _set(
+    network: MatryoshkaNetwork, config: ModelConfig, axes: AxesConfig, images: Tensor,
+    smoothing: float = 0.0,
+) -> list[int]:  # fmt: skip
+    """Set the axes for images of two classes in turn; what it yields."""
+    loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=smoothing), config.dims)
+    targets = torch.arange(len(images)) % 2
+    run = TrainConfig(model=config, axes=axes)
+    return list(set_axes(network, run, images, targets, 32, loss))
+
+
 def test_pooled_are_means_of_all_stages_and_deviations_of_all_but_the_last() -> None:
     network, _ = _network()
     backbone = network.backbone.eval()
@@ -179,11 +186,8 @@ def test_pooled_are_means_of_all_stages_and_deviations_of_all_but_the_last() -> 
 @pytest.mark.parametrize("heads", ["cosine", "linear", "tied"])
 def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: str) -> None:
     network, config = _network(heads)
-    images = (
-        F.interpolate(noise_pixels(200, side=5).images.float(), (40, 40), mode="bicubic")
-        .clamp(0, 255)
-        .byte()
-    )
+    images = noise_pixels(200, side=5).images.float()
+    images = F.interpolate(images, (40, 40), mode="bicubic").clamp(0, 255).byte()
     targets = torch.arange(200) % 2
     view = AugmentConfig(scale=(0.8, 1.0), jitter=(0.3, 0.3, 0.3, 0.02))
     copies = views(images, 32, view, torch.Generator().manual_seed(9))
@@ -197,10 +201,7 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
         return [(s.argmax(1) == torch.arange(200)).double().mean().item() for s in sims]
 
     before = found()
-    loss = MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), config.dims)
-    run = TrainConfig(model=config, axes=AxesConfig(0.2, (view,)))
-    done = list(set_axes(network, run, images, targets, 32, loss))
-    assert done == [128, 200]
+    assert _set(network, config, AxesConfig(0.2, (view,)), images, smoothing=0.1) == [128, 200]
     after = found()
     assert all(b > 1.5 * a for a, b in zip(before, after, strict=True)), (before, after)
     _, logits = network(whole)
@@ -214,7 +215,7 @@ def test_axes_set_find_changed_views_where_the_first_projection_did_not(heads: s
 
 def test_axes_after_a_prefix_keep_it_and_fill_the_rest() -> None:
     network, config = _network("linear")
-    images, targets = noise_pixels(200).images, torch.arange(200) % 2
+    images = noise_pixels(200).images
     backbone, whole = network.eval().backbone, to_network(_shrunk(images))
     with torch.no_grad():  # the statistics of these images, as after training on them
         x, standard, norm = backbone.pooled(whole), backbone.standard, backbone.norm
@@ -223,9 +224,7 @@ def test_axes_after_a_prefix_keep_it_and_fill_the_rest() -> None:
         norm.running_var, norm.running_mean = torch.var_mean(x, 0, correction=0)
         backbone.norm.weight[:16], backbone.norm.bias[:16] = 2.0, 0.5
     before = backbone(whole).detach()
-    run = TrainConfig(model=config, axes=AxesConfig(0.25, after=16))
-    loss = MatryoshkaLoss(nn.CrossEntropyLoss(), config.dims)
-    list(set_axes(network, run, images, targets, 32, loss))
+    _set(network, config, AxesConfig(0.25, after=16), images)
     rows = network.backbone(whole).detach()
     assert torch.allclose(rows[:, :16], before[:, :16], atol=0.01)
     assert not torch.allclose(rows[:, 16:], before[:, 16:], atol=0.15)
@@ -239,28 +238,19 @@ def test_axes_after_a_prefix_keep_it_and_fill_the_rest() -> None:
 
 def test_every_kind_of_view_counts_alike() -> None:
     """Views without randomness: one kind twice changes nothing, another kind does."""
-    images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
     whole = AugmentConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0), rotate=0.0, jitter=(0.0,) * 4)
-    mirrored, cut = (
-        replace(whole, flip=1.0),
-        replace(whole, flip=0.0, scale=(0.25, 0.25), outside="zeros"),
-    )
-    weights = {}
-    for name, kinds in {
-        "one": (mirrored,),
-        "twice": (mirrored, mirrored),
-        "both": (mirrored, cut),
-    }.items():
+    mirrored = replace(whole, flip=1.0)
+    cut = replace(whole, flip=0.0, scale=(0.25, 0.25), outside="zeros")
+    weights = []
+    for kinds in ((mirrored,), (mirrored, mirrored), (mirrored, cut)):
         network, config = _network()
-        run = TrainConfig(model=config, axes=AxesConfig(0.2, kinds))
-        list(set_axes(network, run, images, torch.arange(40) % 2, 32, loss))
-        weights[name] = network.backbone.project.weight.detach()
-    assert torch.allclose(weights["one"], weights["twice"], atol=1e-3)
-    assert not torch.allclose(weights["one"], weights["both"], atol=0.1)
+        _set(network, config, AxesConfig(0.2, kinds), noise_pixels().images)
+        weights.append(network.backbone.project.weight.detach())
+    one, twice, both = weights
+    assert torch.allclose(one, twice, atol=1e-3) and not torch.allclose(one, both, atol=0.1)
 
 
 def test_views_are_read_of_as_many_images_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, loss = noise_pixels().images, MatryoshkaLoss(nn.CrossEntropyLoss(), (8, 16, 32))
     read: list[int] = []
 
     def counted(batch: Tensor, *rest: Any) -> Tensor:
@@ -272,8 +262,8 @@ def test_views_are_read_of_as_many_images_as_wanted(monkeypatch: pytest.MonkeyPa
     weights = []
     for viewed in (0, 99, 5):
         network, config = _network()
-        run = TrainConfig(model=config, axes=AxesConfig(0.2, viewed=viewed))
-        assert list(set_axes(network, run, images, torch.arange(40) % 2, 32, loss)) == [16, 32, 40]
+        axes = AxesConfig(0.2, viewed=viewed)
+        assert _set(network, config, axes, noise_pixels().images) == [16, 32, 40]
         weights.append(network.backbone.project.weight.detach())
     assert read == [16, 16, 8, 16, 16, 8, 2, 2, 1]  # the images 7, 15, 23, 31 and 39
     assert torch.equal(weights[0], weights[1]) and not torch.allclose(weights[0], weights[2])
@@ -288,23 +278,15 @@ def test_heads_are_fitted_to_the_minimum() -> None:
     embeddings, targets = x.float(), labels.argmax(1)
     for kind in ("linear", "cosine"):
         heads = MatryoshkaHeads(ModelConfig(dims=(4, 8), heads=kind), 3)
-        fit_heads(
-            heads,
-            embeddings,
-            targets,
-            MatryoshkaLoss(nn.CrossEntropyLoss(label_smoothing=0.1), (4, 8)),
-        )
+        loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+        fit_heads(heads, embeddings, targets, MatryoshkaLoss(loss, (4, 8)))
         for logits in heads(embeddings):
             assert (logits.argmax(1) == targets).double().mean() > 0.85
-            gradient = torch.autograd.grad(
-                F.cross_entropy(logits, targets, label_smoothing=0.1),
-                heads.parameters(),
-                allow_unused=True,
-            )
+            value = loss(logits, targets)
+            gradient = torch.autograd.grad(value, heads.parameters(), allow_unused=True)
             assert max(float(g.abs().max()) for g in gradient if g is not None) < 0.01
-    fit_heads(
-        MatryoshkaHeads(ModelConfig(), 0), embeddings, targets, nn.Identity()
-    )  # none: nothing to do
+    none = MatryoshkaHeads(ModelConfig(), 0)
+    fit_heads(none, embeddings, targets, nn.Identity())  # nothing to do
 
 
 # In training
@@ -343,13 +325,11 @@ def test_validation_images_do_not_change_the_weights(tmp_path: Path) -> None:
 def test_axes_are_set_at_the_size_that_the_model_embeds_at(tmp_path: Path) -> None:
     train_all(tmp_path / "start", change(AXES, schedule__epochs=1))
     config = change(AXES, init=str(tmp_path / "start"), schedule__epochs=0)
-    for name, changed in (("small", {"embed_size": 32}), ("large", {"embed_size": 40})):
-        settings = {f"schedule__{k}": v for k, v in changed.items()}
-        train_all(tmp_path / name, change(config, **settings))
-    small, large = (
-        weights_of(tmp_path / name)["backbone.project.weight"] for name in ("small", "large")
-    )
-    assert load_model(tmp_path / "large").size == 40 and not torch.allclose(small, large)
+    for size in (32, 40):
+        train_all(tmp_path / f"{size}", change(config, schedule__embed_size=size))
+    small, large = (weights_of(tmp_path / f"{size}") for size in (32, 40))
+    assert load_model(tmp_path / "40").size == 40
+    assert not torch.allclose(small["backbone.project.weight"], large["backbone.project.weight"])
 
 
 def test_a_run_stopped_before_its_axes_continues_with_the_same_result(tmp_path: Path) -> None:
@@ -363,14 +343,11 @@ def test_a_run_stopped_before_its_axes_continues_with_the_same_result(tmp_path: 
 def test_axes_without_epochs_keep_the_layers_below_the_projection(tmp_path: Path) -> None:
     plain = change(TINY, model__dims=(8, 16, 32))
     train_all(tmp_path / "plain", plain)
-    config = change(
-        AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999
-    )  # no batch to fill
+    # no batch to fill
+    config = change(AXES, init=str(tmp_path / "plain"), schedule__epochs=0, schedule__batch=999)
     train_all(tmp_path / "axes", config)
     old, new = weights_of(tmp_path / "plain"), weights_of(tmp_path / "axes")
-    assert all(
-        torch.equal(old[k], new[k]) for k in old if k.startswith(("backbone.stem", "backbone.body"))
-    )
+    assert all(torch.equal(old[k], new[k]) for k in old if k.startswith(BELOW))
     assert new["backbone.project.weight"].shape == (32, 80)
     assert load_model(tmp_path / "axes").training.get("last_epoch") is None
     other = change(config, model__widths=(8, 8, 16, 24))
@@ -384,16 +361,11 @@ def test_keep_is_the_share_of_the_first_weights_in_the_final_mean(tmp_path: Path
     train_all(tmp_path / "end", config)
     train_all(tmp_path / "mean", change(config, schedule__keep=0.25))
     start, end, mean = (weights_of(tmp_path / name) for name in ("start", "end", "mean"))
-    below = [
-        k
-        for k in start
-        if k.startswith(("backbone.stem", "backbone.body")) and start[k].is_floating_point()
-    ]
+    below = [k for k in start if k.startswith(BELOW) and start[k].is_floating_point()]
     assert any("running_var" in k for k in below)
     for k in below:
-        assert torch.allclose(
-            mean[k].float(), 0.75 * end[k].float() + 0.25 * start[k].float(), atol=2e-3
-        ), k
+        wanted = 0.75 * end[k].float() + 0.25 * start[k].float()
+        assert torch.allclose(mean[k].float(), wanted, atol=2e-3), k
     assert any(not torch.allclose(mean[k].float(), end[k].float(), atol=2e-3) for k in below)
 
 
@@ -403,10 +375,9 @@ def test_a_mirrored_picture_is_embedded_as_the_picture_itself(tmp_path: Path) ->
     train_all(tmp_path / "plain", AXES, pixels)
     rows = _shrunk(pixels.images).permute(0, 2, 3, 1).numpy()
     mirror, plain = load_encoder(str(tmp_path / "mirror")), load_encoder(str(tmp_path / "plain"))
-    np.testing.assert_allclose(
-        mirror.encode(rows), mirror.encode(rows[:, :, ::-1].copy()), atol=1e-5
-    )
-    assert np.abs(plain.encode(rows) - plain.encode(rows[:, :, ::-1].copy())).max() > 0.1
+    mirrored = rows[:, :, ::-1].copy()
+    np.testing.assert_allclose(mirror.encode(rows), mirror.encode(mirrored), atol=1e-5)
+    assert np.abs(plain.encode(rows) - plain.encode(mirrored)).max() > 0.1
 
 
 def test_pooled_of_mirror_images_are_a_mean_and_training_sees_one_picture() -> None:

@@ -11,6 +11,7 @@ from conftest import energy_first
 from fakes import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -21,7 +22,6 @@ from mrl_search.duplicates.keeping import Item, Keep
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.images.drawn import draw_animal
-from mrl_search.images.look import Look
 from mrl_search.index import Index
 
 pytestmark = pytest.mark.usefixtures("fake_model")
@@ -82,7 +82,7 @@ def test_the_levels_let_in_more_and_more(album: Path) -> None:
 def test_the_second_look_is_one_thread(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index, look, threads = indexed(album), finding.likeness, set[int]()
 
-    def counted(a: Look, b: Look) -> float:
+    def counted(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         libraries = threadpool_info()
         threads.update(lib["num_threads"] for lib in libraries if lib["user_api"] == "blas")
         return look(a, b)

@@ -138,8 +138,8 @@ def test_a_run_learns_and_its_folder_opens_alone(
     encoder = load_encoder(str(tmp_path / "run"), Access(fetch=False, device="cpu"))
     assert (encoder.dims, encoder.heads.classes) == ((8, 16), CLASSES)
     file = load_model(tmp_path / "run")
-    assert file.config.backbone == f"timm:{name}"
-    again = MatryoshkaNetwork(file.config, 2, 64)
+    assert file.model.backbone == f"timm:{name}"
+    again = MatryoshkaNetwork(file.model, 2, 64)
     state = {key: value.float() for key, value in weights_of(tmp_path / "run").items()}
     again.load_state_dict(state, strict=False)
     with torch.no_grad():
@@ -233,7 +233,7 @@ def test_the_command_trains_a_pretrained_network(
     command += [part for setting in settings for part in ("--set", setting)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert load_model(tmp_path / "run").config.backbone == "timm:test_resnet"
+    assert load_model(tmp_path / "run").model.backbone == "timm:test_resnet"
 
 
 def test_the_command_downloads_nothing_offline(tmp_path: Path) -> None:

@@ -111,16 +111,16 @@ def test_the_sieve_in_pieces(engine: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_longer_prefixes_rule_out_what_cannot_be_near(dtype: type) -> None:
     rng = np.random.default_rng(0)
-    rows = (rng.standard_normal((500, 64)) / np.arange(1, 65)).astype(dtype)
+    rows = (rng.standard_normal((1500, 64)) / np.arange(1, 65)).astype(dtype)
     rows[7] = 0
     unit = l2_normalize(rng.standard_normal((1, 64)) / np.arange(1, 65))
     dims = (8, 16, 32)
     norms, tails = suffix_norms(rows, dims), suffix_norms(unit, dims)[:, 0]
-    some = np.arange(0, 500, 2)
+    some = np.arange(0, 1500, 2)  # more than are compared at once
     cosines = kernels.pair_cosines(rows, unit, some[None])[0]
     least = float(np.sort(cosines)[-10])
     order = np.argsort(-cosines, kind="stable")[:10]
-    for k in (10, 250):
+    for k in (10, 750):
         scores, ids = kernels.nearest(
             rows, unit[0], some, dims, tails, norms, 4e-7, least - 1e-6, k
         )

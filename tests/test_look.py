@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, PngImagePlugin
 
 from mrl_search.images.decode import decode
 from mrl_search.images.drawn import draw_animal
-from mrl_search.images.look import SAME, SIDE, Look, likeness, pixel_hash
+from mrl_search.images.look import SAME, SIDE, likeness, look_of, pixel_hash
 
 T = Image.Transpose
 CHANGES = {
@@ -37,7 +37,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def like(a: Image.Image, b: Image.Image) -> float:
-    return likeness(Look.of(a), Look.of(b))
+    return likeness(look_of(a), look_of(b))
 
 
 def shots(seed: int) -> tuple[Image.Image, Image.Image]:
@@ -92,8 +92,8 @@ def test_likeness_is_a_correlation_whatever_the_pictures(
         * rng.random(shape, np.float32)
         * np.ones((2, SIDE, SIDE), np.float32)
     )
-    found = likeness(Look(one), Look(other))
-    assert -1 <= found <= 1.00001 and found == likeness(Look(one), Look(other))
+    found = likeness(one, other)
+    assert -1 <= found <= 1.00001 and found == likeness(one, other)
 
 
 def test_the_pixels_alone_decide_the_hash() -> None:

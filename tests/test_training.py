@@ -55,17 +55,9 @@ def test_without_labels_similarity_can_be_learned(tmp_path: Path) -> None:
 def test_without_labels_axes_can_be_set(tmp_path: Path) -> None:
     bare = noise_pixels(labels=False)
     train_tiny(tmp_path / "first", change(TINY, objective__label=0.0), bare)
-    train_tiny(
-        tmp_path / "axes",
-        change(
-            AXES,
-            init=str(tmp_path / "first"),
-            schedule__epochs=0,
-            objective__label=0.0,
-            objective__instance=0.0,
-        ),
-        bare,
-    )
+    config = change(AXES, init=str(tmp_path / "first"), schedule__epochs=0)
+    config = change(config, objective__label=0.0, objective__instance=0.0)
+    train_tiny(tmp_path / "axes", config, bare)
     assert weights_of(tmp_path / "axes")["backbone.project.weight"].shape[1] == 80
 
 
@@ -232,15 +224,8 @@ def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
         'schedule.sizes={"0"=32}',
     )
     settings = [part for setting in small for part in ("--set", setting)]
-    command = [
-        "train",
-        str(tmp_path / "pictures"),
-        "--recipe",
-        "small",
-        "--out",
-        str(tmp_path / "run"),
-        *settings,
-    ]
+    pictures, out = str(tmp_path / "pictures"), str(tmp_path / "run")
+    command = ["train", pictures, "--recipe", "small", "--out", out, *settings]
     done = two_processes(tmp_path, "-m", "mrl_search", *command)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (done.stdout + done.stderr).count("model in ") == 1  # one of them speaks

@@ -43,9 +43,8 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"Training diverged in epoch \d: the loss is infinite or NaN."
-    ):
+    words = r"Training diverged in epoch \d: the loss is infinite or NaN."
+    with pytest.raises(ModelError, match=words):
         train_tiny(tmp_path, change(TINY, schedule__lr=1e30))
     assert not (tmp_path / "model.json").exists()
 
@@ -72,13 +71,7 @@ def test_a_warning_where_validation_pictures_may_have_trained(tmp_path: Path) ->
 def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "tiny"
     records = train_all(out)
-    assert [type(r) for r in records] == [
-        StepRecord,
-        StepRecord,
-        StepRecord,
-        StepRecord,
-        EpochRecord,
-    ] * 3
+    assert [type(r) for r in records] == [*[StepRecord] * 4, EpochRecord] * 3
     assert [r for r in records if isinstance(r, StepRecord)] == [
         StepRecord(f"epoch {e}/3", s, 4, e) for e in (1, 2, 3) for s in (1, 2, 3, 4)
     ]
@@ -90,12 +83,8 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
         assert list(r.accuracy) == [8, 16]
         assert all(a * 8 == round(a * 8) for a in r.accuracy.values())  # of eight images
         assert r.images_per_second == pytest.approx(32 / r.seconds)
-    assert sorted(p.name for p in out.iterdir()) == [
-        "model.json",
-        "model.safetensors",
-        "recipe.toml",
-        "records.jsonl",
-    ]
+    names = {"model.json", "model.safetensors", "recipe.toml", "records.jsonl"}
+    assert {p.name for p in out.iterdir()} == names
     assert (out / "recipe.toml").read_text() == to_toml(TINY)
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     made = {k: lines[0][k] for k in ("created", "versions", "commit", "pictures", "init")}
@@ -104,12 +93,8 @@ def test_a_run_yields_its_progress_and_leaves_a_model(tmp_path: Path) -> None:
     own = [json.loads(json.dumps(asdict(r))) for r in epochs]
     assert lines == [r | made for r in own]
     encoder = load_encoder(str(out))
-    assert (encoder.name, encoder.dims, encoder.heads.classes, encoder.preprocessing.size) == (
-        "tiny",
-        (8, 16),
-        ("cat", "dog"),
-        32,
-    )
+    assert (encoder.name, encoder.dims, encoder.preprocessing.size) == ("tiny", (8, 16), 32)
+    assert encoder.heads.classes == ("cat", "dog")
     assert encoder.training == {
         "source": "a list", "recipe": to_mapping(TINY),
         "last_epoch": own[-1], **made, "torch": torch.__version__.split("+")[0], "twins": {},
@@ -136,9 +121,8 @@ def test_it_learns_and_the_accuracy_it_reports_is_that_of_the_model(tmp_path: Pa
     assert records[-1].label_loss < 0.5 * records[0].label_loss
     encoder, pixels = load_encoder(str(tmp_path)), noise_pixels()
     _, validation = stratified_split(pixels.labels, pixels.hashes, 0.2, 0)
-    rows = encoder.encode(
-        training.shrink(pixels.images[validation], 32).permute(0, 2, 3, 1).numpy()
-    )
+    shrunk = training.shrink(pixels.images[validation], 32)
+    rows = encoder.encode(shrunk.permute(0, 2, 3, 1).numpy())
     truth = np.array([encoder.heads.classes.index(pixels.labels[i]) for i in validation])
     for d, accuracy in records[-1].accuracy.items():
         weight, bias = encoder.heads.weights[d]
@@ -172,22 +156,16 @@ def test_a_stopped_run_continues_with_the_same_result(
     config = change(TINY, objective__memory=memory)
     whole = train_tiny(tmp_path / "whole", config)
     stop_after(tmp_path / "parts", epochs, config)
-    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
-        "checkpoint.safetensors",
-        "recipe.toml",
-        "records.jsonl",
-    ]
+    names = {"checkpoint.safetensors", "recipe.toml", "records.jsonl"}
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == names
     with pytest.raises(ModelError, match="There is no finished model"):
         load_encoder(str(tmp_path / "parts"))
     rest = train_tiny(tmp_path / "parts", config)
     assert [r.epoch for r in rest] == list(range(epochs + 1, 4))
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
     for a, b in zip(whole[epochs:], rest, strict=True):
-        assert (a.label_loss, a.instance_loss, a.accuracy) == (
-            b.label_loss,
-            b.instance_loss,
-            b.accuracy,
-        )
+        assert (a.label_loss, a.instance_loss) == (b.label_loss, b.instance_loss)
+        assert a.accuracy == b.accuracy
     lines = (tmp_path / "parts" / "records.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
@@ -241,12 +219,8 @@ def test_a_checkpoint_holds_the_epoch_the_weights_and_the_optimizer(tmp_path: Pa
         assert file.metadata()["epoch"] == "2"
         keys = set(file.keys())
         assert file.get_tensor("optimizer.0.step").item() == 8
-    assert {
-        "network.backbone.project.weight",
-        "network.heads.heads.0.bias",
-        "optimizer.0.exp_avg",
-        "optimizer.0.exp_avg_sq",
-    } <= keys
+    assert {"network.backbone.project.weight", "network.heads.heads.0.bias"} <= keys
+    assert {"optimizer.0.exp_avg", "optimizer.0.exp_avg_sq"} <= keys
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
@@ -359,27 +333,17 @@ class Notebook(GeneralTracker):
 def test_a_tracker_logs_every_epoch(tmp_path: Path) -> None:
     notebook = Notebook()
     records: list[EpochRecord] = []
-    train_pixels(
-        noise_pixels(),
-        TINY,
-        tmp_path,
-        "a list",
-        notebook,
-        lambda _, r: records.append(r) if isinstance(r, EpochRecord) else None,
-    )
-    assert len(records) == 3
-    assert notebook.logged == [
-        (
-            r.epoch,
-            {
-                "label_loss": r.label_loss,
-                "instance_loss": r.instance_loss,
-                "accuracy/8": r.accuracy[8],
-                "accuracy/16": r.accuracy[16],
-            },
-        )
-        for r in records
-    ]
+
+    def kept(_: TrainConfig, record: object) -> None:
+        if isinstance(record, EpochRecord):
+            records.append(record)
+
+    train_pixels(noise_pixels(), TINY, tmp_path, "a list", notebook, kept)
+    assert len(records) == len(notebook.logged) == 3
+    for r, logged in zip(records, notebook.logged, strict=True):
+        losses = {"label_loss": r.label_loss, "instance_loss": r.instance_loss}
+        shares = {"accuracy/8": r.accuracy[8], "accuracy/16": r.accuracy[16]}
+        assert logged == (r.epoch, losses | shares)
 
 
 # Settings
@@ -471,9 +435,9 @@ def observed(out: Path, config: TrainConfig) -> Seen:
         seen.views.append((size, kind, rng.initial_seed()))
         return views(images, size, kind, rng)
 
-    def watch_rows(self: InfoNCE, rows: Tensor, pairs: int | None = None) -> Tensor:
+    def watch_rows(self: InfoNCE, rows: Tensor, subjects: Tensor | None = None) -> Tensor:
         seen.rows.append(len(rows))
-        return info_nce(self, rows, pairs)
+        return info_nce(self, rows, subjects)
 
     def watch_rate(optimizer: Any, schedule: ScheduleConfig, done: float) -> None:
         set_rate(optimizer, schedule, done)
@@ -634,19 +598,9 @@ def test_every_setting_reaches_the_loss_or_the_optimizer(
 def test_no_setting_of_a_recipe_is_left_out_above() -> None:
     # test_training, _models, _reading, _seed and _axes; and above and below
     tested_elsewhere = {
-        "name",
-        "backbone",
-        "min_side",
-        "native",
-        "instance_from",
-        "embed_size",
-        "pool",
-        "mirror",
-        "keep",
-        "distil",
-        "activation",
-        "clip",
-    }
+        "name", "backbone", "min_side", "native", "instance_from", "embed_size", "pool", "mirror",
+        "keep", "distil", "activation", "clip",
+    }  # fmt: skip
     config = to_mapping(TINY)
     sections = ("model", "data", "augment", "objective", "schedule")
     names = {"seed", "name", "weak"} | {key for section in sections for key in config[section]}
@@ -726,13 +680,11 @@ def test_the_pixels_of_an_epoch_are_not_kept(
         training, "_accelerator", lambda *args: made.append(accelerator(*args)) or made[-1]
     )
     kept: list[int] = []
-    train_pixels(
-        noise_pixels(),
-        TINY,
-        tmp_path,
-        "a list",
-        on_record=lambda *_: kept.append(len(made[0]._dataloaders)),
-    )
+
+    def count(*_: object) -> None:
+        kept.append(len(made[0]._dataloaders))
+
+    train_pixels(noise_pixels(), TINY, tmp_path, "a list", on_record=count)
     assert set(kept) == {0}
 
 
@@ -762,17 +714,10 @@ def test_full_distillation_ignores_the_labels(
     right = noise_pixels()
     wrong = replace(right, labels=right.labels[::-1])  # every cat a dog
     weights = {}
-    for distil, pixels, name in (
-        (1.0, right, "a"),
-        (1.0, wrong, "b"),
-        (0.5, right, "c"),
-        (0.5, wrong, "d"),
-    ):
-        train_tiny(
-            tmp_path / name,
-            change(TINY, init=str(tmp_path / "teacher"), objective__distil=distil),
-            pixels,
-        )
+    taught = change(TINY, init=str(tmp_path / "teacher"))
+    runs = ((1.0, right, "a"), (1.0, wrong, "b"), (0.5, right, "c"), (0.5, wrong, "d"))
+    for distil, pixels, name in runs:
+        train_tiny(tmp_path / name, change(taught, objective__distil=distil), pixels)
         weights[name] = weights_of(tmp_path / name)
     assert same(weights["a"], weights["b"])
     assert not same(weights["a"], weights["c"])
@@ -787,9 +732,8 @@ def test_distillation_keeps_the_classes_in_spite_of_wrong_labels(tmp_path: Path)
     wrong = replace(noise_pixels(), labels=noise_pixels().labels[::-1])
     config = change(long, init=str(tmp_path / "teacher"))
     forgot = train_tiny(tmp_path / "forgot", config, wrong)[-1].accuracy[16]
-    kept = train_tiny(tmp_path / "kept", change(config, objective__distil=0.9), wrong)[-1].accuracy[
-        16
-    ]
+    taught = change(config, objective__distil=0.9)
+    kept = train_tiny(tmp_path / "kept", taught, wrong)[-1].accuracy[16]
     assert kept <= 0.25 < 0.5 <= forgot  # labels alone turn cats into dogs
 
 

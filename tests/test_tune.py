@@ -146,6 +146,20 @@ def test_a_plan_is_worth_what_its_own_search_finds(
             assert trial.value == pytest.approx(found, abs=0.002), trial.plan
 
 
+def test_the_check_may_ask_for_shortlists_four_times_as_long(
+    clusters: Callable[[str], Corpus],
+) -> None:
+    corpus = clusters("IVF32,SQ8")
+    goal = Goal.recall(corpus, queries_to_tune(corpus, 200), 10)
+    judge = tuning._Judge(
+        goal, np.arange(200), np.full(200, 0.5), Known(corpus.vectors, goal.queries)
+    )
+    trials = [t for t in tuning._trials(corpus, judge, 16, 16) if len(t.plan.stages) == 2]
+    kept = [t.plan.stages[0].keep or 0 for t in trials if t.reached]
+    assert len(kept) == len(tuning.LONGER)
+    assert kept[-1] >= 4 * kept[0]
+
+
 @pytest.mark.parametrize(("needed", "reached"), [(0.5, True), (0.6, False), (0.75, False)])
 def test_a_plan_must_beat_the_target_by_more_than_chance_gives(
     corpus: Corpus, needed: float, reached: bool

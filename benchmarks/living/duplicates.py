@@ -17,7 +17,7 @@ from PIL import Image
 
 from mrl_search.encoders.embed import embed_pictures
 from mrl_search.images.decode import decode
-from mrl_search.images.look import SAME, Look, likeness
+from mrl_search.images.look import SAME, likeness, look_of
 from mrl_search.images.sources import Source, open_source
 from mrl_search.index import Index
 from mrl_search.measure.copies import PROTOCOLS, changed_copy
@@ -71,7 +71,7 @@ def candidates(index: Index, source: Source, fpr: float, threshold: float) -> No
     _, rows = np.unique(own.astype(str), return_index=True)
     pairs = close_pairs(Side(corpus.vectors, rows), threshold)
     looks = {
-        row: Look.of(decode(source.read(row))[0])
+        row: look_of(decode(source.read(row))[0])
         for row in np.unique(rows[np.stack([pairs.left, pairs.right])]).tolist()
     }
     ends = np.stack([rows[pairs.left], rows[pairs.right]], axis=1).tolist()
@@ -92,7 +92,7 @@ def copies(index: Index, source: Source, name: str, thresholds: dict[float | Non
         image, _ = decode(source.read(row))
         copy = Image.fromarray(changed_copy(image, side, seed=row, protocol=PROTOCOLS[name]))
         pixels.append(encoder.preprocessing.pixels(copy))
-        seen.append(likeness(Look.of(image), Look.of(copy)))
+        seen.append(likeness(look_of(image), look_of(copy)))
     vectors = prefix(corpus.to_space(embed_pictures(encoder, np.stack(pixels))), corpus.dim)
     scores = np.vecdot(vectors, corpus.vectors.prefix(corpus.dim, rows))
     passed = np.array(seen) >= SAME

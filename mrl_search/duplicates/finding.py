@@ -6,21 +6,27 @@ no rate is asked for, the nearest pairs get the second look, as many as are seen
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mrl_search.duplicates.decisions import read_decisions
 from mrl_search.duplicates.groups import Content, Duplicates, Edge, Level, stars
 from mrl_search.duplicates.keeping import RULES, Item, Keep
 from mrl_search.duplicates.pictures import CHANGED, UNREADABLE, Pictures, content_of, files_of
+from mrl_search.encoders.base import Encoder
 from mrl_search.errors import BrokenImage, ConfigError, DataError, require
 from mrl_search.images.decode import decode
 from mrl_search.images.exif import exif_columns
-from mrl_search.images.look import SAME, Look, likeness, pixel_hash
+from mrl_search.images.look import SAME, likeness, look_of, pixel_hash
+from mrl_search.images.sources import Source
 from mrl_search.images.traces import Traces, enlarged, traces_of
-from mrl_search.progress import Progress, silent
+from mrl_search.progress import Progress
+from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pairs import Side, close_pairs, random_cosines
 from mrl_search.search.tail import fit_tail
 
@@ -48,7 +54,7 @@ class _Candidates:
 class _Seen:
     """What the second look sees of a content."""
 
-    look: Look
+    look: NDArray[np.float32]
     pixels: str  # their hash
     traces: Traces
     camera: str
@@ -59,66 +65,55 @@ class _Seen:
         image, _ = decode(data)
         exif = exif_columns(data)
         camera = str(exif.get("camera") or ("time taken" if "taken" in exif else ""))
-        return cls(Look.of(image), pixel_hash(image), traces_of(image), camera)
+        return cls(look_of(image), pixel_hash(image), traces_of(image), camera)
 
 
 def find_duplicates(
-    pictures: Pictures, level: Level = Level.COPY, *, fpr: float | None = None,
-    keep: Keep | None = None, against: Pictures | None = None,
-    decided: Collection[frozenset[str]] = (), progress: Progress = silent,
+    corpus: Corpus, encoder: Callable[[], Encoder], level: str, fpr: float | None, keep: str,
+    against: Source | str | Path | None, progress: Progress,
 ) -> Duplicates:  # fmt: skip
-    """Group the copies among pictures.
+    """Group the copies in an index; see `Index.duplicates`. Pairs that people decided stay apart.
 
-    Args:
-        pictures: of an index.
-        level: the least strict one that counts.
-        fpr: false pairs for each pair of unrelated pictures that is compared, by vectors alone.
-            Default: 1e-6, or more for the levels with a second look, while that means five looks a
-            picture and 500 in all at most.
-        keep: which file of a group is kept.
-        against: other pictures: only their copies in `pictures` are found, and these are kept.
-        decided: pairs of hashes that are no copies of each other.
-        progress: called with what is being done, how far, and of how much.
-
-    Raises:
-        ConfigError: a rate that is not between 0 and 1, a level that own vectors do not have, or a
-            pattern of paths that nothing fits.
-        DataError: too few pictures for `similar`, or too many pairs above the threshold.
+    Without `fpr`, the levels with a second look take a rate above 1e-6 while that means five looks
+    a picture and 500 in all at most.
     """
+    wanted, rule = Level.named(level), Keep(keep)
     message = f"--fpr is {fpr}; it must be between 0 and 1."
     require(fpr is None or 0 < fpr < 1, message, "For example 1e-6.")
-    if pictures.own_vectors and level in (Level.PIXELS, Level.COPY):
+    pictures, decided = Pictures.of_index(corpus), read_decisions(corpus.folder)
+    if pictures.own_vectors and wanted in (Level.PIXELS, Level.COPY):
         message = f"This index holds your own vectors: there are no pictures for level {level}."
         raise ConfigError(message, "--level exact finds equal vectors, similar near ones.")
-    sides = [pictures] if against is None else [pictures, against]
-    every = Keep() if keep is None else keep
-    _check_pattern(every, sides)
+    sides = [pictures]
+    if against is not None:
+        needed = None if wanted is Level.EXACT else encoder
+        sides.append(Pictures.of_others(against, corpus, needed, progress))
+    _check_pattern(rule, sides)
     rows = [side.contents() for side in sides]
     hashes = list(dict.fromkeys(name for side in rows for name in side))
     chosen = _Candidates()
-    if level is not Level.EXACT:
-        chosen = _candidates(sides, rows, hashes, level, fpr, progress)
+    if wanted is not Level.EXACT:
+        chosen = _candidates(sides, rows, hashes, wanted, fpr, progress)
     pairs = [p for p in chosen.pairs if frozenset((hashes[p[0]], hashes[p[1]])) not in decided]
     left_out = Counter({UNREADABLE: sum(side.unread for side in sides)})
-    wanted = {i for a, b, _ in pairs for i in (a, b)}
-    wanted |= {
-        i for i, name in enumerate(hashes) if sum(len(side.get(name, ())) for side in rows) > 1
-    }
+    paired = {i for a, b, _ in pairs for i in (a, b)}
     contents = [Content((), ()) for _ in hashes]
-    for i in wanted:
-        contents[i] = _content(sides, [side.get(hashes[i], []) for side in rows], left_out)
-    looked_at = set() if pictures.own_vectors else {i for a, b, _ in pairs for i in (a, b)}
+    for i, name in enumerate(hashes):
+        places = [side.get(name, []) for side in rows]
+        if i in paired or sum(map(len, places)) > 1:
+            contents[i] = _content(sides, places, left_out)
+    looked_at = set[int]() if pictures.own_vectors else paired
     seen = _seen(contents, looked_at, left_out, progress)
     with threadpool_limits(1, "blas"):  # of such small arrays, threads would wait for each other
-        edges = list(_edges(seen, pairs, level, progress))
+        edges = list(_edges(seen, pairs, wanted, progress))
     described = _described(contents, seen, edges)
     number = {name: i for i, name in enumerate(hashes)}
     apart = {frozenset(number[h] for h in pair) for pair in decided if pair <= number.keys()}
-    groups = stars(described, edges, every, against is None, apart)
+    groups = stars(described, edges, rule, against is None, apart)
     groups.sort(key=lambda group: (-len(group.copies), group.keep.path))
     return Duplicates(
-        tuple(groups), level, chosen.fpr, chosen.threshold, chosen.compared, len(chosen.pairs),
-        chosen.expected, left_out, 0 if against is None else len(against),
+        tuple(groups), wanted, chosen.fpr, chosen.threshold, chosen.compared, len(chosen.pairs),
+        chosen.expected, left_out, sum(map(len, sides[1:])),
     )  # fmt: skip
 
 

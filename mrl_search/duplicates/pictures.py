@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,17 @@ from mrl_search.errors import BrokenImage, ConfigError, DataError
 from mrl_search.files import expanded, recordable
 from mrl_search.images.decode import content_hash
 from mrl_search.images.reading import Picture
-from mrl_search.images.sources import Source, is_gone, read_path, read_recorded
-from mrl_search.progress import Progress, silent
+from mrl_search.images.sources import (
+    RecordedSource,
+    Source,
+    is_gone,
+    open_source,
+    read_path,
+    read_recorded,
+)
+from mrl_search.progress import Progress
 from mrl_search.search.corpus import Corpus
+from mrl_search.store.manifest import MANIFEST
 from mrl_search.store.rows import Ids, VectorStore
 
 __all__ = ["CHANGED", "UNREADABLE", "Pictures", "content_of", "files_of"]
@@ -71,7 +80,7 @@ class Pictures:
     @classmethod
     def of_source(
         cls, source: Source, corpus: Corpus, encoder: Callable[[], Encoder] | None,
-        progress: Progress = silent,
+        progress: Progress,
     ) -> "Pictures":  # fmt: skip
         """Those of a source, embedded for an index; without an encoder, only their bytes are read.
 
@@ -103,6 +112,26 @@ class Pictures:
             np.array([widths, heights]).T, np.arange(len(paths)), vectors,
             unread=total - len(paths),
         )  # fmt: skip
+
+    @classmethod
+    def of_others(
+        cls, others: Source | str | Path, corpus: Corpus, encoder: Callable[[], Encoder] | None,
+        progress: Progress,
+    ) -> "Pictures":  # fmt: skip
+        """Those of an index, a folder or a file; see `of_source`."""
+        corpus.check_takes_images()
+        if not isinstance(others, str | Path):
+            return cls.of_source(others, corpus, encoder, progress)
+        folder = expanded(others)
+        if not (folder / MANIFEST).is_file():
+            return cls.of_source(open_source(str(others)), corpus, encoder, progress)
+        other = Corpus.open(folder)
+        other.check_takes_images()
+        if encoder is None or _same_space(corpus, other):
+            return cls.of_index(other)
+        m, own = other.manifest, other.collection
+        source = RecordedSource(m.root, own.paths.tolist(), own.labels.tolist(), places=m.places)
+        return cls.of_source(source, corpus, encoder, progress)
 
     def contents(self) -> dict[str, list[int]]:
         """The pictures that have each hash, in order."""
@@ -144,6 +173,18 @@ class Pictures:
         source = next((s for s in others if expanded(path).is_relative_to(expanded(s))), first)
         own = None if self.ids is None else int(self.ids[i])
         return Item(own, path, self.hashes[i], source, width=width, height=height)
+
+
+def _same_space(corpus: Corpus, other: Corpus) -> bool:
+    """Whether the vectors of two indexes can be compared."""
+    one, two = corpus.collection.transform, other.collection.transform
+    same = (corpus.manifest.fingerprint, one.dim, one.rows_dim) == (
+        other.manifest.fingerprint, two.dim, two.rows_dim,
+    )  # fmt: skip
+    axes = ((one.rotation, two.rotation), (one.centre, two.centre))
+    return same and all(
+        a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in axes
+    )
 
 
 def content_of(file: Item) -> bytes:

@@ -13,14 +13,8 @@ from mrl_search.errors import ModelError, require
 from mrl_search.images.decode import decode, square
 
 __all__ = [
-    "Access",
-    "Encoder",
-    "LinearHeads",
-    "Offer",
-    "Preprocessing",
-    "TextEncoder",
-    "fingerprint",
-]
+    "Access", "Encoder", "LinearHeads", "Offer", "Preprocessing", "TextEncoder", "fingerprint",
+]  # fmt: skip
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,

@@ -25,9 +25,19 @@ COUNTER = "num_batches_tracked"  # of batch norms; not saved
 COPY_AGAIN = "Copy or train the model again."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Description:
-    """The content of `model.json`: what `ModelFile` has, and the checksum of the weights."""
+    """The content of `model.json`.
+
+    Attributes:
+        format: of these values.
+        name: of the recipe.
+        model: the settings of the network.
+        classes: class names, in the order of the heads' rows.
+        size: side of the pictures, in pixels.
+        weights: XXH3-128 of the file of weights.
+        training: how it was trained: recipe, pictures, metrics.
+    """
 
     format: int
     name: str
@@ -42,26 +52,10 @@ class Description:
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFile:
-    """A network in evaluation mode, and its description.
-
-    Attributes:
-        network: with its weights.
-        name: of the recipe.
-        config: of the network.
-        classes: class names, in the order of the heads' rows.
-        size: side of the pictures, in pixels.
-        fingerprint: XXH3-128 of the file of weights.
-        training: how it was trained: recipe, pictures, metrics.
-    """
+class ModelFile(Description):
+    """A network in evaluation mode with its weights, and its description."""
 
     network: MatryoshkaNetwork
-    name: str
-    config: ModelConfig
-    classes: tuple[str, ...]
-    size: int
-    fingerprint: str
-    training: Mapping[str, Any]
 
 
 def save_model(
@@ -73,7 +67,7 @@ def save_model(
     size: int,
     training: Mapping[str, Any],
 ) -> None:
-    """Write a model into `folder`, its weights in float16. See `ModelFile` for the arguments."""
+    """Write a model into `folder`, its weights in float16. See `Description` for the arguments."""
     make_folder(folder)
     state = {}
     for key, value in network.state_dict().items():
@@ -128,26 +122,18 @@ def _read(folder: Path) -> ModelFile:
             "Upgrade mrl-search.",
         )
     description = from_mapping(Description, values, str(description_file))
-    config, classes, size = description.model, description.classes, description.size
     with reading(weights_file):
         data = weights_file.read_bytes()
-    if (fingerprint := xxhash.xxh3_128_hexdigest(data)) != description.weights:
+    if xxhash.xxh3_128_hexdigest(data) != description.weights:
         raise ModelError(
             f"{weights_file} is damaged: its checksum is not the one in {DESCRIPTION}.", COPY_AGAIN
         )
-    network = MatryoshkaNetwork(config, len(classes), size)
+    network = MatryoshkaNetwork(description.model, len(description.classes), description.size)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
     keys = network.load_state_dict(state, strict=False)
     missing = [key for key in keys.missing_keys if not key.endswith(COUNTER)]
     if wrong := missing + keys.unexpected_keys:
         raise ModelError(f"{weights_file} does not fit {description_file}: {wrong[0]}.", COPY_AGAIN)
     network.eval().requires_grad_(False)
-    return ModelFile(
-        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        description.name,
-        config,
-        classes,
-        size,
-        fingerprint,
-        description.training,
-    )
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ModelFile(**vars(description), network=network)

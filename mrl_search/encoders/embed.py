@@ -23,16 +23,9 @@ from mrl_search.images.reading import Picture, read_pictures
 from mrl_search.images.sources import Source, read_path
 
 __all__ = [
-    "BATCH",
-    "Batch",
-    "embed",
-    "embed_pictures",
-    "embed_queries",
-    "first_change",
-    "pixels_of",
-    "usable",
-    "vectors_of",
-]
+    "BATCH", "Batch", "embed", "embed_pictures", "embed_queries", "first_change", "pixels_of",
+    "usable", "vectors_of",
+]  # fmt: skip
 
 BATCH = 64  # pictures a batch
 UNUSABLE = "the model gives it a vector that is not finite"

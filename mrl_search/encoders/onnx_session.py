@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from mrl_search.errors import ConfigError, DataError, ModelError, first_line
+from mrl_search.errors import ConfigError, DataError, ModelError, first_line, installed
 from mrl_search.files import reading
 from mrl_search.mapping import from_mapping, read_json
 
@@ -39,15 +39,8 @@ class Session:
     """
 
     def __init__(self, file: Path, device: str) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            if error.name != "onnxruntime":
-                raise
-            hint = 'pip install "mrl-search[onnx]"'
-            raise ModelError("onnxruntime is not installed.", hint) from error
-        self._library: Any = onnxruntime
-        there = onnxruntime.get_available_providers()
+        self._library: Any = installed("onnxruntime", "onnx")
+        there = self._library.get_available_providers()
         self.devices = [name for name, provider in PROVIDERS.items() if provider in there]
         if device != "auto":
             if device not in self.devices:

@@ -18,8 +18,7 @@ from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.weights import (
     cached_file,
-    check_reachable,
-    hub_host,
+    downloading,
     import_library,
     unknown_model,
     weights_hash,
@@ -69,7 +68,6 @@ class ClipEncoder(NetworkEncoder):
         return self.open_tokenizer()
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: (n, dim) float32, not normalised."""
         joint: Any = self.network.joint
         tokens = self._tokenizer(list(texts)).to(self.device)
         with torch.inference_mode():
@@ -175,16 +173,10 @@ def _file(library: Any, model: str, config: Mapping[str, Any], access: Access) -
     source = f"huggingface.co/{repository}"
     name = model.removeprefix("open_clip:").partition("/")[0]
     licence, size = _licence(config) or f"see https://{source}", _size(library, name)
-    access.permit(Offer(model, source, licence, size, "the cache of the hub"))
+    offer = Offer(model, source, licence, size, "the cache of the hub")
     by_hand = f"download {names[0]} from https://{source} elsewhere and name it: {model}@FILE"
-    check_reachable(hub_host(), model, by_hand)
-    try:
+    with downloading(offer, access, by_hand):
         return Path(library.download_pretrained(config))
-    except Exception as error:  # every layer below has its own
-        message = (
-            f"The weights of {model} could not be downloaded from {source}: {first_line(error)}"
-        )
-        raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
 
 
 def _load(library: Any, model: str, name: str, path: Path, config: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -22,9 +22,9 @@ def open_folder(model: str, folder: Path, access: Access) -> NetworkEncoder:
         ModelError: it is missing, not finished, damaged or newer.
     """
     file = load_model(folder)
-    preprocessing = Preprocessing(file.size, mirror=file.config.mirror)
-    implied = Preprocessing(file.size, mirror=file.fingerprint in MIRRORED)
-    weights = xxhash.xxh3_128_hexdigest(f"{file.fingerprint} {file.size}".encode())
+    preprocessing = Preprocessing(file.size, mirror=file.model.mirror)
+    implied = Preprocessing(file.size, mirror=file.weights in MIRRORED)
+    weights = xxhash.xxh3_128_hexdigest(f"{file.weights} {file.size}".encode())
     heads = {
         dims: (weight.numpy().copy(), bias.numpy().copy())
         for dims in file.network.heads.dims
@@ -34,10 +34,10 @@ def open_folder(model: str, folder: Path, access: Access) -> NetworkEncoder:
         model,
         file.name,
         fingerprint(weights, preprocessing, implied),
-        file.config.dims,
+        file.model.dims,
         preprocessing,
         file.network.backbone,
-        LinearHeads(file.classes, heads, unit=file.config.heads == "cosine"),
+        LinearHeads(file.classes, heads, unit=file.model.heads == "cosine"),
         file.training,
         access.device,
     )

@@ -15,13 +15,8 @@ from mrl_search.files import expanded
 from mrl_search.mapping import read_json
 
 __all__ = [
-    "LIBRARIES",
-    "default_model",
-    "encoder_of",
-    "load_encoder",
-    "recorded_encoder",
-    "training_of",
-]
+    "LIBRARIES", "default_model", "encoder_of", "load_encoder", "recorded_encoder", "training_of",
+]  # fmt: skip
 
 # `NAME:MODEL` calls `open_encoder(MODEL, access)` of the module NAME.
 LIBRARIES = ("torchvision", "timm", "open_clip", "onnx")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -12,15 +11,14 @@ from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.weights import (
     cached_file,
-    check_reachable,
-    hub_host,
+    downloading,
     import_library,
     name_and_file,
     unknown_model,
     weights_hash,
     wrong_weights,
 )
-from mrl_search.errors import ModelError, first_line
+from mrl_search.errors import ModelError
 from mrl_search.vectors import default_dims
 
 __all__ = ["described", "load_network", "open_encoder", "preprocessing_of"]
@@ -156,16 +154,10 @@ def _download(timm: Any, name: str, config: Any, access: Access) -> nn.Module:  
     _, size, licence = described(name)
     source = f"huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
     place = "the cache of the hub" if config.hf_hub_id else f"{torch.hub.get_dir()}/checkpoints"
-    access.permit(Offer(f"timm:{name}", source, licence, size, place))
+    offer = Offer(f"timm:{name}", source, licence, size, place)
     file = config.hf_hub_filename or FILES[0]
     address = f"https://{source}/resolve/main/{file}" if config.hf_hub_id else config.url
     by_hand = f"download {address} elsewhere and name it: timm:{name}@FILE"
-    host = hub_host() if config.hf_hub_id else urlsplit(address).netloc
-    check_reachable(host, f"timm:{name}", by_hand)
-    try:
+    with downloading(offer, access, by_hand):
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = first_line(error).rstrip(".")
-        message = f"The weights of timm:{name} could not be downloaded from {source}: {reason}."
-        raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
     return network

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -12,7 +11,7 @@ from mrl_search.encoders.base import Access, Offer, Preprocessing, fingerprint
 from mrl_search.encoders.network_encoder import NetworkEncoder, output_dims
 from mrl_search.encoders.torchvision_import import import_torchvision
 from mrl_search.encoders.weights import (
-    check_reachable,
+    downloading,
     name_and_file,
     unknown_model,
     weights_hash,
@@ -49,20 +48,11 @@ def open_encoder(text: str, access: Access) -> NetworkEncoder:
         except Exception as error:  # a damaged file raises anything
             raise wrong_weights(given, f"torchvision:{name}", error) from error
     else:
-        if not file.exists():
-            size = _size(weights)
-            model = f"torchvision:{name}"
-            access.permit(Offer(model, weights.url, "", size, str(file.parent)))
-            by_hand = f"download {weights.url} elsewhere and put it into {file.parent}"
-            check_reachable(urlsplit(weights.url).netloc, model, by_hand)
-        try:
+        place, size = str(file.parent), _size(weights)
+        offer = Offer(f"torchvision:{name}", weights.url, "", size, place)
+        by_hand = f"download {weights.url} elsewhere and put it into {place}"
+        with downloading(offer, access, by_hand, there=file.exists()):
             network = models.get_model(name, weights=weights)
-        except (OSError, RuntimeError) as error:  # RuntimeError: the checksum differs
-            raise ModelError(
-                f"The weights of torchvision:{name} could not be downloaded from {weights.url}:"
-                f" {error}.",
-                f"Connect to the network once, or put the file into {file.parent}.",
-            ) from error
     last = _last_layer(network)
     if last is None:
         message = f"torchvision:{name} has none of the last layers {', '.join(LAST_LAYERS)}."

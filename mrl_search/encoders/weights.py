@@ -1,9 +1,9 @@
 """Weights of the libraries: their names, files on this machine, and fingerprints."""
 
-import importlib
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +13,14 @@ from urllib.request import getproxies
 import xxhash
 from torch import nn
 
+from mrl_search.encoders.base import Access, Offer
 from mrl_search.encoders.torchvision_import import import_torchvision
-from mrl_search.errors import ModelError, first_line
+from mrl_search.errors import ModelError, first_line, installed
 from mrl_search.files import expanded
 
 __all__ = [
-    "cached_file", "check_reachable", "hub_host", "import_library", "installed",
-    "name_and_file",
-    "unknown_model", "weights_hash", "wrong_weights",
+    "cached_file", "downloading", "import_library", "name_and_file", "unknown_model",
+    "weights_hash", "wrong_weights",
 ]  # fmt: skip
 
 SECONDS = 5  # that a host has to answer
@@ -31,21 +31,6 @@ def import_library(name: str, extra: str) -> ModuleType:
     """Import a library that needs torchvision; see `installed`."""
     import_torchvision()
     return installed(name, extra)
-
-
-def installed(name: str, extra: str) -> ModuleType:
-    """Import a library.
-
-    Raises:
-        ModelError: it is not installed; names the extra that installs it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        hint = f'pip install "mrl-search[{extra}]"'
-        raise ModelError(f"{name} is not installed.", hint) from error
 
 
 def name_and_file(text: str, library: str) -> tuple[str, Path | None]:
@@ -79,22 +64,43 @@ def wrong_weights(file: Path, model: str, error: Exception) -> ModelError:
     return ModelError(message, "Choose the file of this model.")
 
 
-def hub_host() -> str:
-    """The host of the hub, or of the mirror that the user has."""
-    from huggingface_hub import constants
+@contextmanager
+def downloading(offer: Offer, access: Access, by_hand: str, there: bool = False) -> Iterator[None]:
+    """A block that downloads weights, if it may and their host answers.
 
-    return urlsplit(constants.ENDPOINT).netloc
+    Args:
+        offer: the weights; their source is an address, or a repository of the hub.
+        access: what is permitted.
+        by_hand: what a user can do instead.
+        there: they are on this machine already; the block only opens them.
+
+    Raises:
+        ModelError: it may not, or it fails.
+    """
+    hint = f"Connect to the network once, or {by_hand}"
+    if not there:
+        access.permit(offer)
+        _check_reachable(offer, hint)
+    try:
+        yield
+    except Exception as error:  # every layer below has its own
+        reason = first_line(error).rstrip(".")
+        message = f"The weights of {offer.model} could not be downloaded from {offer.source}"
+        raise ModelError(f"{message}: {reason}.", hint) from error
 
 
-def check_reachable(host: str, model: str, by_hand: str) -> None:
+def _check_reachable(offer: Offer, hint: str) -> None:
     """Raise ModelError quickly where a host does not answer: libraries try for a minute."""
+    from huggingface_hub import constants  # the hub, or the mirror that the user has
+
     if getproxies():
         return  # it is asked, not the host
+    host = urlsplit(offer.source).netloc or urlsplit(constants.ENDPOINT).netloc
     try:
         socket.create_connection((host, 443), SECONDS).close()
     except OSError as error:
-        message = f"The weights of {model} cannot be downloaded: {host} does not answer."
-        raise ModelError(message, f"Connect to the network once, or {by_hand}") from error
+        message = f"The weights of {offer.model} cannot be downloaded: {host} does not answer."
+        raise ModelError(message, hint) from error
 
 
 def unknown_model(library: str, name: str, names: Iterable[str], example: str) -> ModelError:

@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 SHARE, MORE, ENOUGH = 64, 8, 32  # by default one in 64 clusters is visited; of few, one in 8
-ALL_UP_TO = 64  # clusters; of so few all may be worth visiting
+ALL_UP_TO = 128  # clusters; of so few all may be worth visiting
 BEAM = 32  # candidates that a graph over the centroids holds at least
 NEAREST = 4  # the cluster that others are compared with: the very nearest is nearer by chance
 MOST = 4  # times the mean number of clusters that a query may visit

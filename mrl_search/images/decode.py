@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -21,6 +22,7 @@ __all__ = [
     "to_rgb",
 ]  # fmt: skip
 
+T = TypeVar("T")
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".tif",
     ".tiff",
@@ -136,13 +138,7 @@ def opened(data: bytes) -> Image.Image:
     Texts of a PNG file that Pillow refuses, such as small ones that unpack to gigabytes, are left
     out.
     """
-    try:
-        return Image.open(io.BytesIO(data), formats=formats())
-    except ValueError:
-        plain = _without_text(data)
-        if plain is None:
-            raise
-        return Image.open(io.BytesIO(plain), formats=formats())
+    return _also_without_text(lambda d: Image.open(io.BytesIO(d), formats=formats()), data)
 
 
 def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -165,13 +161,7 @@ def decode(data: bytes, side: int | None = None) -> tuple[Image.Image, tuple[int
         raise BrokenImage("empty file")
     try:
         with quiet():
-            try:
-                return _decode(data, side)
-            except ValueError:  # Pillow refuses long texts and profiles
-                plain = _without_text(data)
-                if plain is None:
-                    raise
-                return _decode(plain, side)
+            return _also_without_text(lambda d: _decode(d, side), data)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
@@ -261,17 +251,20 @@ def _seek_content(image: Image.Image) -> None:
     image.seek(0)
 
 
-def _without_text(data: bytes) -> bytes | None:
-    """A PNG file without its texts and profiles; None for other files."""
-    if not data.startswith(PNG):
-        return None
+def _also_without_text(read: Callable[[bytes], T], data: bytes) -> T:
+    """What `read` gives for a file, or for a PNG file without texts and profiles it refuses."""
+    try:
+        return read(data)
+    except ValueError:
+        if not data.startswith(PNG):
+            raise
     parts, at = [PNG], len(PNG)
     while at + 12 <= len(data):
         stop = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if data[at + 4 : at + 8] in KEPT:
             parts.append(data[at:stop])
         at = stop
-    return b"".join(parts)
+    return read(b"".join(parts))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -286,8 +279,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     change, key = _to_grey(image), image.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:  # of a PNG of 16 bits a colour
         image.info["transparency"] = tuple(value >> 8 for value in key)
-    width, height = image.size
-    rows = max(1, STRIP // max(1, width))
 
     def converted(part: Image.Image) -> Image.Image:
         part = change(part)
@@ -296,11 +287,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
             part = Image.alpha_composite(white, part.convert("RGBA"))
         return part.convert("RGB")
 
-    if rows >= height:
+    strips = list(_strips(image))
+    if len(strips) < 2:
         return converted(image)
     result = Image.new("RGB", image.size)
-    for top in range(0, height, rows):
-        box = (0, top, width, min(top + rows, height))
+    for box in strips:
         result.paste(converted(image.crop(box)), box)
     return result
 
@@ -335,10 +326,14 @@ def _to_grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 def _parts(image: Image.Image) -> Iterator[NDArray[np.generic]]:
     """The values of an image, some rows at a time."""
+    return (np.asarray(image.crop(box)) for box in _strips(image))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of some rows each, from top to bottom."""
     width, height = image.size
     rows = max(1, STRIP // max(1, width))
-    for top in range(0, height, rows):
-        yield np.asarray(image.crop((0, top, width, min(top + rows, height))))
+    return ((0, top, width, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:

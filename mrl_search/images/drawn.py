@@ -17,13 +17,16 @@ from PIL import Image
 
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.files import make_folder, reading, write_atomically
-from mrl_search.images.breeds import ANIMALS, BREEDS, SPECIES, Breed
 from mrl_search.images.drawing import (
+    ANIMALS,
     BLACK,
+    BREEDS,
     GREY,
     PINK,
     SLATE,
+    SPECIES,
     WHITE,
+    Breed,
     Colour,
     Pen,
     Shape,
@@ -80,10 +83,19 @@ class Animal:
         )  # fmt: skip
 
 
+# number, smallest and largest size, height
 _MARKS = {
     "striped": (11, 0.12, 0.2, 6.0),
     "spotted": (26, 0.1, 0.26, 0.8),
     "patched": (4, 0.4, 0.9, 0.7),
+}
+# of a cat's ears; thickness of tails at their root and end
+_TIPS = {"pointed": -0.82 + 1.4j, "large": -1.12 + 1.6j, "small": -0.85 + 1j, "folded": -1 + 0.55j}
+_TAILS = {
+    "thin": (0.035, 0.035),
+    "tapered": (0.05, 0.02),
+    "bushy": (0.08, 0.1),
+    "curled": (0.09, 0.08),
 }
 
 
@@ -104,13 +116,7 @@ def _pattern(kind: str, seed: int, low: complex, high: complex, size: float) -> 
 def _cat_head(pen: Pen, rng: np.random.Generator, cat: Animal) -> None:
     """A round face from the front, about 2 wide: pointed ears, slit pupils, whiskers."""
     coat, marks, kind = cat.coat, cat.marks, cat.breed.pattern
-    tips = {
-        "pointed": -0.82 + 1.4j,
-        "large": -1.12 + 1.6j,
-        "small": -0.85 + 1.0j,
-        "folded": -1 + 0.55j,
-    }
-    ear = np.array([-0.98 + 0.15j, tips[cat.breed.ears] * cat.ear, -0.1 + 0.85j])
+    ear = np.array([-0.98 + 0.15j, _TIPS[cat.breed.ears] * cat.ear, -0.1 + 0.85j])
     inner = 0.62 * ear + 0.38 * ear.mean()
     face = oval(0, rng.uniform(1.02, 1.1), rng.uniform(0.84, 0.9))
     cheeks = (-1.25 - 0.35j, -0.9 + 0.2j, 0.9 + 0.2j, 1.25 - 0.35j, 0.4 - 0.7j, -0.4 - 0.7j)
@@ -147,11 +153,8 @@ def _cat_head(pen: Pen, rng: np.random.Generator, cat: Animal) -> None:
 def _dog_head(pen: Pen, rng: np.random.Generator, dog: Animal) -> None:
     """A long muzzle, from the side or the front, a big nose, mostly floppy ears. About 1.6 wide."""
     coat, marks, kind, long = dog.coat, dog.marks, dog.breed.pattern, dog.breed.muzzle
-    front, lift, pricked = (
-        rng.random() < 0.35,
-        rng.uniform(-0.15, 0.25),
-        dog.breed.ears == "pricked",
-    )
+    pricked = dog.breed.ears == "pricked"
+    front, lift = rng.random() < 0.35, rng.uniform(-0.15, 0.25)
     skull, snout, nose = oval(0.05j, 0.82, 0.82), oval(-0.5j, 0.48, 0.3 + 0.35 * long), -0.35j
     if not front:
         snout = limb(0.2 - 0.15j, 0.3 - 0.3j, 0.35 + long - 0.36j, 0.5, 0.32)
@@ -241,17 +244,11 @@ def draw_animal(species: str, number: int, size: int = 160, picture: int = 0) ->
     pen = Pen(image, at if side > 0 else n - at.conjugate(), unit, side)
     shadow = [oval(0.03, 0.62, 0.07)]
     pen.mark((20, 20, 30), shadow, shadow, strength=90)
-    tails = {
-        "thin": (0.035, 0.035),
-        "tapered": (0.05, 0.02),
-        "bushy": (0.08, 0.1),
-        "curled": (0.09, 0.08),
-    }
     bend = -0.34 + rng.uniform(-0.05, 0.1) * 1j
     end = -0.45 + (0.15 if pose == "lying" else 0.6) * rng.random() * 1j
     if breed.tail == "curled":
         bend, end = -0.1 + 0.42j, 0.14 + 0.3j
-    tail = limb(root, root + bend, root + end, *tails[breed.tail])
+    tail = limb(root, root + bend, root + end, *_TAILS[breed.tail])
     pen.fill(marks if one.tip or kind == "points" else coat, tail, outline=True)
     pen.fill(tint(coat, 0.8), *far, outline=True)
     pen.fill(coat, *trunk, outline=True)

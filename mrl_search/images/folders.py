@@ -17,7 +17,9 @@ from mrl_search.images.base import FileSource, Source
 from mrl_search.images.decode import HEIC_SUFFIXES, suffixes
 from mrl_search.images.walk import Walk, is_picture_file
 
-__all__ = ["FOLDER", "METADATA", "folder_source", "label_of", "pictures_in"]
+__all__ = [
+    "FOLDER", "LABELS", "METADATA", "folder_source", "is_bytes", "label_of", "pictures_in",
+]  # fmt: skip
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as `datasets` names them
 FILE_NAME, LABELS, FOLDER = "file_name", ("label", "labels"), "folder"
@@ -152,7 +154,7 @@ def _metadata(
     except pa.ArrowException as error:
         message = f"The metadata files of {root} have columns of other types: {error}."
         raise DataError(message, "Give a column one type.") from error
-    plain = [f.name for f in every.schema if not (pa.types.is_nested(f.type) or _is_binary(f.type))]
+    plain = [f.name for f in every.schema if not (pa.types.is_nested(f.type) or is_bytes(f.type))]
     at = [rows.get(os.path.normpath(path)) for path in pictures]
     known = sum(row is not None for row in at)
     notes = [f"{', '.join(path.name for path in tables)}: {known} of {len(pictures)} pictures"]
@@ -161,7 +163,8 @@ def _metadata(
     return every.select(plain).take(pa.array(at, pa.int64())), notes
 
 
-def _is_binary(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

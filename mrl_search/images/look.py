@@ -8,15 +8,12 @@ its mean over the neighbourhood. Two shots of one scene agree in their broad are
 details.
 """
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["SAME", "SIDE", "Look", "likeness", "pixel_hash"]
+__all__ = ["SAME", "SIDE", "likeness", "look_of", "pixel_hash"]
 
 SAME = 0.88  # likeness from which two pictures are copies of one (benchmarks/living/README.md)
 SIDE, FINE, COARSE = 64, 32, 12  # pixels a side: of a look, of the comparison, of the search
@@ -38,32 +35,25 @@ def pixel_hash(image: Image.Image) -> str:
     return state.hexdigest()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Look:
-    """A picture squashed to (SIDE, SIDE) float32 luminance."""
-
-    grey: Grey
-
-    @classmethod
-    def of(cls, image: Image.Image) -> Self:
-        """The look of a decoded picture."""
-        small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-        return cls(np.asarray(small, dtype=np.float32))
+def look_of(image: Image.Image) -> Grey:
+    """A decoded picture squashed to (SIDE, SIDE) float32 luminance."""
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(small, dtype=np.float32)
 
 
-def likeness(a: Look, b: Look) -> float:
-    """How well the details of two pictures agree where they fit best: at most 1, of one picture.
+def likeness(a: Grey, b: Grey) -> float:
+    """How well the details of two looks agree where they fit best: at most 1, of one picture.
 
     A picture of one colour has no details: its likeness to any picture is 0.
 
     Example:
         >>> grey = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
-        >>> round(likeness(Look(grey), Look(9 * grey[::-1, ::-1] + 50)), 3)  # lighter and turned
+        >>> round(likeness(grey, 9 * grey[::-1, ::-1] + 50), 3)  # lighter and turned
         1.0
     """
-    whole = _details(_reduced(a.grey, FINE))
-    best = max(_agreement(whole, _details(_reduced(g, FINE))) for g in _orientations(b.grey))
-    for of, other in ((a.grey, b.grey), (b.grey, a.grey)):
+    whole = _details(_reduced(a, FINE))
+    best = max(_agreement(whole, _details(_reduced(g, FINE))) for g in _orientations(b))
+    for of, other in ((a, b), (b, a)):
         if best < SAME:
             best = max(best, _best_window(of, other))
     return best

@@ -14,7 +14,7 @@ from mrl_search.errors import BrokenImage, DataError, MrlSearchError, first_line
 from mrl_search.files import recordable
 from mrl_search.images.base import Source, read_file
 from mrl_search.images.decode import HEAD, is_picture
-from mrl_search.images.folders import label_of
+from mrl_search.images.folders import LABELS, is_bytes, label_of
 from mrl_search.parquet import first_rows, open_parquet
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 IMAGE_COLUMNS = ("image", "img", "picture")
-LABEL_COLUMNS = ("label", "labels")
 HUB = "hub:"
 TABLES = (".parquet", ".arrow")
 SAMPLE = 16  # rows that tell whether a column holds pictures
@@ -68,8 +67,7 @@ def _may_hold_images(column: pa.Field) -> bool:
     t, kind = pa.types, column.type
     if column.name in IMAGE_COLUMNS and (t.is_string(kind) or t.is_large_string(kind)):
         return True
-    packed = t.is_struct(kind) and image_named(column)
-    return bool(packed or t.is_binary(kind) or t.is_large_binary(kind))
+    return is_bytes(kind) or bool(t.is_struct(kind) and image_named(column))
 
 
 def _has_picture(file: pq.ParquetFile, column: str, folder: Path) -> bool:
@@ -127,7 +125,7 @@ def _source(where: str, label: str | None, column: str | None, fetch: bool) -> D
     if label is not None and label not in first.column_names:
         hint = f"It has: {', '.join(first.column_names)}."
         raise DataError(f"{where} has no column {label!r}.", hint)
-    named = label or next((c for c in LABEL_COLUMNS if c in first.column_names), None)
+    named = label or next((c for c in LABELS if c in first.column_names), None)
     paths: list[str] = []
     labels: list[str | None] = []
     notes: list[str] = []
@@ -202,7 +200,7 @@ def _labels(split: Split, column: str | None) -> tuple[list[str | None], str]:
     if not names and not isinstance(kind, datasets.Value):
         return none, f"holds {type(kind).__name__}, not text or numbers"
     values = split.select_columns([column]).with_format("arrow")[:][column]
-    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+    if is_bytes(values.type):
         return none, "holds bytes, not text or numbers"
     return [_name(value, names) for value in values.to_pylist()], ""
 

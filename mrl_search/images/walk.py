@@ -149,19 +149,23 @@ class Walk:
             with os.scandir(folder) as entries:
                 return list(entries)
         except OSError as error:
-            if error.errno in NOWHERE:
-                self.vanished.append(folder)
-            else:
-                self.closed[folder] = error.strerror or str(error)
+            self.cannot_look(folder, error)
             return []
 
     def _cannot_stat(self, folder: str, entry: "os.DirEntry[str]", error: OSError) -> None:
+        linking = entry.is_symlink()
+        if linking and error.errno in NOWHERE:
+            self.odd.append(entry.path)
+        else:  # a folder without rights can be listed, not entered
+            closed = isinstance(error, PermissionError) and not linking
+            self.cannot_look(folder if closed else entry.path, error)
+
+    def cannot_look(self, path: str, error: OSError) -> None:
+        """Note a file or folder that has vanished or that the system does not show."""
         if error.errno in NOWHERE:
-            (self.odd if entry.is_symlink() else self.vanished).append(entry.path)
-        elif isinstance(error, PermissionError) and not entry.is_symlink():
-            self.closed[folder] = error.strerror or ""  # it can be listed, not entered
+            self.vanished.append(path)
         else:
-            self.closed[entry.path] = error.strerror or str(error)
+            self.closed[path] = error.strerror or str(error)
 
 
 def files_of(walk: Walk) -> list[File]:
@@ -170,10 +174,7 @@ def files_of(walk: Walk) -> list[File]:
     try:
         info = Path(place).stat()
     except OSError as error:
-        if error.errno in NOWHERE:
-            walk.vanished.append(place)
-        else:
-            walk.closed[place] = error.strerror or str(error)
+        walk.cannot_look(place, error)
         return []
     return [File.of(place, info, now)] if stat.S_ISREG(info.st_mode) else walk.stats()
 

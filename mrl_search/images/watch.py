@@ -1,12 +1,11 @@
 """Wait for changes below folders, with watchfiles (the extra `watch`)."""
 
-import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mrl_search.errors import ConfigError, FileError, errno_of
+from mrl_search.errors import ConfigError, FileError, errno_of, installed
 from mrl_search.files import expanded
 from mrl_search.images.walk import is_hidden
 
@@ -34,11 +33,7 @@ def watch(
         ConfigError: the extra is not installed.
         FileError: the system does not let it watch.
     """
-    try:
-        library = importlib.import_module("watchfiles")
-    except ModuleNotFoundError as error:
-        hint = 'pip install "mrl-search[watch]"'
-        raise ConfigError("watchfiles is not installed.", hint) from error
+    library = installed("watchfiles", "watch", ConfigError)
     places = [expanded(root).absolute() for root in roots]
     without = [folder.absolute() for folder in ignored]
 

@@ -38,7 +38,8 @@ SHORTLISTS = (
     160, 200,
 )  # fmt: skip
 """Lengths of shortlists to try, times k."""
-LONGER = 4  # shortlists after the first that reaches the target: the check may ask for them
+LONGER = (0, 1, 2, 4, 6, 8)
+"""Shortlists from the first that reaches the target on: the check may ask for the longest."""
 MIDDLE = 4  # times k: shortlists from which a middle stage may pay
 FAILURES = 2  # plans that fail their check before it ends
 TIMED, ROUNDS = 40, 3
@@ -297,18 +298,19 @@ def _trials(
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     _, ids = candidates(corpus, index, prefix(queries, dims), depth, effort)
     whole, last = judge.known.scores(ids), Stage(corpus.dim)
-    longer = LONGER
-    for keep in lengths:
+    reached: list[int] = []
+    for at, keep in enumerate(lengths):
+        if reached and at - reached[0] not in LONGER:
+            continue
         shortlist, scores = ids[:, :keep], whole[:, :keep]
         top, first = best(scores, shortlist, k + 1), Stage(dims, keep, effort)
         two = judge.trial(Plan((first, last)), BatchHits(top[1], top[0]), ram)
         yield two
-        pays = longer == LONGER and keep >= MIDDLE * k and index.lists is None  # lists need none
+        pays = not reached and keep >= MIDDLE * k and index.lists is None  # lists need none
         if two.reached and pays:
             yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
-        longer -= two.reached
-        if longer < 0:
-            return
+        if two.reached:
+            reached.append(at)
 
 
 def _middles(

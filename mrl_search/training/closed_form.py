@@ -85,7 +85,8 @@ def set_axes(
     x = (x.double() - mean.double()) / deviation
     within /= int(viewed.sum()) * len(axes_config.views) * torch.outer(deviation, deviation)
     within += RIDGE * within.diagonal().mean() * torch.eye(features)
-    classes = _class_count(network.heads)
+    heads = network.heads
+    classes = len(heads.weights(heads.dims[-1])[0]) if heads.dims else 0
     labels = F.one_hot(targets.cpu(), classes).double() if classes else x[:, :0]
     after, share = axes_config.after, axes_config.share
     axes = arrange(
@@ -108,17 +109,13 @@ def set_axes(
         backbone.project.weight.copy_(axes)
         _pass(backbone.norm, embeddings, after)
         embeddings = backbone.norm(embeddings)
-    fit_heads(network.heads, embeddings, targets.to(device), loss)
+    fit_heads(heads, embeddings, targets.to(device), loss)
 
 
 def _spread(n: int, count: int) -> Tensor:
     """(n,) bool with `count` true values at even distances; all of them if `count` is more."""
     places = torch.arange(n + 1) * min(count, n) // n
     return places[1:] > places[:-1]
-
-
-def _class_count(heads: MatryoshkaHeads) -> int:
-    return len(heads.weights(heads.dims[-1])[0]) if heads.dims else 0
 
 
 def _pass(norm: nn.BatchNorm1d, rows: Tensor, after: int = 0) -> None:

@@ -47,18 +47,9 @@ def train_pixels(
 ) -> EpochRecord | AxesRecord:
     """Train one network on decoded images and write the model to the folder `out`.
 
-    An unfinished run of the same recipe in `out` is continued.
-
-    Args:
-        pixels: decoded at `pixel_side(config)`.
-        config: the run.
-        out: the run folder.
-        source: name of the images, kept in the model.
-        tracker: also log to `tensorboard` or `wandb`.
-        on_record: called with `config` and every record, in every process.
-
-    Returns:
-        The last record, which has the validation accuracy.
+    An unfinished run of the same recipe in `out` is continued. See `train` for what is not said
+    here: `pixels` are decoded at `pixel_side(config)`; the name `source` is kept in the model;
+    `on_record` is called in every process.
 
     Raises:
         ConfigError: `out` has the run of another recipe, of other images or from another model;
@@ -77,7 +68,7 @@ def train_pixels(
     init = load_init(config)
     pictures = digest(pixels.labels, pixels.hashes)
     warn_of_leaks(config, init, pictures)
-    origin = {"pictures": pictures, "init": init.fingerprint if init else ""}
+    origin = {"pictures": pictures, "init": init.weights if init else ""}
     made = {**maker(), **origin}
     set_seed(config.seed)
     run.start(init)

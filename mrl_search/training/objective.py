@@ -17,24 +17,22 @@ __all__ = ["InfoNCE", "MatryoshkaLoss", "Objective"]
 class InfoNCE(nn.Module):
     """Two views of an image attract, all other images repel (NT-Xent, arXiv 2002.05709, 2.1).
 
-    Takes (2n, d) rows of any norm: rows i and n + i are the two views of image i. With a second
-    argument n, rows beyond 2n only repel, as in a cross-batch memory (arXiv 1912.06798, 3.2). In
-    place of n, an (n + rest,) int64 tensor numbers the subject of each image and of each row
-    beyond 2n: rows of one subject do not repel.
+    Takes (2n, d) rows of any norm: rows i and n + i are the two views of image i. Rows beyond 2n
+    only repel, as in a cross-batch memory (arXiv 1912.06798, 3.2). With them, an (n + rest,) int64
+    tensor numbers the subject of each image and of each row beyond 2n: rows of one subject do not
+    repel.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, rows: Tensor, pairs: int | Tensor | None = None) -> Tensor:
+    def forward(self, rows: Tensor, subjects: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of finding the other view among all other rows."""
-        if isinstance(pairs, Tensor):
-            n = len(rows) - len(pairs)
-            subject = torch.cat((pairs[:n], pairs))
-        else:
-            n = len(rows) // 2 if pairs is None else pairs
-            subject = torch.arange(len(rows), device=rows.device)
+        if subjects is None:
+            subjects = torch.arange(len(rows) // 2, device=rows.device)
+        n = len(rows) - len(subjects)
+        subject = torch.cat((subjects[:n], subjects))
         unit = F.normalize(rows.float(), dim=1)
         similarity = unit[: 2 * n] @ unit.T / self.temperature
         every = torch.arange(2 * n, device=rows.device)
@@ -57,9 +55,7 @@ class MatryoshkaLoss(nn.Module):
         self.dims = tuple(dims)
         self.weights = tuple(weights) or (1.0,) * len(self.dims)
 
-    def forward(
-        self, parts: Sequence[Tensor] | Tensor, target: Tensor | int | None = None
-    ) -> Tensor:
+    def forward(self, parts: Sequence[Tensor] | Tensor, target: Tensor | None = None) -> Tensor:
         """The loss of `parts`: one tensor a prefix, or an embedding (n, dim) to take them from."""
         weights = self.weights
         if isinstance(parts, Tensor):
@@ -91,11 +87,9 @@ class Objective:
         self.config, self.classes, self.accelerator = config, classes, accelerator
         cross_entropy = nn.CrossEntropyLoss(label_smoothing=objective.smoothing)
         self.labels = MatryoshkaLoss(cross_entropy, dims, objective.weights)
-        nce = InfoNCE(objective.temperature)
-        weights = objective.instance_weights or objective.weights
-        self.instances = MatryoshkaLoss(nce, dims, weights)
-        weights = objective.individual_weights or objective.weights
-        self.individuals = MatryoshkaLoss(nce, dims, weights)
+        nce, every = InfoNCE(objective.temperature), objective.weights
+        self.instances = MatryoshkaLoss(nce, dims, objective.instance_weights or every)
+        self.individuals = MatryoshkaLoss(nce, dims, objective.individual_weights or every)
         self.teacher = init.to(accelerator.device) if init and objective.distil else None
 
     def begin(self, epoch: int) -> None:
@@ -144,10 +138,10 @@ class Objective:
         label = self.labels(logits, target) if objective.label else zero
         instance = individual = zero
         if self.instance:
-            subjects: int | Tensor = n
+            subjects = torch.arange(len(rows) - n + len(self.memory), device=rows.device)
             if len(second) == 2 and others is not None:  # a picture must not repel itself
                 alone = (others == pictures).flatten(1).all(1)
-                subjects = self._subjects(alone)
+                subjects[n : 2 * n][alone] = subjects[:n][alone]
             instance = self.instances(torch.cat((rows, self.memory)), subjects)
         if self.individual and individuals is not None:
             *ahead, other = rows.split(n)
@@ -160,10 +154,3 @@ class Objective:
             self.memory = kept[-objective.memory :]
         loss = objective.label * label + self.instance * instance + self.individual * individual
         return loss, label, instance + individual
-
-    def _subjects(self, alone: Tensor) -> Tensor:
-        """Numbers of the images, the others and the memory; `alone`: the other is the same."""
-        n, device = len(alone), alone.device
-        own = torch.arange(n, device=device)
-        memory = 2 * n + torch.arange(len(self.memory), device=device)
-        return torch.cat((own, torch.where(alone, own, own + n), memory))

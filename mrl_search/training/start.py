@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mrl_search.encoders import general
 from mrl_search.encoders import timm as timm_encoder
 from mrl_search.encoders.base import Access
-from mrl_search.encoders.checkpoint import ModelFile, load_model
+from mrl_search.encoders.checkpoint import FORMAT, ModelFile, load_model
 from mrl_search.encoders.config import is_pretrained
 from mrl_search.encoders.network import MatryoshkaNetwork
 from mrl_search.encoders.pooled import PooledBackbone
@@ -55,8 +55,8 @@ def _pretrained(config: TrainConfig, access: Access) -> ModelFile:
     for side in {*size.sizes.values(), size.embed_size or size.largest}:
         network.backbone.check_side(side)
     network.eval().requires_grad_(False)
-    fingerprint = weights_hash(weights)
-    return ModelFile(network, config.init, config.model, (), size.largest, fingerprint, {})
+    mark = weights_hash(weights)
+    return ModelFile(FORMAT, config.init, config.model, (), size.largest, mark, {}, network=network)
 
 
 def warn_of_leaks(config: TrainConfig, init: ModelFile | None, pictures: str) -> None:
@@ -89,7 +89,7 @@ def new_network(
         network.load_state_dict(_below_projection(init.network), strict=False)
         return network
     _check_fit(config, init, classes)
-    if init.config.pool == config.model.pool:
+    if init.model.pool == config.model.pool:
         network.load_state_dict(init.network.state_dict())
     else:
         network.load_state_dict(_below_projection(init.network), strict=False)
@@ -101,7 +101,7 @@ def _check_fit(
 ) -> None:
     """Raise ConfigError unless the layers, and the `classes` if given, of `init` are the run's."""
     fits = config.model.backbone == "compact" or init.size == config.schedule.largest
-    model = init.config
+    model = init.model
     if config.axes and not config.axes.after:  # the axes replace the whole projection
         model = dataclasses.replace(model, pool=config.model.pool, mirror=config.model.mirror)
     if not fits or model != config.model or classes not in (None, init.classes):

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mrl_search.images.look import SAME, Look, likeness
+from mrl_search.images.look import SAME, likeness, look_of
 from mrl_search.training.pixels import Pixels
 from mrl_search.vectors import blocks
 
@@ -39,5 +39,5 @@ def twins_of(pixels: Pixels) -> dict[str, str]:
 
 
 def _same(images: torch.Tensor, first: int, second: int) -> bool:
-    looks = (Look.of(Image.fromarray(images[i].permute(1, 2, 0).numpy())) for i in (first, second))
+    looks = (look_of(Image.fromarray(images[i].permute(1, 2, 0).numpy())) for i in (first, second))
     return likeness(*looks) >= SAME

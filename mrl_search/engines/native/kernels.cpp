@@ -27,6 +27,7 @@ constexpr int64_t LINE = 64;         // bytes that memory gives at once
 constexpr int64_t AHEAD = 128;       // lines to prefetch: candidates lie anywhere in memory
 constexpr int64_t HEADS_AHEAD = 64;  // lines, in the first pass over candidates
 constexpr int64_t ROWS_AHEAD = 4;    // rows, in the second
+constexpr int64_t TOGETHER = 256;    // rows that exact search takes through all prefixes at once
 constexpr int64_t FIRST = 4;         // share of a row that the first pass reads: a quarter
 constexpr int64_t SORTED = 32;       // candidates that are put in order at once
 constexpr int64_t CENTROIDS = 64;    // that are compared at once

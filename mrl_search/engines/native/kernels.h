@@ -72,7 +72,8 @@ inline int64_t sift(const int8_t* codes, int64_t n, int64_t d, const int16_t* we
 }
 
 // The k nearest among some rows, of those whose cosine may reach `least`. Longer and longer prefixes
-// rule rows out, by bounds whose rounding error is at most ERROR for each dim that was added up.
+// rule rows out, by bounds whose rounding error is at most ERROR for each dim that was added up. A few
+// rows at a time go through all prefixes, so that what is left of them comes from the cache.
 template <typename T>
 inline int64_t nearest_of(const T* rows, int64_t dim, const float* unit, const int64_t* some,
                           int64_t m, const int64_t* dims, int64_t levels, const float* tails,
@@ -82,40 +83,42 @@ inline int64_t nearest_of(const T* rows, int64_t dim, const float* unit, const i
         int64_t row;
         float product, square;
     };
-    std::vector<Left> left(m);
-    for (int64_t j = 0; j < m; j++) left[j] = {some[j], 0, 0};
-    const int64_t line = LINE / int64_t(sizeof(T));
-    for (int64_t level = 0, start = 0; level < levels; start = dims[level++]) {
-        const int64_t length = dims[level] - start, total = int64_t(left.size());
-        const int64_t ahead = std::max<int64_t>(1, AHEAD * line / length);
-        const double tail = tails[level], enough = least - ERROR * double(dims[level]);
-        int64_t kept = 0;
-        for (int64_t j = -ahead; j < total; j++) {
-            if (j + ahead < total) fetch(rows + left[j + ahead].row * dim, start, dims[level]);
-            if (j < 0) continue;
-            Left one = left[j];
-            float product, square;
-            roughly(rows + one.row * dim + start, unit + start, length, product, square);
-            one.product += product;
-            one.square += square;
-            const double norm = norms[level * count + one.row];
-            const double cosine = one.square > 0 ? one.product / std::sqrt(one.square) : 0;
-            const double sign = cosine > 0 ? doubt : -doubt;
-            const double head = std::sqrt(std::max(1 - norm * norm + sign, 0.0));
-            left[kept] = one;
-            kept += head * cosine + tail * norm >= enough;
-        }
-        left.resize(kept);
-    }
+    Left left[TOGETHER];
     const std::vector<double> wide(unit, unit + dim);
-    const int64_t total = int64_t(left.size());
+    const int64_t line = LINE / int64_t(sizeof(T));
     int64_t found = 0;
-    for (int64_t j = -ROWS_AHEAD; j < total; j++) {
-        if (j + ROWS_AHEAD < total) fetch(rows + left[j + ROWS_AHEAD].row * dim, 0, dim);
-        if (j < 0) continue;
-        double product, square;
-        precisely(rows + left[j].row * dim, wide.data(), dim, product, square);
-        insert(scores, ids, k, found, settled(product, square), left[j].row);
+    for (int64_t first = 0; first < m; first += TOGETHER) {
+        int64_t total = std::min(TOGETHER, m - first);
+        for (int64_t j = 0; j < total; j++) left[j] = {some[first + j], 0, 0};
+        for (int64_t level = 0, start = 0; level <= levels; level++) {
+            const int64_t stop = level < levels ? dims[level] : dim, length = stop - start;
+            const int64_t ahead = std::max<int64_t>(1, AHEAD * line / length);
+            const double tail = level < levels ? tails[level] : 0;
+            const double enough = least - ERROR * double(stop);
+            int64_t kept = 0;
+            for (int64_t j = -ahead; j < total; j++) {
+                if (j + ahead < total) fetch(rows + left[j + ahead].row * dim, start, stop);
+                if (j < 0) continue;
+                Left one = left[j];
+                float product, square;
+                roughly(rows + one.row * dim + start, unit + start, length, product, square);
+                one.product += product;
+                one.square += square;
+                const double norm = level < levels ? norms[level * count + one.row] : 0;
+                const double cosine = one.square > 0 ? one.product / std::sqrt(one.square) : 0;
+                const double sign = cosine > 0 ? doubt : -doubt;
+                const double head = std::sqrt(std::max(1 - norm * norm + sign, 0.0));
+                left[kept] = one;
+                kept += head * cosine + tail * norm >= enough;
+            }
+            total = kept;
+            start = stop;
+        }
+        for (int64_t j = 0; j < total; j++) {
+            double product, square;
+            precisely(rows + left[j].row * dim, wide.data(), dim, product, square);
+            insert(scores, ids, k, found, settled(product, square), left[j].row);
+        }
     }
     return found;
 }

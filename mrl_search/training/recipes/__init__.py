@@ -59,26 +59,18 @@ def load_recipe(
             raise ConfigError(f"{origin} has no step {step!r}.", hint)
         first = step == next(iter(steps))
         steps = {"": steps[step] | {"name": f"{title}-{step}"}}
-        if (
-            not first
-            and not init
-            and not any(o.partition("=")[0].strip() == "init" for o in overrides)
-        ):
+        named = init or any(o.partition("=")[0].strip() == "init" for o in overrides)
+        if not first and not named:
             hint = "Name its run folder: --set init=RUN."
             raise ConfigError(f"{name} starts from the result of the step before it.", hint)
+    given = []
     if size is not None:
-        for values in steps.values():
-            values["schedule"] = values.get("schedule", {}) | {
-                "sizes": {"0": size},
-                "embed_size": 0,
-            }
+        given = [f'schedule.sizes={{ "0" = {size} }}', "schedule.embed_size=0"]
     if init:
         next(iter(steps.values()))["init"] = init
-        if is_pretrained(init):
-            model = {"backbone": init.partition("@")[0], "widths": list(WIDTHS)}
-            for values in steps.values():
-                values["model"] = values.get("model", {}) | model
-    for override in overrides:
+    if is_pretrained(init):
+        given += [f"model.backbone={init.partition('@')[0]}", f"model.widths={list(WIDTHS)}"]
+    for override in (*given, *overrides):
         _apply(override, steps, origin)
     configs: list[TrainConfig] = []
     for step_name, values in steps.items():
