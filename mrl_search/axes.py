@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.metrics import recall_at_k
 from mrl_search.progress import Progress
+from mrl_search.search.nearest import nearest_rows, row_neighbours
 from mrl_search.store.rows import VectorStore
 from mrl_search.store.transform import Transform, check_rotatable, principal_axes_of
 from mrl_search.vectors import default_dims, l2_normalize
@@ -92,14 +93,9 @@ def choose_axes(
 ) -> tuple[Transform, dict[str, Any]]:  # fmt: skip
     """Fit every choice to the rows of a corpus, and measure it on rows that are held out.
 
-    Args:
-        choice: the one to take.
-        store: the rows as the encoder gave them, at norm 1.
-        norms: (n,) norms of the rows.
-        labels: (n,) of str, or None where unknown.
-        changed: takes row numbers, and gives the positions of those whose pictures can be read,
-            and their changed views, (m, views, dim) float32.
-        progress: called with how many choices are measured.
+    The store has the rows as the encoder gave them, at norm 1, and `norms` (n,) those they had;
+    labels (n,) are None where unknown. `changed` takes row numbers, and gives the positions of
+    those whose pictures can be read, and their changed views, (m, views, dim) float32.
 
     Returns:
         The transform of `choice`, and a record for the manifest: the choice, the numbers of
@@ -148,19 +144,13 @@ def choose_axes(
         "kept": {name: [asdict(k) for k in ks] for name, ks in kept.items()},
         "recommended": recommended(kept) if held >= ENOUGH else "",
     }
-    return fit_axes(choice, _both(fitted, tested)), record
-
-
-def _both(fitted: "Sample", tested: "Sample") -> "Sample":
-    """All pictures: what is stored need hold none out."""
-    from mrl_search.training.corpus_axes import Sample
-
-    return Sample(
+    both = Sample(  # what is stored need hold none out
         np.concatenate([fitted.rows, tested.rows]),
         np.concatenate([fitted.labels, tested.labels]),
         np.concatenate([fitted.viewed, len(fitted.rows) + tested.viewed]),
         np.concatenate([fitted.changed, tested.changed]),
     )
+    return fit_axes(choice, both), record
 
 
 def _possible(choice: str, fitted: "Sample", alike: bool) -> bool:
@@ -210,17 +200,11 @@ def measure_axes(transform: Transform, fitted: "Sample", held_out: "Sample") -> 
     voters = min(VOTERS, len(corpus) - 1)
     found: dict[int, tuple[NDArray[np.int64], float | None]] = {}
     for d in default_dims(dim):
-        unit = l2_normalize(corpus[:, :d])
-        scores = unit[:n] @ unit.T
-        scores[np.arange(n), np.arange(n)] = -np.inf
-        nearest = np.argpartition(-scores, voters - 1, axis=1)[:, :voters]
-        order = np.take_along_axis(scores, nearest, 1).argsort(axis=1)[:, ::-1]
-        hits = 0
-        for start in range(0, len(changed), 1024):
-            part = l2_normalize(changed[start : start + 1024, :d])
-            hits += int(((part @ unit.T).argmax(1) == originals[start : start + 1024]).sum())
-        share = hits / len(changed) if len(changed) else None
-        found[d] = np.take_along_axis(nearest, order, 1), share
+        cut, share = corpus[:, :d], None
+        if len(changed):
+            share = float((nearest_rows([cut], changed[:, :d], 1).rows[:, 0] == originals).mean())
+        near = row_neighbours(VectorStore(cut), np.arange(n), voters, lambda rows: rows)
+        found[d] = near, share
     truth = found[dim][0][:, :NEIGHBOURS]
     return [
         Kept(

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mrl_search.axes import LONGEST, Changed, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder
-from mrl_search.engines.build import build_indexes, check_kinds
+from mrl_search.engines.build import build_indexes
 from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
+from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
 from mrl_search.files import refuse_existing
 from mrl_search.images.base import FileSource
@@ -68,11 +69,7 @@ class Wanted:
     ) -> Self:  # fmt: skip
         """What a user wants of pictures with these labels.
 
-        Args:
-            dims: prefix lengths of the encoder.
-            axes: the ones that are named, and the default of the encoder.
-            spec: as it is given.
-            labels: of the pictures.
+        `dims` are prefix lengths of the encoder, `axes` those that are named, and its default.
 
         Raises:
             ConfigError: axes that these pictures cannot have, or a spec that FAISS cannot build.
@@ -82,10 +79,6 @@ class Wanted:
         longest = default_dims(min(dims[-1], LONGEST)) if choice in CLOSED_FORM else dims
         full = checked_spec(spec, longest, len(labels))
         return cls(choice, axes[0] is not None, dims, spec, full)
-
-    def along_pca(self, count: int) -> Self:
-        """The same with principal axes, for `count` pictures that can be read."""
-        return replace(self, axes="pca", spec=checked_spec(self.given, self.dims, count))
 
 
 def build_from_pictures(
@@ -161,14 +154,8 @@ def finish(
 ) -> None:  # fmt: skip
     """Store rows along the wanted axes, index every prefix, and publish the index.
 
-    Args:
-        writer: has the items, and the rows if they are stored as they are.
-        store: the rows as the encoder gave them, at unit norm.
-        made: what describes them.
-        heads: linear heads, which read such rows.
-        wanted: how they are stored and indexed.
-        changed: as for `choose_axes`.
-        progress: called with what is being done, how far, and of how much.
+    The writer has the items, and the rows if they are stored as they are. `store` has the rows as
+    the encoder gave them, at unit norm; `made` describes them, and `heads` read them.
     """
     record = dict[str, object]()
     if wanted.axes != "none":
@@ -182,7 +169,8 @@ def finish(
         except ConfigError:
             if wanted.named or wanted.axes not in CLOSED_FORM:
                 raise
-            wanted = wanted.along_pca(len(labels))
+            spec = checked_spec(wanted.given, wanted.dims, len(labels))
+            wanted = replace(wanted, axes="pca", spec=spec)
             transform, record = choose_axes(wanted.axes, *facts)
         store = writer.transform_rows(transform, norms, store)
         heads, made = {}, replace(made, classes=(), unit_heads=False)  # they take rows as they were
@@ -216,9 +204,7 @@ def build_from_vectors(
     )  # fmt: skip
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         writer.write_items(table)
-        finish_vectors(
-            writer, stored_rows(source, transform, progress), made, transform, spec, progress
-        )
+        finish_vectors(writer, stored_rows(source, transform), made, transform, spec, progress)
     follow(out, progress)
 
 
@@ -227,7 +213,7 @@ def finish_vectors(
     transform: Transform, spec: IndexSpec, progress: Progress,
 ) -> None:  # fmt: skip
     """Write transformed rows of a user's own, index every prefix, and publish the index."""
-    store = writer.write_vectors(made.count, rows)
+    store = writer.write_vectors(made.count, rows, progress)
     writer.write_transform(transform)
     factory = write_indexes(writer, store, spec, progress)
     writer.publish(replace(made, dims=spec.dims, factory=factory, engine=spec.engine))
@@ -238,14 +224,8 @@ def refuse_index(
 ) -> bool:
     """Refuse an `out` that exists, with the command that changes an index.
 
-    Args:
-        out: where an index is to be built.
-        spec: of the index.
-        source: of the index; "" for any.
-        fingerprint: of its model; "" for any.
-
-    Returns:
-        whether a build of this index was stopped when only rows were left to be sent to its engine.
+    It is no refusal, but True, if a build of this index was stopped when only rows were left to be
+    sent to its engine (see `unfilled`).
 
     Raises:
         IndexFolderError: `out` exists.

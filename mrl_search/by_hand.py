@@ -11,8 +11,8 @@ from mrl_search.errors import ConfigError, DataError
 from mrl_search.living import Added, Edit, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.store.generations import changing
-from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.own_vectors import inspect, item_columns, item_table, stored_rows
 from mrl_search.store.rows import Ids
 from mrl_search.store.vector_files import VectorSource, open_vectors
@@ -25,12 +25,9 @@ __all__ = ["add_vectors", "remove_rows"]
 def remove_rows(
     folder: Path, choose: Callable[[Rows], Ids], progress: Progress = silent
 ) -> int:  # fmt: skip
-    """Remove items of an index: how many. A later sync does not take their pictures again.
+    """Remove the rows that `choose` gives of the newest generation: how many.
 
-    Args:
-        folder: the index folder.
-        choose: gives the rows to remove, of the newest generation.
-        progress: called with what is being done, how far, and of how much.
+    A later sync does not take their pictures again.
     """
     with changing(folder, "remove") as change:
         rows = Rows.open(folder)
@@ -76,8 +73,8 @@ def add_vectors(
         table = table.set_column(0, "id", pa.nulls(len(table), pa.int64()))
         names = [path or "" for path in table["path"].to_pylist()]
         again = _known(rows, table)
-        new = Added(table, stored_rows(source, rows.transform, progress))
-        applied(change, rows, Edit(added=new))
+        new = Added(table, stored_rows(source, rows.transform))
+        applied(change, rows, Edit(added=new), progress)
     m = maintain(folder, progress)
     twice = tuple(name for name, known in zip(names, again, strict=True) if known)
     once = tuple(name for name, known in zip(names, again, strict=True) if not known)

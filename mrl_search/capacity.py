@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from mrl_search.engines.size import Clusters
-from mrl_search.engines.spec import FLAT_UP_TO
+from mrl_search.engines.spec import FLAT_UP_TO, Clusters
 from mrl_search.errors import ConfigError, require
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.store.blocks import LARGE

@@ -33,24 +33,14 @@ class Recorded:
     Attributes:
         paths: where they were, as `recordable` writes them.
         hashes: XXH3-128 of their bytes.
-        sizes: bytes; None or no column where they were not recorded, as of `modified`, `inodes`.
-        modified: `File.modified`.
-        inodes: `File.inode`.
+        facts: size, time and inode of each, as `File` has them; None where not recorded.
         rows: the numbers that stand for them in `Changes`; default: 0, 1, 2 …
     """
 
     paths: Sequence[str]
     hashes: Sequence[str]
-    sizes: Sequence[int | None] = ()
-    modified: Sequence[int | None] = ()
-    inodes: Sequence[int | None] = ()
+    facts: Sequence[tuple[int | None, ...]]
     rows: Sequence[int] = ()
-
-    def facts(self) -> list[tuple[int | None, int | None, int | None]]:
-        """(size, modified, inode) of each."""
-        nothing: list[None] = [None] * len(self.paths)
-        columns = (self.sizes or nothing, self.modified or nothing, self.inodes or nothing)
-        return list(zip(*columns, strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ def compare(
     Raises:
         FileError: a shortage that all files share, as of file descriptors.
     """
-    found, facts = _found(scans), known.facts()
+    found, facts = _found(scans), known.facts
     same: list[int] = []  # positions in the columns, as all below
     differ: list[int] = []
     missing: list[int] = []
@@ -114,7 +104,7 @@ def compare(
         else:
             differ.append(i)
 
-    taken, sizes = {known.paths[i] for i in same}, {size for size, _, _ in facts}
+    taken, sizes = {known.paths[i] for i in same}, {size for size, *_ in facts}
     files = [file for path, file in found.items() if path not in taken]
     if None in sizes:
         hashes, unread = _hash(files, hash_of, progress)
@@ -184,11 +174,11 @@ def _pairs(
     known: Recorded, rows: Sequence[int], files: Sequence[File]
 ) -> Iterator[tuple[int, File]]:
     """Rows with files, all of the same bytes: of the same path, else inode, else name, else any."""
-    paths, inodes = known.paths, known.inodes
+    paths, facts = known.paths, known.facts
     name = os.path.basename
     steps: list[tuple[Callable[[int], object], Callable[[File], object]]] = [
         (lambda i: paths[i], lambda file: file.path),
-        (lambda i: inodes[i] if inodes else None, lambda file: file.inode or -1),
+        (lambda i: facts[i][2], lambda file: file.inode or -1),
         (lambda i: name(paths[i]), lambda file: name(file.path)),
         (lambda i: "any", lambda file: "any"),
     ]

@@ -98,13 +98,9 @@ class FileError(MrlSearchError):
 
     @classmethod
     def of(cls, number: int, path: Path | str, done: str, hint: str = "") -> Self:
-        """The sentence for an errno.
+        """The sentence for an errno: `path` cannot be `done`, as in `read` or `written`.
 
-        Args:
-            number: the errno.
-            path: the file, or another subject of the sentence.
-            done: what failed: `read`, `written`.
-            hint: what to do; default: what helps against this error.
+        The default of the hint is what helps against this error.
         """
         reason, advice = REASONS.get(number) or (os.strerror(number), OTHERWISE)
         found = cls(f"{path} cannot be {done}: {reason}.", hint or advice)

@@ -4,7 +4,7 @@ All that depends on all rows is made here: their order and ids, axes, rotation, 
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,9 +32,8 @@ from mrl_search.errors import ConfigError, DataError, MrlSearchError, Skipped
 from mrl_search.files import URI, expanded, recordable
 from mrl_search.images.sources import RecordedSource
 from mrl_search.index import Index
-from mrl_search.matching import check_parts, manifests_of
 from mrl_search.mirror import follow
-from mrl_search.parts import paths_below
+from mrl_search.parts import check_parts, manifests_of, paths_below
 from mrl_search.progress import Progress, silent
 from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection
@@ -110,7 +109,8 @@ def join_parts(
         writer.write_skipped(whole.skipped)
         store: VectorStore = whole.rows
         if wanted.axes == "none":
-            store = writer.write_vectors(made.count, whole.stored(progress))
+            rows = (stored for _, stored in whole.rows.chunks())
+            store = writer.write_vectors(made.count, rows, progress)
         finish(writer, store, made, opened[0].heads, wanted, changed, progress)
     follow(out, progress)
     return Index.open(out, model, access)
@@ -140,12 +140,6 @@ class _Whole:
     items: pa.Table
     skipped: tuple[Skipped, ...]
     made: Manifest
-
-    def stored(self, progress: Progress) -> Iterator[NDArray[np.floating]]:
-        """All rows as they are stored, some at a time."""
-        for rows, stored in self.rows.chunks():
-            yield stored
-            progress("writing vectors", rows.stop, len(self.rows))
 
 
 def _joined(parts: Sequence[Collection], source: str | Path | None, job: str) -> _Whole:
@@ -306,7 +300,7 @@ def _finish_vectors(
     if rotate:
         moment = moment_of(whole.rows, rows_to_fit(count))
         transform = Transform(dim, dim, principal_axes(moment))
-    rows = (l2_normalize(transform(r)) if rotate else r for r in whole.stored(progress))
+    rows = (l2_normalize(transform(r)) if rotate else r for _, r in whole.rows.chunks())
     with CollectionWriter.open(out, dim, spec.dtype) as writer:
         writer.write_items(whole.items)
         finish_vectors(writer, rows, whole.made, transform, spec, progress)

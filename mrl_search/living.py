@@ -5,7 +5,7 @@ it is folded into the prefix indexes, which are not trained again; when much is 
 index has doubled, everything is written together and trained. Each is a generation of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -21,17 +21,14 @@ from mrl_search.errors import ConfigError, FileError, IndexFolderError, Skipped,
 from mrl_search.files import make_folder
 from mrl_search.progress import Progress, silent
 from mrl_search.search.exact.sieve import building_sieve
-from mrl_search.store.collection import Collection
+from mrl_search.store.collection import Collection, LeftOut, write_left_out
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS, fitting, write_items
-from mrl_search.store.left_out import LeftOut, write_left_out
 from mrl_search.store.manifest import (
-    CENTRE,
     DELETED,
-    HEADS,
     ITEMS,
     LEFT_OUT,
-    ROTATION,
+    OF_THE_MODEL,
     SKIPPED,
     VECTORS,
     Manifest,
@@ -41,9 +38,9 @@ from mrl_search.store.manifest import (
     read_manifest,
     restorable,
 )
-from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.rows import Ids
 from mrl_search.store.writer import CollectionWriter, write_rows
-from mrl_search.vectors import blocks, l2_normalize
+from mrl_search.vectors import l2_normalize
 
 __all__ = ["Added", "Edit", "apply", "compact", "edited", "maintain", "restore"]
 
@@ -51,7 +48,6 @@ FEW = 1000  # rows that are neither folded nor written together
 TAIL = 0.05  # of the indexed rows: a longer tail is folded
 DEAD = 0.2  # of all rows: if more are deleted, the rest is written together
 GROWN = 2  # times the rows that trained: then the indexes are trained again
-OF_THE_MODEL = (HEADS, ROTATION, CENTRE, SKIPPED, LEFT_OUT)  # files that no row is in
 MERGED = 2  # a part of the tail of up to so many times the new rows is written with them
 
 
@@ -106,18 +102,11 @@ class Edit:
         return {"added": new, "removed": removed, "moved": moved, "edited": again + described}
 
 
-def apply(change: Change, collection: Collection, writer: CollectionWriter, edit: Edit) -> Manifest:
-    """Make a generation of an edit.
-
-    Args:
-        change: of the index folder.
-        collection: as it is before.
-        writer: of the part `change.out`.
-        edit: what changes.
-
-    Returns:
-        the manifest as written.
-    """
+def apply(
+    change: Change, collection: Collection, writer: CollectionWriter, edit: Edit,
+    progress: Progress = silent,
+) -> Manifest:  # fmt: skip
+    """Make a generation of an edit, by a writer of the part `change.out`: its manifest."""
     m, parts = collection.manifest, list(collection.manifest.all_parts)
     gone = np.zeros(m.count, bool) if collection.alive is None else ~collection.alive
     gone[edit.deleted] = True
@@ -136,8 +125,8 @@ def apply(change: Change, collection: Collection, writer: CollectionWriter, edit
         kept = left + np.flatnonzero(~gone[left:])
         old = (table or collection.items.table()).take(kept) if len(kept) else None
         items, next_id = _numbered(new_items, next_id)
-        rows = chain(_rows(collection.vectors, kept), edit.added.rows)
-        writer.write_vectors(len(kept) + count, rows)
+        again = (stored for _, stored in collection.vectors.chunks(among=kept))
+        writer.write_vectors(len(kept) + count, chain(again, edit.added.rows), progress)
         tables = [old, items] if old is not None else [items]
         writer.write_items(pa.concat_tables(tables, promote_options="permissive"))
         part = Part(change.part, len(kept) + count, indexed=False)
@@ -203,11 +192,8 @@ def maintain(folder: Path, progress: Progress = silent) -> Manifest:
 def compact(folder: Path, progress: Progress = silent, command: str = "") -> Manifest:
     """Write all items together, without deleted rows, and train their indexes.
 
-    Args:
-        folder: the index folder.
-        progress: called while vectors are written.
-        command: as for `changing`; with one, kinds of index that so few rows cannot train are
-            replaced by those of a new index.
+    With a `command` of its own, kinds of index that so few rows cannot train are replaced by those
+    of a new index.
 
     Raises:
         ConfigError: nothing is left.
@@ -226,7 +212,8 @@ def compact(folder: Path, progress: Progress = silent, command: str = "") -> Man
         dims = tuple(map(int, m.factory))
         spec = IndexSpec(dims, factories=kinds, dtype=m.dtype, engine=m.engine)
         with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
-            store = writer.write_vectors(len(rows), _rows(collection.vectors, rows, progress))
+            living = (stored for _, stored in collection.vectors.chunks(among=rows))
+            store = writer.write_vectors(len(rows), living, progress)
             writer.write_items(collection.items.table().take(rows))
             try:
                 factory = write_indexes(writer, store, spec, progress)
@@ -287,7 +274,7 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
                         take(rows, l2_normalize(stored))
             write_rows(
                 change.building / VECTORS, (m.count - first.rows, m.dim), np.dtype(m.dtype),
-                _rows(store, np.arange(first.rows, m.count)),
+                (stored for _, stored in store.chunks(among=np.arange(first.rows, m.count))),
             )  # fmt: skip
             write_items(change.building, collection.items.table().slice(first.rows))
             for part in m.all_parts[1:]:
@@ -299,16 +286,6 @@ def _fold(folder: Path, progress: Progress) -> Manifest:
             new |= {part.file(VECTORS): VECTORS, part.file(ITEMS): ITEMS}
             return change.commit(replace(m, files=files, parts=(first, part)), new)
     return compact(folder, progress)
-
-
-def _rows(
-    store: VectorStore, rows: Ids, progress: Progress = silent
-) -> Iterator[NDArray[np.floating]]:
-    """Stored rows, some at a time."""
-    for some in blocks(len(rows), store.dim):
-        store.will_read(some.stop - some.start)
-        yield store.rows(rows[some])
-        progress("writing vectors", some.stop, len(rows))
 
 
 def edited(table: pa.Table, items: Mapping[int, Mapping[str, object]]) -> pa.Table:

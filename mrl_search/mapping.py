@@ -97,12 +97,7 @@ def _parsed(
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], origin: str) -> T:
-    """Build the dataclass `kind` from plain values.
-
-    Args:
-        kind: a dataclass.
-        values: as TOML and JSON give them.
-        origin: their place, for errors.
+    """Build the dataclass `kind` from values as TOML and JSON give them at `origin`.
 
     Raises:
         ConfigError: an unknown key, a missing one, or a value of another type.

@@ -41,15 +41,9 @@ from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection
 from mrl_search.store.generations import changing
 from mrl_search.store.manifest import (
-    CENTRE,
-    CODES,
-    HEADS,
     ITEMS,
-    LEFT_OUT,
-    ROTATION,
-    SKIPPED,
-    STEPS,
-    SUFFIX,
+    OF_THE_MODEL,
+    SIEVE,
     VECTORS,
     Manifest,
     prefix_file,
@@ -62,10 +56,7 @@ __all__ = [
     "check_engine", "check_free", "check_own", "copy_to", "drop", "follow", "is_left", "unfilled",
 ]  # fmt: skip
 
-BESIDE = {
-    HEADS: "heads", ROTATION: "rotation", CENTRE: "centre", SKIPPED: "skipped",
-    LEFT_OUT: "left-out",
-}  # fmt: skip
+BESIDE = {name: Path(name).stem for name in OF_THE_MODEL}
 """Files of an index that are kept beside the rows, and their names there."""
 WAIT = 30.0  # seconds for another process that changes the index
 STAMPS = 1000  # of a place that are noted: by them an older file is known to be its own
@@ -74,12 +65,9 @@ SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers
 
 
 def check_engine(spec: IndexSpec, count: int, token: str = "") -> None:
-    """Check an engine before anything is embedded for it, or sent there.
+    """Check an engine before anything is embedded for it, or `count` rows are sent there.
 
-    Args:
-        spec: what is wanted of it.
-        count: number of rows.
-        token: of the index, whose own collection may be there.
+    The collection of the index that has this `token` may be there.
 
     Raises:
         ConfigError: a place that is not one, too many prefixes, or a kind that Milvus lacks.
@@ -114,11 +102,7 @@ def check_free(folder: Path) -> None:
 def unfilled(folder: Path, spec: IndexSpec, source: str = "", fingerprint: str = "") -> bool:
     """Whether a build of an index was stopped when only its collection was not filled.
 
-    Args:
-        folder: the index folder.
-        spec: of the build that may go on.
-        source: of the build; "" for any.
-        fingerprint: of its model; "" for any.
+    The build may go on if it has this spec, source and fingerprint of a model; "" for any.
     """
     if not spec.engine:
         return False
@@ -343,7 +327,7 @@ def copy_to(folder: Path, place: str, progress: Progress = silent) -> Manifest:
         check_engine(spec, m.count, token_of(folder))
         with changing(folder, "copy") as change:
             m = change.before
-            gone = {*map(prefix_file, dims), CODES, STEPS, SUFFIX}
+            gone = {*map(prefix_file, dims), *SIEVE}
             files = {n: r for n, r in m.files.items() if n not in gone}
             after = replace(
                 m, files=files, engine=where, plans={},

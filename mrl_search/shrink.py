@@ -3,7 +3,7 @@
 Queries of the same model still work, because the transform of the new index cuts them, too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mrl_search.building import write_indexes
-from mrl_search.engines.build import check_kinds
 from mrl_search.engines.spec import CLUSTERED_FROM, SCAN, IndexSpec
+from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError
 from mrl_search.files import expanded
 from mrl_search.index import Index
@@ -24,7 +24,7 @@ from mrl_search.provenance import now, package_versions
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.sieve import coded_dims
 from mrl_search.search.nearest import row_neighbours
-from mrl_search.store.left_out import left_out_of, write_left_out
+from mrl_search.store.collection import left_out_of, write_left_out
 from mrl_search.store.manifest import CODES, DELETED, STEPS, SUFFIX, VECTORS, prefix_file
 from mrl_search.store.writer import CollectionWriter
 from mrl_search.vectors import check_dims, nearest, prefix, sample
@@ -108,7 +108,8 @@ def shrink_index(
     transform = old.transform.cut(dims)
     with CollectionWriter.open(out, dims, spec.dtype) as writer:
         count = len(corpus.live_rows)
-        store = writer.write_vectors(count, _prefixes(corpus, dims, progress))
+        rows = (prefix(stored, dims) for _, stored in corpus.live_chunks(dims))
+        store = writer.write_vectors(count, rows, progress)
         writer.write_items(_items(corpus, dims))
         writer.write_heads(heads)
         writer.write_skipped(old.skipped)
@@ -124,12 +125,6 @@ def shrink_index(
             format=1, generation=0, parts=(), trained=0, joined="",
         ))  # fmt: skip
     return Index.open(out)
-
-
-def _prefixes(corpus: Corpus, dims: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
-    for rows, stored in corpus.live_chunks(dims):
-        yield prefix(stored, dims)
-        progress("writing vectors", rows.stop, len(corpus.live_rows))
 
 
 def _items(corpus: Corpus, dims: int) -> pa.Table:

@@ -6,7 +6,6 @@ Every function changes the index folder by generations of its own (see `mrl_sear
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -27,14 +26,13 @@ from mrl_search.images.walk import File, is_hidden
 from mrl_search.living import Added, Edit, apply, edited, maintain
 from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Collection as Rows
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.store.generations import Change, changing
 from mrl_search.store.items import FILE_COLUMNS
-from mrl_search.store.left_out import LeftOut, left_out_of
 from mrl_search.store.manifest import Manifest
 from mrl_search.store.rows import Ids
 from mrl_search.store.writer import RAW, CollectionWriter
-from mrl_search.synced import Synced
-from mrl_search.unchanged import note_walks, unchanged
+from mrl_search.synced import Synced, note_walks, unchanged
 
 __all__ = ["applied", "check_unwalked", "is_walked", "roots_of", "sync"]
 
@@ -54,7 +52,7 @@ def sync(
         encoder: opens its model, if there is something to embed.
         only: folders to add, and how they are walked (see `Manifest.roots`); no other is walked,
             but for a known one around them.
-        dry_run: only say what would be done.
+        dry_run: as of `Index.sync`, like `meant`.
         meant: whether pictures of a folder that is gone as a whole go, too.
         progress: called with what is being done, how far, and of how much.
 
@@ -116,7 +114,10 @@ def sync(
         for start in range(0, len(todo), CHUNK):
             some, m = todo[start : start + CHUNK], rows.manifest
             with CollectionWriter.open(change.out, m.dim, m.dtype, file=RAW) as writer:
-                done = partial(_further, progress, start, len(todo))
+
+                def done(count: int, start: int = start) -> None:
+                    progress("embedding", start + count, len(todo))
+
                 edit, bad = _embedded(edit, rows, writer, some, own, walks, encoder(), done)
                 skipped += bad
                 edit = ended(edit) if start + CHUNK >= len(todo) else edit
@@ -129,10 +130,6 @@ def sync(
     if only is None and not result.unread and not result.lost:
         note_walks(folder, {each.root: each.digest for each in walks.scans}, result)
     return result
-
-
-def _further(progress: Progress, start: int, total: int, done: int) -> None:
-    progress("embedding", start + done, total)
 
 
 def _without(result: Synced, skipped: Sequence[Skipped], before: Container[str]) -> Synced:
@@ -238,22 +235,18 @@ def _recorded(rows: Rows, live: Ids) -> Recorded:
 
     def column(name: str) -> list[int | None]:
         if name not in rows.items.column_names:
-            return []
+            return [None] * len(live)
         chunks = (chunk.view(pa.int64()) for chunk in rows.items[name].chunks)
         values = [value for chunk in chunks for value in chunk.to_pylist()]
         return [values[row] for row in live]  # Arrow imports pandas to take rows
 
     paths, hashes = rows.paths[live].tolist(), rows.hashes[live].tolist()
-    sizes, modified, inodes = (column(name) or [None] * len(live) for name in FILE_COLUMNS.names)
-    numbers = live.tolist()
-    for number, entry in enumerate(rows.skipped):  # as rows before the first, of no content
-        size, time, inode = entry.stamp or (None, None, None)
-        for values, value in zip(
-            (paths, hashes, sizes, modified, inodes, numbers),
-            (entry.path, "", size, time, inode, -1 - number), strict=True,
-        ):  # fmt: skip
-            values.append(value)
-    return Recorded(paths, hashes, sizes, modified, inodes, numbers)
+    facts = list(zip(*map(column, FILE_COLUMNS.names), strict=True))
+    bad = rows.skipped  # as rows before the first, of no content
+    paths += [entry.path for entry in bad]
+    hashes += [""] * len(bad)
+    facts += [entry.stamp or (None, None, None) for entry in bad]
+    return Recorded(paths, hashes, facts, [*live.tolist(), *range(-1, -1 - len(bad), -1)])
 
 
 def _without_skipped(found: Changes, skipped: Sequence[Skipped]) -> tuple[Changes, list[Skipped]]:
@@ -325,11 +318,13 @@ def _embedded(
     return replace(edit, added=Added(table, stored)), bad
 
 
-def applied(change: Change, rows: Rows, edit: Edit) -> tuple[Change, Rows]:
+def applied(
+    change: Change, rows: Rows, edit: Edit, progress: Progress = silent
+) -> tuple[Change, Rows]:
     """Make a generation of an edit, if it changes anything; what comes next starts from it."""
     if edit.empty:
         return change, rows
     m = rows.manifest
     with CollectionWriter.open(change.out, m.dim, m.dtype) as writer:
-        made = apply(change, rows, writer, edit)
+        made = apply(change, rows, writer, edit, progress)
     return change.after(made), Rows.open(change.folder)

@@ -1,7 +1,6 @@
 """Prefixes of Matryoshka vectors: the one place that slices and normalises."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ DIMS = (8, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths of the networks tr
 CANCELLED = 1e-6  # share of all weights below which a sum has no direction
 SAFE = (1e-15, 1e18)  # norms whose squares neither underflow nor overflow in float32
 BLOCK = 1 << 22  # float32 values in memory at once: 16 MB
+SMALLEST = 1e-300  # squared norm; no row but one of zeros has less
 CACHED = 1 << 17  # values that stay in a processor's cache while they are worked on
 
 
@@ -142,16 +142,18 @@ def prefix(x: NDArray[np.floating], dims: int) -> NDArray[np.float32]:
 
 
 def suffix_norms(x: NDArray[np.floating], dims: Sequence[int]) -> NDArray[np.float32]:
-    """Norm of what follows the first d dims of each unit row of `x`: (len(dims), n) float32."""
-    ends = sorted({0, x.shape[1], *(min(d, x.shape[1]) for d in dims)})
-    squares = np.zeros((len(ends), len(x)))  # of what follows each end
+    """Norm of what follows the first d dims of each unit row of `x`: (len(dims), n) float32.
+
+    `dims` ascend.
+    """
+    norms = np.zeros((len(dims), len(x)), np.float32)
+    starts = [0, *(d for d in dims if d < x.shape[1])]
     for rows in blocks(len(x), x.shape[1], CACHED):
-        for i, (start, stop) in reversed(list(enumerate(pairwise(ends)))):
-            wide = x[rows, start:stop].astype(np.float64)
-            squares[i, rows] = squares[i + 1, rows] + np.vecdot(wide, wide)
-    whole = np.where(squares[0] > 0, squares[0], 1)
-    norms = np.sqrt(squares[[ends.index(min(d, x.shape[1])) for d in dims]] / whole)
-    return norms.astype(np.float32).reshape(len(dims), len(x))
+        parts = np.add.reduceat(np.square(x[rows], dtype=np.float64), starts, axis=1)
+        squares = parts[:, ::-1].cumsum(axis=1)[:, ::-1]  # of what follows each start
+        shares = squares[:, 1:] / np.maximum(squares[:, :1], SMALLEST)
+        norms[: len(starts) - 1, rows] = np.sqrt(shares).T
+    return norms
 
 
 def check_dims(dims: Iterable[int], full: int | None = None) -> tuple[int, ...]:

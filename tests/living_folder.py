@@ -10,7 +10,7 @@ from mrl_search.store.manifest import (
     kept_generations,
     read_manifest,
 )
-from mrl_search.unchanged import WALKED
+from mrl_search.synced import WALKED
 
 
 def check_folder(folder: Path) -> Manifest:

@@ -22,7 +22,7 @@ from mrl_search.capacity import (
     rss_bytes,
 )  # fmt: skip
 from mrl_search.cli.plan_capacity import _time
-from mrl_search.engines.size import Clusters
+from mrl_search.engines.spec import Clusters
 from mrl_search.errors import ConfigError
 
 RECORDS = Path(__file__).parents[1] / "benchmarks" / "scale" / "capacity.jsonl"

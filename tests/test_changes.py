@@ -46,10 +46,10 @@ def recorded(*scans: Scan) -> Recorded:
     """What an index records of the pictures that were found."""
     files = [file for each in scans for file in each.pictures]
     return Recorded(
-        [file.path for file in files], [hash_file(file) for file in files],
-        [file.size for file in files], [file.modified for file in files],
-        [file.inode for file in files],
-    )  # fmt: skip
+        [file.path for file in files],
+        [hash_file(file) for file in files],
+        [file[1:4] for file in files],
+    )
 
 
 def names(pairs: list[tuple[int, File]]) -> list[tuple[int, str]]:
@@ -166,7 +166,7 @@ def test_of_several_that_moved_each_goes_where_its_inode_or_its_name_is(tmp_path
         (0, "/b/x.jpg"), (1, "/b/y.jpg"), (2, "/a/x.jpg"), (3, "/a/y.jpg"),
     ]  # fmt: skip
     (root / "a" / "y.jpg").unlink()
-    found = compare(replace(known, inodes=()), [scan(root)])
+    found = compare(replace(known, facts=[(*fact[:2], None) for fact in known.facts]), [scan(root)])
     assert [(row, file.path[len(str(root)) :]) for row, file in found.moved] == [
         (0, "/a/x.jpg"), (1, "/b/y.jpg"), (2, "/b/x.jpg"),
     ]  # fmt: skip
@@ -175,7 +175,7 @@ def test_of_several_that_moved_each_goes_where_its_inode_or_its_name_is(tmp_path
 
 def test_an_old_index_without_sizes_and_times_has_every_file_read_once(root: Path) -> None:
     full = recorded(scan(root))
-    old = Recorded(full.paths, full.hashes, rows=[30, 10, 20])
+    old = Recorded(full.paths, full.hashes, [(None, None, None)] * 3, [30, 10, 20])
     hashes = Hashes()
     found = compare(old, [scan(root)], hashes)
     assert names(found.touched) == [(10, "b.jpg"), (20, "c.jpg"), (30, "a.jpg")]
@@ -186,7 +186,7 @@ def test_an_old_index_without_sizes_and_times_has_every_file_read_once(root: Pat
 def test_a_time_that_a_later_edit_could_keep_proves_nothing(root: Path) -> None:
     write(root / "a.jpg", b"1", None)
     known = recorded(scan(root))
-    assert known.modified == [None, OLD, OLD]
+    assert [time for _, time, _ in known.facts] == [None, OLD, OLD]
     hashes = Hashes()
     assert compare(known, [scan(root)], hashes) == replace(NOTHING, same=[0, 1, 2])
     assert hashes.asked == ["a.jpg"]
@@ -234,7 +234,8 @@ def test_a_shortage_that_all_files_share_ends_it(root: Path) -> None:
     def full(file: File) -> str:
         raise FileError.of(errno.EMFILE, file.path, "read")
 
-    known = replace(recorded(scan(root)), modified=())
+    known = recorded(scan(root))
+    known = replace(known, facts=[(size, None, inode) for size, _, inode in known.facts])
     with pytest.raises(FileError, match="too many open files"):
         compare(known, [scan(root)], full)
 
@@ -248,7 +249,8 @@ def test_a_shortage_that_all_files_share_ends_it(root: Path) -> None:
 def test_reading_tells_how_far_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GROUP", 2)
     steps: list[tuple[str, int, int]] = []
-    known = replace(recorded(scan(root)), modified=())
+    known = recorded(scan(root))
+    known = replace(known, facts=[(size, None, inode) for size, _, inode in known.facts])
     compare(known, [scan(root)], progress=lambda *step: steps.append(step))
     assert steps == [("reading changed files", 2, 3), ("reading changed files", 3, 3)]
 
@@ -288,7 +290,7 @@ def test_overlapping_roots_are_one_collection_and_each_can_be_lost(root: Path) -
     write(root / "sub" / "deep" / "e.jpg", b"eeeee")
     roots = (root / "sub", root)
     scans = [scan(each) for each in roots]
-    known = compare(Recorded([], []), scans).new
+    known = compare(Recorded([], [], []), scans).new
     assert [Path(file.path).name for file in known] == [
         "d.jpg", "e.jpg", "a.jpg", "b.jpg", "c.jpg",
     ]  # fmt: skip
@@ -821,8 +823,9 @@ class Disk(RuleBasedStateMachine):
         for path in modes:
             path.chmod(0)
         old, hashes, roots = self.index, Hashes(), [str(self.root)] if meant else []
-        known = Recorded(*([*column] for column in zip(*old.values(), strict=True)), rows=[*old]) \
-            if old else Recorded([], [])  # fmt: skip
+        values = [(path, digest, facts) for path, digest, *facts in old.values()]
+        paths, hashed, facts = zip(*values, strict=True) if old else ((), (), ())
+        known = Recorded(paths, hashed, [*map(tuple, facts)], [*old])
         with unprivileged():
             now = scan(self.root, known=set(known.paths))
             found = compare(known, [now], hashes, roots)

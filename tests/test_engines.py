@@ -15,9 +15,10 @@ from fakes import fail_writes
 
 from mrl_search.engines import build, trial
 from mrl_search.engines.base import Mask, PrefixIndex
-from mrl_search.engines.build import build_indexes, check_kinds, load_index
+from mrl_search.engines.build import build_indexes, load_index
 from mrl_search.engines.clustered import ClusteredIndex, allot, find_centroids
 from mrl_search.engines.spec import IndexSpec
+from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError, FileError, IndexFolderError
 from mrl_search.index import Index
 from mrl_search.metrics import recall_at_k

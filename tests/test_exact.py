@@ -16,7 +16,7 @@ from mrl_search.errors import IndexFolderError
 from mrl_search.index import Index
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact import pruned
-from mrl_search.search.exact.pruned import Bounds
+from mrl_search.search.exact.pruned import upper_bounds
 from mrl_search.search.exact.sieve import Sieve
 from mrl_search.search.explain import explain
 from mrl_search.search.plan import Plan
@@ -106,10 +106,10 @@ def test_bounds_by_hand(make_index: Callable[..., Index]) -> None:
     np.testing.assert_allclose(sieve.norms_at(2), [0.8, 0, np.sqrt(0.5)], atol=1e-6)
     np.testing.assert_array_equal(sieve.norms_at(4), [0, 0, 0])
     # the head of the query has norm .6, its tail .8
-    bounds = Bounds.of(sieve, np.array([[0.6, 0, 0, 0.8]], dtype=np.float32), 2)
-    cosines = np.array([[1, 1, 0]], dtype=np.float32)
+    query = np.array([[0.6, 0, 0, 0.8]], dtype=np.float32)
+    bounds = upper_bounds(query, 2, np.array([[1, 1, 0]], dtype=np.float32), sieve.norms_at(2))
     expected = [[0.36 + 0.64, 0.6, 0.8 * np.sqrt(0.5)]]
-    np.testing.assert_allclose(bounds.upper(cosines, bounds.norms), expected, atol=1e-5)
+    np.testing.assert_allclose(bounds, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [8, 16, 64])
@@ -118,10 +118,10 @@ def test_a_full_score_lies_within_its_bound(
 ) -> None:
     store, sieve = small_index.corpus.vectors, small_index.corpus.sieve
     assert sieve is not None
-    bounds = Bounds.of(sieve, queries, dims)
     known = prefix(queries, dims) @ store.prefix(dims).T
     full = prefix(queries, 64) @ store.prefix(64).T
-    assert (full <= bounds.upper(known, bounds.norms) + 1e-6).all()
+    bounds = upper_bounds(prefix(queries, 64), dims, known, sieve.norms_at(dims))
+    assert (full <= bounds + 1e-6).all()
 
 
 # Exact search that prunes

@@ -10,7 +10,7 @@ import pytest
 from mrl_search.index import Index
 from mrl_search.measure.queries import QuerySet
 from mrl_search.measure.settings import BenchSettings, about
-from mrl_search.search.labels import label_doubt
+from mrl_search.search.classify import label_doubt
 
 
 def doubt(folder: Path, rows: np.ndarray, labels: list[str | None]) -> str:

@@ -16,8 +16,8 @@ ORDER = (
     "errors", "progress", "provenance", "text", "files", "leases", "arrays",
     "parquet", "vectors", "metrics", "mapping", "images", "encoders", "training", "store",
     "engines", "search", "capacity", "axes", "mirror", "building", "copied", "living",
-    "changes", "described", "synced", "unchanged", "sync", "by_hand", "duplicates", "changing",
-    "index", "parts", "matching", "joining", "shrink", "measure", "report", "web", "cli",
+    "changes", "described", "synced", "sync", "by_hand", "duplicates", "changing",
+    "index", "parts", "joining", "shrink", "measure", "report", "web", "cli",
     "__init__", "__main__",
 )  # fmt: skip
 TORCH = {"encoders", "training", "measure", "cli"}

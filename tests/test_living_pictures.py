@@ -27,7 +27,7 @@ from mrl_search import sync
 from mrl_search.errors import ConfigError, DataError
 from mrl_search.images.decode import content_hash
 from mrl_search.index import Index
-from mrl_search.store.left_out import LeftOut, left_out_of
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.synced import Synced
 
 EXAMPLES = int(os.environ.get("LIVING_EXAMPLES", "6"))

@@ -24,8 +24,8 @@ from mrl_search.measure.records import Journal
 from mrl_search.measure.settings import BenchSettings, about
 from mrl_search.progress import silent
 from mrl_search.shrink import candidates, shrink_index
+from mrl_search.store.collection import LeftOut, left_out_of
 from mrl_search.store.intact import verify
-from mrl_search.store.left_out import LeftOut, left_out_of
 
 QUICK = BenchSettings(k=5, neighbours=7, timed=4, rounds=1, batch=4)
 SPEC = IndexSpec((4, 16), "Flat", dtype="float32")

@@ -22,10 +22,10 @@ from mrl_search.search import run
 from mrl_search.search import tune as tuning
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.goal import Goal, queries_to_tune
-from mrl_search.search.known import Known
 from mrl_search.search.plan import Plan
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
+from mrl_search.search.scoring import Known
 from mrl_search.search.tune import Trial, front, tune
 from mrl_search.store.generations import store_plan
 from mrl_search.store.manifest import read_manifest

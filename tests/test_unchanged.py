@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from fakes import FakeEncoder, png
 
-from mrl_search import unchanged as module
+from mrl_search import synced as module
 from mrl_search.index import Index
-from mrl_search.unchanged import WALKED, unchanged
+from mrl_search.synced import WALKED, unchanged
 
 OLD = time.time() - 1e5
 

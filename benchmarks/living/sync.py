@@ -24,7 +24,7 @@ from mrl_search.encoders.base import LinearHeads, Preprocessing
 from mrl_search.images.sources import open_source
 from mrl_search.measure.environment import environment
 from mrl_search.provenance import now
-from mrl_search.unchanged import WALKED
+from mrl_search.synced import WALKED
 
 RECORDS, ROUNDS = Path(__file__).with_name("sync.jsonl"), 9
 

@@ -25,7 +25,7 @@ from mrl_search.capacity import (
     reads_at,
     rss_bytes,
 )  # fmt: skip
-from mrl_search.engines.size import Clusters
+from mrl_search.engines.spec import Clusters
 
 HERE = Path(__file__).parent
 FITTED = (100_000, 1_000_000)

@@ -58,7 +58,7 @@ def sync(
         raise ConfigError("--watch changes the index; --dry-run does not.", "Leave one out.")
     from mrl_search.files import expanded
     from mrl_search.store.manifest import newest_index
-    from mrl_search.unchanged import unchanged
+    from mrl_search.synced import unchanged
 
     folder = folder or newest_index()
     if not watch and (same := unchanged(expanded(folder))):

@@ -123,9 +123,8 @@ def _votes_here(
 ) -> Answers:  # fmt: skip
     """The votes of this process, as a server gives them: what was searched, queries, answers."""
     from mrl_search.cli.render import show_skipped
-    from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting
+    from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting, label_doubt
     from mrl_search.search.classify import classify as vote_of_neighbours
-    from mrl_search.search.labels import label_doubt
     from mrl_search.search.run import default_plan
 
     how, (majority, temperature, adaptive) = question.how, how_to_vote

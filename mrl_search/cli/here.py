@@ -10,9 +10,9 @@ from mrl_search.cli.hits import by_chance, conclude, show_hits
 from mrl_search.cli.opening import open_index, queries_of, request_of
 from mrl_search.cli.render import json_line, note, show_skipped
 from mrl_search.errors import ConfigError
-from mrl_search.search.as_json import hit_records
 from mrl_search.search.chance import FEWEST_ITEMS
 from mrl_search.search.plan import Plan
+from mrl_search.search.results import hit_records
 
 if TYPE_CHECKING:
     import numpy as np

@@ -88,8 +88,8 @@ def _synced(arguments: Sequence[str]) -> int | None:
         return None
     from mrl_search.cli.told import told
     from mrl_search.files import expanded
+    from mrl_search.synced import unchanged
     from mrl_search.text import plain
-    from mrl_search.unchanged import unchanged
 
     gc.disable()  # a walk makes many small objects, and keeps them
     found = unchanged(expanded(arguments[0]))

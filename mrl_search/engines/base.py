@@ -15,7 +15,7 @@ from mrl_search.store.rows import Ids
 if TYPE_CHECKING:
     from mrl_search.engines.lists import CodeLists
 
-__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "Visits", "explained", "padded"]
+__all__ = ["KNOWN", "Found", "Mask", "PrefixIndex", "Visits", "chosen", "explained", "padded"]
 
 KNOWN = "For example Flat, SQ8, HNSW32 or IVF256,SQ8."
 
@@ -47,12 +47,17 @@ def padded(found: Found, k: int) -> Found:
     return np.pad(scores, wider, constant_values=-np.inf), np.pad(ids, wider, constant_values=-1)
 
 
-class Mask:
-    """Which rows may be answers: how deleted rows and filters reach an index.
+def chosen(found: Found, good: NDArray[np.bool_], k: int) -> Found:
+    """The first `k` of each query that are `good`, (n, m); what is missing has id -1."""
+    order = np.argsort(~good, axis=1, kind="stable")[:, :k]
+    kept, scores, ids = (np.take_along_axis(a, order, axis=1) for a in (good, *found))
+    return np.where(kept, scores, np.float32(-np.inf)), np.where(kept, ids, -1)
 
-    Args:
-        allowed: (n,) bool, one for each row of the corpus.
-        conditions: those that the allowed rows, and no other living ones, meet; None: not known.
+
+class Mask:
+    """Which rows may be answers, (n,) bool: how deleted rows and filters reach an index.
+
+    `conditions` are those that the allowed rows, and no other living ones, meet; None: not known.
     """
 
     def __init__(

@@ -21,21 +21,19 @@ from mrl_search.engines.fill import ListFiller, train_codes
 from mrl_search.engines.flat import FAISS, FlatIndex, PanoramaIndex, inner_index
 from mrl_search.engines.graph import GraphIndex, NSGIndex
 from mrl_search.engines.kernels import spread
-from mrl_search.engines.scan import ScanIndex
+from mrl_search.engines.scan import ScanIndex, TailedIndex
 from mrl_search.engines.spec import PANORAMA, SCAN, IndexSpec
-from mrl_search.engines.tail import TailedIndex
-from mrl_search.engines.trial import ENDLESS, try_kinds
+from mrl_search.engines.trial import ENDLESS
 from mrl_search.errors import ConfigError
 from mrl_search.files import OpenFile, reading, recordable, write_atomically
 from mrl_search.progress import Progress, silent
 from mrl_search.store.intact import check_file, damaged
 from mrl_search.store.manifest import Manifest, prefix_file
-from mrl_search.store.rows import Ids, VectorStore
+from mrl_search.store.rows import VectorStore
 from mrl_search.vectors import l2_normalize, prefix, sample
 
 __all__ = [
-    "Pass", "build_indexes", "check_kinds", "extend_indexes", "index_of",
-    "load_index", "search_random",
+    "Pass", "build_indexes", "extend_indexes", "index_of", "load_index", "search_random",
 ]  # fmt: skip
 
 FEWEST, PER_CLUSTER = 1 << 16, 40  # rows to train with: at least, and for each cluster
@@ -104,15 +102,6 @@ def _take(
         place = slice(first + rows.start, first + rows.stop)
         for dims, filler in fillers.items():
             filler.take(place, prefix(unit[rows], dims))
-
-
-def check_kinds(spec: IndexSpec, count: int) -> None:
-    """Check that FAISS builds and searches the kinds of `spec`, before `count` vectors are made.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    try_kinds({d: spec.factory_of(d, count) for d in spec.dims}, count)
 
 
 def search_random(dims: int, kind: str, count: int) -> None:
@@ -256,7 +245,9 @@ def _trained(store: VectorStore, dims: int, kind: str) -> faiss.Index:
     if ENDLESS in kind and len(store) < FEWEST_NSG:
         raise ConfigError(f"{len(store):,} vectors are too few for an index {kind!r}.", KNOWN)
     if not index.is_trained:
-        rows = _training_rows(index, len(store))
+        clustered = inverted_file(index)
+        wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
+        rows = slice(None) if len(store) <= wanted else sample(len(store), wanted)
         _train(index, kind, prefix(store.rows(rows, dims), dims))
     return index
 
@@ -268,12 +259,6 @@ def _train(index: faiss.Index, kind: str, x: NDArray[np.float32], *, quick: bool
         _place_centroids(index, x, quick)
         if quick or not train_codes(index, x):
             index.train(x)
-
-
-def _training_rows(index: faiss.Index, count: int) -> Ids | slice:
-    clustered = inverted_file(index)
-    wanted = max(FEWEST, PER_CLUSTER * clustered.nlist if clustered else 0)
-    return slice(None) if count <= wanted else sample(count, wanted)
 
 
 def _place_centroids(index: faiss.Index, x: NDArray[np.float32], quick: bool) -> None:

@@ -7,7 +7,6 @@ what 512 for every query did, .9995 of the neighbours, in half the time.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import faiss
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from mrl_search.engines.base import Found, Mask, PrefixIndex, Visits
 from mrl_search.engines.flat import FAISS, selector, wrapped
 from mrl_search.engines.kernels import spread
-from mrl_search.engines.lists import CodeLists
+from mrl_search.engines.lists import CodeLists, rotation_of
 from mrl_search.vectors import sample
 
 __all__ = [
     "SAMPLE", "ClusteredIndex", "find_centroids", "inverted_file", "nearest_centroids", "steps_of",
+    "turn_of",
 ]  # fmt: skip
 
 SHARE, MORE, ENOUGH = 64, 8, 32  # by default one in 64 clusters is visited; of few, one in 8
@@ -40,13 +40,8 @@ class ClusteredIndex(PrefixIndex):
     """An IVF index; an effort is the number of clusters visited on average (nprobe).
 
     Where centroids are compared one by one, every query visits its own number of clusters; where a
-    graph finds them, all visit the same number.
-
-    Args:
-        index: the FAISS index, with or without transforms before it.
-        kind: its factory string.
-        ram_bytes: size of its file.
-        sample: gives some rows of the corpus at this prefix, (n, dims) float32 of unit norm.
+    graph finds them, all visit the same number. `sample` gives some rows of the corpus at this
+    prefix, (n, dims) float32 of unit norm.
     """
 
     def __init__(
@@ -58,7 +53,7 @@ class ClusteredIndex(PrefixIndex):
         self._file = inverted_file(index)
         if isinstance(self._file, faiss.IndexIVFFastScan):
             self._file.implem = RESERVOIR
-        self._steps = steps_of(index)
+        self._turn = turn_of(index)
         self._lists = int(self._file.nlist)
         quantizer = faiss.downcast_index(self._file.quantizer)
         self._compares_all = isinstance(quantizer, faiss.IndexFlat)
@@ -67,7 +62,7 @@ class ClusteredIndex(PrefixIndex):
         self._empty = np.fromiter((size == 0 for size in sizes), dtype=bool, count=self._lists)
         self._some_empty = bool(self._empty.any())
         self._sample = sample
-        self.lists = CodeLists.of(self._file, self._steps)
+        self.lists = CodeLists.of(self._file, steps_of(index))
         self._reach: dict[int, float] = {}
         self._parameters: dict[int, Any] = {}
         most = max(self._lists // 4, min(self._lists, ALL_UP_TO))
@@ -80,7 +75,7 @@ class ClusteredIndex(PrefixIndex):
         visited = self._visited(effort, mask)
         if not self._compares_all or visited == self._lists:
             return self._index.search(x, k, params=self._whole(visited, mask))  # type: ignore[no-any-return]
-        x = self._transformed(x)
+        x = self._turn(x)
         near, clusters = self._nearest(x, visited)
         distances = _distances(x, near)
         limit = self._reach_of(visited) * distances[:, _anchor(visited), None]
@@ -134,11 +129,6 @@ class ClusteredIndex(PrefixIndex):
         cache[count] = FAISS.SearchParametersIVF(nprobe=count, **chosen)
         return cache[count]
 
-    def _transformed(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        for step in self._steps:
-            x = step.apply(x)
-        return x
-
     def _nearest(self, x: NDArray[np.float32], visited: int) -> Found:
         """Products and numbers of the nearest clusters, (n, clusters) each; empty ones come last.
 
@@ -155,7 +145,7 @@ class ClusteredIndex(PrefixIndex):
     def _reach_of(self, visited: int) -> float:
         """The largest squared distance of a visited cluster, as a ratio to the fourth nearest."""
         if visited not in self._reach:
-            x = self._transformed(self._sample())
+            x = self._turn(self._sample())
             distances = _distances(x, self._nearest(x, visited)[0])
             fourth = np.maximum(distances[:, _anchor(visited), None], np.float32(1e-12))
             ratios, wanted = (distances / fourth).ravel(), visited * len(x) - 1
@@ -185,6 +175,21 @@ def steps_of(index: faiss.Index) -> list[Any]:
     chain: Any = index.chain if isinstance(index, faiss.IndexPreTransform) else None
     places = range(chain.size()) if chain else ()
     return [faiss.downcast_VectorTransform(chain.at(i)) for i in places]
+
+
+def turn_of(index: faiss.Index) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The transforms before an index; of a rotation as a matrix product, which is faster."""
+    steps = steps_of(index)
+    matrix = rotation_of(steps)
+    if matrix is not None:
+        return lambda x: x @ matrix
+
+    def turn(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        for step in steps:
+            x = step.apply(x)
+        return x
+
+    return turn
 
 
 def find_centroids(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -224,20 +229,18 @@ def allot(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(parts)
 
 
-def _nearest_of(
-    x: NDArray[np.float32], centroids: NDArray[np.float32], rows: slice
-) -> NDArray[np.int64]:
-    return nearest_centroids(x[rows], centroids)
-
-
 def _kmeans(
     x: NDArray[np.float32], k: int, rounds: int = ROUNDS, start: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Spherical k-means of unit rows `x` (n, dims) from `k` of them, or `start`: (k, dims)."""
     rng = np.random.default_rng(1)
     centroids = x[rng.choice(len(x), k, replace=False)] if start is None else start
+
+    def nearest_of(rows: slice) -> NDArray[np.int64]:
+        return nearest_centroids(x[rows], centroids)
+
     for _ in range(rounds):
-        near = np.concatenate(spread(len(x), partial(_nearest_of, x, centroids)))
+        near = np.concatenate(spread(len(x), nearest_of))
         order, sizes = np.argsort(near, kind="stable"), np.bincount(near, minlength=k)
         filled = np.flatnonzero(sizes)
         begins = (np.cumsum(sizes) - sizes)[filled]

@@ -4,14 +4,13 @@ FAISS does the same row by row. The lists are those that its own `add` makes of 
 and code levels, but for rounding where a row is as near to two of them.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.clustered import inverted_file, nearest_centroids, steps_of
+from mrl_search.engines.clustered import inverted_file, nearest_centroids, turn_of
 from mrl_search.engines.flat import FAISS
 from mrl_search.vectors import sample
 
@@ -26,15 +25,10 @@ PLAIN = (faiss.IndexIVFScalarQuantizer, faiss.IndexIVFFlat, faiss.IndexIVFPQ)  #
 
 
 class ListFiller:
-    """Takes the rows of a corpus and fills the lists of a trained index with them.
-
-    Args:
-        index: the index, empty; one that `fits`.
-        count: rows of the corpus.
-    """
+    """Takes the `count` rows of a corpus and fills the lists of a trained index that `fits`."""
 
     def __init__(self, index: faiss.Index, count: int) -> None:
-        self._index, self._file, self._turn = index, inverted_file(index), _turn(index)
+        self._index, self._file, self._turn = index, inverted_file(index), turn_of(index)
         self._centroids = self._file.quantizer.reconstruct_n(0, self._file.nlist)
         self._by_row = not isinstance(self._file, faiss.IndexIVFPQFastScan)
         width = self._file.code_size if self._by_row else self._file.M2 // 2
@@ -86,16 +80,10 @@ class ListFiller:
 
 
 def train_codes(index: faiss.Index, x: NDArray[np.float32]) -> bool:
-    """Train the codes of an index whose centroids are placed, if they are of one dim each.
+    """Train the codes of an index by rows (n, dims) of unit norm, if they are of one dim each.
 
-    Of every dim of a residual, k-means finds the levels, for all dims at once.
-
-    Args:
-        index: the index.
-        x: (n, dims) rows to train with, of unit norm.
-
-    Returns:
-        whether it did; else FAISS has to.
+    Its centroids are placed. Of every dim of a residual, k-means finds the levels, for all dims at
+    once. Where it returns False, FAISS has to train.
     """
     file = inverted_file(index)
     if not isinstance(file, faiss.IndexIVFPQFastScan) or not _has_levels(file):
@@ -103,7 +91,7 @@ def train_codes(index: faiss.Index, x: NDArray[np.float32]) -> bool:
     if file.quantizer.ntotal != file.nlist:
         return False
     x = x[sample(len(x), ROWS_PER_LEVEL * LEVELS)]
-    x = _turn(index)(x)
+    x = turn_of(index)(x)
     centroids = file.quantizer.reconstruct_n(0, file.nlist)
     levels = find_levels(x - centroids[nearest_centroids(x, centroids)])
     faiss.copy_array_to_vector(levels.T.ravel(), file.pq.centroids)
@@ -129,21 +117,6 @@ def find_levels(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels
 
 
-def _turn(index: faiss.Index) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The transforms before an index; of a rotation as a matrix product, which is faster."""
-    steps = steps_of(index)
-    if len(steps) == 1 and isinstance(steps[0], faiss.LinearTransform) and not steps[0].have_bias:
-        matrix = faiss.vector_to_array(steps[0].A).reshape(steps[0].d_out, -1).T
-        return lambda x: x @ matrix
-
-    def turn(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        for step in steps:
-            x = step.apply(x)
-        return x
-
-    return turn
-
-
 def _has_levels(file: Any) -> bool:  # noqa: ANN401 - SWIG
     """Whether each dim of a residual has a 4-bit code of its own."""
     return bool(file.by_residual and file.pq.dsub == 1 and file.pq.nbits == 4)
@@ -153,20 +126,14 @@ def _bounds(pq: Any) -> NDArray[np.float32]:  # noqa: ANN401 - SWIG
     """Between which levels a value has which code: (15, d); the levels become ascending."""
     levels = np.sort(faiss.vector_to_array(pq.centroids).reshape(pq.M, LEVELS), axis=1)
     faiss.copy_array_to_vector(levels.ravel(), pq.centroids)
-    bounds: NDArray[np.float32] = np.ascontiguousarray(((levels[:, 1:] + levels[:, :-1]) / 2).T)
-    return bounds
+    return np.ascontiguousarray(((levels[:, 1:] + levels[:, :-1]) / 2).T)
 
 
 def _packed(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Codes as FAISS packs them for look-ups by shuffles, in blocks of 32 rows.
+    """Codes as FAISS packs them for look-ups by shuffles, in blocks of 32 rows; missing ones are 0.
 
-    A byte has the codes of one dim of two rows, 16 rows apart.
-
-    Args:
-        codes: (n, bytes) uint8, in each two dims of a row.
-
-    Returns:
-        (blocks, bytes, 32) uint8; missing rows are 0.
+    (n, bytes) uint8, in each two dims of a row, become (blocks, bytes, 32): a byte has the codes of
+    one dim of two rows, 16 rows apart.
     """
     count = -(-len(codes) // BLOCK)
     padded = np.zeros((count * BLOCK, codes.shape[1]), np.uint8)

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.base import Found, Mask, PrefixIndex, chosen
 from mrl_search.engines.scan import ScanIndex
 from mrl_search.store.rows import VectorStore
 
@@ -36,10 +36,8 @@ class FlatIndex(PrefixIndex):
             return self._selected(x, k, mask)
         # asking for more and dropping what is excluded is three times as fast as a selector
         scores, ids = self._index.search(x, wide)
-        excluded = ~mask.allowed[ids]
-        order = excluded.argsort(axis=1, kind="stable")[:, :k]
-        found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-        short = np.flatnonzero(np.take_along_axis(excluded, order[:, -1:], axis=1)[:, 0])
+        found = chosen((scores, ids), mask.allowed[ids], k)
+        short = np.flatnonzero(found[1][:, -1] < 0)
         if len(short):
             found[0][short], found[1][short] = self._selected(x[short], k, mask)
         return found

@@ -15,7 +15,7 @@ from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask, Visits
 from mrl_search.engines.flat import FAISS
 
-__all__ = ["CodeLists", "has_lists"]
+__all__ = ["CodeLists", "has_lists", "rotation_of"]
 
 BLOCK = 32  # vectors in a block of codes
 MOST_PARTS = 256  # codes of a vector: sums of as many bytes stay below 65,536
@@ -26,14 +26,15 @@ def has_lists(kind: str) -> bool:
     return kernels.native is not None and "IVF" in kind and kind.endswith("x4fsr")
 
 
-class CodeLists:
-    """What compiled code needs of an inverted file.
+def rotation_of(steps: list[Any]) -> NDArray[np.float32] | None:
+    """The only transform of FAISS as a matrix (d_in, d_out) float32; None for others."""
+    if len(steps) != 1 or not isinstance(steps[0], faiss.LinearTransform) or steps[0].have_bias:
+        return None
+    return np.ascontiguousarray(faiss.vector_to_array(steps[0].A).reshape(steps[0].d_out, -1).T)
 
-    Args:
-        handle: of compiled code.
-        dims: prefix length.
-        keeps: what the handle points to.
-    """
+
+class CodeLists:
+    """What compiled code needs of an inverted file: a handle, and what it points to."""
 
     def __init__(self, handle: object, dims: int, keeps: object) -> None:
         self.handle, self.dims, self._keeps = handle, dims, keeps
@@ -48,14 +49,10 @@ class CodeLists:
         quantizer = faiss.downcast_index(file.quantizer)
         packed = file.bbs == BLOCK and isinstance(lists, FAISS.BlockInvertedLists)
         flat = isinstance(quantizer, faiss.IndexFlat)
-        if not packed or not flat or file.M > MOST_PARTS or len(steps) > 1:
+        rotation = rotation_of(steps)
+        turned = not steps or (rotation is not None and len(set(rotation.shape)) == 1)
+        if not packed or not flat or file.M > MOST_PARTS or not turned:
             return None
-        rotation = None
-        for step in steps:
-            square = isinstance(step, faiss.LinearTransform) and step.d_in == step.d_out
-            if not square or step.have_bias:
-                return None
-            rotation = np.ascontiguousarray(faiss.vector_to_array(step.A).reshape(file.d, -1).T)
         centroids = quantizer.reconstruct_n(0, file.nlist)
         levels = faiss.vector_to_array(file.pq.centroids).reshape(file.M, 16, -1)
         levels = np.ascontiguousarray(levels.transpose(0, 2, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Found, Mask, PrefixIndex
+from mrl_search.engines.base import Found, Mask, PrefixIndex, chosen, padded
 from mrl_search.engines.milvus import Remote, default_effort
 from mrl_search.engines.milvus_made import KINDS, MOST_FOUND
 from mrl_search.store.items import Items
@@ -64,7 +64,6 @@ class RemoteIndex(PrefixIndex):
             wide = min(MOST_FOUND, 4 * wide)
 
     def rescore(self, x: NDArray[np.float32], rows: Ids, keep: int) -> Found:
-        """The best `keep` of the candidates (n, m) of each query."""
         known = self._items.all_ids
         scores = np.full((len(x), keep), -np.inf, np.float32)
         best = np.full((len(x), keep), -1, np.int64)
@@ -87,21 +86,11 @@ class RemoteIndex(PrefixIndex):
     def _rows(self, found: Found, k: int, mask: Mask | None) -> Found:
         """What was found, by rows of the corpus; what it does not have is left out."""
         scores, ids = found
-        places = np.maximum(np.searchsorted(self._sorted, ids, side="right") - 1, 0)  # the latest
-        rows = self._order[places] if len(self._sorted) else np.zeros_like(ids)
-        good = (ids >= 0) & (len(self._sorted) > 0)
-        good &= self._sorted[places] == ids if len(self._sorted) else False
+        places = np.searchsorted(self._sorted, ids, side="right") - 1  # the latest
+        rows, good = self._order[places], (places >= 0) & (self._sorted[places] == ids)
         if mask is not None:
             good &= mask.allowed[rows]
-        order = np.argsort(~good, axis=1, kind="stable")  # the good ones first, as they are
-        rows, scores = np.where(good, rows, -1), np.where(good, scores, -np.inf)
-        rows = np.take_along_axis(rows, order, axis=1)[:, :k]
-        scores = np.take_along_axis(scores, order, axis=1)[:, :k].astype(np.float32)
-        missing = k - rows.shape[1]
-        if missing > 0:
-            rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
-            scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
-        return scores, rows
+        return padded(chosen((scores, rows), good, k), k)
 
 
 def expression_of(mask: Mask, items: Items) -> str | None:

@@ -1,26 +1,28 @@
 """Which prefix indexes to build, and of which kind."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from mrl_search.engines.milvus_client import Place
 from mrl_search.errors import require
 from mrl_search.vectors import check_dims
 
-__all__ = ["CLUSTERED_FROM", "EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "IndexSpec"]
+__all__ = ["CLUSTERED_FROM", "EXACT", "FLAT_UP_TO", "PANORAMA", "SCAN", "Clusters", "IndexSpec"]
 
 SCAN, PANORAMA = "Scan", "Panorama"  # kinds that no FAISS factory string names
 EXACT = ("Flat", PANORAMA, SCAN)  # kinds that find the true nearest of their prefix
 FLAT_UP_TO = 50_000  # vectors
 CLUSTERED_FROM = 10_000  # vectors from which clusters pay, and the sieve of exact search
-CODED_FROM, CODED_UP_TO = (
-    32,
-    128,
-)  # dims whose clusters hold 4-bit codes; longer ones are read whole
+CODED_FROM, CODED_UP_TO = 32, 128  # dims whose clusters hold 4-bit codes
 PANORAMA_FROM = 5_000  # vectors and dims from which pruning pays
 PANORAMA_DIMS = 512
 GRAPH_FROM = 16_384  # clusters from which a graph finds the nearest faster than comparing with all
+ID = 8  # bytes
+BLOCK = 32  # codes that are stored together; the last block of a cluster is half empty on average
+LINKS = 150  # bytes of a centroid in a graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,38 @@ class IndexSpec:
         lists = 1 << round(math.log2(2 * math.sqrt(count)))  # as measured: codes are read fast
         clusters = f"IVF{lists}" if lists < GRAPH_FROM else f"IVF{lists}_HNSW16"
         return f"RR{dims},{clusters},PQ{dims}x4fsr" if coded else f"{clusters},SQ8"
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """How large the clusters are that `auto` builds for a prefix of a large corpus.
+
+    Attributes:
+        lists: how many there are.
+        nbytes: of the file, and in memory.
+    """
+
+    lists: int
+    nbytes: int
+
+    @classmethod
+    def of(cls, dims: int, count: int) -> Self:
+        """Of `count` vectors, more than `FLAT_UP_TO`; without clusters, nothing.
+
+        Example:
+            >>> Clusters.of(64, 1_000_000)
+            Clusters(lists=2048, nbytes=41589248)
+        """
+        assert count > FLAT_UP_TO
+        kind = IndexSpec().factory_of(dims, count)
+        if kind == SCAN:
+            return cls(0, 0)
+        match = re.search(r"IVF(\d+)", kind)
+        assert match is not None
+        lists, coded = int(match[1]), CODED_FROM <= dims <= CODED_UP_TO
+        code = dims // 2 if coded else dims
+        padding = lists * BLOCK // 2 * code if coded else 0
+        rotation = 4 * dims * dims if coded else 0
+        links = LINKS * lists if "HNSW" in kind else 0
+        centroids = 4 * dims * lists
+        return cls(lists, count * (code + ID) + padding + centroids + rotation + links)

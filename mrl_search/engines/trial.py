@@ -11,15 +11,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from mrl_search.engines.base import KNOWN
-from mrl_search.engines.spec import EXACT
+from mrl_search.engines.spec import EXACT, IndexSpec
 from mrl_search.errors import ConfigError
 
-__all__ = ["try_kinds"]
+__all__ = ["check_kinds"]
 
 LONGEST = 60  # seconds after which a trial is given up
 ENDLESS = "NSG"  # FAISS never finishes some of these graphs
@@ -28,25 +27,21 @@ CRASHES = re.compile(r"HNSW0*[01](?!\d)")
 CHILD = "from mrl_search.engines.trial import main; main()"
 
 
-def try_kinds(kinds: Mapping[int, str], count: int) -> None:
-    """Build and search each kind of index in a child process, once for each kind and prefix.
-
-    Args:
-        kinds: prefix length to kind, a FAISS factory string.
-        count: number of vectors that the index will have.
+def check_kinds(spec: IndexSpec, count: int) -> None:
+    """Check that FAISS builds and searches the kinds of `spec`, before `count` vectors are made.
 
     Raises:
-        ConfigError: FAISS cannot build or search it, needs more vectors or memory, or crashes.
+        ConfigError: FAISS cannot build or search one, needs more vectors or memory, or crashes.
             Of the kinds that take long, only those are refused that may never end.
     """
-    for dims, kind in kinds.items():
-        if kind not in EXACT:
+    for dims in spec.dims:
+        if (kind := spec.factory_of(dims, count)) not in EXACT:
             _try(dims, kind, count)
 
 
 @cache
 def _try(dims: int, kind: str, count: int) -> None:
-    """As `try_kinds`; a kind that passes is not tried again."""
+    """As `check_kinds`; a kind that passes is not tried again."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     where = f"an index {kind!r} for {dims} dims"
     crashes = ConfigError(f"FAISS crashes when it builds or searches {where}.", KNOWN)

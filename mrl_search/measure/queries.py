@@ -17,8 +17,8 @@ from mrl_search.errors import DataError
 from mrl_search.images.sources import Source
 from mrl_search.index import Index
 from mrl_search.progress import Progress
+from mrl_search.search.classify import label_doubt
 from mrl_search.search.corpus import Corpus
-from mrl_search.search.labels import label_doubt
 from mrl_search.store.collection import Collection
 from mrl_search.vectors import sample
 

@@ -113,8 +113,7 @@ def surely_within(
     if 0 < give < 1:
         rare = math.log(level) / math.log1p(-give) * give / (1 - give)
         critical = max(critical, math.sqrt(rare))
-    passed: NDArray[np.bool_] = tango_z(lost, won, n, give) <= ROUNDING - critical
-    return passed
+    return tango_z(lost, won, n, give) <= ROUNDING - critical
 
 
 def _lowest(
@@ -131,8 +130,7 @@ def _lowest(
     def count(outcome: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Cases with an outcome, by the rank of a threshold: each begins and ends somewhere."""
         begins = outcome[stops].astype(np.int64)
-        total: NDArray[np.int64] = np.cumsum(np.concatenate([begins, -begins])[order])
-        return total
+        return np.cumsum(np.concatenate([begins, -begins])[order])
 
     at = at[order]
     lost, won = count(full & ~correct[:, :-1]), count(~full & correct[:, :-1])
@@ -175,12 +173,8 @@ def trade_off(
 ) -> list[TradeOff]:
     """Accuracy against expected dims for each of `GIVES`: half of the cases learn, half measure.
 
-    Empty with fewer than two cases or stages.
-
-    Args:
-        confidence: (n, stages), as for `learn_cascade`.
-        correct: (n, stages).
-        dims: prefix length of each stage, ascending.
+    Confidences, outcomes and dims are as for `learn_cascade`. Empty with fewer than two cases or
+    stages.
     """
     if len(confidence) < 2 or len(dims) < 2:
         return []

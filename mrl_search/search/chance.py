@@ -66,13 +66,8 @@ def expected_by_chance(
     """How many unrelated items would score at least as high as each hit: (n, k) float64.
 
     Where it is 0.01, one query in a hundred without a related item has a hit this good. Hits below
-    the background all get the same number, about 100 or more; an id of -1 gets infinity.
-
-    Args:
-        corpus: what was searched.
-        queries: (n, dim) float32 in the space of the stored vectors.
-        hits: their answers by a plan that has run.
-        mask: the rows that could be answers; default: all.
+    the background all get the same number, about 100 or more; an id of -1 gets infinity. Queries
+    are (n, dim) float32 in the space of the stored vectors.
 
     Raises:
         DataError: under 1,000 items were searched, or most score alike.

@@ -5,7 +5,7 @@ after every stage of a plan and stops once the confidence reaches a threshold. T
 from labelled items of the index, each left out of its own answer.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mrl_search.engines.base import Mask
 from mrl_search.errors import ConfigError, DataError, require
+from mrl_search.metrics import wilson_interval
 from mrl_search.search.cascade import GIVE, Cascade, CascadePoint, learn_cascade, run_cascade
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.filters import mask_of
@@ -25,15 +26,19 @@ from mrl_search.search.request import SearchRequest
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import answer, default_plan, search
 from mrl_search.store.rows import Ids
-from mrl_search.vectors import sample
+from mrl_search.vectors import l2_normalize, sample
 
 __all__ = [
-    "Ballot", "Learned", "Vote", "Weighting", "classify", "classify_adaptive", "learn_thresholds",
-    "vote",
+    "Ballot", "Learned", "Vote", "Weighting", "classify", "classify_adaptive", "label_doubt",
+    "learn_thresholds", "vote",
 ]  # fmt: skip
 
 TEMPERATURE = 0.07  # DINO's
 SAMPLE = 4000  # labelled items that thresholds are learnt from, at most
+FEWEST, VOTERS = 20, 20  # labelled items from which labels are judged, and neighbours that vote
+SAMPLED = (100, 1000)  # labelled items that are compared with one another: at least, at most
+LABELS = -2  # in place of a prefix length: what is kept with the corpus
+CHANCE = 0.1  # Cohen's kappa that the accuracy of classes may reach
 
 
 class Weighting(StrEnum):
@@ -129,8 +134,7 @@ def _softmax_weights(
     cosine = np.where(counts, scores.astype(np.float64), -np.inf)
     largest = cosine.max(axis=1, keepdims=True, initial=-np.inf)
     largest = np.where(np.isfinite(largest), largest, 0.0)
-    weights: NDArray[np.float64] = np.exp((cosine - largest) / temperature)
-    return weights
+    return np.exp((cosine - largest) / temperature)
 
 
 def _winner(
@@ -170,12 +174,8 @@ def learn_thresholds(
 ) -> Learned:
     """Learn when to stop along `plan` from up to 4,000 labelled items of the corpus.
 
-    Args:
-        corpus: with labels.
-        plan: at least two stages, all with shortlists of at least `ballot.k`.
-        ballot: how neighbours vote.
-        give: share of all answers that stopping early may lose (see `learn_cascade`).
-        held_out: items that the model was not trained on, if known; only these are learnt from.
+    Stopping early may lose a share `give` of all answers (see `learn_cascade`). Only `held_out` is
+    learnt from, items that the model was not trained on, if they are known.
 
     Raises:
         ConfigError: a plan with one stage, or with a shortlist below `ballot.k`.
@@ -288,3 +288,48 @@ def _check_stages(plan: Plan) -> None:
     if len(plan.stages) < 2:
         hint = "For example 8:200,64:200,1024."
         raise ConfigError(f"Plan {plan} has one stage: there is nothing to stop before.", hint)
+
+
+def label_doubt(corpus: Corpus) -> str:
+    """Return why the labels of `corpus` are plainly no classes, as a sentence; "" otherwise.
+
+    Folder names may be dates, or one name a picture.
+
+    That is: most labels stand on one item alone, or a leave-one-out vote of the 20 nearest among
+    a sample is not significantly better than chance, and at most a little better (Cohen's kappa,
+    1960).
+    """
+    if LABELS not in corpus.backgrounds:
+        corpus.backgrounds[LABELS] = _doubt(corpus)
+    return str(corpus.backgrounds[LABELS])
+
+
+def _doubt(corpus: Corpus) -> str:
+    collection = corpus.collection
+    rows = np.flatnonzero(collection.labelled)
+    if len(rows) < FEWEST:
+        return ""
+    counts = Counter(collection.labels[rows])
+    single = sum(count == 1 for count in counts.values())
+    if 2 * single > len(rows):
+        return f"The labels are no classes: {single:,} of {len(rows):,} stand on one item alone."
+    if len(rows) < SAMPLED[0]:
+        return ""
+    rows = rows[sample(len(rows), SAMPLED[1])]
+    labels, hashes = collection.labels[rows], collection.hashes[rows]
+    unit = l2_normalize(corpus.vectors.rows(rows))
+    cosines = unit @ unit.T
+    cosines[hashes[:, None] == hashes] = -np.inf
+    ids = (-cosines).argsort(axis=1, kind="stable")[:, :VOTERS]
+    scores = np.take_along_axis(cosines, ids, axis=1)
+    ids[np.isneginf(scores)] = -1
+    votes = [v.label for v in vote(BatchHits(ids, scores), labels, Ballot(VOTERS))]
+    n = len(rows)
+    right = sum(a == b for a, b in zip(votes, labels, strict=True))
+    voted, true = Counter(votes), Counter(labels)
+    chance = sum(voted[label] * count for label, count in true.items()) / n**2
+    low, high = wilson_interval(right, n)
+    if low > chance or high - chance > CHANCE * (1 - chance):
+        return ""
+    share = f"a vote of the nearest is right for {right / n:.1%} of {n:,}, by chance {chance:.1%}"
+    return f"The labels are no classes to this model: {share}."

@@ -23,12 +23,7 @@ __all__ = ["Corpus"]
 
 
 class Corpus:
-    """An opened index folder. Searches may run at the same time in several threads.
-
-    Args:
-        folder: where it is.
-        collection: its vectors and items.
-        rows: how many of its rows, the first ones, belong to the corpus; default: all.
+    """An opened index folder, or its first `rows`. Several threads may search at the same time.
 
     Attributes:
         place: keeps a temporary folder as long as it is searched.

@@ -89,8 +89,9 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
         hint = f"They have: {', '.join(items.column_names)}."
         raise ConfigError(f"Items have no column {name!r}.", hint)
     column = items[name]
+    moment = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
     try:
-        if _is_moment(column.type) and PERIOD.fullmatch(text.strip()):
+        if moment and PERIOD.fullmatch(text.strip()):
             met = _in_period(column, sign, text.strip())
         elif _is_text(column.type) and "*" in text and sign in ("=", "==", "!="):
             pattern = ".*".join(map(re.escape, text.split("*")))
@@ -109,10 +110,6 @@ def _meets(items: Items, condition: str) -> NDArray[np.bool_]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_moment(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _in_period(column: pa.ChunkedArray, sign: str, text: str) -> pa.ChunkedArray:
@@ -187,5 +184,4 @@ def read_ids(path: Path) -> NDArray[np.int64]:
         raise DataError(f"{path} is not a list of ids: {error}.", hint) from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of ids.", hint)
-    rows: NDArray[np.int64] = ids.astype(np.int64)
-    return rows
+    return ids.astype(np.int64)

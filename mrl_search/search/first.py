@@ -13,26 +13,13 @@ from mrl_search.search.scoring import rescore
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix
 
-__all__ = [
-    "CANDIDATE", "candidates", "first_stage", "propose", "rescored", "scans", "shortlist",
-]  # fmt: skip
+__all__ = ["CANDIDATE", "candidates", "propose", "rescored", "scans", "shortlist"]
 
 CANDIDATE = 4  # float32 values that one candidate takes while it is ranked
 MARGIN = 8  # candidates that an index is asked for beyond those a stage keeps
 TIE = 1e-6  # scores closer than float32 summation error count as ties
 WIDEST = 1 << 16  # candidates; a longer tie is cut where the index cut it
 READ = 32.0  # comparisons in an index that take as long as scoring one row from the store
-
-
-def first_stage(
-    corpus: Corpus, queries: NDArray[np.float32], stage: Stage, keep: int, mask: Mask | None, *,
-    final: bool,
-) -> Found:  # fmt: skip
-    """A first stage, scored and in order."""
-    if final:
-        return propose(corpus, corpus.prefix_index(stage.dims), queries, stage, keep, mask)
-    ids = shortlist(corpus, queries, stage, keep, mask)
-    return rescored(corpus, queries, ids, stage.dims, keep)
 
 
 def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, keep: int) -> Found:

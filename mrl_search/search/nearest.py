@@ -25,10 +25,8 @@ def nearest_rows(
 ) -> BatchHits:
     """The `k` rows with the highest cosine to each query, best first; ties go to the lower row.
 
-    Args:
-        chunks: the rows in order, some at a time: (m, d) each, of any norm.
-        queries: (n, d), of any norm.
-        k: hits wanted; all rows where there are fewer.
+    Rows come in order, some at a time, (m, d); queries are (n, d). All are of any norm. Where there
+    are fewer than `k`, all are hits.
     """
     unit = l2_normalize(queries)
     scores, ids = np.empty((len(unit), 0), np.float32), np.empty((len(unit), 0), np.int64)
@@ -50,14 +48,8 @@ def row_neighbours(
 ) -> Ids:
     """The `k` nearest other rows of each of `rows`, once all are changed: (n, k), best first.
 
-    `recall_at_k` of the ids of two changes says how many neighbours one of them keeps.
-
-    Args:
-        store: the vectors.
-        rows: (n,) rows that are the queries.
-        k: neighbours wanted, fewer than there are rows.
-        change: what happens to stored rows (m, dim) before they are compared.
-        among: the rows that may be neighbours, ascending; default: all.
+    `change` makes (m, d) of stored rows (m, dim). The `recall_at_k` of two changes says how many
+    neighbours one of them keeps. Neighbours lie `among` some rows, ascending; default: all.
     """
     chunks = (change(stored) for _, stored in store.chunks(None, among))
     ids = nearest_rows(chunks, change(store.rows(rows)), k + 1).rows

@@ -1,11 +1,12 @@
 """Leaving the query itself out of its answer, where queries are items of the corpus."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_search.engines.base import Mask
+from mrl_search.engines.base import Mask, chosen
 from mrl_search.errors import ConfigError
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.plan import Plan
@@ -32,10 +33,7 @@ def others_than(queries: Queries) -> Find:
         corpus: Corpus, rows: NDArray[np.floating], plan: Plan, k: int, mask: Mask | None
     ) -> BatchHits:
         plan = default_plan(corpus, k) if plan == Plan.AUTO else plan
-
-        def wider(rows: NDArray[np.float32], plan: Plan, k: int) -> BatchHits:
-            return search(corpus, rows, plan, k, mask)
-
+        wider = partial(search, corpus, mask=mask)
         return search_others(corpus, rows.astype(np.float32), hashes, plan, k, wider)
 
     return find
@@ -48,7 +46,8 @@ def search_others(
     """Search, but leave every item with the query's own content out of its answer.
 
     Each query keeps as many more candidates as it has copies in the corpus, so that `k` others
-    remain. A query that is not in the corpus gets what `search` gives.
+    remain; there are fewer columns where the corpus is smaller. A query that is not in the corpus
+    gets what `search` gives.
 
     Args:
         corpus: what is searched.
@@ -57,11 +56,8 @@ def search_others(
         plan: how to search.
         k: answers wanted.
         find: searches queries by a plan for k answers; default: `search`.
-
-    Returns:
-        (n, k) answers, fewer columns where the corpus is smaller.
     """
-    find = find or (lambda rows, wider, more: search(corpus, rows, wider, more))
+    find = find or partial(search, corpus)
     width = min(k, len(corpus.live_rows))
     ids, scores = np.full((len(queries), width), -1), np.full((len(queries), width), -np.inf)
     found = BatchHits(ids, scores.astype(np.float32), corpus.items, plan)
@@ -83,11 +79,7 @@ def by_copies(corpus: Corpus, hashes: NDArray[np.object_]) -> Iterator[tuple[Ids
 
 def leave_out(hits: BatchHits, unwanted: NDArray[np.bool_], k: int) -> BatchHits:
     """The first `k` hits of each query that are not `unwanted`, (n, m); the rest is padding."""
-    gone = (hits.rows < 0) | unwanted
-    order = gone.argsort(axis=1, kind="stable")[:, :k]
-    gone = np.take_along_axis(gone, order, axis=1)
-    ids = np.where(gone, -1, np.take_along_axis(hits.rows, order, axis=1))
-    scores = np.where(gone, np.float32(-np.inf), np.take_along_axis(hits.scores, order, axis=1))
+    scores, ids = chosen((hits.scores, hits.rows), (hits.rows >= 0) & ~unwanted, k)
     return BatchHits(ids, scores, hits.items, hits.plan)
 
 

@@ -25,14 +25,7 @@ DOUBT = 5  # times the precision of a stored number: by which norms of rows may 
 
 
 class Prepared:
-    """A search of two stages, for any number of queries and any mask.
-
-    Args:
-        corpus: what is searched.
-        index: of the first stage.
-        lists: its lists.
-        plan: two stages, the second at full length.
-    """
+    """A search of two stages, the second at full length, for any number of queries and any mask."""
 
     def __init__(self, corpus: Corpus, index: PrefixIndex, lists: CodeLists, plan: Plan) -> None:
         self._index, self._lists, self._store = index, lists, corpus.vectors
@@ -66,10 +59,7 @@ class Prepared:
     def search(self, queries: NDArray[np.float32], width: int, mask: Mask | None) -> Found:
         """The best `width` rows of each query: scores and ids, (n, width).
 
-        Args:
-            queries: (n, dim) float32, C-contiguous.
-            width: at most the length of the shortlist.
-            mask: rows that may be answers.
+        Queries (n, dim) float32 are C-contiguous; `width` is at most the length of the shortlist.
 
         Raises:
             DataError: a query that is zero or not finite.

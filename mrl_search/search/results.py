@@ -1,9 +1,13 @@
-"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item."""
+"""Answers: `BatchHits` for many queries, `Hits` for one, `Hit` for one answer and its item.
+
+`hit_records` has them as JSON, the same for the command line, the API and the page.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import index
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +18,7 @@ from mrl_search.search.plan import Plan
 from mrl_search.store.items import Items
 from mrl_search.store.rows import Ids
 
-__all__ = ["BatchHits", "Hit", "Hits", "Queries"]
+__all__ = ["BatchHits", "Hit", "Hits", "Queries", "hit_records"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -182,3 +186,36 @@ class BatchHits:
         """The best `k` answers of each query."""
         expected = None if self.expected is None else self.expected[:, :k]
         return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], expected=expected)
+
+
+def hit_records(
+    hits: Hits, explanation: Explanation | None, query: int, own_vectors: bool, look: bool = True
+) -> list[dict[str, Any]]:
+    """The hits of one query, with rank and score of each at every prefix, if explained.
+
+    `explanation` is that of all queries, `query` the number of this one. With `look`, files that
+    are gone are told, except of a user's `own_vectors`, whose paths may name no files.
+    """
+    records: list[dict[str, Any]] = []
+    items, rows = hits.items, hits.rows.tolist()
+    own = items.own_columns if items is not None else []
+    for i, (id_, score, path, label) in enumerate(hits.values()):
+        record: dict[str, Any] = {"rank": i + 1, "id": id_, "score": round(score, 6)}
+        if hits.expected is not None:
+            record["expected"] = float(f"{hits.expected[i]:.3g}")
+        record["label"], record["path"] = label, path
+        if look and path is not None and not own_vectors:
+            from mrl_search.images.sources import is_gone  # slow, and vectors do not need it
+
+            record["gone"] = is_gone(path)
+        if items is not None and own:
+            values = {name: items.value(name, rows[i]) for name in own}
+            record["columns"] = {n: None if v != v else v for n, v in values.items()}  # no NaN
+        if explanation is not None:
+            ranks, scores = explanation.ranks[query, i], explanation.scores[query, i]
+            levels = zip(explanation.dims, ranks.tolist(), scores.tolist(), strict=True)
+            record["explain"] = [
+                {"dims": d, "rank": rank, "score": round(score, 6)} for d, rank, score in levels
+            ]
+        records.append(record)
+    return records

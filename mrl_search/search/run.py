@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from mrl_search.engines import kernels
 from mrl_search.engines.base import Found, Mask
 from mrl_search.engines.kernels import best
-from mrl_search.engines.scan import scan
+from mrl_search.engines.scan import scan, split_mask
 from mrl_search.engines.spec import SCAN
-from mrl_search.engines.tail import split_mask
 from mrl_search.errors import ConfigError, IndexFolderError
 from mrl_search.search.chance import FEWEST_ITEMS, UNLIKELY, expected_by_chance
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.exact.pruned import Find, exact_pruned, prunes
 from mrl_search.search.explain import explain
 from mrl_search.search.filters import mask_of
-from mrl_search.search.first import CANDIDATE, first_stage, propose, rescored, shortlist
+from mrl_search.search.first import CANDIDATE, propose, rescored, shortlist
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.prepared import Prepared
 from mrl_search.search.request import SearchRequest
@@ -91,11 +90,14 @@ def search(
             keep, last = min(stage.keep or k, allowed), stage is plan.stages[-1]
             if candidates is not None:
                 hits = rescored(corpus, part, candidates, stage.dims, keep)
-            elif last or stop:
-                hits = first_stage(corpus, part, stage, keep, mask, final=last)
-            else:  # the next stage scores them: their order does not matter
+            elif last:
+                index = corpus.prefix_index(stage.dims)
+                hits = propose(corpus, index, part, stage, keep, mask)
+            else:
                 candidates = shortlist(corpus, part, stage, keep, mask)
-                continue
+                if not stop:  # the next stage scores them: their order does not matter
+                    continue
+                hits = rescored(corpus, part, candidates, stage.dims, keep)
             candidates = hits[1]
             if last:
                 scores[going], ids[going] = hits[0][:, :width], hits[1][:, :width]
@@ -148,16 +150,11 @@ def default_plan(corpus: Corpus, k: int, use: str = "query") -> Plan:
             message = f"{corpus.folder} has a damaged plan for {use}: {tuned['plan']!r}."
             raise IndexFolderError(message, f"Run: mrl-search tune {corpus.folder}") from error
         if plan.stages and for_k >= k and set(plan.dims) <= set(corpus.dims):
-            return _runnable(corpus, plan)
+            first, *others = plan.stages
+            if first.effort and not corpus.prefix_index(first.dims).efforts:
+                return Plan((replace(first, effort=0), *others))  # trained as another kind since
+            return plan
     return Plan.EXACT
-
-
-def _runnable(corpus: Corpus, plan: Plan) -> Plan:
-    """A tuned plan without its effort, if the index was trained as a kind that takes none."""
-    first, *others = plan.stages
-    if not first.effort or corpus.prefix_index(first.dims).efforts:
-        return plan
-    return Plan((replace(first, effort=0), *others))
 
 
 def exact_search(

@@ -94,8 +94,7 @@ class Tail:
         left = 1 - excess[:, None] * self.ends
         with np.errstate(divide="ignore", invalid="ignore"):
             curves = np.where(left > 0, np.exp(-np.log(left) / self.shapes), 0)
-        beyond: Floats = curves @ self.weights
-        return beyond
+        return curves @ self.weights
 
     def _empirical(self, chance: Floats) -> Floats:
         """The lowest background scores of which at most this share of the background reaches."""
@@ -104,8 +103,7 @@ class Tail:
         at = np.clip(at, 0, count - 1)
         tied = (at > 0) & (ordered[at] == ordered[at - 1])
         at[tied] = np.searchsorted(ordered, ordered[at[tied]], side="right")
-        found: Floats = ordered[np.minimum(at, count - 1)]
-        return found
+        return ordered[np.minimum(at, count - 1)]
 
 
 def fit_tail(scores: ArrayLike, share: float = 0.01) -> Tail:

@@ -70,8 +70,7 @@ def time_round(
 
 def median_ms(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """Each query's median over the rounds: (rounds, n) milliseconds to (n,)."""
-    median: NDArray[np.float64] = np.median(np.asarray(rounds, dtype=np.float64), axis=0)
-    return median
+    return np.median(np.asarray(rounds, dtype=np.float64), axis=0)
 
 
 def batch_seconds(answer: Answer, queries: NDArray[np.float32]) -> float:

@@ -19,12 +19,11 @@ from mrl_search.search.cascade import LEVEL, surely_within
 from mrl_search.search.corpus import Corpus
 from mrl_search.search.first import MARGIN, candidates, propose
 from mrl_search.search.goal import Goal
-from mrl_search.search.known import Known
 from mrl_search.search.others import leave_out
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import search
-from mrl_search.search.scoring import pair_scores
+from mrl_search.search.scoring import Known, pair_scores
 from mrl_search.search.timing import Answer, Pace, median_ms, threads, time_round
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import prefix
@@ -105,14 +104,8 @@ def tune(
     A third of the queries choose plans that reach the target by more than chance. The others check
     these, from the one that found most on: each must surely keep the target, and the second that
     fails ends the check. Each is tested at half of 5%, so that no plan below the target is chosen
-    with 95% confidence. Exact search is chosen where no faster plan passes.
-
-    Args:
-        corpus: what is searched.
-        goal: what answers are worth, and the queries.
-        target: share of what exact search gives, up to 1.
-        max_ram: bytes that the first stage may keep in memory.
-        progress: called with what is being done, how far, and of how much.
+    with 95% confidence. Exact search is chosen where no faster plan passes. The first stage may
+    keep `max_ram` bytes in memory.
 
     Raises:
         ConfigError: a target that is not a share, or that no plan reaches; or no prefix index fits.

@@ -4,13 +4,14 @@ Opening maps the vectors and reads the manifest; a column of items is read when 
 Neither torch nor FAISS is needed, not even for the accuracy of linear heads.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from safetensors.numpy import load, save
 
 from mrl_search.arrays import open_array
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
-from mrl_search.files import read_bytes, reading
+from mrl_search.files import read_bytes, reading, write_text
 from mrl_search.leases import lease
 from mrl_search.mapping import read_json
 from mrl_search.store.blocks import Blocks, decoded
@@ -31,6 +32,7 @@ from mrl_search.store.manifest import (
     DELETED,
     HEADS,
     ITEMS,
+    LEFT_OUT,
     ROTATION,
     SKIPPED,
     VECTORS,
@@ -41,7 +43,10 @@ from mrl_search.store.manifest import (
 from mrl_search.store.rows import Ids, VectorStore
 from mrl_search.store.transform import Transform
 
-__all__ = ["Collection", "Head", "Heads", "checks_of", "heads_bytes", "load_checked"]
+__all__ = [
+    "Collection", "Head", "Heads", "LeftOut", "checks_of", "heads_bytes", "left_out_of",
+    "load_checked", "write_left_out",
+]  # fmt: skip
 
 OPENED = 5  # times: another process may change the index meanwhile
 LARGEST_HEADS = 1 << 30  # bytes
@@ -53,6 +58,18 @@ UNREADABLE = (
 T = TypeVar("T")
 Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 Heads: TypeAlias = Mapping[int, Head]
+
+
+class LeftOut(NamedTuple):
+    """The content of a picture that a user removed: a sync does not take it, by whatever name.
+
+    Attributes:
+        hash: of its bytes; empty where nobody recorded it.
+        bytes: their number; None where nobody recorded it.
+    """
+
+    hash: str = ""
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,3 +291,28 @@ def _read_skipped(path: Path) -> tuple[Skipped, ...]:
         Skipped(entry["path"], entry["reason"], tuple(entry.get("stamp", ())))
         for entry in read_json(path)
     )
+
+
+def left_out_of(folder: Path, manifest: Manifest) -> dict[str, LeftOut]:
+    """What was removed by hand, by path.
+
+    Raises:
+        IndexFolderError: the file is damaged.
+    """
+    if LEFT_OUT not in manifest.files:
+        return {}
+    values: Any = load_checked(folder, manifest, LEFT_OUT, read_json)
+    if isinstance(values, list):  # of earlier versions, which knew the paths alone
+        return {str(path): LeftOut() for path in values}
+    try:
+        return {path: LeftOut(str(one["hash"]), one["bytes"]) for path, one in values.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        message = f"{folder / manifest.place(LEFT_OUT)} is no list of removed pictures."
+        raise IndexFolderError(message, "Restore an older generation.") from error
+
+
+def write_left_out(folder: Path, left_out: Mapping[str, LeftOut]) -> None:
+    """Write what was removed by hand."""
+    values = {path: left_out[path]._asdict() for path in sorted(left_out)}
+    text = json.dumps(values, ensure_ascii=False) + "\n"
+    write_text(folder / LEFT_OUT, text, errors="backslashreplace")

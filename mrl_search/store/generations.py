@@ -105,15 +105,12 @@ class Change:
     def commit(
         self, manifest: Manifest, new: Mapping[str, str] | None = None, *, quiet: bool = False
     ) -> Manifest:
-        """Make a generation of `manifest` and of new files.
+        """Make a generation of `manifest`, whose `files` stay, and of new files: its manifest.
 
         Args:
-            manifest: what it holds; its `files` are those that stay.
+            manifest: what it holds.
             new: name in `files` to the name of the file in the building folder.
             quiet: whether it answers as the one before, in whose place it comes.
-
-        Returns:
-            the manifest as written.
         """
         files = dict(manifest.files)
         if new:
@@ -143,12 +140,7 @@ class Change:
 
 @contextmanager
 def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Change]:
-    """Be the only one who changes an index.
-
-    Args:
-        folder: the index folder.
-        command: what changes it; default: the command of the newest generation, which goes on.
-        wait: seconds for another process that changes it.
+    """Be the only one who changes an index. Without a `command`, that of its last change goes on.
 
     Raises:
         IndexFolderError: not an index, or another process changes it for longer than `wait` s.
@@ -171,16 +163,9 @@ def changing(folder: Path, command: str = "", wait: float = WAIT) -> Iterator[Ch
 def store_plan(
     folder: Path, use: str, plan: Mapping[str, object], measured: Manifest | None = None
 ) -> Manifest:
-    """Keep a tuned plan in the manifest of an index; its other files stay as they are.
+    """Keep a tuned plan in the manifest of an index, which is returned; other files stay.
 
-    Args:
-        folder: the index folder.
-        use: what the plan is for.
-        plan: the plan, and how it was found.
-        measured: the manifest of the index that the plan was tuned for; default: any.
-
-    Returns:
-        the manifest as written.
+    `measured` is the manifest of the index that the plan was tuned for; default: any.
 
     Raises:
         IndexFolderError: another index has taken the place of the measured one.

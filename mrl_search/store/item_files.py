@@ -33,15 +33,11 @@ def item_files(where: Path) -> list[Path]:
 
 
 def read_columns(files: Sequence[Path], where: Path, nested: bool = True) -> pa.Table:
-    """The rows of Parquet files, one after the other.
+    """The rows of Parquet files, one after the other; `where` is what messages call them.
 
     Categories and extension types become plain values, and bytes become text where they are
-    UTF-8 without control characters. A folder `key=value` above a file is a column `key`.
-
-    Args:
-        files: in order.
-        where: what they are called in messages.
-        nested: whether lists, structs and bytes are read, too.
+    UTF-8 without control characters. A folder `key=value` above a file is a column `key`. Lists,
+    structs and bytes are read only with `nested`.
 
     Raises:
         DataError: a damaged file, or columns of types that do not fit together.

@@ -36,12 +36,9 @@ FILE_COLUMNS = pa.schema([  # of pictures that are files, as they were when they
 
 
 class Items:
-    """The items of one part after another: a column is read when it is first used, and kept.
+    """The items of parts, a Parquet file each: a column is read when it is first used, and kept.
 
     A part without a column has nulls there.
-
-    Args:
-        paths: a Parquet file for each part.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -185,11 +182,8 @@ def logged_items(
     Args:
         entries: one a row of the source, an item's columns; with a `reason`: it has no item.
         columns: further columns, one row a row of the source. One that is called as one of
-            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it.
-
-    Returns:
-        The columns of `ITEMS_SCHEMA`, the further ones, then those of `EXIF_COLUMNS` and
-        `FILE_COLUMNS` that are logged of any item.
+            `EXIF_COLUMNS` replaces it; else a name that is taken gets `item_` before it. They
+            follow those of `ITEMS_SCHEMA`; what is logged of EXIF and file comes last.
     """
     at = [i for i, entry in enumerate(entries) if "reason" not in entry]
     rows = [{"id": row, **entries[i]} for row, i in enumerate(at)]
@@ -246,18 +240,14 @@ def fitting(items: pa.Table, known: pa.Schema) -> pa.Table:
 
 def write_items(folder: Path, items: pa.Table, name: str = ITEMS) -> None:
     """Write items as `items.parquet` or another `name`, the columns of `ITEMS_SCHEMA` first."""
-    with write_atomically(folder / name) as file:
-        pq.write_table(_in_schema(items), file, write_page_checksum=True)
-
-
-def _in_schema(items: pa.Table) -> pa.Table:
-    """The columns of `ITEMS_SCHEMA`, each cast to its type, then the others as they are."""
     schema = _whole_schema(items.schema)
     try:
-        return items.select(schema.names).cast(schema)
+        table = items.select(schema.names).cast(schema)
     except pa.ArrowException as error:
         message = f"The items do not have the columns {ITEMS_SCHEMA.names}: {error}"
         raise DataError(message) from error
+    with write_atomically(folder / name) as file:
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def _whole_schema(found: pa.Schema) -> pa.Schema:

@@ -23,10 +23,10 @@ from mrl_search.store.shard import Shard
 
 __all__ = [
     "CENTRE", "CODES", "DELETED", "FORMAT", "GENERATIONS", "HEADS", "ITEMS", "LEFT_OUT", "MANIFEST",
-    "OWN_VECTORS", "PARTS", "ROTATION", "SKIPPED", "STEPS", "SUFFIX", "VECTORS", "FileRecord",
-    "Manifest", "Part", "generation_file", "is_index_file", "kept_generations", "lease_file",
-    "manifest_of", "newest_index", "prefix_file", "read_manifest", "restorable", "way_back",
-    "write_text_of",
+    "OF_THE_MODEL", "OWN_VECTORS", "PARTS", "ROTATION", "SIEVE", "SKIPPED", "STEPS", "SUFFIX",
+    "VECTORS", "FileRecord", "Manifest", "Part", "generation_file", "is_index_file",
+    "kept_generations", "lease_file", "manifest_of", "newest_index", "prefix_file",
+    "read_manifest", "restorable", "way_back", "write_text_of",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -35,7 +35,9 @@ HEADS, SKIPPED, ROTATION = "heads.safetensors", "skipped.json", "rotation.npy"
 CENTRE, DELETED, LEFT_OUT = "centre.npy", "deleted.bits", "left-out.json"
 GENERATIONS, PARTS = "generations", "parts"
 SUFFIX, CODES, STEPS = "suffix-norms.npy", "sieve-codes.npy", "sieve-steps.npy"
-KNOWN = (VECTORS, ITEMS, HEADS, SKIPPED, ROTATION, CENTRE, SUFFIX, CODES, STEPS, DELETED, LEFT_OUT)
+OF_THE_MODEL = (HEADS, ROTATION, CENTRE, SKIPPED, LEFT_OUT)  # files that no row is in
+SIEVE = (SUFFIX, CODES, STEPS)  # files of exact search
+KNOWN = (VECTORS, ITEMS, DELETED, *OF_THE_MODEL, *SIEVE)
 OWN_VECTORS = "own vectors"  # in place of an encoder's name
 PART = re.compile(r"(.+) \((train|validation) part\)")  # the name of a part of a source
 DTYPES = ("float16", "float32")
@@ -282,10 +284,7 @@ def lease_file(folder: Path, manifest: Manifest) -> Path:
 def read_manifest(folder: Path, generation: int | None = None, command: str = "") -> Manifest:
     """Read the manifest of `folder`, not its other files. Unknown keys are ignored.
 
-    Args:
-        folder: the index folder.
-        generation: which; default: the newest.
-        command: the command that builds it, for hints.
+    It is that of the newest generation, or of another one; `command` builds it, for hints.
 
     Raises:
         IndexFolderError: missing, unfinished, damaged, or of a newer format.

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +15,7 @@ from mrl_search.parquet import open_parquet
 from mrl_search.store.vector_parts import vector_columns
 
 __all__ = [
-    "Shards", "arrays_in", "is_array", "is_matrix", "is_table", "natural", "order_of",
+    "arrays_in", "is_array", "is_matrix", "is_table", "natural", "order_of",
     "shards_in", "split_column", "split_pattern", "tables_in", "vectors_of",
 ]  # fmt: skip
 
@@ -26,34 +25,19 @@ SHOWN = 3  # names in a note, before the last one
 Key: TypeAlias = tuple[list[list[str | int]], str]
 
 
-@dataclass(frozen=True)
-class Shards:
-    """The files of a folder that are read, in order, and the names of those that are not.
-
-    Attributes:
-        files: .npy files, or Parquet files.
-        column: of Parquet files; empty if they have none of vectors.
-        others: names of files directly in the folder that are not read.
-    """
-
-    files: list[Path]
-    column: str
-    others: list[str]
-
-
 def natural(path: Path) -> Key:
     """Sort key by the numbers in a name: `part-2` before `part-10`, `img-9` before `img-10`."""
     names = [re.split(r"(\d+)", name.casefold()) for name in path.with_suffix("").parts]
     return [[int(t) if i % 2 else t for i, t in enumerate(name)] for name in names], str(path)
 
 
-def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
-    """The .npy files directly in a folder, or the Parquet files in it; files of other things aside.
+def shards_in(
+    folder: Path, pattern: str = "*", column: str = ""
+) -> tuple[list[Path], str, list[str]]:
+    """The .npy files directly in a folder, or the Parquet files in it, in the order of numbers.
 
-    Args:
-        folder: where they are.
-        pattern: which of them.
-        column: of Parquet files; default: the only one of vectors.
+    With them come the column of vectors in Parquet files, which may be named, and the names of
+    files directly in the folder that are not read.
 
     Raises:
         DataError: vectors in files of both kinds or in several columns, and no `column`.
@@ -76,7 +60,7 @@ def shards_in(folder: Path, pattern: str = "*", column: str = "") -> Shards:
     if column or not files:
         files = [path for path in tables if _has_column(path, column)] or tables
     others = [path.name for path in _files(folder, pattern) if path not in set(files)]
-    return Shards(files, column, others)
+    return files, column, others
 
 
 def arrays_in(folder: Path, pattern: str = "*") -> list[Path]:

@@ -69,16 +69,11 @@ def inspect(source: VectorSource, rotated: bool, progress: Progress) -> Inspecti
     return Inspection(hashes, norms, content.hexdigest(), rotation)
 
 
-def stored_rows(
-    source: VectorSource, transform: Transform, progress: Progress
-) -> Iterator[NDArray[np.floating]]:
+def stored_rows(source: VectorSource, transform: Transform) -> Iterator[NDArray[np.floating]]:
     """All rows as they are stored, some at a time."""
-    done = 0
     for rows in source.read():
         unit, _ = unit_rows(rows)
         yield unit if transform.rotation is None else transform(unit)
-        done += len(rows)
-        progress("writing vectors", done, source.count)
 
 
 def item_table(columns: pa.Table, found: Inspection) -> pa.Table:

@@ -20,11 +20,8 @@ class VectorStore:
 
     A process that reads rows here and there from a file larger than memory would seem to hold all
     of it, so pages of large mapped files are given back now and then. Compiled code reads single
-    rows of such files (see `addresses`).
-
-    Args:
-        parts: arrays with the same dims and dtype; rows are numbered across them.
-        blocks: the checks of each part, made before its rows are read; default: none.
+    rows of such files (see `addresses`). Rows are numbered across parts, which have the same dims
+    and dtype; the checks of a part, `blocks`, are made before its rows are read.
     """
 
     def __init__(self, *parts: NDArray[np.floating], blocks: Sequence[Blocks | None] = ()) -> None:
@@ -155,12 +152,7 @@ class VectorStore:
 
 
 class Rearranged(VectorStore):
-    """Some rows of another store, in another order.
-
-    Args:
-        store: the other one.
-        order: its rows, (n,) int64.
-    """
+    """Some rows of another store, (n,) int64, in another order."""
 
     def __init__(self, store: VectorStore, order: Ids) -> None:
         super().__init__(*store.parts, blocks=store._blocks)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,11 +37,8 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
     """Whether `where` holds vectors (see `open_vectors`) rather than pictures.
 
     What cannot be used decides nothing: a digest or a short list in a table of pictures, a few
-    plots or a list of labels in a folder of vectors.
-
-    Args:
-        where: a file, a folder, or `FILE#COLUMN`.
-        wanted: `vectors` or `pictures`, where options show which of them is meant.
+    plots or a list of labels in a folder of vectors. `wanted` is `vectors` or `pictures`, where
+    options show which of them is meant.
 
     Raises:
         ConfigError: it holds both, and `wanted` is empty.
@@ -62,7 +60,9 @@ def holds_vectors(where: str, wanted: str = "") -> bool:
 
 
 def _folder_holds_vectors(folder: Path, wanted: str) -> bool:
-    arrays, tables = arrays_in(folder), _tables_in(folder)
+    arrays, tables = arrays_in(folder), list[Path]()
+    with suppress(FileError):  # a folder of pictures may have folders that cannot be listed
+        tables = tables_in(folder)
     pictures = pictures_in(folder) if arrays or tables else []
     if not pictures:
         return bool(arrays) or (bool(tables) and _tables_hold_vectors(tables, folder, wanted))
@@ -132,13 +132,6 @@ def _choice(where: Path, wanted: str, vectors: str, pictures: str, option: str) 
     message = f"{where} holds vectors and {pictures}."
     hint = f"For the vectors name {shlex.quote(vectors)}; for the pictures add {option}."
     raise ConfigError(message, hint)
-
-
-def _tables_in(folder: Path) -> list[Path]:
-    try:
-        return tables_in(folder)
-    except FileError:  # a folder of pictures may have folders that cannot be listed
-        return []
 
 
 def _first(tables: Iterable[Path], columns: Callable[[Path], list[str]]) -> list[str]:

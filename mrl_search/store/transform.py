@@ -44,8 +44,7 @@ class Transform:
         if self.rotation is None:
             return np.ascontiguousarray(raw[:, : self.dim])
         plain: NDArray[np.float32] = l2_normalize(raw) if self.centre is None else raw - self.centre
-        rotated: NDArray[np.float32] = plain @ self.rotation.T
-        return rotated
+        return plain @ self.rotation.T
 
     @property
     def orthogonal(self) -> bool:
@@ -93,10 +92,8 @@ def moment_of(store: VectorStore, rows: Ids) -> NDArray[np.float64]:
 def principal_axes(moment: NDArray[np.float64]) -> NDArray[np.float32]:
     """Principal axes by falling energy: (dim, dim) float32, orthonormal rows.
 
-    The moment is not centred, so that rotated rows keep their norms and cosines.
-
-    Args:
-        moment: (dim, dim), the sum of the outer products of the rows with themselves.
+    The moment, the sum of the outer products of the rows with themselves, is not centred, so that
+    rotated rows keep their norms and cosines.
     """
     _, columns = np.linalg.eigh(moment)  # by rising energy
     return _signed(columns.T[::-1])
@@ -113,5 +110,4 @@ def _signed(axes: NDArray[np.float64]) -> NDArray[np.float32]:
     """Axes whose largest number is positive, whichever way they were found."""
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
     signs = np.where(largest < 0, -1, 1)[:, None]
-    rotation: NDArray[np.float32] = np.ascontiguousarray(axes * signs, dtype=np.float32)
-    return rotation
+    return np.ascontiguousarray(axes * signs, dtype=np.float32)

@@ -3,7 +3,7 @@
 Files stay on disk and are read some rows at a time. Every row is checked as it is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,9 +121,11 @@ def open_vectors(where: VectorSource | NDArray[np.floating] | str | Path) -> Vec
             raise DataError(f"There is nothing at {where}.", NAMES)
     files, notes = [folder], []
     if folder.is_dir():
-        shards = shards_in(folder, pattern, column)
-        files, column = shards.files, shards.column
-        notes = [*order_of(files, folder), *_left_out(shards.others)]
+        files, column, others = shards_in(folder, pattern, column)
+        notes = order_of(files, folder)
+        if others:
+            more = ", …" if len(others) > SHOWN else ""
+            notes.append(f"not read as vectors: {', '.join(others[:SHOWN])}{more}")
         if not files:
             hint = "Shards of vectors are .npy files directly in the folder, or Parquet files."
             raise DataError(f"There is no .npy file in {path}.", hint)
@@ -172,12 +174,6 @@ def read_queries(where: VectorSource | str | Path) -> NDArray[np.float32]:
     """
     source = where if isinstance(where, VectorSource) else open_queries(where)
     return np.concatenate([unit_rows(rows)[0].astype(np.float32) for rows in source.read()])
-
-
-def _left_out(names: Sequence[str]) -> list[str]:
-    """A note about files that are not read."""
-    more = ", …" if len(names) > SHOWN else ""
-    return [f"not read as vectors: {', '.join(names[:SHOWN])}{more}"] if names else []
 
 
 def _check_rows(rows: NDArray[np.floating], start: int, path: Path) -> None:

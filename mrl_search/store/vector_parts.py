@@ -185,8 +185,7 @@ def _widened(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     """Rows of bfloat16 as float32, exactly; others as they are."""
     if not _is_bfloat16(rows.dtype):
         return rows
-    wide: NDArray[np.floating] = (rows.view("<u2").astype("<u4") << 16).view("<f4")
-    return wide
+    return (rows.view("<u2").astype("<u4") << 16).view("<f4")
 
 
 def _fields(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:

@@ -34,6 +34,7 @@ from mrl_search.files import (
     writing,
 )
 from mrl_search.mapping import from_mapping, read_json
+from mrl_search.progress import Progress, silent
 from mrl_search.store.collection import Heads, heads_bytes
 from mrl_search.store.intact import write_manifest
 from mrl_search.store.items import logged_items, write_items
@@ -54,6 +55,7 @@ from mrl_search.vectors import l2_normalize
 __all__ = ["RAW", "CollectionWriter", "Entry", "write_rows"]
 
 LOG, RAW = "items.jsonl", "raw-vectors.npy"  # of an unfinished build
+NOTES = (LOG, RAW, PROGRESS, MANIFEST)  # files beside those of the index
 COMMIT = 1024  # source rows between two commits
 
 Entry = Mapping[str, object]  # an item's columns, or `path` and `reason` of a skipped picture
@@ -125,7 +127,7 @@ class CollectionWriter:
                 another job is in the way.
         """
         folder = building_folder(out)
-        with claim(folder, _is_ours):
+        with claim(folder, lambda name: name in NOTES or is_index_file(name)):
             unfinished = (folder / PROGRESS).exists()
             if unfinished and not job:
                 hint = f"Finish it, remove {folder}, or choose another place with --out."
@@ -186,13 +188,13 @@ class CollectionWriter:
         self, raw: NDArray[np.floating], entries: Sequence[Entry],
         transform: Transform | None = None,
     ) -> None:  # fmt: skip
-        """Append rows and log what became of the source's rows.
+        """Append rows, transformed and at unit norm, and log what became of the source's rows.
 
         Args:
-            raw: (good, dim) as the encoder gives them; they are stored at unit norm.
+            raw: (good, dim) as the encoder gives them.
             entries: for each row of the source, an item's columns, or `path` and `reason`. Those
                 without a `reason` are the rows of `raw`, in order, and get its `norm`.
-            transform: applied to the rows before they are stored.
+            transform: default: none.
         """
         assert self._vectors is not None and self._log is not None, "keep() comes first"
         norms = iter(np.linalg.norm(raw, axis=1).tolist())
@@ -236,9 +238,19 @@ class CollectionWriter:
         self.write_skipped(skipped)
         return self.rows()
 
-    def write_vectors(self, count: int, parts: Iterable[NDArray[np.floating]]) -> VectorStore:
+    def write_vectors(
+        self, count: int, parts: Iterable[NDArray[np.floating]], progress: Progress = silent
+    ) -> VectorStore:
         """Write `count` finished rows, some at a time, and return them."""
-        write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), parts)
+
+        def counted() -> Iterator[NDArray[np.floating]]:
+            done = 0
+            for rows in parts:
+                yield rows
+                done += len(rows)
+                progress("writing vectors", done, count)
+
+        write_rows(self.folder / VECTORS, (count, self.dim), np.dtype(self.dtype), counted())
         self.file = VECTORS
         return self.rows()
 
@@ -374,11 +386,6 @@ def _hash_of(path: Path, start: int, stop: int) -> xxhash.xxh3_128:
             while data := file.read(min(BLOCK, stop - file.tell())):
                 found.update(data)
     return found
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a build writes a file of this name into its folder."""
-    return name in (LOG, RAW, PROGRESS, MANIFEST) or is_index_file(name)
 
 
 def _flush(file: BinaryIO) -> None:

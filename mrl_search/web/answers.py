@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 
 from mrl_search.errors import MrlSearchError
 from mrl_search.index import Index
-from mrl_search.search.labels import label_doubt
 from mrl_search.search.plan import Plan, Stage
 from mrl_search.search.results import BatchHits
 from mrl_search.search.run import default_plan
@@ -100,7 +99,7 @@ def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False)
 def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
     """The label of a query, by its neighbours or by words."""
     from mrl_search.encoders.zero_shot import zero_shot
-    from mrl_search.search.classify import classify
+    from mrl_search.search.classify import classify, label_doubt
 
     index = one.now()
     row, _, told = _embedded(one, index, asked, picture)

@@ -17,9 +17,8 @@ from mrl_search.index import Index
 from mrl_search.measure.records import read_run
 from mrl_search.progress import Progress, silent
 from mrl_search.report.tables import run_tables
-from mrl_search.search.as_json import hit_records
 from mrl_search.search.chance import FEWEST_ITEMS
-from mrl_search.search.results import BatchHits
+from mrl_search.search.results import BatchHits, hit_records
 from mrl_search.search.run import default_plan
 from mrl_search.store.items import Items
 from mrl_search.text import json_value

@@ -93,7 +93,8 @@ def import_everything() -> None:
     from mrl_search import building, mirror, provenance
     from mrl_search.cli.app import app
     from mrl_search.encoders import registry
-    from mrl_search.engines.trial import try_kinds
+    from mrl_search.engines.spec import IndexSpec
+    from mrl_search.engines.trial import check_kinds
     from mrl_search.images import base, decode
     from mrl_search.measure import settings
     from mrl_search.report import lettering, plots
@@ -103,7 +104,7 @@ def import_everything() -> None:
         app(["--help"])
     decode.formats(), lettering.drawable("a")  # are remembered
     plots.DPI = 40
-    try_kinds({8: "HNSW8"}, 60)  # is remembered
+    check_kinds(IndexSpec((8,), "HNSW8"), 60)  # is remembered
     building.CLUSTERED_FROM = 50  # so that a sieve is written, too
     registry.load_encoder = lambda model, *_: FakeEncoder()
     mirror.secrets = SimpleNamespace(token_hex=lambda size: "f00d" * (size // 2))

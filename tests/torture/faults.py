@@ -22,7 +22,7 @@ DOORS = {
     "manifests": "mrl_search.store.collection read_manifest",
     "records": "mrl_search.measure.records parse_json",
     "plans": "mrl_search.search.plan require",
-    "factories": "mrl_search.engines.build try_kinds",
+    "factories": "mrl_search.engines.trial _try",
     "items": "mrl_search.store.own_vectors read_columns",
 }
 

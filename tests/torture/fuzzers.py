@@ -188,8 +188,8 @@ def plans(folder: Path) -> Check:
 def factories(folder: Path) -> Check:
     """Kinds of index: tried, then built and searched."""
     from mrl_search.engines import trial
-    from mrl_search.engines.build import check_kinds
     from mrl_search.engines.spec import IndexSpec
+    from mrl_search.engines.trial import check_kinds
     from mrl_search.index import Index
 
     fork_trials(trial)

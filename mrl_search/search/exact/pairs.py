@@ -73,11 +73,7 @@ def close_pairs(
 ) -> Pairs:
     """The pairs of a row of `left` and one of `right` with a cosine of at least `least`.
 
-    Args:
-        left: some rows.
-        least: a cosine.
-        right: other rows; default: `left` with itself, each pair once.
-        progress: called with what is being done, how far, and of how much.
+    Without a `right`, `left` is compared with itself, each pair once.
 
     Raises:
         DataError: more than five million pairs.
@@ -140,17 +136,13 @@ def _dims(left: Side, right: Side, least: float) -> int:
     return min(choices, key=lambda d: cost[d])
 
 
-def random_cosines(side: Side, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Cosines of `count` pairs of different rows drawn at random, or of all pairs if these are few.
-
-    Returns:
-        (n,) float32.
-    """
+def random_cosines(side: Side, count: int) -> NDArray[np.float32]:
+    """Cosines (n,) of `count` random pairs of different rows, or of all pairs if these are few."""
     total = len(side)
     if total * (total - 1) // 2 <= count:
         a, b = np.triu_indices(total, 1)
     else:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         a = rng.integers(total, size=count)
         b = (a + rng.integers(1, total, size=count)) % total
     return _compared(side, a, side, b, -np.inf).scores

@@ -6,7 +6,6 @@ cosine is at most a·b·c + s·r. FAISS prunes with the same bound (Panorama, ar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from mrl_search.search.scoring import joined, pair_scores
 from mrl_search.store.rows import Ids
 from mrl_search.vectors import blocks, prefix, suffix_norms
 
-__all__ = ["SLACK", "Bounds", "Find", "exact_pruned", "prunes"]
+__all__ = ["SLACK", "Find", "exact_pruned", "prunes", "upper_bounds"]
 
 Find = Callable[[Corpus, NDArray[np.floating], Plan, int, Mask | None], BatchHits]
 """What searches: (corpus, queries, plan, k, mask), as `search` in `mrl_search.search.run` does."""
@@ -36,43 +35,6 @@ SLACK = np.float32(4e-6)  # more than the rounding of two float32 cosines and a 
 DOUBT = 4e-7  # more than the error of the square of a float32 norm
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Upper bounds on the cosines of some queries, of which the first dims were read.
-
-    Attributes:
-        head: (n, 1) float32, norm of each unit query's first dims.
-        tail: (n, 1) float32, norm of the rest.
-        norms: (corpus,) float32, norm of the rest of each stored vector.
-    """
-
-    head: NDArray[np.float32]
-    tail: NDArray[np.float32]
-    norms: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, sieve: Sieve, queries: NDArray[np.float32], dims: int) -> "Bounds":
-        """Bounds for a prefix of which the sieve has norms."""
-        unit = prefix(queries, queries.shape[1])
-        tail = suffix_norms(unit, (dims,))[0][:, None]
-        head = np.linalg.norm(unit[:, :dims], axis=1, keepdims=True)
-        return cls(head, tail, sieve.norms_at(dims))
-
-    def upper(
-        self, cosines: NDArray[np.float32], norms: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """The largest possible full-length cosine.
-
-        Args:
-            cosines: (n, m) at the prefix.
-            norms: (m,) or (n, m) norms of the tails.
-        """
-        doubt = np.where(cosines < 0, -np.float32(DOUBT), np.float32(DOUBT))
-        heads = self.head * np.sqrt(np.maximum(1 - norms * norms + doubt, 0)) * cosines
-        bound: NDArray[np.float32] = (heads + self.tail * norms).astype(np.float32)
-        return bound
-
-
 def exact_pruned(
     corpus: Corpus, queries: NDArray[np.float32], k: int, mask: Mask | None, find: Find
 ) -> Found:
@@ -80,13 +42,7 @@ def exact_pruned(
 
     A plan gives k scores to beat. The sieve rules out every vector whose upper bound lies below
     them; of the rest, longer and longer prefixes are read. Without a sieve everything is compared.
-
-    Args:
-        corpus: what is searched.
-        queries: (n, dim) float32 of any norm but zero.
-        k: answers wanted, at most the number of rows allowed.
-        mask: rows that may be answers.
-        find: answers queries by a plan (`search` in `mrl_search.search.run`).
+    Queries are (n, dim) float32 of any norm but zero; `k` is at most the number of allowed rows.
     """
     sieve, first = corpus.sieve, _first(corpus)
     allowed = len(corpus) if mask is None else mask.count
@@ -121,7 +77,7 @@ def _sifted(
     beat = scores[:, -1] - SLACK  # the true k-th answer has at least this score
     unit, coded = prefix(queries, corpus.dim), len(sieve.steps)
     finer = [d for d in sieve.dims if coded < d < corpus.dim]  # they tell more than the sieve
-    tails = _tails(unit, [coded, *finer])
+    tails = suffix_norms(unit, [coded, *finer]).T
     heads = np.linalg.norm(unit[:, :coded], axis=1)
     least = (beat - SLACK - heads * np.float32(sieve.error)).tolist()
     weights, norms = unit[:, :coded] * sieve.steps, sieve.norms_at(coded)
@@ -140,16 +96,6 @@ def _sifted(
             )
         scores[i], ids[i] = one[0][0], one[1][0]
     return scores, ids
-
-
-def _tails(unit: NDArray[np.float32], dims: list[int]) -> NDArray[np.float32]:
-    """(n, l) float32: norm of what follows each of l prefixes of unit queries (n, dim).
-
-    As `suffix_norms`, which is made for many rows, at less cost for few.
-    """
-    parts = np.add.reduceat(np.square(unit, dtype=np.float64), dims, axis=1)
-    tails: NDArray[np.float32] = np.sqrt(parts[:, ::-1].cumsum(axis=1)[:, ::-1]).astype(np.float32)
-    return tails
 
 
 def _nearest(
@@ -180,7 +126,23 @@ def _narrowed(
 ) -> Ids:  # fmt: skip
     """Those of `rows` that prefixes `dims` do not rule out for a query, (1, dim)."""
     for d in dims:
-        bounds = Bounds.of(sieve, unit, d)
         cosines = pair_scores(corpus.vectors, unit, rows[None], d)
-        rows = rows[bounds.upper(cosines, bounds.norms[rows])[0] >= beat]
+        rows = rows[upper_bounds(unit, d, cosines, sieve.norms_at(d)[rows])[0] >= beat]
     return rows
+
+
+def upper_bounds(
+    unit: NDArray[np.float32], dims: int, cosines: NDArray[np.float32], norms: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The largest possible full-length cosines, (n, m) float32, when `dims` were read.
+
+    Args:
+        unit: (n, dim) queries of unit norm.
+        dims: a prefix length.
+        cosines: (n, m) at this prefix.
+        norms: (m,) or (n, m) norms of the tails of the vectors.
+    """
+    heads = np.linalg.norm(unit[:, :dims], axis=1, keepdims=True)
+    doubt = np.where(cosines < 0, -np.float32(DOUBT), np.float32(DOUBT))
+    near = heads * np.sqrt(np.maximum(1 - norms * norms + doubt, 0)) * cosines
+    return np.asarray(near + suffix_norms(unit, (dims,))[0][:, None] * norms, np.float32)
