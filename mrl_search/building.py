@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mrl_search.axes import LONGEST, Changed, check_choice, choose_axes, default_choice
 from mrl_search.encoders.base import Encoder
 from mrl_search.engines.build import build_indexes
-from mrl_search.engines.milvus_client import Place
 from mrl_search.engines.spec import CLUSTERED_FROM, IndexSpec
 from mrl_search.engines.trial import check_kinds
 from mrl_search.errors import ConfigError, IndexFolderError, ModelError, Skipped
@@ -179,7 +178,7 @@ def finish(
     factory = write_indexes(writer, store, wanted.spec, progress)
     writer.publish(replace(
         made, dim=store.dim, dims=wanted.spec.dims, count=len(store), factory=factory, axes=record,
-        engine=_place(wanted.spec), rows_dim=made.dim if made.dim != store.dim else 0,
+        engine=wanted.spec.engine, rows_dim=made.dim if made.dim != store.dim else 0,
     ))  # fmt: skip
 
 
@@ -217,7 +216,7 @@ def finish_vectors(
     store = writer.write_vectors(made.count, rows, progress)
     writer.write_transform(transform)
     factory = write_indexes(writer, store, spec, progress)
-    writer.publish(replace(made, dims=spec.dims, factory=factory, engine=_place(spec)))
+    writer.publish(replace(made, dims=spec.dims, factory=factory, engine=spec.engine))
 
 
 def refuse_index(
@@ -261,11 +260,6 @@ def _roots(source: Source) -> dict[str, Mapping[str, str]]:
     """The folder that a later sync walks, if there is one."""
     walked = source.walked if isinstance(source, FileSource) else None
     return {} if walked is None else {source.name: walked}
-
-
-def _place(spec: IndexSpec) -> str:
-    """Where another engine searches, whatever the current folder is; empty for FAISS."""
-    return str(Place.parse(spec.engine)) if spec.engine else ""
 
 
 def checked_spec(spec: IndexSpec | None, dims: tuple[int, ...], count: int) -> IndexSpec:

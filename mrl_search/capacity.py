@@ -102,11 +102,11 @@ class Machine:
     def __post_init__(self) -> None:
         for name in ("ram", "disk"):
             size = getattr(self, name)
-            message = f"--{name} is {size:,.0f} bytes; it must be from 100 MB to 1,000,000 TB."
-            require(LEAST <= size <= MOST, message, f"For example --{name} 256GB.")
-        message = f"--read-us is {self.read_us:g}; it must be above 0 and at most {SLOWEST:,.0f}."
+            message = f"{name} is {size:,.0f} bytes; it must be from 100 MB to 1,000,000 TB."
+            require(LEAST <= size <= MOST, message, "For example 256 GB.")
+        message = f"read_us is {self.read_us:g}; it must be above 0 and at most {SLOWEST:,.0f}."
         require(0 < self.read_us <= SLOWEST, message)
-        for name, price in (("--price-ram", self.gb_ram), ("--price-disk", self.gb_disk)):
+        for name, price in (("gb_ram", self.gb_ram), ("gb_disk", self.gb_disk)):
             message = f"{name} is {price:g}; it must be from 0 to {DEAREST:,.0f}."
             require(0 <= price <= DEAREST, message)
 
@@ -154,22 +154,22 @@ class Demand:
     def __post_init__(self) -> None:
         check_dims(self.dims)
         first, full = self.dims[0], self.dims[-1]
-        message = f"--dims is {first}; a plan of two stages has two or more."
-        require(len(self.dims) > 1, message, "For example --dims 64,1024.")
-        message = f"--dims ends with {full:,}; at most 65,536 are allowed."
+        message = f"dims is {first}; a plan of two stages has two or more."
+        require(len(self.dims) > 1, message, "For example 64 and 1,024.")
+        message = f"dims ends with {full:,}; at most 65,536 are allowed."
         require(full <= 65_536, message)
-        message = f"--count is {self.count:,}; this is for {FEWEST:,} to {LARGEST:,} vectors."
+        message = f"count is {self.count:,}; this is for {FEWEST:,} to {LARGEST:,} vectors."
         few = "Fewer fit on any machine." if self.count < FEWEST else ""
         require(FEWEST <= self.count <= LARGEST, message, few)
         known = sorted({found.first for found in FOUND})
-        message = f"--dims begins with {first}; recall was not measured with that first stage."
+        message = f"dims begins with {first}; recall was not measured with that first stage."
         require(first in known, message, f"Measured: {' and '.join(map(str, known))}.")
         most = max(found.recall for found in FOUND)
-        message = f"--recall is {self.recall:g}; it must be above 0 and at most {most}."
+        message = f"recall is {self.recall:g}; it must be above 0 and at most {most}."
         require(0 < self.recall <= most, message, "Exact search finds all neighbours.")
-        message = f"--rate is {self.rate:g}; it must be above 0 and at most {BUSIEST:,.0f}."
+        message = f"rate is {self.rate:g}; it must be above 0 and at most {BUSIEST:,.0f}."
         require(0 < self.rate <= BUSIEST, message)
-        message = f"--dtype is {self.dtype}; it must be float16 or float32."
+        message = f"dtype is {self.dtype}; it must be float16 or float32."
         require(self.dtype in ("float16", "float32"), message)
 
     @cached_property
@@ -188,13 +188,9 @@ class Demand:
         known = tuple(f for f in FOUND if (f.first, f.recall) == (first, self.target))
         if len(known) < 2:
             failed = {f.count for f in FOUND if f.first == first} - {f.count for f in known}
-            found = f"{first} dims do not find {self.target} of the neighbours"
+            found = f"dims begins with {first}; that does not find {self.target} of the neighbours"
             message = f"{found} among {min(failed):,} vectors, with 2,000 candidates."
-            larger = [f.first for f in FOUND if f.first > first and f.recall == self.target]
-            hint = (
-                f"Begin with --dims {larger[-1]},{FULL}" if larger else "Ask for a lower --recall."
-            )
-            raise ConfigError(message, hint)
+            raise ConfigError(message, "Begin with more, or ask for a lower recall.")
         return known
 
     def reads(self, count: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ All that depends on all rows is made here: their order and ids, axes, rotation, 
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
@@ -37,7 +38,7 @@ from mrl_search.progress import Progress, silent
 from mrl_search.provenance import now, package_versions
 from mrl_search.store.collection import Collection
 from mrl_search.store.items import EXIF_COLUMNS, FILE_COLUMNS
-from mrl_search.store.manifest import Manifest
+from mrl_search.store.manifest import Manifest, read_manifest
 from mrl_search.store.rows import Ids, Rearranged, VectorStore
 from mrl_search.store.shard import PATH, Shard
 from mrl_search.store.transform import (
@@ -77,17 +78,18 @@ def join_parts(
     Raises:
         ConfigError: parts that do not fit together, or are missing; or as for `Index.build`.
         DataError: one picture of two contents, or pictures that cannot be read again.
-        IndexFolderError: `out` exists, not a part, or a damaged one.
+        IndexFolderError: `out` exists, and is not what this call makes; not a part, or a damaged
+            one.
     """
-    out = expanded(out)
-    if refuse_index(out, spec):
+    out, names = expanded(out), [str(folder) for folder in parts]
+    job = _job(names, source, spec or IndexSpec(), axes, rotate)
+    if _is_done(out, job) or refuse_index(out):  # stopped when it was all but done
         follow(out, progress)
         return Index.open(out, model, access)
-    names = [str(folder) for folder in parts]
     check_parts(names, manifests_of(names), moved=source is not None, partial=partial)
     opened = [Collection.open(expanded(folder)) for folder in parts]
     opened.sort(key=lambda c: c.manifest.shard.number)
-    whole = _joined(opened, source)
+    whole = _joined(opened, source, job)
     made = whole.made
     spec = replace(spec or IndexSpec(), dtype=made.dtype)
     for name, value in (("axes", axes), ("rotate", rotate)):
@@ -114,6 +116,22 @@ def join_parts(
     return Index.open(out, model, access)
 
 
+def _job(names: Sequence[str], source: str | Path | None, *options: object) -> str:
+    """A checksum of parts as they are, and of options; empty where they cannot be read."""
+    with suppress(MrlSearchError):
+        made = [source and _place(source), *sorted(map(repr, manifests_of(names)))]
+        return xxhash.xxh3_128_hexdigest(repr((made, options)).encode())
+    return ""
+
+
+def _is_done(out: Path, job: str) -> bool:
+    """Whether `out` is the index that a job makes, not changed since."""
+    with suppress(MrlSearchError):
+        m = read_manifest(out)
+        return (m.joined, m.generation) == (job, 0) != ("", 0)
+    return False
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Whole:
     """What all parts hold together: rows, their items, and the manifest of a part that has all."""
@@ -124,7 +142,7 @@ class _Whole:
     made: Manifest
 
 
-def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
+def _joined(parts: Sequence[Collection], source: str | Path | None, job: str) -> _Whole:
     """All rows and items in the order in which one machine would have them, each path once."""
     first = parts[0].manifest
     tables = [_moved(part.items.table(), part.manifest.root, source) for part in parts]
@@ -157,7 +175,7 @@ def _joined(parts: Sequence[Collection], source: str | Path | None) -> _Whole:
         fingerprint = xxhash.xxh3_128_hexdigest("\n".join(names).encode())
     made = replace(
         first, fingerprint=fingerprint, count=len(order), shard=Shard(), files={}, created=now(),
-        versions=package_versions(),
+        versions=package_versions(), joined=job,
     )  # fmt: skip
     if source is not None:
         place = _place(source)

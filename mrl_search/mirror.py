@@ -59,6 +59,8 @@ __all__ = [
 BESIDE = {name: Path(name).stem for name in OF_THE_MODEL}
 """Files of an index that are kept beside the rows, and their names there."""
 WAIT = 30.0  # seconds for another process that changes the index
+STAMPS = 1000  # of a place that are noted: by them an older file is known to be its own
+SETTLED = 100  # rows that were sent; fewer would make many small files
 SAMPLED, CLOSE = 100, 2e-3  # rows that are compared, and how near their numbers must be
 
 
@@ -176,7 +178,7 @@ def _follow(folder: Path, collection: Collection, progress: Progress) -> None:
         note = note_of(folder, place)
         if place.is_file and note is not None and note.made:
             Remote.drop(place)
-        write_note(folder, place, Note())
+        write_note(folder, place, Note(stamp=note.stamp, older=note.older) if note else Note())
         _update(folder, collection, place, progress)
 
 
@@ -233,6 +235,8 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         write_note(folder, place, note)
     for _ in _send(collection, remote, live[resent]):
         continue
+    if fresh.sum() + resent.sum() >= SETTLED:
+        remote.settle()
     stamp = secrets.token_hex(8)
     _keep_files(folder, m, items.schema, remote, stamp)
     try:
@@ -241,7 +245,8 @@ def _update(folder: Path, collection: Collection, place: Place, progress: Progre
         write_note(folder, place, Note(made=True))  # all are sent again
         raise
     _save(may_have, living)
-    note = Note(True, len(living), tuple(parts), state=state_of(m), stamp=stamp)
+    older = (note.stamp, *note.older)[:STAMPS] if note.stamp else note.older
+    note = Note(True, len(living), tuple(parts), state=state_of(m), stamp=stamp, older=older)
     write_note(folder, place, note)
 
 
@@ -268,7 +273,7 @@ def _keep_files(folder: Path, m: Manifest, schema: pa.Schema, remote: Remote, st
         content = (folder / m.place(name)).read_bytes() if name in m.files else b""
         remote.write_file(short, content)
     remote.write_file("schema", schema.serialize().to_pybytes())
-    manifest = {**to_mapping(replace(m, files={}, parts=(), engine="")), "stamp": stamp}
+    manifest = {**to_mapping(replace(m, files={}, parts=(), engine="", joined="")), "stamp": stamp}
     remote.write_file("manifest", json.dumps(manifest).encode())
 
 

@@ -122,7 +122,7 @@ def shrink_index(
             manifest, dim=dims, count=count, deleted=0, dims=spec.dims,
             dtype=spec.dtype, factory=factory, plans={},
             rows_dim=rows_dim, files={}, created=now(), versions=package_versions(),
-            format=1, generation=0, parts=(), trained=0,
+            format=1, generation=0, parts=(), trained=0, joined="",
         ))  # fmt: skip
     return Index.open(out)
 

@@ -160,15 +160,20 @@ def test_needs_by_hand() -> None:
 @pytest.mark.parametrize(
     ("count", "dims", "recall", "message"),
     [
-        (1000, (64, 1024), 0.99, "--count is 1,000; this is for 50,001 to"),
-        (10**13, (64, 1024), 0.99, "--count is 10,000,000,000,000; this"),
-        (10**8, (1024,), 0.99, "--dims is 1024; a plan of two"),
-        (10**8, (16, 1024), 0.99, "--dims begins with 16; recall was not measured"),
-        (10**8, (64, 65_537), 0.99, "--dims ends with 65,537; at most"),
-        (10**8, (64, 1024), 0.9999, "--recall is 0.9999; it must be above 0 and at most 0.999"),
-        (10**8, (64, 1024), 1.0, "--recall is 1; it must be"),
-        (10**8, (64, 1024), math.nan, "--recall is nan; it must be"),
-        (10**8, (64, 1024), 0.999, "64 dims do not find 0.999 of the neighbours among 200,000 vec"),
+        (1000, (64, 1024), 0.99, "^count is 1,000; this is for 50,001 to"),
+        (10**13, (64, 1024), 0.99, "^count is 10,000,000,000,000; this"),
+        (10**8, (1024,), 0.99, "^dims is 1024; a plan of two"),
+        (10**8, (16, 1024), 0.99, "^dims begins with 16; recall was not measured"),
+        (10**8, (64, 65_537), 0.99, "^dims ends with 65,537; at most"),
+        (10**8, (64, 1024), 0.9999, "^recall is 0.9999; it must be above 0 and at most 0.999"),
+        (10**8, (64, 1024), 1.0, "^recall is 1; it must be"),
+        (10**8, (64, 1024), math.nan, "^recall is nan; it must be"),
+        (
+            10**8,
+            (64, 1024),
+            0.999,
+            "^dims begins with 64; that does not find 0.999 of the neighbours",
+        ),
     ],
 )
 def test_what_was_not_measured_is_refused(
@@ -180,11 +185,11 @@ def test_what_was_not_measured_is_refused(
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"ram": 0}, "--ram is 0 bytes"), ({"disk": 0.0}, "--disk is 0 bytes"),
-     ({"ram": math.nan}, "--ram is nan bytes"),
-     ({"read_us": -1}, "--read-us is -1"), ({"read_us": math.nan}, "--read-us is nan"),
-     ({"read_us": 1e17}, "--read-us is 1e.17"), ({"gb_ram": -3}, "--price-ram is -3"),
-     ({"gb_disk": math.inf}, "--price-disk is inf")],
+    [({"ram": 0}, "^ram is 0 bytes"), ({"disk": 0.0}, "^disk is 0 bytes"),
+     ({"ram": math.nan}, "^ram is nan bytes"),
+     ({"read_us": -1}, "read_us is -1"), ({"read_us": math.nan}, "read_us is nan"),
+     ({"read_us": 1e17}, "read_us is 1e.17"), ({"gb_ram": -3}, "gb_ram is -3"),
+     ({"gb_disk": math.inf}, "gb_disk is inf")],
 )  # fmt: skip
 def test_numbers_of_no_machine_are_refused(given: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=f"{message}; it must be "):
@@ -193,7 +198,7 @@ def test_numbers_of_no_machine_are_refused(given: dict[str, float], message: str
 
 @pytest.mark.parametrize("rate", [0.0, math.inf, math.nan, 1e17])
 def test_rates_of_no_user_are_refused(rate: float) -> None:
-    with pytest.raises(ConfigError, match=r"--rate is .*; it must be above 0"):
+    with pytest.raises(ConfigError, match=r"^rate is .*; it must be above 0"):
         Demand(10**8, rate=rate)
 
 
@@ -298,11 +303,19 @@ def test_times_have_three_digits(us: float, text: str) -> None:
 
 @pytest.mark.parametrize("count", ["many", "nan", "-3", "1e99", "inf", "0"])
 def test_a_count_that_is_none(count: str) -> None:
-    assert_error(run("plan-capacity", f"--count={count}"), "--count is")
+    assert_error(run("plan-capacity", f"--count={count}"), "count is")
 
 
 @pytest.mark.parametrize("option", ["--ram", "--disk"])
 def test_a_size_that_is_none(option: str) -> None:
-    assert_error(run("plan-capacity", "--count", "1e6", option, "16"), f"{option} is 16 bytes")
+    shown = run("plan-capacity", "--count", "1e6", option, "16")
+    assert_error(shown, f"{option[2:]} is 16 bytes")
+    assert f"256 GB. The option is {option}." in shown.stderr
     result = run("plan-capacity", "--count", "1e6", option, "1e9GB")
     assert_error(result, f"{option} is '1e9GB'; it must be a size.")
+
+
+def test_a_price_that_is_none_names_its_option() -> None:
+    shown = run("plan-capacity", "--count", "1e6", "--price-ram", "-1")
+    assert_error(shown, "gb_ram is -1")
+    assert "The option is --price-ram." in shown.stderr

@@ -62,6 +62,15 @@ def test_options_that_make_no_sense(
     assert not list(tmp_path.glob(".index.building/*")) and fake_model.batches == []
 
 
+@pytest.mark.parametrize("engine", ["faiss", "milvus:x.db", "milvus:x.db#a-b", "milvus:x#a"])
+def test_a_bad_engine_is_told_before_pictures_are_listed(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr("mrl_search.images.sources.open_source", lambda *_, **__: pytest.fail())
+    built = ("build-index", gallery / "fresh", "--out", tmp_path / "index")
+    assert_error(run(*built, "--engine", engine), "milvus:./pictures.db#mine")
+
+
 def test_sources_that_cannot_be_used(gallery: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()

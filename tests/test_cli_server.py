@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import assert_error, lines, ok, run
 from fakes import FakeJointEncoder
@@ -20,6 +21,7 @@ from served import build, running
 
 from mrl_search.cli import asking, start
 from mrl_search.errors import ConfigError
+from mrl_search.index import Index
 from mrl_search.web.beside import Server, announced, server_of
 from mrl_search.web.client import NoAnswer, ask, server_at
 from mrl_search.web.guard import Rules
@@ -117,6 +119,38 @@ def test_the_answer_of_a_server_is_that_of_this_process(
     assert query(folder, *args) == here
     asked = ok("query", "--index", folder, *args)
     assert asked.stdout == shown.stdout and f"{url.rstrip('/')}: embedding" in asked.stderr
+
+
+@pytest.mark.parametrize("command", ["query", "classify"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_vectors_are_sent_to_a_server(
+    folder: Path, url: str, command: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.random.default_rng(0).standard_normal((rows, 64))
+    np.save(tmp_path / "v.npy", vectors)
+    args = (command, "--index", folder, "--vector", tmp_path / "v.npy", "-k", 3)
+    shown = ok(*args, "--server", "none")
+    told = lines(ok(*args, "--server", "none", "--json"))
+    monkeypatch.setattr(Index, "open", None)
+    asked = lines(ok(*args, "--json"))
+    for one in (*told, *asked):
+        one.pop("ms", None)
+    assert asked == told and len(told) == rows
+    assert ok(*args).stdout == shown.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--dims", 8], ["--where", "label=dog", "-k", 2]], ids=str)
+def test_a_server_votes_as_this_process(
+    folder: Path, url: str, picture: Path, model: None, options: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    args = ("classify", picture, "--index", folder, *options)
+    here = [ok(*args, "--server", "none", *more).stdout for more in ((), ("--json",))]
+    monkeypatch.setattr(Index, "open", None)
+    assert [ok(*args, *more).stdout for more in ((), ("--json",))] == here
+    assert url.rstrip("/") in ok(*args).stderr
+    refused = run(*args, "--majority", "--server", url)
+    assert_error(refused, "--majority is not for a --server")
 
 
 def test_a_server_is_asked_by_its_address(folder: Path, url: str, picture: Path) -> None:

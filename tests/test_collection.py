@@ -15,6 +15,7 @@ from conftest import Rows
 
 from mrl_search.errors import ConfigError, DataError, IndexFolderError, Skipped
 from mrl_search.files import building_folder
+from mrl_search.index import Index
 from mrl_search.store.collection import Collection
 from mrl_search.store.intact import verify, write_manifest
 from mrl_search.store.items import write_items
@@ -188,7 +189,7 @@ DAMAGE = [
     (lose_a_file, "pets/heads.safetensors is missing.", "build it again"),
     (
         lose_the_manifest,
-        "pets is not a finished index: no manifest.json.",
+        "pets is not finished: no manifest.json.",
         "mrl-search build-index SRC --out",
     ),
     (
@@ -338,3 +339,36 @@ def test_neither_torch_nor_faiss_nor_pandas_is_needed(folder: Path) -> None:
 def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
     shutil.move(folder, tmp_path / "elsewhere")
     assert len(Collection.open(tmp_path / "elsewhere")) == 500
+
+
+def test_the_hint_of_a_damaged_generation_is_a_way_out(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    index = Index.from_vectors(rows, tmp_path / "index")
+    for row in (1, 2, 3):
+        index.remove(ids=[row])
+    folder, older = tmp_path / "index", tmp_path / "index/generations/000001.json"
+    texts = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def mended(damaged: Path, message: str, generation: int, steps: int = 1) -> None:
+        for _ in range(steps):
+            with pytest.raises(IndexFolderError) as error:
+                assert Index.open(folder).generations
+            assert f"{damaged} {message}" in error.value.message
+            subprocess.run(error.value.hint.split(": ", 1)[1], shell=True, check=True)
+        index = Index.open(folder)
+        assert index.generation == generation == index.generations[-1]
+        for path, content in texts.items():
+            path.write_bytes(content)
+
+    older.write_text("{")
+    mended(older, "cannot be read as JSON", 3)
+    newest = folder / "generations/000003.json"
+    newest.write_text("{}")
+    mended(newest, "is not the manifest of an index", 2, steps=2)
+    (folder / "manifest.json").write_text("{")
+    mended(folder / "manifest.json", "cannot be read as JSON", 3)
+    lost = folder / "parts/000003/deleted.bits"
+    lost.unlink()
+    with pytest.raises(IndexFolderError, match=r"deleted\.bits is missing") as error:
+        Index.open(folder)
+    assert "go back to generation 2: echo" in error.value.hint

@@ -175,6 +175,31 @@ def test_own_vectors(tmp_path: Path, rotate: str | None) -> None:
         mrl.join_parts(made, tmp_path / "other", axes="pca")
 
 
+@pytest.mark.parametrize("change", ["", "option", "part", "row"])
+def test_the_same_join_again_finds_its_work_done(tmp_path: Path, change: str) -> None:
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((60, 16), np.float32))
+    made = [tmp_path / f"part-{number}" for number in (1, 2)]
+    for number, out in enumerate(made, 1):
+        mrl.build_vector_part(tmp_path / "v.npy", out, f"{number}/2")
+    again = ("join", *made[::-1], "--out", tmp_path / "all", "--dims", "8")
+    ok(*again)
+    before = (tmp_path / "all" / "manifest.json").stat()
+    if change == "option":
+        again = (*again, "--rotate", "pca")
+    elif change == "part":
+        shutil.rmtree(made[0])
+        mrl.build_vector_part(tmp_path / "v.npy", made[0], "1/2", dtype="float32")
+    elif change == "row":
+        Index.open(tmp_path / "all").remove(ids=[3])
+    if change:
+        assert_error(run(*again), "all exists already: it holds an index.")
+    else:
+        assert "joined of these parts before" in ok(*again).stderr
+        assert (tmp_path / "all" / "manifest.json").stat().st_mtime_ns == before.st_mtime_ns
+        small = mrl.shrink_index(Index.open(tmp_path / "all"), tmp_path / "small", 8)
+        assert_error(run(*again[:3], "--out", small.folder, "--dims", "8"), "exists already")
+
+
 # The command line
 
 

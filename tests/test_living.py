@@ -295,11 +295,9 @@ class Living(RuleBasedStateMachine):
                 index.search(query, k, ids=gone[:1])
         if len([item for item in model.values() if item.label]) > 2:
             vote = index.classify(query, k=1, plan="exact")
-            labelled = {i: item for i, item in model.items() if item.label}
             truth = cosines(model, query, DIM)
-            nearest = max(model, key=truth.__getitem__)
-            if nearest in labelled:
-                assert vote.label == model[nearest].label
+            nearest = max(truth.values()) - NEAR  # a copy is as near, but may have another label
+            assert vote.label in {model[i].label for i, c in truth.items() if c >= nearest}
 
     @invariant()
     def whole(self) -> None:
@@ -341,6 +339,14 @@ def test_it_answers_as_its_model(kind: str, sieved: bool, monkeypatch: pytest.Mo
                 suppress_health_check=list(HealthCheck),
             ),
         )  # fmt: skip
+
+
+def test_a_copy_of_the_nearest_may_vote_in_its_place() -> None:
+    machine = Living()
+    machine.build(0)
+    machine.add(30, 350, True, False)  # cosines .6751902525 and .6751902558: equal in float32
+    machine.search_now(7, 500)
+    machine.teardown()
 
 
 def test_a_tuned_effort_is_left_out_where_the_kind_takes_none(

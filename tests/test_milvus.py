@@ -1,6 +1,7 @@
 """Milvus behind the seam, by Milvus Lite: the answers of FAISS, changes, filters."""
 
 from pathlib import Path
+from typing import Any
 
 import milvus_corpus as shown
 import numpy as np
@@ -19,6 +20,7 @@ from mrl_search.index import Index
 from mrl_search.store.collection import Collection
 
 pytest.importorskip("milvus_lite")
+pymilvus = pytest.importorskip("pymilvus")
 pytestmark = pytest.mark.slow
 
 PLANS = ("exact", "8:100,32", "8:200,16:50,32", "16", "8:60,20:20,32")
@@ -64,6 +66,34 @@ def test_approximate_kinds_find_as_much(
     known = flat.search(many, 10, plan="8:100,32").ids
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(found, known, strict=True)])
     assert recall >= 0.99
+
+
+def test_lite_is_asked_once_for_a_plan_and_stores_what_it_gets(
+    tmp_path: Path,
+    rows: np.ndarray,
+    queries: np.ndarray,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    for name in ("search", "flush"):
+        plain = getattr(pymilvus.MilvusClient, name)
+
+        def counted(
+            self: Any, *args: Any, name: str = name, plain: Any = plain, **more: Any
+        ) -> Any:
+            calls.append(name)
+            return plain(self, *args, **more)
+
+        monkeypatch.setattr(pymilvus.MilvusClient, name, counted)
+    index = Index.from_vectors(
+        rows, tmp_path / "index", spec=IndexSpec(DIMS, engine=f"{place}#once")
+    )
+    assert calls == ["flush"]
+    index.search(queries[:3], 5, plan="8:100,32")
+    assert calls == ["flush", "search"]  # the rows of the folder are scored
+    index.add(rows[:9] + 1)
+    assert calls == ["flush", "search"]
 
 
 def test_changes_are_seen_at_once(

@@ -138,6 +138,26 @@ def test_damage_is_an_error_and_a_copy_mends_it(
     assert first(index, rows[7]) == 7 and there(place).count() == ROWS
 
 
+def test_an_older_file_is_an_error_and_a_copy_mends_it(
+    tmp_path: Path, index: Path, rows: np.ndarray, place: str
+) -> None:
+    copy_to(index, place)
+    file = Path(Place.parse(place).uri)
+    closed(place)
+    shutil.copytree(file, tmp_path / "backup")
+    Index.open(index).remove(ids=[8])
+    Index.open(index).add(rows[:1] + 1)
+    closed(place)
+    shutil.rmtree(file)
+    shutil.copytree(tmp_path / "backup", file)
+    with pytest.raises(EngineError, match="is older than") as error:
+        first(index, rows[7])
+    assert f"--to '{place}'" in error.value.hint
+    copy_to(index, place)
+    assert first(index, rows[7]) == 7 and first(index, rows[0] + 1) == ROWS
+    assert first(index, rows[8]) != 8 and there(place).count() == ROWS
+
+
 def test_rows_that_are_lost_meanwhile_are_an_error(
     index: Path, rows: np.ndarray, place: str
 ) -> None:

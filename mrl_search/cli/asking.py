@@ -1,4 +1,4 @@
-"""A query, and its answer by a server that runs: the index is open and the model loaded there.
+"""A query or a vote, answered by a server that runs: index and model are loaded there.
 
 What the first answer does not need is not imported, not even dataclasses: it takes longer than
 the answer.
@@ -17,14 +17,25 @@ if TYPE_CHECKING:
     from mrl_search.encoders.base import Access
     from mrl_search.encoders.words import Words
 
-__all__ = ["NONE", "Question", "answered", "with_words"]
+__all__ = ["NONE", "Answers", "Question", "Row", "answered", "asked_of_server", "with_words"]
 
 NONE = "none"  # in place of the address of a server
+MOST = 256  # vectors of a file that a server is asked for, one after another
 LARGEST = 23_000_000  # bytes of a picture: a request may have 32 MB, and base64 adds a third
 
 
+class Row(NamedTuple):
+    """A vector of a file: its name in answers, and float32, little endian."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Question(NamedTuple):
-    """What `mrl-search query` asks. No server is asked where one of the last six is given."""
+    """What `query` or `classify` asks. No server is asked where one of the last five is given."""
 
     asked: "Sequence[str | Words]"  # pictures and words
     how: Mapping[str, Any] = {}  # the options of the search, as the API calls them
@@ -37,6 +48,10 @@ class Question(NamedTuple):
     ids: Path | None = None  # a file of the rows that may be answers
     sheet: Path | None = None  # where the pictures of the hits are saved
     not_itself: bool = False  # leave out items with the content of the picture
+
+
+Answers = tuple[str, Sequence["str | Words | Row"], Sequence[Mapping[str, Any]]]
+"""The address of a server, what was asked, and each answer."""
 
 
 def with_words(
@@ -60,18 +75,23 @@ def answered(question: Question) -> int | None:
     Raises:
         MrlSearchError: with an address, what is wrong.
     """
-    if question.server == NONE or not question.asked:
+    found = asked_of_server(question)
+    return None if found is None else _show(question, *found)
+
+
+def asked_of_server(question: Question, what: str = "search") -> Answers | None:
+    """The answers of a server, as for `answered`; `what` is a path of its API: or classify."""
+    if question.server == NONE or not (question.asked or question.vector):
         return None
     if question.server is not None:
         from mrl_search.web.client import server_at  # slow, as all of http is
 
         name = question.index.name if question.index else None
-        return _show(question, *_ask(server_at(question.server, name), question))
-    found = None
+        return _ask(server_at(question.server, name), question, what)
     with contextlib.suppress(MrlSearchError):
         server = _server_on(question.index)
-        found = None if server is None else _ask(server, question)
-    return None if found is None else _show(question, *found)
+        return None if server is None else _ask(server, question, what)
+    return None
 
 
 def _server_on(index: Path | None) -> Server | None:
@@ -85,17 +105,34 @@ def _server_on(index: Path | None) -> Server | None:
     return server_of(index)
 
 
-def _ask(server: Server, question: Question) -> tuple[str, list[dict[str, Any]]]:
-    from mrl_search.web.client import search
+def _ask(server: Server, question: Question, what: str) -> Answers:
+    from mrl_search.web.client import find
 
     how = {name: value for name, value in question.how.items() if value is not None}
-    return server.url, [search(server, {**_query(one), **how}) for one in question.asked]
+    how |= {"not_itself": False} if what == "search" else {}
+    asked = question.asked if question.vector is None else _rows(question.vector)
+    return server.url, asked, [find(server, what, {**_query(one), **how}) for one in asked]
 
 
-def _query(one: "str | Words") -> dict[str, Any]:
+def _rows(file: str) -> list[Row]:
+    """The vectors of a file."""
+    from mrl_search.store.vector_files import open_queries, read_queries
+
+    source = open_queries(file)
+    if source.count > MOST:
+        message = f"{file} has {source.count:,} vectors; a server is asked for {MOST} at most."
+        raise DataError(message, "Leave --server out.")
+    names = [file] if source.count == 1 else [f"{file}[{i}]" for i in range(source.count)]
+    rows = read_queries(source).astype("<f4")
+    return [Row(name, row.tobytes()) for name, row in zip(names, rows, strict=True)]
+
+
+def _query(one: "str | Words | Row") -> dict[str, Any]:
     """A query as the API takes it."""
     if isinstance(one, str):
-        return {"image": _picture(one), "not_itself": False}
+        return {"image": _picture(one)}
+    if isinstance(one, Row):
+        return {"vector": base64.b64encode(one.content).decode()}
     plus = [{"text": phrase} for phrase in one.text]
     if one.picture is not None:
         plus.append({"image": _picture(one.picture)})
@@ -113,13 +150,16 @@ def _picture(path: str) -> str:
     return base64.b64encode(data).decode()
 
 
-def _show(question: Question, url: str, answers: Sequence[Mapping[str, Any]]) -> int:
+def _show(
+    question: Question, url: str, asked: Sequence["str | Words | Row"],
+    answers: Sequence[Mapping[str, Any]],
+) -> int:  # fmt: skip
     """Show answers of a server; the exit code."""
     from mrl_search.cli.hits import conclude, show_answer
     from mrl_search.cli.render import note
 
-    for one, told in zip(question.asked, answers, strict=True):
-        show_answer(one, told, question.as_json)
+    for one, told in zip(asked, answers, strict=True):
+        show_answer(str(one) if isinstance(one, Row) else one, told, question.as_json)
     if not question.as_json:
         n = len(answers)
         embedding, ms = (sum(told.get(name, 0) for told in answers) for name in ("embed_ms", "ms"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mrl_search.cli import options
+from mrl_search.cli.asking import NONE, Answers, Question, asked_of_server
 from mrl_search.cli.opening import check_readable, open_index, queries_of, request_of
 from mrl_search.cli.options import option
 from mrl_search.cli.render import json_line, note, show_skipped, show_table
@@ -54,6 +55,7 @@ def classify(
     cutoff: options.CutoffText = None,
     labels: Annotated[str | None, option("--labels WORDS", LABELS_HELP)] = None,
     prompts: Annotated[str | None, option("--prompts NAME", PROMPTS_HELP)] = None,
+    server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
     """Classify IMAGE by a vote of its neighbours, or by words.
@@ -72,41 +74,76 @@ def classify(
         raise ConfigError("--prompts is for --labels.", "For example --labels cat,dog.")
     if majority and temperature is not None:
         raise ConfigError("A --majority vote has no --temperature.", "Leave one of them out.")
-    opened = open_index(index, model, options.access_of(device, offline, yes))
-    request = request_of(opened, dims, plan, k, where, ids, options.cutoff_of(cutoff))
+    here = {
+        "--majority": majority, "--temperature": temperature is not None, "--adaptive": adaptive,
+        "--ids": ids, "--model": model, "--vector": vector and images, "--device": device != "auto",
+    }  # fmt: skip
+    here_only = next((name for name, given in here.items() if given), None)
+    if here_only and server not in (None, NONE):
+        raise ConfigError(f"{here_only} is not for a --server.", "Leave one of them out.")
+    how = {
+        "plan": plan,
+        "dims": dims,
+        "k": k,
+        "where": where or [],
+        "cutoff": options.cutoff_of(cutoff),
+    }
+    question = Question(images or (), how, index, server, as_json, vector)
+    found = None if here_only else asked_of_server(question, "classify")
+    if found is None:
+        ballot = majority, temperature, adaptive
+        found = _votes_here(question, model, options.access_of(device, offline, yes), ids, ballot)
+    where_asked, asked, votes = found
+    rows = []
+    for one, v in zip(asked, votes, strict=True):
+        read = {"dims_read": v["dims_read"]} if "dims_read" in v else {}
+        if as_json:
+            sure = {"confidence": round(v["confidence"], 6), **read}
+            shares = {label: round(share, 6) for label, share in v["votes"].items()}
+            about = {"image": str(one), "plan": v["plan"], "label": v["label"]}
+            json_line({**about, **sure, "votes": shares})
+        shown = ", ".join(f"{label} {share:.1%}" for label, share in v["votes"].items())
+        label = v["label"] or ("?" if cutoff is None else "unknown")
+        rows.append((label, f"{v['confidence']:.1%}", *map(str, read.values()), shown, str(one)))
+    if not as_json:
+        columns = ("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image")
+        show_table(columns, rows)
+        note(f"{k} neighbours among {where_asked}, plan {votes[0]['plan']}")
+        if adaptive and (where or ids):
+            note("The thresholds were learnt without a filter; with one they promise nothing.")
+    if doubt := votes[0]["doubt"]:
+        note(doubt)
+
+
+def _votes_here(
+    question: Question, model: str | None, access: "Access", ids: Path | None,
+    how_to_vote: tuple[bool, float | None, bool],
+) -> Answers:  # fmt: skip
+    """The votes of this process, as a server gives them: what was searched, queries, answers."""
     from mrl_search.search.classify import TEMPERATURE, Ballot, Weighting, label_doubt
     from mrl_search.search.classify import classify as vote_of_neighbours
     from mrl_search.search.run import default_plan
 
+    how, (majority, temperature, adaptive) = question.how, how_to_vote
+    k = how["k"]
+    opened = open_index(question.index, model, access)
+    request = request_of(opened, how["dims"], how["plan"], k, how["where"], ids, how["cutoff"])
     weighting = Weighting.MAJORITY if majority else Weighting.SOFTMAX
     ballot = Ballot(k, TEMPERATURE if temperature is None else temperature, weighting)
     stored: Any = opened.manifest.plans.get("adaptive")
-    queries = queries_of(opened, images or (), vector, model)
+    queries = queries_of(opened, question.asked, question.vector, model)
     votes = vote_of_neighbours(opened.corpus, queries.rows, request, ballot, adaptive)
     named = stored["plan"] if adaptive else str(request.plan)
     if named == "auto":
         named = str(default_plan(opened.corpus, k, "classify"))
-    rows = []
-    for name, v in zip(queries.names, votes, strict=True):
-        read = {} if v.dims is None else {"dims_read": v.dims}
-        if as_json:
-            shares = {label: round(share, 6) for label, share in v.shares.items()}
-            sure = {"confidence": round(v.confidence, 6), **read}
-            json_line({"image": name, "plan": named, "label": v.label, **sure, "votes": shares})
-        else:
-            shown = ", ".join(f"{label} {share:.1%}" for label, share in v.shares.items())
-            nobody = "?" if cutoff is None else "unknown"
-            vote = v.label or nobody, f"{v.confidence:.1%}", *map(str, read.values())
-            rows.append((*vote, shown, name))
-    if not as_json:
-        columns = ("label", "confidence", *(["dims read"] if adaptive else []), "votes", "image")
-        show_table(columns, rows)
-        note(f"{k} neighbours among {len(opened):,} items of {opened.folder}, plan {named}")
-        if adaptive and (where or ids):
-            note("The thresholds were learnt without a filter; with one they promise nothing.")
-    if doubt := label_doubt(opened.corpus):
-        note(doubt)
+    doubt = label_doubt(opened.corpus)
+    answers = [
+        {"plan": named, "label": v.label, "confidence": v.confidence, "votes": v.shares,
+         **({} if v.dims is None else {"dims_read": v.dims}), "doubt": doubt}
+        for v in votes
+    ]  # fmt: skip
     show_skipped(queries.skipped)
+    return f"{len(opened):,} items of {opened.folder}", queries.names, answers
 
 
 def _by_words(

@@ -33,15 +33,20 @@ def join(
     The result is the index that one machine would have built. Parts are checked: one model, one
     source, each of them once. They stay as they are.
     """
+    from mrl_search.files import expanded
     from mrl_search.joining import join_parts
+    from mrl_search.store.manifest import MANIFEST
 
     spec = spec_of(dims, factory, engine=engine)
+    again = (expanded(out) / MANIFEST).exists()
     with progress_bars() as progress:
         index = join_parts(
             parts, out, spec=spec, axes=axes, rotate=rotate, source=source, partial=partial,
             model=model, access=options.access_of(device), progress=progress,
         )  # fmt: skip
     m = index.manifest
+    if again:
+        note(f"{out} was joined of these parts before; it is complete.")
     show_skipped(index.corpus.collection.skipped, str(out / "skipped.json"))
     chosen = m.axes.get("choice", "none")
     note(f"dims {', '.join(map(str, index.dims))}, {m.dtype}, axes {chosen}")

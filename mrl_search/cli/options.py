@@ -108,6 +108,11 @@ INSTANCE_HELP = "Also search with changed copies: is the original the first hit?
 Instance = Annotated[bool, option("--instance", INSTANCE_HELP)]
 IDS_HELP = "Only these items: a text file with one id a line, or .npy."
 Ids = Annotated[Path | None, option("--ids FILE", IDS_HELP)]
+SERVER_HELP = (
+    "Ask this server, as mrl-search serve prints its address. Default: one that runs on the index "
+    "on this machine; none: do not ask it."
+)
+Server = Annotated[str | None, option("--server URL", SERVER_HELP)]
 Json = Annotated[bool, option("--json", "Print one JSON object a line.")]
 
 

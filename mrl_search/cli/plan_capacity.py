@@ -57,10 +57,15 @@ def plan_capacity(
     """
     from mrl_search.capacity import Demand, Machine
 
-    machine = Machine(_size_of("--ram", ram), _size_of("--disk", disk), read_us, price_ram,
-                      price_disk)  # fmt: skip
-    demand = Demand(_count_of(count), dims_of(dims), recall, rate, dtype, machine)
-    need = demand.need()
+    sizes = _size_of("--ram", ram), _size_of("--disk", disk)
+    number, prefixes = _count_of(count), dims_of(dims)
+    try:
+        machine = Machine(*sizes, read_us, price_ram, price_disk)
+        demand = Demand(number, prefixes, recall, rate, dtype, machine)
+        need = demand.need()
+    except ConfigError as error:
+        name = error.message.split()[0].lower().replace("gb", "price").replace("_", "-")
+        raise ConfigError(error.message, f"{error.hint} The option is --{name}.".strip()) from error
     if as_json:
         told = {"demand": dataclasses.asdict(demand), "need": dataclasses.asdict(need)}
         typer.echo(json.dumps(told))

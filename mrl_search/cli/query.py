@@ -12,11 +12,6 @@ from mrl_search.errors import ConfigError
 
 __all__ = ["query"]
 
-SERVER_HELP = (
-    "Ask this server, as mrl-search serve prints its address. Default: one that runs on the index "
-    "on this machine; none: do not ask it."
-)
-
 
 def query(
     images: options.Images = None,
@@ -47,7 +42,7 @@ def query(
     not_itself: Annotated[
         bool, option("--not-itself", "Leave out items with the same content as IMAGE.")
     ] = False,
-    server: Annotated[str | None, option("--server URL", SERVER_HELP)] = None,
+    server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the items of an index most like IMAGE, or like words.
@@ -69,7 +64,7 @@ def query(
         raise ConfigError("--not-itself is for pictures; there is none.", "Leave it out.")
     asked = with_words(images, text, minus)
     here = {
-        "--sheet": sheet, "--vector": vector, "--model": model, "--ids": ids,
+        "--sheet": sheet, "--vector": vector and asked, "--model": model, "--ids": ids,
         "--not-itself": not_itself, "--device": device != "auto",
     }  # fmt: skip
     here_only = next((name for name, given in here.items() if given), None)

@@ -95,7 +95,8 @@ class PrefixIndex(ABC):
         exact: whether a search finds the true nearest, up to float32 rounding of scores.
         filters: whether `search` takes a mask.
         efforts: efforts worth trying, ascending; empty where the index takes none.
-        remote: whether another machine has the rows, and scores candidates (`rescore`).
+        remote: whether another engine has the rows.
+        rescores: whether it scores candidates, too (`rescore`); else the rows of the folder do.
         widens: whether a larger k makes an approximate search look at more.
         ram_bytes: bytes that searching keeps in memory.
         lists: what compiled code searches, where it can search this index.
@@ -105,6 +106,7 @@ class PrefixIndex(ABC):
     exact = False
     filters = True
     remote = False
+    rescores = False
     widens = False
     efforts: tuple[int, ...] = ()
     lists: "CodeLists | None" = None

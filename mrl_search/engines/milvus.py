@@ -257,6 +257,11 @@ class Remote:
         for name, data in together.items():
             self._ask(self._client.upsert, name, data)
 
+    def settle(self) -> None:
+        """Have Milvus Lite store what was written; until then each search converts all rows."""
+        for name in self._names() if self.place.is_file else ():
+            self._ask(self._client.flush, name, seconds=BUILDING)
+
     def batch(self) -> int:
         """How many rows are written in one call."""
         return max(1, min(2_000, MESSAGE // (4 * sum(self.dims))))

@@ -44,6 +44,7 @@ class Note:
         sent: rows of this part that were sent.
         state: of the rows that it has (`state_of`), if it has all, and nothing else.
         stamp: of the last change; the collection has it in its manifest.
+        older: stamps of changes before, the last first.
     """
 
     made: bool = False
@@ -54,6 +55,7 @@ class Note:
     sent: int = 0
     state: str = ""
     stamp: str = ""
+    older: tuple[str, ...] = ()
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -142,7 +144,8 @@ def check_stamp(folder: Path, remote: Remote) -> None:
     """Check that nobody else changed a collection, such as a copy of its index folder.
 
     Raises:
-        EngineError: somebody did.
+        Damaged: a file of Milvus Lite is an older one of this folder, as from a backup.
+        Foreign: somebody did.
     """
     while True:
         note = note_of(folder, remote.place)
@@ -150,6 +153,9 @@ def check_stamp(folder: Path, remote: Remote) -> None:
         if note is None or not note.state or stamp == note.stamp:
             return
         if note_of(folder, remote.place) == note:  # otherwise another process has changed both
+            if remote.place.is_file and stamp in note.older:
+                message = f"{remote.place} is older than {folder}, as if from a backup."
+                raise Damaged(message, f"Send it again: {sending(remote.place, folder)}")
             message = f"The collection {remote.place} is not as {folder} left it: a copy of the "
             message += "folder changed it, or it was restored from a backup."
             hint = f"Give this one its own: mrl-search copy {shlex.quote(str(folder))} --to PLACE"

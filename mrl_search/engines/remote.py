@@ -37,6 +37,7 @@ class RemoteIndex(PrefixIndex):
         kind = remote.kinds[dims]
         super().__init__(dims, items.num_rows, kind, 0)
         self.exact, self.widens, self.efforts = kind == "FLAT", kind == "HNSW", KINDS[kind][2]
+        self.rescores = not remote.place.is_file  # Milvus Lite goes through all rows for it
         self._remote, self._items, self._check = remote, items, check
         self._order = np.argsort(items.all_ids, kind="stable")
         self._sorted = items.all_ids[self._order]

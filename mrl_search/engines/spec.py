@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from mrl_search.engines.milvus_client import Place
 from mrl_search.errors import require
 from mrl_search.vectors import check_dims
 
@@ -44,7 +45,8 @@ class IndexSpec:
         factory: kind for every prefix.
         factories: kinds for single prefixes, by their length.
         dtype: of the stored vectors, `float16` or `float32`.
-        engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
+        engine: where the rows are searched, as `milvus:URI#NAME`, whose file becomes absolute;
+            empty: here, by FAISS.
 
     Example:
         >>> spec = IndexSpec(dims=(8, 64, 1024), factories={"64": "HNSW16,SQ8"})
@@ -61,6 +63,8 @@ class IndexSpec:
     def __post_init__(self) -> None:
         known = self.dtype in ("float16", "float32")
         require(known, f"dtype is {self.dtype!r}; it must be float16 or float32.")
+        if self.engine:
+            object.__setattr__(self, "engine", str(Place.parse(self.engine)))
 
     def over(self, default: tuple[int, ...]) -> "IndexSpec":
         """The same spec with its dims, or the `default` ones, and always the last of these."""

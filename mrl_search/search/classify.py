@@ -37,6 +37,7 @@ TEMPERATURE = 0.07  # DINO's
 SAMPLE = 4000  # labelled items that thresholds are learnt from, at most
 FEWEST, VOTERS = 20, 20  # labelled items from which labels are judged, and neighbours that vote
 SAMPLED = (100, 1000)  # labelled items that are compared with one another: at least, at most
+LABELS = -2  # in place of a prefix length: what is kept with the corpus
 CHANCE = 0.1  # Cohen's kappa that the accuracy of classes may reach
 
 
@@ -298,6 +299,12 @@ def label_doubt(corpus: Corpus) -> str:
     a sample is not significantly better than chance, and at most a little better (Cohen's kappa,
     1960).
     """
+    if LABELS not in corpus.backgrounds:
+        corpus.backgrounds[LABELS] = _doubt(corpus)
+    return str(corpus.backgrounds[LABELS])
+
+
+def _doubt(corpus: Corpus) -> str:
     collection = corpus.collection
     rows = np.flatnonzero(collection.labelled)
     if len(rows) < FEWEST:

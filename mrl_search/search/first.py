@@ -25,10 +25,12 @@ READ = 32.0  # comparisons in an index that take as long as scoring one row from
 def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, keep: int) -> Found:
     """The best `keep` of the candidates `ids` (n, m) of each query.
 
-    Another engine scores by the prefixes that it has; by others, the rows of the folder do.
+    A server of Milvus scores by the prefixes that it has; by others, the rows of the folder do.
     """
     if corpus.manifest.engine and dims in corpus.dims:
-        return corpus.prefix_index(dims).rescore(prefix(queries, dims), ids, keep)
+        index = corpus.prefix_index(dims)
+        if index.rescores:
+            return index.rescore(prefix(queries, dims), ids, keep)
     return rescore(corpus.vectors, queries, ids, dims, keep)
 
 

@@ -14,6 +14,7 @@ from mrl_search.store.manifest import (
     Manifest,
     is_index_file,
     read_manifest,
+    way_back,
     write_text_of,
 )
 
@@ -70,22 +71,25 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, thorough: bool = 
     except FileError as error:
         if not error.missing:
             raise
-        raise damaged(folder, manifest, f"{path} is missing.", "Copy it again, or") from error
+        what = f"{path} is missing."
+        raise damaged(folder, manifest, what, "Copy it again, or", path) from error
     if size != record.bytes:
         damage = "is cut short" if size < record.bytes else "was altered"
         what = f"{path} {damage}: {size:,} bytes, not {record.bytes:,}."
-        raise damaged(folder, manifest, what)
+        raise damaged(folder, manifest, what, path=path)
     if altered:
-        raise damaged(folder, manifest, f"{path} was altered: its checksum differs.")
+        what = f"{path} was altered: its checksum differs."
+        raise damaged(folder, manifest, what, path=path)
     return path
 
 
 def damaged(
-    folder: Path, manifest: Manifest, message: str, first: str = "Remove it and"
-) -> IndexFolderError:
+    folder: Path, manifest: Manifest, message: str, first: str = "Remove it and",
+    path: Path | None = None,
+) -> IndexFolderError:  # fmt: skip
     """The error for a file that does not fit `manifest`: damage, or another index by now.
 
-    `first` begins the hint (see `Manifest.rebuild`).
+    `first` begins the hint (see `Manifest.rebuild`), if no older generation does without `path`.
     """
     try:
         replaced = read_manifest(folder).files != manifest.files
@@ -94,7 +98,10 @@ def damaged(
     if replaced:
         message = f"{folder} was replaced or removed while it was open."
         return IndexFolderError(message, "Open it again.")
-    return IndexFolderError(message, manifest.rebuild(folder, first))
+    back = way_back(folder, path) if path else ""
+    return IndexFolderError(
+        message, f"Copy it again, or {back}" if back else manifest.rebuild(folder, first)
+    )
 
 
 def verify(folder: Path) -> Manifest:

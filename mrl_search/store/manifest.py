@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ __all__ = [
     "OF_THE_MODEL", "OWN_VECTORS", "PARTS", "ROTATION", "SIEVE", "SKIPPED", "STEPS", "SUFFIX",
     "VECTORS", "FileRecord", "Manifest", "Part", "generation_file", "is_index_file",
     "kept_generations", "lease_file", "manifest_of", "newest_index", "prefix_file",
-    "read_manifest", "restorable", "write_text_of",
+    "read_manifest", "restorable", "way_back", "write_text_of",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -128,6 +129,7 @@ class Manifest:
         command: what made this generation.
         shard: which share of the source a part of an index holds (see `mrl_search.parts`).
         engine: where the rows are searched, as `milvus:URI#NAME`; empty: here, by FAISS.
+        joined: checksum of the parts and options that `join` made it of; empty: of none.
     """
 
     encoder: str
@@ -157,6 +159,7 @@ class Manifest:
     command: Command = field(default_factory=Command)
     shard: Shard = field(default_factory=Shard)
     engine: str = ""
+    joined: str = ""
 
     @property
     def alive(self) -> int:
@@ -231,10 +234,8 @@ def write_text_of(path: Path, manifest: Manifest) -> None:
         for name in ("blocks", "path"):
             if not record[name]:
                 del record[name]
-    for name in (
-        *(SECOND if manifest.format == 1 else ()),
-        *(name for name in ("shard", "engine") if not getattr(manifest, name)),
-    ):
+    empty = [name for name in ("shard", "engine", "joined") if not getattr(manifest, name)]
+    for name in (*empty, *(SECOND if manifest.format == 1 else ())):
         del values[name]
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
     write_text(path, text, errors="backslashreplace")  # as JSON escapes them
@@ -261,6 +262,18 @@ def kept_generations(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
 
+def way_back(folder: Path, damaged: Path) -> str:
+    """How to go back to a generation that does without a damaged file; empty: there is none."""
+    for number in reversed(kept_generations(folder)):
+        with suppress(IndexFolderError):
+            m = read_manifest(folder, number)
+            needed = {generation_file(folder, number), *(folder / m.place(n) for n in m.files)}
+            if damaged not in needed:
+                text, out = json.dumps({"format": FORMAT, "generation": number}), folder / MANIFEST
+                return f"go back to generation {number}: echo '{text}' > {shlex.quote(str(out))}"
+    return ""
+
+
 def lease_file(folder: Path, manifest: Manifest) -> Path:
     """The file whose lease keeps the files of a manifest (see `mrl_search.leases`)."""
     if manifest.format == 1:
@@ -280,26 +293,31 @@ def read_manifest(folder: Path, generation: int | None = None, command: str = ""
     if generation is not None:
         path = generation_file(folder, generation)
         if not path.exists():
-            kept = kept_generations(folder)
-            known = f"It has {', '.join(map(str, kept))}." if kept else "It was never changed."
-            raise IndexFolderError(f"{folder} has no generation {generation}.", known)
-        hint = f"Restore another: mrl-search restore {shlex.quote(str(folder))} GENERATION"
+            known = ", ".join(map(str, kept_generations(folder))) or "none"
+            raise IndexFolderError(f"{folder} has no generation {generation}.", f"It has {known}.")
+        hint = f"Without it, only generation {generation} is lost: rm {shlex.quote(str(path))}"
         return manifest_of(_values(path, hint), path, hint)
     for attempt in range(TRIES):
         path = folder / MANIFEST
         general = f"mrl-search build-index SRC --out {shlex.quote(str(folder))}"
         build = f"Build one with: {command or general}"
-        values = _newest(folder, path, build, command)
-        if values["format"] == 1:
-            return manifest_of(values, path, build)
-        number = values.get("generation")
-        if type(number) is not int or number < 0:
-            raise IndexFolderError(f"{path} names no generation.", build)
-        path = generation_file(folder, number)
         try:
-            return manifest_of(_values(path, build), path, build)
+            values = _newest(folder, path, build, command)
+            if values["format"] == 1:
+                return manifest_of(values, path, "")
+            number = values.get("generation")
+            if type(number) is not int or number < 0:
+                raise IndexFolderError(f"{path} names no generation.")
+            path = generation_file(folder, number)
+            return manifest_of(_values(path, ""), path, "")
+        except IndexFolderError as error:
+            if not error.hint:  # it is damaged
+                build += "" if command else " (a part: with its --shard, as mrl-search join says)"
+                back = way_back(folder, path)
+                error.hint = f"Copy it again, or {back}" if back else f"Remove {folder}. {build}"
+            raise
         except FileError as error:  # the generation may have ended since
-            if not error.missing or attempt + 1 == TRIES:
+            if path.name == MANIFEST or not error.missing or attempt + 1 == TRIES:
                 raise
     raise AssertionError
 
@@ -309,12 +327,10 @@ def newest_index(root: Path = Path("indexes")) -> Path:
     created = {}
     for path in root.glob(f"*/{MANIFEST}"):
         if not path.parent.name.startswith("."):
-            try:
+            with suppress(IndexFolderError):
                 manifest = read_manifest(path.parent)
                 if not manifest.shard:  # a part of an index
                     created[path.parent] = manifest.created
-            except IndexFolderError:
-                continue
     if not created:
         hint = f"Build one with: mrl-search build-index SRC --out {root / 'NAME'}"
         raise IndexFolderError(f"There is no index in {root}.", hint)
@@ -331,7 +347,7 @@ def _values(path: Path, hint: str) -> dict[str, Any]:
 def _newest(folder: Path, path: Path, build: str, command: str) -> dict[str, Any]:
     """What `manifest.json` has."""
     try:
-        values = _values(path, f"Remove {folder}. {build}")
+        values = _values(path, "")
     except FileError as error:
         if not error.missing:
             raise
@@ -340,13 +356,11 @@ def _newest(folder: Path, path: Path, build: str, command: str) -> dict[str, Any
             hint = f"Embedding continues where it stopped; run again: {again}"
             raise IndexFolderError(f"{folder} is not finished yet.", hint) from error
         if folder.exists():
-            message = f"{folder} is not a finished index: no {MANIFEST}."
-            raise IndexFolderError(message, build) from error
+            raise IndexFolderError(f"{folder} is not finished: no {MANIFEST}.", build) from error
         raise IndexFolderError(f"There is no {folder}.", build) from error
     if values["format"] > FORMAT:
         message = f"{folder} has format {values['format']}; this version reads up to {FORMAT}."
-        hint = "Upgrade mrl-search, or build the index again with this version."
-        raise IndexFolderError(message, hint)
+        raise IndexFolderError(message, "Upgrade mrl-search, or build the index again with this.")
     return values
 
 

@@ -86,7 +86,7 @@ def _told(index: Index, hits: BatchHits, k: int, ms: float, whole: bool = False)
 def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
     """The label of a query, by its neighbours or by words."""
     from mrl_search.encoders.zero_shot import zero_shot
-    from mrl_search.search.classify import classify
+    from mrl_search.search.classify import classify, label_doubt
 
     index = one.now()
     row, _, told = _embedded(one, index, asked, picture)
@@ -97,9 +97,13 @@ def vote(one: Served, asked: AskedVote, picture: Sent | None) -> dict[str, Any]:
         every = {asked.labels[i]: round(float(shares[i]), 6) for i in order}
         label, share = next(iter(every.items()))
         return {**told, "label": label, "probability": share, "probabilities": every}
-    found = classify(index.corpus, row[None], asked.request())[0]
+    request = asked.request()
+    plan = request.plan
+    plan = default_plan(index.corpus, request.k, "classify") if plan == Plan.AUTO else plan
+    found = classify(index.corpus, row[None], request)[0]
     votes = {label: round(share, 6) for label, share in found.shares.items()}
-    return {**told, "label": found.label, "confidence": round(found.confidence, 6), "votes": votes}
+    told |= {"plan": str(plan), "label": found.label, "confidence": round(found.confidence, 6)}
+    return {**told, "votes": votes, "doubt": label_doubt(index.corpus)}
 
 
 async def events(

@@ -9,10 +9,15 @@ from urllib.parse import parse_qs, quote, urlsplit
 from mrl_search.errors import ConfigError, MrlSearchError
 from mrl_search.web.beside import Server
 
-__all__ = ["NoAnswer", "ask", "search", "server_at"]
+__all__ = ["NoAnswer", "ask", "find", "server_at"]
 
 PATIENCE = 60  # seconds
 UPGRADE = "Run the same version there."
+NEEDED = {
+    "search": {"plan", "k", "found", "ms", "hits"},
+    "classify": {"plan", "label", "confidence", "votes"},
+}
+"""Keys of an answer that are shown."""
 
 
 class NoAnswer(MrlSearchError):
@@ -45,10 +50,10 @@ def ask(server: Server, method: str, path: str, value: object = None) -> Any:  #
     return told
 
 
-def search(server: Server, asked: object) -> Any:  # noqa: ANN401 - JSON
-    """The answer to a search (see the API)."""
-    told = ask(server, "POST", f"/api/indexes/{quote(server.name, safe='')}/search", asked)
-    if not isinstance(told, dict) or not told.keys() >= {"plan", "k", "found", "ms", "hits"}:
+def find(server: Server, what: str, asked: object) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a request; `what` is search or classify (see the API)."""
+    told = ask(server, "POST", f"/api/indexes/{quote(server.name, safe='')}/{what}", asked)
+    if not isinstance(told, dict) or not told.keys() >= NEEDED[what]:
         raise NoAnswer(f"{server.url} does not answer as mrl-search does.", UPGRADE)
     return told
 
