@@ -208,7 +208,8 @@ def test_a_few_allowed_rows_are_all_compared(
     corpus = Index.open(folder).corpus
     mask, wide = masked(0.005), np.pad(queries, ((0, 0), (0, 32 - DIMS)))
     plan = Plan((Stage(DIMS, None, hardest(index)),))
-    assert scans(index, plan.stages[0], mask)  # at times a graph of Milvus Lite finds half of them
+    # at times a graph of Milvus Lite finds half of them
+    assert index.exact or scans(index, plan.stages[0], mask)
     found = search(corpus, wide, plan, 10, mask)
     assert (np.sort(found.rows, axis=1) == mask.ids).all()
 

@@ -36,7 +36,7 @@ def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, 
 
 def scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
     """Whether to score all allowed rows rather than ask the index."""
-    if mask is None or index.rescores:
+    if mask is None or (index.remote and (index.rescores or index.exact)):
         return index.kind == SCAN
     cost = index.cost(stage.effort, mask) or index.count
     return index.kind == SCAN or not index.filters or mask.count * READ < cost
