@@ -158,11 +158,11 @@ def _show(
     from mrl_search.cli.hits import conclude, show_answer
     from mrl_search.cli.render import note
 
-    for one, told in zip(asked, answers, strict=True):
-        show_answer(str(one) if isinstance(one, Row) else one, told, question.as_json)
+    for one, answer in zip(asked, answers, strict=True):
+        show_answer(str(one) if isinstance(one, Row) else one, answer, question.as_json)
     if not question.as_json:
         n = len(answers)
-        embedding, ms = (sum(told.get(name, 0) for told in answers) for name in ("embed_ms", "ms"))
+        embedding, ms = (sum(a.get(name, 0) for a in answers) for name in ("embed_ms", "ms"))
         note(f"{url}: embedding {embedding / n:.0f} ms, search {ms / n:.1f} ms")
     how = question.how
-    return conclude([told["found"] for told in answers], how["k"], how.get("cutoff"))
+    return conclude([answer["found"] for answer in answers], how["k"], how.get("cutoff"))

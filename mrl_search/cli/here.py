@@ -52,8 +52,8 @@ def answer_here(question: Question) -> int:
     rows: list[Row] = []
     for i, (name, found) in enumerate(zip(queries.names, hits, strict=True)):
         records = hit_records(found, hits.explanation, i, opened.manifest.own_vectors)
-        told = {"plan": str(hits.plan), "k": how["k"], "found": len(found), "ms": round(ms, 3)}
-        show_answer(asked.get(name, name), {**told, "hits": records}, question.as_json)
+        answer = {"plan": str(hits.plan), "k": how["k"], "found": len(found), "ms": round(ms, 3)}
+        show_answer(asked.get(name, name), {**answer, "hits": records}, question.as_json)
         picture = pictures.get(name)
         path = picture or question.vector or ""
         short = name.replace(path, Path(path).name, 1)

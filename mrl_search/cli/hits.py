@@ -16,11 +16,11 @@ SHOWN, WIDTH = 4, 24  # own columns in a table, and characters of a value
 UNSHOWN = ("folder", "latitude", "longitude", "bytes", "modified", "inode")  # of pictures
 
 
-def show_answer(query: "str | Words", told: Mapping[str, Any], as_json: bool) -> None:
+def show_answer(query: "str | Words", answer: Mapping[str, Any], as_json: bool) -> None:
     """Print the answer to a query, with `hits` as `hit_records` gives them."""
     if not as_json:
-        return _show_hits(told["hits"], f"{query}  ·  plan {told['plan']}")
-    about = {name: told[name] for name in ("plan", "k", "found", "ms", "hits")}
+        return _show_hits(answer["hits"], f"{query}  ·  plan {answer['plan']}")
+    about = {name: answer[name] for name in ("plan", "k", "found", "ms", "hits")}
     if isinstance(query, str):
         json_line({"image": query, **about})
     else:

@@ -87,8 +87,8 @@ CutoffText = Annotated[str | None, option("--cutoff COSINE", CUTOFF_HELP)]
 WHERE_HELP = "Such as label=cat, width>=200 or path=*/old/*. Can be repeated: all must hold."
 Where = Annotated[list[str] | None, option("--where CONDITION", WHERE_HELP)]
 AXES_HELP = (
-    "For pictures, how prefixes come to be: none (as the model has them), pca, views (told apart, "
-    "whatever changes), or labels (classes, too). Default: what fits the model."
+    "For pictures, how prefixes come to be: none (as the model has them), pca, views (changed "
+    "copies stay near), or labels (classes, too). Default: what fits the model."
 )
 FACTORY_HELP = (
     "Kind of index, for all prefixes or one: a FAISS factory string such as Flat or 64=HNSW16,SQ8, "

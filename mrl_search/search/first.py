@@ -35,7 +35,10 @@ def rescored(corpus: Corpus, queries: NDArray[np.float32], ids: Ids, dims: int, 
 
 
 def scans(index: PrefixIndex, stage: Stage, mask: Mask | None) -> bool:
-    """Whether to score all allowed rows rather than ask the index."""
+    """Whether to score all allowed rows rather than ask the index.
+
+    An exact index elsewhere is asked: that it has lost rows must be seen.
+    """
     if mask is None or (index.remote and (index.rescores or index.exact)):
         return index.kind == SCAN
     cost = index.cost(stage.effort, mask) or index.count

@@ -291,19 +291,19 @@ def _trials(
     lengths = sorted({n for n in (round(times * k) for times in SHORTLISTS) if n <= depth})
     _, ids = candidates(corpus, index, prefix(queries, dims), depth, effort)
     whole, last = judge.known.scores(ids), Stage(corpus.dim)
-    reached: list[int] = []
+    reached = len(lengths)  # place of the first that reaches the target
     for at, keep in enumerate(lengths):
-        if reached and at - reached[0] not in LONGER:
+        if at > reached and at - reached not in LONGER:
             continue
         shortlist, scores = ids[:, :keep], whole[:, :keep]
         top, first = best(scores, shortlist, k + 1), Stage(dims, keep, effort)
         two = judge.trial(Plan((first, last)), BatchHits(top[1], top[0]), ram)
         yield two
-        pays = not reached and keep >= MIDDLE * k and index.lists is None  # lists need none
+        pays = at <= reached and keep >= MIDDLE * k and index.lists is None  # lists need none
         if two.reached and pays:
             yield from _middles(corpus, judge, queries, first, shortlist, scores, lengths, ram)
         if two.reached:
-            reached.append(at)
+            reached = min(reached, at)
 
 
 def _middles(

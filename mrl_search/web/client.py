@@ -15,7 +15,7 @@ PATIENCE = 60  # seconds
 UPGRADE = "Run the same version there."
 NEEDED = {
     "search": {"plan", "k", "found", "ms", "hits"},
-    "classify": {"plan", "label", "confidence", "votes"},
+    "classify": {"plan", "label", "confidence", "votes", "doubt"},
 }
 """Keys of an answer that are shown."""
 

@@ -72,8 +72,8 @@ inline int64_t sift(const int8_t* codes, int64_t n, int64_t d, const int16_t* we
 }
 
 // The k nearest among some rows, of those whose cosine may reach `least`. Longer and longer prefixes
-// rule rows out, by bounds whose rounding error is at most ERROR for each dim that was added up. A few
-// rows at a time go through all prefixes, so that what is left of them comes from the cache.
+// rule rows out, by bounds whose rounding error is at most ERROR for each dim that was added up. A
+// few rows at a time go through all prefixes, so that what is left of them comes from the cache.
 template <typename T>
 inline int64_t nearest_of(const T* rows, int64_t dim, const float* unit, const int64_t* some,
                           int64_t m, const int64_t* dims, int64_t levels, const float* tails,
